@@ -1,1 +1,6 @@
-//! Placeholder.
+//! Pure decisions: names, validation, plans, lifecycle, status, retry, calendar.
+//!
+//! Nothing here is async, opens a socket, reads a clock, or knows kube's client or libvirt. Time is an argument.
+#![forbid(unsafe_code)]
+
+pub mod names;

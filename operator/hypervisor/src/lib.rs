@@ -1,1 +1,73 @@
-//! Placeholder.
+//! The host edge: what the operator can ask of a machine host, and who answers.
+//!
+//! [`Hypervisor`] is the whole outside world of the operator as far as machines are concerned: libvirt in production,
+//! `fake::FakeHypervisor` in tests. Nothing in this crate knows Kubernetes or the guest protocol.
+//!
+//! Every call is idempotent and has a deadline. An expired deadline is [`HvError::OutcomeUnknown`]: the caller
+//! observes again; it never assumes that nothing happened.
+#![deny(unsafe_code)]
+
+mod error;
+mod types;
+
+pub use error::HvError;
+pub use types::{
+    Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, Golden, HostFacts, InputFile, Machine,
+    MachineKind, MachineRecord, MachineSpec, PowerState, Resources, SkippedEntry, Stop, TemplateSpec,
+};
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use std::path::Path;
+
+/// A host of machines.
+#[async_trait::async_trait]
+pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
+    /// What the host is: versions, accelerator (by a boot probe, cached), CPU, memory. Part of a golden's key.
+    async fn facts(&self) -> Result<HostFacts, HvError>;
+
+    /// Is the host answering right now? Reconnects where it can.
+    async fn health(&self) -> Result<(), HvError>;
+
+    /// Boots the template that a golden will be captured from; returns when the domain runs (the agent may still boot).
+    async fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError>;
+
+    /// Captures a quiesced template as the golden of its key: all of its files appear, or none. The template is gone after.
+    async fn capture(&self, template: &DomainName) -> Result<Golden, HvError>;
+
+    /// The goldens that are whole on this host.
+    async fn goldens(&self) -> Result<Vec<Golden>, HvError>;
+
+    /// Removes a golden's files. The caller knows that no machine uses them. Absent is fine.
+    async fn remove_golden(&self, key: &GoldenKey) -> Result<(), HvError>;
+
+    /// Creates a machine from a golden in a fresh process: loaded, paused, its share mounted on the host. If a machine of that name
+    /// exists: fine when its nonce is the same, else [`HvError::AlreadyExists`].
+    async fn create(&self, spec: &MachineSpec) -> Result<(), HvError>;
+
+    /// Lets a paused machine run. Running is fine.
+    async fn resume(&self, name: &DomainName) -> Result<(), HvError>;
+
+    /// Stops the clock of a running machine. Paused is fine.
+    async fn pause(&self, name: &DomainName) -> Result<(), HvError>;
+
+    /// What the machine is doing, asked of QEMU, not of the guest.
+    async fn state(&self, name: &DomainName) -> Result<PowerState, HvError>;
+
+    /// Ends a machine and removes all that belongs to it: process, overlay, share, sockets. Absent is fine.
+    async fn destroy(&self, name: &DomainName, how: Stop) -> Result<(), HvError>;
+
+    /// Every machine and template of this installation, by the metadata in its XML.
+    async fn list(&self) -> Result<Vec<Machine>, HvError>;
+
+    /// Opens the byte stream to the agent of a machine. A new one replaces the one before.
+    async fn connect(&self, name: &DomainName) -> Result<Channel, HvError>;
+
+    /// Puts files into the machine's `input`, before it runs. Replaces what was there.
+    async fn put_input(&self, name: &DomainName, files: Vec<InputFile>) -> Result<(), HvError>;
+
+    /// Copies what a guest left in `output` into the directory `into` (created; replaced when it exists), trusting nothing in it.
+    async fn collect(&self, name: &DomainName, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError>;
+
+    /// Removes what no machine and no golden owns: half captures, overlays, shares and sockets of a crash. At start.
+    async fn sweep(&self) -> Result<Vec<String>, HvError>;
+}

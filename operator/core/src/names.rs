@@ -1,0 +1,120 @@
+//! Names that are derived, never drawn: a retry after a crash finds its own work.
+//!
+//! Knows nothing of who uses them. Everything here fits into a libvirt domain name, a file name and a label value.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// A run's nonce, a machine's nonce or a token: 16 bytes as lower-case hex.
+pub const NONCE_HEX_LEN: usize = 32;
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The text, as it stands in XML, paths and statuses.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// Takes a text that this program wrote itself (metadata, a status); nothing is derived from it.
+            pub fn from_recorded(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+text_type!(
+    /// The libvirt domain of one slot of one pool, or of a golden's template.
+    DomainName
+);
+text_type!(
+    /// One operator installation on one host: tells its domains from those of another on the same libvirt.
+    InstanceId
+);
+text_type!(
+    /// One golden on one host: recipe, layout, QEMU, libvirt, kernel, accelerator and CPU model.
+    GoldenKey
+);
+
+impl InstanceId {
+    /// From the state directory: the same directory is the same installation, also after a restart.
+    pub fn for_state_dir(canonical_path: &str) -> Self {
+        Self(short_hash(&["instance", canonical_path], 8))
+    }
+}
+
+impl DomainName {
+    /// The machine in `slot` of a pool. The same slot has the same name for ever, so that creating it twice is noticed.
+    pub fn for_slot(instance: &InstanceId, pool_uid: &str, slot: u32) -> Self {
+        Self(format!("avm-{instance}-{}-{slot}", short_hash(&["pool", pool_uid], 8)))
+    }
+
+    /// The template that a golden is captured from.
+    pub fn for_template(instance: &InstanceId, key: &GoldenKey) -> Self {
+        Self(format!("avm-{instance}-golden-{}", &key.0[..key.0.len().min(12)]))
+    }
+}
+
+impl GoldenKey {
+    /// The key of a golden: all that its files depend on. `parts` in a fixed order, each with its meaning as a prefix.
+    pub fn derive(parts: &[&str]) -> Self {
+        Self(short_hash(parts, 32))
+    }
+}
+
+/// The first `len` hex characters of the SHA-256 of the parts, each preceded by its length (so that `ab|c` isn't `a|bc`).
+pub fn short_hash(parts: &[&str], len: usize) -> String {
+    let mut text = hex(&digest_parts(parts));
+    text.truncate(len);
+    text
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
+}
+
+fn digest_parts(parts: &[&str]) -> Vec<u8> {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_has_the_same_name_every_time_and_another_slot_has_another() {
+        let instance = InstanceId::for_state_dir("/var/lib/agentvm");
+        let a = DomainName::for_slot(&instance, "uid", 0);
+        assert_eq!(a, DomainName::for_slot(&instance, "uid", 0));
+        assert_ne!(a, DomainName::for_slot(&instance, "uid", 1));
+        assert_ne!(a, DomainName::for_slot(&instance, "other", 0));
+        assert_ne!(a, DomainName::for_slot(&InstanceId::for_state_dir("/elsewhere"), "uid", 0));
+    }
+
+    #[test]
+    fn parts_are_told_apart() {
+        assert_ne!(short_hash(&["ab", "c"], 64), short_hash(&["a", "bc"], 64));
+        assert_eq!(hex(&[0x0f, 0xa0]), "0fa0");
+    }
+}

@@ -1,0 +1,49 @@
+//! What can go wrong at the host edge, in the terms of whoever has to mend it.
+
+use agentvm_core::names::{DomainName, GoldenKey};
+
+/// An error of the host edge. `Display` says what failed; the cause is in `source`.
+#[derive(Debug, thiserror::Error)]
+pub enum HvError {
+    /// Nobody answers at the libvirt socket, or the connection broke.
+    #[error("libvirt at {uri} does not answer: {detail}; start libvirtd or correct libvirt.uri")]
+    Unavailable { uri: String, detail: String },
+    /// The deadline passed: it may have happened or not.
+    #[error("{what} took longer than {seconds} s; its outcome is unknown and will be observed again")]
+    OutcomeUnknown { what: String, seconds: u64 },
+    /// The machine isn't there (any more).
+    #[error("there is no machine {0}")]
+    NoSuchMachine(DomainName),
+    /// A machine of that name is there, and is another incarnation.
+    #[error("machine {0} exists already")]
+    AlreadyExists(DomainName),
+    /// The golden isn't there, or isn't whole.
+    #[error("golden {0} is not on this host")]
+    NoSuchGolden(GoldenKey),
+    /// The host can't take it: disk or memory is full.
+    #[error("{what}: {detail}")]
+    NoCapacity { what: String, detail: String },
+    /// The image is missing something or isn't what it says it is.
+    #[error("guest image {path}: {detail}")]
+    BadImage { path: String, detail: String },
+    /// An operation that libvirt or QEMU refused.
+    #[error("could not {what}: {detail}")]
+    Refused { what: String, detail: String },
+    /// A file operation of ours.
+    #[error("could not {what}")]
+    Io {
+        what: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl HvError {
+    /// Would the same call be worth trying again, with nobody changing anything?
+    pub fn is_transient(&self) -> bool {
+        matches!(
+            self,
+            Self::Unavailable { .. } | Self::OutcomeUnknown { .. } | Self::NoCapacity { .. } | Self::Io { .. }
+        )
+    }
+}

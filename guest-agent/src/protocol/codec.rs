@@ -1,0 +1,112 @@
+//! Bytes to frames and back, without io. Every byte that comes in is hostile: bounded before allocated, never a panic,
+//! and a bad frame costs only itself.
+
+use super::frame::{Frame, FrameError, HEADER_LEN, Header, MAGIC, MAX_PAYLOAD, VERSION, checksum};
+
+/// Appends a frame to `out`.
+///
+/// # Errors
+/// [`FrameError::TooLong`] if the payload is above [`MAX_PAYLOAD`]; `out` is then unchanged.
+pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
+    let length = u32::try_from(frame.payload.len()).map_err(|_| FrameError::TooLong(frame.payload.len()))?;
+    if frame.payload.len() > MAX_PAYLOAD {
+        return Err(FrameError::TooLong(frame.payload.len()));
+    }
+    let mut head = Vec::with_capacity(HEADER_LEN);
+    head.extend_from_slice(&MAGIC);
+    head.extend_from_slice(&[VERSION, frame.kind as u8]);
+    head.extend_from_slice(&frame.flags.to_be_bytes());
+    head.extend_from_slice(&frame.stream.to_be_bytes());
+    head.extend_from_slice(&length.to_be_bytes());
+    let crc = checksum(&head, &frame.payload);
+    out.reserve(HEADER_LEN + frame.payload.len());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&crc.to_be_bytes());
+    out.extend_from_slice(&frame.payload);
+    Ok(())
+}
+
+/// Turns a stream of bytes into frames: feed it, then call [`Decoder::next_frame`] until it has nothing.
+///
+/// It holds at most one incomplete frame and what was fed since.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    /// How much of `buffer` is used up; cut off now and then, so that many small frames don't shift it each time.
+    start: usize,
+    /// Within a stretch of garbage that was reported already.
+    lost: bool,
+}
+
+impl Decoder {
+    /// A decoder that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds bytes as they came.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether the beginning of a frame waits for its rest.
+    pub fn is_partial(&self) -> bool {
+        self.start < self.buffer.len()
+    }
+
+    /// Gives up on the incomplete frame and looks for the next one in what is there.
+    ///
+    /// For a channel whose other side may be replaced in the middle of a frame: the new side's frames would be
+    /// taken for the payload of the old one's.
+    pub fn skip_partial(&mut self) {
+        if self.is_partial() {
+            self.start += 1;
+            self.lost = true;
+        }
+    }
+
+    /// The next frame, or what was wrong with it; `None` if more bytes are needed.
+    ///
+    /// After an error the decoder has moved on to the next magic; calling again is always right.
+    pub fn next_frame(&mut self) -> Option<Result<Frame, FrameError>> {
+        if self.seek_magic() && !std::mem::replace(&mut self.lost, true) {
+            return Some(Err(FrameError::Garbage));
+        }
+        let pending = self.buffer.get(self.start..)?;
+        let head = pending.first_chunk::<HEADER_LEN>()?;
+        let header = match Header::parse(head) {
+            Ok(header) => header,
+            Err(why) => return Some(Err(self.reject(why))),
+        };
+        let payload = pending.get(HEADER_LEN..HEADER_LEN + header.length)?;
+        match header.check(head, payload) {
+            Ok(frame) => {
+                self.start += HEADER_LEN + header.length;
+                self.lost = false;
+                Some(Ok(frame))
+            }
+            Err(why) => Some(Err(self.reject(why))),
+        }
+    }
+
+    /// Moves to the first byte that may begin a frame; whether anything was skipped.
+    fn seek_magic(&mut self) -> bool {
+        let pending = self.buffer.get(self.start..).unwrap_or_default();
+        let skip = (0..pending.len())
+            .find(|at| pending.get(*at..).is_some_and(|rest| rest.iter().zip(&MAGIC).all(|(a, b)| a == b)))
+            .unwrap_or(pending.len());
+        self.start += skip;
+        skip > 0
+    }
+
+    /// Only the first byte is given up: the payload of a broken frame may hold the next good one.
+    fn reject(&mut self, why: FrameError) -> FrameError {
+        self.start += 1;
+        self.lost = true;
+        why
+    }
+}

@@ -1,0 +1,213 @@
+//! What the guest says. All of it is claims: a guest may have been taken over.
+
+use serde::{Deserialize, Serialize};
+
+use crate::protocol::values::Nonce;
+
+/// The answer to a HELLO.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestHello {
+    /// The version of the messages that the agent speaks.
+    pub protocol: u32,
+    /// The host's, repeated.
+    pub challenge: Nonce,
+    /// The agent's own version.
+    pub agent_version: String,
+    /// Of the running kernel; the same in all clones of a golden snapshot.
+    pub boot_id: String,
+    /// As `uname -r` says.
+    pub kernel: String,
+    /// The nonce that is held, if any.
+    #[serde(default)]
+    pub machine: Option<Nonce>,
+    /// The attempt that the agent remembers: gone once its result is acknowledged.
+    #[serde(default)]
+    pub attempt: Option<AttemptReport>,
+    /// Whether the nonce that is held was executed already, acknowledged or not.
+    #[serde(default)]
+    pub executed: bool,
+}
+
+/// Where an attempt is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptReport {
+    /// Which.
+    pub nonce: Nonce,
+    /// How far.
+    pub state: AttemptState,
+    /// What can be replayed of stdout.
+    pub stdout: StreamRange,
+    /// What can be replayed of stderr.
+    pub stderr: StreamRange,
+}
+
+/// `Held -> Running -> Finished`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttemptState {
+    /// The nonce is held and was never executed.
+    Held,
+    /// Processes of it live, or output of it is still being read.
+    Running,
+    /// There is a result that wasn't acknowledged.
+    Finished,
+}
+
+/// What a replay buffer holds: `first <= offset < end`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRange {
+    /// The first byte that is kept.
+    pub first: u64,
+    /// One past the last byte produced.
+    pub end: u64,
+}
+
+/// Something was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum GuestAck {
+    /// The machine is rehydrated.
+    Rehydrate {
+        /// Now held.
+        nonce: Nonce,
+    },
+    /// The attempt was started, now or before.
+    Execute {
+        /// Which.
+        nonce: Nonce,
+    },
+    /// A piece of a file is written.
+    File {
+        /// Which file.
+        path: String,
+        /// How much of it is there.
+        offset: u64,
+    },
+    /// The attempt was told to end; RESULT follows.
+    StopAttempt {
+        /// Which.
+        nonce: Nonce,
+    },
+    /// The machine may be captured as soon as the connection is closed.
+    Quiesce,
+    /// The machine turns itself off now.
+    PowerOff,
+}
+
+/// A stream of an attempt; the number is the frame's stream id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u32)]
+pub enum StreamId {
+    /// Standard output.
+    Stdout = 1,
+    /// Standard error.
+    Stderr = 2,
+}
+
+/// Bytes as the attempt wrote them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// Of which stream.
+    pub stream: StreamId,
+    /// Of the first byte in the stream.
+    pub offset: u64,
+    /// The bytes; any bytes.
+    pub data: Vec<u8>,
+}
+
+/// The guest's own usage figures, every few seconds while an attempt runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    /// Since boot.
+    pub uptime_millis: u64,
+    /// Of the machine.
+    pub memory_total_bytes: u64,
+    /// Of the machine.
+    pub memory_available_bytes: u64,
+    /// Of the attempt.
+    pub attempt_memory_bytes: u64,
+    /// Of the attempt, user and system.
+    pub attempt_cpu_micros: u64,
+    /// Of the attempt.
+    pub attempt_processes: u64,
+}
+
+/// How an attempt ended. Comes after all its output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptResult {
+    /// Which.
+    pub nonce: Nonce,
+    /// Of the main process; 127 and 126 also when it could not be started, as a shell has it.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// What killed the main process.
+    #[serde(default)]
+    pub signal: Option<i32>,
+    /// The timeout passed before the main process ended.
+    pub timed_out: bool,
+    /// A STOP came before the main process ended.
+    pub stopped: bool,
+    /// The kernel killed a process of the attempt for want of memory; absent where that can't be known.
+    #[serde(default)]
+    pub oom_killed: Option<bool>,
+    /// From start to the end of the main process.
+    pub duration_millis: u64,
+    /// Of stdout.
+    pub stdout: StreamTotals,
+    /// Of stderr.
+    pub stderr: StreamTotals,
+    /// Why the command could not be started, in words.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// How much of a stream there was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamTotals {
+    /// Sent as OUTPUT.
+    pub bytes: u64,
+    /// Above the limit: counted and thrown away.
+    pub dropped: u64,
+}
+
+/// What was refused, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// For programs.
+    pub code: ErrorCode,
+    /// For people.
+    pub message: String,
+    /// The nonce of the refused message, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<Nonce>,
+    /// Repeated when a HELLO is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<Nonce>,
+}
+
+/// The reasons of [`ErrorReport`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// HELLO without the machine's token, or with another.
+    BadToken,
+    /// The host's message version isn't spoken here.
+    BadProtocol,
+    /// A frame or message that could not be read; the session is over.
+    BadFrame,
+    /// The nonce isn't the one that is held.
+    UnknownNonce,
+    /// An attempt is running, so this can't be done now.
+    Busy,
+    /// The message asks for something that isn't allowed or makes no sense.
+    Invalid,
+    /// RESUME or ACK for bytes that aren't kept.
+    BadOffset,
+    /// It was tried and failed; the message says how.
+    Failed,
+    /// A code of a newer agent.
+    #[serde(other)]
+    Other,
+}

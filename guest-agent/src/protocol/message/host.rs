@@ -1,0 +1,179 @@
+//! What the host says.
+
+use serde::{Deserialize, Serialize};
+
+use super::guest::StreamId;
+use crate::protocol::values::{Blob, Nonce, Secret};
+
+/// Opens a session. A newer one replaces an older one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostHello {
+    /// The version of the messages; see [`HostHello::PROTOCOL`].
+    pub protocol: u32,
+    /// Random, fresh for each session: the guest repeats it.
+    pub challenge: Nonce,
+    /// The token of the last REHYDRATE; without it a rehydrated machine refuses the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Secret>,
+}
+
+impl HostHello {
+    /// The version of the messages that this crate speaks.
+    pub const PROTOCOL: u32 = 1;
+
+    /// A greeting in this crate's version.
+    pub fn new(challenge: Nonce, token: Option<Secret>) -> Self {
+        Self { protocol: Self::PROTOCOL, challenge, token }
+    }
+}
+
+/// Makes a restored or booted machine one of its own. Acknowledged only when all of it worked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehydrate {
+    /// Held from now on: EXECUTE must carry it.
+    pub nonce: Nonce,
+    /// Every later HELLO must carry it.
+    pub token: Secret,
+    /// The machine's name.
+    pub hostname: String,
+    /// 32 lower-case hex characters, as in `/etc/machine-id`.
+    pub machine_id: String,
+    /// Fresh randomness for the guest's kernel; 64 bytes.
+    pub entropy: Blob,
+    /// The host's wall clock.
+    pub time_unix_nanos: u64,
+    /// Whether to mount the 9p share as the workspace's input and output.
+    pub workspace: bool,
+}
+
+/// Starts the one attempt of the nonce that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Execute {
+    /// The nonce of the last REHYDRATE.
+    pub nonce: Nonce,
+    /// The program, looked up in the attempt's PATH, and its arguments.
+    pub argv: Vec<String>,
+    /// Added to the agent's clean environment; wins over it.
+    #[serde(default)]
+    pub env: Vec<EnvVar>,
+    /// Defaults to `/workspace/work`; a relative path is below it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cwd: Option<String>,
+    /// Who the attempt is.
+    pub run_as: RunAs,
+    /// All of stdin; without it stdin is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdin: Option<Blob>,
+    /// After this the attempt gets SIGTERM; 0 means never.
+    pub timeout_millis: u64,
+    /// From SIGTERM to SIGKILL.
+    #[serde(default = "default_grace")]
+    pub grace_millis: u64,
+    /// What is kept of stdout; the rest is counted and dropped.
+    pub max_stdout_bytes: u64,
+    /// What is kept of stderr.
+    pub max_stderr_bytes: u64,
+    /// The host's wall clock; 0 leaves the guest's alone.
+    pub time_unix_nanos: u64,
+    /// Fresh randomness again: a parked machine may have waited long.
+    pub entropy: Blob,
+}
+
+fn default_grace() -> u64 {
+    5000
+}
+
+/// One variable of the environment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvVar {
+    /// Its name.
+    pub name: String,
+    /// Its value; often a secret.
+    pub value: Secret,
+}
+
+/// The user of an attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunAs {
+    /// uid 1000, `HOME=/home/agent`.
+    #[default]
+    Agent,
+    /// uid 0 without the capabilities that reach the kernel or the agent.
+    Root,
+}
+
+/// A piece of a file for `/workspace/secrets`, sent before EXECUTE; pieces come in order.
+#[derive(Clone, PartialEq, Eq)]
+pub struct FileChunk {
+    /// Relative, below `/workspace/secrets`.
+    pub path: String,
+    /// Permission bits.
+    pub mode: u32,
+    /// Of the whole file.
+    pub size: u64,
+    /// Of this piece.
+    pub offset: u64,
+    /// The piece; an empty file is one empty piece.
+    pub data: Vec<u8>,
+}
+
+impl std::fmt::Debug for FileChunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { path, mode, size, offset, data } = self;
+        write!(f, "FileChunk({path:?}, {mode:o}, {offset}+{} of {size})", data.len())
+    }
+}
+
+/// What to end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "scope", rename_all = "snake_case")]
+pub enum Stop {
+    /// The running attempt: SIGTERM, grace, SIGKILL; its RESULT says `stopped`.
+    Attempt {
+        /// Which; another than the running one is an error.
+        nonce: Nonce,
+        /// From SIGTERM to SIGKILL.
+        grace_millis: u64,
+    },
+    /// Before a golden capture: forget nonce and token, unmount, drop caches, warm up, answer, close the connection.
+    Quiesce,
+    /// Turn the machine off.
+    PowerOff,
+}
+
+/// What the host has received and made durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "snake_case")]
+pub enum HostAck {
+    /// All of a stream before `offset`.
+    Output {
+        /// Which stream.
+        stream: StreamId,
+        /// One past the last byte received.
+        offset: u64,
+    },
+    /// The result; the agent may forget it.
+    Result {
+        /// Of which attempt.
+        nonce: Nonce,
+    },
+}
+
+/// Where to replay from, after a new connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// Of which attempt.
+    pub nonce: Nonce,
+    /// The first byte of stdout wanted.
+    pub stdout_offset: u64,
+    /// The first byte of stderr wanted.
+    pub stderr_offset: u64,
+}
+
+/// Comes back as it went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ping {
+    /// Any number.
+    pub id: u64,
+}

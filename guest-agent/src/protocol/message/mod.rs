@@ -1,0 +1,140 @@
+//! What is said, typed for each direction, and how it is put into frames.
+//!
+//! Control messages are JSON and ignore fields they don't know, so that either side may be newer. OUTPUT and FILE carry
+//! a small binary header and raw bytes: see `binary.rs`.
+
+mod binary;
+mod guest;
+mod host;
+
+pub use guest::{
+    AttemptReport, AttemptResult, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, Output, Status, StreamId,
+    StreamRange, StreamTotals,
+};
+pub use host::{EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::frame::{Frame, FrameType};
+
+/// From the host to the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is documented at its payload")]
+pub enum HostMessage {
+    Hello(HostHello),
+    Rehydrate(Rehydrate),
+    Execute(Execute),
+    File(FileChunk),
+    Stop(Stop),
+    Ack(HostAck),
+    Resume(Resume),
+    Ping(Ping),
+}
+
+/// From the guest to the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is documented at its payload")]
+pub enum GuestMessage {
+    Hello(GuestHello),
+    Ack(GuestAck),
+    Output(Output),
+    Status(Status),
+    Result(AttemptResult),
+    Error(ErrorReport),
+    Ping(Ping),
+}
+
+/// Why a frame is no message, or a message no frame.
+#[derive(Debug, thiserror::Error)]
+pub enum MessageError {
+    /// A message of this type doesn't go in this direction.
+    #[error("a {0:?} frame does not belong in this direction")]
+    Direction(FrameType),
+    /// The JSON isn't, or lacks a field.
+    #[error("the payload of a {kind:?} frame could not be read")]
+    Json {
+        /// The frame's type.
+        kind: FrameType,
+        /// What the parser said.
+        #[source]
+        why: serde_json::Error,
+    },
+    /// The binary header is cut short or out of range.
+    #[error("the binary header of a {0:?} frame is malformed")]
+    Binary(FrameType),
+}
+
+impl HostMessage {
+    /// Encodes it.
+    pub fn into_frame(self) -> Result<Frame, MessageError> {
+        match self {
+            Self::Hello(body) => json_frame(FrameType::Hello, &body),
+            Self::Rehydrate(body) => json_frame(FrameType::Rehydrate, &body),
+            Self::Execute(body) => json_frame(FrameType::Execute, &body),
+            Self::File(chunk) => binary::file_frame(&chunk),
+            Self::Stop(body) => json_frame(FrameType::Stop, &body),
+            Self::Ack(body) => json_frame(FrameType::Ack, &body),
+            Self::Resume(body) => json_frame(FrameType::Resume, &body),
+            Self::Ping(body) => json_frame(FrameType::Ping, &body),
+        }
+    }
+
+    /// Decodes what a host sent.
+    pub fn from_frame(frame: &Frame) -> Result<Self, MessageError> {
+        match frame.kind {
+            FrameType::Hello => json(frame).map(Self::Hello),
+            FrameType::Rehydrate => json(frame).map(Self::Rehydrate),
+            FrameType::Execute => json(frame).map(Self::Execute),
+            FrameType::File => binary::file(frame).map(Self::File),
+            FrameType::Stop => json(frame).map(Self::Stop),
+            FrameType::Ack => json(frame).map(Self::Ack),
+            FrameType::Resume => json(frame).map(Self::Resume),
+            FrameType::Ping => json(frame).map(Self::Ping),
+            kind @ (FrameType::Output | FrameType::Status | FrameType::Result | FrameType::Error) => {
+                Err(MessageError::Direction(kind))
+            }
+        }
+    }
+}
+
+impl GuestMessage {
+    /// Encodes it.
+    pub fn into_frame(self) -> Result<Frame, MessageError> {
+        match self {
+            Self::Hello(body) => json_frame(FrameType::Hello, &body),
+            Self::Ack(body) => json_frame(FrameType::Ack, &body),
+            Self::Output(output) => Ok(binary::output_frame(&output)),
+            Self::Status(body) => json_frame(FrameType::Status, &body),
+            Self::Result(body) => json_frame(FrameType::Result, &body),
+            Self::Error(body) => json_frame(FrameType::Error, &body),
+            Self::Ping(body) => json_frame(FrameType::Ping, &body),
+        }
+    }
+
+    /// Decodes what a guest sent.
+    pub fn from_frame(frame: &Frame) -> Result<Self, MessageError> {
+        match frame.kind {
+            FrameType::Hello => json(frame).map(Self::Hello),
+            FrameType::Ack => json(frame).map(Self::Ack),
+            FrameType::Output => binary::output(frame).map(Self::Output),
+            FrameType::Status => json(frame).map(Self::Status),
+            FrameType::Result => json(frame).map(Self::Result),
+            FrameType::Error => json(frame).map(Self::Error),
+            FrameType::Ping => json(frame).map(Self::Ping),
+            kind @ (FrameType::Rehydrate
+            | FrameType::Execute
+            | FrameType::Stop
+            | FrameType::File
+            | FrameType::Resume) => Err(MessageError::Direction(kind)),
+        }
+    }
+}
+
+fn json_frame<T: Serialize>(kind: FrameType, body: &T) -> Result<Frame, MessageError> {
+    let payload = serde_json::to_vec(body).map_err(|why| MessageError::Json { kind, why })?;
+    Ok(Frame { kind, flags: 0, stream: 0, payload })
+}
+
+fn json<T: DeserializeOwned>(frame: &Frame) -> Result<T, MessageError> {
+    serde_json::from_slice(&frame.payload).map_err(|why| MessageError::Json { kind: frame.kind, why })
+}

@@ -1,0 +1,55 @@
+//! The control channel, bottom up:
+//!
+//! ```text
+//!   HostMessage / GuestMessage   message/   what is said, typed per direction
+//!   Frame                        frame.rs   header, payload, CRC-32
+//!   Decoder / encode             codec.rs   bytes <-> frames, sans io, resynchronises
+//!   FrameReader / FrameWriter    io.rs      the same over any tokio stream
+//!   Replay                       replay.rs  what was said and not yet acknowledged
+//!   connect                      client.rs  the host's half of the handshake
+//! ```
+//!
+//! A session, seen from the host (`->` to the guest):
+//!
+//! ```text
+//!   -> HELLO {challenge, token?}          <- HELLO {challenge, machine?, attempt?}
+//!   -> REHYDRATE {nonce, token, ...}      <- ACK Rehydrate{nonce}
+//!   -> FILE*                              <- ACK File{path, offset}
+//!   -> EXECUTE {nonce, argv, ...}         <- ACK Execute{nonce}
+//!                                         <- OUTPUT*, STATUS*
+//!   -> ACK Output{stream, offset}*        <- RESULT
+//!   -> ACK Result{nonce}
+//! ```
+//!
+//! After a lost connection: HELLO from both, then `-> RESUME {nonce, offsets}`; the agent replays OUTPUT from there and goes
+//! on live. RESULT follows all output, and is sent again on every RESUME until it is acknowledged. Before RESUME (or an
+//! EXECUTE on the same connection) the agent sends no OUTPUT and no RESULT.
+
+mod client;
+mod codec;
+mod frame;
+mod io;
+mod message;
+mod replay;
+mod values;
+
+pub use client::{ConnectError, connect};
+pub use codec::{Decoder, encode};
+pub use frame::{Frame, FrameError, FrameType, HEADER_LEN, MAGIC, MAX_PAYLOAD, VERSION};
+pub use io::{FrameReader, FrameWriter, ReadError, WriteError};
+pub use message::{
+    AttemptReport, AttemptResult, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck,
+    GuestHello, GuestMessage, HostAck, HostHello, HostMessage, MessageError, Output, Ping, Rehydrate, Resume, RunAs,
+    Status, Stop, StreamId, StreamRange, StreamTotals,
+};
+pub use replay::{Replay, ReplayError};
+pub use values::{Blob, Nonce, NonceError, Secret};
+
+/// The name of the virtio-serial port that carries the channel where there is no vsock.
+pub const SERIAL_PORT: &str = "org.agentvm.agent.0";
+/// The vsock port that the agent listens on.
+pub const VSOCK_PORT: u32 = 9999;
+/// The mount tag of the one 9p device; its root holds `input/` and `output/`.
+pub const MOUNT_TAG: &str = "agentvm";
+/// The most that one OUTPUT or FILE frame should carry: small enough that control frames never wait long behind it.
+pub const CHUNK: usize = 32 * 1024;

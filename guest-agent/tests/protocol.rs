@@ -1,0 +1,207 @@
+//! The protocol's laws: whatever goes in comes out, however the bytes are cut; damage costs only the damaged frame;
+//! no bytes make it panic; the replay buffer behaves like the whole stream.
+
+use agentvm_guest_agent::protocol::{
+    Blob, Decoder, EnvVar, Execute, FileChunk, Frame, FrameError, FrameType, GuestMessage, HEADER_LEN, HostMessage,
+    MAX_PAYLOAD, Nonce, Output, Replay, ReplayError, RunAs, Secret, StreamId, encode,
+};
+use proptest::prelude::*;
+
+fn any_frame() -> impl Strategy<Value = Frame> {
+    let kinds = prop::sample::select(FrameType::ALL.to_vec());
+    (kinds, any::<u16>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..300))
+        .prop_map(|(kind, flags, stream, payload)| Frame { kind, flags, stream, payload })
+}
+
+fn bytes_of(frames: &[Frame]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for frame in frames {
+        encode(frame, &mut bytes).unwrap();
+    }
+    bytes
+}
+
+fn drain(decoder: &mut Decoder) -> (Vec<Frame>, Vec<FrameError>) {
+    let (mut frames, mut errors) = (Vec::new(), Vec::new());
+    while let Some(next) = decoder.next_frame() {
+        match next {
+            Ok(frame) => frames.push(frame),
+            Err(why) => errors.push(why),
+        }
+    }
+    (frames, errors)
+}
+
+proptest! {
+    #[test]
+    fn frames_survive_any_cut(frames in prop::collection::vec(any_frame(), 0..6), cut in 1usize..64) {
+        let mut decoder = Decoder::new();
+        let mut seen = Vec::new();
+        for piece in bytes_of(&frames).chunks(cut) {
+            decoder.feed(piece);
+            let (got, errors) = drain(&mut decoder);
+            prop_assert!(errors.is_empty());
+            seen.extend(got);
+        }
+        prop_assert_eq!(seen, frames);
+        prop_assert!(!decoder.is_partial());
+    }
+
+    #[test]
+    fn an_abandoned_frame_is_skipped(old in any_frame(), new in any_frame(), keep in any::<prop::sample::Index>()) {
+        let bytes = bytes_of(std::slice::from_ref(&old));
+        let mut decoder = Decoder::new();
+        decoder.feed(&bytes[..keep.index(bytes.len())]);
+        prop_assert_eq!(drain(&mut decoder).0, vec![]);
+        decoder.skip_partial();
+        decoder.feed(&bytes_of(std::slice::from_ref(&new)));
+        let mut seen = drain(&mut decoder).0;
+        // The abandoned payload may itself look like the beginning of a frame; each give-up moves on.
+        while seen.is_empty() && decoder.is_partial() {
+            decoder.skip_partial();
+            seen = drain(&mut decoder).0;
+        }
+        prop_assert_eq!(seen, vec![new]);
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let mut decoder = Decoder::new();
+        decoder.feed(&bytes);
+        for frame in drain(&mut decoder).0 {
+            let _ = HostMessage::from_frame(&frame);
+            let _ = GuestMessage::from_frame(&frame);
+        }
+    }
+
+    #[test]
+    fn any_payload_is_decoded_or_refused(frame in any_frame()) {
+        if let Ok(message) = HostMessage::from_frame(&frame) {
+            let again = HostMessage::from_frame(&message.clone().into_frame().unwrap()).unwrap();
+            prop_assert_eq!(again, message);
+        }
+        if let Ok(message) = GuestMessage::from_frame(&frame) {
+            let again = GuestMessage::from_frame(&message.clone().into_frame().unwrap()).unwrap();
+            prop_assert_eq!(again, message);
+        }
+    }
+
+    #[test]
+    fn binary_messages_round_trip(
+        path in "[a-zé/]{0,40}", mode: u32, size: u64, offset in 0u64..u64::MAX / 2, data in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let file = HostMessage::File(FileChunk { path, mode, size, offset, data: data.clone() });
+        prop_assert_eq!(HostMessage::from_frame(&file.clone().into_frame().unwrap()).unwrap(), file);
+        let output = GuestMessage::Output(Output { stream: StreamId::Stderr, offset, data });
+        prop_assert_eq!(GuestMessage::from_frame(&output.clone().into_frame().unwrap()).unwrap(), output);
+    }
+
+    #[test]
+    fn execute_round_trips(argv in prop::collection::vec(".*", 1..4), value in ".*", stdin in prop::option::of(prop::collection::vec(any::<u8>(), 0..100))) {
+        let execute = HostMessage::Execute(Execute {
+            nonce: Nonce::from_bytes([7; 16]),
+            argv,
+            env: vec![EnvVar { name: "NAME".into(), value: Secret::new(value) }],
+            cwd: None,
+            run_as: RunAs::Root,
+            stdin: stdin.map(Blob),
+            timeout_millis: 1,
+            grace_millis: 2,
+            max_stdout_bytes: 3,
+            max_stderr_bytes: 4,
+            time_unix_nanos: 5,
+            entropy: Blob(vec![1, 2, 3]),
+        });
+        prop_assert_eq!(HostMessage::from_frame(&execute.clone().into_frame().unwrap()).unwrap(), execute);
+    }
+
+    #[test]
+    fn replay_is_a_window_on_the_stream(steps in prop::collection::vec((any::<bool>(), 0usize..40), 0..60), capacity in 1usize..64) {
+        let mut replay = Replay::new(capacity);
+        let mut stream: Vec<u8> = Vec::new();
+        for (push, amount) in steps {
+            if push {
+                let bytes: Vec<u8> = (0..amount).map(|n| u8::try_from((stream.len() + n) % 251).unwrap()).collect();
+                let taken = replay.push(&bytes);
+                prop_assert!(taken == amount || replay.free() == 0);
+                stream.extend(&bytes[..taken]);
+            } else {
+                let to = replay.first() + amount as u64;
+                prop_assert_eq!(replay.ack(to).is_ok(), to <= stream.len() as u64);
+            }
+            let first = usize::try_from(replay.first()).unwrap();
+            prop_assert_eq!(replay.end(), stream.len() as u64);
+            prop_assert!(stream.len() - first <= capacity);
+            prop_assert_eq!(replay.read_from(replay.first(), usize::MAX).unwrap(), &stream[first..]);
+        }
+        prop_assert!(replay.read_from(replay.end() + 1, 1).is_err());
+    }
+}
+
+proptest! {
+    // A megabyte of padding a case: fewer cases.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn one_bad_byte_costs_one_frame(
+        before in any_frame(), hit in any_frame(), after in any_frame(), at in any::<prop::sample::Index>(), flip in 1u8..=255,
+    ) {
+        let mut broken = bytes_of(std::slice::from_ref(&hit));
+        let at = at.index(broken.len());
+        broken[at] ^= flip;
+        let mut bytes = bytes_of(std::slice::from_ref(&before));
+        bytes.extend(broken);
+        bytes.extend(bytes_of(std::slice::from_ref(&after)));
+        // A longer length may swallow what follows until enough bytes came: then these do.
+        bytes.resize(bytes.len() + MAX_PAYLOAD + HEADER_LEN, 0);
+        let mut decoder = Decoder::new();
+        decoder.feed(&bytes);
+        let (frames, errors) = drain(&mut decoder);
+        prop_assert!(!errors.is_empty());
+        prop_assert_eq!(frames, vec![before, after]);
+    }
+}
+
+#[test]
+fn a_length_above_the_limit_is_refused_before_its_bytes_come() {
+    let mut bytes = bytes_of(&[Frame { kind: FrameType::Ping, flags: 0, stream: 0, payload: vec![] }]);
+    bytes[12..16].copy_from_slice(&u32::MAX.to_be_bytes());
+    let mut decoder = Decoder::new();
+    decoder.feed(&bytes);
+    assert_eq!(decoder.next_frame(), Some(Err(FrameError::TooLong(u32::MAX as usize))));
+    let big = Frame { kind: FrameType::Ping, flags: 0, stream: 0, payload: vec![0; MAX_PAYLOAD + 1] };
+    assert_eq!(encode(&big, &mut Vec::new()), Err(FrameError::TooLong(MAX_PAYLOAD + 1)));
+}
+
+#[test]
+fn acknowledged_bytes_cannot_be_read_again() {
+    let mut replay = Replay::new(8);
+    assert_eq!(replay.push(b"0123456789"), 8);
+    replay.ack(3).unwrap();
+    assert_eq!(replay.read_from(2, 1), Err(ReplayError::Forgotten { offset: 2, first: 3 }));
+    assert_eq!(replay.read_from(3, 2).unwrap(), b"34");
+    assert_eq!(replay.push(b"89ab"), 3);
+    assert_eq!(replay.ack(12), Err(ReplayError::BeyondEnd { offset: 12, end: 11 }));
+}
+
+#[test]
+fn secrets_stay_out_of_debug_output() {
+    let shown = format!("{:?} {:?}", Secret::new("hunter2"), Blob(b"hunter2".to_vec()));
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+#[test]
+fn an_output_offset_cannot_overflow() {
+    let frame = Frame { kind: FrameType::Output, flags: 0, stream: 1, payload: [vec![0xff; 8], vec![1]].concat() };
+    assert!(GuestMessage::from_frame(&frame).is_err());
+}
+
+#[test]
+fn unknown_fields_and_error_codes_of_a_newer_side_are_read() {
+    let payload = br#"{"id": 7, "colour": "blue"}"#.to_vec();
+    let frame = Frame { kind: FrameType::Ping, flags: 9, stream: 0, payload };
+    assert!(matches!(HostMessage::from_frame(&frame), Ok(HostMessage::Ping(ping)) if ping.id == 7));
+    let payload = br#"{"code": "out_of_cheese", "message": "?"}"#.to_vec();
+    let frame = Frame { kind: FrameType::Error, flags: 0, stream: 0, payload };
+    assert!(GuestMessage::from_frame(&frame).is_ok());
+}

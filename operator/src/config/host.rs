@@ -1,0 +1,29 @@
+//! The defaults that depend on the host: its name and its memory.
+
+/// What the host says; defaults of the keys `node.*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostDefaults {
+    pub name: String,
+    /// All of the host's memory.
+    pub memory_mib: u64,
+}
+
+impl HostDefaults {
+    /// Asks the kernel; doesn't fail, since a default that is never used must not stop anything.
+    pub(super) fn observe() -> Self {
+        let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let system = rustix::system::sysinfo();
+        let bytes = u64::from(system.mem_unit).saturating_mul(system.totalram);
+        Self { name, memory_mib: bytes >> 20 }
+    }
+
+    /// The host's name as a node name: lower case, and `localhost` where it can't be one.
+    pub(super) fn node_name(&self) -> String {
+        super::value::node_name(&self.name.to_ascii_lowercase()).unwrap_or_else(|_| "localhost".to_owned())
+    }
+
+    /// What machines may take unless configured: four fifths, the rest is for the host, QEMU itself and the control plane.
+    pub(super) fn machine_memory_mib(&self) -> u32 {
+        u32::try_from(self.memory_mib / 5 * 4).unwrap_or(u32::MAX).clamp(128, super::value::MEMORY_MAX_MIB)
+    }
+}

@@ -1,0 +1,88 @@
+//! The keys: path, environment variable and reader of each. One place says what a key is called and may hold.
+
+use std::path::PathBuf;
+
+use agentvm_crds::{NetworkMode, Profile};
+
+use super::value::{self, MEMORY_MAX_MIB};
+
+/// A key of the configuration.
+pub(super) struct Key<T> {
+    pub path: &'static str,
+    /// The environment variable that sets it.
+    pub variable: Option<&'static str>,
+    /// Reads it; the error says what is allowed.
+    pub parse: fn(&str) -> Result<T, String>,
+}
+
+const WEEK: u32 = 7 * 24 * 3600;
+const MONTH: u32 = 30 * 24 * 3600;
+
+pub(super) const LIBVIRT_URI: Key<String> =
+    Key { path: "libvirt.uri", variable: Some("LIBVIRT_DEFAULT_URI"), parse: value::uri };
+pub(super) const LIBVIRT_TIMEOUT: Key<u32> =
+    Key { path: "libvirt.connection_timeout", variable: None, parse: value::whole::<1, 600> };
+
+pub(super) const NETWORK_MODE: Key<NetworkMode> =
+    Key { path: "vm.network_mode", variable: Some("AGENT_VM_NETWORK_MODE"), parse: value::network_mode };
+pub(super) const PROFILE: Key<Profile> = Key { path: "vm.default_profile", variable: None, parse: value::profile };
+
+pub(super) const POOL_MIN: Key<u32> =
+    Key { path: "pool.min_size", variable: Some("AGENT_VM_POOL_MIN_SIZE"), parse: value::whole::<0, 1000> };
+pub(super) const POOL_MAX: Key<u32> =
+    Key { path: "pool.max_size", variable: Some("AGENT_VM_POOL_MAX_SIZE"), parse: value::whole::<1, 1000> };
+pub(super) const POOL_TTL: Key<u32> =
+    Key { path: "pool.ttl_seconds", variable: None, parse: value::whole::<60, MONTH> };
+pub(super) const POOL_HEALTH: Key<u32> =
+    Key { path: "pool.health_check_interval", variable: None, parse: value::whole::<1, 86_400> };
+
+pub(super) const EXEC_TIMEOUT: Key<u32> =
+    Key { path: "execution.default_timeout", variable: Some("AGENT_VM_EXEC_TIMEOUT"), parse: value::whole::<1, WEEK> };
+pub(super) const EXEC_MAX: Key<u32> =
+    Key { path: "execution.max_timeout", variable: None, parse: value::whole::<1, WEEK> };
+pub(super) const WORKSPACE: Key<PathBuf> =
+    Key { path: "execution.workspace_path", variable: None, parse: value::absolute_path };
+
+/// The range that is valid for libvirt on both cgroup versions.
+pub(super) const CPU_SHARES: Key<u32> =
+    Key { path: "security.resource_limits.cpu_shares", variable: None, parse: value::whole::<2, 10_000> };
+pub(super) const MEMORY_HARD_LIMIT: Key<Option<u32>> = Key {
+    path: "security.resource_limits.memory_hard_limit_mib",
+    variable: None,
+    parse: value::limit::<128, MEMORY_MAX_MIB>,
+};
+
+pub(super) const NODE_NAME: Key<String> = Key { path: "node.name", variable: None, parse: value::node_name };
+pub(super) const NODE_MACHINES: Key<Option<u32>> =
+    Key { path: "node.max_machines", variable: None, parse: value::limit::<1, 10_000> };
+pub(super) const NODE_MEMORY: Key<u32> =
+    Key { path: "node.memory_mib", variable: None, parse: value::whole::<128, MEMORY_MAX_MIB> };
+
+/// The name that was probably meant. Similar only as a whole, or with the same last part.
+pub(super) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
+    let score = |name: &str| {
+        let whole = strsim::jaro_winkler(text, name);
+        let tail = strsim::jaro_winkler(&last(text), &last(name));
+        if last(text) == last(name) { 1.0 + whole } else { f64::midpoint(whole, tail) }
+    };
+    names
+        .map(|name| (name, score(name)))
+        .filter(|(_, score)| *score > 0.85)
+        .max_by(|a, b| a.1.total_cmp(&b.1))
+        .map(|(name, _)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn a_typing_error_and_a_wrong_section_are_recognised_and_nonsense_is_not() {
+        let names = ["pool.min_size", "pool.max_size", "execution.max_timeout"];
+        assert_eq!(nearest("pool.min_sise", names.into_iter()), Some("pool.min_size"));
+        assert_eq!(nearest("vm.min_size", names.into_iter()), Some("pool.min_size"));
+        assert_eq!(nearest("pool.minsize", names.into_iter()), Some("pool.min_size"));
+        assert_eq!(nearest("monitoring.anomaly_detection", names.into_iter()), None);
+    }
+}

@@ -1,0 +1,66 @@
+//! Configuration: defaults < `/etc/agent-vm/config.yaml` < the user's file (or `--config`) < environment < flags.
+//!
+//! [`load`] is the edge: it reads files, environment and host. What follows from them is decided in `resolve`, in
+//! pure code. What a setting means to a machine isn't known here.
+
+mod error;
+mod file;
+mod host;
+mod keys;
+mod origin;
+mod resolve;
+mod settings;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+pub use error::{ConfigError, Problem};
+pub use host::HostDefaults;
+pub use origin::Origin;
+pub use resolve::{Loaded, Row};
+pub use settings::{
+    ExecutionSettings, LibvirtSettings, NodeSettings, PoolSettings, ResourceLimits, Settings, VmSettings,
+};
+
+/// The host's file; skipped where there is none.
+pub const HOST_FILE: &str = "/etc/agent-vm/config.yaml";
+/// The user's file, below the home directory; skipped where there is none.
+pub const USER_FILE: &str = ".config/agent-vm/config.yaml";
+
+/// A setting given on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlagValue {
+    /// The key, e.g. `pool.min_size`.
+    pub key: &'static str,
+    /// The flag, e.g. `--pool-min-size`.
+    pub flag: &'static str,
+    pub text: String,
+}
+
+/// What the command line says about the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    /// `--config`: read instead of the user's file, and must exist.
+    pub config_file: Option<PathBuf>,
+    pub values: Vec<FlagValue>,
+    /// Another default for `execution.workspace_path` (`standalone` keeps it in its data directory).
+    pub default_workspace: Option<PathBuf>,
+}
+
+/// Reads everything there is and resolves it.
+pub fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
+    let mut files = Vec::new();
+    files.extend(file::read(Path::new(HOST_FILE), file::Absent::Fine)?);
+    if let Some(given) = &flags.config_file {
+        files.extend(file::read(given, file::Absent::Refused)?);
+    } else if let Some(home) = std::env::var_os("HOME").filter(|home| !home.is_empty()) {
+        files.extend(file::read(&Path::new(&home).join(USER_FILE), file::Absent::Fine)?);
+    }
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .collect();
+    resolve::resolve(&resolve::Given { files, environment, flags, host: HostDefaults::observe() })
+}

@@ -1,0 +1,171 @@
+//! The pure merge: which of the given values wins, where it came from, and all that is wrong with any of them.
+//!
+//! Values that lose are judged too: a mistake in a file isn't hidden by a flag that happens to override it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::file::{Content, Entry};
+use super::keys::{Key, nearest};
+use super::value::Value;
+use super::{ConfigError, Flags, HostDefaults, Origin, Problem, Settings};
+
+/// Everything that was given, weakest first where there is an order.
+pub(super) struct Given<'a> {
+    /// The entries of all files: the host's, then the user's.
+    pub files: Vec<Entry>,
+    pub environment: BTreeMap<String, String>,
+    pub flags: &'a Flags,
+    pub host: HostDefaults,
+}
+
+/// The configuration, and where each value of it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loaded {
+    pub settings: Settings,
+    /// One for each key, in the order of the documentation.
+    pub origins: Vec<Row>,
+}
+
+/// One value with its origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Row {
+    pub key: &'static str,
+    pub value: Json,
+    pub origin: Origin,
+}
+
+impl Row {
+    /// The value as a file would hold it.
+    pub fn text(&self) -> String {
+        self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned)
+    }
+}
+
+/// Merges and judges.
+pub(super) fn resolve(given: &Given<'_>) -> Result<Loaded, ConfigError> {
+    let mut layers = Layers::new(given);
+    let settings = Settings::take(&mut layers, &given.host, given.flags.default_workspace.as_deref());
+    layers.refuse_unknown();
+    if layers.problems.is_empty() {
+        return Ok(Loaded { settings, origins: layers.rows });
+    }
+    layers.problems.sort_by_key(|problem| position(&problem.origin));
+    Err(ConfigError::Wrong(layers.problems))
+}
+
+/// The layers while values are being taken out of them.
+pub(super) struct Layers {
+    /// For each path what was given, weakest first.
+    candidates: BTreeMap<String, Vec<(Content, Origin)>>,
+    environment: BTreeMap<String, String>,
+    flags: BTreeMap<String, Vec<(Content, Origin)>>,
+    rows: Vec<Row>,
+    problems: Vec<Problem>,
+}
+
+impl Layers {
+    fn new(given: &Given<'_>) -> Self {
+        let mut candidates: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for Entry { path, content, origin } in given.files.iter().cloned() {
+            candidates.entry(path).or_default().push((content, origin));
+        }
+        let mut flags: BTreeMap<String, Vec<_>> = BTreeMap::new();
+        for value in &given.flags.values {
+            let origin = Origin::Flag { flag: value.flag.to_owned() };
+            flags.entry(value.key.to_owned()).or_default().push((Content::Scalar(value.text.clone()), origin));
+        }
+        let environment = given.environment.clone();
+        Self { candidates, environment, flags, rows: Vec::new(), problems: Vec::new() }
+    }
+
+    /// Takes a key out: the strongest value that was given, else `default`.
+    pub fn take<T: Value>(&mut self, key: &Key<T>, default: T) -> T {
+        let mut given = self.candidates.remove(key.path).unwrap_or_default();
+        given.extend(self.variable(key.variable));
+        given.extend(self.flags.remove(key.path).unwrap_or_default());
+        let (mut value, mut origin) = (default, Origin::Default);
+        for (content, from) in given {
+            match read(&content, key) {
+                Ok(read) => (value, origin) = (read, from),
+                Err(what) => self.problems.push(Problem { origin: from, key: key.path.to_owned(), what }),
+            }
+        }
+        self.rows.push(Row { key: key.path, value: value.json(), origin });
+        value
+    }
+
+    /// Two values that don't go together; named by the stronger of their origins, which is the likelier mistake.
+    pub fn require(&mut self, holds: bool, low: &'static str, high: &'static str) {
+        if holds {
+            return;
+        }
+        let find = |key: &str| self.rows.iter().find(|row| row.key == key);
+        let (Some(low), Some(high)) = (find(low), find(high)) else { return };
+        let what = format!(
+            "{} ({}) is greater than {}, which is {} ({}); lower the one or raise the other",
+            low.text(),
+            low.origin,
+            high.key,
+            high.text(),
+            high.origin
+        );
+        let origin = if low.origin == Origin::Default { high.origin.clone() } else { low.origin.clone() };
+        self.problems.push(Problem { origin, key: low.key.to_owned(), what });
+    }
+
+    /// An empty variable counts as unset, as it does for libvirt and most programs.
+    fn variable(&self, name: Option<&str>) -> Option<(Content, Origin)> {
+        let name = name?;
+        let text = self.environment.get(name).filter(|text| !text.is_empty())?;
+        Some((Content::Scalar(text.clone()), Origin::Environment { variable: name.to_owned() }))
+    }
+
+    fn refuse_unknown(&mut self) {
+        let known: Vec<&str> = self.rows.iter().map(|row| row.key).collect();
+        for (path, entries) in std::mem::take(&mut self.candidates).into_iter().chain(std::mem::take(&mut self.flags)) {
+            for (content, origin) in entries {
+                if let Some(what) = unknown(&path, &content, &known) {
+                    self.problems.push(Problem { origin, key: path.clone(), what });
+                }
+            }
+        }
+    }
+}
+
+fn read<T>(content: &Content, key: &Key<T>) -> Result<T, String> {
+    match content {
+        Content::Scalar(text) => (key.parse)(text),
+        Content::Empty => Err("has no value; give it one, or remove the line to have the default".to_owned()),
+        Content::List => Err("is a list; it takes a single value".to_owned()),
+    }
+}
+
+/// What is wrong with a path that is no key; nothing if it is an empty section.
+fn unknown(path: &str, content: &Content, known: &[&str]) -> Option<String> {
+    let within: Vec<&str> = known.iter().filter_map(|key| key.strip_prefix(path)?.strip_prefix('.')).collect();
+    if !within.is_empty() {
+        let keys = within.join(", ");
+        return (*content != Content::Empty).then(|| format!("is a section, not a value; its keys: {keys}"));
+    }
+    let parent = known.iter().find(|key| path.strip_prefix(**key).is_some_and(|rest| rest.starts_with('.')));
+    if let Some(parent) = parent {
+        return Some(format!("there is no such key: {parent} takes a value, not a section"));
+    }
+    if let Some(near) = nearest(path, known.iter().copied()) {
+        return Some(format!("there is no such key; did you mean {near}?"));
+    }
+    Some(format!("there is no such key; the keys are {}", known.join(", ")))
+}
+
+/// Problems are told in the order in which a person looks for them: files from the top, then environment, then flags.
+fn position(origin: &Origin) -> (u8, String, u64, u64) {
+    match origin {
+        Origin::File { path, line, column } => (0, path.to_string_lossy().into_owned(), *line, *column),
+        Origin::Environment { variable } => (1, variable.clone(), 0, 0),
+        Origin::Flag { flag } => (2, flag.clone(), 0, 0),
+        Origin::Default => (3, String::new(), 0, 0),
+    }
+}

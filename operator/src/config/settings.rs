@@ -1,0 +1,124 @@
+//! The settings as the rest of the operator sees them: plain typed values, with their defaults.
+//!
+//! Most of them are defaults for fields that an object leaves out; each says so.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agentvm_crds::{NetworkMode, Profile};
+
+use super::HostDefaults;
+use super::keys;
+use super::resolve::Layers;
+
+const WORKSPACE: &str = "/var/lib/agent-vm/workspace";
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub libvirt: LibvirtSettings,
+    pub vm: VmSettings,
+    pub pool: PoolSettings,
+    pub execution: ExecutionSettings,
+    pub limits: ResourceLimits,
+    pub node: NodeSettings,
+}
+
+/// `libvirt.*`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibvirtSettings {
+    pub uri: String,
+    pub connection_timeout: Duration,
+}
+
+/// `vm.*`: defaults of pools and golden snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VmSettings {
+    /// Of a pool without `network.mode`.
+    pub network_mode: NetworkMode,
+    /// Of a golden without `resources.profile`. Never `Custom`.
+    pub default_profile: Profile,
+}
+
+/// `pool.*`: defaults of pools, and of the pool that `standalone --default-pool` makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSettings {
+    pub min_size: u32,
+    pub max_size: u32,
+    pub ttl_seconds: u32,
+    pub health_check_seconds: u32,
+}
+
+/// `execution.*`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutionSettings {
+    /// Of a run without `timeoutSeconds`.
+    pub default_timeout_seconds: u32,
+    /// Of a pool without `maxRunSeconds`.
+    pub max_timeout_seconds: u32,
+    /// Where outputs and shares are kept.
+    pub workspace_path: PathBuf,
+}
+
+/// `security.resource_limits.*`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResourceLimits {
+    /// A machine's CPU weight where the golden says none.
+    pub cpu_shares: u32,
+    /// The largest machine that a golden may ask for on this host, MiB.
+    pub memory_hard_limit_mib: Option<u32>,
+}
+
+/// `node.*`: this host, and what all of its machines together may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSettings {
+    pub name: String,
+    pub max_machines: Option<u32>,
+    pub memory_mib: u32,
+}
+
+impl Settings {
+    /// Takes each key once, in the order in which `agentvm config show` prints them.
+    pub(super) fn take(from: &mut Layers, host: &HostDefaults, workspace: Option<&Path>) -> Self {
+        let settings = Self {
+            libvirt: LibvirtSettings {
+                uri: from.take(&keys::LIBVIRT_URI, "qemu:///system".to_owned()),
+                connection_timeout: Duration::from_secs(from.take(&keys::LIBVIRT_TIMEOUT, 30).into()),
+            },
+            vm: VmSettings {
+                network_mode: from.take(&keys::NETWORK_MODE, NetworkMode::NatFiltered),
+                default_profile: from.take(&keys::PROFILE, Profile::Standard),
+            },
+            pool: PoolSettings {
+                min_size: from.take(&keys::POOL_MIN, 5),
+                max_size: from.take(&keys::POOL_MAX, 20),
+                ttl_seconds: from.take(&keys::POOL_TTL, 3600),
+                health_check_seconds: from.take(&keys::POOL_HEALTH, 60),
+            },
+            execution: ExecutionSettings {
+                default_timeout_seconds: from.take(&keys::EXEC_TIMEOUT, 300),
+                max_timeout_seconds: from.take(&keys::EXEC_MAX, 3600),
+                workspace_path: from
+                    .take(&keys::WORKSPACE, workspace.map_or_else(|| WORKSPACE.into(), Path::to_path_buf)),
+            },
+            limits: ResourceLimits {
+                cpu_shares: from.take(&keys::CPU_SHARES, 1024),
+                memory_hard_limit_mib: from.take(&keys::MEMORY_HARD_LIMIT, None),
+            },
+            node: NodeSettings {
+                name: from.take(&keys::NODE_NAME, host.node_name()),
+                max_machines: from.take(&keys::NODE_MACHINES, None),
+                memory_mib: from.take(&keys::NODE_MEMORY, host.machine_memory_mib()),
+            },
+        };
+        settings.require_order(from);
+        settings
+    }
+
+    fn require_order(&self, layers: &mut Layers) {
+        let (pool, execution) = (&self.pool, &self.execution);
+        layers.require(pool.min_size <= pool.max_size, keys::POOL_MIN.path, keys::POOL_MAX.path);
+        let timeouts = execution.default_timeout_seconds <= execution.max_timeout_seconds;
+        layers.require(timeouts, keys::EXEC_TIMEOUT.path, keys::EXEC_MAX.path);
+    }
+}

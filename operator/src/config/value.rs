@@ -1,0 +1,173 @@
+//! The kinds of values: how each is read from text, and what is said when it can't be.
+
+use std::path::PathBuf;
+
+use agentvm_crds::{NetworkMode, Profile};
+use serde_json::Value as Json;
+
+/// The largest memory that any key may name, MiB (16 TiB).
+pub(super) const MEMORY_MAX_MIB: u32 = 16 << 20;
+
+/// A value that can be shown.
+pub(super) trait Value {
+    fn json(&self) -> Json;
+}
+
+impl Value for u32 {
+    fn json(&self) -> Json {
+        Json::from(*self)
+    }
+}
+
+/// `None` is `unlimited`.
+impl Value for Option<u32> {
+    fn json(&self) -> Json {
+        self.map_or_else(|| Json::from("unlimited"), Json::from)
+    }
+}
+
+impl Value for String {
+    fn json(&self) -> Json {
+        Json::from(self.as_str())
+    }
+}
+
+impl Value for PathBuf {
+    fn json(&self) -> Json {
+        Json::from(self.to_string_lossy())
+    }
+}
+
+impl Value for NetworkMode {
+    fn json(&self) -> Json {
+        Json::from(match self {
+            Self::NatFiltered => "nat_filtered",
+            Self::Isolated => "isolated",
+            Self::Bridge => "bridge",
+        })
+    }
+}
+
+impl Value for Profile {
+    fn json(&self) -> Json {
+        Json::from(match self {
+            Self::Light => "light",
+            Self::Standard => "standard",
+            Self::Intensive => "intensive",
+            Self::Custom => "custom",
+        })
+    }
+}
+
+/// A whole number from `MIN` to `MAX`.
+pub(super) fn whole<const MIN: u32, const MAX: u32>(text: &str) -> Result<u32, String> {
+    let said = text.parse::<u32>().ok().filter(|n| (MIN..=MAX).contains(n));
+    said.ok_or_else(|| format!("\"{text}\" is not a whole number from {MIN} to {MAX}"))
+}
+
+/// A whole number from `MIN` to `MAX`, or `unlimited`.
+pub(super) fn limit<const MIN: u32, const MAX: u32>(text: &str) -> Result<Option<u32>, String> {
+    if text == "unlimited" {
+        return Ok(None);
+    }
+    whole::<MIN, MAX>(text).map(Some).map_err(|why| format!("{why}, nor \"unlimited\""))
+}
+
+pub(super) fn network_mode(text: &str) -> Result<NetworkMode, String> {
+    choice(
+        text,
+        &[
+            ("nat_filtered", NetworkMode::NatFiltered),
+            ("isolated", NetworkMode::Isolated),
+            ("bridge", NetworkMode::Bridge),
+        ],
+    )
+}
+
+/// `Custom` isn't among them: a default of no numbers is none.
+pub(super) fn profile(text: &str) -> Result<Profile, String> {
+    choice(text, &[("light", Profile::Light), ("standard", Profile::Standard), ("intensive", Profile::Intensive)])
+}
+
+/// A libvirt URI, as far as it can be judged without libvirt: `driver[+transport]://…`.
+pub(super) fn uri(text: &str) -> Result<String, String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    match scheme {
+        Some(scheme) if !scheme.is_empty() && scheme.chars().all(plain) && !text.contains(char::is_whitespace) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!("\"{text}\" is not a libvirt URI such as qemu:///system or qemu+unix:///system?socket=/path")),
+    }
+}
+
+/// An absolute path without `..`.
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    let climbs = path.components().any(|part| part == std::path::Component::ParentDir);
+    if path.is_absolute() && !climbs && !text.contains('\0') {
+        return Ok(path);
+    }
+    Err(format!("\"{text}\" is not an absolute path without \"..\""))
+}
+
+/// A Kubernetes node name: what a Lease and a status can carry.
+pub(super) fn node_name(text: &str) -> Result<String, String> {
+    let label = |part: &str| {
+        let inner = part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        !part.is_empty() && part.len() <= 63 && inner && !part.starts_with('-') && !part.ends_with('-')
+    };
+    if text.len() <= 253 && text.split('.').all(label) {
+        return Ok(text.to_owned());
+    }
+    Err(format!(
+        "\"{text}\" is not a node name: lower-case letters, digits, '-' and '.', at most 253 characters, \
+         each part beginning and ending with a letter or digit"
+    ))
+}
+
+fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    if let Some((_, value)) = choices.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    let near = super::keys::nearest(text, names.iter().copied()).map(|near| format!("; did you mean \"{near}\"?"));
+    Err(format!("\"{text}\" is none of {}{}", names.join(", "), near.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_their_range_and_nothing_else_is_a_number() {
+        assert_eq!(whole::<1, 10>("10"), Ok(10));
+        for bad in ["0", "11", "-1", "1.5", "ten", "", " 1", "99999999999"] {
+            assert!(whole::<1, 10>(bad).is_err_and(|why| why.contains("from 1 to 10")), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_limit_may_be_unlimited() {
+        assert_eq!(limit::<1, 10>("unlimited"), Ok(None));
+        assert_eq!(limit::<1, 10>("3"), Ok(Some(3)));
+        assert!(limit::<1, 10>("infinite").is_err_and(|why| why.contains("unlimited")));
+    }
+
+    #[test]
+    fn a_choice_names_the_nearest() {
+        assert_eq!(network_mode("isolated"), Ok(NetworkMode::Isolated));
+        assert!(network_mode("isolate").is_err_and(|why| why.contains("did you mean \"isolated\"?")));
+        assert!(profile("custom").is_err_and(|why| why.contains("light, standard, intensive")));
+    }
+
+    #[test]
+    fn paths_uris_and_names() {
+        assert!(absolute_path("/var/lib/x").is_ok());
+        assert!(absolute_path("x").is_err() && absolute_path("/a/../b").is_err());
+        assert!(uri("qemu:///system").is_ok() && uri("qemu+unix:///system?socket=/run/x").is_ok());
+        assert!(uri("localhost").is_err() && uri("://x").is_err() && uri("qemu:// /x").is_err());
+        assert!(node_name("kvm-1.example").is_ok());
+        assert!(node_name("Kvm").is_err() && node_name("a..b").is_err() && node_name("-a").is_err());
+    }
+}

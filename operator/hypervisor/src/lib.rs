@@ -8,7 +8,10 @@
 #![deny(unsafe_code)]
 
 mod error;
+pub mod fake;
+mod locks;
 mod types;
+mod workspace;
 
 pub use error::HvError;
 pub use types::{

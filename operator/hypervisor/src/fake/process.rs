@@ -1,0 +1,155 @@
+//! An agent process and all it started: begun in a session of its own, stopped, continued and killed as a whole.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+/// So long may an agent take until it listens.
+const LISTEN: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(5);
+
+/// A process, told from a later one with the same number by when it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agent {
+    pid: i32,
+    began: u64,
+}
+
+/// What `/proc/PID/stat` says.
+struct Stat {
+    parent: i32,
+    state: char,
+    began: u64,
+}
+
+fn stat(pid: i32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name stands in parentheses and may hold anything, so count from the last one.
+    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
+    Some(Stat {
+        state: fields.first()?.chars().next()?,
+        parent: fields.get(1)?.parse().ok()?,
+        began: fields.get(19)?.parse().ok()?,
+    })
+}
+
+impl Agent {
+    /// Starts `binary` for the machine in `dir` and waits until it listens.
+    pub fn spawn(binary: &Path, dir: &Path) -> std::io::Result<Self> {
+        let log = std::fs::File::create(dir.join("agent.log"))?;
+        let socket = dir.join("agent.sock");
+        let mut command = Command::new("setsid");
+        command.arg(binary).arg("--socket").arg(&socket).arg("--workspace").arg(dir.join("share"));
+        command.current_dir(dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut child = command.spawn()?;
+        let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
+        let agent = Self { pid, began: stat(pid).map_or(0, |s| s.began) };
+        // Somebody has to take its exit status while this process lives, or it stays a zombie.
+        std::thread::spawn(move || child.wait());
+        let deadline = Instant::now() + LISTEN;
+        while !listens(&socket) {
+            if !agent.is_alive() || Instant::now() > deadline {
+                agent.kill(dir);
+                let said = std::fs::read_to_string(dir.join("agent.log")).unwrap_or_default();
+                return Err(std::io::Error::other(format!("the agent {} never listened: {said}", binary.display())));
+            }
+            std::thread::sleep(POLL);
+        }
+        Ok(agent)
+    }
+
+    pub fn is_alive(self) -> bool {
+        stat(self.pid).is_some_and(|s| s.began == self.began && s.state != 'Z')
+    }
+
+    pub fn is_stopped(self) -> bool {
+        stat(self.pid).is_some_and(|s| s.began == self.began && matches!(s.state, 'T' | 't'))
+    }
+
+    /// Stops the whole machine. The agent first, so that it starts nothing more.
+    pub fn stop(self, dir: &Path) {
+        self.signal(Signal::STOP);
+        for pid in self.tree(dir) {
+            send(pid, Signal::STOP);
+        }
+        let deadline = Instant::now() + Duration::from_secs(2);
+        while self.is_alive() && !self.is_stopped() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets the whole machine go on.
+    pub fn go_on(self, dir: &Path) {
+        for pid in self.tree(dir) {
+            send(pid, Signal::CONT);
+        }
+        self.signal(Signal::CONT);
+    }
+
+    /// Kills the whole machine and waits until nothing of it is left.
+    pub fn kill(self, dir: &Path) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        self.signal(Signal::STOP);
+        loop {
+            let tree = self.tree(dir);
+            for pid in &tree {
+                send(*pid, Signal::KILL);
+            }
+            if tree.is_empty() {
+                self.signal(Signal::KILL);
+                if !self.is_alive() {
+                    return;
+                }
+            }
+            if Instant::now() > deadline {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn signal(self, signal: Signal) {
+        if self.is_alive() {
+            send(self.pid, signal);
+        }
+    }
+
+    /// The agent's descendants, and whoever works in the machine's folder although its parents are gone.
+    fn tree(self, dir: &Path) -> BTreeSet<i32> {
+        let all: HashMap<i32, Stat> = processes();
+        let mut found = BTreeSet::new();
+        let mut roots = vec![self.pid];
+        while let Some(parent) = roots.pop() {
+            let children = all.iter().filter(|(_, s)| s.parent == parent).map(|(pid, _)| *pid);
+            roots.extend(children.filter(|pid| found.insert(*pid)));
+        }
+        found.extend(all.keys().copied().filter(|pid| {
+            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir.join("share")))
+        }));
+        found.remove(&self.pid);
+        found
+    }
+}
+
+/// The kernel's own list, because asking by connecting would be a connection that the agent sees. The flag is `__SO_ACCEPTCON`.
+fn listens(socket: &Path) -> bool {
+    let all = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
+    all.lines().any(|line| line.contains(" 00010000 ") && line.ends_with(&*socket.to_string_lossy()))
+}
+
+fn processes() -> HashMap<i32, Stat> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok());
+    pids.filter_map(|pid| Some((pid, stat(pid)?))).filter(|(_, s)| s.state != 'Z').collect()
+}
+
+fn send(pid: i32, signal: Signal) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        // It may have ended by itself.
+        let _ = kill_process(pid, signal);
+    }
+}

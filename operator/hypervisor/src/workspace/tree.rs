@@ -1,0 +1,152 @@
+//! Directory handles: opening, making and emptying folders without ever following what a guest put there.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
+use rustix::io::{Errno, Result};
+
+/// Deeper than this nobody goes, whatever a guest made.
+pub const MAX_DEPTH: usize = 64;
+
+const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const BENEATH: ResolveFlags = ResolveFlags::BENEATH
+    .union(ResolveFlags::NO_SYMLINKS)
+    .union(ResolveFlags::NO_MAGICLINKS)
+    .union(ResolveFlags::NO_XDEV);
+
+/// A folder of ours, by path.
+pub fn open_root(path: &Path) -> Result<OwnedFd> {
+    rustix::fs::openat(CWD, path, FOLDER, Mode::empty())
+}
+
+/// A folder in a folder that a guest writes to.
+pub fn open_folder(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
+    rustix::fs::openat2(at, name, FOLDER, Mode::empty(), BENEATH)
+}
+
+/// A file in a folder that a guest writes to. `NONBLOCK`: opening a FIFO must not wait for its other end.
+pub fn open_file(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    rustix::fs::openat2(at, name, flags, Mode::empty(), BENEATH)
+}
+
+/// The names in a folder, at most `limit` of them; `true` when there are more.
+pub fn names(folder: impl AsFd, limit: usize) -> Result<(Vec<CString>, bool)> {
+    let mut found = Vec::new();
+    for entry in Dir::read_from(folder)? {
+        let name = entry?.file_name().to_owned();
+        if is_dot(&name) {
+            continue;
+        }
+        if found.len() == limit {
+            return Ok((found, true));
+        }
+        found.push(name);
+    }
+    Ok((found, false))
+}
+
+fn is_dot(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+/// Removes what is in a folder, to any depth, link by link and never through one.
+///
+/// Folders below are emptied from a work list, not by recursion: a guest can nest them deeper than a stack.
+pub fn empty(folder: impl AsFd) -> Result<()> {
+    let folder = folder.as_fd();
+    loop {
+        let (found, more) = names(folder, 1024)?;
+        for name in &found {
+            remove(folder, name)?;
+        }
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+fn remove(at: impl AsFd, name: &CStr) -> Result<()> {
+    match rustix::fs::unlinkat(&at, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(other) => return Err(other),
+    }
+    flatten(&at, name)?;
+    rustix::fs::unlinkat(&at, name, AtFlags::REMOVEDIR)
+}
+
+/// Empties `at/name` by lifting every folder found below it up into it, so that depth never grows.
+fn flatten(at: impl AsFd, name: &CStr) -> Result<()> {
+    let top = rustix::fs::openat(&at, name, FOLDER, Mode::empty())?;
+    let mut lifted = 0_u64;
+    loop {
+        let (found, _) = names(&top, 1024)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        for entry in found {
+            match rustix::fs::unlinkat(&top, &entry, AtFlags::empty()) {
+                Ok(()) => continue,
+                Err(Errno::ISDIR | Errno::PERM) => {}
+                Err(other) => return Err(other),
+            }
+            let inner = rustix::fs::openat(&top, &entry, FOLDER, Mode::empty())?;
+            lift(&inner, &top, &mut lifted)?;
+            rustix::fs::unlinkat(&top, &entry, AtFlags::REMOVEDIR)?;
+        }
+    }
+}
+
+fn lift(from: &OwnedFd, to: &OwnedFd, lifted: &mut u64) -> Result<()> {
+    loop {
+        let (found, _) = names(from, 1024)?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        for entry in found {
+            let stat = rustix::fs::statat(from, &entry, AtFlags::SYMLINK_NOFOLLOW)?;
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                move_up(from, &entry, to, lifted)?;
+            } else {
+                rustix::fs::unlinkat(from, &entry, AtFlags::empty())?;
+            }
+        }
+    }
+}
+
+/// A guest may have taken the name that comes next, so the first free one is used.
+fn move_up(from: &OwnedFd, entry: &CStr, to: &OwnedFd, lifted: &mut u64) -> Result<()> {
+    loop {
+        *lifted += 1;
+        match rustix::fs::renameat_with(from, entry, to, format!(".lifted-{lifted}"), RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => {}
+            done => return done,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emptying_takes_deep_trees_and_leaves_what_links_point_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("keep"), "x").unwrap();
+        let mut at = open_root(dir.path()).unwrap();
+        // Deeper than PATH_MAX, so that no path could name the bottom.
+        for _ in 0..3000 {
+            rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+            rustix::fs::symlinkat(outside.path(), &at, "link").unwrap();
+            at = rustix::fs::openat(&at, "d", FOLDER, Mode::empty()).unwrap();
+        }
+        let root = open_root(dir.path()).unwrap();
+        empty(&root).unwrap();
+        assert_eq!(names(&root, 1).unwrap(), (vec![], false));
+        assert!(outside.path().join("keep").exists());
+    }
+}

@@ -1,0 +1,183 @@
+//! The fake keeps the trait's promises: idempotent, paused means still, found again after a restart, nothing left behind.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
+use agentvm_hypervisor::{
+    CollectSpec, HvError, Hypervisor, InputFile, MachineKind, MachineRecord, MachineSpec, PowerState, Resources, Stop,
+    TemplateSpec,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const POOL: &str = "pool-uid";
+
+fn stand_in() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_agentvm-agent-stand-in"))
+}
+
+fn record(fake: &FakeHypervisor, kind: MachineKind, slot: u32, nonce: &str) -> MachineRecord {
+    let key = GoldenKey::derive(&["test"]);
+    let name = match kind {
+        MachineKind::Template => DomainName::for_template(&fake.instance(), &key),
+        MachineKind::Pool => DomainName::for_slot(&fake.instance(), POOL, slot),
+    };
+    MachineRecord {
+        name,
+        instance: fake.instance(),
+        kind,
+        namespace: "default".to_owned(),
+        owner: "pool".to_owned(),
+        owner_uid: POOL.to_owned(),
+        slot,
+        golden: key,
+        nonce: nonce.to_owned(),
+        token: "token".to_owned(),
+        created: 1,
+    }
+}
+
+fn machine(fake: &FakeHypervisor, slot: u32, nonce: &str) -> MachineSpec {
+    MachineSpec { record: record(fake, MachineKind::Pool, slot, nonce), share_bytes: 1 << 20 }
+}
+
+async fn with_golden(dir: &std::path::Path) -> FakeHypervisor {
+    let fake = FakeHypervisor::open(dir, stand_in());
+    let template = record(&fake, MachineKind::Template, 0, "t");
+    let resources = Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 };
+    let spec = TemplateSpec { record: template.clone(), resources, image: "/nowhere".into(), rootfs: None };
+    fake.boot_template(&spec).await.unwrap();
+    std::fs::write(fake.share(&template.name).join("work/from-setup"), "1").unwrap();
+    let golden = fake.capture(&template.name).await.unwrap();
+    assert_eq!(fake.goldens().await.unwrap(), [golden]);
+    assert_eq!(fake.list().await.unwrap(), []);
+    fake
+}
+
+fn ticks(fake: &FakeHypervisor, name: &DomainName) -> String {
+    std::fs::read_to_string(fake.share(name).join("work/ticks")).unwrap_or_default()
+}
+
+/// Waits until the machine is seen to do something.
+async fn moves(fake: &FakeHypervisor, name: &DomainName) -> bool {
+    let before = ticks(fake, name);
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        if ticks(fake, name) != before {
+            return true;
+        }
+    }
+    false
+}
+
+fn child_lives(fake: &FakeHypervisor, name: &DomainName) -> bool {
+    let pid = std::fs::read_to_string(fake.share(name).join("work/child.pid")).unwrap_or_default();
+    !pid.is_empty() && std::path::Path::new(&format!("/proc/{}/cwd", pid.trim())).read_link().is_ok()
+}
+
+#[tokio::test]
+async fn a_machine_s_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = with_golden(dir.path()).await;
+    let _guard = fake.guard();
+    let spec = machine(&fake, 0, "n1");
+    let name = spec.record.name.clone();
+    fake.create(&spec).await.unwrap();
+    assert_eq!(fake.state(&name).await.unwrap(), PowerState::Paused);
+    let still = ticks(&fake, &name);
+    fake.create(&spec).await.unwrap();
+    assert!(matches!(fake.create(&machine(&fake, 0, "n2")).await, Err(HvError::AlreadyExists(_))));
+    assert!(fake.share(&name).join("work/from-setup").exists());
+    assert_eq!(ticks(&fake, &name), still, "a paused machine does nothing");
+    fake.resume(&name).await.unwrap();
+    fake.resume(&name).await.unwrap();
+    assert_eq!(fake.state(&name).await.unwrap(), PowerState::Running);
+    assert!(moves(&fake, &name).await);
+    let mut channel = fake.connect(&name).await.unwrap();
+    channel.write_all(b"hello").await.unwrap();
+    let mut answer = [0; 5];
+    channel.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"hello");
+    fake.destroy(&name, Stop::Graceful).await.unwrap();
+    fake.destroy(&name, Stop::Force).await.unwrap();
+    assert_eq!(fake.state(&name).await.unwrap(), PowerState::Absent);
+    assert!(!child_lives(&fake, &name));
+    assert!(matches!(fake.resume(&name).await, Err(HvError::NoSuchMachine(_))));
+}
+
+#[tokio::test]
+async fn another_process_finds_the_machines_again_and_ends_all_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = with_golden(dir.path()).await;
+    let spec = machine(&first, 3, "n1");
+    first.create(&spec).await.unwrap();
+    first.resume(&spec.record.name).await.unwrap();
+    assert!(moves(&first, &spec.record.name).await);
+    drop(first);
+    let second = FakeHypervisor::open(dir.path(), stand_in());
+    let _guard = second.guard();
+    assert_eq!(second.sweep().await.unwrap(), Vec::<String>::new());
+    let listed = second.list().await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!((&listed[0].record, &listed[0].state), (&spec.record, &PowerState::Running));
+    let child = std::fs::read_to_string(second.share(&spec.record.name).join("work/child.pid")).unwrap();
+    second.kill_machine(&spec.record.name).unwrap();
+    assert!(matches!(second.state(&spec.record.name).await.unwrap(), PowerState::Dead { .. }));
+    assert!(!std::path::Path::new(&format!("/proc/{}/cwd", child.trim())).read_link().is_ok());
+    second.destroy(&spec.record.name, Stop::Force).await.unwrap();
+    assert_eq!(second.list().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn input_goes_in_and_output_comes_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = with_golden(dir.path()).await;
+    let _guard = fake.guard();
+    let spec = machine(&fake, 0, "n");
+    let name = spec.record.name.clone();
+    fake.create(&spec).await.unwrap();
+    let file = InputFile { path: "a/b".to_owned(), mode: 0o755, content: b"x".to_vec() };
+    fake.put_input(&name, vec![file]).await.unwrap();
+    std::fs::copy(fake.share(&name).join("input/a/b"), fake.share(&name).join("output/c")).unwrap();
+    let wanted = CollectSpec { include: vec!["**".into()], max_bytes: 10, max_files: 10, max_entries: 10 };
+    let found = fake.collect(&name, &wanted, &dir.path().join("into")).await.unwrap();
+    assert_eq!(found.files.len(), 1);
+    assert!(found.files[0].executable);
+}
+
+#[tokio::test]
+async fn faults_happen_where_they_are_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = with_golden(dir.path()).await;
+    let _guard = fake.guard();
+    let full = || HvError::NoCapacity { what: "create".into(), detail: "full".into() };
+    fake.faults().next(Op::Create, Fault::Fail(full()));
+    fake.faults().nth(Op::Create, 2, Fault::DoneButUnknown);
+    let spec = machine(&fake, 0, "n");
+    assert!(matches!(fake.create(&spec).await, Err(HvError::NoCapacity { .. })));
+    assert_eq!(fake.state(&spec.record.name).await.unwrap(), PowerState::Absent);
+    assert!(matches!(fake.create(&spec).await, Err(HvError::OutcomeUnknown { .. })));
+    assert_eq!(fake.state(&spec.record.name).await.unwrap(), PowerState::Paused);
+    fake.create(&spec).await.unwrap();
+    fake.create(&machine(&fake, 1, "n")).await.unwrap();
+    assert_eq!((fake.faults().calls(Op::Create), fake.peak(POOL)), (4, 2));
+}
+
+#[tokio::test]
+async fn without_a_golden_there_is_no_machine_and_half_ones_are_swept() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = FakeHypervisor::open(dir.path(), stand_in());
+    let _guard = fake.guard();
+    assert!(matches!(fake.create(&machine(&fake, 0, "n")).await, Err(HvError::NoSuchGolden(_))));
+    std::fs::create_dir_all(dir.path().join("goldens/.tmp-x/work")).unwrap();
+    std::fs::create_dir_all(dir.path().join("machines/half/share")).unwrap();
+    let resources = Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 };
+    let template = record(&fake, MachineKind::Template, 0, "t");
+    let spec = TemplateSpec { record: template.clone(), resources, image: "/nowhere".into(), rootfs: None };
+    fake.boot_template(&spec).await.unwrap();
+    assert_eq!(fake.sweep().await.unwrap().len(), 3);
+    assert_eq!(fake.list().await.unwrap(), []);
+    assert_eq!(fake.sweep().await.unwrap(), Vec::<String>::new());
+}

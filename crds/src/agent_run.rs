@@ -4,62 +4,141 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent_run_inputs::{Code, EnvVar, InputFileSpec, OutputSpec};
+use crate::rules::{immutable, names_a_program, one_of_two};
+use crate::schema::explain_values;
 use crate::{AgentRunStatus, LocalRef};
 
-/// One execution of a program in a machine of a pool.
+/// Said when a field of a run is changed.
+const MAKE_ANOTHER: &str =
+    "of a run only desiredState and ttlSecondsAfterFinished can be changed: create another AgentRun";
+
+/// What the fields hold that can be long, in characters. Never more than the bytes, so what this refuses is too large.
+const TEXT_IN_SPEC: &str = "(has(self.code) ? size(self.code.source) : 0) + (has(self.stdin) ? size(self.stdin) : 0) \
+     + (has(self.command) ? self.command.map(a, size(a)).sum() : 0) \
+     + (has(self.env) ? self.env.map(e, has(e.value) ? size(e.value) : 0).sum() : 0) \
+     + (has(self.files) ? self.files.map(f, (has(f.content) ? size(f.content) : 0) \
+     + (has(f.contentBase64) ? size(f.contentBase64) : 0)).sum() : 0) <= 524288";
+
+/// One execution of a program in a machine of a pool. The spec is at most 512 KiB, encoded as JSON.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "agentvm.dev",
     version = "v1alpha1",
     kind = "AgentRun",
+    doc = "One execution of a program in a machine that is provably in its golden state: code in; exit code, output and artifacts out. Runs once it is created; the result is in `status`.",
     namespaced,
     status = "AgentRunStatus",
     shortname = "arun",
     category = "agentvm",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    selectable = ".spec.poolRef.name",
+    selectable = ".status.nodeName",
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Succeeded")].reason"#,
+        description = "Reason of the condition Succeeded: how it stands, or how it ended"
+    ),
+    printcolumn(name = "Exit", type_ = "integer", json_path = ".status.exitCode", description = "Exit code"),
+    printcolumn(name = "Seconds", type_ = "number", json_path = ".status.durationSeconds", description = "How long the program ran"),
+    printcolumn(name = "Pool", type_ = "string", json_path = ".spec.poolRef.name", description = "Pool that lends the machine"),
+    printcolumn(name = "Machine", type_ = "string", json_path = ".status.vmName", description = "Machine that executes it"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeName", description = "Node that executes it", priority = 1),
+    printcolumn(
+        name = "Scheduled",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Scheduled")].message"#,
+        description = "What it waits for",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Succeeded")].message"#,
+        description = "How it ended, for people",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = one_of_two("code", "command", "spec"))]
+#[x_kube(validation = Rule::new(TEXT_IN_SPEC).message("the spec is larger than 512 KiB: put large files into a ConfigMap or Secret and name them with contentFrom, or fetch them in the run"))]
+#[x_kube(validation = immutable("poolRef", MAKE_ANOTHER), validation = immutable("code", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("command", MAKE_ANOTHER), validation = immutable("runAs", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("env", MAKE_ANOTHER), validation = immutable("files", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("stdin", MAKE_ANOTHER), validation = immutable("timeoutSeconds", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("queueTimeoutSeconds", MAKE_ANOTHER), validation = immutable("backoffLimit", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("priority", MAKE_ANOTHER), validation = immutable("output", MAKE_ANOTHER))]
+#[x_kube(validation = Rule::new("!has(oldSelf.desiredState) || oldSelf.desiredState != 'Cancelled' || (has(self.desiredState) && self.desiredState == 'Cancelled')")
+    .message("a cancelled run can't be started again: create another AgentRun")
+    .field_path(".desiredState").reason(Reason::FieldValueForbidden))]
 pub struct AgentRunSpec {
-    /// The pool that lends the machine. Default: the pool named `default`.
+    /// The pool that lends the machine, in the run's namespace. A pool that doesn't exist (yet) is waited for, up to
+    /// `queueTimeoutSeconds`. Default: the pool named `default`. Immutable.
     #[serde(default = "default_pool")]
     pub pool_ref: LocalRef,
-    /// A program as text. Exactly one of `code` and `command`.
+    /// A program as text, e.g. `{language: Python, source: "print(1)"}`. Exactly one of `code` and `command`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
-    /// Program and arguments; no shell unless you name one. Exactly one of `code` and `command`.
+    /// Program and arguments, e.g. `["python3", "-m", "unittest"]`; found on PATH; no shell unless you name one:
+    /// `["bash", "-c", "…"]`. 1 to 1024 items, each at most 131071 characters and without NUL. Exactly one of `code` and
+    /// `command`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), inner(length(max = 131_071), regex(pattern = r"^[^\x00]*$")))]
+    #[x_kube(validation = names_a_program())]
     pub command: Option<Vec<String>>,
-    /// Who the program runs as. Default: Agent.
+    /// Who the program runs as, in the machine. Default: Agent. Immutable.
     #[serde(default)]
+    #[schemars(transform = explain_values)]
     pub run_as: RunAs,
-    /// Environment variables, besides PATH, HOME, USER and LANG.
+    /// Environment variables, besides PATH, HOME, USER and LANG, which they may replace. At most 256, no name twice.
+    /// Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub env: Vec<EnvVar>,
-    /// Files that the run finds in the machine.
+    /// Files that the run finds in the machine, below `/workspace/input` or `/workspace/secrets`. At most 256, no path
+    /// twice in one place. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["place".to_owned(), "path".to_owned()]))]
     pub files: Vec<InputFileSpec>,
-    /// What the program reads from its standard input. Default: nothing.
+    /// What the program reads from its standard input, as text. Default: nothing, an immediate end of file. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 524_288))]
     pub stdin: Option<String>,
-    /// How long one attempt may take, seconds. Default: the operator's `execution.default_timeout`, 300.
+    /// How long one attempt may take, seconds; then SIGTERM, 5 s later SIGKILL, and the run ends with
+    /// `DeadlineExceeded`. 1 to 604800, and at most the pool's `maxRunSeconds`. Default: the operator's
+    /// `execution.default_timeout`, 300. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
     pub timeout_seconds: Option<i32>,
-    /// How long the run may wait for a machine, seconds. Default: 600.
+    /// How long the run may wait for a machine, its pool, Secrets and ConfigMaps, seconds from its creation; then it ends
+    /// with `QueueTimeout`. 1 to 604800. Default: 600. Immutable.
     #[serde(default = "default_queue_timeout")]
+    #[schemars(range(min = 1, max = 604_800))]
     pub queue_timeout_seconds: i32,
-    /// How often a failure of the infrastructure is tried again. A non-zero exit is a result, not such a failure. Default: 0.
+    /// How often a failure of the infrastructure (machine or node lost) is tried again. A non-zero exit is a result, not
+    /// such a failure. 0 to 10. Default: 0. Immutable.
     #[serde(default)]
+    #[schemars(range(min = 0, max = 10))]
     pub backoff_limit: i32,
-    /// Runs of a higher priority get a machine first; among equals the older one. Default: 0.
+    /// Runs of a higher priority get a machine first; among equals the older one. -1000 to 1000. Default: 0. Immutable.
     #[serde(default)]
+    #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
-    /// The object and its output are deleted this long after the end, seconds. Default: 86400. The only field besides `desiredState` that can be changed.
+    /// The object and its output are deleted this long after the end, seconds. 0 (at once) to 31536000 (a year). Default:
+    /// 86400 (a day). Can be changed at any time.
     #[serde(default = "default_ttl")]
+    #[schemars(range(min = 0, max = 31_536_000))]
     pub ttl_seconds_after_finished: i32,
-    /// `Cancelled` stops the run; there is no way back. Default: Running.
+    /// What is wanted of the run. It can be changed once, from Running to Cancelled:
+    /// `kubectl patch arun NAME --type=merge -p '{"spec":{"desiredState":"Cancelled"}}'`. Default: Running.
     #[serde(default)]
+    #[schemars(transform = explain_values)]
     pub desired_state: DesiredState,
-    /// What is taken from `/workspace/output` after the run.
+    /// What is taken from `/workspace/output` after the run. Default: all, up to 10 MiB. Immutable.
     #[serde(default)]
     pub output: OutputSpec,
 }
@@ -76,145 +155,22 @@ fn default_ttl() -> i32 {
     86_400
 }
 
-/// A program as text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Code {
-    /// What executes the text.
-    pub language: Language,
-    /// The text.
-    pub source: String,
-}
-
-/// What executes a program's text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Language {
-    /// python3
-    Python,
-    /// bash
-    Bash,
-    /// node
-    JavaScript,
-}
-
 /// Who a program runs as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RunAs {
-    /// uid 1000, HOME=/home/agent.
+    /// the user `agent`, uid 1000, HOME=/home/agent.
     #[default]
     Agent,
     /// uid 0 of the machine.
     Root,
 }
 
-/// An environment variable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EnvVar {
-    /// Name: letters, digits and `_`, not beginning with a digit.
-    pub name: String,
-    /// Value. At most one of `value` and `valueFrom`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-    /// Where the value comes from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value_from: Option<ValueSource>,
-}
-
-/// A value out of a Secret or ConfigMap. Exactly one.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ValueSource {
-    /// A key of a Secret in the run's namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub secret_key_ref: Option<KeyRef>,
-    /// A key of a ConfigMap in the run's namespace.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config_map_key_ref: Option<KeyRef>,
-}
-
-/// A key of a Secret or ConfigMap.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct KeyRef {
-    /// Name of the object.
-    pub name: String,
-    /// The key in it.
-    pub key: String,
-}
-
-/// The content of a file out of a Secret or ConfigMap. Exactly one.
-pub type ContentSource = ValueSource;
-
-/// Where a file is put.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Place {
-    /// `/workspace/input`, read-only.
-    #[default]
-    Input,
-    /// `/workspace/secrets`, a tmpfs of the machine: never on a disk of the host.
-    Secrets,
-}
-
-/// A file that the run finds in the machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct InputFileSpec {
-    /// Path below its place: relative, without `..`.
-    pub path: String,
-    /// Content as text. Exactly one of `content`, `contentBase64` and `contentFrom`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content: Option<String>,
-    /// Content as base64, for what isn't text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_base64: Option<String>,
-    /// Content out of a Secret (only with `place: Secrets`) or ConfigMap.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub content_from: Option<ContentSource>,
-    /// Permission bits, e.g. 0755 (octal in YAML) or 493. Default: 0644 (420).
-    #[serde(default = "default_mode")]
-    pub mode: i32,
-    /// Where it is put. Default: Input.
-    #[serde(default)]
-    pub place: Place,
-}
-
-fn default_mode() -> i32 {
-    0o644
-}
-
 /// What is wanted of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DesiredState {
-    /// Carry it out.
+    /// carry it out.
     #[default]
     Running,
-    /// Stop it.
+    /// stop it; there is no way back.
     Cancelled,
-}
-
-/// What is taken from `/workspace/output`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OutputSpec {
-    /// Paths to take: `*` within a name, `**` across folders. Default: all.
-    #[serde(default = "default_include")]
-    pub include: Vec<String>,
-    /// Bytes at the most, all files together; also the limit of stdout and of stderr. More ends the run with `OutputTooLarge`. Default: 10485760.
-    #[serde(default = "default_max_bytes")]
-    pub max_bytes: i64,
-}
-
-impl Default for OutputSpec {
-    fn default() -> Self {
-        Self { include: default_include(), max_bytes: default_max_bytes() }
-    }
-}
-
-fn default_include() -> Vec<String> {
-    vec!["**".to_owned()]
-}
-
-fn default_max_bytes() -> i64 {
-    10_485_760
 }

@@ -1,25 +1,33 @@
 //! What is known of an `AgentRun`, and the closed sets of its reasons.
 
+use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Condition;
+use crate::reasons::reasons;
 
 /// What is known of a run.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRunStatus {
     /// The generation of the spec that this status was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `Scheduled`, `Succeeded`.
+    /// `Accepted`: the spec and all it refers to are there and valid. `Scheduled`: a machine is claimed. `Succeeded`: how it
+    /// ended; `Unknown` until then. Wait with `kubectl wait --for=condition=Succeeded arun/NAME`. Reasons: see the API
+    /// reference.
     #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
     /// The node that executes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub node_name: Option<String>,
     /// The machine that executes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub vm_name: Option<String>,
     /// Exit code of the program; absent when a signal ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -29,12 +37,14 @@ pub struct AgentRunStatus {
     pub signal: Option<i32>,
     /// The end of standard output, as text; bytes that aren't UTF-8 are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 131_072))]
     pub stdout: Option<String>,
     /// The beginning of standard output isn't in `stdout`, or was never kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout_truncated: Option<bool>,
     /// The end of standard error, as text; bytes that aren't UTF-8 are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 131_072))]
     pub stderr: Option<String>,
     /// The beginning of standard error isn't in `stderr`, or was never kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,6 +60,7 @@ pub struct AgentRunStatus {
     pub timings: Option<Timings>,
     /// Every attempt, oldest first.
     #[serde(default)]
+    #[schemars(length(max = 64))]
     pub attempts: Vec<Attempt>,
 }
 
@@ -59,6 +70,7 @@ pub struct AgentRunStatus {
 pub struct OutputStatus {
     /// The files, by path; the first ones where there are too many to list.
     #[serde(default)]
+    #[schemars(length(max = 4096))]
     pub files: Vec<OutputFile>,
     /// Files that were kept, listed here or not.
     #[serde(default)]
@@ -68,9 +80,11 @@ pub struct OutputStatus {
     pub total_bytes: i64,
     /// Where they are: a folder on the node.
     #[serde(default)]
+    #[schemars(length(max = 4096))]
     pub location: String,
     /// What was not taken, and why (links, devices, names that aren't text, …).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1024), inner(length(max = 8192)))]
     pub skipped: Vec<String>,
 }
 
@@ -79,10 +93,12 @@ pub struct OutputStatus {
 #[serde(rename_all = "camelCase")]
 pub struct OutputFile {
     /// Path below `/workspace/output`.
+    #[schemars(length(min = 1, max = 4096))]
     pub path: String,
     /// Size, bytes.
     pub size_bytes: i64,
     /// SHA-256 of the content, 64 hexadecimal characters.
+    #[schemars(length(max = 64))]
     pub sha256: String,
 }
 
@@ -96,9 +112,9 @@ pub struct Timings {
     pub acquire_millis: i64,
     /// From there to the acknowledged start of the program.
     pub start_millis: i64,
-    /// The program.
+    /// From there to the end of the program.
     pub execute_millis: i64,
-    /// Reading what it left.
+    /// From there until what it left is read and stored.
     pub collect_millis: i64,
 }
 
@@ -106,43 +122,31 @@ pub struct Timings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// 1 for the first.
+    /// Number of the attempt; 1 for the first.
     pub number: i32,
-    /// The node.
+    /// Name of the node that executed it.
+    #[schemars(length(max = 253))]
     pub node_name: String,
-    /// The machine.
+    /// Name of the machine that executed it.
+    #[schemars(length(max = 253))]
     pub vm_name: String,
     /// Which incarnation of the machine: the program is executed at most once in it.
+    #[schemars(length(max = 64))]
     pub nonce: String,
     /// When the machine was claimed: RFC 3339, New York time with its offset.
+    #[schemars(length(max = 64))]
     pub start_time: String,
-    /// When it ended.
+    /// When it ended: RFC 3339, New York time with its offset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub end_time: Option<String>,
     /// How it ended, out of the reasons of `Succeeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
     pub reason: Option<String>,
     /// Exit code, when there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-}
-
-macro_rules! reasons {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident),+ $(,)? }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        pub enum $name { $($(#[$variant_doc])* $variant),+ }
-
-        impl $name {
-            /// Every reason, in the order of declaration.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
-
-            /// The word as it stands in the condition.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => stringify!($variant)),+ }
-            }
-        }
-    };
 }
 
 reasons!(

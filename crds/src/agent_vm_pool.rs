@@ -4,7 +4,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Condition, LocalRef};
+use crate::schema::explain_values;
+use crate::{AgentVMPoolStatus, LocalRef};
 
 /// Warm machines of one golden snapshot, kept ready on each node.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -13,42 +14,92 @@ use crate::{Condition, LocalRef};
     version = "v1alpha1",
     kind = "AgentVMPool",
     plural = "agentvmpools",
+    doc = "A set of warm machines made of one golden snapshot, ready on each node before anyone asks. Runs borrow them.",
     namespaced,
     status = "AgentVMPoolStatus",
     shortname = "avmp",
     category = "agentvm",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    selectable = ".spec.goldenSnapshotRef.name",
+    scale(spec_replicas_path = ".spec.warm.min", status_replicas_path = ".status.warm"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Runs get machines"
+    ),
+    printcolumn(name = "Warm", type_ = "integer", json_path = ".status.warm", description = "Machines that are ready and idle"),
+    printcolumn(name = "Claimed", type_ = "integer", json_path = ".status.claimed", description = "Machines that execute a run"),
+    printcolumn(name = "Total", type_ = "integer", json_path = ".status.total", description = "All machines"),
+    printcolumn(name = "Min", type_ = "integer", json_path = ".spec.warm.min", description = "Kept ready, per node"),
+    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.warm.max", description = "Never more than this, per node"),
+    printcolumn(name = "Golden", type_ = "string", json_path = ".spec.goldenSnapshotRef.name", description = "What the machines are made of"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why, in one word"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        description = "Why, for people",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Degraded",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Degraded")].message"#,
+        description = "What works less well than it should",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AgentVMPoolSpec {
-    /// The golden snapshot that the machines are made of.
+    /// The golden snapshot that the machines are made of, in the pool's namespace. One that doesn't exist or isn't ready
+    /// (yet) is waited for. When it is changed, idle machines are replaced at once and others when their run ends.
+    /// Required.
     pub golden_snapshot_ref: LocalRef,
-    /// How many machines.
+    /// How many machines each node keeps. `kubectl scale avmp/NAME --replicas=N` sets `warm.min`, and needs it to be set.
+    /// Default: the operator's `pool.min_size` and `pool.max_size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<Warm>,
-    /// An idle machine older than this is replaced, seconds. Default: the operator's `pool.ttl_seconds`, 3600.
+    /// An idle machine older than this is replaced, seconds. 10 to 31536000. Default: the operator's `pool.ttl_seconds`,
+    /// 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10, max = 31_536_000))]
     pub ttl_seconds: Option<i32>,
-    /// How often an idle machine is looked at, seconds. Default: the operator's `pool.health_check_interval`, 60.
+    /// How often an idle machine is looked at, seconds. 1 to 86400. Default: the operator's `pool.health_check_interval`,
+    /// 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub health_check_seconds: Option<i32>,
-    /// The longest `timeoutSeconds` that a run may ask for. Default: the operator's `execution.max_timeout`, 3600.
+    /// The longest `timeoutSeconds` that a run may ask for, seconds. A run that asks for more is refused: `Accepted` is
+    /// False with `InvalidSpec`. 1 to 604800. Default: the operator's `execution.max_timeout`, 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 604_800))]
     pub max_run_seconds: Option<i32>,
-    /// What the machines can reach.
+    /// What the machines can reach. Default: the operator's `vm.network_mode`, NatFiltered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkSpec>,
 }
 
 /// How many machines a node keeps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.min) || !has(self.max) || self.min <= self.max")
+    .message("min must not be greater than max: lower min or raise max").field_path(".min"))]
 pub struct Warm {
-    /// Kept ready, per node. Default: the operator's `pool.min_size`, 5.
+    /// Kept ready, per node. 0 to 1000, at most `max`. Default: the operator's `pool.min_size`, 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
     pub min: Option<i32>,
-    /// Never more than this, per node: ready, in use and in the making together. Default: the operator's `pool.max_size`, 20.
+    /// Never more than this, per node: ready, in use and in the making together. 1 to 1000. Default: the operator's
+    /// `pool.max_size`, 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
     pub max: Option<i32>,
 }
 
@@ -56,8 +107,10 @@ pub struct Warm {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkSpec {
-    /// How machines are connected. Default: the operator's `vm.network_mode`, NatFiltered.
+    /// How machines are connected. A mode that a node can't carry out starts no machine there: `Ready` is False with
+    /// `NetworkUnavailable`. Default: the operator's `vm.network_mode`, NatFiltered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = explain_values)]
     pub mode: Option<NetworkMode>,
 }
 
@@ -66,112 +119,8 @@ pub struct NetworkSpec {
 pub enum NetworkMode {
     /// DNS, HTTP(S), SSH and git to public addresses.
     NatFiltered,
-    /// No network device at all.
+    /// no network device at all.
     Isolated,
-    /// A bridge of the host.
+    /// a bridge of the host.
     Bridge,
-}
-
-/// What is known of a pool. The sums are made of `nodes`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AgentVMPoolStatus {
-    /// The generation of the spec that this status was made from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// Machines that are ready and idle.
-    #[serde(default)]
-    pub warm: i32,
-    /// Machines that execute a run.
-    #[serde(default)]
-    pub claimed: i32,
-    /// Machines that are being made.
-    #[serde(default)]
-    pub creating: i32,
-    /// All machines.
-    #[serde(default)]
-    pub total: i32,
-    /// What each node has. Each entry is written by that node only.
-    #[serde(default)]
-    pub nodes: Vec<PoolNode>,
-    /// `Ready`, `Progressing`, `Degraded`, `Reconciling`, `Stalled`.
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
-}
-
-/// One node's machines.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct PoolNode {
-    /// The node.
-    pub name: String,
-    /// The generation of the spec that the node acts on.
-    pub observed_generation: i64,
-    /// Kept ready here.
-    pub min: i32,
-    /// Never more than this here.
-    pub max: i32,
-    /// Ready and idle.
-    pub warm: i32,
-    /// Executing a run.
-    pub claimed: i32,
-    /// Being made.
-    pub creating: i32,
-    /// `KVM`, or `TCG`: software emulation, correct and an order of magnitude slower.
-    pub accelerator: String,
-    /// How a machine gets back to its golden state: `Fresh` is a new process for every run.
-    pub tier: String,
-    /// Reason of the node's state, out of the pool's closed set.
-    pub reason: String,
-    /// For people.
-    pub message: String,
-}
-
-/// Reasons of the conditions of an `AgentVMPool`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PoolReason {
-    /// As many machines as were asked for are ready or in use.
-    Filled,
-    /// Machines are being made.
-    Filling,
-    /// Fewer than asked for, because `max` is reached by machines in use.
-    Busy,
-    /// The spec can't be carried out; the message has the field's path.
-    InvalidSpec,
-    /// The golden snapshot doesn't exist.
-    SnapshotMissing,
-    /// The golden snapshot isn't captured here yet, or failed.
-    SnapshotNotReady,
-    /// The network mode isn't available; no machine is started.
-    NetworkUnavailable,
-    /// The node has no room for more machines.
-    NoCapacity,
-    /// libvirt or QEMU does not answer.
-    HypervisorUnavailable,
-    /// Machines can't be made, again and again; the message has the last error.
-    CreateFailed,
-    /// Software emulation: the host can't boot a kernel with KVM.
-    SoftwareEmulation,
-    /// Nothing is wrong.
-    Healthy,
-}
-
-impl PoolReason {
-    /// The word as it stands in the condition.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Filled => "Filled",
-            Self::Filling => "Filling",
-            Self::Busy => "Busy",
-            Self::InvalidSpec => "InvalidSpec",
-            Self::SnapshotMissing => "SnapshotMissing",
-            Self::SnapshotNotReady => "SnapshotNotReady",
-            Self::NetworkUnavailable => "NetworkUnavailable",
-            Self::NoCapacity => "NoCapacity",
-            Self::HypervisorUnavailable => "HypervisorUnavailable",
-            Self::CreateFailed => "CreateFailed",
-            Self::SoftwareEmulation => "SoftwareEmulation",
-            Self::Healthy => "Healthy",
-        }
-    }
 }

@@ -12,7 +12,8 @@ pub const MAX_STATUS_BYTES: usize = 128 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
-    /// Name of the object, in the namespace of the one that refers to it.
-    #[schemars(length(min = 1, max = 253))]
+    /// Name of the object, in the namespace of the one that refers to it. Lower-case letters, digits, `-` and `.`; at
+    /// most 253 characters.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }

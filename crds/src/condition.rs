@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::schema::explain_values;
+
 /// The types of conditions in use.
 pub mod condition_type {
     /// `GoldenSnapshot`, `AgentVMPool`: usable.
@@ -26,11 +28,11 @@ pub mod condition_type {
 /// Whether a condition holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConditionStatus {
-    /// It holds.
+    /// it holds.
     True,
-    /// It does not hold.
+    /// it does not hold.
     False,
-    /// Not decided yet.
+    /// not decided yet.
     Unknown,
 }
 
@@ -38,11 +40,12 @@ pub enum ConditionStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect.
+    /// Which aspect: one word. Each at most once.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 64))]
     pub type_: String,
     /// Whether it holds.
+    #[schemars(transform = explain_values)]
     pub status: ConditionStatus,
     /// The generation of the spec that this was decided for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -54,6 +57,6 @@ pub struct Condition {
     #[schemars(length(min = 1, max = 64))]
     pub reason: String,
     /// Why, for people; names what to do where somebody has to do something.
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = 4096))]
     pub message: String,
 }

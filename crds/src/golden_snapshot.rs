@@ -4,7 +4,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Condition;
+use crate::GoldenSnapshotStatus;
+use crate::rules::{immutable, names_a_program, no_control_characters, one_of_two, relative_path};
+use crate::schema::explain_values;
+
+/// Said when the recipe of a snapshot is changed.
+const MAKE_ANOTHER: &str = "machines are made of what was captured: create a GoldenSnapshot of another name and point \
+                            the pool's goldenSnapshotRef to it";
 
 /// A booted and provisioned machine that pools are made of. Captured once on each node.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -12,35 +18,66 @@ use crate::Condition;
     group = "agentvm.dev",
     version = "v1alpha1",
     kind = "GoldenSnapshot",
+    doc = "A booted and provisioned machine, captured once on each node: disk, memory and device state. Pools make their machines of it.",
     namespaced,
     status = "GoldenSnapshotStatus",
     shortname = "gsnap",
     category = "agentvm",
-    derive = "PartialEq"
+    derive = "PartialEq",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Machines can be made of it"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
+        description = "Why, in one word"
+    ),
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.builtin", description = "Image that agentvm builds"),
+    printcolumn(name = "Profile", type_ = "string", json_path = ".spec.resources.profile", description = "Size of the machine"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Rootfs", type_ = "string", json_path = ".spec.source.rootfs.path", description = "Image of your own", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
+        description = "Why, for people",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = immutable("source", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("resources", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("setup", MAKE_ANOTHER))]
 pub struct GoldenSnapshotSpec {
-    /// What the machine boots from. Exactly one of `builtin` and `rootfs`.
+    /// What the machine boots from: exactly one of `builtin` and `rootfs`. Required. Immutable.
     pub source: Source,
-    /// What this snapshot is for, for people.
+    /// What this snapshot is for, for people; at most 1024 characters. Can be changed at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// Size of the machine.
+    /// Size of the machine. Default: the operator's `vm.default_profile`, Standard unless configured. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
-    /// What is done once in the booted machine, before it is captured.
+    /// What is done once in the booted machine, before it is captured; every machine of a pool has it done. Default:
+    /// nothing. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Setup>,
 }
 
 /// Where the root file system comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = one_of_two("builtin", "rootfs", "source"))]
 pub struct Source {
-    /// An image that agentvm builds.
+    /// An image that agentvm builds. Exactly one of `builtin` and `rootfs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = explain_values)]
     pub builtin: Option<Builtin>,
-    /// A root file system of your own, in the operator's images folder.
+    /// A root file system of your own, in the operator's images folder. Exactly one of `builtin` and `rootfs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rootfs: Option<Rootfs>,
 }
@@ -53,12 +90,18 @@ pub enum Builtin {
 }
 
 /// A root file system of your own.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rootfs {
-    /// Path of a raw ext4 image, relative to the operator's images folder.
+    /// Path of a raw ext4 image, relative to the operator's images folder, e.g. `ubuntu-24.04.raw`: without `.`, `..` and
+    /// empty segments, without control characters; 1 to 1024 characters. Required.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = relative_path(), validation = no_control_characters())]
     pub path: String,
-    /// SHA-256 of the file, 64 hexadecimal characters.
+    /// SHA-256 of the file: 64 lower-case hexadecimal characters, as `sha256sum` prints them. Another content is refused.
+    /// Required.
+    #[schemars(length(max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')").message("must be 64 lower-case hexadecimal characters, as sha256sum prints them"))]
     pub sha256: String,
 }
 
@@ -71,16 +114,23 @@ pub enum Profile {
     Standard,
     /// 4 vCPUs, 4096 MiB, 40 GiB.
     Intensive,
-    /// What `custom` says.
+    /// what `custom` says.
     Custom,
 }
 
 /// Size of a machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.profile) || self.profile != 'Custom' || has(self.custom)")
+    .message("profile Custom needs its numbers: set custom to {vcpus, memoryMiB, diskGiB}")
+    .field_path(".custom").reason(Reason::FieldValueRequired))]
+#[x_kube(validation = Rule::new("!has(self.custom) || (has(self.profile) && self.profile == 'Custom')")
+    .message("custom holds the numbers of profile Custom: set profile to Custom, or remove custom")
+    .field_path(".profile"))]
 pub struct ResourcesSpec {
-    /// A size by name. Default: the operator's `vm.default_profile`, Standard unless configured.
+    /// A size by name: vCPUs, memory, root disk. Default: the operator's `vm.default_profile`, Standard unless configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = explain_values)]
     pub profile: Option<Profile>,
     /// The numbers of profile `Custom`, and only of that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,16 +141,21 @@ pub struct ResourcesSpec {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CustomResources {
-    /// Virtual CPUs.
+    /// Virtual CPUs, 1 to 64. Required.
+    #[schemars(range(min = 1, max = 64))]
     pub vcpus: i32,
-    /// Memory, MiB.
+    /// Memory, MiB, 256 to 1048576. Required.
     #[serde(rename = "memoryMiB")]
+    #[schemars(range(min = 256, max = 1_048_576))]
     pub memory_mib: i32,
-    /// Size of the root disk, GiB; allocated as it is written.
+    /// Size of the root disk, GiB, 1 to 16384; allocated as it is written. Required.
     #[serde(rename = "diskGiB")]
+    #[schemars(range(min = 1, max = 16_384))]
     pub disk_gib: i32,
-    /// Weight of the machine against others when CPUs are short. Default: 1024.
+    /// Weight of the machine against others when CPUs are short, 2 to 262144. Default: the operator's
+    /// `security.resource_limits.cpu_shares`, 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 262_144))]
     pub cpu_shares: Option<i32>,
 }
 
@@ -108,123 +163,23 @@ pub struct CustomResources {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Setup {
-    /// Commands, run as root one after the other; the first that fails ends the capture.
+    /// Commands, run as root one after the other; the first that fails ends the capture with `SetupFailed`. 1 to 64.
+    /// Required.
+    #[schemars(length(min = 1, max = 64))]
     pub steps: Vec<SetupStep>,
 }
 
 /// One command of the setup.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SetupStep {
-    /// Program and arguments; no shell unless you name one.
+    /// Program and arguments, e.g. `["pip", "install", "pytest"]`; no shell unless you name one. 1 to 256 items, each at
+    /// most 32768 characters and without NUL. Required.
+    #[schemars(length(min = 1, max = 256), inner(length(max = 32_768), regex(pattern = r"^[^\x00]*$")))]
+    #[x_kube(validation = names_a_program())]
     pub command: Vec<String>,
-    /// How long it may take, seconds. Default: 600.
+    /// How long it may take, seconds, 1 to 86400. Default: 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: Option<i32>,
-}
-
-/// What is known of a snapshot.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GoldenSnapshotStatus {
-    /// The generation of the spec that this status was made from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// Digest of the recipe: source, resources and setup. `sha256:…`
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// What each node has of it. Each entry is written by that node only.
-    #[serde(default)]
-    pub nodes: Vec<GoldenNode>,
-    /// `Ready`, `Reconciling`, `Stalled`.
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
-}
-
-/// How far a node is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum GoldenNodeState {
-    /// Not begun.
-    Pending,
-    /// The template boots or runs its setup.
-    Preparing,
-    /// Memory, device state and disks are being written.
-    Capturing,
-    /// Machines can be made of it.
-    Ready,
-    /// It could not be made; `message` says why.
-    Failed,
-}
-
-/// One node's golden.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GoldenNode {
-    /// The node.
-    pub name: String,
-    /// Device layout that it was captured with: `Isolated` has no network device.
-    pub layout: String,
-    /// How far it is.
-    pub state: GoldenNodeState,
-    /// Digest of the content: memory, device state, disks. `sha256:…`
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub digest: Option<String>,
-    /// Name of its folder: recipe, layout, QEMU, libvirt and kernel version, accelerator, CPU model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub key: Option<String>,
-    /// Memory that the golden state takes on the node, bytes; shared by all of its machines.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub memory_bytes: Option<i64>,
-    /// Seconds from the start of the template to the end of capture.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot_seconds: Option<f64>,
-    /// When it was captured: RFC 3339, New York time with its offset.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub captured_time: Option<String>,
-    /// For people: what it is doing, or what failed and what to do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
-}
-
-/// Reasons of `Ready` on a `GoldenSnapshot`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GoldenReason {
-    /// Captured on every node that answered.
-    Captured,
-    /// Waiting for its turn on the node.
-    Pending,
-    /// The template boots, runs its setup or is being written.
-    Capturing,
-    /// The spec can't be carried out; the message has the field's path.
-    InvalidSpec,
-    /// The root file system isn't there, is truncated, or has another digest.
-    SourceMissing,
-    /// The agent in the template did not answer in time.
-    BootTimeout,
-    /// A step of `setup` failed or took too long.
-    SetupFailed,
-    /// Memory, state or disks could not be written.
-    CaptureFailed,
-    /// The node has no room for it.
-    NoCapacity,
-    /// libvirt or QEMU does not answer.
-    HypervisorUnavailable,
-}
-
-impl GoldenReason {
-    /// The word as it stands in the condition.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Captured => "Captured",
-            Self::Pending => "Pending",
-            Self::Capturing => "Capturing",
-            Self::InvalidSpec => "InvalidSpec",
-            Self::SourceMissing => "SourceMissing",
-            Self::BootTimeout => "BootTimeout",
-            Self::SetupFailed => "SetupFailed",
-            Self::CaptureFailed => "CaptureFailed",
-            Self::NoCapacity => "NoCapacity",
-            Self::HypervisorUnavailable => "HypervisorUnavailable",
-        }
-    }
 }

@@ -4,25 +4,35 @@
 #![forbid(unsafe_code)]
 
 mod agent_run;
+mod agent_run_inputs;
 mod agent_run_status;
 mod agent_vm_pool;
+mod agent_vm_pool_status;
 mod common;
 mod condition;
 mod golden_snapshot;
+mod golden_snapshot_status;
+mod manifests;
+mod reasons;
+mod reference;
+mod rules;
+mod schema;
 
-pub use agent_run::{
-    AgentRun, AgentRunSpec, Code, ContentSource, DesiredState, EnvVar, InputFileSpec, KeyRef, Language, OutputSpec,
-    Place, RunAs, ValueSource,
+pub use agent_run::{AgentRun, AgentRunSpec, DesiredState, RunAs};
+pub use agent_run_inputs::{
+    Code, ContentSource, EnvVar, InputFileSpec, KeyRef, Language, OutputSpec, Place, ValueSource,
 };
 pub use agent_run_status::{
     AcceptedReason, AgentRunStatus, Attempt, OutputFile, OutputStatus, ScheduledReason, SucceededReason, Timings,
 };
-pub use agent_vm_pool::{
-    AgentVMPool, AgentVMPoolSpec, AgentVMPoolStatus, NetworkMode, NetworkSpec, PoolNode, PoolReason, Warm,
-};
+pub use agent_vm_pool::{AgentVMPool, AgentVMPoolSpec, NetworkMode, NetworkSpec, Warm};
+pub use agent_vm_pool_status::{AgentVMPoolStatus, PoolNode, PoolReason};
 pub use common::{LocalRef, MAX_SPEC_BYTES, MAX_STATUS_BYTES};
 pub use condition::{Condition, ConditionStatus, condition_type};
 pub use golden_snapshot::{
-    Builtin, CustomResources, GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshot, GoldenSnapshotSpec,
-    GoldenSnapshotStatus, Profile, ResourcesSpec, Rootfs, Setup, SetupStep, Source,
+    Builtin, CustomResources, GoldenSnapshot, GoldenSnapshotSpec, Profile, ResourcesSpec, Rootfs, Setup, SetupStep,
+    Source,
 };
+pub use golden_snapshot_status::{GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus};
+pub use manifests::{all_crds, manifests};
+pub use reference::reference;

@@ -1,0 +1,164 @@
+//! What goes into a run and what is taken out of it: program text, environment, files, output.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rules::{exactly_one_of, no_control_characters, one_of_two, relative_path};
+use crate::schema::explain_values;
+
+/// A program as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Code {
+    /// What executes the text. Required.
+    #[schemars(transform = explain_values)]
+    pub language: Language,
+    /// The text. 1 to 524288 characters, without NUL; the whole spec is at most 512 KiB. Required.
+    #[schemars(length(min = 1, max = 524_288), regex(pattern = r"^[^\x00]+$"))]
+    pub source: String,
+}
+
+/// What executes a program's text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Language {
+    /// python3.
+    Python,
+    /// bash.
+    Bash,
+    /// node.
+    JavaScript,
+}
+
+/// An environment variable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.value) && has(self.valueFrom))").message("at most one of value and valueFrom can be set: remove one"))]
+pub struct EnvVar {
+    /// Name: letters, digits and `_`, not beginning with a digit; 1 to 256 characters. Required.
+    #[schemars(length(min = 1, max = 256))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z_][A-Za-z0-9_]*$')").message("a name is made of letters, digits and '_' and does not begin with a digit: write it as MY_VARIABLE"))]
+    pub name: String,
+    /// Value, without NUL; at most 65536 characters. Default: empty. At most one of `value` and `valueFrom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 65_536), regex(pattern = r"^[^\x00]*$"))]
+    pub value: Option<String>,
+    /// Where the value comes from. At most one of `value` and `valueFrom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<ValueSource>,
+}
+
+/// A value out of a Secret or ConfigMap. Exactly one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = one_of_two("secretKeyRef", "configMapKeyRef", "source of a value"))]
+pub struct ValueSource {
+    /// A key of a Secret in the run's namespace. One that doesn't exist (yet) is waited for, up to `queueTimeoutSeconds`.
+    /// Exactly one of `secretKeyRef` and `configMapKeyRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_key_ref: Option<KeyRef>,
+    /// A key of a ConfigMap in the run's namespace. One that doesn't exist (yet) is waited for, up to
+    /// `queueTimeoutSeconds`. Exactly one of `secretKeyRef` and `configMapKeyRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_map_key_ref: Option<KeyRef>,
+}
+
+/// A key of a Secret or ConfigMap.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyRef {
+    /// Name of the object, in the run's namespace; at most 253 characters. Required.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The key in it: letters, digits, `-`, `_` and `.`; at most 253 characters. Required.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
+    pub key: String,
+}
+
+/// The content of a file out of a Secret or ConfigMap. Exactly one.
+pub type ContentSource = ValueSource;
+
+/// Where a file is put.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Place {
+    /// `/workspace/input`, read-only for the run.
+    #[default]
+    Input,
+    /// `/workspace/secrets`, a tmpfs of the machine: never on a disk of the host.
+    Secrets,
+}
+
+/// A file that the run finds in the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = exactly_one_of(&["content", "contentBase64", "contentFrom"], "content of a file"))]
+#[x_kube(validation = Rule::new("!has(self.contentFrom) || !has(self.contentFrom.secretKeyRef) || (has(self.place) && self.place == 'Secrets')")
+    .message("content out of a Secret needs place: Secrets, so that it never touches a disk of the host")
+    .field_path(".place"))]
+pub struct InputFileSpec {
+    /// Path below its place, e.g. `src/main.py`: relative, without `.`, `..` and empty segments, without control
+    /// characters; 1 to 1024 characters. Folders are made. Required.
+    #[schemars(length(min = 1, max = 1024))]
+    #[x_kube(validation = relative_path(), validation = no_control_characters())]
+    pub path: String,
+    /// Content as text, written as UTF-8; at most 524288 characters. Exactly one of `content`, `contentBase64` and
+    /// `contentFrom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 524_288))]
+    pub content: Option<String>,
+    /// Content as base64, for what isn't text: the standard alphabet, padded, without line breaks, as `base64 -w0` writes
+    /// it; at most 524288 characters. Exactly one of `content`, `contentBase64` and `contentFrom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 524_288), regex(pattern = r"^[A-Za-z0-9+/]*={0,2}$"))]
+    pub content_base64: Option<String>,
+    /// Content out of a Secret (only with `place: Secrets`) or a ConfigMap. Exactly one of `content`, `contentBase64` and
+    /// `contentFrom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_from: Option<ContentSource>,
+    /// Permission bits: 0755 (YAML reads the leading zero as octal) or 493, which is the same. 0 to 0777 (511). Default:
+    /// 0644 (420).
+    #[serde(default = "default_mode")]
+    #[x_kube(validation = Rule::new("self >= 0 && self <= 511").message("permission bits go from 0 to 0777 (511): in YAML write 0755 with its leading zero, in JSON 493"))]
+    pub mode: i32,
+    /// Where it is put. Default: Input.
+    #[serde(default)]
+    #[schemars(transform = explain_values)]
+    pub place: Place,
+}
+
+fn default_mode() -> i32 {
+    0o644
+}
+
+/// What is taken from `/workspace/output`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OutputSpec {
+    /// Paths to take, relative to `/workspace/output`: `*` matches within a name, `**` across folders, e.g.
+    /// `["report.txt", "logs/**"]`. At most 64 items of 1 to 1024 characters; none takes nothing. Default: `["**"]`, all.
+    #[serde(default = "default_include")]
+    #[schemars(
+        length(max = 64),
+        inner(length(min = 1, max = 1024), regex(pattern = r"^[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"))
+    )]
+    pub include: Vec<String>,
+    /// Bytes at the most, all files together; also the limit of stdout and of stderr. More ends the run with
+    /// `OutputTooLarge`. 1 to 1073741824 (1 GiB). Default: 10485760 (10 MiB).
+    #[serde(default = "default_max_bytes")]
+    #[schemars(range(min = 1, max = 1_073_741_824))]
+    pub max_bytes: i64,
+}
+
+impl Default for OutputSpec {
+    fn default() -> Self {
+        Self { include: default_include(), max_bytes: default_max_bytes() }
+    }
+}
+
+fn default_include() -> Vec<String> {
+    vec!["**".to_owned()]
+}
+
+fn default_max_bytes() -> i64 {
+    10_485_760
+}

@@ -1,0 +1,103 @@
+//! What is known of an `AgentVMPool`, and the closed set of its reasons.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::Condition;
+use crate::reasons::reasons;
+
+/// What is known of a pool. The sums are made of `nodes`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentVMPoolStatus {
+    /// The generation of the spec that this status was made from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Machines that are ready and idle.
+    #[serde(default)]
+    pub warm: i32,
+    /// Machines that execute a run.
+    #[serde(default)]
+    pub claimed: i32,
+    /// Machines that are being made.
+    #[serde(default)]
+    pub creating: i32,
+    /// All machines.
+    #[serde(default)]
+    pub total: i32,
+    /// What each node has. Each entry is written by that node only.
+    #[serde(default)]
+    #[schemars(length(max = 5000))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
+    pub nodes: Vec<PoolNode>,
+    /// `Ready`: runs get machines. `Progressing`: machines are being made or replaced. `Degraded`: it works less well than it
+    /// should, and why. `Reconciling` and `Stalled`: kstatus. Reasons: see the API reference.
+    #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// One node's machines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolNode {
+    /// Name of the node.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The generation of the spec that the node acts on.
+    pub observed_generation: i64,
+    /// Kept ready here.
+    pub min: i32,
+    /// Never more than this here.
+    pub max: i32,
+    /// Ready and idle.
+    pub warm: i32,
+    /// Executing a run.
+    pub claimed: i32,
+    /// Being made.
+    pub creating: i32,
+    /// `KVM`, or `TCG`: software emulation, correct and an order of magnitude slower.
+    #[schemars(length(max = 64))]
+    pub accelerator: String,
+    /// How a machine gets back to its golden state: `Fresh` is a new process for every run.
+    #[schemars(length(max = 64))]
+    pub tier: String,
+    /// Reason of the node's state, out of the pool's closed set.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// Why, for people: what it is doing, or what failed and what to do.
+    #[schemars(length(max = 4096))]
+    pub message: String,
+}
+
+reasons!(
+    /// Reasons of the conditions of an `AgentVMPool`.
+    PoolReason {
+        /// As many machines as were asked for are ready or in use.
+        Filled,
+        /// Machines are being made.
+        Filling,
+        /// Fewer than asked for, because `max` is reached by machines in use.
+        Busy,
+        /// The spec can't be carried out; the message has the field's path.
+        InvalidSpec,
+        /// The golden snapshot doesn't exist.
+        SnapshotMissing,
+        /// The golden snapshot isn't captured here yet, or failed.
+        SnapshotNotReady,
+        /// The network mode isn't available; no machine is started.
+        NetworkUnavailable,
+        /// The node has no room for more machines.
+        NoCapacity,
+        /// libvirt or QEMU does not answer.
+        HypervisorUnavailable,
+        /// Machines can't be made, again and again; the message has the last error.
+        CreateFailed,
+        /// Software emulation: the host can't boot a kernel with KVM.
+        SoftwareEmulation,
+        /// Nothing is wrong.
+        Healthy,
+    }
+);

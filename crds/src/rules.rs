@@ -1,0 +1,49 @@
+//! The rules (CEL) that more than one field needs, each with a message that says what is wrong and what to do.
+//!
+//! A rule that compares with the old object stands at the struct that holds the field, and asks `has()` of both sides: a
+//! rule at the field itself isn't evaluated when the field is added or removed.
+
+use kube::core::{Reason, Rule};
+
+/// Exactly one of the fields `a` and `b` of this struct is set.
+pub fn one_of_two(a: &str, b: &str, what: &str) -> Rule {
+    Rule::new(format!("has(self.{a}) != has(self.{b})"))
+        .message(format!("{what}: exactly one of {a} and {b} must be set").as_str())
+}
+
+/// Exactly one of the fields of this struct is set.
+pub fn exactly_one_of(fields: &[&str], what: &str) -> Rule {
+    let set: Vec<_> = fields.iter().map(|field| format!("(has(self.{field}) ? 1 : 0)")).collect();
+    Rule::new(format!("{} == 1", set.join(" + ")))
+        .message(format!("{what}: exactly one of {} must be set", fields.join(", ")).as_str())
+}
+
+/// The field keeps its value: it can't be changed, added or removed once the object exists.
+pub fn immutable(field: &str, instead: &str) -> Rule {
+    Rule::new(format!(
+        "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+    ))
+    .message(format!("{field} can't be changed; {instead}").as_str())
+    .field_path(format!(".{field}"))
+    .reason(Reason::FieldValueForbidden)
+}
+
+/// A path below some folder, that nothing leads out of.
+pub fn relative_path() -> Rule {
+    Rule::new(r"!self.matches('(^|/)[.]{0,2}(/|$)')").message(
+        "the path must be relative, without a leading or trailing slash and without empty, '.' or '..' segments: write \
+         it as src/main.py",
+    )
+}
+
+/// A path or name without characters that break a line or end a C string.
+pub fn no_control_characters() -> Rule {
+    Rule::new(r"!self.matches('[\\x00-\\x1f\\x7f]')")
+        .message("the path must not contain NUL, line breaks or other control characters")
+}
+
+/// A program and its arguments.
+pub fn names_a_program() -> Rule {
+    Rule::new("size(self) == 0 || size(self[0]) > 0")
+        .message("the first item is the program and must not be empty: write [\"python3\", \"-V\"]")
+}

@@ -1,0 +1,64 @@
+//! What the derived schemas need before an API server and a reader of `kubectl explain` get them.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
+use schemars::Schema;
+use serde_json::Value;
+
+/// Adds the meaning of each value of an enum to the description of the field: `kubectl explain` shows no others.
+pub fn explain_values(schema: &mut Schema) {
+    let values = meanings(schema.as_value());
+    let Some(object) = schema.as_object_mut() else { return };
+    if values.is_empty() {
+        return;
+    }
+    let before = object.get("description").and_then(Value::as_str).unwrap_or_default();
+    let text = format!("{before} {}", values.join(" "));
+    object.insert("description".to_owned(), Value::String(text.trim().to_owned()));
+}
+
+/// `` `Value`: what it means. ``, for each documented value.
+fn meanings(schema: &Value) -> Vec<String> {
+    let alternatives = ["oneOf", "anyOf"].iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
+    alternatives
+        .flat_map(|one| match (one.get("const").and_then(Value::as_str), one.get("description").and_then(Value::as_str)) {
+            (Some(value), Some(meaning)) => vec![format!("`{value}`: {meaning}")],
+            _ => meanings(one),
+        })
+        .collect()
+}
+
+/// Makes the definition the one that gets installed.
+pub fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
+    for version in &mut crd.spec.versions {
+        if let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+            walk(root, &mut |schema| {
+                // An optional field that is null counts as absent, as everywhere in Kubernetes; `nullable` would make it present.
+                schema.nullable = None;
+                schema.description = schema.description.take().map(|text| one_line_a_paragraph(&text));
+            });
+        }
+    }
+    crd
+}
+
+/// Calls `visit` for a schema and all below it.
+pub fn walk(schema: &mut JSONSchemaProps, visit: &mut dyn FnMut(&mut JSONSchemaProps)) {
+    visit(schema);
+    for property in schema.properties.iter_mut().flat_map(|all| all.values_mut()) {
+        walk(property, visit);
+    }
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        walk(items, visit);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        walk(values, visit);
+    }
+}
+
+/// Source lines end where the editor's margin is; a description ends its lines where the reader's is.
+fn one_line_a_paragraph(text: &str) -> String {
+    let paragraphs: Vec<_> = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    paragraphs.join("\n\n")
+}

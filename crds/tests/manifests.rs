@@ -1,0 +1,32 @@
+//! What is committed is what the types say. `UPDATE=1 cargo test -p agentvm-crds` rewrites it.
+
+use std::path::{Path, PathBuf};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Compares a committed file with what it must be, or writes it where `UPDATE` is set.
+fn assert_committed(path: &str, wanted: &str) {
+    let file = repository().join(path);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&file, wanted).unwrap();
+    }
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(committed == wanted, "{path} is not what crds/src says: run UPDATE=1 cargo test -p agentvm-crds");
+}
+
+#[test]
+fn manifests_are_up_to_date() {
+    let manifests = agentvm_crds::manifests().unwrap();
+    for (name, yaml) in &manifests {
+        assert_committed(&format!("manifests/crds/{name}"), yaml);
+    }
+    let committed = std::fs::read_dir(repository().join("manifests/crds")).unwrap().count();
+    assert_eq!(committed, manifests.len(), "manifests/crds holds a file that no kind writes");
+}
+
+#[test]
+fn reference_is_up_to_date() {
+    assert_committed("docs/api-reference.md", &agentvm_crds::reference());
+}

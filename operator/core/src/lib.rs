@@ -3,4 +3,11 @@
 //! Nothing here is async, opens a socket, reads a clock, or knows kube's client or libvirt. Time is an argument.
 #![forbid(unsafe_code)]
 
+pub mod calendar;
+pub mod defaults;
+pub mod golden;
 pub mod names;
+pub mod pool;
+pub mod retry;
+pub mod run;
+pub mod status;

@@ -1,0 +1,116 @@
+//! What a golden's status says: this node's entry, and the conditions over all entries.
+
+use agentvm_crds::{
+    Condition, ConditionStatus, GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus, condition_type,
+};
+use jiff::Timestamp;
+
+use super::{LAYOUT_ISOLATED, Local};
+use crate::status::{condition, settle};
+
+/// This node's entry, without what only a captured golden has.
+pub fn node_entry(node: &str, local: &Local) -> GoldenNode {
+    let (state, message) = match local {
+        Local::Absent => (GoldenNodeState::Pending, None),
+        Local::Queued => (GoldenNodeState::Pending, Some("waits for another capture on this node".to_owned())),
+        Local::Capturing { doing } => (GoldenNodeState::Preparing, Some(doing.clone())),
+        Local::Ready => (GoldenNodeState::Ready, None),
+        Local::Failed { reason, message, .. } => {
+            (GoldenNodeState::Failed, Some(crate::status::clip(&format!("{}: {message}", reason.as_str()), 1024)))
+        }
+    };
+    GoldenNode {
+        name: node.to_owned(),
+        layout: LAYOUT_ISOLATED.to_owned(),
+        state,
+        digest: None,
+        key: None,
+        memory_bytes: None,
+        boot_seconds: None,
+        captured_time: None,
+        message,
+    }
+}
+
+/// The status with this node's entry in it; conditions are a function of all entries.
+pub fn next_status(
+    old: &GoldenSnapshotStatus,
+    generation: Option<i64>,
+    digest: Option<String>,
+    entry: GoldenNode,
+    local: &Local,
+    now: Timestamp,
+) -> GoldenSnapshotStatus {
+    let mut nodes: Vec<GoldenNode> = old.nodes.iter().filter(|n| n.name != entry.name).cloned().collect();
+    nodes.push(entry);
+    nodes.sort_by(|a, b| (&a.name, &a.layout).cmp(&(&b.name, &b.layout)));
+    let conditions = settle(&old.conditions, conditions(&nodes, local, generation, now));
+    GoldenSnapshotStatus { observed_generation: generation, digest, nodes, conditions }
+}
+
+fn conditions(nodes: &[GoldenNode], local: &Local, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let ready = nodes.iter().filter(|n| n.state == GoldenNodeState::Ready).count();
+    let all = nodes.len();
+    let count = format!("captured on {ready} of {all} nodes");
+    let make = |type_, status, reason: GoldenReason, message: &str| {
+        condition(type_, status, reason.as_str(), message, generation, now)
+    };
+    let unfinished = match local {
+        Local::Ready => None,
+        Local::Absent | Local::Queued => Some((GoldenReason::Pending, count.clone())),
+        Local::Capturing { doing } => Some((GoldenReason::Capturing, doing.clone())),
+        Local::Failed { reason, message, .. } => Some((*reason, message.clone())),
+    };
+    let Some((reason, message)) = unfinished else {
+        let status = if ready == all { ConditionStatus::True } else { ConditionStatus::False };
+        return vec![make(condition_type::READY, status, GoldenReason::Captured, &count)];
+    };
+    let mut list = vec![make(condition_type::READY, ConditionStatus::False, reason, &message)];
+    match local {
+        Local::Failed { retry_at: None, .. } => {
+            list.push(make(condition_type::STALLED, ConditionStatus::True, reason, &message));
+        }
+        _ => list.push(make(condition_type::RECONCILING, ConditionStatus::True, reason, &message)),
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::find;
+
+    fn status(local: &Local) -> GoldenSnapshotStatus {
+        let now = Timestamp::from_second(5).unwrap();
+        next_status(&GoldenSnapshotStatus::default(), Some(3), None, node_entry("n1", local), local, now)
+    }
+
+    #[test]
+    fn every_state_says_why_it_is_not_done_yet() {
+        let failed = |retry_at| Local::Failed {
+            reason: GoldenReason::SetupFailed,
+            message: "spec.setup.steps[0] exited with 1".into(),
+            retry_at,
+        };
+        let stalled = status(&failed(None));
+        assert_eq!(find(&stalled.conditions, "Ready").unwrap().status, ConditionStatus::False);
+        assert_eq!(find(&stalled.conditions, "Stalled").unwrap().reason, "SetupFailed");
+        assert!(find(&status(&failed(Some(Timestamp::UNIX_EPOCH))).conditions, "Stalled").is_none());
+        let busy = status(&Local::Capturing { doing: "boots".into() });
+        assert_eq!(find(&busy.conditions, "Reconciling").unwrap().message, "boots");
+        let ready = status(&Local::Ready);
+        assert_eq!(find(&ready.conditions, "Ready").unwrap().status, ConditionStatus::True);
+        assert_eq!(ready.conditions.len(), 1);
+        assert_eq!(ready.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn another_node_keeps_its_entry_and_counts() {
+        let now = Timestamp::from_second(5).unwrap();
+        let old = status(&Local::Capturing { doing: "boots".into() });
+        let both = next_status(&old, Some(3), None, node_entry("n2", &Local::Ready), &Local::Ready, now);
+        assert_eq!(both.nodes.len(), 2);
+        let ready = find(&both.conditions, "Ready").unwrap();
+        assert_eq!((ready.status, ready.message.as_str()), (ConditionStatus::False, "captured on 1 of 2 nodes"));
+    }
+}

@@ -1,0 +1,245 @@
+//! Which slots to fill and which to empty.
+//!
+//! Slots are numbered 0 to max-1 and have derived names, so that creating one twice is noticed by the host. A slot that is
+//! being made, used or ended is never touched: the plan only fills empty slots and retires idle ones.
+
+use std::collections::BTreeMap;
+
+use agentvm_crds::PoolReason;
+use jiff::{Timestamp, ToSpan};
+
+use super::ValidPool;
+use crate::names::GoldenKey;
+
+/// What is in a slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SlotSeen {
+    Creating,
+    Idle { since: Timestamp, golden: GoldenKey },
+    Claimed,
+    /// Being removed; the slot is free when it is gone.
+    Ending,
+}
+
+/// Why no machine can be made at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    pub reason: PoolReason,
+    pub message: String,
+}
+
+/// What is seen of a pool on this node.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub slots: BTreeMap<u32, SlotSeen>,
+    /// Runs that wait for a machine of this pool.
+    pub queued: u32,
+    /// How many more machines of this size the node can take.
+    pub room: u32,
+    /// What to make machines of, or why there is nothing.
+    pub golden: Result<GoldenKey, Blocked>,
+    /// After failures: no new machine before this time.
+    pub hold_until: Option<Timestamp>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub create: Vec<u32>,
+    pub retire: Vec<u32>,
+    /// Look again at this time, whatever happens until then.
+    pub wake: Option<Timestamp>,
+    /// Machines that are wanted and don't fit on the node.
+    pub no_room_for: u32,
+}
+
+/// Decides; never acts.
+pub fn plan(want: &ValidPool, seen: &Seen, now: Timestamp) -> Plan {
+    let retire = retired(want, seen, now);
+    let mut plan = Plan { wake: next_expiry(want, seen, &retire), retire, ..Plan::default() };
+    if seen.golden.is_err() {
+        return plan;
+    }
+    let idle = seen.slots.iter().filter(|(n, s)| matches!(s, SlotSeen::Idle { .. }) && !plan.retire.contains(n)).count();
+    let creating = seen.slots.values().filter(|s| matches!(s, SlotSeen::Creating)).count();
+    let wanted = want.min.max(seen.queued).saturating_sub(count(idle + creating));
+    let free = want.max.saturating_sub(count(seen.slots.len()));
+    let missing = wanted.min(free);
+    if missing == 0 {
+        return plan;
+    }
+    if let Some(at) = seen.hold_until.filter(|at| *at > now) {
+        plan.wake = Some(plan.wake.map_or(at, |w| w.min(at)));
+        return plan;
+    }
+    let fits = missing.min(seen.room);
+    plan.no_room_for = missing - fits;
+    plan.create = (0..want.max).filter(|n| !seen.slots.contains_key(n)).take(fits as usize).collect();
+    plan
+}
+
+/// Idle machines to end: made of another golden, more than wanted, or too old (one at a time, so that the pool isn't empty).
+fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
+    let idle: Vec<(u32, Timestamp, bool)> = seen
+        .slots
+        .iter()
+        .filter_map(|(slot, state)| match state {
+            SlotSeen::Idle { since, golden } => {
+                let outdated = seen.golden.as_ref().is_ok_and(|wanted| wanted != golden);
+                Some((*slot, *since, outdated))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut retire: Vec<u32> = idle.iter().filter(|(_, _, outdated)| *outdated).map(|(slot, ..)| *slot).collect();
+    let mut current: Vec<_> = idle.iter().filter(|(_, _, outdated)| !outdated).collect();
+    let keep = want.min.max(seen.queued);
+    // The highest slots go first: a pool that shrinks keeps the low numbers.
+    let beyond_max = current.iter().filter(|(slot, ..)| *slot >= want.max).map(|(slot, ..)| *slot).collect::<Vec<_>>();
+    retire.extend(&beyond_max);
+    current.retain(|(slot, ..)| *slot < want.max);
+    while count(current.len()) > keep {
+        retire.extend(current.pop().map(|(slot, ..)| *slot));
+    }
+    let busy = seen.slots.values().any(|s| matches!(s, SlotSeen::Creating | SlotSeen::Ending));
+    if retire.is_empty() && !busy {
+        let oldest = current.iter().min_by_key(|(_, since, _)| *since);
+        retire.extend(oldest.filter(|(_, since, _)| expires(want, *since) <= now).map(|(slot, ..)| *slot));
+    }
+    retire.sort_unstable();
+    retire
+}
+
+fn next_expiry(want: &ValidPool, seen: &Seen, retire: &[u32]) -> Option<Timestamp> {
+    let ages = seen.slots.iter().filter(|(slot, _)| !retire.contains(slot)).filter_map(|(_, state)| match state {
+        SlotSeen::Idle { since, .. } => Some(expires(want, *since)),
+        _ => None,
+    });
+    ages.min()
+}
+
+fn expires(want: &ValidPool, since: Timestamp) -> Timestamp {
+    since.checked_add(i64::from(want.ttl_seconds).seconds()).unwrap_or(Timestamp::MAX)
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_crds::NetworkMode;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pool(min: u32, max: u32) -> ValidPool {
+        ValidPool {
+            golden: "g".into(),
+            min,
+            max,
+            ttl_seconds: 100,
+            health_check_seconds: 60,
+            max_run_seconds: 60,
+            network_mode: NetworkMode::Isolated,
+        }
+    }
+
+    fn key(text: &str) -> GoldenKey {
+        GoldenKey::from_recorded(text)
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn seen(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> Seen {
+        Seen { slots: slots.into_iter().collect(), queued: 0, room: 100, golden: Ok(key("g")), hold_until: None }
+    }
+
+    fn idle(since: i64) -> SlotSeen {
+        SlotSeen::Idle { since: at(since), golden: key("g") }
+    }
+
+    #[test]
+    fn an_empty_pool_fills_and_a_queue_makes_it_grow_up_to_max() {
+        assert_eq!(plan(&pool(2, 4), &seen([]), at(0)).create, [0, 1]);
+        let busy = Seen { queued: 6, ..seen([(0, SlotSeen::Claimed), (1, SlotSeen::Claimed)]) };
+        assert_eq!(plan(&pool(2, 4), &busy, at(0)).create, [2, 3]);
+        let full = Seen { room: 1, ..seen([(0, SlotSeen::Claimed)]) };
+        let tight = plan(&pool(3, 4), &full, at(0));
+        assert_eq!((tight.create, tight.no_room_for), (vec![1], 2));
+    }
+
+    #[test]
+    fn what_is_outdated_old_or_too_much_goes() {
+        let other = SlotSeen::Idle { since: at(0), golden: key("old") };
+        assert_eq!(plan(&pool(2, 4), &seen([(0, other), (1, idle(0))]), at(1)).retire, [0]);
+        assert_eq!(plan(&pool(1, 4), &seen([(0, idle(0)), (1, idle(0))]), at(1)).retire, [1]);
+        assert_eq!(plan(&pool(2, 4), &seen([(0, idle(50)), (1, idle(0))]), at(100)).retire, [1]);
+        assert_eq!(plan(&pool(2, 4), &seen([(0, idle(50)), (1, idle(0))]), at(99)).wake, Some(at(100)));
+    }
+
+    #[test]
+    fn nothing_is_made_while_there_is_nothing_to_make_it_of_or_after_failures() {
+        let blocked = Blocked { reason: PoolReason::SnapshotMissing, message: String::new() };
+        assert!(plan(&pool(2, 4), &Seen { golden: Err(blocked), ..seen([]) }, at(0)).create.is_empty());
+        let held = plan(&pool(2, 4), &Seen { hold_until: Some(at(9)), ..seen([]) }, at(0));
+        assert_eq!((held.create, held.wake), (vec![], Some(at(9))));
+    }
+
+    /// What can happen to a slot between two looks at the pool: anything a host may do.
+    fn step(slot: &SlotSeen, event: u8, now: Timestamp) -> Option<SlotSeen> {
+        match (slot, event % 4) {
+            (SlotSeen::Creating, 0) => Some(SlotSeen::Idle { since: now, golden: key("g") }),
+            (SlotSeen::Idle { .. }, 1) => Some(SlotSeen::Claimed),
+            (SlotSeen::Claimed, 2) => Some(SlotSeen::Ending),
+            (SlotSeen::Creating, 3) | (SlotSeen::Ending, _) => None,
+            (other, _) => Some(other.clone()),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_max_whatever_fails_and_a_settled_pool_plans_nothing(
+            min in 0_u32..6, extra in 0_u32..6, room in 0_u32..12,
+            events in proptest::collection::vec((any::<u8>(), 0_u32..10), 1..60),
+        ) {
+            let want = pool(min, (min + extra).max(1));
+            let mut world = Seen { room, ..seen([]) };
+            for (round, (event, queued)) in events.into_iter().enumerate() {
+                let now = at(i64::try_from(round).unwrap() * 7);
+                world.queued = queued;
+                world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap());
+                let plan = plan(&want, &world, now);
+                for slot in &plan.create {
+                    prop_assert!(world.slots.insert(*slot, SlotSeen::Creating).is_none(), "slot {slot} was taken");
+                }
+                for slot in &plan.retire {
+                    let was = world.slots.insert(*slot, SlotSeen::Ending);
+                    prop_assert!(matches!(was, Some(SlotSeen::Idle { .. })), "only idle machines are retired");
+                }
+                prop_assert!(world.slots.len() <= want.max as usize, "{} machines of {}", world.slots.len(), want.max);
+                prop_assert!(world.slots.len() <= (room as usize).max(0));
+                world.slots = world.slots.iter().filter_map(|(n, s)| step(s, event ^ (*n as u8), now).map(|s| (*n, s))).collect();
+            }
+            // Everything succeeds from now on: the pool comes to rest.
+            world.queued = 0;
+            let now = at(10_000);
+            for _ in 0..50 {
+                world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap());
+                let plan = plan(&want, &world, now);
+                for slot in &plan.create { world.slots.insert(*slot, SlotSeen::Idle { since: now, golden: key("g") }); }
+                for slot in &plan.retire { world.slots.remove(slot); }
+                world.slots.retain(|_, s| !matches!(s, SlotSeen::Ending | SlotSeen::Claimed));
+                for state in world.slots.values_mut() {
+                    if *state == SlotSeen::Creating { *state = SlotSeen::Idle { since: now, golden: key("g") }; }
+                }
+            }
+            world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap());
+            let rest = plan(&want, &world, now);
+            prop_assert!(rest.create.is_empty() && rest.retire.is_empty(), "{rest:?} in {world:?}");
+            prop_assert_eq!(world.slots.len() as u32, want.min.min(room));
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! From a pool's spec to numbers that make sense.
+
+use agentvm_crds::{AgentVMPoolSpec, NetworkMode};
+
+use crate::defaults::{Defaults, InvalidSpec};
+
+/// A pool with every default filled in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidPool {
+    pub golden: String,
+    pub min: u32,
+    pub max: u32,
+    pub ttl_seconds: u32,
+    pub health_check_seconds: u32,
+    pub max_run_seconds: u32,
+    pub network_mode: NetworkMode,
+}
+
+/// Fills defaults in and refuses what can't be.
+pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults) -> Result<ValidPool, InvalidSpec> {
+    let warm = spec.warm.as_ref();
+    let asked_max = warm.and_then(|w| w.max);
+    let asked_min = warm.and_then(|w| w.min);
+    let max = number("spec.warm.max", asked_max, defaults.pool_max, 1)?;
+    let min = match asked_min {
+        // A `max` below the operator's default `min` says enough: the default gives way to what was asked for.
+        None => defaults.pool_min.min(max),
+        some => number("spec.warm.min", some, defaults.pool_min, 0)?,
+    };
+    // And the same the other way round.
+    let max = if asked_max.is_none() { max.max(min) } else { max };
+    if min > max {
+        return Err(InvalidSpec::new("spec.warm.min", format!("must not be above max: {min} > {max}")));
+    }
+    Ok(ValidPool {
+        golden: spec.golden_snapshot_ref.name.clone(),
+        min,
+        max,
+        ttl_seconds: number("spec.ttlSeconds", spec.ttl_seconds, defaults.ttl_seconds, 1)?,
+        health_check_seconds: number(
+            "spec.healthCheckSeconds",
+            spec.health_check_seconds,
+            defaults.health_check_seconds,
+            1,
+        )?,
+        max_run_seconds: number("spec.maxRunSeconds", spec.max_run_seconds, defaults.max_run_seconds, 1)?,
+        network_mode: spec.network.as_ref().and_then(|n| n.mode).unwrap_or(defaults.network_mode),
+    })
+}
+
+fn number(path: &str, value: Option<i32>, default: u32, least: u32) -> Result<u32, InvalidSpec> {
+    match value {
+        None => Ok(default),
+        Some(value) => u32::try_from(value)
+            .ok()
+            .filter(|v| *v >= least)
+            .ok_or_else(|| InvalidSpec::new(path, format!("must be at least {least}, is {value}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_crds::{LocalRef, Warm};
+
+    use super::*;
+
+    fn spec(min: Option<i32>, max: Option<i32>) -> AgentVMPoolSpec {
+        AgentVMPoolSpec {
+            golden_snapshot_ref: LocalRef { name: "g".into() },
+            warm: Some(Warm { min, max }),
+            ttl_seconds: None,
+            health_check_seconds: None,
+            max_run_seconds: None,
+            network: None,
+        }
+    }
+
+    #[test]
+    fn defaults_give_way_to_what_was_asked_for() {
+        let of = |min, max| validate(&spec(min, max), &Defaults::default()).map(|p| (p.min, p.max));
+        assert_eq!(of(None, None), Ok((5, 20)));
+        assert_eq!(of(None, Some(2)), Ok((2, 2)));
+        assert_eq!(of(Some(30), None), Ok((30, 30)));
+        assert_eq!(of(Some(3), Some(2)).unwrap_err().path, "spec.warm.min");
+        assert_eq!(of(Some(-1), None).unwrap_err().path, "spec.warm.min");
+        assert_eq!(of(None, Some(0)).unwrap_err().path, "spec.warm.max");
+        let negative = AgentVMPoolSpec { ttl_seconds: Some(-1), ..spec(None, None) };
+        assert_eq!(validate(&negative, &Defaults::default()).unwrap_err().path, "spec.ttlSeconds");
+    }
+}

@@ -1,0 +1,437 @@
+//! What a run's status says at each turn of its life. Pure, bounded, and equal where nothing changed.
+
+use agentvm_crds::{
+    AcceptedReason, AgentRunStatus, Attempt, Condition, ConditionStatus, MAX_STATUS_BYTES, OutputStatus,
+    ScheduledReason, SucceededReason, Timings, condition_type,
+};
+use jiff::Timestamp;
+
+use crate::{
+    calendar,
+    status::{condition, find, settle, tail},
+};
+
+/// Bytes of each stream's end that a status carries at the most.
+const MAX_TAIL: usize = 16 * 1024;
+/// Files that a status lists at the most.
+const MAX_FILES: usize = 200;
+/// Skipped entries that a status lists at the most.
+const MAX_SKIPPED: usize = 20;
+/// Attempts that a status lists at the most: the first and the latest ones.
+const MAX_ATTEMPTS: usize = 20;
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    Exited(i32),
+    Signaled(i32),
+    DeadlineExceeded,
+    Cancelled,
+    Evicted,
+    GuestLost,
+    NodeLost,
+    OutputTooLarge,
+}
+
+/// The end of an attempt, as far as plans care.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptResult {
+    pub end: AttemptEnd,
+    /// `false` only when it is certain that the program was never started.
+    pub started: bool,
+    /// For people; empty where the end says it all.
+    pub message: String,
+}
+
+/// What an attempt left, as far as statuses care.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    /// The ends of the streams; `lost` says that bytes before them exist or were never kept.
+    pub stdout: Vec<u8>,
+    pub stdout_cut: bool,
+    pub stderr: Vec<u8>,
+    pub stderr_cut: bool,
+    pub duration_seconds: Option<f64>,
+    pub output: Option<OutputStatus>,
+    pub timings: Timings,
+}
+
+/// An attempt with all that is said of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FinishedAttempt {
+    pub result: AttemptResult,
+    pub outcome: Outcome,
+}
+
+/// A machine that was claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub node: String,
+    pub vm: String,
+    pub nonce: String,
+}
+
+impl AttemptResult {
+    /// Failures that are nobody's program's fault.
+    pub fn is_infrastructure_failure(&self) -> bool {
+        matches!(self.end, AttemptEnd::GuestLost | AttemptEnd::NodeLost | AttemptEnd::Evicted)
+    }
+
+    /// The reason that the status gives.
+    pub fn reason(&self) -> SucceededReason {
+        match self.end {
+            AttemptEnd::Exited(0) => SucceededReason::Completed,
+            AttemptEnd::Exited(_) | AttemptEnd::Signaled(_) => SucceededReason::NonZeroExit,
+            AttemptEnd::DeadlineExceeded => SucceededReason::DeadlineExceeded,
+            AttemptEnd::Cancelled => SucceededReason::Cancelled,
+            AttemptEnd::Evicted => SucceededReason::Evicted,
+            AttemptEnd::GuestLost => SucceededReason::GuestLost,
+            AttemptEnd::NodeLost => SucceededReason::NodeLost,
+            AttemptEnd::OutputTooLarge => SucceededReason::OutputTooLarge,
+        }
+    }
+
+    fn text(&self) -> String {
+        let plain = match self.end {
+            AttemptEnd::Exited(code) => format!("exited with {code}"),
+            AttemptEnd::Signaled(signal) => format!("ended by signal {signal}"),
+            AttemptEnd::DeadlineExceeded => "ran longer than spec.timeoutSeconds and was killed".to_owned(),
+            AttemptEnd::Cancelled => "cancelled while it ran".to_owned(),
+            AttemptEnd::Evicted => "the operator was told to stop before the run was done".to_owned(),
+            AttemptEnd::GuestLost => "the machine was lost".to_owned(),
+            AttemptEnd::NodeLost => "the node was lost".to_owned(),
+            AttemptEnd::OutputTooLarge => "left more than spec.output.maxBytes in /workspace/output".to_owned(),
+        };
+        if self.message.is_empty() { plain } else { format!("{plain}: {}", self.message) }
+    }
+}
+
+/// Is it over?
+pub fn is_finished(status: Option<&AgentRunStatus>) -> bool {
+    status
+        .and_then(|s| find(&s.conditions, condition_type::SUCCEEDED))
+        .is_some_and(|c| c.status != ConditionStatus::Unknown)
+}
+
+/// The attempt that is under way.
+pub fn open_attempt(status: Option<&AgentRunStatus>) -> Option<&Attempt> {
+    if is_finished(status) {
+        return None;
+    }
+    status.and_then(|s| s.attempts.last()).filter(|attempt| attempt.end_time.is_none())
+}
+
+/// It waits. `accepted` says whether for something that it refers to.
+pub fn accepted_waiting(
+    old: &AgentRunStatus,
+    generation: Option<i64>,
+    accepted: AcceptedReason,
+    scheduled: ScheduledReason,
+    message: &str,
+    now: Timestamp,
+) -> AgentRunStatus {
+    let list = Conditions { generation, now }.waiting(accepted, scheduled, message);
+    AgentRunStatus { observed_generation: generation, conditions: settle(&old.conditions, list), ..old.clone() }
+}
+
+/// A machine is claimed: a new attempt is open.
+pub fn claimed(old: &AgentRunStatus, generation: Option<i64>, claim: &Claim, now: Timestamp) -> AgentRunStatus {
+    let make = Conditions { generation, now };
+    let number = old.attempts.last().map_or(1, |a| a.number.saturating_add(1));
+    let message = format!("{} on {}, attempt {number}", claim.vm, claim.node);
+    let list = vec![
+        make.accepted(ConditionStatus::True, AcceptedReason::Valid, "the spec is valid"),
+        make.scheduled(ConditionStatus::True, ScheduledReason::Claimed, &message),
+        make.succeeded(ConditionStatus::Unknown, SucceededReason::Running, &format!("runs in {}", claim.vm)),
+        condition(condition_type::RECONCILING, ConditionStatus::True, "Running", &message, generation, now),
+    ];
+    let mut attempts = old.attempts.clone();
+    if attempts.len() >= MAX_ATTEMPTS {
+        attempts.remove(1);
+    }
+    attempts.push(Attempt {
+        number,
+        node_name: claim.node.clone(),
+        vm_name: claim.vm.clone(),
+        nonce: claim.nonce.clone(),
+        start_time: calendar::text(now),
+        end_time: None,
+        reason: None,
+        exit_code: None,
+    });
+    AgentRunStatus {
+        observed_generation: generation,
+        conditions: settle(&old.conditions, list),
+        node_name: Some(claim.node.clone()),
+        vm_name: Some(claim.vm.clone()),
+        attempts,
+        ..AgentRunStatus::default()
+    }
+}
+
+/// The claim is taken back. What was never started leaves no attempt behind.
+pub fn unclaimed(
+    old: &AgentRunStatus,
+    generation: Option<i64>,
+    result: &AttemptResult,
+    counts: bool,
+    now: Timestamp,
+) -> AgentRunStatus {
+    let mut attempts = old.attempts.clone();
+    if counts {
+        close_last(&mut attempts, result, None, now);
+    } else {
+        attempts.pop();
+    }
+    let message = format!("waits for another machine: {}", result.text());
+    let list = Conditions { generation, now }.waiting(AcceptedReason::Valid, ScheduledReason::WaitingForMachine, &message);
+    AgentRunStatus {
+        observed_generation: generation,
+        conditions: settle(&old.conditions, list),
+        attempts,
+        ..AgentRunStatus::default()
+    }
+}
+
+/// It is over without an attempt under way: cancelled, timed out in the queue, invalid.
+pub fn finished(
+    old: &AgentRunStatus,
+    generation: Option<i64>,
+    reason: SucceededReason,
+    message: &str,
+    now: Timestamp,
+) -> AgentRunStatus {
+    let make = Conditions { generation, now };
+    let keep = |type_: &str| find(&old.conditions, type_).cloned();
+    let accepted = match reason {
+        SucceededReason::InvalidSpec => make.accepted(ConditionStatus::False, AcceptedReason::InvalidSpec, message),
+        _ => keep(condition_type::ACCEPTED)
+            .unwrap_or_else(|| make.accepted(ConditionStatus::True, AcceptedReason::Valid, "the spec is valid")),
+    };
+    let mut list = vec![accepted];
+    list.extend(keep(condition_type::SCHEDULED));
+    list.extend(make.over(reason, message));
+    AgentRunStatus { observed_generation: generation, conditions: settle(&old.conditions, list), ..old.clone() }
+}
+
+/// The attempt under way ended, and the run with it.
+pub fn finished_attempt(
+    old: &AgentRunStatus,
+    generation: Option<i64>,
+    done: &FinishedAttempt,
+    now: Timestamp,
+) -> AgentRunStatus {
+    let FinishedAttempt { result, outcome } = done;
+    let mut status = finished(old, generation, result.reason(), &result.text(), now);
+    close_last(&mut status.attempts, result, outcome.exit_code, now);
+    let (stdout, stdout_cut) = tail(&outcome.stdout, MAX_TAIL);
+    let (stderr, stderr_cut) = tail(&outcome.stderr, MAX_TAIL);
+    status.exit_code = outcome.exit_code;
+    status.signal = outcome.signal;
+    status.stdout = Some(stdout);
+    status.stdout_truncated = Some(stdout_cut || outcome.stdout_cut);
+    status.stderr = Some(stderr);
+    status.stderr_truncated = Some(stderr_cut || outcome.stderr_cut);
+    status.duration_seconds = outcome.duration_seconds;
+    status.output.clone_from(&outcome.output);
+    status.timings = Some(outcome.timings.clone());
+    if let Some(output) = &mut status.output {
+        output.files.truncate(MAX_FILES);
+        output.skipped.truncate(MAX_SKIPPED);
+    }
+    bounded(status)
+}
+
+/// Cuts until the status is as small as it has to be: encoding can make texts several times longer.
+fn bounded(mut status: AgentRunStatus) -> AgentRunStatus {
+    let size = |status: &AgentRunStatus| serde_json::to_vec(status).map_or(0, |text| text.len());
+    while size(&status) > MAX_STATUS_BYTES {
+        let longest = status.stdout.as_ref().map_or(0, String::len).max(status.stderr.as_ref().map_or(0, String::len));
+        halve(&mut status.stdout, &mut status.stdout_truncated, longest);
+        halve(&mut status.stderr, &mut status.stderr_truncated, longest);
+        if longest <= 1024 {
+            let Some(output) = &mut status.output else { break };
+            output.files.truncate(output.files.len() / 2);
+            output.skipped.truncate(output.skipped.len() / 2);
+            if output.files.is_empty() && output.skipped.is_empty() {
+                break;
+            }
+        }
+    }
+    status
+}
+
+fn halve(text: &mut Option<String>, cut: &mut Option<bool>, longest: usize) {
+    if let Some(text) = text.as_mut().filter(|t| t.len() == longest && t.len() > 512) {
+        *text = tail(text.as_bytes(), text.len() / 2).0;
+        *cut = Some(true);
+    }
+}
+
+fn close_last(attempts: &mut [Attempt], result: &AttemptResult, exit_code: Option<i32>, now: Timestamp) {
+    if let Some(last) = attempts.last_mut().filter(|a| a.end_time.is_none()) {
+        last.end_time = Some(calendar::text(now));
+        last.reason = Some(result.reason().as_str().to_owned());
+        last.exit_code = exit_code;
+    }
+}
+
+/// Makes conditions of one generation and one moment.
+struct Conditions {
+    generation: Option<i64>,
+    now: Timestamp,
+}
+
+impl Conditions {
+    fn accepted(&self, status: ConditionStatus, reason: AcceptedReason, message: &str) -> Condition {
+        condition(condition_type::ACCEPTED, status, reason.as_str(), message, self.generation, self.now)
+    }
+
+    fn scheduled(&self, status: ConditionStatus, reason: ScheduledReason, message: &str) -> Condition {
+        condition(condition_type::SCHEDULED, status, reason.as_str(), message, self.generation, self.now)
+    }
+
+    fn succeeded(&self, status: ConditionStatus, reason: SucceededReason, message: &str) -> Condition {
+        condition(condition_type::SUCCEEDED, status, reason.as_str(), message, self.generation, self.now)
+    }
+
+    fn waiting(&self, accepted: AcceptedReason, scheduled: ScheduledReason, message: &str) -> Vec<Condition> {
+        let valid = accepted == AcceptedReason::Valid;
+        vec![
+            if valid {
+                self.accepted(ConditionStatus::True, accepted, "the spec is valid")
+            } else {
+                self.accepted(ConditionStatus::False, accepted, message)
+            },
+            self.scheduled(ConditionStatus::False, scheduled, message),
+            self.succeeded(ConditionStatus::Unknown, SucceededReason::Running, message),
+            condition(
+                condition_type::RECONCILING,
+                ConditionStatus::True,
+                scheduled.as_str(),
+                message,
+                self.generation,
+                self.now,
+            ),
+        ]
+    }
+
+    /// kstatus counts `Stalled` as failed; a finished run has nothing to reconcile.
+    fn over(&self, reason: SucceededReason, message: &str) -> Vec<Condition> {
+        if reason == SucceededReason::Completed {
+            return vec![self.succeeded(ConditionStatus::True, reason, message)];
+        }
+        vec![
+            self.succeeded(ConditionStatus::False, reason, message),
+            condition(
+                condition_type::STALLED,
+                ConditionStatus::True,
+                reason.as_str(),
+                message,
+                self.generation,
+                self.now,
+            ),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_crds::OutputFile;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_000).unwrap()
+    }
+
+    fn claim() -> Claim {
+        Claim { node: "n".into(), vm: "avm-1".into(), nonce: "00".into() }
+    }
+
+    fn check(status: &AgentRunStatus, type_: &str) -> (ConditionStatus, String) {
+        let found = find(&status.conditions, type_).unwrap();
+        (found.status, found.reason.clone())
+    }
+
+    fn ended(end: AttemptEnd) -> FinishedAttempt {
+        FinishedAttempt {
+            result: AttemptResult { end, started: true, message: String::new() },
+            outcome: Outcome::default(),
+        }
+    }
+
+    #[test]
+    fn a_run_goes_from_waiting_over_claimed_to_its_end() {
+        let old = AgentRunStatus::default();
+        let (valid, wait) = (AcceptedReason::Valid, ScheduledReason::WaitingForMachine);
+        let waiting = accepted_waiting(&old, Some(1), valid, wait, "0 of 4", now());
+        assert_eq!(check(&waiting, "Scheduled"), (ConditionStatus::False, "WaitingForMachine".into()));
+        assert!(open_attempt(Some(&waiting)).is_none());
+        let claimed = claimed(&waiting, Some(1), &claim(), now());
+        assert_eq!(open_attempt(Some(&claimed)).unwrap().number, 1);
+        assert_eq!(check(&claimed, "Succeeded"), (ConditionStatus::Unknown, "Running".into()));
+        let done = finished_attempt(&claimed, Some(1), &ended(AttemptEnd::Exited(0)), now());
+        assert_eq!(check(&done, "Succeeded"), (ConditionStatus::True, "Completed".into()));
+        assert!(is_finished(Some(&done)) && open_attempt(Some(&done)).is_none());
+        assert_eq!(done.attempts[0].reason.as_deref(), Some("Completed"));
+        let failed = finished_attempt(&claimed, Some(1), &ended(AttemptEnd::Exited(3)), now());
+        assert_eq!(check(&failed, "Succeeded"), (ConditionStatus::False, "NonZeroExit".into()));
+        assert!(find(&failed.conditions, "Reconciling").is_none());
+    }
+
+    #[test]
+    fn a_claim_that_was_never_used_leaves_no_trace_and_a_lost_one_counts() {
+        let claimed = claimed(&AgentRunStatus::default(), Some(1), &claim(), now());
+        let lost = ended(AttemptEnd::GuestLost).result;
+        assert!(unclaimed(&claimed, Some(1), &lost, false, now()).attempts.is_empty());
+        let counted = unclaimed(&claimed, Some(1), &lost, true, now());
+        assert_eq!(counted.attempts[0].reason.as_deref(), Some("GuestLost"));
+        assert_eq!(counted.vm_name, None);
+        assert_eq!(super::claimed(&counted, Some(1), &claim(), now()).attempts[1].number, 2);
+    }
+
+    #[test]
+    fn an_invalid_run_says_so_twice() {
+        let reason = SucceededReason::InvalidSpec;
+        let status = finished(&AgentRunStatus::default(), Some(1), reason, "spec.x: is wrong", now());
+        assert_eq!(check(&status, "Accepted"), (ConditionStatus::False, "InvalidSpec".into()));
+        assert_eq!(check(&status, "Succeeded"), (ConditionStatus::False, "InvalidSpec".into()));
+    }
+
+    #[test]
+    fn attempts_are_bounded() {
+        let mut status = AgentRunStatus::default();
+        for _ in 0..100 {
+            status = claimed(&status, Some(1), &claim(), now());
+            status = unclaimed(&status, Some(1), &ended(AttemptEnd::GuestLost).result, true, now());
+        }
+        assert_eq!(status.attempts.len(), MAX_ATTEMPTS);
+        assert_eq!((status.attempts[0].number, status.attempts[MAX_ATTEMPTS - 1].number), (1, 100));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn a_status_is_bounded_whatever_the_run_did(
+            byte in any::<u8>(), len in 0_usize..200_000, files in 0_usize..2_000, path_len in 1_usize..1_000,
+        ) {
+            let claimed = claimed(&AgentRunStatus::default(), Some(1), &claim(), now());
+            let file = OutputFile { path: "\u{1}".repeat(path_len), size_bytes: 1, sha256: "0".repeat(64) };
+            let mut done = ended(AttemptEnd::Exited(0));
+            done.outcome.stdout = vec![byte; len];
+            done.outcome.stderr = vec![1; len];
+            done.outcome.output = Some(OutputStatus {
+                files: vec![file; files],
+                skipped: vec!["\u{2}".repeat(path_len); files],
+                ..OutputStatus::default()
+            });
+            let status = finished_attempt(&claimed, Some(1), &done, now());
+            prop_assert!(serde_json::to_vec(&status).unwrap().len() <= MAX_STATUS_BYTES);
+            prop_assert!(status.stdout_truncated == Some(true) || status.stdout.unwrap().len() >= len.min(1));
+        }
+    }
+}

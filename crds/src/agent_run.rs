@@ -62,7 +62,7 @@ const TEXT_IN_SPEC: &str = "(has(self.code) ? size(self.code.source) : 0) + (has
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = one_of_two("code", "command", "spec"))]
+#[x_kube(validation = one_of_two("code", "command"))]
 #[x_kube(validation = Rule::new(TEXT_IN_SPEC).message("the spec is larger than 512 KiB: put large files into a ConfigMap or Secret and name them with contentFrom, or fetch them in the run"))]
 #[x_kube(validation = immutable("poolRef", MAKE_ANOTHER), validation = immutable("code", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("command", MAKE_ANOTHER), validation = immutable("runAs", MAKE_ANOTHER))]
@@ -93,13 +93,13 @@ pub struct AgentRunSpec {
     #[schemars(transform = explain_values)]
     pub run_as: RunAs,
     /// Environment variables, besides PATH, HOME, USER and LANG, which they may replace. At most 256, no name twice.
-    /// Immutable.
+    /// Default: none. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub env: Vec<EnvVar>,
     /// Files that the run finds in the machine, below `/workspace/input` or `/workspace/secrets`. At most 256, no path
-    /// twice in one place. Immutable.
+    /// twice in one place. Default: none. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["place".to_owned(), "path".to_owned()]))]

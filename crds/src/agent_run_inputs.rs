@@ -51,7 +51,7 @@ pub struct EnvVar {
 /// A value out of a Secret or ConfigMap. Exactly one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = one_of_two("secretKeyRef", "configMapKeyRef", "source of a value"))]
+#[x_kube(validation = one_of_two("secretKeyRef", "configMapKeyRef"))]
 pub struct ValueSource {
     /// A key of a Secret in the run's namespace. One that doesn't exist (yet) is waited for, up to `queueTimeoutSeconds`.
     /// Exactly one of `secretKeyRef` and `configMapKeyRef`.
@@ -91,7 +91,7 @@ pub enum Place {
 /// A file that the run finds in the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = exactly_one_of(&["content", "contentBase64", "contentFrom"], "content of a file"))]
+#[x_kube(validation = exactly_one_of(&["content", "contentBase64", "contentFrom"]))]
 #[x_kube(validation = Rule::new("!has(self.contentFrom) || !has(self.contentFrom.secretKeyRef) || (has(self.place) && self.place == 'Secrets')")
     .message("content out of a Secret needs place: Secrets, so that it never touches a disk of the host")
     .field_path(".place"))]

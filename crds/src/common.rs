@@ -13,7 +13,7 @@ pub const MAX_STATUS_BYTES: usize = 128 * 1024;
 #[serde(rename_all = "camelCase")]
 pub struct LocalRef {
     /// Name of the object, in the namespace of the one that refers to it. Lower-case letters, digits, `-` and `.`; at
-    /// most 253 characters.
+    /// most 253 characters. Required.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
 }

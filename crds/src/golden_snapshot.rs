@@ -71,7 +71,7 @@ pub struct GoldenSnapshotSpec {
 /// Where the root file system comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = one_of_two("builtin", "rootfs", "source"))]
+#[x_kube(validation = one_of_two("builtin", "rootfs"))]
 pub struct Source {
     /// An image that agentvm builds. Exactly one of `builtin` and `rootfs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

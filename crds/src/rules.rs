@@ -6,16 +6,16 @@
 use kube::core::{Reason, Rule};
 
 /// Exactly one of the fields `a` and `b` of this struct is set.
-pub fn one_of_two(a: &str, b: &str, what: &str) -> Rule {
+pub fn one_of_two(a: &str, b: &str) -> Rule {
     Rule::new(format!("has(self.{a}) != has(self.{b})"))
-        .message(format!("{what}: exactly one of {a} and {b} must be set").as_str())
+        .message(format!("exactly one of {a} and {b} must be set").as_str())
 }
 
 /// Exactly one of the fields of this struct is set.
-pub fn exactly_one_of(fields: &[&str], what: &str) -> Rule {
+pub fn exactly_one_of(fields: &[&str]) -> Rule {
     let set: Vec<_> = fields.iter().map(|field| format!("(has(self.{field}) ? 1 : 0)")).collect();
     Rule::new(format!("{} == 1", set.join(" + ")))
-        .message(format!("{what}: exactly one of {} must be set", fields.join(", ")).as_str())
+        .message(format!("exactly one of {} must be set", fields.join(", ")).as_str())
 }
 
 /// The field keeps its value: it can't be changed, added or removed once the object exists.

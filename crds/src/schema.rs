@@ -16,6 +16,10 @@ pub fn explain_values(schema: &mut Schema) {
     let before = object.get("description").and_then(Value::as_str).unwrap_or_default();
     let text = format!("{before} {}", values.join(" "));
     object.insert("description".to_owned(), Value::String(text.trim().to_owned()));
+    // An optional enum is `anyOf` the enum and null; kube lifts the enum up, and its description would replace the field's.
+    for alternative in object.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten() {
+        alternative.as_object_mut().map(|one| one.remove("description"));
+    }
 }
 
 /// `` `Value`: what it means. ``, for each documented value.

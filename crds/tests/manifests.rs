@@ -18,7 +18,7 @@ fn assert_committed(path: &str, wanted: &str) {
 
 #[test]
 fn manifests_are_up_to_date() {
-    let manifests = agentvm_crds::manifests().unwrap();
+    let manifests = agentvm_crds::manifests();
     for (name, yaml) in &manifests {
         assert_committed(&format!("manifests/crds/{name}"), yaml);
     }

@@ -1,0 +1,49 @@
+//! What a control plane is started with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::Binaries;
+
+/// The port that Kubernetes' own tools use for an API server.
+const USUAL_PORT: u16 = 6443;
+
+/// How a control plane is to be started. The caller makes sure that one process uses a data folder at a time.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Holds everything that is kept: etcd's data, certificates, logs and the kubeconfig. Made if missing.
+    pub data_dir: PathBuf,
+    /// The programs to run.
+    pub binaries: Binaries,
+    /// The API server's port if it is free; another is taken otherwise. `None`: any.
+    pub preferred_port: Option<u16>,
+    /// Whether to run kube-controller-manager. Without it, deleted namespaces and owners leave their content behind.
+    pub controller_manager: bool,
+    /// Whether data must survive a power cut.
+    pub durability: Durability,
+    /// How long the start may take before it counts as failed.
+    pub start_timeout: Duration,
+}
+
+/// Whether data must survive a power cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Every write is synced to the disk before it is acknowledged.
+    Synced,
+    /// Nothing is synced: faster, and for tests only.
+    UnsafeNoFsync,
+}
+
+impl Config {
+    /// The usual configuration, for real use.
+    pub fn new(data_dir: impl Into<PathBuf>, binaries: Binaries) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            binaries,
+            preferred_port: Some(USUAL_PORT),
+            controller_manager: true,
+            durability: Durability::Synced,
+            start_timeout: Duration::from_secs(90),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Everything that must lie in the data folder before a child starts.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::Component;
+use crate::certificates::{Pki, PkiError};
+use crate::commands::{CommandLine, Commands};
+use crate::config::Config;
+use crate::files;
+use crate::kubeconfig;
+use crate::layout::Layout;
+use crate::machine;
+use crate::ports::{self, Ports};
+
+/// Something that has to be there before a start isn't.
+#[derive(Debug, thiserror::Error)]
+pub enum PrepareError {
+    #[error("cannot write {}; name a data folder that this user may write, on a disk with room", path.display())]
+    NotWritable {
+        path: PathBuf,
+        #[source]
+        why: io::Error,
+    },
+    #[error("no free port on 127.0.0.1 between 20000 and 29999; end what uses them")]
+    NoPort,
+    #[error("{} isn't a program for this machine; build one with `make controlplane`", program.display())]
+    Foreign { program: PathBuf },
+    #[error("cannot read {}; build it with `make controlplane`", program.display())]
+    Unreadable {
+        program: PathBuf,
+        #[source]
+        why: io::Error,
+    },
+    #[error("could not prepare the control plane's certificates")]
+    Pki(#[source] PkiError),
+}
+
+/// What is ready to be started.
+#[derive(Debug)]
+pub struct Prepared {
+    pub kubeconfig_path: PathBuf,
+    pub kubeconfig: String,
+    pub etcd: CommandLine,
+    pub api_server: CommandLine,
+    pub controller_manager: CommandLine,
+}
+
+/// Makes folders, certificates and kubeconfigs, and chooses ports. `attempt` above 0: the last ports were taken.
+pub fn prepare(config: &Config, attempt: u32) -> Result<Prepared, PrepareError> {
+    for component in [Component::Etcd, Component::ApiServer, Component::ControllerManager] {
+        check_program(config.binaries.path(component))?;
+    }
+    // The children run in the data folder, and are told absolute paths.
+    let root = std::path::absolute(&config.data_dir)
+        .map_err(|why| PrepareError::NotWritable { path: config.data_dir.clone(), why })?;
+    let layout = Layout::new(root);
+    for folder in [layout.pki(), layout.etcd(), layout.logs()] {
+        files::private_dir(&folder).map_err(not_writable(&folder))?;
+    }
+    let pki = Pki::load_or_issue(&layout.pki(), SystemTime::now()).map_err(PrepareError::Pki)?;
+    let ports = choose_ports(config, &layout, attempt)?;
+
+    let admin = kubeconfig::render(ports.api_server, &pki.kubernetes_ca, &pki.admin);
+    let manager = kubeconfig::render(ports.api_server, &pki.kubernetes_ca, &pki.controller_manager);
+    write(&layout.kubeconfig(), &admin)?;
+    write(&layout.controller_manager_kubeconfig(), &manager)?;
+
+    let commands = Commands { config, layout: &layout, pki: &pki, ports };
+    Ok(Prepared {
+        kubeconfig_path: layout.kubeconfig(),
+        kubeconfig: admin,
+        etcd: commands.of(Component::Etcd),
+        api_server: commands.of(Component::ApiServer),
+        controller_manager: commands.of(Component::ControllerManager),
+    })
+}
+
+fn check_program(program: &Path) -> Result<(), PrepareError> {
+    match machine::is_foreign(program) {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(PrepareError::Foreign { program: program.to_owned() }),
+        Err(why) => Err(PrepareError::Unreadable { program: program.to_owned(), why }),
+    }
+}
+
+fn choose_ports(config: &Config, layout: &Layout, attempt: u32) -> Result<Ports, PrepareError> {
+    let path = layout.ports();
+    let seed = std::process::id().wrapping_add(attempt);
+    let ports =
+        Ports::choose(Ports::load(&path), config.preferred_port, seed, ports::is_free).ok_or(PrepareError::NoPort)?;
+    ports.save(&path).map_err(not_writable(&path))?;
+    Ok(ports)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), PrepareError> {
+    files::write_private(path, text.as_bytes()).map_err(not_writable(path))
+}
+
+fn not_writable(path: &Path) -> impl FnOnce(io::Error) -> PrepareError {
+    let path = path.to_owned();
+    move |why| PrepareError::NotWritable { path, why }
+}

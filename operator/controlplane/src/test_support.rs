@@ -1,0 +1,96 @@
+//! For tests of this and other crates: one real control plane for each test process, started when first asked for.
+
+use std::io;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tokio::sync::{OnceCell, oneshot};
+
+use crate::{Binaries, BinariesError, Config, ControlPlane, Durability, StartError};
+
+/// A control plane that all tests of a process share. Each test uses namespaces of its own.
+#[derive(Debug)]
+pub struct Shared {
+    control_plane: ControlPlane,
+}
+
+impl Shared {
+    /// A client for the caller's runtime, as administrator. Not to be shared between tests: its connections belong
+    /// to the runtime that made them, and end with it.
+    pub fn client(&self) -> Result<kube::Client, kube::Error> {
+        kube::Client::try_from(self.control_plane.client_config())
+    }
+
+    /// For kubectl and other programs.
+    pub fn kubeconfig_path(&self) -> &Path {
+        self.control_plane.kubeconfig_path()
+    }
+}
+
+/// The shared control plane could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum SharedError {
+    #[error("could not make a temporary data folder")]
+    Folder(#[source] io::Error),
+    #[error("tests run on a real control plane")]
+    Binaries(#[source] BinariesError),
+    #[error("could not start the shared control plane")]
+    Start(#[source] StartError),
+    #[error("the thread of the shared control plane ended")]
+    Gone,
+}
+
+/// The shared control plane. It ends with the process, and its data is removed then.
+pub async fn shared() -> Result<&'static Shared, SharedError> {
+    static SHARED: OnceCell<Shared> = OnceCell::const_new();
+    SHARED
+        .get_or_try_init(|| async {
+            let (reply, started) = oneshot::channel();
+            // A runtime of its own: that of the test that comes first ends with that test.
+            std::thread::spawn(move || run(reply));
+            started.await.map_err(|_| SharedError::Gone)?
+        })
+        .await
+}
+
+/// A configuration for a test's own control plane: any ports, and nothing synced.
+pub fn config(data_dir: &Path) -> Result<Config, BinariesError> {
+    let usual = Config::new(data_dir, Binaries::find(None)?);
+    Ok(Config { preferred_port: None, durability: Durability::UnsafeNoFsync, ..usual })
+}
+
+fn run(reply: oneshot::Sender<Result<Shared, SharedError>>) {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(why) => return drop(reply.send(Err(SharedError::Folder(why)))),
+    };
+    runtime.block_on(async {
+        let _ = reply.send(start().await);
+        // Keeps the children's tasks going; the process's end stops all of it.
+        std::future::pending::<()>().await;
+    });
+}
+
+async fn start() -> Result<Shared, SharedError> {
+    let folder = tempfile::Builder::new().prefix("agentvm-test-").tempdir().map_err(SharedError::Folder)?.keep();
+    remove_when_we_end(&folder).map_err(SharedError::Folder)?;
+    let config = config(&folder).map_err(SharedError::Binaries)?;
+    let control_plane = ControlPlane::start(config).await.map_err(SharedError::Start)?;
+    Ok(Shared { control_plane })
+}
+
+/// Statics aren't dropped. This shell's stdin closes when this process ends, however it ends; the second try is for
+/// a child that wrote while it was being killed.
+fn remove_when_we_end(folder: &Path) -> io::Result<()> {
+    use std::os::unix::process::CommandExt as _;
+    let mut janitor: Child = Command::new("sh")
+        .args(["-c", "read -r _; rm -rf -- \"$1\" || rm -rf -- \"$1\"", "janitor"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    std::mem::forget(janitor.stdin.take());
+    Ok(())
+}

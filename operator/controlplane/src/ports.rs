@@ -29,8 +29,8 @@ impl Ports {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 
-    pub fn save(&self, path: &Path) -> io::Result<()> {
-        files::write_private(path, &serde_json::to_vec(self)?)
+    pub fn save(self, path: &Path) -> io::Result<()> {
+        files::write_private(path, &serde_json::to_vec(&self)?)
     }
 
     /// Chooses ports that `is_free` says are; `seed` spreads the search of those who choose at the same time.

@@ -1,4 +1,6 @@
 //! What the API does and whom it refuses. All tests here share one control plane.
+// Clippy takes only functions with #[test] for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -68,15 +70,15 @@ async fn what_a_deleted_object_owned_is_collected() {
     namespace(&client, "collected").await;
     let api: Api<ConfigMap> = Api::namespaced(client, "collected");
     let owner = api.create(&PostParams::default(), &config_map("owner")).await.unwrap();
-    let mut owned = config_map("owned");
-    owned.metadata.owner_references = Some(vec![OwnerReference {
+    let mut dependent = config_map("owned");
+    dependent.metadata.owner_references = Some(vec![OwnerReference {
         api_version: "v1".into(),
         kind: "ConfigMap".into(),
         name: "owner".into(),
         uid: owner.metadata.uid.unwrap(),
         ..OwnerReference::default()
     }]);
-    api.create(&PostParams::default(), &owned).await.unwrap();
+    api.create(&PostParams::default(), &dependent).await.unwrap();
     api.delete("owner", &DeleteParams::background()).await.unwrap();
     until("the owned object goes", async || api.get_opt("owned").await.unwrap().is_none()).await;
 }

@@ -1,4 +1,6 @@
 //! What is said when a start fails, and that nothing is left running then.
+// Clippy takes only functions with #[test] for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

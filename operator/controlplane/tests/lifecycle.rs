@@ -1,4 +1,6 @@
 //! Starting, stopping, starting again; children that die; a parent that dies. On the real programs.
+// Clippy takes only functions with #[test] for tests.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

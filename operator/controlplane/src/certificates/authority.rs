@@ -25,15 +25,15 @@ impl Authority {
         let file = folder.join(format!("{name}.pem"));
         let certificate_file = folder.join(format!("{name}.crt"));
         let sign = |why| PkiError::Sign { what: "a certificate authority", path: file.clone(), why };
-        let text = match read(&file)?.filter(|text| validity::is_fresh(text, AUTHORITY, now)) {
-            Some(text) => text,
-            None => {
-                // What the old one signed goes first: after a crash in between nothing is trusted by mistake.
-                forget_signed(folder, name)?;
-                let text = create(name, now).map_err(sign)?;
-                write(&file, &text)?;
-                text
-            }
+        let kept = read(&file)?.filter(|text| validity::is_fresh(text, AUTHORITY, now));
+        let text = if let Some(text) = kept {
+            text
+        } else {
+            // What the old one signed goes first: after a crash in between nothing is trusted by mistake.
+            forget_signed(folder, name)?;
+            let text = create(name, now).map_err(sign)?;
+            write(&file, &text)?;
+            text
         };
         let key = KeyPair::from_pem(key_of(&text)).map_err(sign)?;
         let certificate = certificate_of(&text).to_owned();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 
-const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 #[test]
 fn a_second_start_uses_the_same_certificates() {

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::CertificateParams;
 
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const DAY: Duration = Duration::from_hours(24);
 /// Raised when what a certificate says changes, so that older ones are replaced.
 const ISSUE: u32 = 1;
 const MARK: &str = "agentvm-certificate";

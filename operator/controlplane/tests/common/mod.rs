@@ -1,5 +1,6 @@
 //! What the tests share: looking at processes, and waiting with a deadline.
-#![allow(dead_code)] // each test file uses its part
+// Each test file uses its part; and clippy takes only functions with #[test] for tests.
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +11,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_mins(1);
 
 /// The processes whose command line names `data_dir`, by the name of their program.
 pub fn children(data_dir: &Path) -> BTreeMap<String, u32> {

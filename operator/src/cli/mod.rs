@@ -1,0 +1,37 @@
+//! The command line of `agentvm`: parses it, starts logging, and hands over to one file for each subcommand.
+
+pub mod args;
+mod failure;
+pub mod guest_image;
+
+mod config;
+mod crds;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+pub use args::{Cli, Command, GlobalArgs, OperatorArgs, StandaloneArgs};
+pub use failure::{Failure, print};
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // clap prints help and version to standard output with 0, and mistakes to standard error with 2.
+        Err(error) => error.exit(),
+    };
+    dispatch(cli).unwrap_or_else(|failure| failure.report())
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    crate::logging::start(&cli.global)?;
+    let global = cli.global;
+    match cli.command {
+        Command::Doctor(args) => crate::doctor::run(&args, &global),
+        Command::Config(args) => config::run(&args, &global),
+        Command::Crds => crds::run(),
+        Command::Version(args) => version::run(&args, &global),
+    }
+}

@@ -1,0 +1,92 @@
+//! Who asks, what confines programs here, and the clock.
+
+use crate::doctor::finding::{Check, Finding};
+use crate::doctor::observed::{Clock, Disk, Host, Security, User};
+
+/// A file system may keep times a little differently from the clock.
+const TOLERANCE_SECONDS: i64 = 300;
+
+pub(super) fn user(user: &User) -> Finding {
+    const CHECK: Check = Check {
+        id: "user",
+        title: "User",
+        why: "The operator mounts the machines' shares and gives files to QEMU's user, so it runs as root. Other users reach it \
+              through kubectl.",
+    };
+    if user.root {
+        return CHECK.ok("root");
+    }
+    let missing: Vec<&str> =
+        ["libvirt", "kvm"].into_iter().filter(|group| !user.groups.iter().any(|own| own == group)).collect();
+    let groups = if missing.is_empty() {
+        "in the groups libvirt and kvm".to_owned()
+    } else {
+        format!("not in the group{} {}", if missing.len() == 1 { "" } else { "s" }, missing.join(" and "))
+    };
+    let mut mend = "Start `agentvm standalone` or `agentvm operator` with sudo; kubectl works for every user who may read the kubeconfig."
+        .to_owned();
+    if !missing.is_empty() {
+        mend.push_str(&format!(
+            "\nTo look at the machines with virsh: sudo usermod -aG {} {}",
+            missing.join(","),
+            user.name
+        ));
+    }
+    CHECK.warning(format!("{}, {groups}", user.name), mend)
+}
+
+pub(super) fn security(security: &Security, disk: &Disk) -> Finding {
+    const CHECK: Check = Check {
+        id: "security-modules",
+        title: "AppArmor, SELinux",
+        why: "libvirt confines QEMU by them; folders that they don't know of are denied to QEMU unless told.",
+    };
+    let dir = disk.state_dir.display();
+    match (security.apparmor, security.selinux) {
+        (true, _) => CHECK.warning(
+            "AppArmor is active",
+            format!(
+                "If a machine doesn't start and `dmesg | grep apparmor` shows denials of {dir}: add these lines to \
+                 /etc/apparmor.d/local/abstractions/libvirt-qemu, then systemctl reload apparmor\n  {dir}/ r,\n  {dir}/** rwk,"
+            ),
+        ),
+        (_, Some(true)) => CHECK.warning(
+            "SELinux is enforcing",
+            format!(
+                "If a machine doesn't start and `ausearch -m avc` shows denials of {dir}:\n\
+                 semanage fcontext -a -t virt_image_t '{dir}(/.*)?' && restorecon -R {dir}"
+            ),
+        ),
+        (_, Some(false)) => CHECK.ok("SELinux is permissive, AppArmor inactive"),
+        (false, None) => CHECK.ok("neither is active"),
+    }
+}
+
+pub(super) fn nftables(host: &Host) -> Finding {
+    const CHECK: Check = Check {
+        id: "nftables",
+        title: "nftables",
+        why: "Network modes other than Isolated filter with nftables. This version knows Isolated only, which needs none.",
+    };
+    match &host.nftables {
+        Some(version) => CHECK.ok(version.clone()),
+        None => CHECK.info("there is no nft; machines are Isolated in this version, which needs none", ""),
+    }
+}
+
+pub(super) fn clock(clock: Clock) -> Finding {
+    const CHECK: Check = Check {
+        id: "clock",
+        title: "Clock",
+        why: "Certificates are refused by a clock that is wrong, and machines get the host's time at every run.",
+    };
+    let mend = "Set the clock and keep it set: timedatectl set-ntp true    (or apt-get install chrony)";
+    if clock.built.is_some_and(|built| clock.now + TOLERANCE_SECONDS < built) {
+        return CHECK.error("the clock is behind the time at which this program was made", mend);
+    }
+    match clock.synchronised {
+        Some(true) => CHECK.ok("synchronised"),
+        Some(false) => CHECK.warning("not synchronised", mend),
+        None => CHECK.info("sane; no time service could be asked whether it is synchronised", ""),
+    }
+}

@@ -1,0 +1,39 @@
+//! The judgements: each a pure function from what was seen to one finding. Nothing here looks at the host.
+
+mod hardware;
+mod host;
+mod parts;
+mod storage;
+mod version;
+mod virt;
+
+use super::finding::Finding;
+use super::observed::Observed;
+
+/// Every check, in the order in which a person would mend what they find.
+pub(super) fn all(seen: &Observed) -> Vec<Finding> {
+    vec![
+        hardware::cpu(&seen.host),
+        hardware::memory(&seen.host),
+        hardware::kvm_device(&seen.devices, &seen.host, &seen.user),
+        hardware::kvm_boot(&seen.virt),
+        hardware::modules(&seen.host, &seen.devices),
+        hardware::vsock(&seen.devices, &seen.virt),
+        virt::qemu(&seen.virt),
+        virt::shares(&seen.virt),
+        virt::libvirt(&seen.virt, &seen.user),
+        storage::space(&seen.disk),
+        storage::access(&seen.disk),
+        storage::attributes(&seen.disk),
+        storage::loop_devices(&seen.devices, &seen.user),
+        host::user(&seen.user),
+        host::security(&seen.security, &seen.disk),
+        host::nftables(&seen.host),
+        host::clock(seen.clock),
+        parts::control_plane(&seen.parts),
+        parts::guest_image(&seen.parts),
+    ]
+}
+
+#[cfg(test)]
+mod tests;

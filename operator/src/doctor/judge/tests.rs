@@ -1,0 +1,187 @@
+//! One host for each finding: what is right is ok, what is wrong has its level, and says how to mend it.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::cli::guest_image::{Description, GuestImage};
+use crate::doctor::finding::{Level, can_run};
+use crate::doctor::observed::{
+    Clock, Device, Devices, Disk, Host, KvmBoot, Libvirt, Parts, Qemu, Security, User, Virt,
+};
+
+/// A host on which everything is as it should be.
+fn good() -> Observed {
+    Observed {
+        host: Host {
+            cpus: 8,
+            cpu_model: "A CPU".into(),
+            virtualisation: Some("vmx"),
+            memory_mib: 32_000,
+            available_mib: 30_000,
+            kernel: "6.1.0".into(),
+            modules: ["kvm", "vhost_vsock", "loop"].map(String::from).to_vec(),
+            nftables: Some("nftables v1.0.6".into()),
+        },
+        user: User { name: "root".into(), root: true, groups: vec!["root".into()] },
+        devices: Devices { kvm: Device::Usable, vhost_vsock: Device::Usable, loop_control: Device::Usable },
+        security: Security::default(),
+        clock: Clock { now: 2_000_000_000, built: Some(1_900_000_000), synchronised: Some(true) },
+        virt: Virt {
+            qemu: Ok(Qemu { version: "10.0.2".into(), has_9p: true, has_vsock: true }),
+            libvirt: Libvirt {
+                uri: "qemu:///system".into(),
+                daemon: Ok("11.3.0".into()),
+                client: Some("11.3.0".into()),
+                libvirtd: Some("/usr/sbin/libvirtd".into()),
+                virtlogd: Some("/usr/sbin/virtlogd".into()),
+            },
+            kvm_boot: KvmBoot::Booted,
+        },
+        disk: Disk {
+            state_dir: "/var/lib/agentvm".into(),
+            examined: "/var/lib/agentvm".into(),
+            free_mib: Ok(100_000),
+            writable: true,
+            attributes: Some(Ok(())),
+            blocked_at: None,
+        },
+        parts: Parts {
+            control_plane: Ok("/cache/cp".into()),
+            image: Ok(GuestImage {
+                dir: "/cache/image".into(),
+                description: Description { name: "debian".into(), agent_version: "0.1.0".into() },
+            }),
+        },
+    }
+}
+
+/// Breaks one thing and gives back the one finding that isn't ok.
+fn broken(id: &str, how: impl FnOnce(&mut Observed)) -> Finding {
+    let mut seen = good();
+    how(&mut seen);
+    all(&seen).into_iter().find(|finding| finding.id == id).unwrap()
+}
+
+fn assert_level(id: &str, level: Level, said: &str, how: impl FnOnce(&mut Observed)) {
+    let finding = broken(id, how);
+    assert_eq!(finding.level, level, "{finding:?}");
+    assert!(finding.found.contains(said) || finding.mend.contains(said), "{said}: {finding:?}");
+    assert!(finding.level < Level::Warning || !finding.mend.is_empty(), "how to mend it? {finding:?}");
+}
+
+#[test]
+fn a_good_host_has_nothing_to_mend() {
+    let findings = all(&good());
+    let odd: Vec<_> = findings.iter().filter(|finding| finding.level != Level::Ok).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+    assert!(can_run(&findings));
+    let mut ids: Vec<_> = findings.iter().map(|finding| finding.id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), findings.len(), "ids are unique");
+}
+
+#[test]
+fn missing_virtualisation_is_slower_not_fatal() {
+    assert_level("cpu", Level::Warning, "nested", |seen| seen.host.virtualisation = None);
+    assert_level("cpu", Level::Warning, "One CPU", |seen| seen.host.cpus = 1);
+    assert_level("kvm-device", Level::Warning, "modprobe", |seen| seen.devices.kvm = Device::Absent);
+    assert_level("kvm-device", Level::Warning, "usermod -aG kvm dev", |seen| {
+        seen.devices.kvm = Device::Refused("Permission denied".into());
+        seen.user = User { name: "dev".into(), root: false, groups: Vec::new() };
+    });
+    assert_level("kvm-boot", Level::Warning, "MSR", |seen| seen.virt.kvm_boot = KvmBoot::Failed("MSR 0x10a".into()));
+    assert_level("kvm-boot", Level::Info, "not tried", |seen| seen.virt.kvm_boot = KvmBoot::Untried);
+    assert_level("vsock", Level::Info, "virtio-serial", |seen| seen.devices.vhost_vsock = Device::Absent);
+}
+
+#[test]
+fn memory_and_disk_have_a_floor_and_a_recommendation() {
+    assert_level("memory", Level::Error, "1024", |seen| seen.host.available_mib = 1023);
+    assert_level("memory", Level::Warning, "light", |seen| seen.host.available_mib = 1024);
+    assert_level("disk-space", Level::Error, "larger", |seen| seen.disk.free_mib = Ok(4095));
+    assert_level("disk-space", Level::Warning, "larger", |seen| seen.disk.free_mib = Ok(4096));
+    assert_level("disk-space", Level::Error, "another", |seen| seen.disk.free_mib = Err("I/O error".into()));
+}
+
+#[test]
+fn old_or_missing_qemu_and_libvirt_are_fatal() {
+    let version = |text: &str| Ok(Qemu { version: text.into(), has_9p: true, has_vsock: true });
+    assert_level("qemu", Level::Error, "older than 8.0", |seen| seen.virt.qemu = version("7.2.1"));
+    assert_level("qemu", Level::Error, "older than 8.2", |seen| seen.virt.qemu = version("8.1.0"));
+    assert_level("qemu", Level::Ok, "8.2", |seen| seen.virt.qemu = version("8.2.0"));
+    assert_level("qemu", Level::Warning, "unknown", |seen| seen.virt.qemu = version("mine"));
+    assert_level("qemu", Level::Error, "apt-get", |seen| seen.virt.qemu = Err("there is no program".into()));
+    assert_level("qemu-9p", Level::Error, "virtfs", |seen| {
+        seen.virt.qemu = Ok(Qemu { version: "10.0.2".into(), has_9p: false, has_vsock: false });
+    });
+    assert_level("libvirt", Level::Error, "older than 9.0", |seen| seen.virt.libvirt.daemon = Ok("8.10.0".into()));
+}
+
+#[test]
+fn a_libvirt_that_does_not_answer_is_started_only_by_root_and_only_the_systems() {
+    let silent = |seen: &mut Observed| seen.virt.libvirt.daemon = Err("no socket".into());
+    assert_level("libvirt", Level::Info, "standalone", silent);
+    assert_level("libvirt", Level::Error, "usermod -aG libvirt", |seen| {
+        silent(seen);
+        seen.user.root = false;
+    });
+    assert_level("libvirt", Level::Error, "no virtlogd", |seen| {
+        silent(seen);
+        seen.virt.libvirt.virtlogd = None;
+    });
+    assert_level("libvirt", Level::Warning, "no virsh", |seen| {
+        silent(seen);
+        seen.virt.libvirt.client = None;
+    });
+    assert_level("libvirt", Level::Error, "libvirt.uri", |seen| {
+        silent(seen);
+        seen.virt.libvirt.uri = "qemu+ssh://other/system".into();
+    });
+}
+
+#[test]
+fn the_state_directory_must_be_reachable_for_qemu() {
+    assert_level("state-dir", Level::Error, "chmod o+x /root", |seen| {
+        seen.disk.blocked_at = Some(PathBuf::from("/root"))
+    });
+    assert_level("state-dir", Level::Warning, "as root", |seen| seen.disk.writable = false);
+    assert_level("state-dir", Level::Ok, "will be made", |seen| seen.disk.examined = "/var/lib".into());
+    assert_level("file-attributes", Level::Warning, "ext4", |seen| seen.disk.attributes = Some(Err("no".into())));
+    assert_level("loop-devices", Level::Error, "modprobe loop", |seen| seen.devices.loop_control = Device::Absent);
+}
+
+#[test]
+fn an_ordinary_user_is_told_what_works_and_what_does_not() {
+    let dev = |groups: &[&str]| User {
+        name: "dev".into(),
+        root: false,
+        groups: groups.iter().map(ToString::to_string).collect(),
+    };
+    assert_level("user", Level::Warning, "groups libvirt and kvm", |seen| seen.user = dev(&[]));
+    assert_level("user", Level::Warning, "-aG kvm dev", |seen| seen.user = dev(&["libvirt"]));
+    assert_level("user", Level::Warning, "sudo", |seen| seen.user = dev(&["libvirt", "kvm"]));
+}
+
+#[test]
+fn confinement_and_time_are_told_with_the_lines_to_write() {
+    assert_level("security-modules", Level::Warning, "/var/lib/agentvm/** rwk,", |seen| seen.security.apparmor = true);
+    assert_level("security-modules", Level::Warning, "semanage", |seen| seen.security.selinux = Some(true));
+    assert_level("security-modules", Level::Ok, "permissive", |seen| seen.security.selinux = Some(false));
+    assert_level("clock", Level::Error, "behind", |seen| seen.clock.now = 1_800_000_000);
+    assert_level("clock", Level::Warning, "timedatectl", |seen| seen.clock.synchronised = Some(false));
+    assert_level("nftables", Level::Info, "Isolated", |seen| seen.host.nftables = None);
+}
+
+#[test]
+fn a_missing_image_is_fatal_and_a_missing_control_plane_is_not() {
+    assert_level("guest-image", Level::Error, "make image", |seen| seen.parts.image = Err("there is none".into()));
+    assert_level("control-plane", Level::Warning, "make controlplane", |seen| {
+        seen.parts.control_plane =
+            Err("found none; looked in:\n  PATH: no etcd\nbuild one with `make controlplane`".into());
+    });
+    assert_level("kernel-modules", Level::Info, "modprobe vhost_vsock", |seen| {
+        seen.host.modules.clear();
+        seen.devices.vhost_vsock = Device::Absent;
+    });
+}

@@ -1,0 +1,41 @@
+//! Versions and the floors below which a recipe is known not to work.
+
+use std::fmt;
+
+/// Major and minor: all that a floor needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Version(pub u32, pub u32);
+
+/// QEMU with `rom=` and `file:` migration: goldens are captured and cloned by these.
+pub(super) const QEMU_FAST: Version = Version(8, 2);
+/// The oldest QEMU that is thought of.
+pub(super) const QEMU_OLDEST: Version = Version(8, 0);
+/// The oldest libvirt that is thought of.
+pub(super) const LIBVIRT_OLDEST: Version = Version(9, 0);
+
+impl Version {
+    /// The first two numbers of `10.0.2`, `9.0.0-rc1`, `8.2`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.0, self.1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(Version::parse("10.0.2"), Some(Version(10, 0)));
+        assert_eq!(Version::parse("9.0.0-rc1"), Some(Version(9, 0)));
+        assert!(Version::parse("10.0.2") > Version::parse("8.2.0"));
+        assert_eq!(Version::parse("unknown"), None);
+    }
+}

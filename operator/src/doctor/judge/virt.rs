@@ -1,0 +1,102 @@
+//! QEMU and libvirt: there, new enough, answering.
+
+use super::version::{LIBVIRT_OLDEST, QEMU_FAST, QEMU_OLDEST, Version};
+use crate::doctor::finding::{Check, Finding};
+use crate::doctor::observed::{Libvirt, User, Virt};
+
+const SYSTEM_URI: &str = "qemu:///system";
+const INSTALL: &str = "Debian 13, Ubuntu 24.04: apt-get install qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients\n\
+    Debian 12: the same from bookworm-backports, all of them from that suite (.ci/packages of the repository does it).";
+
+pub(super) fn qemu(virt: &Virt) -> Finding {
+    const CHECK: Check = Check { id: "qemu", title: "QEMU", why: "QEMU runs the machines." };
+    let qemu = match &virt.qemu {
+        Ok(qemu) => qemu,
+        Err(why) => return CHECK.error(why.clone(), INSTALL),
+    };
+    match Version::parse(&qemu.version) {
+        Some(version) if version >= QEMU_FAST => CHECK.ok(qemu.version.clone()),
+        Some(version) if version >= QEMU_OLDEST => CHECK.error(
+            format!("{}, older than {QEMU_FAST}", qemu.version),
+            format!("Goldens are captured with migration to a file, which QEMU has since {QEMU_FAST}.\n{INSTALL}"),
+        ),
+        Some(_) => CHECK.error(format!("{}, older than {QEMU_OLDEST}", qemu.version), INSTALL),
+        None => CHECK.warning(
+            format!("of unknown version ({})", qemu.version),
+            format!("Make sure that it is {QEMU_FAST} or newer."),
+        ),
+    }
+}
+
+pub(super) fn shares(virt: &Virt) -> Finding {
+    const CHECK: Check = Check {
+        id: "qemu-9p",
+        title: "9p in QEMU",
+        why: "A run's input and output go through a virtio-9p share of its machine.",
+    };
+    match &virt.qemu {
+        Ok(qemu) if qemu.has_9p => CHECK.ok("virtio-9p-pci"),
+        Ok(_) => CHECK.error(
+            "this QEMU has no virtio-9p-pci",
+            "Install a QEMU that was built with virtfs; Debian's and Ubuntu's are.",
+        ),
+        Err(_) => CHECK.error("there is no QEMU to ask", "See the finding on QEMU."),
+    }
+}
+
+pub(super) fn libvirt(virt: &Virt, user: &User) -> Finding {
+    const CHECK: Check = Check {
+        id: "libvirt",
+        title: "libvirt",
+        why: "libvirt starts, confines and ends the machines' QEMU processes.",
+    };
+    let libvirt = &virt.libvirt;
+    let version = match &libvirt.daemon {
+        Ok(version) => version,
+        Err(why) => return silent(CHECK, libvirt, user, why),
+    };
+    let found = format!("{version} answers at {}", libvirt.uri);
+    match Version::parse(version) {
+        Some(version) if version < LIBVIRT_OLDEST => {
+            CHECK.error(format!("{found}, older than {LIBVIRT_OLDEST}"), INSTALL)
+        }
+        Some(_) => CHECK.ok(found),
+        None => CHECK.warning(found, format!("Make sure that it is {LIBVIRT_OLDEST} or newer.")),
+    }
+}
+
+/// Nobody answers: what to do depends on who asks and on what is installed.
+fn silent(check: Check, libvirt: &Libvirt, user: &User, why: &str) -> Finding {
+    if libvirt.client.is_none() {
+        return check.warning(format!("there is no virsh to ask {} with", libvirt.uri), INSTALL);
+    }
+    let found = format!("nothing answers at {}: {why}", libvirt.uri);
+    if libvirt.uri != SYSTEM_URI {
+        return check.error(
+            found,
+            "Correct libvirt.uri (`agentvm config show` says where it comes from), or start that libvirt.",
+        );
+    }
+    let missing: Vec<&str> = [("libvirtd", &libvirt.libvirtd), ("virtlogd", &libvirt.virtlogd)]
+        .into_iter()
+        .filter_map(|(program, path)| path.is_none().then_some(program))
+        .collect();
+    if !missing.is_empty() {
+        return check.error(format!("{found}; there is no {}", missing.join(" and no ")), INSTALL);
+    }
+    if user.root {
+        return check.info(
+            format!("nothing answers at {}; `agentvm standalone` starts one", libvirt.uri),
+            "For `agentvm operator`, or to have it always: systemctl enable --now libvirtd\n\
+             (where there is no systemd: virtlogd -d && libvirtd -d)",
+        );
+    }
+    check.error(
+        found,
+        format!(
+            "sudo systemctl enable --now libvirtd    (where there is no systemd: sudo virtlogd -d && sudo libvirtd -d)\n\
+             If it runs, {} may not use it: sudo usermod -aG libvirt {}    (then log in again)",
+            user.name, user.name
+        ),
+    )
+}

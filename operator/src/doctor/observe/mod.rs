@@ -1,0 +1,37 @@
+//! The edge of `doctor` and `version`: looks at the host. Every function gives facts, or says why there are none.
+
+pub mod command;
+mod disk;
+mod host;
+mod kvm;
+pub mod parts;
+pub mod virt;
+
+use std::path::PathBuf;
+
+use super::observed::Observed;
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub state_dir: PathBuf,
+    pub control_plane_dir: Option<PathBuf>,
+    pub image_dir: Option<PathBuf>,
+    pub libvirt_uri: String,
+}
+
+/// Looks at everything. Takes a second or two: it starts programs.
+pub fn host(places: &Places) -> Observed {
+    Observed {
+        host: host::host(),
+        user: host::user(),
+        devices: host::devices(),
+        security: host::security(),
+        clock: host::clock(),
+        virt: virt::virt(&places.libvirt_uri, &places.state_dir),
+        disk: disk::disk(&places.state_dir),
+        parts: parts::parts(places.control_plane_dir.as_deref(), places.image_dir.as_deref()),
+    }
+}
+
+pub use host::kernel;

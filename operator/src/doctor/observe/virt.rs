@@ -1,0 +1,69 @@
+//! QEMU and libvirt, asked through their own programs: they answer the same with and without a daemon.
+
+use std::path::Path;
+
+use super::command;
+use super::kvm::kvm_boot;
+use crate::doctor::observed::{Libvirt, Qemu, Virt};
+
+const QEMU: &str = "qemu-system-x86_64";
+
+pub(super) fn virt(uri: &str, state_dir: &Path) -> Virt {
+    Virt { qemu: qemu(), libvirt: libvirt(uri), kvm_boot: kvm_boot(state_dir) }
+}
+
+/// The QEMU on the PATH and the devices that it knows.
+pub fn qemu() -> Result<Qemu, String> {
+    let version = command::output(QEMU, &["--version"])?;
+    let devices = command::output(QEMU, &["-device", "help"])?;
+    let knows = |device: &str| devices.contains(&format!("name \"{device}\""));
+    Ok(Qemu {
+        version: qemu_version(&version).to_owned(),
+        has_9p: knows("virtio-9p-pci"),
+        has_vsock: knows("vhost-vsock-pci"),
+    })
+}
+
+/// The libvirt at a URI, and the programs with which one could be started.
+pub fn libvirt(uri: &str) -> Libvirt {
+    let asked = command::output("virsh", &["--connect", uri, "version", "--daemon"]);
+    let daemon = asked.and_then(|text| {
+        let version = after(&text, "Running against daemon: ").or_else(|| after(&text, "Using library: libvirt "));
+        version.map(str::to_owned).ok_or_else(|| "virsh names no version".to_owned())
+    });
+    let client = command::output("virsh", &["--version"]).ok().map(|text| text.trim().to_owned());
+    Libvirt {
+        uri: uri.to_owned(),
+        daemon,
+        client,
+        libvirtd: command::find("libvirtd"),
+        virtlogd: command::find("virtlogd"),
+    }
+}
+
+fn qemu_version(text: &str) -> &str {
+    after(text, "QEMU emulator version ").unwrap_or("unknown").split(' ').next().unwrap_or_default()
+}
+
+fn after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(prefix)).map(str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_what_the_programs_print() {
+        assert_eq!(qemu_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2)\nCopyright\n"), "10.0.2");
+        assert_eq!(qemu_version("something else"), "unknown");
+        let virsh = "Compiled against library: libvirt 11.3.0\nRunning against daemon: 11.3.0\n";
+        assert_eq!(after(virsh, "Running against daemon: "), Some("11.3.0"));
+    }
+
+    #[test]
+    fn a_libvirt_that_is_not_there_is_an_error_in_words() {
+        let seen = libvirt("qemu+unix:///system?socket=/nonexistent/socket");
+        assert!(seen.daemon.is_err_and(|why| !why.is_empty()));
+    }
+}

@@ -1,0 +1,138 @@
+//! What was seen of a host: plain facts, no opinion. The whole input of the judgements.
+
+use std::path::PathBuf;
+
+use crate::cli::guest_image::GuestImage;
+
+/// Everything that was seen.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub host: Host,
+    pub user: User,
+    pub devices: Devices,
+    pub security: Security,
+    pub clock: Clock,
+    pub virt: Virt,
+    pub disk: Disk,
+    pub parts: Parts,
+}
+
+/// Processors, memory, kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Host {
+    pub cpus: usize,
+    pub cpu_model: String,
+    /// `vmx` or `svm` among the flags of the CPU.
+    pub virtualisation: Option<&'static str>,
+    pub memory_mib: u64,
+    pub available_mib: u64,
+    pub kernel: String,
+    /// Loaded modules, as in `/proc/modules`, of those that matter; built-in ones show as their device.
+    pub modules: Vec<String>,
+    /// The first line of `nft --version`.
+    pub nftables: Option<String>,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Default)]
+pub struct User {
+    pub name: String,
+    pub root: bool,
+    pub groups: Vec<String>,
+}
+
+/// A device node, opened for reading and writing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Device {
+    #[default]
+    Absent,
+    Usable,
+    /// There, and what opening it said.
+    Refused(String),
+}
+
+/// The device nodes that matter.
+#[derive(Clone, Debug, Default)]
+pub struct Devices {
+    pub kvm: Device,
+    pub vhost_vsock: Device,
+    pub loop_control: Device,
+}
+
+/// Security modules of the kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    pub apparmor: bool,
+    /// Enforcing, or permissive.
+    pub selinux: Option<bool>,
+}
+
+/// The host's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    /// Unix seconds.
+    pub now: i64,
+    /// When this program was written to disk: a clock before it is behind.
+    pub built: Option<i64>,
+    /// What the time service says; none where nobody could be asked.
+    pub synchronised: Option<bool>,
+}
+
+/// QEMU and libvirt.
+#[derive(Clone, Debug)]
+pub struct Virt {
+    pub qemu: Result<Qemu, String>,
+    pub libvirt: Libvirt,
+    pub kvm_boot: KvmBoot,
+}
+
+/// The QEMU on the PATH.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    pub version: String,
+    pub has_9p: bool,
+    pub has_vsock: bool,
+}
+
+/// libvirt at the configured URI.
+#[derive(Clone, Debug)]
+pub struct Libvirt {
+    pub uri: String,
+    /// The daemon's version, or why there is none.
+    pub daemon: Result<String, String>,
+    /// The client library's version.
+    pub client: Option<String>,
+    pub libvirtd: Option<PathBuf>,
+    pub virtlogd: Option<PathBuf>,
+}
+
+/// Has KVM booted a kernel here? A device node that opens proves nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KvmBoot {
+    Booted,
+    Failed(String),
+    /// No operator has started here with this QEMU, kernel and CPU.
+    Untried,
+}
+
+/// The file system of the state directory.
+#[derive(Clone, Debug)]
+pub struct Disk {
+    pub state_dir: PathBuf,
+    /// The state directory, or the nearest folder above it that exists.
+    pub examined: PathBuf,
+    pub free_mib: Result<u64, String>,
+    pub writable: bool,
+    /// Can it keep `user.*` attributes? None where nothing could be written.
+    pub attributes: Option<Result<(), String>>,
+    /// The first folder on the way that other users can't enter.
+    pub blocked_at: Option<PathBuf>,
+}
+
+/// Things that are built. The errors are in words, and say where it was looked for.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The folder of kube-apiserver.
+    pub control_plane: Result<PathBuf, String>,
+    pub image: Result<GuestImage, String>,
+}

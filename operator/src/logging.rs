@@ -1,0 +1,74 @@
+//! Logs go to standard error, for people or as JSON, with New York's time. Nothing else starts or configures them.
+
+use std::fmt;
+use std::io::IsTerminal;
+
+use agentvm_core::calendar;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+
+use crate::cli::Failure;
+use crate::cli::args::{GlobalArgs, LogFormat};
+
+/// Libraries whose debug output drowns ours: they stay at `info` unless a filter names them.
+const NOISY: &str = "hyper=info,hyper_util=info,h2=info,rustls=info,tower=info,kube_client=info,kube_runtime=info";
+
+/// Starts logging for the rest of the process.
+pub fn start(args: &GlobalArgs) -> Result<(), Failure> {
+    let filter = filter(&args.log_level, args.verbose).map_err(Failure::Usage)?;
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(NewYork);
+    let started = match args.log_format {
+        LogFormat::Pretty => lines.with_ansi(colour).with_target(false).try_init(),
+        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    };
+    started.map_err(|error| Failure::Usage(format!("could not start logging: {error}")))
+}
+
+/// A level alone is for our own crates; anything longer is taken as it stands.
+fn filter(level: &str, verbose: u8) -> Result<EnvFilter, String> {
+    let level = match verbose {
+        0 => level,
+        1 => "debug",
+        _ => "trace",
+    };
+    let plain = ["error", "warn", "info", "debug", "trace", "off"].contains(&level.to_ascii_lowercase().as_str());
+    let quiet = ["debug", "trace"].contains(&level.to_ascii_lowercase().as_str());
+    let directives = if quiet { format!("{level},{NOISY}") } else { level.to_owned() };
+    if !plain && !level.contains(['=', ',']) {
+        return Err(format!(
+            "--log-level {level}: it is none of error, warn, info, debug, trace, off, nor filters such as \
+             info,agentvm_hypervisor=debug"
+        ));
+    }
+    EnvFilter::try_new(directives).map_err(|error| format!("--log-level {level}: {error}"))
+}
+
+struct NewYork;
+
+impl FormatTime for NewYork {
+    fn format_time(&self, into: &mut Writer<'_>) -> fmt::Result {
+        write!(into, "{}", calendar::text(jiff::Timestamp::now()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_and_filters_are_understood_and_typing_errors_are_not() {
+        for good in ["info", "DEBUG", "warn,agentvm_hypervisor=trace", "agentvm_core=debug"] {
+            assert!(filter(good, 0).is_ok(), "{good}");
+        }
+        assert!(filter("inof", 0).is_err_and(|why| why.contains("--log-level inof")));
+        assert!(filter("a=loud", 0).is_err());
+    }
+
+    #[test]
+    fn verbose_wins_and_keeps_libraries_quiet() {
+        let shown = filter("error", 1).unwrap().to_string();
+        assert!(shown.contains("debug") && shown.contains("hyper=info"), "{shown}");
+    }
+}

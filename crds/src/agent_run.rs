@@ -41,11 +41,32 @@ const TEXT_IN_SPEC: &str = "(has(self.code) ? size(self.code.source) : 0) + (has
         description = "Reason of the condition Succeeded: how it stands, or how it ended"
     ),
     printcolumn(name = "Exit", type_ = "integer", json_path = ".status.exitCode", description = "Exit code"),
-    printcolumn(name = "Seconds", type_ = "number", json_path = ".status.durationSeconds", description = "How long the program ran"),
-    printcolumn(name = "Pool", type_ = "string", json_path = ".spec.poolRef.name", description = "Pool that lends the machine"),
-    printcolumn(name = "Machine", type_ = "string", json_path = ".status.vmName", description = "Machine that executes it"),
+    printcolumn(
+        name = "Seconds",
+        type_ = "number",
+        json_path = ".status.durationSeconds",
+        description = "How long the program ran"
+    ),
+    printcolumn(
+        name = "Pool",
+        type_ = "string",
+        json_path = ".spec.poolRef.name",
+        description = "Pool that lends the machine"
+    ),
+    printcolumn(
+        name = "Machine",
+        type_ = "string",
+        json_path = ".status.vmName",
+        description = "Machine that executes it"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Node", type_ = "string", json_path = ".status.nodeName", description = "Node that executes it", priority = 1),
+    printcolumn(
+        name = "Node",
+        type_ = "string",
+        json_path = ".status.nodeName",
+        description = "Node that executes it",
+        priority = 1
+    ),
     printcolumn(
         name = "Scheduled",
         type_ = "string",
@@ -110,7 +131,7 @@ pub struct AgentRunSpec {
     pub stdin: Option<String>,
     /// How long one attempt may take, seconds; then SIGTERM, 5 s later SIGKILL, and the run ends with
     /// `DeadlineExceeded`. 1 to 604800, and at most the pool's `maxRunSeconds`. Default: the operator's
-    /// `execution.default_timeout`, 300. Immutable.
+    /// `execution.default_timeout`, 300, or `maxRunSeconds` where that is less. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub timeout_seconds: Option<i32>,

@@ -95,9 +95,11 @@ pub enum Place {
 #[x_kube(validation = Rule::new("!has(self.contentFrom) || !has(self.contentFrom.secretKeyRef) || (has(self.place) && self.place == 'Secrets')")
     .message("content out of a Secret needs place: Secrets, so that it never touches a disk of the host")
     .field_path(".place"))]
+#[x_kube(validation = Rule::new("(has(self.place) && self.place != 'Input') || !(self.path == '.agentvm' || self.path.startsWith('.agentvm/'))")
+    .message(".agentvm is where agentvm puts the text of code: take another folder").field_path(".path"))]
 pub struct InputFileSpec {
     /// Path below its place, e.g. `src/main.py`: relative, without `.`, `..` and empty segments, without control
-    /// characters; 1 to 1024 characters. Folders are made. Required.
+    /// characters; 1 to 1024 characters. Folders are made; `.agentvm` is taken. Required.
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = relative_path(), validation = no_control_characters())]
     pub path: String,
@@ -106,10 +108,10 @@ pub struct InputFileSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 524_288))]
     pub content: Option<String>,
-    /// Content as base64, for what isn't text: the standard alphabet, padded, without line breaks, as `base64 -w0` writes
-    /// it; at most 524288 characters. Exactly one of `content`, `contentBase64` and `contentFrom`.
+    /// Content as base64, for what isn't text: the standard alphabet, padded, as `base64` writes it; at most 524288
+    /// characters. Exactly one of `content`, `contentBase64` and `contentFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 524_288), regex(pattern = r"^[A-Za-z0-9+/]*={0,2}$"))]
+    #[schemars(length(max = 524_288), regex(pattern = r"^[A-Za-z0-9+/\s]*[=\s]*$"))]
     pub content_base64: Option<String>,
     /// Content out of a Secret (only with `place: Secrets`) or a ConfigMap. Exactly one of `content`, `contentBase64` and
     /// `contentFrom`.

@@ -28,12 +28,32 @@ use crate::{AgentVMPoolStatus, LocalRef};
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
         description = "Runs get machines"
     ),
-    printcolumn(name = "Warm", type_ = "integer", json_path = ".status.warm", description = "Machines that are ready and idle"),
-    printcolumn(name = "Claimed", type_ = "integer", json_path = ".status.claimed", description = "Machines that execute a run"),
+    printcolumn(
+        name = "Warm",
+        type_ = "integer",
+        json_path = ".status.warm",
+        description = "Machines that are ready and idle"
+    ),
+    printcolumn(
+        name = "Claimed",
+        type_ = "integer",
+        json_path = ".status.claimed",
+        description = "Machines that execute a run"
+    ),
     printcolumn(name = "Total", type_ = "integer", json_path = ".status.total", description = "All machines"),
     printcolumn(name = "Min", type_ = "integer", json_path = ".spec.warm.min", description = "Kept ready, per node"),
-    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.warm.max", description = "Never more than this, per node"),
-    printcolumn(name = "Golden", type_ = "string", json_path = ".spec.goldenSnapshotRef.name", description = "What the machines are made of"),
+    printcolumn(
+        name = "Max",
+        type_ = "integer",
+        json_path = ".spec.warm.max",
+        description = "Never more than this, per node"
+    ),
+    printcolumn(
+        name = "Golden",
+        type_ = "string",
+        json_path = ".spec.goldenSnapshotRef.name",
+        description = "What the machines are made of"
+    ),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -66,10 +86,10 @@ pub struct AgentVMPoolSpec {
     /// Default: the operator's `pool.min_size` and `pool.max_size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<Warm>,
-    /// An idle machine older than this is replaced, seconds. 10 to 31536000. Default: the operator's `pool.ttl_seconds`,
+    /// An idle machine older than this is replaced, seconds. 1 to 31536000. Default: the operator's `pool.ttl_seconds`,
     /// 3600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 10, max = 31_536_000))]
+    #[schemars(range(min = 1, max = 31_536_000))]
     pub ttl_seconds: Option<i32>,
     /// How often an idle machine is looked at, seconds. 1 to 86400. Default: the operator's `pool.health_check_interval`,
     /// 60.

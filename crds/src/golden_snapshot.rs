@@ -36,10 +36,26 @@ const MAKE_ANOTHER: &str = "machines are made of what was captured: create a Gol
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
         description = "Why, in one word"
     ),
-    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.builtin", description = "Image that agentvm builds"),
-    printcolumn(name = "Profile", type_ = "string", json_path = ".spec.resources.profile", description = "Size of the machine"),
+    printcolumn(
+        name = "Source",
+        type_ = "string",
+        json_path = ".spec.source.builtin",
+        description = "Image that agentvm builds"
+    ),
+    printcolumn(
+        name = "Profile",
+        type_ = "string",
+        json_path = ".spec.resources.profile",
+        description = "Size of the machine"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Rootfs", type_ = "string", json_path = ".spec.source.rootfs.path", description = "Image of your own", priority = 1),
+    printcolumn(
+        name = "Rootfs",
+        type_ = "string",
+        json_path = ".spec.source.rootfs.path",
+        description = "Image of your own",
+        priority = 1
+    ),
     printcolumn(
         name = "Message",
         type_ = "string",

@@ -24,7 +24,9 @@ fn kind(crd: &CustomResourceDefinition) -> String {
     let names = &crd.spec.names;
     let mut text = format!("\n## {}\n\n", names.kind);
     for version in &crd.spec.versions {
-        let Some(root) = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref()) else { continue };
+        let Some(root) = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref()) else {
+            continue;
+        };
         text += &format!("{}\n\n{}", root.description.as_deref().unwrap_or_default(), facts(crd, version));
         text += &fields(root);
         text += &rules(root);
@@ -47,8 +49,12 @@ fn facts(crd: &CustomResourceDefinition, version: &CustomResourceDefinitionVersi
     if let Some(scale) = version.subresources.as_ref().and_then(|all| all.scale.as_ref()) {
         text += &format!("- `kubectl scale` reads and writes `{}`\n", scale.spec_replicas_path);
     }
-    let selectable: Vec<_> =
-        version.selectable_fields.iter().flatten().map(|field| format!("`{}`", field.json_path.trim_start_matches('.'))).collect();
+    let selectable: Vec<_> = version
+        .selectable_fields
+        .iter()
+        .flatten()
+        .map(|field| format!("`{}`", field.json_path.trim_start_matches('.')))
+        .collect();
     if !selectable.is_empty() {
         text += &format!("- `--field-selector`: {}\n", selectable.join(", "));
     }
@@ -58,7 +64,8 @@ fn facts(crd: &CustomResourceDefinition, version: &CustomResourceDefinitionVersi
 /// The tables of `spec` and `status`.
 fn fields(root: &JSONSchemaProps) -> String {
     let mut text = String::new();
-    for (name, part) in root.properties.iter().flatten().filter(|(name, _)| ["spec", "status"].contains(&name.as_str())) {
+    for (name, part) in root.properties.iter().flatten().filter(|(name, _)| ["spec", "status"].contains(&name.as_str()))
+    {
         text += &format!("\n### `{name}`\n\n| field | type | default | limits | meaning |\n|---|---|---|---|---|\n");
         each_property(name, part, &mut |path, property| text += &row(path, property));
     }
@@ -106,7 +113,9 @@ fn limits(schema: &JSONSchemaProps) -> String {
     all.push(range(schema.min_length, schema.max_length, " characters"));
     all.push(range(schema.min_items, schema.max_items, " items"));
     all.extend(schema.pattern.iter().map(|pattern| format!("`{pattern}`")));
-    all.extend(items(schema).map(|items| limits(items)).filter(|text| !text.is_empty()).map(|text| format!("each: {text}")));
+    all.extend(
+        items(schema).map(|items| limits(items)).filter(|text| !text.is_empty()).map(|text| format!("each: {text}")),
+    );
     all.retain(|text| !text.is_empty());
     all.join("; ")
 }
@@ -164,6 +173,7 @@ fn reasons(kind: &str) -> String {
 }
 
 fn table(conditions: &str, reasons: impl Iterator<Item = (&'static str, &'static str)>) -> String {
-    let rows: String = reasons.map(|(word, meaning)| format!("| `{word}` | {} |\n", meaning.replace('|', "\\|"))).collect();
+    let rows: String =
+        reasons.map(|(word, meaning)| format!("| `{word}` | {} |\n", meaning.replace('|', "\\|"))).collect();
     format!("\n### Reasons of {conditions}\n\n| reason | meaning |\n|---|---|\n{rows}")
 }

@@ -26,9 +26,11 @@ pub fn explain_values(schema: &mut Schema) {
 fn meanings(schema: &Value) -> Vec<String> {
     let alternatives = ["oneOf", "anyOf"].iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
     alternatives
-        .flat_map(|one| match (one.get("const").and_then(Value::as_str), one.get("description").and_then(Value::as_str)) {
-            (Some(value), Some(meaning)) => vec![format!("`{value}`: {meaning}")],
-            _ => meanings(one),
+        .flat_map(|one| {
+            match (one.get("const").and_then(Value::as_str), one.get("description").and_then(Value::as_str)) {
+                (Some(value), Some(meaning)) => vec![format!("`{value}`: {meaning}")],
+                _ => meanings(one),
+            }
         })
         .collect()
 }
@@ -63,6 +65,7 @@ pub fn walk(schema: &mut JSONSchemaProps, visit: &mut dyn FnMut(&mut JSONSchemaP
 
 /// Source lines end where the editor's margin is; a description ends its lines where the reader's is.
 fn one_line_a_paragraph(text: &str) -> String {
-    let paragraphs: Vec<_> = text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let paragraphs: Vec<_> =
+        text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     paragraphs.join("\n\n")
 }

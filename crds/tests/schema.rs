@@ -36,7 +36,8 @@ fn offenders(offends: impl Fn(&str, &JSONSchemaProps) -> bool) -> Vec<String> {
 
 #[test]
 fn every_field_is_described() {
-    let silent = offenders(|path, field| !path.ends_with("[]") && field.description.as_ref().is_none_or(|d| d.len() < 10));
+    let silent =
+        offenders(|path, field| !path.ends_with("[]") && field.description.as_ref().is_none_or(|d| d.len() < 10));
     assert_eq!(silent, Vec::<String>::new());
 }
 
@@ -68,7 +69,9 @@ fn an_optional_field_of_a_spec_says_its_default_or_what_it_depends_on() {
         let text = field.description.clone().unwrap_or_default();
         path.contains(".spec.")
             && !path.ends_with("[]")
-            && !["Default: ", "Required.", "xactly one of", "At most one of", "Custom`", "for people"].iter().any(|say| text.contains(say))
+            && !["Default: ", "Required.", "xactly one of", "At most one of", "Custom`", "for people"]
+                .iter()
+                .any(|say| text.contains(say))
     });
     assert_eq!(silent, Vec::<String>::new());
 }
@@ -89,7 +92,11 @@ fn a_default_that_the_api_server_fills_in_is_in_the_description() {
 fn the_values_of_an_enum_are_explained() {
     let silent = offenders(|_, field| {
         let text = field.description.clone().unwrap_or_default();
-        field.enum_.iter().flatten().any(|value| !text.contains(&format!("`{}`: ", value.0.as_str().unwrap_or_default())))
+        field
+            .enum_
+            .iter()
+            .flatten()
+            .any(|value| !text.contains(&format!("`{}`: ", value.0.as_str().unwrap_or_default())))
     });
     assert_eq!(silent, Vec::<String>::new());
 }

@@ -1,1 +1,78 @@
-//! Placeholder.
+//! What several test files share: a real API server that knows our kinds, and a namespace for each test.
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use agentvm_controlplane::{Binaries, test_support};
+use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, PostParams};
+use kube::runtime::wait::{await_condition, conditions::is_crd_established};
+use tokio::sync::OnceCell;
+
+/// How long an API server may take to serve new kinds.
+const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
+
+/// What keeps a test from beginning.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// A namespace of its own on the API server that the tests of a process share.
+#[derive(Clone)]
+pub struct Bench {
+    /// Administrator.
+    pub client: kube::Client,
+    /// The test's own.
+    pub namespace: String,
+}
+
+impl Bench {
+    /// Starts the API server with our kinds if no test did yet, and makes the namespace.
+    pub async fn new() -> Result<Self, Error> {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
+        let client = test_support::shared().await?.client()?;
+        INSTALLED.get_or_try_init(|| install(&client)).await?;
+        let namespace = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let object = serde_json::from_value(serde_json::json!({"metadata": {"name": namespace}}))?;
+        Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await?;
+        Ok(Self { client, namespace })
+    }
+
+    /// The objects of a kind in the namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Runs kubectl in the namespace, as a user would.
+    pub async fn kubectl(&self, args: &[&str]) -> Result<Output, Error> {
+        let program = Binaries::find(None)?.kubectl.ok_or("kubectl isn't among the control plane's programs")?;
+        let mut command = Command::new(program);
+        command.arg("--kubeconfig").arg(test_support::shared().await?.kubeconfig_path());
+        command.args(["--namespace", &self.namespace]).args(args);
+        Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    }
+}
+
+/// The top folder of the repository.
+pub fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Installs our kinds as their manifests say, and waits until they are served.
+async fn install(client: &kube::Client) -> Result<(), Error> {
+    let crds = Api::<CustomResourceDefinition>::all(client.clone());
+    for crd in agentvm_crds::all_crds() {
+        let created = crds.create(&PostParams::default(), &crd).await?;
+        let name = created.metadata.name.unwrap_or_default();
+        let established = await_condition(crds.clone(), &name, is_crd_established());
+        tokio::time::timeout(ESTABLISHED_WITHIN, established)
+            .await
+            .map_err(|_| format!("{name} isn't established"))??;
+    }
+    Ok(())
+}

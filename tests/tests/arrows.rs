@@ -1,0 +1,86 @@
+//! Who may use whom: the arrows of the architecture, as Cargo sees them.
+//!
+//! Asks `cargo tree`, not `cargo metadata`: the latter joins the features of all members, so that everything that uses
+//! kube seems to use its client.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use agentvm_tests::repository;
+
+/// Names of all packages that a member pulls in when it is built alone, tests of it not counted.
+fn pulled_in_by(member: &str) -> BTreeSet<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let listed = Command::new(cargo)
+        .args([
+            "tree",
+            "--offline",
+            "--locked",
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+            "-p",
+            member,
+        ])
+        .current_dir(repository())
+        .output()
+        .unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let text = String::from_utf8(listed.stdout).unwrap();
+    let names = text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned);
+    let all: BTreeSet<_> = names.filter(|name| name != member).collect();
+    assert!(all.contains("serde"), "{member} without serde: the list was not understood: {all:?}");
+    all
+}
+
+fn assert_without(member: &str, banned: &[&str]) {
+    let all = pulled_in_by(member);
+    let found: Vec<_> = banned.iter().filter(|name| all.contains(**name)).collect();
+    assert!(found.is_empty(), "{member} must not know {found:?}");
+}
+
+fn assert_ours(member: &str, allowed: &[&str]) {
+    let ours: Vec<_> = pulled_in_by(member).into_iter().filter(|name| name.starts_with("agentvm-")).collect();
+    assert_eq!(ours, allowed, "the parts of agentvm that {member} uses");
+}
+
+#[test]
+fn the_core_only_decides() {
+    assert_without("agentvm-core", &["tokio", "kube-client", "kube-runtime", "hyper", "virt", "virt-sys"]);
+    assert_ours("agentvm-core", &["agentvm-crds"]);
+}
+
+#[test]
+fn the_api_types_know_nothing_else() {
+    assert_without("agentvm-crds", &["tokio", "kube-client", "kube-runtime", "hyper", "virt"]);
+    assert_ours("agentvm-crds", &[]);
+}
+
+#[test]
+fn the_hypervisor_knows_no_kubernetes_and_no_guest() {
+    assert_without(
+        "agentvm-hypervisor",
+        &["kube-client", "kube-runtime", "agentvm-guest-agent", "agentvm-controlplane"],
+    );
+}
+
+#[test]
+fn the_guest_agent_knows_neither_kubernetes_nor_libvirt() {
+    assert_without("agentvm-guest-agent", &["kube", "kube-core", "kube-client", "k8s-openapi", "virt", "virt-sys"]);
+    assert_ours("agentvm-guest-agent", &[]);
+}
+
+#[test]
+fn the_control_plane_knows_no_machines() {
+    assert_without("agentvm-controlplane", &["virt", "virt-sys"]);
+    assert_ours("agentvm-controlplane", &[]);
+}
+
+#[test]
+fn the_list_would_show_a_forbidden_dependency() {
+    assert!(pulled_in_by("agentvm-controlplane").contains("kube-client"));
+    assert!(pulled_in_by("agentvm-hypervisor").contains("virt"));
+}

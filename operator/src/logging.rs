@@ -67,6 +67,14 @@ mod tests {
     }
 
     #[test]
+    fn times_are_new_yorks_with_their_offset() {
+        let mut text = String::new();
+        NewYork.format_time(&mut Writer::new(&mut text)).unwrap();
+        assert!(text.ends_with("-05:00") || text.ends_with("-04:00"), "{text}");
+        assert!(calendar::parse(&text).is_some(), "{text}");
+    }
+
+    #[test]
     fn verbose_wins_and_keeps_libraries_quiet() {
         let shown = filter("error", 1).unwrap().to_string();
         assert!(shown.contains("debug") && shown.contains("hyper=info"), "{shown}");

@@ -1,4 +1,5 @@
 //! The binary as a person meets it: exit codes, what is said and where, and answers that programs can read.
+#![allow(clippy::unwrap_used, clippy::panic)] // a test file; clippy knows only of functions marked as tests
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -91,7 +92,7 @@ fn config_show_names_the_origin_of_each_value() {
 
     let table = agentvm(home.path(), &[], &["config", "show"]);
     let line = text(&table.stdout).lines().find(|line| line.starts_with("pool.max_size")).unwrap();
-    assert!(line.contains("7") && line.ends_with("config.yaml:3:13"), "{line}");
+    assert!(line.contains('7') && line.ends_with("config.yaml:3:13"), "{line}");
 }
 
 fn row<'a>(shown: &'a Value, key: &str) -> &'a Value {

@@ -1,5 +1,8 @@
 //! The command line: every flag with the help that a person needs to use it. Nothing is read or done here.
 
+// These comments are what `--help` prints on a terminal: backticks around each name would be noise there.
+#![allow(clippy::doc_markdown)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -75,6 +78,14 @@ pub enum Command {
     Crds,
     /// Print the versions of agentvm and of everything that it uses on this host.
     Version(VersionArgs),
+    /// Keeps the libvirtd that `standalone` started, and outlives it.
+    #[command(name = "__reaper", hide = true)]
+    Reaper {
+        #[arg(long)]
+        state_dir: PathBuf,
+        #[arg(long)]
+        detached: bool,
+    },
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -92,7 +103,7 @@ pub enum ConfigCommand {
 #[derive(Clone, Debug, Args)]
 pub struct OperatorArgs {
     /// The API server to serve. Default: $KUBECONFIG, the pod's service account, ~/.kube/config.
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// A context of that file. Default: its current one.
     #[arg(long, value_name = "NAME")]
@@ -176,7 +187,7 @@ pub struct SettingsArgs {
     /// libvirt.uri: the libvirt that runs the machines. [environment: LIBVIRT_DEFAULT_URI] [default: qemu:///system]
     #[arg(long, value_name = "URI")]
     pub libvirt_uri: Option<String>,
-    /// vm.network_mode of pools that name none: `nat_filtered`, isolated, bridge. [environment: AGENT_VM_NETWORK_MODE]
+    /// vm.network_mode of pools that name none: nat_filtered, isolated, bridge. [environment: AGENT_VM_NETWORK_MODE]
     #[arg(long, value_name = "MODE")]
     pub network_mode: Option<String>,
     /// vm.default_profile of goldens that name none: light, standard, intensive.

@@ -55,13 +55,10 @@ pub fn print(text: &str) -> Result<(), Failure> {
 
 /// `error: …` for each line of the message, and its causes below it.
 fn describe(error: &dyn Error) -> String {
-    let mut text: String = error.to_string().lines().map(|line| format!("error: {line}\n")).collect();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!("  because: {error}\n"));
-        cause = error.source();
-    }
-    text
+    let mut lines: Vec<String> = error.to_string().lines().map(|line| format!("error: {line}\n")).collect();
+    let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
+    lines.extend(causes.map(|cause| format!("  because: {cause}\n")));
+    lines.concat()
 }
 
 #[cfg(test)]

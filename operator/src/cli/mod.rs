@@ -33,5 +33,6 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Config(args) => config::run(&args, &global),
         Command::Crds => crds::run(),
         Command::Version(args) => version::run(&args, &global),
+        Command::Reaper { state_dir, detached } => Ok(crate::standalone::reaper::main(&state_dir, detached)),
     }
 }

@@ -15,8 +15,9 @@ pub(super) struct Key<T> {
     pub parse: fn(&str) -> Result<T, String>,
 }
 
+// The ranges of a default are those of the field that it is the default of (crds/).
 const WEEK: u32 = 7 * 24 * 3600;
-const MONTH: u32 = 30 * 24 * 3600;
+const YEAR: u32 = 365 * 24 * 3600;
 
 pub(super) const LIBVIRT_URI: Key<String> =
     Key { path: "libvirt.uri", variable: Some("LIBVIRT_DEFAULT_URI"), parse: value::uri };
@@ -31,8 +32,7 @@ pub(super) const POOL_MIN: Key<u32> =
     Key { path: "pool.min_size", variable: Some("AGENT_VM_POOL_MIN_SIZE"), parse: value::whole::<0, 1000> };
 pub(super) const POOL_MAX: Key<u32> =
     Key { path: "pool.max_size", variable: Some("AGENT_VM_POOL_MAX_SIZE"), parse: value::whole::<1, 1000> };
-pub(super) const POOL_TTL: Key<u32> =
-    Key { path: "pool.ttl_seconds", variable: None, parse: value::whole::<60, MONTH> };
+pub(super) const POOL_TTL: Key<u32> = Key { path: "pool.ttl_seconds", variable: None, parse: value::whole::<10, YEAR> };
 pub(super) const POOL_HEALTH: Key<u32> =
     Key { path: "pool.health_check_interval", variable: None, parse: value::whole::<1, 86_400> };
 
@@ -43,13 +43,13 @@ pub(super) const EXEC_MAX: Key<u32> =
 pub(super) const WORKSPACE: Key<PathBuf> =
     Key { path: "execution.workspace_path", variable: None, parse: value::absolute_path };
 
-/// The range that is valid for libvirt on both cgroup versions.
+/// Narrower than the field's: what libvirt takes on both cgroup versions.
 pub(super) const CPU_SHARES: Key<u32> =
     Key { path: "security.resource_limits.cpu_shares", variable: None, parse: value::whole::<2, 10_000> };
 pub(super) const MEMORY_HARD_LIMIT: Key<Option<u32>> = Key {
     path: "security.resource_limits.memory_hard_limit_mib",
     variable: None,
-    parse: value::limit::<128, MEMORY_MAX_MIB>,
+    parse: value::limit::<256, MEMORY_MAX_MIB>,
 };
 
 pub(super) const NODE_NAME: Key<String> = Key { path: "node.name", variable: None, parse: value::node_name };

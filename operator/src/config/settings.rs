@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agentvm_core::defaults::Defaults;
 use agentvm_crds::{NetworkMode, Profile};
 
 use super::HostDefaults;
@@ -113,6 +114,22 @@ impl Settings {
         };
         settings.require_order(from);
         settings
+    }
+
+    /// What an object gets where it says nothing, as the pure decisions take it.
+    pub fn defaults(&self) -> Defaults {
+        Defaults {
+            run_seconds: self.execution.default_timeout_seconds,
+            max_run_seconds: self.execution.max_timeout_seconds,
+            pool_min: self.pool.min_size,
+            pool_max: self.pool.max_size,
+            ttl_seconds: self.pool.ttl_seconds,
+            health_check_seconds: self.pool.health_check_seconds,
+            network_mode: self.vm.network_mode,
+            profile: self.vm.default_profile,
+            cpu_shares: self.limits.cpu_shares,
+            memory_hard_limit_mib: self.limits.memory_hard_limit_mib,
+        }
     }
 
     fn require_order(&self, layers: &mut Layers) {

@@ -37,12 +37,21 @@ fn origin_of<'a>(loaded: &'a Loaded, key: &str) -> &'a Origin {
 #[test]
 fn the_defaults_are_those_of_the_documentation() {
     let loaded = with(&[], &[], &Flags::default()).unwrap();
-    let settings = loaded.settings;
+    let settings = &loaded.settings;
     assert_eq!(settings.libvirt.uri, "qemu:///system");
     assert_eq!((settings.pool.min_size, settings.pool.max_size, settings.pool.ttl_seconds), (5, 20, 3600));
     assert_eq!(settings.execution.workspace_path, PathBuf::from("/var/lib/agent-vm/workspace"));
     assert_eq!((settings.node.name.as_str(), settings.node.memory_mib), ("kvm-1", 8000));
     assert!(loaded.origins.iter().all(|row| row.origin == Origin::Default));
+    assert_eq!(settings.defaults(), agentvm_core::defaults::Defaults::default(), "one truth about the defaults");
+}
+
+#[test]
+fn every_key_is_documented() {
+    let manual = include_str!("../../../docs/troubleshooting.md");
+    for row in with(&[], &[], &Flags::default()).unwrap().origins {
+        assert!(manual.contains(&format!("| `{}` |", row.key)), "{} is missing in docs/troubleshooting.md", row.key);
+    }
 }
 
 #[test]

@@ -10,20 +10,18 @@ const WIDTH: usize = 84;
 /// A table; what isn't right is followed by why it matters and how to mend it.
 pub(super) fn text(findings: &[Finding], colour: bool) -> String {
     let column = findings.iter().map(|finding| finding.title.chars().count()).max().unwrap_or_default();
-    let mut out = String::new();
+    let mut lines = Vec::new();
     for finding in findings {
         let level = paint(finding.level, &format!("{:7}", label(finding.level)), colour);
-        out.push_str(&format!("{level}  {:column$}  {}\n", finding.title, finding.found));
+        lines.push(format!("{level}  {:column$}  {}\n", finding.title, finding.found));
         if finding.level >= Level::Warning {
-            paragraph(&mut out, "why", finding.why);
+            lines.extend(paragraph("why", finding.why));
         }
         if !finding.mend.is_empty() {
-            paragraph(&mut out, "mend", &finding.mend);
+            lines.extend(paragraph("mend", &finding.mend));
         }
     }
-    out.push('\n');
-    out.push_str(&summary(findings));
-    out
+    format!("{}\n{}", lines.concat(), summary(findings))
 }
 
 /// The stable form.
@@ -66,12 +64,9 @@ fn paint(level: Level, text: &str, colour: bool) -> String {
 }
 
 /// Prose below a finding, broken at spaces; lines of its own (commands) are kept.
-fn paragraph(out: &mut String, head: &str, text: &str) {
-    let mut head = head;
-    for line in text.lines().flat_map(wrap) {
-        out.push_str(&format!("         {head:4}  {line}\n"));
-        head = "";
-    }
+fn paragraph(head: &str, text: &str) -> impl Iterator<Item = String> {
+    let heads = std::iter::once(head).chain(std::iter::repeat(""));
+    text.lines().flat_map(wrap).zip(heads).map(|(line, head)| format!("         {head:4}  {line}\n"))
 }
 
 fn wrap(line: &str) -> Vec<String> {

@@ -23,15 +23,15 @@ pub(super) fn user(user: &User) -> Finding {
     } else {
         format!("not in the group{} {}", if missing.len() == 1 { "" } else { "s" }, missing.join(" and "))
     };
-    let mut mend = "Start `agentvm standalone` or `agentvm operator` with sudo; kubectl works for every user who may read the kubeconfig."
-        .to_owned();
-    if !missing.is_empty() {
-        mend.push_str(&format!(
-            "\nTo look at the machines with virsh: sudo usermod -aG {} {}",
-            missing.join(","),
-            user.name
-        ));
-    }
+    let groups_to_join = missing.join(",");
+    let virsh = match missing.as_slice() {
+        [] => String::new(),
+        _ => format!("\nTo look at the machines with virsh: sudo usermod -aG {groups_to_join} {}", user.name),
+    };
+    let mend = format!(
+        "Start `agentvm standalone` or `agentvm operator` with sudo; kubectl works for every user who may read the \
+         kubeconfig.{virsh}"
+    );
     CHECK.warning(format!("{}, {groups}", user.name), mend)
 }
 

@@ -82,6 +82,18 @@ fn a_good_host_has_nothing_to_mend() {
 }
 
 #[test]
+fn every_finding_is_documented() {
+    let manual = include_str!("../../../../docs/troubleshooting.md");
+    for finding in all(&good()) {
+        assert!(
+            manual.contains(&format!("| `{}` |", finding.id)),
+            "{} is missing in docs/troubleshooting.md",
+            finding.id
+        );
+    }
+}
+
+#[test]
 fn missing_virtualisation_is_slower_not_fatal() {
     assert_level("cpu", Level::Warning, "nested", |seen| seen.host.virtualisation = None);
     assert_level("cpu", Level::Warning, "One CPU", |seen| seen.host.cpus = 1);
@@ -143,7 +155,7 @@ fn a_libvirt_that_does_not_answer_is_started_only_by_root_and_only_the_systems()
 #[test]
 fn the_state_directory_must_be_reachable_for_qemu() {
     assert_level("state-dir", Level::Error, "chmod o+x /root", |seen| {
-        seen.disk.blocked_at = Some(PathBuf::from("/root"))
+        seen.disk.blocked_at = Some(PathBuf::from("/root"));
     });
     assert_level("state-dir", Level::Warning, "as root", |seen| seen.disk.writable = false);
     assert_level("state-dir", Level::Ok, "will be made", |seen| seen.disk.examined = "/var/lib".into());

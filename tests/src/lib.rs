@@ -27,6 +27,12 @@ pub struct Bench {
     pub namespace: String,
 }
 
+impl std::fmt::Debug for Bench {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bench").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}
+
 impl Bench {
     /// Starts the API server with our kinds if no test did yet, and makes the namespace.
     pub async fn new() -> Result<Self, Error> {

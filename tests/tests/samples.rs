@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use agentvm_core::defaults::Defaults;
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_tests::{Bench, repository};
 use kube::ResourceExt;
@@ -31,16 +32,26 @@ async fn kubectl_applies_every_sample_without_a_warning() {
 }
 
 #[tokio::test]
-async fn every_run_among_the_samples_reads_as_our_type_and_names_the_sample_pool() {
+async fn the_operator_takes_every_sample() {
     let bench = Bench::new().await.unwrap();
     for sample in samples() {
         bench.kubectl(&["apply", "-f", sample.to_str().unwrap()]).await.unwrap();
     }
+    let all = ListParams::default();
+    let defaults = Defaults::default();
+    for golden in bench.api::<GoldenSnapshot>().list(&all).await.unwrap() {
+        agentvm_core::golden::recipe(&golden.spec, &defaults).unwrap();
+    }
+    for pool in bench.api::<AgentVMPool>().list(&all).await.unwrap() {
+        agentvm_core::pool::validate(&pool.spec, &defaults).unwrap();
+    }
     let of_the_pool = ListParams::default().fields("spec.poolRef.name=default");
     let runs = bench.api::<AgentRun>().list(&of_the_pool).await.unwrap().items;
-    let all = bench.api::<AgentRun>().list(&ListParams::default()).await.unwrap().items;
-    assert_eq!(runs.len(), all.len());
+    assert_eq!(runs.len(), bench.api::<AgentRun>().list(&all).await.unwrap().items.len(), "each uses the sample pool");
     assert!(runs.len() >= 10, "{} runs", runs.len());
+    for run in &runs {
+        agentvm_core::run::validate(&run.spec, &defaults, Some(3600)).unwrap();
+    }
     let modes: Vec<_> = runs.iter().flat_map(|run| run.spec.files.iter().map(|file| file.mode)).collect();
     assert!(modes.contains(&0o755) && modes.contains(&0o400), "octal modes: {modes:?}");
 }

@@ -9,6 +9,8 @@
 
 mod error;
 pub mod fake;
+mod files;
+pub mod libvirt;
 mod locks;
 mod types;
 mod workspace;

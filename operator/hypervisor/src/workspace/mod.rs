@@ -6,5 +6,6 @@
 pub mod collect;
 pub mod glob;
 pub mod input;
+pub mod share;
 mod tree;
 pub mod virtfs;

@@ -1,0 +1,56 @@
+//! Small file work with errors that name the file.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::HvError;
+
+/// Turns an I/O error into ours: `.map_err(io("read", &path))`.
+pub fn io(what: &str, path: &Path) -> impl FnOnce(std::io::Error) -> HvError {
+    let what = format!("{what} {}", path.display());
+    move |source| HvError::Io { what, source }
+}
+
+/// Absent is fine.
+pub fn remove_tree(path: &Path) -> Result<(), HvError> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Whole or not at all: a process that is killed in the middle leaves what was there.
+pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), HvError> {
+    let text = serde_json::to_vec_pretty(value).map_err(std::io::Error::other).map_err(io("write", path))?;
+    let half = path.with_extension("tmp");
+    let written = fs::write(&half, text).and_then(|()| fs::File::open(&half)?.sync_all());
+    written.and_then(|()| fs::rename(&half, path)).map_err(io("write", path))
+}
+
+/// `None` when there is no such file or it isn't what it should be.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
+    serde_json::from_slice(&fs::read(path).ok()?).ok()
+}
+
+/// The names in a folder; none when it isn't there.
+pub fn names_in(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+    names.sort();
+    names
+}
+
+/// Runs a command of the host; its stderr becomes the error.
+pub fn run(what: &str, command: &mut std::process::Command) -> Result<(), HvError> {
+    let refused = |detail: String| HvError::Refused { what: what.to_owned(), detail };
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.output().map_err(|e| refused(format!("{program} can't be run: {e}")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(refused(format!("{program} ended with {}: {}", output.status, said.trim())))
+}

@@ -1,0 +1,209 @@
+//! Captures a quiesced template as a golden: memory, device state and disks appear under their key all at once, or not at all.
+//!
+//! The order of the steps is not free. The disk-only overlay comes before `savevm`, so that what setup wrote stays below it and a clone
+//! copies less than a megabyte. `savevm` comes before the migration, because after it the source's disks are inactive. Until the last
+//! step everything stands under a temporary name, and whatever a crash leaves there is debris for the sweep.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use agentvm_core::names::DomainName;
+use serde_json::json;
+use virt::connect::Connect;
+use virt::domain::Domain;
+use virt::sys;
+
+use super::domain::{self, refused};
+use super::golden::{self, Recipe};
+use super::host::Host;
+use super::layout::GoldenDir;
+use super::xml::el;
+use super::{digest, disk, machine, qmp};
+use crate::files::{io, read_json, remove_tree, write_json};
+use crate::{Golden, HvError, MachineKind, MachineRecord, Stop};
+
+/// The steps, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Stop the guest's clock.
+    Pause,
+    /// Put a new overlay on top of the disk.
+    Overlay,
+    /// Write the device state into the overlay, for resets in place.
+    SaveSnapshot,
+    /// Write the device state into a file, for fresh processes.
+    SaveState,
+    /// End QEMU, which gives up memory file and disks.
+    Quit,
+    /// Point the disks at their final places; make everything root's, read-only and durable.
+    Seal,
+    /// Digest the content and write down what the golden is.
+    Describe,
+    /// Rename the folder to its key.
+    Publish,
+}
+
+impl Step {
+    pub const ALL: [Self; 8] = [
+        Self::Pause,
+        Self::Overlay,
+        Self::SaveSnapshot,
+        Self::SaveState,
+        Self::Quit,
+        Self::Seal,
+        Self::Describe,
+        Self::Publish,
+    ];
+}
+
+struct Capture<'a> {
+    host: &'a Host,
+    domain: Domain,
+    record: MachineRecord,
+    recipe: Recipe,
+    half: GoldenDir,
+    whole: GoldenDir,
+    deadline: Instant,
+}
+
+/// All steps; on an error nothing is left, neither template nor files.
+pub fn capture(host: &Host, conn: &Connect, template: &DomainName) -> Result<Golden, HvError> {
+    host.locks.with(template.as_str(), || {
+        let mut capture = Capture::open(host, conn, template)?;
+        let done = Step::ALL.into_iter().try_for_each(|step| capture.timed(step));
+        let done = done.and_then(|()| golden::open(host, &capture.record.golden));
+        if done.is_err() {
+            remove_tree(&capture.half.0).unwrap_or_else(|e| tracing::warn!("{e}; it is left to the next sweep"));
+        }
+        machine::discard(host, conn, template, Stop::Force)?;
+        Ok(done?.golden)
+    })
+}
+
+/// The steps before `step`, and then nothing more: what a crash would leave. For tests of the sweep.
+pub fn capture_until(host: &Host, conn: &Connect, template: &DomainName, step: Step) -> Result<(), HvError> {
+    host.locks.with(template.as_str(), || {
+        let mut capture = Capture::open(host, conn, template)?;
+        Step::ALL.into_iter().take_while(|s| *s < step).try_for_each(|step| capture.run(step))?;
+        host.set_at_work(template, false);
+        Ok(())
+    })
+}
+
+impl<'a> Capture<'a> {
+    fn open(host: &'a Host, conn: &Connect, template: &DomainName) -> Result<Self, HvError> {
+        let domain = domain::get(conn, template)?;
+        let record = domain::record(&domain)?.filter(|r| r.kind == MachineKind::Template);
+        let record = record.ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
+        let half = host.layout.half_golden(&record.golden);
+        let recipe = read_json(&half.recipe()).ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
+        let (whole, deadline) = (host.layout.golden(&record.golden), Instant::now() + host.config.capture_timeout);
+        Ok(Self { host, domain, record, recipe, half, whole, deadline })
+    }
+
+    fn timed(&mut self, step: Step) -> Result<(), HvError> {
+        let began = Instant::now();
+        let done = self.run(step);
+        tracing::debug!(template = %self.record.name, ?step, took = ?began.elapsed(), "capture");
+        done
+    }
+
+    fn run(&mut self, step: Step) -> Result<(), HvError> {
+        match step {
+            Step::Pause => self.domain.suspend().map_err(refused("pause the template")),
+            Step::Overlay => self.overlay(),
+            Step::SaveSnapshot => {
+                qmp::ignore_shared(&self.domain)?;
+                qmp::human(&self.domain, "savevm golden")
+            }
+            Step::SaveState => self.save_state(),
+            Step::Quit => self.quit(),
+            Step::Seal => self.seal(),
+            Step::Describe => self.describe(),
+            Step::Publish => self.publish(),
+        }
+    }
+
+    fn overlay(&self) -> Result<(), HvError> {
+        let path = self.half.snapshot();
+        disk::create_overlay(&path, &self.half.disk(), "qcow2", self.recipe.resources.disk_gib)?;
+        self.host.give(&path)?;
+        let disk = el("disk").attr("name", "vda").attr("snapshot", "external").attr("type", "file");
+        let disk = disk.child(el("driver").attr("type", "qcow2")).child(el("source").attr("file", path.display()));
+        let xml = el("domainsnapshot").child(el("disks").child(disk)).render()?;
+        let flags = sys::VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
+            | sys::VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
+            | sys::VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
+            | sys::VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC;
+        self.domain.create_snapshot_xml(&xml, flags).map(drop).map_err(refused("put an overlay on the template's disk"))
+    }
+
+    fn save_state(&self) -> Result<(), HvError> {
+        let uri = format!("file:{}", self.half.state().display());
+        qmp::command(&self.domain, "migrate", &json!({ "uri": uri }))?;
+        qmp::wait_migrated(&self.domain, self.deadline)
+    }
+
+    fn quit(&self) -> Result<(), HvError> {
+        domain::end(&self.domain, Stop::Force, self.host.config.stop_timeout)
+    }
+
+    fn seal(&self) -> Result<(), HvError> {
+        disk::point_at(&self.half.snapshot(), &self.whole.disk(), "qcow2")?;
+        disk::point_at(&self.half.disk(), &self.whole.rootfs(), "raw")?;
+        let files = [
+            self.half.memory(),
+            self.half.state(),
+            self.half.snapshot(),
+            self.half.disk(),
+            self.half.kernel(),
+            self.half.initrd(),
+        ];
+        for file in &files {
+            seal(file, 0o444)?;
+        }
+        seal(&self.half.0, 0o711)
+    }
+
+    fn describe(&self) -> Result<(), HvError> {
+        let files = [self.half.memory(), self.half.state(), self.half.snapshot(), self.half.disk()];
+        let digest = digest::of(&files.each_ref().map(AsRef::as_ref)).map_err(io("digest", &self.half.0))?;
+        let booted = fs::metadata(self.half.recipe()).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let golden = Golden {
+            key: self.record.golden.clone(),
+            digest,
+            resources: self.recipe.resources.clone(),
+            memory_bytes: golden::allocated(&self.half.memory()),
+            captured: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            boot_millis: booted.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
+            namespace: self.record.namespace.clone(),
+            owner: self.record.owner.clone(),
+            owner_uid: self.record.owner_uid.clone(),
+        };
+        write_json(&self.half.golden(), &golden)
+    }
+
+    /// A golden of this key that is whole already stays: machines may be running from it.
+    fn publish(&self) -> Result<(), HvError> {
+        if golden::open(self.host, &self.record.golden).is_ok() {
+            return remove_tree(&self.half.0);
+        }
+        remove_tree(&self.whole.0)?;
+        sync(&self.half.0)?;
+        fs::rename(&self.half.0, &self.whole.0).map_err(io("publish", &self.whole.0))?;
+        sync(&self.host.layout.goldens())
+    }
+}
+
+fn seal(path: &Path, mode: u32) -> Result<(), HvError> {
+    chown(path, Some(0), Some(0)).map_err(io("take over", path))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(io("seal", path))?;
+    sync(path)
+}
+
+fn sync(path: &Path) -> Result<(), HvError> {
+    fs::File::open(path).and_then(|f| f.sync_all()).map_err(io("write out", path))
+}

@@ -1,0 +1,46 @@
+//! What an operator may set of the libvirt side, with its defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agentvm_core::names::InstanceId;
+
+/// How to reach libvirt, where to keep files, how long to wait.
+#[derive(Clone, Debug)]
+pub struct LibvirtConfig {
+    pub uri: String,
+    /// Goldens, overlays and shares. QEMU's user must be able to walk to it.
+    pub state_dir: PathBuf,
+    /// Tells our domains from those of another installation on the same libvirt.
+    pub instance: InstanceId,
+    /// The default guest image: its kernel is what KVM is probed with. Without one KVM isn't used, for nothing has shown that it works.
+    pub image: Option<PathBuf>,
+    pub emulator: PathBuf,
+    pub connect_timeout: Duration,
+    pub start_timeout: Duration,
+    /// Between power button and force.
+    pub stop_timeout: Duration,
+    pub capture_timeout: Duration,
+    /// Of everything small.
+    pub call_timeout: Duration,
+    /// Threads that create, capture and destroy. Claims have their own.
+    pub workers: usize,
+}
+
+impl LibvirtConfig {
+    pub fn new(state_dir: impl Into<PathBuf>, instance: InstanceId) -> Self {
+        Self {
+            uri: "qemu:///system".to_owned(),
+            state_dir: state_dir.into(),
+            instance,
+            image: None,
+            emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+            connect_timeout: Duration::from_secs(30),
+            start_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(10),
+            capture_timeout: Duration::from_secs(180),
+            call_timeout: Duration::from_secs(10),
+            workers: 4,
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The XML of a domain as a pure function of what is to be in it.
+//!
+//! Template and clone differ in their memory and names only: their devices, and the slots that these sit in, are the same to the
+//! bit, or a clone can't load what the template saved. All virtio devices sit straight on `pcie.0`: each root port would cost load time.
+//! No USB, graphics, balloon or NIC; nothing here punches holes into the golden memory.
+
+use std::path::PathBuf;
+
+use agentvm_core::names::{DomainName, short_hash};
+use serde_json::json;
+
+use super::xml::{Element, el};
+use crate::{HvError, Resources};
+
+/// Everything that a domain is made of.
+#[derive(Clone, Debug)]
+pub struct DomainSpec {
+    pub name: DomainName,
+    /// UUID and generation ID are derived from name and nonce: another incarnation is another machine.
+    pub nonce: String,
+    pub kvm: bool,
+    pub emulator: PathBuf,
+    pub resources: Resources,
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    pub cmdline: String,
+    pub overlay: PathBuf,
+    pub share: PathBuf,
+    pub channel: PathBuf,
+    pub console: PathBuf,
+    pub memory: Memory,
+    pub vsock: bool,
+    /// User and group of the QEMU process.
+    pub user: (u32, u32),
+    pub metadata: Element,
+}
+
+/// Where RAM comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// A template's: what it writes goes to the file.
+    Shared(PathBuf),
+    /// A clone's: what it writes stays with it, what it reads is shared by all.
+    Private(PathBuf),
+}
+
+impl DomainSpec {
+    pub fn to_xml(&self) -> Result<String, HvError> {
+        let memory = el("memory").attr("unit", "MiB").text(self.resources.memory_mib);
+        let tune = el("cputune").child(el("shares").text(self.resources.cpu_shares));
+        el("domain")
+            .attr("type", if self.kvm { "kvm" } else { "qemu" })
+            .attr("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
+            .child(el("name").text(&self.name))
+            .child(el("uuid").text(self.uuid("uuid")))
+            .child(el("genid").text(self.uuid("genid")))
+            .child(el("metadata").child(self.metadata.clone()))
+            .child(memory)
+            .child(el("vcpu").text(self.resources.vcpus))
+            .child(tune)
+            .child(self.os())
+            .child(el("features").child(el("acpi")))
+            .child(self.cpu())
+            .child(el("clock").attr("offset", "utc"))
+            // Whatever a guest does to itself, it doesn't come back by itself: only the operator makes machines.
+            .child(el("on_poweroff").text("destroy"))
+            .child(el("on_reboot").text("destroy"))
+            .child(el("on_crash").text("destroy"))
+            .child(self.devices())
+            .child(self.label())
+            .child(self.command_line())
+            .render()
+    }
+
+    fn uuid(&self, of: &str) -> String {
+        let hash = short_hash(&[of, self.name.as_str(), &self.nonce], 32);
+        [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hash[part]).join("-")
+    }
+
+    fn os(&self) -> Element {
+        el("os")
+            .child(el("type").attr("arch", "x86_64").attr("machine", "q35").text("hvm"))
+            .child(el("kernel").text(self.kernel.display()))
+            .child(el("initrd").text(self.initrd.display()))
+            .child(el("cmdline").text(&self.cmdline))
+    }
+
+    /// Goldens never leave their host, so under KVM the guest may have all of its CPU. TCG: what it emulates of x86-64-v2.
+    fn cpu(&self) -> Element {
+        if self.kvm {
+            return el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on");
+        }
+        let model = el("model").attr("fallback", "forbid").text("Nehalem");
+        el("cpu").attr("mode", "custom").attr("match", "exact").attr("check", "none").child(model)
+    }
+
+    fn devices(&self) -> Element {
+        el("devices")
+            .child(el("emulator").text(self.emulator.display()))
+            .child(self.disk())
+            .child(el("controller").attr("type", "usb").attr("model", "none"))
+            .child(el("controller").attr("type", "virtio-serial").attr("index", 0).child(slot(3)))
+            .child(self.filesystem())
+            .child(self.console())
+            .child(self.channel())
+            .child(el("memballoon").attr("model", "none"))
+            .child(rng())
+            .children(self.vsock.then(vsock))
+    }
+
+    /// The overlay is thrown away with its machine, so nothing of it needs to reach the disk.
+    fn disk(&self) -> Element {
+        el("disk")
+            .attr("type", "file")
+            .attr("device", "disk")
+            .child(el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", "unsafe"))
+            .child(el("source").attr("file", self.overlay.display()))
+            .child(el("target").attr("dev", "vda").attr("bus", "virtio"))
+            .child(slot(2))
+    }
+
+    fn filesystem(&self) -> Element {
+        el("filesystem")
+            .attr("type", "mount")
+            .attr("accessmode", "mapped")
+            .attr("multidevs", "remap")
+            .child(el("source").attr("dir", self.share.display()))
+            .child(el("target").attr("dir", "agentvm"))
+            .child(slot(4))
+    }
+
+    /// libvirt's log daemon writes it and bounds it.
+    fn console(&self) -> Element {
+        el("serial")
+            .attr("type", "file")
+            .child(el("source").attr("path", self.console.display()))
+            .child(el("target").attr("type", "isa-serial").attr("port", 0))
+    }
+
+    fn channel(&self) -> Element {
+        el("channel")
+            .attr("type", "unix")
+            .child(el("source").attr("mode", "bind").attr("path", self.channel.display()))
+            .child(el("target").attr("type", "virtio").attr("name", "org.agentvm.agent.0"))
+    }
+
+    /// Relabelling would hand the files that all machines share to one of them.
+    fn label(&self) -> Element {
+        let (user, group) = self.user;
+        el("seclabel")
+            .attr("type", "static")
+            .attr("model", "dac")
+            .attr("relabel", "no")
+            .child(el("label").text(format!("+{user}:+{group}")))
+    }
+
+    /// As JSON, because in QEMU's own syntax a comma in a path would begin another property.
+    fn command_line(&self) -> Element {
+        let size = u64::from(self.resources.memory_mib) << 20;
+        let backend = match &self.memory {
+            Memory::Shared(file) => json!({
+                "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file, "share": true,
+            }),
+            Memory::Private(file) => json!({
+                "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file, "share": false,
+                "readonly": true, "rom": "off",
+            }),
+        };
+        let mut arguments = vec!["-object".to_owned(), backend.to_string()];
+        arguments.extend(["-machine", "memory-backend=golden"].map(str::to_owned));
+        if matches!(self.memory, Memory::Private(_)) {
+            arguments.extend(["-incoming", "defer"].map(str::to_owned));
+        }
+        el("qemu:commandline").children(arguments.into_iter().map(|value| el("qemu:arg").attr("value", value)))
+    }
+}
+
+fn rng() -> Element {
+    el("rng").attr("model", "virtio").child(el("backend").attr("model", "random").text("/dev/urandom")).child(slot(5))
+}
+
+fn vsock() -> Element {
+    el("vsock").attr("model", "virtio").child(el("cid").attr("auto", "yes")).child(slot(6))
+}
+
+fn slot(number: u8) -> Element {
+    el("address")
+        .attr("type", "pci")
+        .attr("domain", "0x0000")
+        .attr("bus", "0x00")
+        .attr("slot", format!("{number:#04x}"))
+        .attr("function", "0x0")
+}

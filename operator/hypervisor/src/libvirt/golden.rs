@@ -1,0 +1,62 @@
+//! The goldens on disk: which are whole, how they are read and removed.
+
+use std::path::Path;
+
+use agentvm_core::names::GoldenKey;
+use serde::{Deserialize, Serialize};
+
+use super::host::Host;
+use super::layout::{GoldenDir, HALF};
+use crate::files::{names_in, read_json, remove_tree};
+use crate::{Golden, HvError, Resources};
+
+/// What a clone's domain must have in common with its template's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Recipe {
+    pub resources: Resources,
+    pub cmdline: String,
+    pub kvm: bool,
+    pub vsock: bool,
+}
+
+/// A golden with its recipe.
+#[derive(Debug)]
+pub struct Whole {
+    pub golden: Golden,
+    pub recipe: Recipe,
+    pub dir: GoldenDir,
+}
+
+pub fn open(host: &Host, key: &GoldenKey) -> Result<Whole, HvError> {
+    read(host.layout.golden(key)).ok_or_else(|| HvError::NoSuchGolden(key.clone()))
+}
+
+fn read(dir: GoldenDir) -> Option<Whole> {
+    let whole = [dir.memory(), dir.state(), dir.snapshot(), dir.disk(), dir.rootfs(), dir.kernel(), dir.initrd()];
+    let golden = read_json(&dir.golden())?;
+    let recipe = read_json(&dir.recipe())?;
+    whole.iter().all(|file| file.is_file()).then_some(Whole { golden, recipe, dir })
+}
+
+pub fn list(host: &Host) -> Vec<Golden> {
+    let names = names_in(&host.layout.goldens()).into_iter().filter(|name| !name.starts_with(HALF));
+    names.filter_map(|name| Some(read(host.layout.golden(&GoldenKey::from_recorded(name)))?.golden)).collect()
+}
+
+pub fn remove(host: &Host, key: &GoldenKey) -> Result<(), HvError> {
+    // Renamed first, so that nobody sees a golden with half of its files.
+    let half = host.layout.half_golden(key);
+    let from = host.layout.golden(key).0;
+    if from.exists() && !half.0.exists() {
+        std::fs::rename(&from, &half.0).map_err(crate::files::io("remove", &from))?;
+    }
+    remove_tree(&half.0)?;
+    remove_tree(&from)
+}
+
+/// Allocated bytes.
+pub fn allocated(file: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(file).map_or(0, |m| m.blocks() * 512)
+}

@@ -1,0 +1,84 @@
+//! What every job on this host needs: configuration, paths, QEMU's user, and what is going on right now.
+
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
+
+use agentvm_core::names::DomainName;
+
+use super::config::LibvirtConfig;
+use super::layout::Layout;
+use super::qemu_user::QemuUser;
+use crate::files::io;
+use crate::locks::{Locks, lock};
+use crate::workspace::share;
+use crate::workspace::virtfs::Mapping;
+use crate::{HostFacts, HvError};
+
+#[derive(Debug)]
+pub struct Host {
+    pub config: LibvirtConfig,
+    pub layout: Layout,
+    pub user: QemuUser,
+    pub locks: Locks,
+    /// Machines that this process is making at this moment, and templates that it has booted: not debris.
+    at_work: Mutex<HashSet<String>>,
+    pub facts: OnceLock<HostFacts>,
+}
+
+impl Host {
+    /// Makes the state directory and checks that QEMU can use it.
+    pub fn prepare(config: LibvirtConfig) -> Result<Self, HvError> {
+        let root = &config.state_dir;
+        for folder in [root.clone(), root.join("machines"), root.join("golden")] {
+            let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder);
+            made.map_err(io("make", &folder))?;
+        }
+        let root = root.canonicalize().map_err(io("find", root))?;
+        let (layout, user) = (Layout::new(root.clone()), QemuUser::find()?);
+        if layout.too_long_by() > 0 {
+            return Err(HvError::Refused {
+                what: format!("keep machines in {}", root.display()),
+                detail: format!(
+                    "the path is {} characters too long for sockets; choose a shorter one",
+                    layout.too_long_by()
+                ),
+            });
+        }
+        user.can_reach(&layout.machines())?;
+        if rustix::process::geteuid().is_root() {
+            share::propagate(&layout.machines())?;
+        }
+        Ok(Self { config, layout, user, locks: Locks::default(), at_work: Mutex::default(), facts: OnceLock::new() })
+    }
+
+    pub fn mapping(&self) -> Mapping {
+        Mapping::Virtfs { uid: self.user.uid, gid: self.user.gid }
+    }
+
+    /// Gives a file to QEMU's user.
+    pub fn give(&self, path: &Path) -> Result<(), HvError> {
+        chown(path, Some(self.user.uid), Some(self.user.gid)).map_err(io("give to QEMU's user", path))
+    }
+
+    /// A folder that only root and QEMU's user can enter.
+    pub fn make_own_folder(&self, path: &Path) -> Result<(), HvError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make", path))?;
+        self.give(path)
+    }
+
+    pub fn set_at_work(&self, name: &DomainName, working: bool) {
+        let mut all = lock(&self.at_work);
+        if working {
+            all.insert(name.as_str().to_owned());
+        } else {
+            all.remove(name.as_str());
+        }
+    }
+
+    pub fn is_at_work(&self, name: &DomainName) -> bool {
+        lock(&self.at_work).contains(name.as_str())
+    }
+}

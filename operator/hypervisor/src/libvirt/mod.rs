@@ -1,0 +1,251 @@
+//! Machines as libvirt domains.
+//!
+//! ```text
+//! Hypervisor ─► Lane (threads, one connection each) ─► template · capture · clone · machine · sweep ─► domain · qmp · disk
+//! ```
+//! There are two lanes: making and ending machines takes long and may fill its threads; resuming one for a claim never
+//! waits behind that. The control channel is a virtio-serial port bound to a unix socket in the machine's folder.
+
+mod accelerator;
+mod capture;
+mod clone;
+mod config;
+mod digest;
+mod disk;
+mod domain;
+mod domain_xml;
+mod facts;
+mod golden;
+mod host;
+mod image;
+mod layout;
+mod machine;
+mod metadata;
+mod qemu_user;
+mod qmp;
+mod sweep;
+mod template;
+mod worker;
+mod xml;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use virt::connect::Connect;
+
+pub use accelerator::boots as boots_with_kvm;
+pub use capture::Step as CaptureStep;
+pub use config::LibvirtConfig;
+use host::Host;
+use worker::Lane;
+
+use crate::files::io;
+use crate::workspace::{collect, input, share};
+use crate::{
+    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec,
+    PowerState, Stop, TemplateSpec,
+};
+
+/// Threads that serve claims: resume, pause, state, list, health.
+const CLAIM_WORKERS: usize = 2;
+
+/// The host's libvirt.
+#[derive(Clone, Debug)]
+pub struct Libvirt {
+    host: Arc<Host>,
+    builds: Arc<Lane>,
+    claims: Arc<Lane>,
+}
+
+impl Libvirt {
+    /// Prepares the state directory and waits until libvirt answers, at most `connect_timeout`.
+    pub async fn connect(config: LibvirtConfig) -> Result<Self, HvError> {
+        let (uri, workers, within) = (config.uri.clone(), config.workers, config.connect_timeout);
+        let host = blocking("prepare the state directory", move || Host::prepare(config)).await?;
+        let lane = |name, threads| {
+            let started = Lane::start(name, &uri, threads).map(Arc::new);
+            started.map_err(|source| HvError::Io { what: "start the libvirt threads".to_owned(), source })
+        };
+        let libvirt =
+            Self { host: Arc::new(host), builds: lane("build", workers)?, claims: lane("claim", CLAIM_WORKERS)? };
+        libvirt.wait_healthy(within).await?;
+        Ok(libvirt)
+    }
+
+    async fn wait_healthy(&self, within: Duration) -> Result<(), HvError> {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            match self.health().await {
+                Err(e) if e.is_transient() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Where this installation keeps its files.
+    pub fn state_dir(&self) -> &Path {
+        self.host.layout.root()
+    }
+
+    /// Waits until a machine's state satisfies `wanted`; the last state when it does, an error when `within` has passed.
+    pub async fn wait_for(
+        &self,
+        name: &DomainName,
+        within: Duration,
+        wanted: impl Fn(&PowerState) -> bool + Send,
+    ) -> Result<PowerState, HvError> {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            let state = self.state(name).await?;
+            if wanted(&state) {
+                return Ok(state);
+            }
+            if tokio::time::Instant::now() > deadline {
+                let what = format!("the wait for machine {name}, which is {state:?},");
+                return Err(HvError::OutcomeUnknown { what, seconds: within.as_secs() });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Captures up to `step`, which isn't taken, and forgets the template: what a crash there would leave. For tests of the sweep.
+    #[doc(hidden)]
+    pub async fn capture_until(&self, template: &DomainName, step: CaptureStep) -> Result<(), HvError> {
+        let name = template.clone();
+        let job = move |host: &Host, conn: &Connect| capture::capture_until(host, conn, &name, step);
+        self.build("capture in part", self.host.config.capture_timeout, job).await
+    }
+
+    /// Gives back what the state directory holds of the host besides files. For the end of a test or an uninstall.
+    pub async fn release(&self) {
+        let host = Arc::clone(&self.host);
+        let _ = blocking("release the state directory", move || {
+            share::stop_propagating(&host.layout.machines());
+            Ok(())
+        })
+        .await;
+    }
+
+    async fn build<T: Send + 'static>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        job: impl FnOnce(&Host, &Connect) -> Result<T, HvError> + Send + 'static,
+    ) -> Result<T, HvError> {
+        let host = Arc::clone(&self.host);
+        self.builds.call(what, deadline, move |conn| job(&host, conn)).await
+    }
+
+    async fn claim<T: Send + 'static>(
+        &self,
+        what: &str,
+        job: impl FnOnce(&Host, &Connect) -> Result<T, HvError> + Send + 'static,
+    ) -> Result<T, HvError> {
+        let host = Arc::clone(&self.host);
+        self.claims.call(what, self.host.config.call_timeout, move |conn| job(&host, conn)).await
+    }
+
+    fn share(&self, name: &DomainName) -> Result<PathBuf, HvError> {
+        let share = self.host.layout.machine(name).share();
+        if share.is_dir() { Ok(share) } else { Err(HvError::NoSuchMachine(name.clone())) }
+    }
+}
+
+/// File work, off the runtime.
+async fn blocking<T: Send + 'static>(
+    what: &str,
+    job: impl FnOnce() -> Result<T, HvError> + Send + 'static,
+) -> Result<T, HvError> {
+    let done = tokio::task::spawn_blocking(job).await;
+    done.map_err(|e| HvError::Refused { what: what.to_owned(), detail: format!("its thread ended: {e}") })?
+}
+
+#[async_trait::async_trait]
+impl Hypervisor for Libvirt {
+    async fn facts(&self) -> Result<HostFacts, HvError> {
+        self.build("look at the host", self.host.config.start_timeout, facts::get).await
+    }
+
+    async fn health(&self) -> Result<(), HvError> {
+        self.claim("ask libvirt for its health", |_, conn| {
+            conn.lib_version().map(drop).map_err(domain::refused("ask libvirt for its version"))
+        })
+        .await
+    }
+
+    async fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError> {
+        let (spec, within) = (spec.clone(), self.host.config.start_timeout);
+        self.build("boot a template", within, move |host, conn| template::boot(host, conn, &spec)).await
+    }
+
+    async fn capture(&self, template: &DomainName) -> Result<Golden, HvError> {
+        let (name, within) = (template.clone(), self.host.config.capture_timeout);
+        self.build("capture a golden", within, move |host, conn| capture::capture(host, conn, &name)).await
+    }
+
+    async fn goldens(&self) -> Result<Vec<Golden>, HvError> {
+        let host = Arc::clone(&self.host);
+        blocking("list the goldens", move || Ok(golden::list(&host))).await
+    }
+
+    async fn remove_golden(&self, key: &GoldenKey) -> Result<(), HvError> {
+        let (host, key) = (Arc::clone(&self.host), key.clone());
+        blocking("remove a golden", move || golden::remove(&host, &key)).await
+    }
+
+    async fn create(&self, spec: &MachineSpec) -> Result<(), HvError> {
+        let (spec, within) = (spec.clone(), self.host.config.start_timeout);
+        self.build("create a machine", within, move |host, conn| clone::create(host, conn, &spec)).await
+    }
+
+    async fn resume(&self, name: &DomainName) -> Result<(), HvError> {
+        let name = name.clone();
+        self.claim("resume a machine", move |host, conn| machine::resume(host, conn, &name)).await
+    }
+
+    async fn pause(&self, name: &DomainName) -> Result<(), HvError> {
+        let name = name.clone();
+        self.claim("pause a machine", move |host, conn| machine::pause(host, conn, &name)).await
+    }
+
+    async fn state(&self, name: &DomainName) -> Result<PowerState, HvError> {
+        let name = name.clone();
+        self.claim("ask for a machine's state", move |host, conn| machine::state(host, conn, &name)).await
+    }
+
+    async fn destroy(&self, name: &DomainName, how: Stop) -> Result<(), HvError> {
+        let (name, within) = (name.clone(), self.host.config.stop_timeout + self.host.config.start_timeout);
+        self.build("destroy a machine", within, move |host, conn| machine::destroy(host, conn, &name, how)).await
+    }
+
+    async fn list(&self) -> Result<Vec<Machine>, HvError> {
+        self.claim("list the machines", machine::list).await
+    }
+
+    async fn connect(&self, name: &DomainName) -> Result<Channel, HvError> {
+        let socket = self.host.layout.machine(name).channel();
+        match tokio::net::UnixStream::connect(&socket).await {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(HvError::NoSuchMachine(name.clone())),
+            Err(e) => Err(io("connect to the agent at", &socket)(e)),
+        }
+    }
+
+    async fn put_input(&self, name: &DomainName, files: Vec<InputFile>) -> Result<(), HvError> {
+        let (share, mapping) = (self.share(name)?, self.host.mapping());
+        blocking("put input", move || input::put(&share, mapping, &files)).await
+    }
+
+    async fn collect(&self, name: &DomainName, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError> {
+        let (share, spec, into) = (self.share(name)?, spec.clone(), into.to_owned());
+        blocking("collect output", move || collect::collect(&share, &spec, &into)).await
+    }
+
+    async fn sweep(&self) -> Result<Vec<String>, HvError> {
+        self.build("sweep", self.host.config.capture_timeout, sweep::sweep).await
+    }
+}

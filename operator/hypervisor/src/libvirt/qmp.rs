@@ -1,0 +1,98 @@
+//! Commands to QEMU's monitor through libvirt, and what their answers mean.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use virt::domain::Domain;
+
+use crate::HvError;
+
+/// `VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP`
+const HMP: u32 = 1;
+const POLL: Duration = Duration::from_millis(3);
+
+fn refused(what: &str, detail: impl ToString) -> HvError {
+    HvError::Refused { what: what.to_owned(), detail: detail.to_string() }
+}
+
+/// One QMP command; the value of its `return`.
+pub fn command(domain: &Domain, execute: &str, arguments: &Value) -> Result<Value, HvError> {
+    let text = json!({ "execute": execute, "arguments": arguments }).to_string();
+    let answer = domain.qemu_monitor_command(&text, 0).map_err(|e| refused(execute, e))?;
+    interpret(execute, &answer)
+}
+
+fn interpret(execute: &str, answer: &str) -> Result<Value, HvError> {
+    let mut answer: Value = serde_json::from_str(answer).map_err(|e| refused(execute, e))?;
+    match answer.get_mut("return") {
+        Some(value) => Ok(value.take()),
+        None => Err(refused(execute, answer.pointer("/error/desc").and_then(Value::as_str).unwrap_or("no answer"))),
+    }
+}
+
+/// One command of the human monitor, which tells errors as text in a successful answer: any text is an error.
+pub fn human(domain: &Domain, line: &str) -> Result<(), HvError> {
+    let answer = domain.qemu_monitor_command(line, HMP).map_err(|e| refused(line, e))?;
+    if answer.trim().is_empty() { Ok(()) } else { Err(refused(line, answer.trim())) }
+}
+
+/// RAM that stands in a file isn't copied into the migration stream.
+pub fn ignore_shared(domain: &Domain) -> Result<(), HvError> {
+    let wanted = json!({ "capabilities": [{ "capability": "x-ignore-shared", "state": true }] });
+    command(domain, "migrate-set-capabilities", &wanted).map(drop)
+}
+
+/// Where a migration stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Progress {
+    Completed,
+    Going,
+    Failed(String),
+}
+
+fn progress(answer: &Value) -> Progress {
+    match answer.get("status").and_then(Value::as_str) {
+        Some("completed") => Progress::Completed,
+        Some("failed" | "cancelled") => {
+            let why = answer.get("error-desc").and_then(Value::as_str).unwrap_or("it gives no reason");
+            Progress::Failed(why.to_owned())
+        }
+        _ => Progress::Going,
+    }
+}
+
+/// Waits until the migration (out or in) is through.
+pub fn wait_migrated(domain: &Domain, deadline: Instant) -> Result<(), HvError> {
+    loop {
+        match progress(&command(domain, "query-migrate", &json!({}))?) {
+            Progress::Completed => return Ok(()),
+            Progress::Failed(why) => return Err(refused("move a machine's state", why)),
+            Progress::Going if Instant::now() > deadline => {
+                return Err(refused("move a machine's state", "it did not end in time"));
+            }
+            Progress::Going => std::thread::sleep(POLL),
+        }
+    }
+}
+
+/// Ends QEMU from inside, without libvirt's loop that waits for its exit status. The answer may get lost with the process.
+pub fn quit(domain: &Domain) {
+    let _ = command(domain, "quit", &json!({}));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_mean_what_they_say() {
+        assert_eq!(interpret("x", r#"{"return":{"a":1},"id":"libvirt-1"}"#).unwrap(), json!({"a": 1}));
+        let failed = interpret("x", r#"{"error":{"class":"GenericError","desc":"no such file"}}"#).unwrap_err();
+        assert!(failed.to_string().contains("no such file"));
+        assert!(interpret("x", "garbage").is_err());
+        assert_eq!(progress(&json!({"status": "completed"})), Progress::Completed);
+        assert_eq!(progress(&json!({"status": "active"})), Progress::Going);
+        assert_eq!(progress(&json!({})), Progress::Going);
+        assert_eq!(progress(&json!({"status": "failed", "error-desc": "x"})), Progress::Failed("x".into()));
+    }
+}

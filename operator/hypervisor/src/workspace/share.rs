@@ -1,0 +1,111 @@
+//! The file system of one machine's share: an image file of fixed size, mounted where QEMU exports it.
+//!
+//! A guest that fills its share fills its own image, not the host's disk. Mounting needs root.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, UnmountFlags};
+
+use super::input::give;
+use super::tree;
+use super::virtfs::Mapping;
+use crate::HvError;
+use crate::files::{io, run};
+
+/// ext4 itself needs about this much.
+const MIN_BYTES: u64 = 2 << 20;
+const BUSY: Duration = Duration::from_secs(2);
+
+/// Makes the image and mounts it at `at`, with `input` and `output` in it. Mounted already is fine.
+pub fn mount(image: &Path, at: &Path, bytes: u64, mapping: Mapping) -> Result<(), HvError> {
+    if !is_mounted(at) {
+        let file = fs::File::create(image).map_err(io("make", image))?;
+        file.set_len(bytes.max(MIN_BYTES)).map_err(io("size", image))?;
+        let mut make = Command::new("mke2fs");
+        // No journal and no lazy background work: the image lives as long as one machine.
+        make.args(["-q", "-F", "-t", "ext4", "-m", "0", "-O", "^has_journal,^resize_inode"]);
+        make.args(["-E", "nodiscard,lazy_itable_init=1"]).arg(image);
+        run("make the file system of a share", &mut make)?;
+        fs::create_dir_all(at).map_err(io("make", at))?;
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "ext4", "-o", "loop,nosuid,nodev,noexec,noatime"]).arg(image).arg(at);
+        run("mount a share (this needs root and loop devices)", &mut mount)?;
+    }
+    lay_out(at, mapping).map_err(|e| io("lay out the share", at)(e.into()))
+}
+
+fn lay_out(at: &Path, mapping: Mapping) -> rustix::io::Result<()> {
+    let root = tree::open_root(at)?;
+    for name in ["input", "output"] {
+        match rustix::fs::mkdirat(&root, name, rustix::fs::Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(other) => return Err(other),
+        }
+        give(tree::open_folder(&root, name)?, mapping, 0o755, true)?;
+    }
+    give(&root, mapping, 0o755, true)
+}
+
+/// Takes the mount away. Absent is fine. Only a mount that stays busy is detached lazily.
+pub fn unmount(at: &Path) -> Result<(), HvError> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match rustix::mount::unmount(at, UnmountFlags::NOFOLLOW) {
+            Ok(()) => {}
+            Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
+            Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            Err(Errno::BUSY) => {
+                tracing::warn!(share = %at.display(), "a share stays busy; it is detached and goes when its last user does");
+                let detached = rustix::mount::unmount(at, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH);
+                return detached.map_err(|e| io("detach", at)(e.into()));
+            }
+            Err(other) => return Err(io("unmount", at)(other.into())),
+        }
+    }
+}
+
+fn is_mounted(at: &Path) -> bool {
+    mounts().iter().any(|(path, _)| path == at)
+}
+
+/// The paths of this process's mounts, and whether each is shared with other namespaces.
+fn mounts() -> Vec<(std::path::PathBuf, bool)> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let parse = |line: &str| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let path = fields.get(4)?.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
+        Some((path.into(), fields.iter().any(|f| f.starts_with("shared:"))))
+    };
+    table.lines().filter_map(parse).collect()
+}
+
+/// Makes unmounting in this namespace reach the namespaces of running QEMUs.
+///
+/// Each QEMU has a copy of the mounts that were there when it started. Where the host's mounts are private (no systemd), a copy
+/// of a neighbour's share would keep that share's disk space for as long as this machine lives.
+pub fn propagate(folder: &Path) -> Result<(), HvError> {
+    let mounts = mounts();
+    let holding =
+        mounts.iter().filter(|(path, _)| folder.starts_with(path)).max_by_key(|(path, _)| path.as_os_str().len());
+    if holding.is_some_and(|(_, shared)| *shared) {
+        return Ok(());
+    }
+    if !mounts.iter().any(|(path, _)| path == folder) {
+        rustix::mount::mount_bind(folder, folder).map_err(|e| io("bind", folder)(e.into()))?;
+    }
+    rustix::mount::mount_change(folder, MountPropagationFlags::SHARED).map_err(|e| io("share", folder)(e.into()))
+}
+
+/// Undoes [`propagate`] when nothing is mounted below any more.
+pub fn stop_propagating(folder: &Path) {
+    let below = |path: &Path| path != folder && path.starts_with(folder);
+    let mounts = mounts();
+    if mounts.iter().any(|(path, _)| path == folder) && !mounts.iter().any(|(path, _)| below(path)) {
+        // Somebody may have mounted something in between; then it is busy and stays.
+        let _ = rustix::mount::unmount(folder, UnmountFlags::NOFOLLOW);
+    }
+}

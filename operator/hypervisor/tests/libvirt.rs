@@ -1,0 +1,233 @@
+//! Real machines on a real libvirt: capture, clones side by side, restarts and crashes, and nothing left behind.
+
+mod libvirt_host;
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_hypervisor::libvirt::{CaptureStep, Libvirt};
+use agentvm_hypervisor::{CollectSpec, Golden, HvError, Hypervisor, InputFile, MachineSpec, PowerState, Stop};
+use libvirt_host::guest::Guest;
+use libvirt_host::{TOKEN, TestHost};
+
+fn took(what: &str, since: Instant) {
+    println!("measured: {what}: {} ms", since.elapsed().as_millis());
+}
+
+/// Boots, sets up, captures.
+async fn golden(host: &TestHost, hv: &Libvirt, key: &GoldenKey) -> Golden {
+    let spec = host.template(key);
+    let booting = Instant::now();
+    hv.boot_template(&spec).await.unwrap();
+    hv.boot_template(&spec).await.unwrap();
+    let mut guest = Guest::open(hv, &spec.record.name, TOKEN).await;
+    took("template boot to agent answer", booting);
+    assert_eq!(guest.sh(TOKEN, "echo setup > /etc/golden; cat /etc/golden").await, (Some(0), "setup".to_owned()));
+    assert_eq!(hv.sweep().await.unwrap(), Vec::<String>::new(), "a template that is being set up isn't debris");
+    guest.quiesce().await;
+    let capturing = Instant::now();
+    let golden = hv.capture(&spec.record.name).await.unwrap();
+    took("capture", capturing);
+    println!("measured: golden memory: {} MiB of 512", golden.memory_bytes >> 20);
+    golden
+}
+
+async fn clone_of(hv: &Libvirt, spec: &MachineSpec) -> Guest {
+    let creating = Instant::now();
+    hv.create(spec).await.unwrap();
+    took("create a clone", creating);
+    assert_eq!(hv.state(&spec.record.name).await.unwrap(), PowerState::Paused);
+    let resuming = Instant::now();
+    hv.resume(&spec.record.name).await.unwrap();
+    took("resume", resuming);
+    let guest = Guest::open(hv, &spec.record.name, TOKEN).await;
+    took("resume to agent answer", resuming);
+    guest
+}
+
+fn fingerprint(folder: &Path) -> Vec<(String, u64, u32, i64, u64)> {
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let stat = entry.metadata().unwrap();
+            (entry.file_name().into_string().unwrap(), stat.len(), stat.mode(), stat.mtime_nsec(), stat.blocks())
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+/// Of the QEMU of a machine: KiB of its private view of the golden memory that are shared with others, and its own.
+fn golden_mapping(machine: &DomainName, memory: &Path) -> (u64, u64, u64) {
+    let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{machine}.pid")).unwrap();
+    let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", pid.trim())).unwrap();
+    let rollup = std::fs::read_to_string(format!("/proc/{}/smaps_rollup", pid.trim())).unwrap();
+    let mut ours = false;
+    let (mut shared, mut private) = (0, 0);
+    for line in smaps.lines() {
+        let mut fields = line.split_whitespace();
+        let (name, value) = (fields.next().unwrap(), fields.next());
+        let kib = || value.unwrap().parse::<u64>().unwrap();
+        match name {
+            _ if !name.ends_with(':') => ours = line.ends_with(memory.to_str().unwrap()),
+            "Shared_Clean:" if ours => shared += kib(),
+            "Private_Dirty:" | "Anonymous:" if ours => private = kib().max(private),
+            _ => {}
+        }
+    }
+    let pss =
+        rollup.lines().find_map(|l| l.strip_prefix("Pss:")).unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+    (shared, private, pss)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_golden_and_its_clones() {
+    let host = TestHost::new();
+    let hv = host.connect().await;
+    println!("facts: {:?}", hv.facts().await.unwrap());
+    let key = GoldenKey::derive(&["clones"]);
+    let captured = golden(&host, &hv, &key).await;
+    assert_eq!(hv.goldens().await.unwrap(), [captured.clone()]);
+    assert_eq!((host.domains(), host.mounts()), (vec![], vec![]), "the template is gone");
+    let files = host.dir.path().join("golden").join(key.as_str());
+    let before = fingerprint(&files);
+    assert!(before.iter().filter(|f| f.0 != "rootfs.raw" && !f.0.ends_with(".json")).all(|f| f.2 & 0o777 == 0o444));
+
+    let (one, two) = (host.machine(&key, 0, "nonce-1"), host.machine(&key, 1, "nonce-2"));
+    let (mut first, mut second) = (clone_of(&hv, &one).await, clone_of(&hv, &two).await);
+    clones_are_alone(&mut first, &mut second).await;
+    memory_is_shared(&one.record.name, &two.record.name, &files.join("memory"));
+    creating_twice(&host, &hv, &key, &one).await;
+    input_and_output(&host, &hv, &one, &mut first).await;
+    pause_and_resume(&hv, &one.record.name, &mut first).await;
+    a_restart_finds_them(&host, &[&one, &two]).await;
+    drop((first, second));
+
+    let stopping = Instant::now();
+    hv.destroy(&one.record.name, Stop::Graceful).await.unwrap();
+    took("graceful destroy", stopping);
+    let stopping = Instant::now();
+    hv.destroy(&two.record.name, Stop::Force).await.unwrap();
+    took("destroy by force", stopping);
+    hv.destroy(&two.record.name, Stop::Force).await.unwrap();
+    assert_eq!(hv.state(&two.record.name).await.unwrap(), PowerState::Absent);
+    assert_eq!((host.domains(), host.mounts()), (vec![], vec![]));
+    assert_eq!(std::fs::read_dir(host.dir.path().join("machines")).unwrap().count(), 0);
+    assert_eq!(fingerprint(&files), before, "machines leave their golden as it was");
+    hv.remove_golden(&key).await.unwrap();
+    assert_eq!(hv.goldens().await.unwrap(), []);
+    assert!(matches!(hv.create(&one).await, Err(HvError::NoSuchGolden(_))));
+    hv.release().await;
+}
+
+async fn clones_are_alone(first: &mut Guest, second: &mut Guest) {
+    let write = "echo one > /etc/mine; mkdir -p /dev/shm; cat /etc/golden";
+    assert_eq!(first.sh(TOKEN, write).await, (Some(0), "setup".to_owned()));
+    assert_eq!(second.sh(TOKEN, "cat /etc/golden; ls /etc/mine").await.0.map(|code| code != 0), Some(true));
+    assert_eq!(first.sh(TOKEN, "cat /etc/mine").await, (Some(0), "one".to_owned()));
+}
+
+fn memory_is_shared(one: &DomainName, two: &DomainName, memory: &Path) {
+    for machine in [one, two] {
+        let (shared, private, pss) = golden_mapping(machine, memory);
+        println!("measured: {machine}: golden pages shared {shared} KiB, own {private} KiB, PSS of QEMU {pss} KiB");
+        assert!(shared > 8 * 1024, "two clones share what neither has written: {shared} KiB");
+    }
+}
+
+async fn creating_twice(host: &TestHost, hv: &Libvirt, key: &GoldenKey, one: &MachineSpec) {
+    hv.create(one).await.unwrap();
+    assert_eq!(hv.state(&one.record.name).await.unwrap(), PowerState::Running, "the second create was a no-op");
+    let other = host.machine(key, one.record.slot, "another incarnation");
+    assert!(matches!(hv.create(&other).await, Err(HvError::AlreadyExists(_))));
+    assert_eq!(host.domains().len(), 2);
+}
+
+async fn input_and_output(host: &TestHost, hv: &Libvirt, machine: &MachineSpec, guest: &mut Guest) {
+    let script = InputFile { path: "bin/run.sh".to_owned(), mode: 0o755, content: b"echo ran as input".to_vec() };
+    hv.put_input(&machine.record.name, vec![script]).await.unwrap();
+    let command = "cat /workspace/input/bin/run.sh; stat -c %a /workspace/input/bin/run.sh; \
+        touch /workspace/input/x 2>/dev/null && echo WRITABLE; cd /workspace/output && mkdir d && echo text > d/report \
+        && cp /bin/true d/program && chmod 755 d/program && ln -s /etc/passwd link && mkfifo pipe && mknod device c 1 3; \
+        head -c 100000000 /dev/zero > big 2>/dev/null || echo full; rm -f big; sync";
+    let (_, said) = guest.sh(TOKEN, command).await;
+    assert_eq!(said.lines().collect::<Vec<_>>(), ["echo ran as input", "755", "full"]);
+    let wanted = CollectSpec { include: vec!["**".into()], max_bytes: 1 << 20, max_files: 10, max_entries: 100 };
+    let into = host.dir.path().join("collected");
+    let found = hv.collect(&machine.record.name, &wanted, &into).await.unwrap();
+    let files: Vec<_> = found.files.iter().map(|f| (f.path.as_str(), f.executable)).collect();
+    assert_eq!(files, [("d/program", true), ("d/report", false)]);
+    assert_eq!(std::fs::read_to_string(into.join("d/report")).unwrap(), "text\n");
+    assert_eq!(std::fs::metadata(into.join("d/program")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(found.skipped_total >= 2, "{found:?}");
+}
+
+async fn pause_and_resume(hv: &Libvirt, name: &DomainName, guest: &mut Guest) {
+    hv.pause(name).await.unwrap();
+    hv.pause(name).await.unwrap();
+    assert_eq!(hv.state(name).await.unwrap(), PowerState::Paused);
+    hv.resume(name).await.unwrap();
+    hv.resume(name).await.unwrap();
+    hv.wait_for(name, Duration::from_secs(5), |s| *s == PowerState::Running).await.unwrap();
+    assert_eq!(guest.sh(TOKEN, "echo still here").await.1, "still here");
+}
+
+/// Another process of the same installation: same machines, nothing swept away; another installation: none of them.
+async fn a_restart_finds_them(host: &TestHost, machines: &[&MachineSpec]) {
+    let again = host.connect().await;
+    assert_eq!(again.sweep().await.unwrap(), Vec::<String>::new());
+    let listed: Vec<_> = again.list().await.unwrap().into_iter().map(|m| (m.record, m.state)).collect();
+    let expected: Vec<_> = machines.iter().map(|m| (m.record.clone(), PowerState::Running)).collect();
+    assert_eq!(listed, expected);
+    let stranger = TestHost::new();
+    assert_eq!(stranger.connect().await.list().await.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_step_of_capture_is_swept() {
+    let host = TestHost::new();
+    let key = GoldenKey::derive(&["crashes"]);
+    let spec = host.template(&key);
+    for step in CaptureStep::ALL {
+        let crashing = host.connect().await;
+        crashing.boot_template(&spec).await.unwrap();
+        crashing.capture_until(&spec.record.name, step).await.unwrap();
+        drop(crashing);
+        let hv = host.connect().await;
+        assert_eq!(hv.goldens().await.unwrap(), [], "{step:?}: nobody sees half a golden");
+        let swept = hv.sweep().await.unwrap();
+        assert!(swept.iter().any(|s| s.starts_with("half golden")), "{step:?}: {swept:?}");
+        assert_eq!((host.domains(), host.mounts()), (vec![], vec![]), "{step:?}");
+        for folder in ["machines", "golden"] {
+            assert_eq!(std::fs::read_dir(host.dir.path().join(folder)).unwrap().count(), 0, "{step:?}: {folder}");
+        }
+        assert_eq!(hv.sweep().await.unwrap(), Vec::<String>::new(), "{step:?}: a second sweep finds nothing");
+        hv.release().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_work_says_so_and_leaves_nothing() {
+    let host = TestHost::new();
+    let hv = host.connect().await;
+    let key = GoldenKey::derive(&["broken"]);
+    let mut spec = host.template(&key);
+    spec.image = host.dir.path().join("nowhere");
+    assert!(matches!(hv.boot_template(&spec).await, Err(HvError::BadImage { .. })));
+    let mut spec = host.template(&key);
+    spec.resources.memory_mib = 1 << 30;
+    let error = hv.boot_template(&spec).await.unwrap_err();
+    assert!(matches!(error, HvError::NoCapacity { .. }), "{error}");
+    let name = spec.record.name.clone();
+    assert!(matches!(hv.capture(&name).await, Err(HvError::NoSuchMachine(_))));
+    assert!(matches!(hv.resume(&name).await, Err(HvError::NoSuchMachine(_))));
+    assert!(matches!(hv.connect(&name).await.err(), Some(HvError::NoSuchMachine(_))));
+    assert!(matches!(hv.create(&host.machine(&key, 0, "n")).await, Err(HvError::NoSuchGolden(_))));
+    assert_eq!((host.domains(), host.mounts()), (vec![], vec![]));
+    assert_eq!(std::fs::read_dir(host.dir.path().join("machines")).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(host.dir.path().join("golden")).unwrap().count(), 0);
+    hv.release().await;
+}

@@ -1,0 +1,129 @@
+//! The host's side of a session with a real agent, as little of it as these tests need.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use agentvm_core::names::DomainName;
+use agentvm_guest_agent::protocol::{
+    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestMessage, HostAck, HostHello, HostMessage, Nonce, Rehydrate,
+    RunAs, Secret, Stop, StreamId, connect,
+};
+use agentvm_hypervisor::{Channel, Hypervisor};
+use tokio::io::{ReadHalf, WriteHalf};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A nonce that no other call in this process gets.
+pub fn nonce() -> Nonce {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+    Nonce::from_bytes((started ^ (u128::from(n) << 96)).to_be_bytes())
+}
+
+pub struct Guest {
+    reader: FrameReader<ReadHalf<Channel>>,
+    writer: FrameWriter<WriteHalf<Channel>>,
+}
+
+impl Guest {
+    /// Connects, again and again while the guest boots.
+    pub async fn open(hv: &dyn Hypervisor, name: &DomainName, token: &str) -> Self {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let (read, write) = tokio::io::split(hv.connect(name).await.unwrap());
+            let mut guest = Self { reader: FrameReader::new(read), writer: FrameWriter::new(write) };
+            let hello = HostHello::new(nonce(), Some(Secret::new(token)));
+            let session = connect(&mut guest.reader, &mut guest.writer, hello);
+            if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), session).await {
+                return guest;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the agent of {name} never answered");
+        }
+    }
+
+    async fn send(&mut self, message: HostMessage) {
+        self.writer.write(&message.into_frame().unwrap()).await.unwrap();
+    }
+
+    async fn receive(&mut self) -> GuestMessage {
+        let frame = tokio::time::timeout(PATIENCE, self.reader.read()).await.expect("the agent is silent");
+        GuestMessage::from_frame(&frame.unwrap().expect("the agent is there")).unwrap()
+    }
+
+    async fn rehydrate(&mut self, token: &str) -> Nonce {
+        let nonce = nonce();
+        self.send(HostMessage::Rehydrate(Rehydrate {
+            nonce: nonce.clone(),
+            token: Secret::new(token),
+            hostname: "machine".to_owned(),
+            machine_id: nonce.to_string(),
+            entropy: Blob(vec![7; 64]),
+            time_unix_nanos: now(),
+            workspace: true,
+        }))
+        .await;
+        loop {
+            match self.receive().await {
+                GuestMessage::Ack(GuestAck::Rehydrate { nonce: held }) if held == nonce => return nonce,
+                GuestMessage::Error(report) => panic!("{report:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Runs a shell command as root; its exit code and output.
+    pub async fn sh(&mut self, token: &str, command: &str) -> (Option<i32>, String) {
+        let nonce = self.rehydrate(token).await;
+        let argv = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
+        self.send(HostMessage::Execute(Execute {
+            nonce: nonce.clone(),
+            argv,
+            env: Vec::new(),
+            cwd: None,
+            run_as: RunAs::Root,
+            stdin: None,
+            timeout_millis: 60_000,
+            grace_millis: 1000,
+            max_stdout_bytes: 1 << 20,
+            max_stderr_bytes: 1 << 20,
+            time_unix_nanos: now(),
+            entropy: Blob(vec![9; 64]),
+        }))
+        .await;
+        let mut said = Vec::new();
+        loop {
+            match self.receive().await {
+                GuestMessage::Output(output) => {
+                    let offset = output.offset + output.data.len() as u64;
+                    if output.stream == StreamId::Stdout || output.stream == StreamId::Stderr {
+                        said.extend_from_slice(&output.data);
+                    }
+                    self.send(HostMessage::Ack(HostAck::Output { stream: output.stream, offset })).await;
+                }
+                GuestMessage::Result(result) if result.nonce == nonce => {
+                    self.send(HostMessage::Ack(HostAck::Result { nonce })).await;
+                    return (result.exit_code, String::from_utf8_lossy(&said).trim().to_owned());
+                }
+                GuestMessage::Error(report) => panic!("{report:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// Asks the agent to make itself ready for a capture.
+    pub async fn quiesce(mut self) {
+        self.send(HostMessage::Stop(Stop::Quiesce)).await;
+        loop {
+            match self.receive().await {
+                GuestMessage::Ack(GuestAck::Quiesce) => return,
+                GuestMessage::Error(report) => panic!("{report:?}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn now() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}

@@ -1,0 +1,133 @@
+//! A libvirt to test on, a guest image, and the certainty that nothing stays behind.
+
+pub mod guest;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
+use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
+use agentvm_hypervisor::{MachineKind, MachineRecord, MachineSpec, Resources, TemplateSpec};
+
+pub const TOKEN: &str = "5f2b3c0a9d8e7f605f2b3c0a9d8e7f60";
+
+/// Starts libvirt's daemons where none answers; they end by themselves when nobody needs them any more.
+fn need_libvirtd() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let answers =
+            || Command::new("virsh").args(["-c", "qemu:///system", "version"]).output().unwrap().status.success();
+        if answers() {
+            return;
+        }
+        for daemon in ["virtlogd", "libvirtd"] {
+            assert!(Command::new(daemon).args(["-d", "--timeout", "300"]).status().unwrap().success(), "{daemon}");
+        }
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !answers() {
+            assert!(Instant::now() < deadline, "libvirtd never answered");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+}
+
+/// `AGENTVM_IMAGE`, or what the image's builder says.
+pub fn image() -> PathBuf {
+    if let Some(given) = std::env::var_os("AGENTVM_IMAGE") {
+        return given.into();
+    }
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-agent/image/build");
+    let output = Command::new(&build).output().unwrap();
+    assert!(output.status.success(), "{}: {}", build.display(), String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().last().unwrap().into()
+}
+
+/// A state directory of its own, which is an installation of its own.
+pub struct TestHost {
+    pub dir: tempfile::TempDir,
+    pub instance: InstanceId,
+    pub image: PathBuf,
+}
+
+impl TestHost {
+    pub fn new() -> Self {
+        need_libvirtd();
+        let subscriber = tracing_subscriber::fmt().with_env_filter("agentvm_hypervisor=debug").with_test_writer();
+        let _ = subscriber.try_init();
+        // Where QEMU's user can walk to; /tmp of a test may be private.
+        let dir = tempfile::Builder::new().prefix("hv").tempdir_in("/var/tmp").unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+        let instance = InstanceId::for_state_dir(dir.path().to_str().unwrap());
+        Self { dir, instance, image: image() }
+    }
+
+    pub fn config(&self) -> LibvirtConfig {
+        LibvirtConfig { image: Some(self.image.clone()), ..LibvirtConfig::new(self.dir.path(), self.instance.clone()) }
+    }
+
+    pub async fn connect(&self) -> Libvirt {
+        Libvirt::connect(self.config()).await.unwrap()
+    }
+
+    pub fn template(&self, key: &GoldenKey) -> TemplateSpec {
+        let name = DomainName::for_template(&self.instance, key);
+        TemplateSpec {
+            record: self.record(name, MachineKind::Template, 0, key, "template"),
+            resources: Resources { vcpus: 1, memory_mib: 512, disk_gib: 4, cpu_shares: 1024 },
+            image: self.image.clone(),
+            rootfs: None,
+        }
+    }
+
+    pub fn machine(&self, key: &GoldenKey, slot: u32, nonce: &str) -> MachineSpec {
+        let name = DomainName::for_slot(&self.instance, "pool-uid", slot);
+        MachineSpec { record: self.record(name, MachineKind::Pool, slot, key, nonce), share_bytes: 32 << 20 }
+    }
+
+    fn record(&self, name: DomainName, kind: MachineKind, slot: u32, key: &GoldenKey, nonce: &str) -> MachineRecord {
+        MachineRecord {
+            name,
+            instance: self.instance.clone(),
+            kind,
+            namespace: "default".to_owned(),
+            owner: "test".to_owned(),
+            owner_uid: "pool-uid".to_owned(),
+            slot,
+            golden: key.clone(),
+            nonce: nonce.to_owned(),
+            token: TOKEN.to_owned(),
+            created: 1,
+        }
+    }
+
+    /// libvirt's names of this installation's domains.
+    pub fn domains(&self) -> Vec<String> {
+        let output = Command::new("virsh").args(["-c", "qemu:///system", "list", "--all", "--name"]).output().unwrap();
+        let names = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
+        names.into_iter().filter(|name| name.starts_with(&format!("avm-{}-", self.instance))).collect()
+    }
+
+    /// Mounts below the state directory, without the folder that propagates them.
+    pub fn mounts(&self) -> Vec<String> {
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let paths = table.lines().filter_map(|line| line.split(' ').nth(4).map(str::to_owned));
+        let ours = self.dir.path().to_str().unwrap().to_owned();
+        paths.filter(|path| path.starts_with(&ours) && !path.ends_with("/machines")).collect()
+    }
+}
+
+impl Drop for TestHost {
+    /// Also after a failed assertion.
+    fn drop(&mut self) {
+        for name in self.domains() {
+            for verb in ["destroy", "undefine"] {
+                let _ = Command::new("virsh").args(["-q", "-c", "qemu:///system", verb, &name]).output();
+            }
+        }
+        for mount in self.mounts().into_iter().chain([self.dir.path().join("machines").display().to_string()]) {
+            let _ = Command::new("umount").args(["-q", "-l", &mount]).output();
+        }
+    }
+}

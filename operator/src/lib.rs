@@ -3,5 +3,9 @@
 
 pub mod cli;
 pub mod config;
+pub mod controllers;
 pub mod doctor;
+pub mod goldens;
 pub mod logging;
+pub mod machines;
+pub mod standalone;

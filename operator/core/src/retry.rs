@@ -19,7 +19,8 @@ impl Backoff {
     pub fn after(&self, failures: u32, key: &str) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let plain = self.first.saturating_mul(1 << doublings).min(self.cap);
-        let spread = key.bytes().fold(u32::from(failures as u8), |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(b))) % 401;
+        let spread =
+            key.bytes().fold(u32::from(failures as u8), |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(b))) % 401;
         plain * (800 + spread) / 1000
     }
 }

@@ -16,9 +16,15 @@ pub enum Local {
     /// Somebody else's capture is under way on this node.
     Queued,
     /// Under way; the text says what it is doing.
-    Capturing { doing: String },
+    Capturing {
+        doing: String,
+    },
     Ready,
-    Failed { reason: GoldenReason, message: String, retry_at: Option<Timestamp> },
+    Failed {
+        reason: GoldenReason,
+        message: String,
+        retry_at: Option<Timestamp>,
+    },
 }
 
 /// What to do.

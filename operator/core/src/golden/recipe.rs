@@ -128,10 +128,9 @@ fn check_step(index: usize, command: &[String], timeout: Option<i32>) -> Result<
         return Err(InvalidSpec::new(format!("{path}.command"), "must not contain NUL"));
     }
     let timeout = timeout.unwrap_or(600);
-    let timeout_seconds = u32::try_from(timeout)
-        .ok()
-        .filter(|seconds| *seconds > 0)
-        .ok_or_else(|| InvalidSpec::new(format!("{path}.timeoutSeconds"), format!("must be at least 1, is {timeout}")))?;
+    let timeout_seconds = u32::try_from(timeout).ok().filter(|seconds| *seconds > 0).ok_or_else(|| {
+        InvalidSpec::new(format!("{path}.timeoutSeconds"), format!("must be at least 1, is {timeout}"))
+    })?;
     Ok(Step { command: command.to_vec(), timeout_seconds })
 }
 

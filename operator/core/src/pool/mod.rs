@@ -5,5 +5,5 @@ mod status;
 mod validate;
 
 pub use plan::{Blocked, Plan, Seen, SlotSeen, plan};
-pub use status::{Counts, next_status, node_entry};
+pub use status::{Counts, invalid_status, next_status, node_entry};
 pub use validate::{ValidPool, validate};

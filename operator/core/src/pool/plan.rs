@@ -15,7 +15,10 @@ use crate::names::GoldenKey;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SlotSeen {
     Creating,
-    Idle { since: Timestamp, golden: GoldenKey },
+    Idle {
+        since: Timestamp,
+        golden: GoldenKey,
+    },
     Claimed,
     /// Being removed; the slot is free when it is gone.
     Ending,
@@ -60,7 +63,8 @@ pub fn plan(want: &ValidPool, seen: &Seen, now: Timestamp) -> Plan {
     if seen.golden.is_err() {
         return plan;
     }
-    let idle = seen.slots.iter().filter(|(n, s)| matches!(s, SlotSeen::Idle { .. }) && !plan.retire.contains(n)).count();
+    let idle =
+        seen.slots.iter().filter(|(n, s)| matches!(s, SlotSeen::Idle { .. }) && !plan.retire.contains(n)).count();
     let creating = seen.slots.values().filter(|s| matches!(s, SlotSeen::Creating)).count();
     let wanted = want.min.max(seen.queued).saturating_sub(count(idle + creating));
     let free = want.max.saturating_sub(count(seen.slots.len()));

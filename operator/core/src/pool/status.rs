@@ -4,7 +4,10 @@ use agentvm_crds::{AgentVMPoolStatus, Condition, ConditionStatus, PoolNode, Pool
 use jiff::Timestamp;
 
 use super::{Blocked, Plan, Seen, SlotSeen, ValidPool};
-use crate::status::{condition, settle};
+use crate::{
+    defaults::InvalidSpec,
+    status::{condition, settle},
+};
 
 /// How many machines are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,7 +113,21 @@ pub fn next_status(
 }
 
 /// The status of a pool whose spec can't be carried out: no node does anything for it.
-pub(crate) fn is_fine(reason: &str) -> bool {
+pub fn invalid_status(
+    old: &AgentVMPoolStatus,
+    generation: Option<i64>,
+    why: &InvalidSpec,
+    now: Timestamp,
+) -> AgentVMPoolStatus {
+    let (reason, message) = (PoolReason::InvalidSpec.as_str(), why.to_string());
+    let make = |type_: &str, status| condition(type_, status, reason, &message, generation, now);
+    let list =
+        vec![make(condition_type::READY, ConditionStatus::False), make(condition_type::STALLED, ConditionStatus::True)];
+    let conditions = settle(&old.conditions, list);
+    AgentVMPoolStatus { observed_generation: generation, conditions, ..old.clone() }
+}
+
+fn is_fine(reason: &str) -> bool {
     [PoolReason::Filled, PoolReason::Filling, PoolReason::Busy].iter().any(|fine| fine.as_str() == reason)
 }
 
@@ -121,7 +138,8 @@ fn conditions(nodes: &[PoolNode], generation: Option<i64>, now: Timestamp) -> Ve
     let yes = |condition: bool| if condition { ConditionStatus::True } else { ConditionStatus::False };
     // The worst node speaks for the pool; a busy one is as good as a filled one.
     let worst = nodes.iter().find(|n| !is_fine(&n.reason)).or_else(|| nodes.iter().find(|n| n.reason == "Filling"));
-    let (reason, message) = worst.or(nodes.first()).map_or(("Filling", ""), |n| (n.reason.as_str(), n.message.as_str()));
+    let (reason, message) =
+        worst.or(nodes.first()).map_or(("Filling", ""), |n| (n.reason.as_str(), n.message.as_str()));
     let ready = nodes.iter().any(|n| n.warm + n.claimed > 0 || (n.min == 0 && is_fine(&n.reason)));
     let filling = nodes.iter().any(|n| n.creating > 0 || n.reason == "Filling");
     let trouble = nodes.iter().find(|n| !is_fine(&n.reason));
@@ -135,7 +153,10 @@ fn conditions(nodes: &[PoolNode], generation: Option<i64>, now: Timestamp) -> Ve
                 condition_type::DEGRADED,
                 ConditionStatus::True,
                 PoolReason::SoftwareEmulation.as_str(),
-                &format!("node {} emulates in software (TCG): correct, but an order of magnitude slower; see `agentvm doctor`", node.name),
+                &format!(
+                    "node {} emulates in software (TCG): correct, but an order of magnitude slower; see `agentvm doctor`",
+                    node.name
+                ),
             ),
             (None, None) => {
                 make(condition_type::DEGRADED, ConditionStatus::False, PoolReason::Healthy.as_str(), "nothing is wrong")
@@ -174,7 +195,12 @@ mod tests {
     fn status(want: &ValidPool, seen: &Seen, error: Option<&str>, accelerator: &str) -> AgentVMPoolStatus {
         let now = Timestamp::UNIX_EPOCH;
         let plan = plan(want, seen, now);
-        next_status(&AgentVMPoolStatus::default(), Some(1), node_entry("n", 1, want, seen, &plan, error, accelerator), now)
+        next_status(
+            &AgentVMPoolStatus::default(),
+            Some(1),
+            node_entry("n", 1, want, seen, &plan, error, accelerator),
+            now,
+        )
     }
 
     fn world(slots: Vec<SlotSeen>, golden: Result<GoldenKey, Blocked>) -> Seen {

@@ -24,7 +24,12 @@ pub struct MissingRef {
 pub enum PoolSeen {
     Missing,
     /// `trouble` is the pool's own reason for having no machines, where it has one.
-    Present { free: u32, total: u32, max: u32, trouble: Option<String> },
+    Present {
+        free: u32,
+        total: u32,
+        max: u32,
+        trouble: Option<String>,
+    },
 }
 
 /// What is seen of the attempt that the status says is under way.
@@ -37,7 +42,9 @@ pub enum AttemptSeen {
     /// Claimed by this node, and nobody drives it: just claimed, or the operator was restarted.
     Undriven,
     /// Being driven since then.
-    Active { driven_since: Timestamp },
+    Active {
+        driven_since: Timestamp,
+    },
     Ended(AttemptResult),
 }
 
@@ -149,7 +156,11 @@ fn waiting_for(run: &ValidRun, seen: &Seen) -> Option<(AcceptedReason, Scheduled
         return Some((missing.reason, S::WaitingForMachine, missing.message.clone()));
     }
     if seen.draining {
-        return Some((A::Valid, S::NodeUnavailable, "the operator is stopping; the run waits for the next one".to_owned()));
+        return Some((
+            A::Valid,
+            S::NodeUnavailable,
+            "the operator is stopping; the run waits for the next one".to_owned(),
+        ));
     }
     if seen.queue.ahead < free {
         return None;

@@ -186,7 +186,8 @@ pub fn unclaimed(
         attempts.pop();
     }
     let message = format!("waits for another machine: {}", result.text());
-    let list = Conditions { generation, now }.waiting(AcceptedReason::Valid, ScheduledReason::WaitingForMachine, &message);
+    let list =
+        Conditions { generation, now }.waiting(AcceptedReason::Valid, ScheduledReason::WaitingForMachine, &message);
     AgentRunStatus {
         observed_generation: generation,
         conditions: settle(&old.conditions, list),

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use agentvm_crds::{AgentRunSpec, DesiredState, EnvVar, InputFileSpec, KeyRef, MAX_SPEC_BYTES, Place, RunAs, ValueSource};
+use agentvm_crds::{
+    AgentRunSpec, DesiredState, EnvVar, InputFileSpec, KeyRef, MAX_SPEC_BYTES, Place, RunAs, ValueSource,
+};
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
@@ -73,7 +75,10 @@ pub struct ValidRun {
 pub fn validate(spec: &AgentRunSpec, defaults: &Defaults, pool_max: Option<u32>) -> Result<ValidRun, InvalidSpec> {
     let encoded = serde_json::to_vec(spec).map_or(usize::MAX, |text| text.len());
     if encoded > MAX_SPEC_BYTES {
-        return Err(InvalidSpec::new("spec", format!("is {encoded} bytes encoded; at most {MAX_SPEC_BYTES} are allowed")));
+        return Err(InvalidSpec::new(
+            "spec",
+            format!("is {encoded} bytes encoded; at most {MAX_SPEC_BYTES} are allowed"),
+        ));
     }
     let program = program(spec)?;
     Ok(ValidRun {
@@ -156,7 +161,10 @@ fn files(files: &[InputFileSpec]) -> Result<Vec<FileItem>, InvalidSpec> {
     for (index, item) in items.iter().enumerate() {
         let place = item.place == Place::Secrets;
         if !seen.insert((place, item.path.as_str())) {
-            return Err(InvalidSpec::new(format!("spec.files[{index}].path"), format!("{:?} is there twice", item.path)));
+            return Err(InvalidSpec::new(
+                format!("spec.files[{index}].path"),
+                format!("{:?} is there twice", item.path),
+            ));
         }
     }
     // A file can't be the folder of another one.
@@ -177,7 +185,10 @@ fn file(index: usize, file: &InputFileSpec) -> Result<FileItem, InvalidSpec> {
     let at = |field: &str| format!("spec.files[{index}].{field}");
     check_relative_path(&file.path).map_err(|problem| InvalidSpec::new(at("path"), problem))?;
     if file.place == Place::Input && file.path.split('/').next() == Some(CODE_FOLDER) {
-        return Err(InvalidSpec::new(at("path"), format!("{CODE_FOLDER} is where agentvm puts `code`; take another folder")));
+        return Err(InvalidSpec::new(
+            at("path"),
+            format!("{CODE_FOLDER} is where agentvm puts `code`; take another folder"),
+        ));
     }
     let mode = u32::try_from(file.mode).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
         InvalidSpec::new(at("mode"), format!("must be 0 to 0777 (511), is {} (0{:o})", file.mode, file.mode))
@@ -224,7 +235,11 @@ mod tests {
         let mut base = serde_json::json!({"command": ["true"]});
         let (Some(base_map), serde_json::Value::Object(extra)) = (base.as_object_mut(), extra) else { unreachable!() };
         for (key, value) in extra {
-            if value.is_null() { base_map.remove(&key) } else { base_map.insert(key, value) };
+            if value.is_null() {
+                base_map.remove(&key)
+            } else {
+                base_map.insert(key, value)
+            };
         }
         serde_json::from_value(base).unwrap()
     }

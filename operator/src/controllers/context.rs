@@ -1,0 +1,145 @@
+//! What every controller has: the API, this node's machines and goldens, the other kinds' caches, plain settings.
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use agentvm_core::{defaults::Defaults, retry::Backoff};
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
+use kube::{
+    Client,
+    core::DeserializeGuard,
+    runtime::reflector::{ObjectRef, Store},
+};
+use tokio::{sync::watch, time::Instant};
+
+use super::{events::Recorder, host::HostState};
+use crate::{goldens::Goldens, machines::Machines};
+
+/// An object that may be malformed: it doesn't stop the watch of the others.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// What machines may take of this node, over all pools.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    pub machines: u32,
+    pub memory_mib: u64,
+}
+
+/// The caches of the three kinds.
+#[derive(Clone)]
+#[allow(missing_debug_implementations, reason = "caches hold whatever users wrote")]
+pub struct Caches {
+    pub runs: Store<Guarded<AgentRun>>,
+    pub pools: Store<Guarded<AgentVMPool>>,
+    pub snapshots: Store<Guarded<GoldenSnapshot>>,
+}
+
+/// Shared by all reconciles.
+pub struct Context {
+    pub client: Client,
+    pub node: String,
+    pub defaults: Defaults,
+    pub budget: Budget,
+    pub runs_folder: PathBuf,
+    pub machines: Machines,
+    pub goldens: Goldens,
+    pub caches: Caches,
+    pub recorder: Recorder,
+    pub host: watch::Receiver<HostState>,
+    draining: AtomicBool,
+    failures: Mutex<HashMap<String, u32>>,
+    written: Mutex<HashMap<String, Instant>>,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context(node {})", self.node)
+    }
+}
+
+/// The parts of a context that somebody else makes.
+#[allow(missing_debug_implementations, reason = "used up at once")]
+pub struct Parts {
+    pub client: Client,
+    pub defaults: Defaults,
+    pub budget: Budget,
+    pub machines: Machines,
+    pub goldens: Goldens,
+    pub caches: Caches,
+    pub recorder: Recorder,
+    pub host: watch::Receiver<HostState>,
+}
+
+impl Context {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { client, defaults, budget, machines, goldens, caches, recorder, host } = parts;
+        let (node, runs_folder) = (machines.config().node.clone(), machines.config().runs.clone());
+        Self {
+            client,
+            node,
+            defaults,
+            budget,
+            runs_folder,
+            machines,
+            goldens,
+            caches,
+            recorder,
+            host,
+            draining: AtomicBool::new(false),
+            failures: Mutex::default(),
+            written: Mutex::default(),
+        }
+    }
+
+    /// Told to stop: nothing new is claimed or made.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn pool(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<Guarded<AgentVMPool>>> {
+        self.caches.pools.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    pub fn snapshot(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<Guarded<GoldenSnapshot>>> {
+        self.caches.snapshots.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// How long to wait after another failure of this object.
+    pub fn failed(&self, uid: &str) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry(uid.to_owned()).or_default();
+        *count = count.saturating_add(1);
+        Backoff::RECONCILE.after(*count, uid)
+    }
+
+    /// A reconcile of this object went well.
+    pub fn succeeded(&self, uid: &str) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+
+    /// How long it is since this object's status was written last for a reason of no urgency.
+    pub fn since_written(&self, uid: &str) -> Option<Duration> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(Instant::elapsed)
+    }
+
+    pub fn note_written(&self, uid: &str) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now());
+    }
+
+    /// Forgets what is kept of objects that are gone.
+    pub fn forget(&self, exists: impl Fn(&str) -> bool) {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| exists(uid));
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| exists(uid));
+    }
+}

@@ -1,0 +1,63 @@
+//! What can go wrong in a reconcile, and how to try again.
+
+use agentvm_core::names::DomainName;
+use agentvm_hypervisor::HvError;
+
+use crate::machines::SessionError;
+
+/// An error of a reconcile.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Somebody else wrote first: the next look decides again.
+    #[error("the object changed meanwhile")]
+    Conflict,
+    /// The object is gone.
+    #[error("the object is gone")]
+    Gone,
+    /// The API server refused or didn't answer.
+    #[error("the API server refused {what}")]
+    Api {
+        what: &'static str,
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The host edge.
+    #[error("the host could not {what}")]
+    Host {
+        what: &'static str,
+        #[source]
+        source: HvError,
+    },
+    /// No random bytes for a machine.
+    #[error("a machine could not be named")]
+    Machine(#[source] SessionError),
+    /// A machine isn't where the status says it is.
+    #[error("machine {0} is gone")]
+    MachineGone(DomainName),
+    /// An object of an API server always has these.
+    #[error("the object has no {0}")]
+    Incomplete(&'static str),
+}
+
+impl Error {
+    /// A word for logs and metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Gone => "gone",
+            Self::Api { .. } => "api",
+            Self::Host { .. } => "host",
+            Self::Machine(_) | Self::MachineGone(_) => "machine",
+            Self::Incomplete(_) => "incomplete",
+        }
+    }
+
+    /// Sorts what the API server said.
+    pub fn api(what: &'static str) -> impl Fn(kube::Error) -> Self {
+        move |source| match &source {
+            kube::Error::Api(status) if status.code == 409 => Self::Conflict,
+            kube::Error::Api(status) if status.code == 404 => Self::Gone,
+            _ => Self::Api { what, source: Box::new(source) },
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What the status of a snapshot says, and the Events that go with its turns.
+
+use agentvm_core::{
+    calendar,
+    golden::{Local, next_status, node_entry},
+    status::find,
+};
+use agentvm_crds::{GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, condition_type};
+use jiff::Timestamp;
+use kube::Resource;
+
+use super::{
+    super::{Context, error::Error, publish::publish},
+    Seen,
+};
+
+/// Writes the status where it differs; an Event when `Ready` changes its reason for good or ill.
+pub async fn publish_status(snapshot: &GoldenSnapshot, seen: &Seen, cx: &Context) -> Result<(), Error> {
+    let old = snapshot.status.clone().unwrap_or_default();
+    let next = status(snapshot, &old, seen, &cx.node);
+    let turn = turn(&old, &next);
+    if publish(&cx.client, snapshot, next).await?
+        && let Some((good, reason, message)) = turn
+    {
+        let about = snapshot.object_ref(&());
+        if good {
+            cx.recorder.normal(&about, &reason, "Capture", &message).await;
+        } else {
+            cx.recorder.warning(&about, &reason, "Capture", &message).await;
+        }
+    }
+    Ok(())
+}
+
+fn status(snapshot: &GoldenSnapshot, old: &GoldenSnapshotStatus, seen: &Seen, node: &str) -> GoldenSnapshotStatus {
+    let generation = snapshot.metadata.generation;
+    let failed = |reason, message: &str| Local::Failed { reason, message: message.to_owned(), retry_at: None };
+    let (local, digest, entry) = match seen {
+        Seen::Invalid(why) => (failed(GoldenReason::InvalidSpec, &why.to_string()), None, None),
+        Seen::NoHost { digest, why } => {
+            // It comes back by itself: not stalled.
+            let retry_at = Some(Timestamp::UNIX_EPOCH);
+            let reason = GoldenReason::HypervisorUnavailable;
+            (Local::Failed { reason, message: why.clone(), retry_at }, Some(digest.clone()), None)
+        }
+        Seen::Here { recipe, key, local, golden } => {
+            let mut entry = node_entry(node, local);
+            entry.key = Some(key.to_string());
+            if let Some(golden) = golden {
+                describe(&mut entry, golden);
+            }
+            (local.clone(), Some(recipe.digest()), Some(entry))
+        }
+    };
+    let entry = entry.unwrap_or_else(|| node_entry(node, &local));
+    next_status(old, generation, digest, entry, &local, Timestamp::now())
+}
+
+fn describe(entry: &mut GoldenNode, golden: &agentvm_hypervisor::Golden) {
+    entry.digest = Some(golden.digest.clone());
+    entry.memory_bytes = i64::try_from(golden.memory_bytes).ok();
+    entry.boot_seconds = Some(std::time::Duration::from_millis(golden.boot_millis).as_secs_f64());
+    entry.captured_time = Timestamp::from_second(golden.captured).ok().map(calendar::text);
+}
+
+/// Whether people should hear of it: the capture is done, or failed in another way than before.
+fn turn(old: &GoldenSnapshotStatus, next: &GoldenSnapshotStatus) -> Option<(bool, String, String)> {
+    let now = find(&next.conditions, condition_type::READY)?;
+    let before = find(&old.conditions, condition_type::READY).map(|c| c.reason.as_str());
+    let quiet = [GoldenReason::Pending, GoldenReason::Capturing].iter().any(|reason| reason.as_str() == now.reason);
+    if quiet || before == Some(now.reason.as_str()) {
+        return None;
+    }
+    Some((now.reason == GoldenReason::Captured.as_str(), now.reason.clone(), now.message.clone()))
+}

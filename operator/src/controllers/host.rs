@@ -1,0 +1,116 @@
+//! Is the host of machines there? Asked again and again; the first time it is, what survived a restart is taken over.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use agentvm_core::{retry::Backoff, run::open_attempt};
+use agentvm_crds::AgentRun;
+use agentvm_hypervisor::{HostFacts, HvError};
+use kube::{Api, Client, api::ListParams};
+use tokio::{sync::watch, time::sleep};
+
+use super::{Guarded, error::Error};
+use crate::{
+    goldens::Goldens,
+    machines::{Machines, chain},
+};
+
+/// Between two looks at a host that answers.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// What is known of the host.
+#[derive(Clone, Debug)]
+pub enum HostState {
+    /// Not asked yet, or what survived isn't taken over yet: nothing may be made and nothing is lost.
+    Unknown(String),
+    Ready(Arc<HostFacts>),
+    /// It was ready once; machines of before may still run.
+    Unavailable {
+        facts: Arc<HostFacts>,
+        why: String,
+    },
+}
+
+impl HostState {
+    /// The facts, as soon as they were known once.
+    pub fn facts(&self) -> Option<&Arc<HostFacts>> {
+        match self {
+            Self::Unknown(_) => None,
+            Self::Ready(facts) | Self::Unavailable { facts, .. } => Some(facts),
+        }
+    }
+}
+
+/// Watches the host for ever.
+pub async fn watch_host(client: Client, machines: Machines, goldens: Goldens, state: watch::Sender<HostState>) {
+    let mut failures = 0;
+    loop {
+        let known = state.borrow().facts().cloned();
+        let looked = match known {
+            None => take_over(&client, &machines, &goldens).await,
+            Some(facts) => machines.host().health().await.map(|()| facts).map_err(Problem::Host),
+        };
+        failures = if looked.is_ok() { 0 } else { failures + 1 };
+        publish(&state, looked);
+        sleep(if failures == 0 { INTERVAL } else { Backoff::RECONCILE.after(failures, "host").min(INTERVAL) }).await;
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("the host")]
+    Host(#[source] HvError),
+    #[error("the runs could not be listed")]
+    Api(#[source] Error),
+}
+
+/// Before anything new is made: remove what a crash left half made, take over what lives.
+async fn take_over(client: &Client, machines: &Machines, goldens: &Goldens) -> Result<Arc<HostFacts>, Problem> {
+    let hv = machines.host();
+    hv.health().await.map_err(Problem::Host)?;
+    let facts = hv.facts().await.map_err(Problem::Host)?;
+    let whole = goldens.refresh().await.map_err(Problem::Host)?;
+    let open = open_attempts(client).await.map_err(Problem::Api)?;
+    let found = machines.recover(&open, &whole).await.map_err(Problem::Host)?;
+    for gone in hv.sweep().await.map_err(Problem::Host)? {
+        tracing::info!("removed what an earlier end left behind: {gone}");
+    }
+    tracing::info!(
+        claimed = found.claimed,
+        idle = found.idle,
+        goldens = whole.len(),
+        accelerator = ?facts.accelerator,
+        "the host is ready"
+    );
+    Ok(Arc::new(facts))
+}
+
+/// Nonces of attempts that are under way, with the runs that have them.
+async fn open_attempts(client: &Client) -> Result<HashMap<String, String>, Error> {
+    let runs: Api<Guarded<AgentRun>> = Api::all(client.clone());
+    let list = runs.list(&ListParams::default()).await.map_err(Error::api("the list of runs"))?;
+    let open = list.items.into_iter().filter_map(|run| run.0.ok()).filter_map(|run| {
+        let nonce = open_attempt(run.status.as_ref())?.nonce.clone();
+        Some((nonce, run.metadata.uid?))
+    });
+    Ok(open.collect())
+}
+
+fn publish(state: &watch::Sender<HostState>, looked: Result<Arc<HostFacts>, Problem>) {
+    state.send_if_modified(|now| {
+        let next = match (&looked, now.facts()) {
+            (Ok(facts), _) => HostState::Ready(facts.clone()),
+            (Err(why), None) => HostState::Unknown(chain(why)),
+            (Err(why), Some(facts)) => HostState::Unavailable { facts: facts.clone(), why: chain(why) },
+        };
+        let changed = std::mem::discriminant(&next) != std::mem::discriminant(now);
+        if let (true, Err(why)) = (changed || matches!(now, HostState::Unknown(_)), &looked) {
+            tracing::warn!(
+                error = why as &dyn std::error::Error,
+                "the host of machines is not available: {}",
+                chain(why)
+            );
+        }
+        *now = next;
+        changed
+    });
+}

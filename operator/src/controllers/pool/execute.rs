@@ -1,0 +1,33 @@
+//! Carries a pool's plan out: machines are begun and ended here, and finish on their own tasks.
+
+use std::time::Duration;
+
+use agentvm_core::pool::{Plan, Seen, ValidPool};
+use agentvm_crds::AgentVMPool;
+
+use crate::{
+    controllers::{Context, error::Error},
+    machines::PoolOwner,
+};
+
+/// Begins what is missing, ends what is too much.
+pub fn execute(pool: &AgentVMPool, want: &ValidPool, seen: &Seen, plan: &Plan, cx: &Context) -> Result<(), Error> {
+    let meta = &pool.metadata;
+    let owner = PoolOwner {
+        namespace: meta.namespace.clone().ok_or(Error::Incomplete("namespace"))?,
+        name: meta.name.clone().ok_or(Error::Incomplete("name"))?,
+        uid: meta.uid.clone().ok_or(Error::Incomplete("uid"))?,
+        health_check: Duration::from_secs(u64::from(want.health_check_seconds)),
+    };
+    cx.machines.retire(&owner.uid, &plan.retire);
+    if cx.draining() {
+        return Ok(());
+    }
+    let Some((key, golden)) = seen.golden.as_ref().ok().and_then(|key| Some((key, cx.goldens.get(key)?))) else {
+        return Ok(());
+    };
+    for slot in &plan.create {
+        cx.machines.create(&owner, *slot, key, &golden.resources).map_err(Error::Machine)?;
+    }
+    Ok(())
+}

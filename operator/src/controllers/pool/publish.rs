@@ -1,0 +1,73 @@
+//! What the status of a pool says: at most once a second, and only when it differs.
+
+use std::time::Duration;
+
+use agentvm_core::{
+    defaults::InvalidSpec,
+    pool::{Plan, Seen, ValidPool, invalid_status, next_status, node_entry},
+    status::find,
+};
+use agentvm_crds::{AgentVMPool, AgentVMPoolStatus, condition_type};
+use agentvm_hypervisor::Accelerator;
+use jiff::Timestamp;
+use kube::{Resource, runtime::controller::Action};
+
+use super::super::{Context, error::Error, publish::publish};
+
+/// No pool's status is written more often than this by one node.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Writes the status where it differs; says when to come back where it was too early.
+pub async fn publish_status(
+    pool: &AgentVMPool,
+    want: &ValidPool,
+    seen: &Seen,
+    plan: &Plan,
+    cx: &Context,
+) -> Result<Option<Duration>, Error> {
+    let uid = pool.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
+    let trouble = cx.machines.trouble(uid).map(|trouble| trouble.message);
+    let accelerator = match cx.host.borrow().facts().map(|facts| facts.accelerator.clone()) {
+        Some(Accelerator::Kvm) => "KVM",
+        Some(Accelerator::Tcg { .. }) => "TCG",
+        None => "Unknown",
+    };
+    let generation = pool.metadata.generation;
+    let entry = node_entry(&cx.node, generation.unwrap_or(0), want, seen, plan, trouble.as_deref(), accelerator);
+    let old = pool.status.clone().unwrap_or_default();
+    let next = next_status(&old, generation, entry, Timestamp::now());
+    if old == next {
+        return Ok(None);
+    }
+    if let Some(early) = cx.since_written(uid).and_then(|since| PACE.checked_sub(since)) {
+        return Ok(Some(early));
+    }
+    cx.note_written(uid);
+    let turn = turn(&old, &next);
+    publish(&cx.client, pool, next).await?;
+    if let Some((reason, message)) = turn {
+        cx.recorder.warning(&pool.object_ref(&()), &reason, "Fill", &message).await;
+    }
+    Ok(None)
+}
+
+/// The spec can't be carried out: said once, then nothing before it changes.
+pub async fn invalid(pool: &AgentVMPool, why: &InvalidSpec, cx: &Context) -> Result<Action, Error> {
+    let old = pool.status.clone().unwrap_or_default();
+    let next = invalid_status(&old, pool.metadata.generation, why, Timestamp::now());
+    if publish(&cx.client, pool, next).await? {
+        cx.recorder.warning(&pool.object_ref(&()), "InvalidSpec", "Validate", &why.to_string()).await;
+    }
+    Ok(Action::await_change())
+}
+
+/// Whether people should hear of it: something new is wrong, emulation included.
+fn turn(old: &AgentVMPoolStatus, next: &AgentVMPoolStatus) -> Option<(String, String)> {
+    let reason = |status: &AgentVMPoolStatus| {
+        find(&status.conditions, condition_type::DEGRADED)
+            .filter(|c| c.status == agentvm_crds::ConditionStatus::True)
+            .map(|c| (c.reason.clone(), c.message.clone()))
+    };
+    let now = reason(next)?;
+    (reason(old).map(|before| before.0) != Some(now.0.clone())).then_some(now)
+}

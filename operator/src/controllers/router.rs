@@ -1,0 +1,123 @@
+//! Turns what machines and goldens say into objects that are worth another look.
+//!
+//! A machine that came or went concerns its pool and the first runs in line; a golden concerns its pools.
+
+use std::sync::Arc;
+
+use agentvm_core::run::place;
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use kube::{
+    Resource,
+    runtime::reflector::{ObjectRef, Store},
+};
+use tokio::sync::{mpsc, watch};
+
+use super::{Context, Guarded, HostState, run::waiting};
+use crate::machines::Event;
+
+/// The queues that controllers listen to.
+pub struct Queues {
+    pub runs: UnboundedReceiver<ObjectRef<Guarded<AgentRun>>>,
+    pub pools: UnboundedReceiver<ObjectRef<Guarded<AgentVMPool>>>,
+    pub snapshots: UnboundedReceiver<ObjectRef<Guarded<GoldenSnapshot>>>,
+}
+
+/// The other ends.
+pub struct Router {
+    runs: UnboundedSender<ObjectRef<Guarded<AgentRun>>>,
+    pools: UnboundedSender<ObjectRef<Guarded<AgentVMPool>>>,
+    snapshots: UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>>,
+}
+
+/// A router and the queues it feeds.
+pub fn router() -> (Router, Queues) {
+    let (runs, run_queue) = unbounded();
+    let (pools, pool_queue) = unbounded();
+    let (snapshots, snapshot_queue) = unbounded();
+    (Router { runs, pools, snapshots }, Queues { runs: run_queue, pools: pool_queue, snapshots: snapshot_queue })
+}
+
+impl Router {
+    /// Routes for ever.
+    pub async fn route(
+        self,
+        cx: Arc<Context>,
+        mut machines: mpsc::UnboundedReceiver<Event>,
+        mut goldens: mpsc::UnboundedReceiver<String>,
+        mut host: watch::Receiver<HostState>,
+    ) {
+        loop {
+            tokio::select! {
+                Some(event) = machines.recv() => match event {
+                    Event::Run { uid } => self.run(&cx, &uid),
+                    Event::Pool { uid } => self.pool(&cx, &uid),
+                },
+                Some(uid) = goldens.recv() => self.snapshot(&cx, &uid),
+                Ok(()) = host.changed() => self.everything(&cx),
+                else => return,
+            }
+        }
+    }
+
+    fn run(&self, cx: &Context, uid: &str) {
+        if let Some(found) = by_uid(&cx.caches.runs, uid) {
+            let _ = self.runs.unbounded_send(found);
+        }
+    }
+
+    fn pool(&self, cx: &Context, uid: &str) {
+        let Some(found) = by_uid(&cx.caches.pools, uid) else { return };
+        let (namespace, name) = (found.namespace.clone().unwrap_or_default(), found.name.clone());
+        let _ = self.pools.unbounded_send(found);
+        let (free, _) = cx.machines.numbers(uid);
+        let line = waiting(cx, &namespace, &name);
+        for run in &line {
+            if place(&run.entry, line.iter().map(|other| &other.entry)).ahead < free {
+                let _ = self.runs.unbounded_send(ObjectRef::new(&run.name).within(&namespace));
+            }
+        }
+    }
+
+    fn snapshot(&self, cx: &Context, uid: &str) {
+        if let Some(found) = by_uid(&cx.caches.snapshots, uid) {
+            let _ = self.snapshots.unbounded_send(found);
+        }
+        // Goldens are shared by recipe: any pool may have waited for this one.
+        for pool in cx.caches.pools.state() {
+            let _ = self.pools.unbounded_send(ObjectRef::from_obj(&*pool));
+        }
+    }
+
+    fn everything(&self, cx: &Context) {
+        for snapshot in cx.caches.snapshots.state() {
+            let _ = self.snapshots.unbounded_send(ObjectRef::from_obj(&*snapshot));
+        }
+        for pool in cx.caches.pools.state() {
+            let _ = self.pools.unbounded_send(ObjectRef::from_obj(&*pool));
+        }
+        for run in cx.caches.runs.state() {
+            let _ = self.runs.unbounded_send(ObjectRef::from_obj(&*run));
+        }
+    }
+
+    /// Told to stop: every run that is under way is looked at at once.
+    pub fn wake_runs(runs: &UnboundedSender<ObjectRef<Guarded<AgentRun>>>, cx: &Context) {
+        for run in cx.caches.runs.state() {
+            let _ = runs.unbounded_send(ObjectRef::from_obj(&*run));
+        }
+    }
+
+    /// A sender of its own for [`Router::wake_runs`].
+    pub fn run_sender(&self) -> UnboundedSender<ObjectRef<Guarded<AgentRun>>> {
+        self.runs.clone()
+    }
+}
+
+fn by_uid<K>(cache: &Store<Guarded<K>>, uid: &str) -> Option<ObjectRef<Guarded<K>>>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let found = cache.find(|object| object.meta().uid.as_deref() == Some(uid))?;
+    Some(ObjectRef::from_obj(&*found))
+}

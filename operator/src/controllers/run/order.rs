@@ -1,0 +1,74 @@
+//! From a valid run and what it refers to, to the order that a machine's task carries out.
+
+use std::{path::Path, time::Duration};
+
+use agentvm_core::run::{Content, EnvValue, ValidRun};
+use agentvm_crds::{AgentRun, Attempt, Place, RunAs};
+use agentvm_guest_agent::protocol;
+use agentvm_hypervisor::{CollectSpec, InputFile};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{references::Resolved, waiting::created};
+use crate::machines::{Order, SecretFile};
+
+/// Files that are taken from one run's output at the most.
+const MAX_FILES: usize = 10_000;
+/// Entries that are looked at in one run's output at the most.
+const MAX_ENTRIES: usize = 100_000;
+
+/// Everything that the attempt needs, in one piece.
+pub fn order(
+    run: &AgentRun,
+    uid: &str,
+    valid: &ValidRun,
+    resolved: &Resolved,
+    attempt: &Attempt,
+    runs: &Path,
+) -> Order {
+    let claimed = agentvm_core::calendar::parse(&attempt.start_time).unwrap_or_else(Timestamp::now);
+    let env = valid.env.iter().map(|item| match &item.value {
+        EnvValue::Literal(text) => Order::env_var(&item.name, text),
+        EnvValue::From(key) => Order::env_var(&item.name, &String::from_utf8_lossy(resolved.get(key))),
+    });
+    let mut input: Vec<InputFile> = Vec::new();
+    let mut secrets: Vec<SecretFile> = Vec::new();
+    if let Some((path, source)) = &valid.program.script {
+        input.push(InputFile { path: path.clone(), mode: 0o644, content: source.clone().into_bytes() });
+    }
+    for file in &valid.files {
+        let content = match &file.content {
+            Content::Bytes(bytes) => bytes.clone(),
+            Content::From(key) => resolved.get(key).to_vec(),
+        };
+        match file.place {
+            Place::Input => input.push(InputFile { path: file.path.clone(), mode: file.mode, content }),
+            Place::Secrets => secrets.push(SecretFile { path: file.path.clone(), mode: file.mode, content }),
+        }
+    }
+    Order {
+        run_uid: uid.to_owned(),
+        run: format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any()),
+        attempt: attempt.number,
+        argv: valid.program.argv.clone(),
+        env: env.collect(),
+        run_as: match run.spec.run_as {
+            RunAs::Agent => protocol::RunAs::Agent,
+            RunAs::Root => protocol::RunAs::Root,
+        },
+        stdin: valid.stdin.clone().map(String::into_bytes),
+        timeout: Duration::from_secs(u64::from(valid.timeout_seconds)),
+        input,
+        secrets,
+        max_stream_bytes: valid.max_bytes,
+        collect: CollectSpec {
+            include: valid.include.clone(),
+            max_bytes: valid.max_bytes,
+            max_files: MAX_FILES,
+            max_entries: MAX_ENTRIES,
+        },
+        folder: runs.join(uid).join(attempt.number.to_string()),
+        created: created(run),
+        claimed,
+    }
+}

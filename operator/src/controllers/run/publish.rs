@@ -1,0 +1,54 @@
+//! What is written of a run: statuses, once each, and two Events in its life.
+
+use std::time::Duration;
+
+use agentvm_core::{defaults::InvalidSpec, run::finished, status::find};
+use agentvm_crds::{AgentRun, AgentRunStatus, SucceededReason, condition_type};
+use jiff::Timestamp;
+use kube::{Resource, runtime::controller::Action};
+
+use super::super::{Context, error::Error, publish::publish};
+
+/// How often the numbers in a waiting run's message are brought up to date: each costs a write.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// Writes a status.
+pub async fn status(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Result<(), Error> {
+    publish(&cx.client, run, next).await.map(|_| ())
+}
+
+/// A new reason is said at once, new numbers only from time to time.
+pub fn wait_is_worth_saying(old: &AgentRunStatus, next: &AgentRunStatus, since: Option<Duration>) -> bool {
+    let reasons = |status: &AgentRunStatus| -> Vec<String> {
+        status.conditions.iter().map(|c| format!("{}={:?}/{}", c.type_, c.status, c.reason)).collect()
+    };
+    if reasons(old) != reasons(next) {
+        return true;
+    }
+    old != next && since.is_none_or(|since| since >= REFRESH)
+}
+
+/// The message of the end.
+pub fn last_word(status: &AgentRunStatus) -> String {
+    find(&status.conditions, condition_type::SUCCEEDED).map(|c| c.message.clone()).unwrap_or_default()
+}
+
+/// Tells people how it ended.
+pub async fn ended(run: &AgentRun, reason: &str, message: &str, cx: &Context) {
+    let about = run.object_ref(&());
+    if reason == SucceededReason::Completed.as_str() {
+        cx.recorder.normal(&about, reason, "Run", message).await;
+    } else {
+        cx.recorder.warning(&about, reason, "Run", message).await;
+    }
+}
+
+/// The spec can't be carried out: final.
+pub async fn invalid(run: &AgentRun, why: &InvalidSpec, cx: &Context) -> Result<Action, Error> {
+    let old = run.status.clone().unwrap_or_default();
+    let reason = SucceededReason::InvalidSpec;
+    let next = finished(&old, run.metadata.generation, reason, &why.to_string(), Timestamp::now());
+    status(run, next, cx).await?;
+    ended(run, reason.as_str(), &why.to_string(), cx).await;
+    Ok(Action::requeue(Duration::from_secs(1)))
+}

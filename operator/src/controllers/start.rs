@@ -1,0 +1,219 @@
+//! The wiring: caches, controllers, and the order in which they start and stop.
+
+use std::{fmt::Debug, future::Future, hash::Hash, path::PathBuf, sync::Arc, time::Duration};
+
+use agentvm_core::{defaults::Defaults, names::InstanceId};
+use agentvm_hypervisor::Hypervisor;
+use futures::{StreamExt, channel::mpsc::UnboundedSender};
+use kube::{
+    Api, Client, Resource,
+    runtime::{
+        Controller,
+        controller::{Action, Config as ControllerConfig},
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+use serde::de::DeserializeOwned;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use super::{
+    Budget, Context, Error, Guarded, HostState,
+    context::{Caches, Parts},
+    events::Recorder,
+    golden,
+    host::watch_host,
+    pool,
+    router::{Router, router},
+    run,
+    sweep::sweep,
+};
+use crate::{
+    goldens::{self, Goldens},
+    machines::{self, Machines},
+};
+
+/// Objects of one kind that are reconciled at the same time.
+const CONCURRENCY: u16 = 16;
+
+/// All that an operator is told.
+#[derive(Clone, Debug)]
+pub struct OperatorConfig {
+    pub instance: InstanceId,
+    pub node: String,
+    pub defaults: Defaults,
+    pub budget: Budget,
+    pub share_bytes: u64,
+    pub parallel: usize,
+    /// Folder of what runs leave.
+    pub runs: PathBuf,
+    pub image: PathBuf,
+    pub images_folder: PathBuf,
+}
+
+/// Why an operator could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("the default guest image can't be used")]
+    Image(#[source] goldens::ImageError),
+    #[error("the folder {} can't be made", .0.display())]
+    Folder(PathBuf, #[source] std::io::Error),
+}
+
+/// An operator at work.
+pub struct Operator {
+    cx: Arc<Context>,
+    tasks: JoinSet<()>,
+    wake_runs: UnboundedSender<ObjectRef<Guarded<agentvm_crds::AgentRun>>>,
+}
+
+impl Debug for Operator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Operator({:?})", self.cx)
+    }
+}
+
+impl Operator {
+    /// Starts all of it; returns at once. [`Operator::host`] says when the host is ready.
+    pub fn start(client: Client, hv: Arc<dyn Hypervisor>, config: OperatorConfig) -> Result<Self, StartError> {
+        let image_digest = goldens::image_digest(&config.image).map_err(StartError::Image)?;
+        std::fs::create_dir_all(&config.runs).map_err(|why| StartError::Folder(config.runs.clone(), why))?;
+        let (machine_events, machine_queue) = mpsc::unbounded_channel();
+        let (golden_events, golden_queue) = mpsc::unbounded_channel();
+        let machines = Machines::new(hv.clone(), machines_config(&config), machine_events);
+        let goldens = Goldens::new(hv, goldens_config(&config, image_digest), golden_events);
+        let (host_state, host) = watch::channel(HostState::Unknown("the host was not asked yet".to_owned()));
+        let (router, queues) = router();
+        let wake_runs = router.run_sender();
+        let run_controller = controller(&client).reconcile_on(queues.runs);
+        let pool_controller = controller(&client).reconcile_on(queues.pools);
+        let golden_controller = controller(&client).reconcile_on(queues.snapshots);
+        let cx = Arc::new(Context::new(Parts {
+            client: client.clone(),
+            defaults: config.defaults,
+            budget: config.budget,
+            machines: machines.clone(),
+            goldens: goldens.clone(),
+            caches: Caches {
+                runs: run_controller.store(),
+                pools: pool_controller.store(),
+                snapshots: golden_controller.store(),
+            },
+            recorder: Recorder::new(client.clone(), &config.node),
+            host: host.clone(),
+        }));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(drive(golden_controller, golden::reconcile, cx.clone()));
+        tasks.spawn(drive(pool_controller, pool::reconcile, cx.clone()));
+        tasks.spawn(drive(run_controller, run::reconcile, cx.clone()));
+        tasks.spawn(router.route(cx.clone(), machine_queue, golden_queue, host));
+        tasks.spawn(when_cached(cx.clone(), watch_host(client, machines, goldens, host_state)));
+        tasks.spawn(when_cached(cx.clone(), sweep(cx.clone())));
+        Ok(Self { cx, tasks, wake_runs })
+    }
+
+    /// What is known of the host, as it changes.
+    pub fn host(&self) -> watch::Receiver<HostState> {
+        self.cx.host.clone()
+    }
+
+    /// Ends runs that are under way (`Evicted`) within the time, gives the others back, then stops. With `end_machines`
+    /// no machine is left; without, idle ones wait for the next operator.
+    pub async fn stop(mut self, patience: Duration, end_machines: bool) {
+        self.cx.drain();
+        Router::wake_runs(&self.wake_runs, &self.cx);
+        let idle = async {
+            while !self.cx.machines.owners().1.is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        if tokio::time::timeout(patience, idle).await.is_err() {
+            tracing::warn!("some runs were not over in time; the next operator finds out what became of them");
+        }
+        self.cx.goldens.close().await;
+        self.tasks.shutdown().await;
+        if end_machines && !self.cx.machines.end_all(patience).await {
+            tracing::warn!("some machines could not be ended in time; the next start removes them");
+        }
+    }
+}
+
+fn machines_config(config: &OperatorConfig) -> machines::Config {
+    machines::Config {
+        instance: config.instance.clone(),
+        node: config.node.clone(),
+        share_bytes: config.share_bytes,
+        parallel: config.parallel,
+        runs: config.runs.clone(),
+    }
+}
+
+fn goldens_config(config: &OperatorConfig, image_digest: String) -> goldens::Config {
+    goldens::Config {
+        instance: config.instance.clone(),
+        image: config.image.clone(),
+        images_folder: config.images_folder.clone(),
+        image_digest,
+    }
+}
+
+fn controller<K>(client: &Client) -> Controller<Guarded<K>>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    Controller::new(Api::all(client.clone()), watcher::Config::default().any_semantic())
+        .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+}
+
+/// Runs a controller: failures are logged and tried again, slower each time.
+async fn drive<K, F>(
+    controller: Controller<Guarded<K>>,
+    reconcile: fn(Arc<Guarded<K>>, Arc<Context>) -> F,
+    cx: Arc<Context>,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash,
+    F: Future<Output = Result<Action, Error>> + Send + 'static,
+{
+    let counted = move |object: Arc<Guarded<K>>, cx: Arc<Context>| {
+        if let Err(malformed) = &object.0 {
+            let name = object.meta().name.clone().unwrap_or_default();
+            tracing::warn!(kind = %K::kind(&()), name, "the object can't be understood and is left alone: {}", malformed.error);
+        }
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        let work = reconcile(object, cx.clone());
+        async move { work.await.inspect(|_| cx.succeeded(&uid)) }
+    };
+    controller.run(counted, failed, cx).for_each(|_| std::future::ready(())).await;
+}
+
+fn failed<K: Resource<DynamicType = ()>>(object: Arc<Guarded<K>>, why: &Error, cx: Arc<Context>) -> Action {
+    let meta = object.meta();
+    let name = meta.name.clone().unwrap_or_default();
+    match why {
+        // Somebody else was faster; the watch brings the news, this is for the case that it doesn't.
+        Error::Conflict => return Action::requeue(Duration::from_millis(250)),
+        Error::Gone => return Action::await_change(),
+        _ => {}
+    }
+    let delay = cx.failed(meta.uid.as_deref().unwrap_or_default());
+    tracing::warn!(kind = %K::kind(&()), name, error = why as &dyn std::error::Error, label = why.label(), "a reconcile failed; again in {delay:?}");
+    Action::requeue(delay)
+}
+
+/// Starts some work when all caches are filled: what isn't in them then is really gone.
+async fn when_cached(cx: Arc<Context>, work: impl Future<Output = ()>) {
+    let ready = async {
+        let caches = &cx.caches;
+        caches.snapshots.wait_until_ready().await?;
+        caches.pools.wait_until_ready().await?;
+        caches.runs.wait_until_ready().await
+    };
+    // An error means that the controllers are gone: the operator stops.
+    if ready.await.is_ok() {
+        work.await;
+    }
+}

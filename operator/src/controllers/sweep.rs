@@ -1,0 +1,95 @@
+//! No finalizers: what is on this node and whose object is gone is removed here, found by UID.
+//!
+//! Deleting a run stops it; deleting a pool ends its idle machines and lets claimed ones finish; a golden's files stay until
+//! its last machine is gone.
+
+use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+
+use agentvm_core::{golden::recipe, names::GoldenKey};
+use kube::{Resource, runtime::reflector::Store};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{Context, Guarded, HostState};
+
+const INTERVAL: Duration = Duration::from_secs(2);
+
+/// Sweeps for ever.
+pub async fn sweep(cx: Arc<Context>) {
+    let mut tick = interval(INTERVAL);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        // Before machines of before are taken over, nothing is known to be nobody's.
+        let facts = match &*cx.host.borrow() {
+            HostState::Ready(facts) => facts.clone(),
+            HostState::Unknown(_) | HostState::Unavailable { .. } => continue,
+        };
+        sweep_machines(&cx);
+        sweep_goldens(&cx, &facts).await;
+        let (runs, keep) = (cx.runs_folder.clone(), uids(&cx.caches.runs));
+        if let Err(why) = tokio::task::spawn_blocking(move || sweep_folders(&runs, &keep)).await {
+            tracing::warn!(error = &why as &dyn std::error::Error, "the folders of runs could not be swept");
+        }
+        let known: HashSet<String> =
+            [uids(&cx.caches.runs), uids(&cx.caches.pools), uids(&cx.caches.snapshots)].into_iter().flatten().collect();
+        cx.forget(|uid| known.contains(uid));
+    }
+}
+
+fn sweep_machines(cx: &Context) {
+    let (pools, runs) = cx.machines.owners();
+    let known_runs = uids(&cx.caches.runs);
+    for uid in runs.iter().filter(|uid| !known_runs.contains(*uid)) {
+        tracing::info!(run = %uid, "the run was deleted: its machine goes");
+        cx.machines.release(uid);
+    }
+    let known_pools = uids(&cx.caches.pools);
+    for uid in pools.iter().collect::<HashSet<_>>() {
+        if !known_pools.contains(uid) {
+            let slots: Vec<u32> = cx.machines.seen(uid).into_keys().collect();
+            cx.machines.retire(uid, &slots);
+        }
+    }
+}
+
+async fn sweep_goldens(cx: &Context, facts: &agentvm_hypervisor::HostFacts) {
+    let wanted: HashSet<GoldenKey> = cx
+        .caches
+        .snapshots
+        .state()
+        .iter()
+        .filter_map(|object| object.0.as_ref().ok())
+        .filter_map(|snapshot| recipe(&snapshot.spec, &cx.defaults).ok())
+        .map(|recipe| cx.goldens.key(&recipe, facts))
+        .chain(cx.machines.goldens_in_use())
+        .collect();
+    for key in cx.goldens.at_rest().into_iter().filter(|key| !wanted.contains(key)) {
+        match cx.goldens.remove(&key).await {
+            Ok(()) => tracing::info!(%key, "removed a golden that nothing uses"),
+            Err(why) => {
+                tracing::warn!(%key, error = &why as &dyn std::error::Error, "a golden could not be removed");
+            }
+        }
+    }
+}
+
+/// `FOLDER/UID` of runs that are gone.
+fn sweep_folders(folder: &Path, keep: &HashSet<String>) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|uid| !keep.contains(uid))
+            && let Err(why) = std::fs::remove_dir_all(entry.path())
+        {
+            let path = entry.path();
+            tracing::warn!(path = %path.display(), error = &why as &dyn std::error::Error, "a run's folder could not be removed");
+        }
+    }
+}
+
+fn uids<K>(cache: &Store<Guarded<K>>) -> HashSet<String>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    cache.state().iter().filter_map(|object| object.meta().uid.clone()).collect()
+}

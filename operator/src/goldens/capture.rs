@@ -1,0 +1,140 @@
+//! One capture: boot the template, run its setup, quiesce, write it down. Whatever fails, the template is gone after.
+
+use std::time::Duration;
+
+use agentvm_core::{
+    golden::{Local, Recipe},
+    names::{DomainName, GoldenKey},
+};
+use agentvm_crds::GoldenReason;
+use agentvm_hypervisor::{Accelerator, Golden, HvError, MachineKind, MachineRecord, Resources, Stop, TemplateSpec};
+use jiff::Timestamp;
+
+use super::{
+    Inner, Owner,
+    image::{ImageError, rootfs},
+    setup::{quiesce, run_steps},
+};
+use crate::machines::{PrepareError, Session, SessionError, fresh_nonce, rehydrate};
+
+/// From power on to the agent's first answer. Emulation is an order of magnitude slower.
+const BOOT_KVM: Duration = Duration::from_secs(60);
+const BOOT_TCG: Duration = Duration::from_secs(240);
+
+/// Why a capture failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CaptureError {
+    #[error("there is nothing to boot from")]
+    Image(#[source] ImageError),
+    #[error("the template could not be started")]
+    Start(#[source] HvError),
+    #[error("the agent in the template did not answer after the start")]
+    Boot(#[source] SessionError),
+    #[error("the agent in the template did not take its identity")]
+    Identity(#[source] PrepareError),
+    #[error("the session with the agent in the template broke")]
+    Session(#[from] SessionError),
+    #[error("spec.setup.steps[{index}]: {how}")]
+    Setup { index: usize, how: String },
+    #[error("the golden could not be written")]
+    Write(#[source] HvError),
+}
+
+impl CaptureError {
+    pub fn reason(&self) -> GoldenReason {
+        match self {
+            Self::Image(_) => GoldenReason::SourceMissing,
+            Self::Start(HvError::Unavailable { .. }) | Self::Write(HvError::Unavailable { .. }) => {
+                GoldenReason::HypervisorUnavailable
+            }
+            Self::Start(HvError::NoCapacity { .. }) | Self::Write(HvError::NoCapacity { .. }) => {
+                GoldenReason::NoCapacity
+            }
+            Self::Start(HvError::BadImage { .. }) => GoldenReason::SourceMissing,
+            Self::Boot(_) | Self::Identity(_) => GoldenReason::BootTimeout,
+            Self::Setup { .. } => GoldenReason::SetupFailed,
+            Self::Start(_) | Self::Session(_) | Self::Write(_) => GoldenReason::CaptureFailed,
+        }
+    }
+}
+
+/// The whole capture.
+pub(super) async fn capture(
+    inner: &Inner,
+    owner: &Owner,
+    recipe: &Recipe,
+    key: &GoldenKey,
+) -> Result<Golden, CaptureError> {
+    let spec = template(inner, owner, recipe, key).await?;
+    let name = spec.record.name.clone();
+    let done = boot_and_write(inner, owner, recipe, key, &spec).await;
+    if done.is_err() {
+        // What is left of it would be in the way of the next try.
+        if let Err(why) = inner.hv.destroy(&name, Stop::Force).await {
+            tracing::warn!(template = %name, error = &why as &dyn std::error::Error, "a template could not be removed");
+        }
+    }
+    done
+}
+
+async fn template(
+    inner: &Inner,
+    owner: &Owner,
+    recipe: &Recipe,
+    key: &GoldenKey,
+) -> Result<TemplateSpec, CaptureError> {
+    inner.set(key, owner, Local::Capturing { doing: "checks its source".to_owned() });
+    let (wanted, folder) = (recipe.clone(), inner.config.images_folder.clone());
+    let rootfs = tokio::task::spawn_blocking(move || rootfs(&wanted, &folder))
+        .await
+        .map_err(|why| CaptureError::Image(ImageError::Read(std::io::Error::other(why))))?
+        .map_err(CaptureError::Image)?;
+    Ok(TemplateSpec {
+        record: MachineRecord {
+            name: DomainName::for_template(&inner.config.instance, key),
+            instance: inner.config.instance.clone(),
+            kind: MachineKind::Template,
+            namespace: owner.namespace.clone(),
+            owner: owner.name.clone(),
+            owner_uid: owner.uid.clone(),
+            slot: 0,
+            golden: key.clone(),
+            nonce: fresh_nonce()?.to_string(),
+            token: fresh_nonce()?.to_string(),
+            created: Timestamp::now().as_second(),
+        },
+        resources: Resources {
+            vcpus: recipe.size.vcpus,
+            memory_mib: recipe.size.memory_mib,
+            disk_gib: recipe.size.disk_gib,
+            cpu_shares: recipe.size.cpu_shares,
+        },
+        image: inner.config.image.clone(),
+        rootfs,
+    })
+}
+
+async fn boot_and_write(
+    inner: &Inner,
+    owner: &Owner,
+    recipe: &Recipe,
+    key: &GoldenKey,
+    spec: &TemplateSpec,
+) -> Result<Golden, CaptureError> {
+    let say = |doing: String| inner.set(key, owner, Local::Capturing { doing });
+    let name = &spec.record.name;
+    say("boots".to_owned());
+    let patience = match inner.hv.facts().await.map_err(CaptureError::Start)?.accelerator {
+        Accelerator::Kvm => BOOT_KVM,
+        Accelerator::Tcg { .. } => BOOT_TCG,
+    };
+    inner.hv.boot_template(spec).await.map_err(CaptureError::Start)?;
+    let (mut session, _) = Session::open(&*inner.hv, name, None, patience).await.map_err(CaptureError::Boot)?;
+    rehydrate(&mut session, &spec.record, false).await.map_err(CaptureError::Identity)?;
+    run_steps(&mut session, &spec.record, &recipe.steps, say).await?;
+    say("is made ready for capture".to_owned());
+    quiesce(&mut session).await?;
+    drop(session);
+    say("is written down".to_owned());
+    inner.hv.capture(name).await.map_err(CaptureError::Write)
+}

@@ -1,0 +1,183 @@
+//! The goldens of this node: which are whole, which are being captured, which failed and when to try again.
+//!
+//! One capture at a time: it takes all the CPU and disk there is.
+
+mod capture;
+mod image;
+mod setup;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use agentvm_core::{
+    golden::{LAYOUT_ISOLATED, Local, Recipe},
+    names::{GoldenKey, InstanceId},
+    retry::Backoff,
+};
+use agentvm_crds::GoldenReason;
+use agentvm_hypervisor::{Accelerator, Golden, HostFacts, HvError, Hypervisor};
+use jiff::Timestamp;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::task::TaskTracker;
+
+pub use capture::CaptureError;
+pub use image::{ImageError, image_digest};
+
+/// What captures have in common on this node.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub instance: InstanceId,
+    /// Folder with `image.json`, root filesystem, kernel and initrd of the default guest.
+    pub image: PathBuf,
+    /// Folder of the root filesystems that users may name.
+    pub images_folder: PathBuf,
+    /// Digest of the default guest image: another image makes other goldens.
+    pub image_digest: String,
+}
+
+/// The object that a golden is captured for.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    pub namespace: String,
+    pub name: String,
+    pub uid: String,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    whole: HashMap<GoldenKey, Golden>,
+    work: HashMap<GoldenKey, Local>,
+    failures: HashMap<GoldenKey, u32>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    hv: Arc<dyn Hypervisor>,
+    config: Config,
+    state: Mutex<State>,
+    turn: Semaphore,
+    /// UIDs of objects that are worth another look.
+    events: mpsc::UnboundedSender<String>,
+    tasks: TaskTracker,
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, key: &GoldenKey, owner: &Owner, local: Local) {
+        self.state().work.insert(key.clone(), local);
+        let _ = self.events.send(owner.uid.clone());
+    }
+}
+
+/// The handle that controllers use.
+#[derive(Clone, Debug)]
+pub struct Goldens {
+    inner: Arc<Inner>,
+}
+
+impl Goldens {
+    pub fn new(hv: Arc<dyn Hypervisor>, config: Config, events: mpsc::UnboundedSender<String>) -> Self {
+        let turn = Semaphore::new(1);
+        let inner = Inner { hv, config, state: Mutex::default(), turn, events, tasks: TaskTracker::new() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Reads what is whole on this host.
+    pub async fn refresh(&self) -> Result<Vec<Golden>, HvError> {
+        let goldens = self.inner.hv.goldens().await?;
+        self.inner.state().whole = goldens.iter().map(|g| (g.key.clone(), g.clone())).collect();
+        Ok(goldens)
+    }
+
+    /// All that the files of a golden depend on.
+    pub fn key(&self, recipe: &Recipe, facts: &HostFacts) -> GoldenKey {
+        let accelerator = match facts.accelerator {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg { .. } => "tcg",
+        };
+        GoldenKey::derive(&[
+            "golden/1",
+            &recipe.digest(),
+            &self.inner.config.image_digest,
+            LAYOUT_ISOLATED,
+            &facts.qemu_version,
+            &facts.libvirt_version,
+            &facts.kernel_version,
+            accelerator,
+            &facts.cpu_model,
+        ])
+    }
+
+    pub fn get(&self, key: &GoldenKey) -> Option<Golden> {
+        self.inner.state().whole.get(key).cloned()
+    }
+
+    pub fn local(&self, key: &GoldenKey) -> Local {
+        let state = self.inner.state();
+        if state.whole.contains_key(key) {
+            return Local::Ready;
+        }
+        state.work.get(key).cloned().unwrap_or(Local::Absent)
+    }
+
+    /// Goldens that are whole and not being worked on.
+    pub fn at_rest(&self) -> Vec<GoldenKey> {
+        self.inner.state().whole.keys().cloned().collect()
+    }
+
+    /// Removes a golden that nobody needs any more.
+    pub async fn remove(&self, key: &GoldenKey) -> Result<(), HvError> {
+        self.inner.state().whole.remove(key);
+        self.inner.hv.remove_golden(key).await
+    }
+
+    /// Starts a capture, or queues it behind the one that is under way.
+    pub fn capture(&self, owner: Owner, recipe: Recipe, key: GoldenKey) {
+        let inner = self.inner.clone();
+        inner.set(&key, &owner, Local::Queued);
+        self.inner.tasks.spawn(async move {
+            // Closed only when the operator stops.
+            let Ok(_turn) = inner.turn.acquire().await else { return };
+            let started = tokio::time::Instant::now();
+            match capture::capture(&inner, &owner, &recipe, &key).await {
+                Ok(golden) => {
+                    let seconds = started.elapsed().as_secs_f64();
+                    tracing::info!(golden = %owner.name, key = %key, seconds, "captured");
+                    let mut state = inner.state();
+                    state.work.remove(&key);
+                    state.failures.remove(&key);
+                    state.whole.insert(key.clone(), golden);
+                }
+                Err(why) => inner.note_failure(&key, &owner, &why),
+            }
+            let _ = inner.events.send(owner.uid.clone());
+        });
+    }
+
+    /// No more captures; returns when the one under way has cleaned up behind itself, or at once where there is none.
+    pub async fn close(&self) {
+        self.inner.turn.close();
+        self.inner.tasks.close();
+    }
+}
+
+impl Inner {
+    fn note_failure(&self, key: &GoldenKey, owner: &Owner, why: &CaptureError) {
+        let message = crate::machines::chain(why);
+        tracing::warn!(golden = %owner.name, key = %key, "the capture failed: {message}");
+        let mut state = self.state();
+        let failures = state.failures.entry(key.clone()).or_default();
+        *failures = failures.saturating_add(1);
+        let delay = Backoff::MACHINE.after(*failures, key.as_str());
+        // A setup that failed fails again: only another snapshot helps.
+        let final_ = why.reason() == GoldenReason::SetupFailed;
+        let retry_at = if final_ { None } else { Timestamp::now().checked_add(delay).ok() };
+        state.work.insert(key.clone(), Local::Failed { reason: why.reason(), message, retry_at });
+    }
+}

@@ -1,0 +1,312 @@
+//! One attempt on one machine: started, or found under way after a restart, and followed to its result.
+//!
+//! ```text
+//!              +-- held ------> input, secrets, EXECUTE --+
+//! HELLO says --+-- running ---> RESUME -------------------+--> OUTPUT* --> RESULT
+//!              +-- finished --> RESUME -------------------+       |
+//!              +-- anything else: lost                            +-- channel broken: HELLO again
+//! ```
+//!
+//! The agent executes a nonce once, so a second EXECUTE is harmless; a machine that doesn't hold the nonce proves nothing and
+//! is lost. `started` is `false` only when EXECUTE was certainly never sent.
+
+use std::time::Duration;
+
+use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
+use agentvm_guest_agent::protocol::{
+    self as wire, AttemptState, Blob, Execute, FileChunk, GuestAck, GuestHello, GuestMessage, HostAck, HostMessage,
+    Nonce, Resume, Stop, StreamId,
+};
+use agentvm_hypervisor::{Hypervisor, MachineRecord, PowerState};
+use jiff::Timestamp;
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    order::Order,
+    prepare::unix_nanos,
+    session::{Session, SessionError, kind, random},
+    store::{Store, Taken},
+};
+
+/// From SIGTERM to SIGKILL in the guest.
+pub const GRACE: Duration = Duration::from_secs(5);
+/// What an agent gets on top of timeout and grace before the host ends the machine itself.
+pub const SLACK: Duration = Duration::from_secs(30);
+/// How long a machine that was running may stay silent before it counts as lost.
+const LOST_AFTER: Duration = Duration::from_secs(60);
+/// How long one try to reach the agent lasts.
+const PATIENCE: Duration = Duration::from_secs(10);
+const RECONNECT: Duration = Duration::from_millis(200);
+
+/// What a machine said of an attempt, with where the time went.
+#[derive(Debug)]
+pub struct Verdict {
+    pub result: AttemptResult,
+    pub wire: Option<wire::AttemptResult>,
+    pub acquired: Option<Instant>,
+    pub acknowledged: Option<Instant>,
+}
+
+/// Why a session ended without a result.
+enum Interrupted {
+    /// The channel broke; the attempt may go on without us.
+    Broken(SessionError),
+    /// It is over.
+    Over(AttemptEnd, String),
+}
+
+impl From<SessionError> for Interrupted {
+    fn from(why: SessionError) -> Self {
+        Self::Broken(why)
+    }
+}
+
+/// An attempt under way.
+pub struct Attempt<'a> {
+    pub hv: &'a dyn Hypervisor,
+    pub record: &'a MachineRecord,
+    pub order: &'a Order,
+    pub store: Store,
+    pub stop: watch::Receiver<Option<StopCause>>,
+    sent: bool,
+    acquired: Option<Instant>,
+    acknowledged: Option<Instant>,
+    last_contact: Instant,
+}
+
+impl<'a> Attempt<'a> {
+    pub fn new(
+        hv: &'a dyn Hypervisor,
+        record: &'a MachineRecord,
+        order: &'a Order,
+        store: Store,
+        stop: watch::Receiver<Option<StopCause>>,
+    ) -> Self {
+        let last_contact = Instant::now();
+        Self { hv, record, order, store, stop, sent: false, acquired: None, acknowledged: None, last_contact }
+    }
+
+    /// Follows the attempt to its end, over as many sessions as it takes.
+    pub async fn run(mut self) -> Verdict {
+        let (result, wire) = loop {
+            match self.session().await {
+                Ok(result) => break (self.judge(&result), Some(result)),
+                Err(Interrupted::Over(end, message)) => break (self.ended(end, message), None),
+                Err(Interrupted::Broken(why)) => {
+                    tracing::warn!(run = %self.order.run, machine = %self.record.name, error = &why as &dyn std::error::Error, "the session with the agent ended");
+                    if let Some(lost) = self.given_up(&why).await {
+                        break (lost, None);
+                    }
+                    sleep(RECONNECT).await;
+                }
+            }
+        };
+        Verdict { result, wire, acquired: self.acquired, acknowledged: self.acknowledged }
+    }
+
+    /// One session: from HELLO to RESULT, or to whatever interrupts it.
+    async fn session(&mut self) -> Result<wire::AttemptResult, Interrupted> {
+        let name = &self.record.name;
+        self.hv.resume(name).await.map_err(|why| Interrupted::Broken(SessionError::Open(why)))?;
+        let (mut session, hello) = Session::open(self.hv, name, Some(&self.record.token), PATIENCE).await?;
+        self.acquired.get_or_insert_with(Instant::now);
+        self.last_contact = Instant::now();
+        match self.state(&hello)? {
+            AttemptState::Held => self.start(&mut session).await?,
+            AttemptState::Running | AttemptState::Finished => self.resume(&mut session).await?,
+        }
+        self.pump(&mut session).await
+    }
+
+    /// What the agent says of our nonce. Whatever else it says proves nothing.
+    fn state(&mut self, hello: &GuestHello) -> Result<AttemptState, Interrupted> {
+        let ours = hello.attempt.as_ref().filter(|a| a.nonce.as_str() == self.record.nonce);
+        if ours.is_some_and(|a| a.state != AttemptState::Held) {
+            self.sent = true;
+        }
+        ours.map(|a| a.state).ok_or_else(|| {
+            self.sent = true;
+            Interrupted::Over(AttemptEnd::GuestLost, "its agent does not know this attempt".to_owned())
+        })
+    }
+
+    async fn start(&mut self, session: &mut Session) -> Result<(), Interrupted> {
+        if let Some(cause) = *self.stop.borrow() {
+            return Err(Interrupted::Over(stopped(cause), "stopped before it was started".to_owned()));
+        }
+        let put = self.hv.put_input(&self.record.name, self.order.input.clone()).await;
+        put.map_err(|why| Interrupted::Over(AttemptEnd::GuestLost, format!("its input could not be written: {why}")))?;
+        for file in &self.order.secrets {
+            self.send_secret(session, &file.path, file.mode, &file.content).await?;
+        }
+        let nonce = self.nonce()?;
+        let order = self.order;
+        let message = Execute {
+            nonce: nonce.clone(),
+            argv: order.argv.clone(),
+            env: order.env.clone(),
+            cwd: None,
+            run_as: order.run_as,
+            stdin: order.stdin.clone().map(Blob),
+            timeout_millis: millis(order.timeout),
+            grace_millis: millis(GRACE),
+            max_stdout_bytes: order.max_stream_bytes,
+            max_stderr_bytes: order.max_stream_bytes,
+            time_unix_nanos: unix_nanos(Timestamp::now()),
+            entropy: Blob(random::<64>()?.to_vec()),
+        };
+        // From here on it may have been received, whatever happens to this session.
+        self.sent = true;
+        let wanted = GuestMessage::Ack(GuestAck::Execute { nonce });
+        session.request(HostMessage::Execute(message), PATIENCE, |message| *message == wanted).await?;
+        self.acknowledged.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    async fn send_secret(
+        &self,
+        session: &mut Session,
+        path: &str,
+        mode: u32,
+        content: &[u8],
+    ) -> Result<(), Interrupted> {
+        let size = content.len() as u64;
+        let mut offset = 0_u64;
+        let mut pieces = content.chunks(wire::CHUNK).peekable();
+        let empty: &[u8] = &[];
+        let mut next = pieces.next().or(Some(empty));
+        while let Some(data) = next {
+            let end = offset + data.len() as u64;
+            let chunk = FileChunk { path: path.to_owned(), mode, size, offset, data: data.to_vec() };
+            let wanted = GuestMessage::Ack(GuestAck::File { path: path.to_owned(), offset: end });
+            session.request(HostMessage::File(chunk), PATIENCE, |message| *message == wanted).await?;
+            offset = end;
+            next = pieces.next();
+        }
+        Ok(())
+    }
+
+    async fn resume(&mut self, session: &mut Session) -> Result<(), Interrupted> {
+        let message = Resume {
+            nonce: self.nonce()?,
+            stdout_offset: self.received(StreamId::Stdout)?,
+            stderr_offset: self.received(StreamId::Stderr)?,
+        };
+        session.send(HostMessage::Resume(message)).await?;
+        self.acknowledged.get_or_insert_with(Instant::now);
+        Ok(())
+    }
+
+    /// Takes what the agent says until the result is there.
+    async fn pump(&mut self, session: &mut Session) -> Result<wire::AttemptResult, Interrupted> {
+        let deadline = Instant::now() + self.order.timeout + GRACE + SLACK;
+        let mut told = false;
+        let mut stop = self.stop.clone();
+        loop {
+            if stop.borrow_and_update().is_some() && !told {
+                told = true;
+                let scope = Stop::Attempt { nonce: self.nonce()?, grace_millis: millis(GRACE) };
+                session.send(HostMessage::Stop(scope)).await?;
+            }
+            let message = tokio::select! {
+                biased;
+                message = session.next() => message?,
+                Ok(()) = stop.changed(), if !told => continue,
+                () = sleep_until(deadline) => {
+                    let message = "its agent did not end it, so the machine was ended".to_owned();
+                    return Err(Interrupted::Over(AttemptEnd::DeadlineExceeded, message));
+                }
+            };
+            self.last_contact = Instant::now();
+            match message {
+                GuestMessage::Output(output) => self.take(session, output).await?,
+                GuestMessage::Result(result) if result.nonce.as_str() == self.record.nonce => return Ok(result),
+                GuestMessage::Status(_) | GuestMessage::Ping(_) | GuestMessage::Ack(_) => {}
+                GuestMessage::Error(report) => return Err(SessionError::Refused(report.message).into()),
+                other => return Err(SessionError::Unexpected(kind(&other).to_owned()).into()),
+            }
+        }
+    }
+
+    /// Writes output down, then acknowledges it.
+    async fn take(&mut self, session: &mut Session, output: wire::Output) -> Result<(), Interrupted> {
+        let (store, limit) = (self.store.clone(), self.order.max_stream_bytes);
+        let stream = output.stream;
+        let taken = tokio::task::spawn_blocking(move || store.take(output.stream, output.offset, &output.data, limit))
+            .await
+            .map_err(std::io::Error::other)
+            .flatten()
+            .map_err(|why| Interrupted::Over(AttemptEnd::GuestLost, format!("its output could not be kept: {why}")))?;
+        match taken {
+            Taken::UpTo(offset) => Ok(session.send(HostMessage::Ack(HostAck::Output { stream, offset })).await?),
+            Taken::Gap => Err(SessionError::Unexpected("OUTPUT beyond what was sent".to_owned()).into()),
+            Taken::TooMuch => {
+                let message = "its agent sent more output than it was allowed to".to_owned();
+                Err(Interrupted::Over(AttemptEnd::GuestLost, message))
+            }
+        }
+    }
+
+    /// A broken session: is it worth another one?
+    async fn given_up(&mut self, why: &SessionError) -> Option<AttemptResult> {
+        let detail = match self.hv.state(&self.record.name).await {
+            Ok(PowerState::Absent) => "its process is gone".to_owned(),
+            Ok(PowerState::Dead { why }) => why,
+            Ok(PowerState::Paused | PowerState::Running) | Err(_) => {
+                if self.last_contact.elapsed() < LOST_AFTER {
+                    return None;
+                }
+                format!("no answer for {} s: {why}", LOST_AFTER.as_secs())
+            }
+        };
+        Some(self.ended(AttemptEnd::GuestLost, detail))
+    }
+
+    fn judge(&self, result: &wire::AttemptResult) -> AttemptResult {
+        let end = if result.timed_out {
+            AttemptEnd::DeadlineExceeded
+        } else if let Some(cause) = self.stop.borrow().filter(|_| result.stopped) {
+            stopped(cause)
+        } else if let Some(signal) = result.signal {
+            AttemptEnd::Signaled(signal)
+        } else if let Some(code) = result.exit_code {
+            AttemptEnd::Exited(code)
+        } else {
+            AttemptEnd::GuestLost
+        };
+        let mut message = result.error.clone().unwrap_or_default();
+        if result.oom_killed == Some(true) {
+            message = "the machine ran out of memory and the kernel killed the program".to_owned();
+        }
+        AttemptResult { end, started: true, message: agentvm_core::status::clip(&message, 512) }
+    }
+
+    fn ended(&self, end: AttemptEnd, message: String) -> AttemptResult {
+        AttemptResult { end, started: self.sent, message }
+    }
+
+    fn received(&self, stream: StreamId) -> Result<u64, Interrupted> {
+        let length = self.store.len(stream);
+        length.map_err(|why| Interrupted::Over(AttemptEnd::GuestLost, format!("its output could not be read: {why}")))
+    }
+
+    fn nonce(&self) -> Result<Nonce, Interrupted> {
+        let nonce = self.record.nonce.parse();
+        nonce.map_err(|_| Interrupted::Over(AttemptEnd::GuestLost, "its recorded nonce is damaged".to_owned()))
+    }
+}
+
+/// How an attempt ends that is stopped from outside.
+pub fn stopped(cause: StopCause) -> AttemptEnd {
+    match cause {
+        StopCause::Cancelled => AttemptEnd::Cancelled,
+        StopCause::Evicted => AttemptEnd::Evicted,
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

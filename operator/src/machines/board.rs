@@ -1,0 +1,225 @@
+//! What everyone may know of the machines of this node: one map, read and changed under one short lock.
+//!
+//! Taking a machine is a pop from this map: no call leaves the process.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use agentvm_core::{
+    names::{DomainName, GoldenKey},
+    pool::SlotSeen,
+    retry::Backoff,
+    run::{Claim, FinishedAttempt},
+};
+use agentvm_hypervisor::Resources;
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::{
+    life::{Life, RunUid},
+    order::Order,
+};
+
+/// A slot of a pool.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SlotKey {
+    pub pool_uid: String,
+    pub slot: u32,
+}
+
+/// What a machine's task is told.
+#[derive(Debug)]
+pub enum Command {
+    /// The claim is durable: execute, or find out how far it is.
+    Drive(Box<Order>),
+    /// Stop what it executes; the attempt ends with this cause.
+    Stop(agentvm_core::run::StopCause),
+    /// End the machine.
+    Release,
+}
+
+/// A machine as the board knows it.
+#[derive(Debug)]
+pub struct Entry {
+    pub name: DomainName,
+    pub nonce: String,
+    pub golden: GoldenKey,
+    pub size: Resources,
+    pub life: Life,
+    pub commands: mpsc::UnboundedSender<Command>,
+}
+
+/// Failures in a row to make machines of a pool.
+#[derive(Clone, Debug)]
+pub struct Trouble {
+    pub failures: u32,
+    pub message: String,
+    pub hold_until: Timestamp,
+}
+
+/// What is seen of an attempt on this node.
+#[derive(Clone, Debug)]
+pub enum AttemptView {
+    Claimed,
+    Driven { since: Timestamp },
+    Ended(Arc<FinishedAttempt>),
+}
+
+/// The map.
+#[derive(Debug, Default)]
+pub struct Board {
+    slots: BTreeMap<SlotKey, Entry>,
+    trouble: HashMap<String, Trouble>,
+}
+
+impl Board {
+    /// Puts a machine in the making into an empty slot; `false` when the slot is taken.
+    pub fn insert(&mut self, key: SlotKey, entry: Entry) -> bool {
+        if self.slots.contains_key(&key) {
+            return false;
+        }
+        self.slots.insert(key, entry);
+        true
+    }
+
+    pub fn remove(&mut self, key: &SlotKey) {
+        self.slots.remove(key);
+    }
+
+    pub fn set_life(&mut self, key: &SlotKey, life: Life) {
+        if let Some(entry) = self.slots.get_mut(key) {
+            entry.life = life;
+        }
+    }
+
+    /// From `Creating` to `Idle`; keeps a claim that was there before (a machine that was found again).
+    pub fn set_idle(&mut self, key: &SlotKey, now: Timestamp) {
+        if let Some(entry) = self.slots.get_mut(key).filter(|e| matches!(e.life, Life::Creating)) {
+            entry.life = Life::Idle { since: now };
+        }
+        self.trouble.remove(&key.pool_uid);
+    }
+
+    /// Takes the machine that has waited longest. A run that has one already gets the same again.
+    pub fn acquire(&mut self, pool_uid: &str, run: &RunUid, node: &str) -> Option<Claim> {
+        if let Some(entry) = self.slots.values().find(|e| e.life.run() == Some(run)) {
+            return matches!(entry.life, Life::Claimed { .. }).then(|| claim(entry, node));
+        }
+        let oldest = self
+            .slots
+            .iter_mut()
+            .filter(|(key, _)| key.pool_uid == pool_uid)
+            .filter_map(|(_, entry)| match entry.life {
+                Life::Idle { since } => Some((since, entry)),
+                _ => None,
+            })
+            .min_by_key(|(since, _)| *since);
+        oldest.map(|(_, entry)| {
+            entry.life = Life::Claimed { run: run.clone() };
+            claim(entry, node)
+        })
+    }
+
+    /// A claim that did not become durable: the machine is idle again.
+    pub fn give_back(&mut self, run: &RunUid, now: Timestamp) {
+        for entry in self.slots.values_mut() {
+            if matches!(&entry.life, Life::Claimed { run: r } if r == run) {
+                entry.life = Life::Idle { since: now };
+            }
+        }
+    }
+
+    pub fn attempt(&self, run: &RunUid, nonce: &str) -> Option<AttemptView> {
+        let entry = self.slots.values().find(|e| e.life.run() == Some(run) && e.nonce == nonce)?;
+        match &entry.life {
+            Life::Claimed { .. } => Some(AttemptView::Claimed),
+            Life::Driven { since, .. } => Some(AttemptView::Driven { since: *since }),
+            Life::Ended { done, .. } => Some(AttemptView::Ended(done.clone())),
+            Life::Creating | Life::Idle { .. } | Life::Ending => None,
+        }
+    }
+
+    /// Sends a command to the machine that a run has.
+    pub fn tell_run(&self, run: &RunUid, command: Command) -> bool {
+        let entry = self.slots.values().find(|e| e.life.run() == Some(run));
+        entry.is_some_and(|e| e.commands.send(command).is_ok())
+    }
+
+    /// Ends idle machines of these slots; one that was claimed meanwhile stays.
+    pub fn retire(&mut self, pool_uid: &str, slots: &[u32]) {
+        for (key, entry) in &mut self.slots {
+            if key.pool_uid == pool_uid && slots.contains(&key.slot) && matches!(entry.life, Life::Idle { .. }) {
+                entry.life = Life::Ending;
+                let _ = entry.commands.send(Command::Release);
+            }
+        }
+    }
+
+    pub fn seen(&self, pool_uid: &str) -> BTreeMap<u32, SlotSeen> {
+        let of_pool = self.slots.iter().filter(|(key, _)| key.pool_uid == pool_uid);
+        of_pool
+            .map(|(key, entry)| {
+                let seen = match &entry.life {
+                    Life::Creating => SlotSeen::Creating,
+                    Life::Idle { since } => SlotSeen::Idle { since: *since, golden: entry.golden.clone() },
+                    Life::Claimed { .. } | Life::Driven { .. } => SlotSeen::Claimed,
+                    Life::Ended { .. } | Life::Ending => SlotSeen::Ending,
+                };
+                (key.slot, seen)
+            })
+            .collect()
+    }
+
+    /// Idle machines and all machines of a pool.
+    pub fn numbers(&self, pool_uid: &str) -> (u32, u32) {
+        let of_pool = || self.slots.iter().filter(|(key, _)| key.pool_uid == pool_uid);
+        let free = of_pool().filter(|(_, e)| matches!(e.life, Life::Idle { .. })).count();
+        (count(free), count(of_pool().count()))
+    }
+
+    /// Machines and MiB in use by all pools.
+    pub fn in_use(&self) -> (u32, u64) {
+        let memory = self.slots.values().map(|e| u64::from(e.size.memory_mib)).sum();
+        (count(self.slots.len()), memory)
+    }
+
+    /// Pools that have machines, and runs that have one.
+    pub fn owners(&self) -> (Vec<String>, Vec<RunUid>) {
+        let pools = self.slots.keys().map(|key| key.pool_uid.clone()).collect();
+        let runs = self.slots.values().filter_map(|e| e.life.run().cloned()).collect();
+        (pools, runs)
+    }
+
+    pub fn goldens_in_use(&self) -> Vec<GoldenKey> {
+        self.slots.values().map(|e| e.golden.clone()).collect()
+    }
+
+    /// Tells every machine to end.
+    pub fn release_all(&mut self) {
+        for entry in self.slots.values() {
+            let _ = entry.commands.send(Command::Release);
+        }
+    }
+
+    pub fn trouble(&self, pool_uid: &str) -> Option<Trouble> {
+        self.trouble.get(pool_uid).cloned()
+    }
+
+    /// Notes a failure; the next machine of the pool waits longer each time.
+    pub fn note_trouble(&mut self, pool_uid: &str, message: String, now: Timestamp) {
+        let failures = self.trouble.get(pool_uid).map_or(1, |t| t.failures.saturating_add(1));
+        let delay = Backoff::MACHINE.after(failures, pool_uid);
+        let hold_until = now.checked_add(delay).unwrap_or(now);
+        self.trouble.insert(pool_uid.to_owned(), Trouble { failures, message, hold_until });
+    }
+}
+
+fn claim(entry: &Entry, node: &str) -> Claim {
+    Claim { node: node.to_owned(), vm: entry.name.to_string(), nonce: entry.nonce.clone() }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}

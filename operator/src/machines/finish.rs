@@ -1,0 +1,129 @@
+//! From a verdict to what the status says of the attempt: output collected, streams' ends read, times summed up.
+
+use std::sync::Arc;
+
+use agentvm_core::run::{AttemptEnd, FinishedAttempt, Outcome};
+use agentvm_crds::{OutputFile, OutputStatus, Timings};
+use agentvm_guest_agent::protocol::StreamId;
+use agentvm_hypervisor::{Collected, Hypervisor, MachineRecord};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::{attempt::Verdict, order::Order, store::Store};
+
+/// Bytes of a stream that are read for the status; the core cuts further.
+const TAIL: u64 = 64 * 1024;
+/// Files and skipped entries that are passed on; the status lists fewer.
+const LISTED: usize = 1000;
+
+/// Stops the machine's clock, reads what the attempt left, and sums it up.
+pub async fn finish(
+    hv: &dyn Hypervisor,
+    record: &MachineRecord,
+    order: &Order,
+    store: &Store,
+    driven: Instant,
+    verdict: Verdict,
+) -> FinishedAttempt {
+    let Verdict { mut result, wire, acquired, acknowledged } = verdict;
+    let over = Instant::now();
+    let mut outcome = Outcome::default();
+    // A machine that stands still can't change what is being read. One that is gone left nothing.
+    let readable = result.started && hv.pause(&record.name).await.is_ok();
+    if readable {
+        match hv.collect(&record.name, &order.collect, &store.output_folder()).await {
+            Ok(collected) => {
+                if let Some(why) = &collected.too_large {
+                    too_large(&mut result, why);
+                }
+                outcome.output = Some(output_status(collected, store));
+            }
+            Err(why) => {
+                tracing::warn!(run = %order.run, error = &why as &dyn std::error::Error, "the output could not be read");
+                if matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
+                    result.end = AttemptEnd::GuestLost;
+                    result.message = format!("it ended, but its output could not be read: {why}");
+                }
+            }
+        }
+    }
+    if let Some(wire) = wire {
+        outcome.exit_code = wire.exit_code;
+        outcome.signal = wire.signal;
+        outcome.stdout_cut = wire.stdout.dropped > 0;
+        outcome.stderr_cut = wire.stderr.dropped > 0;
+        outcome.duration_seconds = Some(std::time::Duration::from_millis(wire.duration_millis).as_secs_f64());
+    }
+    read_tails(store, &mut outcome).await;
+    let span = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+        (Some(from), Some(to)) => millis(to.saturating_duration_since(from)),
+        _ => 0,
+    };
+    outcome.timings = Timings {
+        queue_millis: between(order.created, order.claimed),
+        acquire_millis: span(Some(driven), acquired),
+        start_millis: span(acquired, acknowledged),
+        execute_millis: span(acknowledged, Some(over)),
+        collect_millis: millis(over.elapsed()),
+    };
+    FinishedAttempt { result, outcome }
+}
+
+fn too_large(result: &mut agentvm_core::run::AttemptResult, why: &str) {
+    if matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
+        result.end = AttemptEnd::OutputTooLarge;
+        why.clone_into(&mut result.message);
+    }
+}
+
+fn output_status(collected: Collected, store: &Store) -> OutputStatus {
+    let total_bytes = collected.files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
+    let files = collected.files.iter().take(LISTED).map(|file| OutputFile {
+        path: file.path.clone(),
+        size_bytes: i64::try_from(file.size_bytes).unwrap_or(i64::MAX),
+        sha256: file.sha256.clone(),
+    });
+    let mut skipped: Vec<String> = collected
+        .skipped
+        .iter()
+        .take(LISTED)
+        .map(|entry| agentvm_core::status::clip(&format!("{:?}: {}", entry.path, entry.why), 512))
+        .collect();
+    if collected.skipped_total > skipped.len() as u64 {
+        skipped.insert(0, format!("{} entries in all", collected.skipped_total));
+    }
+    OutputStatus {
+        files: files.collect(),
+        total_files: i32::try_from(collected.files.len()).unwrap_or(i32::MAX),
+        total_bytes: i64::try_from(total_bytes).unwrap_or(i64::MAX),
+        location: store.output_folder().display().to_string(),
+        skipped,
+    }
+}
+
+async fn read_tails(store: &Store, outcome: &mut Outcome) {
+    let store = Arc::new(store.clone());
+    for stream in [StreamId::Stdout, StreamId::Stderr] {
+        let store = store.clone();
+        let read = tokio::task::spawn_blocking(move || store.tail(stream, TAIL)).await;
+        let (bytes, cut) = match read.map_err(std::io::Error::other).flatten() {
+            Ok(tail) => tail,
+            Err(why) => {
+                tracing::warn!(error = &why as &dyn std::error::Error, "a stream's end could not be read");
+                (Vec::new(), true)
+            }
+        };
+        match stream {
+            StreamId::Stdout => (outcome.stdout, outcome.stdout_cut) = (bytes, outcome.stdout_cut || cut),
+            StreamId::Stderr => (outcome.stderr, outcome.stderr_cut) = (bytes, outcome.stderr_cut || cut),
+        }
+    }
+}
+
+fn millis(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn between(from: Timestamp, to: Timestamp) -> i64 {
+    to.as_millisecond().saturating_sub(from.as_millisecond()).max(0)
+}

@@ -1,0 +1,56 @@
+//! All that a machine's task has to know to carry out one attempt. Secrets are in it: never logged, dropped with it.
+
+use std::{path::PathBuf, time::Duration};
+
+use agentvm_guest_agent::protocol::{EnvVar, RunAs, Secret};
+use agentvm_hypervisor::{CollectSpec, InputFile};
+use jiff::Timestamp;
+
+/// A file for the guest's tmpfs.
+#[derive(Clone)]
+pub struct SecretFile {
+    pub path: String,
+    pub mode: u32,
+    pub content: Vec<u8>,
+}
+
+/// One attempt.
+#[derive(Clone)]
+pub struct Order {
+    pub run_uid: String,
+    /// For logs: namespace/name.
+    pub run: String,
+    pub attempt: i32,
+    pub argv: Vec<String>,
+    pub env: Vec<EnvVar>,
+    pub run_as: RunAs,
+    pub stdin: Option<Vec<u8>>,
+    pub timeout: Duration,
+    pub input: Vec<InputFile>,
+    pub secrets: Vec<SecretFile>,
+    pub max_stream_bytes: u64,
+    pub collect: CollectSpec,
+    /// Where streams and output are kept.
+    pub folder: PathBuf,
+    pub created: Timestamp,
+    pub claimed: Timestamp,
+}
+
+impl std::fmt::Debug for SecretFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SecretFile({:?})", self.path)
+    }
+}
+
+impl std::fmt::Debug for Order {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Order({}, attempt {})", self.run, self.attempt)
+    }
+}
+
+impl Order {
+    /// An environment variable whose value isn't shown anywhere.
+    pub fn env_var(name: &str, value: &str) -> EnvVar {
+        EnvVar { name: name.to_owned(), value: Secret::new(value) }
+    }
+}

@@ -1,0 +1,180 @@
+//! One session with the agent of a machine: handshake, requests that are acknowledged, and what it says on its own.
+//!
+//! Every byte from a guest is hostile: what is malformed, unexpected or too much ends the session.
+
+use std::{future::Future, time::Duration};
+
+use agentvm_core::names::DomainName;
+use agentvm_guest_agent::protocol::{
+    ConnectError, FrameReader, FrameWriter, GuestHello, GuestMessage, HostHello, HostMessage, MessageError, Nonce,
+    ReadError, Secret, WriteError, connect,
+};
+use agentvm_hypervisor::{Channel, HvError, Hypervisor};
+use tokio::{
+    io::{ReadHalf, WriteHalf, split},
+    time::{Instant, sleep, timeout},
+};
+
+/// Between two tries to reach an agent that still boots.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long one HELLO may take before it is tried on a new connection.
+const HELLO: Duration = Duration::from_secs(3);
+/// How long an agent may take over one request.
+const REPLY: Duration = Duration::from_secs(30);
+
+/// Why a session could not be had, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error("the agent in {name} did not answer within {seconds} s")]
+    NoAnswer {
+        name: DomainName,
+        seconds: u64,
+        #[source]
+        last: Option<Box<SessionError>>,
+    },
+    #[error("the channel to the machine could not be opened")]
+    Open(#[source] HvError),
+    #[error("the handshake failed")]
+    Handshake(#[source] ConnectError),
+    #[error("reading from the agent failed")]
+    Read(#[source] ReadError),
+    #[error("writing to the agent failed")]
+    Write(#[source] WriteError),
+    #[error("the agent closed the channel")]
+    Closed,
+    #[error("a message could not be encoded or understood")]
+    Message(#[source] MessageError),
+    #[error("the agent refused: {0}")]
+    Refused(String),
+    #[error("the agent sent something that does not belong here: {0}")]
+    Unexpected(String),
+    #[error("no random bytes from the kernel")]
+    Random(#[source] std::io::Error),
+}
+
+/// A session.
+pub struct Session {
+    reader: FrameReader<ReadHalf<Channel>>,
+    writer: FrameWriter<WriteHalf<Channel>>,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session")
+    }
+}
+
+impl Session {
+    /// Tries until the agent answers or the time is over: it may still be booting.
+    pub async fn open(
+        hv: &dyn Hypervisor,
+        name: &DomainName,
+        token: Option<&str>,
+        patience: Duration,
+    ) -> Result<(Self, GuestHello), SessionError> {
+        let deadline = Instant::now() + patience;
+        let mut last = None;
+        loop {
+            match timeout(HELLO, Self::try_open(hv, name, token)).await {
+                Ok(Ok(done)) => return Ok(done),
+                // A refusal is an answer: asking again gets the same.
+                Ok(Err(SessionError::Handshake(why @ ConnectError::Refused(_)))) => {
+                    return Err(SessionError::Handshake(why));
+                }
+                Ok(Err(SessionError::Open(why @ HvError::NoSuchMachine(_)))) => return Err(SessionError::Open(why)),
+                Ok(Err(why)) => last = Some(Box::new(why)),
+                Err(_) => {}
+            }
+            if Instant::now() >= deadline {
+                return Err(SessionError::NoAnswer { name: name.clone(), seconds: patience.as_secs(), last });
+            }
+            sleep(RETRY).await;
+        }
+    }
+
+    async fn try_open(
+        hv: &dyn Hypervisor,
+        name: &DomainName,
+        token: Option<&str>,
+    ) -> Result<(Self, GuestHello), SessionError> {
+        let channel = hv.connect(name).await.map_err(SessionError::Open)?;
+        let (read, write) = split(channel);
+        let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+        let hello = HostHello::new(fresh_nonce()?, token.map(Secret::new));
+        let answer = connect(&mut reader, &mut writer, hello).await.map_err(SessionError::Handshake)?;
+        Ok((Self { reader, writer }, answer))
+    }
+
+    /// Sends a message.
+    pub async fn send(&mut self, message: HostMessage) -> Result<(), SessionError> {
+        let frame = message.into_frame().map_err(SessionError::Message)?;
+        timeout(REPLY, self.writer.write(&frame))
+            .await
+            .map_err(|_| SessionError::Unexpected("it reads nothing".to_owned()))?
+            .map_err(SessionError::Write)
+    }
+
+    /// The next message. Safe to cancel.
+    pub async fn next(&mut self) -> Result<GuestMessage, SessionError> {
+        let frame = self.reader.read().await.map_err(SessionError::Read)?.ok_or(SessionError::Closed)?;
+        GuestMessage::from_frame(&frame).map_err(SessionError::Message)
+    }
+
+    /// Sends a request and waits for its acknowledgement, which `wanted` recognises.
+    pub async fn request(
+        &mut self,
+        message: HostMessage,
+        patience: Duration,
+        wanted: impl Fn(&GuestMessage) -> bool,
+    ) -> Result<(), SessionError> {
+        self.send(message).await?;
+        let wait = async {
+            loop {
+                match self.next().await? {
+                    GuestMessage::Error(report) => return Err(SessionError::Refused(report.message)),
+                    GuestMessage::Status(_) | GuestMessage::Ping(_) => {}
+                    message if wanted(&message) => return Ok(()),
+                    other => return Err(SessionError::Unexpected(kind(&other).to_owned())),
+                }
+            }
+        };
+        within(patience, wait).await
+    }
+}
+
+async fn within<T>(patience: Duration, work: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
+    timeout(patience, work).await.unwrap_or_else(|_| Err(SessionError::Unexpected("silence".to_owned())))
+}
+
+/// The name of a message, for errors; its content isn't repeated.
+pub fn kind(message: &GuestMessage) -> &'static str {
+    match message {
+        GuestMessage::Hello(_) => "HELLO",
+        GuestMessage::Ack(_) => "ACK",
+        GuestMessage::Output(_) => "OUTPUT",
+        GuestMessage::Status(_) => "STATUS",
+        GuestMessage::Result(_) => "RESULT",
+        GuestMessage::Error(_) => "ERROR",
+        GuestMessage::Ping(_) => "PING",
+    }
+}
+
+/// Random bytes of the kernel.
+pub fn random<const N: usize>() -> Result<[u8; N], SessionError> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        let rest = bytes.get_mut(filled..).unwrap_or_default();
+        match rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
+            Ok(read) => filled += read,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(why) => return Err(SessionError::Random(why.into())),
+        }
+    }
+    Ok(bytes)
+}
+
+/// A nonce that nobody has seen before.
+pub fn fresh_nonce() -> Result<Nonce, SessionError> {
+    Ok(Nonce::from_bytes(random()?))
+}

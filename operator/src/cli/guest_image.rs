@@ -14,6 +14,14 @@ const DESCRIPTION: &str = "image.json";
 pub struct Description {
     pub name: String,
     pub agent_version: String,
+    pub kernel: Part,
+}
+
+/// A file of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Part {
+    /// Its name within the folder.
+    pub file: String,
 }
 
 /// A guest image.
@@ -21,6 +29,13 @@ pub struct Description {
 pub struct GuestImage {
     pub dir: PathBuf,
     pub description: Description,
+}
+
+impl GuestImage {
+    /// The kernel that its machines boot.
+    pub fn kernel(&self) -> PathBuf {
+        self.dir.join(&self.description.kernel.file)
+    }
 }
 
 /// Why there is no guest image.
@@ -71,8 +86,10 @@ mod tests {
 
     fn put(dir: &Path, version: &str, age_seconds: u64) {
         fs::create_dir_all(dir).unwrap();
-        fs::write(dir.join(DESCRIPTION), format!(r#"{{"name":"debian","agentVersion":"{version}","more":1}}"#))
-            .unwrap();
+        let description = serde_json::json!({
+            "name": "debian", "agentVersion": version, "kernel": {"file": "vmlinuz"}, "more": 1
+        });
+        fs::write(dir.join(DESCRIPTION), description.to_string()).unwrap();
         let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age_seconds);
         fs::File::open(dir).unwrap().set_modified(time).unwrap();
     }
@@ -88,6 +105,7 @@ mod tests {
         let found = find_newest(cache.path()).unwrap();
         assert_eq!(found.dir, cache.path().join("new"));
         assert_eq!(found.description.agent_version, "2");
+        assert_eq!(found.kernel(), cache.path().join("new/vmlinuz"));
     }
 
     #[test]

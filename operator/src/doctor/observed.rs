@@ -111,8 +111,8 @@ pub struct Libvirt {
 pub enum KvmBoot {
     Booted,
     Failed(String),
-    /// No operator has started here with this QEMU, kernel and CPU.
-    Untried,
+    /// It couldn't be tried, and why.
+    Untried(String),
 }
 
 /// The file system of the state directory.

@@ -82,12 +82,12 @@ pub(super) fn kvm_boot(virt: &Virt) -> Finding {
     match &virt.kvm_boot {
         KvmBoot::Booted => CHECK.ok("a kernel has booted with KVM"),
         KvmBoot::Failed(why) => CHECK.warning(
-            format!("no kernel boots with KVM: {why}"),
+            why.lines().collect::<Vec<_>>().join("; "),
             "Machines run by software emulation meanwhile. If this host is a virtual machine, its hypervisor's nested \
-             virtualisation is incomplete: use another host, or one with hardware of its own. The verdict is kept until QEMU, \
-             kernel or CPU change.",
+             virtualisation is incomplete: use another host, or one with hardware of its own. An operator keeps its verdict \
+             until QEMU, kernel, CPU or guest kernel change.",
         ),
-        KvmBoot::Untried => CHECK.info("not tried yet: the operator tries when it starts", ""),
+        KvmBoot::Untried(why) => CHECK.info(format!("not tried: {why}"), ""),
     }
 }
 

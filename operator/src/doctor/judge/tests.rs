@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::cli::guest_image::{Description, GuestImage};
+use crate::cli::guest_image::{Description, GuestImage, Part};
 use crate::doctor::finding::{Level, can_run};
 use crate::doctor::observed::{
     Clock, Device, Devices, Disk, Host, KvmBoot, Libvirt, Parts, Qemu, Security, User, Virt,
@@ -49,7 +49,11 @@ fn good() -> Observed {
             control_plane: Ok("/cache/cp".into()),
             image: Ok(GuestImage {
                 dir: "/cache/image".into(),
-                description: Description { name: "debian".into(), agent_version: "0.1.0".into() },
+                description: Description {
+                    name: "debian".into(),
+                    agent_version: "0.1.0".into(),
+                    kernel: Part { file: "vmlinuz".into() },
+                },
             }),
         },
     }
@@ -102,8 +106,10 @@ fn missing_virtualisation_is_slower_not_fatal() {
         seen.devices.kvm = Device::Refused("Permission denied".into());
         seen.user = User { name: "dev".into(), root: false, groups: Vec::new() };
     });
-    assert_level("kvm-boot", Level::Warning, "MSR", |seen| seen.virt.kvm_boot = KvmBoot::Failed("MSR 0x10a".into()));
-    assert_level("kvm-boot", Level::Info, "not tried", |seen| seen.virt.kvm_boot = KvmBoot::Untried);
+    assert_level("kvm-boot", Level::Warning, "no boot; MSR", |seen| {
+        seen.virt.kvm_boot = KvmBoot::Failed("no boot\nMSR 0x10a".into());
+    });
+    assert_level("kvm-boot", Level::Info, "not tried", |seen| seen.virt.kvm_boot = KvmBoot::Untried("no image".into()));
     assert_level("vsock", Level::Info, "virtio-serial", |seen| seen.devices.vhost_vsock = Device::Absent);
 }
 

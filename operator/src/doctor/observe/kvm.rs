@@ -1,9 +1,34 @@
-//! Has KVM booted a kernel on this host? The operator tries that when it starts and keeps the verdict.
+//! Does KVM boot a kernel on this host? Asked by booting the guest image's, as the operator does when it starts.
 
-use std::path::Path;
+use agentvm_hypervisor::libvirt::boots_with_kvm;
 
-use crate::doctor::observed::KvmBoot;
+use super::{command, virt};
+use crate::cli::guest_image::GuestImage;
+use crate::doctor::observed::{Device, KvmBoot};
 
-pub(super) fn kvm_boot(_state_dir: &Path) -> KvmBoot {
-    KvmBoot::Untried
+pub(super) fn boot(device: &Device, image: Option<&GuestImage>) -> KvmBoot {
+    if *device != Device::Usable {
+        return KvmBoot::Untried("/dev/kvm can't be used".to_owned());
+    }
+    let Some(image) = image else {
+        return KvmBoot::Untried("there is no guest image whose kernel could be booted".to_owned());
+    };
+    let Some(emulator) = command::find(virt::QEMU) else {
+        return KvmBoot::Untried("there is no QEMU".to_owned());
+    };
+    match boots_with_kvm(&emulator, &image.kernel()) {
+        Ok(()) => KvmBoot::Booted,
+        Err(why) => KvmBoot::Failed(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_tried_is_not_judged() {
+        assert!(matches!(boot(&Device::Absent, None), KvmBoot::Untried(why) if why.contains("/dev/kvm")));
+        assert!(matches!(boot(&Device::Usable, None), KvmBoot::Untried(why) if why.contains("image")));
+    }
 }

@@ -20,17 +20,20 @@ pub struct Places {
     pub libvirt_uri: String,
 }
 
-/// Looks at everything. Takes a second or two: it starts programs.
+/// Looks at everything. Takes up to a few seconds: it starts programs and boots a kernel.
 pub fn host(places: &Places) -> Observed {
+    let devices = host::devices();
+    let parts = parts::parts(places.control_plane_dir.as_deref(), places.image_dir.as_deref());
+    let kvm_boot = kvm::boot(&devices.kvm, parts.image.as_ref().ok());
     Observed {
         host: host::host(),
         user: host::user(),
-        devices: host::devices(),
+        devices,
         security: host::security(),
         clock: host::clock(),
-        virt: virt::virt(&places.libvirt_uri, &places.state_dir),
+        virt: virt::virt(&places.libvirt_uri, kvm_boot),
         disk: disk::disk(&places.state_dir),
-        parts: parts::parts(places.control_plane_dir.as_deref(), places.image_dir.as_deref()),
+        parts,
     }
 }
 

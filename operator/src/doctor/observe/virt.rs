@@ -1,15 +1,12 @@
 //! QEMU and libvirt, asked through their own programs: they answer the same with and without a daemon.
 
-use std::path::Path;
-
 use super::command;
-use super::kvm::kvm_boot;
-use crate::doctor::observed::{Libvirt, Qemu, Virt};
+use crate::doctor::observed::{KvmBoot, Libvirt, Qemu, Virt};
 
-const QEMU: &str = "qemu-system-x86_64";
+pub(super) const QEMU: &str = "qemu-system-x86_64";
 
-pub(super) fn virt(uri: &str, state_dir: &Path) -> Virt {
-    Virt { qemu: qemu(), libvirt: libvirt(uri), kvm_boot: kvm_boot(state_dir) }
+pub(super) fn virt(uri: &str, kvm_boot: KvmBoot) -> Virt {
+    Virt { qemu: qemu(), libvirt: libvirt(uri), kvm_boot }
 }
 
 /// The QEMU on the PATH and the devices that it knows.

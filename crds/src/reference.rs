@@ -22,54 +22,52 @@ pub fn reference() -> String {
 /// The chapter of one kind.
 fn kind(crd: &CustomResourceDefinition) -> String {
     let names = &crd.spec.names;
-    let mut text = format!("\n## {}\n\n", names.kind);
+    let mut parts = vec![format!("\n## {}\n\n", names.kind)];
     for version in &crd.spec.versions {
         let Some(root) = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref()) else {
             continue;
         };
-        text += &format!("{}\n\n{}", root.description.as_deref().unwrap_or_default(), facts(crd, version));
-        text += &fields(root);
-        text += &rules(root);
+        let about = root.description.as_deref().unwrap_or_default();
+        parts.extend([format!("{about}\n\n"), facts(crd, version), fields(root), rules(root)]);
     }
-    text + &reasons(&names.kind)
+    parts.push(reasons(&names.kind));
+    parts.concat()
 }
 
 /// What a person can do with the kind by `kubectl`, as a list.
 fn facts(crd: &CustomResourceDefinition, version: &CustomResourceDefinitionVersion) -> String {
     let names = &crd.spec.names;
-    let short = names.short_names.iter().flatten().map(String::as_str).collect::<Vec<_>>().join(", ");
-    let mut text = format!("- `kubectl get {}`, short `{short}`\n", names.plural);
-    let columns: Vec<_> = version
-        .additional_printer_columns
-        .iter()
-        .flatten()
-        .map(|column| format!("{}{}", column.name, if column.priority.is_some() { " (`-o wide`)" } else { "" }))
-        .collect();
-    text += &format!("- columns: {}\n", columns.join(", "));
+    let short = joined(names.short_names.iter().flatten().map(|name| format!("`{name}`")));
+    let wide = |priority: Option<i32>| if priority.is_some() { " (`-o wide`)" } else { "" };
+    let columns = version.additional_printer_columns.iter().flatten();
+    let columns = joined(columns.map(|column| format!("{}{}", column.name, wide(column.priority))));
+    let mut lines =
+        vec![format!("- `kubectl get {}`, short {short}\n", names.plural), format!("- columns: {columns}\n")];
     if let Some(scale) = version.subresources.as_ref().and_then(|all| all.scale.as_ref()) {
-        text += &format!("- `kubectl scale` reads and writes `{}`\n", scale.spec_replicas_path);
+        let path = scale.spec_replicas_path.trim_start_matches('.');
+        lines.push(format!("- `kubectl scale` reads and writes `{path}`\n"));
     }
-    let selectable: Vec<_> = version
-        .selectable_fields
-        .iter()
-        .flatten()
-        .map(|field| format!("`{}`", field.json_path.trim_start_matches('.')))
-        .collect();
+    let selectable = version.selectable_fields.iter().flatten();
+    let selectable = joined(selectable.map(|field| format!("`{}`", field.json_path.trim_start_matches('.'))));
     if !selectable.is_empty() {
-        text += &format!("- `--field-selector`: {}\n", selectable.join(", "));
+        lines.push(format!("- `--field-selector`: {selectable}\n"));
     }
-    text
+    lines.concat()
+}
+
+fn joined(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
 }
 
 /// The tables of `spec` and `status`.
 fn fields(root: &JSONSchemaProps) -> String {
-    let mut text = String::new();
+    let mut parts = Vec::new();
     for (name, part) in root.properties.iter().flatten().filter(|(name, _)| ["spec", "status"].contains(&name.as_str()))
     {
-        text += &format!("\n### `{name}`\n\n| field | type | default | limits | meaning |\n|---|---|---|---|---|\n");
-        each_property(name, part, &mut |path, property| text += &row(path, property));
+        parts.push(format!("\n### `{name}`\n\n| field | type | default | limits | meaning |\n|---|---|---|---|---|\n"));
+        each_property(name, part, &mut |path, property| parts.push(row(path, property)));
     }
-    text
+    parts.concat()
 }
 
 /// Calls `visit` for every field below a schema, in alphabetical order, a field before what it holds.
@@ -107,15 +105,13 @@ fn type_of(schema: &JSONSchemaProps) -> String {
 
 /// What the schema itself refuses.
 fn limits(schema: &JSONSchemaProps) -> String {
-    let values = schema.enum_.iter().flatten().map(|value| format!("`{}`", value.0.as_str().unwrap_or_default()));
-    let mut all = vec![values.collect::<Vec<_>>().join(", ")];
+    let values = schema.enum_.iter().flatten();
+    let mut all = vec![joined(values.map(|value| format!("`{}`", value.0.as_str().unwrap_or_default())))];
     all.push(range(schema.minimum, schema.maximum, ""));
     all.push(range(schema.min_length, schema.max_length, " characters"));
     all.push(range(schema.min_items, schema.max_items, " items"));
     all.extend(schema.pattern.iter().map(|pattern| format!("`{pattern}`")));
-    all.extend(
-        items(schema).map(|items| limits(items)).filter(|text| !text.is_empty()).map(|text| format!("each: {text}")),
-    );
+    all.extend(items(schema).map(limits).filter(|text| !text.is_empty()).map(|text| format!("each: {text}")));
     all.retain(|text| !text.is_empty());
     all.join("; ")
 }
@@ -173,7 +169,7 @@ fn reasons(kind: &str) -> String {
 }
 
 fn table(conditions: &str, reasons: impl Iterator<Item = (&'static str, &'static str)>) -> String {
-    let rows: String =
+    let rows: Vec<_> =
         reasons.map(|(word, meaning)| format!("| `{word}` | {} |\n", meaning.replace('|', "\\|"))).collect();
-    format!("\n### Reasons of {conditions}\n\n| reason | meaning |\n|---|---|\n{rows}")
+    format!("\n### Reasons of {conditions}\n\n| reason | meaning |\n|---|---|\n{}", rows.concat())
 }

@@ -1,4 +1,5 @@
 //! Every field is explained and bounded, so that `kubectl explain` is a manual and no object grows without end.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
 

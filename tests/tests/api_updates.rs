@@ -1,4 +1,5 @@
 //! What may be changed of an object that exists, and what not: also where a field is added or removed.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
 
 use std::fmt::Debug;
 
@@ -107,6 +108,23 @@ async fn a_run_can_be_cancelled_and_no_more() {
         assert!(refusal.contains("spec.desiredState: ") && refusal.contains("can't be started again"), "{refusal}");
     }
     change(&runs, "run", &json!({"ttlSecondsAfterFinished": null})).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_largest_run_can_still_be_cancelled() {
+    let bench = Bench::new().await.unwrap();
+    let runs = bench.api::<AgentRun>();
+    let long = "long-name-of-a-folder/".repeat(20);
+    let files: Vec<_> = (0..256).map(|n| json!({"path": format!("{long}{n}"), "content": "x".repeat(1000)})).collect();
+    let env: Vec<_> = (0..256).map(|n| json!({"name": format!("V{n}"), "value": "y".repeat(200)})).collect();
+    let command: Vec<_> = (0..1024).map(|n| format!("argument-{n}")).collect();
+    create(&runs, "AgentRun", "large", json!({"command": command, "env": env, "files": files})).await;
+    assert_frozen(&runs, "large", vec![(json!({"files": []}), "files"), (json!({"env": []}), "env")]).await;
+    change(&runs, "large", &json!({"desiredState": "Cancelled"})).await.unwrap();
+
+    let code = json!({"language": "Python", "source": "é".repeat(250_000)});
+    create(&runs, "AgentRun", "long", json!({ "code": code })).await;
+    change(&runs, "long", &json!({"desiredState": "Cancelled"})).await.unwrap();
 }
 
 #[tokio::test]

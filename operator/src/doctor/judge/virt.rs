@@ -91,7 +91,8 @@ fn silent(check: Check, libvirt: &Libvirt, user: &User, why: &str) -> Finding {
              (where there is no systemd: virtlogd -d && libvirtd -d)",
         );
     }
-    check.error(
+    // Root, who runs the operator, may be answered, and can start one if not.
+    check.warning(
         found,
         format!(
             "sudo systemctl enable --now libvirtd    (where there is no systemd: sudo virtlogd -d && sudo libvirtd -d)\n\

@@ -65,7 +65,7 @@ fn file(file: Value) -> Value {
     run(json!({"files": [with(json!({"path": "a", "content": ""}), file)]}))
 }
 
-fn env(variables: Value) -> Value {
+fn env(variables: &Value) -> Value {
     run(json!({ "env": variables }))
 }
 
@@ -185,22 +185,26 @@ async fn a_run_with_an_environment_that_is_none() {
     let names = ["1A", "A-B", "A=B", "A B", "Ä", "A\0"];
     let mut mistakes: Vec<Mistake> = names
         .iter()
-        .map(|name| (env(json!([{"name": name}])), "spec.env[0].name", "letters, digits and '_'"))
+        .map(|name| (env(&json!([{"name": name}])), "spec.env[0].name", "letters, digits and '_'"))
         .collect();
     let both = json!({"secretKeyRef": {"name": "a", "key": "b"}, "configMapKeyRef": {"name": "a", "key": "b"}});
     mistakes.extend([
-        (env(json!([{"name": ""}])), "spec.env[0].name", "at least 1 char"),
-        (env(json!([{"name": "A", "value": "a\0"}])), "spec.env[0].value", "should match"),
-        (env(json!([{"name": "A"}, {"name": "B"}, {"name": "A"}])), "spec.env[2]", "Duplicate value: {\"name\":\"A\"}"),
-        (env(json!([{"name": "A", "valueFrom": {}}])), "spec.env[0].valueFrom", "exactly one of secretKeyRef"),
-        (env(json!([{"name": "A", "valueFrom": both}])), "spec.env[0].valueFrom", "exactly one of secretKeyRef"),
+        (env(&json!([{"name": ""}])), "spec.env[0].name", "at least 1 char"),
+        (env(&json!([{"name": "A", "value": "a\0"}])), "spec.env[0].value", "should match"),
         (
-            env(json!([{"name": "A", "value": "", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}])),
+            env(&json!([{"name": "A"}, {"name": "B"}, {"name": "A"}])),
+            "spec.env[2]",
+            "Duplicate value: {\"name\":\"A\"}",
+        ),
+        (env(&json!([{"name": "A", "valueFrom": {}}])), "spec.env[0].valueFrom", "exactly one of secretKeyRef"),
+        (env(&json!([{"name": "A", "valueFrom": both}])), "spec.env[0].valueFrom", "exactly one of secretKeyRef"),
+        (
+            env(&json!([{"name": "A", "value": "", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}])),
             "spec.env[0]",
             "at most one of value and valueFrom",
         ),
         (
-            env(json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "key": "no/key"}}}])),
+            env(&json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "key": "no/key"}}}])),
             "spec.env[0].valueFrom.secretKeyRef.key",
             "should match",
         ),
@@ -305,7 +309,7 @@ async fn what_is_unusual_and_right_is_accepted() {
             file(json!({"path": ".agentvm/x", "place": "Secrets"})),
             file(json!({"path": ".agentvm2/x"})),
             file(json!({"content": null, "contentFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}})),
-            env(json!([{"name": "_a1"}, {"name": "PATH", "value": "/bin"}])),
+            env(&json!([{"name": "_a1"}, {"name": "PATH", "value": "/bin"}])),
             run(json!({"stdin": "x".repeat(500 * 1024), "ttlSecondsAfterFinished": 0, "priority": -1000})),
             run(json!({"output": {"include": []}, "desiredState": "Cancelled"})),
         ],

@@ -45,7 +45,7 @@ where
         let frame = match reader.read().await {
             Ok(Some(frame)) => frame,
             Ok(None) => return Err(ConnectError::Closed),
-            Err(ReadError::Frame(_)) => continue,
+            Err(ReadError::Frame(_) | ReadError::Stalled) => continue,
             Err(why) => return Err(ConnectError::Read(why)),
         };
         match GuestMessage::from_frame(&frame) {

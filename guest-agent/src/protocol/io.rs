@@ -1,5 +1,7 @@
 //! Frames over any tokio stream. Adds nothing to the codec but waiting.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::codec::{Decoder, encode};
@@ -11,6 +13,7 @@ pub struct FrameReader<R> {
     inner: R,
     decoder: Decoder,
     chunk: Vec<u8>,
+    patience: Option<Duration>,
 }
 
 /// Why no frame came.
@@ -22,12 +25,22 @@ pub enum ReadError {
     /// What came is no frame. Reading on is possible, trusting the session isn't: close it and connect again.
     #[error("the control channel carried a bad frame")]
     Frame(#[source] FrameError),
+    /// The rest of a frame didn't come in time; it is given up. As with a bad frame.
+    #[error("the rest of a frame did not come in time")]
+    Stalled,
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `inner`.
     pub fn new(inner: R) -> Self {
-        Self { inner, decoder: Decoder::new(), chunk: vec![0; 16 * 1024] }
+        Self { inner, decoder: Decoder::new(), chunk: vec![0; 16 * 1024], patience: None }
+    }
+
+    /// Gives up on a frame whose next bytes don't come within `patience`.
+    #[must_use]
+    pub fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = Some(patience);
+        self
     }
 
     /// The next frame; `None` at the end of the stream. Safe to cancel: no byte is lost.
@@ -36,7 +49,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             if let Some(next) = self.decoder.next_frame() {
                 return next.map(Some).map_err(ReadError::Frame);
             }
-            let read = self.inner.read(&mut self.chunk).await.map_err(ReadError::Io)?;
+            let Some(read) = self.fill().await? else {
+                self.decoder.skip_partial();
+                return Err(ReadError::Stalled);
+            };
             if read == 0 {
                 return Ok(None);
             }
@@ -44,14 +60,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// Whether the beginning of a frame was read and its rest is awaited.
-    pub fn is_partial(&self) -> bool {
-        self.decoder.is_partial()
-    }
-
-    /// See [`Decoder::skip_partial`].
-    pub fn skip_partial(&mut self) {
-        self.decoder.skip_partial();
+    /// How many bytes came; `None` if the rest of a frame is overdue.
+    async fn fill(&mut self) -> Result<Option<usize>, ReadError> {
+        let read = self.inner.read(&mut self.chunk);
+        let read = match self.patience.filter(|_| self.decoder.is_partial()) {
+            None => read.await,
+            Some(patience) => match tokio::time::timeout(patience, read).await {
+                Ok(read) => read,
+                Err(_) => return Ok(None),
+            },
+        };
+        read.map(Some).map_err(ReadError::Io)
     }
 }
 
@@ -85,5 +104,10 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         encode(frame, &mut self.buffer).map_err(WriteError::Frame)?;
         self.inner.write_all(&self.buffer).await.map_err(WriteError::Io)?;
         self.inner.flush().await.map_err(WriteError::Io)
+    }
+
+    /// Ends the stream in this direction; one that is broken already has ended.
+    pub async fn shutdown(&mut self) {
+        let _ = self.inner.shutdown().await;
     }
 }

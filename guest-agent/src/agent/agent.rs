@@ -1,0 +1,150 @@
+//! The agent: one task that owns the session, the identity and the attempt. Nobody else changes any of them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use agentvm_guest_agent::protocol::{ErrorCode, GuestMessage, Nonce, Secret};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::attempt::Attempt;
+use crate::log;
+use crate::platform::Platform;
+use crate::session::{Incoming, Link, Permit, Session, send};
+
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// Who this machine is at the moment.
+#[derive(Debug)]
+pub struct Identity {
+    pub nonce: Nonce,
+    pub token: Secret,
+}
+
+/// Everything that is known.
+#[derive(Debug)]
+pub struct Agent {
+    pub platform: Platform,
+    pub identity: Option<Identity>,
+    pub attempt: Option<Attempt>,
+    /// Never forgotten: what is in here is not executed again.
+    pub executed: HashSet<Nonce>,
+    /// Turn the machine off as soon as the last answer was sent.
+    pub power_off: bool,
+    session: Option<Session>,
+}
+
+impl Agent {
+    pub fn new(platform: Platform) -> Self {
+        Self { platform, identity: None, attempt: None, executed: HashSet::new(), power_off: false, session: None }
+    }
+
+    /// Serves until the machine is turned off. The order of the branches is policy: a new connection and what the attempt
+    /// does come before what the host wants, and that before what it is sent.
+    pub async fn run(mut self, mut links: mpsc::Receiver<Box<dyn Link>>, mut power: mpsc::Receiver<()>) -> ! {
+        let mut status = interval(STATUS_EVERY);
+        status.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let Self { session, attempt, .. } = &mut self;
+            let sendable = session.as_ref().is_some_and(|session| session.outbox.has_next(attempt.as_ref()));
+            tokio::select! {
+                biased;
+                Some(link) = links.recv() => self.session = Some(Session::start(link)),
+                Some(()) = power.recv() => self.power_off = true,
+                () = advance(attempt) => {}
+                event = next_event(session, sendable) => match event {
+                    Event::Sendable(permit) => self.send_next(permit),
+                    Event::Incoming(incoming) => self.take(incoming).await,
+                },
+                _ = status.tick() => self.send_status(),
+            }
+            self.wind_up();
+        }
+    }
+
+    /// The outbox of the session; every handler runs within one.
+    pub fn answer(&mut self, message: GuestMessage) {
+        if let Some(session) = &mut self.session {
+            session.outbox.push(message);
+        }
+    }
+
+    pub fn session(&mut self) -> Option<&mut Session> {
+        self.session.as_mut()
+    }
+
+    async fn take(&mut self, incoming: Incoming) {
+        match incoming {
+            Incoming::Message(message) => self.handle(message).await,
+            Incoming::Closed => self.session = None,
+            Incoming::Bad(what) => {
+                // What follows a bad frame may be forged: only another HELLO is believed.
+                if let Some(session) = &mut self.session {
+                    session.greeted = false;
+                }
+                self.refuse(ErrorCode::BadFrame, what, None);
+            }
+        }
+    }
+
+    fn send_next(&mut self, permit: Option<Permit>) {
+        let Some(permit) = permit else {
+            self.session = None;
+            return;
+        };
+        let next = self.session.as_mut().and_then(|session| session.outbox.next(self.attempt.as_ref()));
+        if let Some(message) = next {
+            send(permit, message);
+        }
+    }
+
+    fn send_status(&mut self) {
+        let Some(attempt) = self.attempt.as_ref().filter(|attempt| attempt.result().is_none()) else { return };
+        // One that can't be delivered is stale by the time it can.
+        if let Some(session) = self.session.as_mut().filter(|session| session.greeted && session.outbox.is_empty()) {
+            let mut status = self.platform.status();
+            attempt.scope().measure(&mut status);
+            session.outbox.push(GuestMessage::Status(status));
+        }
+    }
+
+    /// What was waiting for the last answer to be sent.
+    fn wind_up(&mut self) {
+        let quiet = self.session.as_ref().is_none_or(|session| session.outbox.is_empty());
+        if !quiet {
+            return;
+        }
+        if self.power_off {
+            log::info("power off");
+            self.platform.power_off();
+        }
+        if self.session.as_ref().is_some_and(|session| session.closing) {
+            self.session = None;
+        }
+    }
+}
+
+async fn advance(attempt: &mut Option<Attempt>) {
+    match attempt {
+        Some(attempt) => attempt.advance().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a session has to say.
+enum Event {
+    /// There is room for a frame; `None` if the connection is broken.
+    Sendable(Option<Permit>),
+    Incoming(Incoming),
+}
+
+/// Answers go out before more questions are read: a host that doesn't read isn't listened to.
+async fn next_event(session: &mut Option<Session>, sendable: bool) -> Event {
+    let Some(session) = session else { return std::future::pending().await };
+    let outgoing = session.outgoing();
+    tokio::select! {
+        biased;
+        permit = outgoing.reserve_owned(), if sendable => Event::Sendable(permit.ok()),
+        incoming = session.receive() => Event::Incoming(incoming),
+    }
+}

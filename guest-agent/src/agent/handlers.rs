@@ -1,0 +1,225 @@
+//! What each message of the host's does. Asking twice for the same is answered twice and done once.
+
+use std::time::Duration;
+
+use agentvm_guest_agent::protocol::{
+    AttemptReport, AttemptState, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestHello, GuestMessage,
+    HostAck, HostHello, HostMessage, Nonce, Rehydrate, Resume, Stop, StreamRange,
+};
+
+use crate::agent::{Agent, Identity};
+use crate::attempt::Attempt;
+use crate::launch::launch;
+use crate::log::chain;
+use crate::{platform, workspace};
+
+impl Agent {
+    /// Handles one message. Before a HELLO was accepted, nothing else is.
+    pub async fn handle(&mut self, message: HostMessage) {
+        let greeted = self.session().is_some_and(|session| session.greeted);
+        match message {
+            HostMessage::Hello(hello) => self.hello(hello),
+            _ if !greeted => self.refuse(ErrorCode::Invalid, "HELLO comes first", None),
+            HostMessage::Rehydrate(order) => self.rehydrate(order),
+            HostMessage::Execute(order) => self.execute(&order),
+            HostMessage::File(chunk) => self.file(&chunk),
+            HostMessage::Stop(Stop::Attempt { nonce, grace_millis }) => self.stop(nonce, grace_millis),
+            HostMessage::Stop(Stop::Quiesce) => self.quiesce().await,
+            HostMessage::Stop(Stop::PowerOff) => {
+                self.answer(GuestMessage::Ack(GuestAck::PowerOff));
+                self.power_off = true;
+            }
+            HostMessage::Ack(ack) => self.acknowledged(ack),
+            HostMessage::Resume(order) => self.resume(order),
+            HostMessage::Ping(ping) => self.answer(GuestMessage::Ping(ping)),
+        }
+    }
+
+    /// Answers with an error.
+    pub fn refuse(&mut self, code: ErrorCode, message: impl Into<String>, nonce: Option<Nonce>) {
+        self.answer(GuestMessage::Error(ErrorReport { code, message: message.into(), nonce, challenge: None }));
+    }
+
+    fn hello(&mut self, hello: HostHello) {
+        let wrong = match (&self.identity, &hello.token) {
+            _ if hello.protocol != HostHello::PROTOCOL => Some((
+                ErrorCode::BadProtocol,
+                format!("message version {} is not spoken here; {} is", hello.protocol, HostHello::PROTOCOL),
+            )),
+            (Some(identity), Some(token)) if identity.token.matches(token) => None,
+            (Some(_), _) => Some((ErrorCode::BadToken, "this machine's token is needed in HELLO".to_owned())),
+            (None, _) => None,
+        };
+        if let Some((code, message)) = wrong {
+            let challenge = Some(hello.challenge);
+            self.answer(GuestMessage::Error(ErrorReport { code, message, nonce: None, challenge }));
+            return self.close();
+        }
+        let answer = self.greeting(hello.challenge);
+        if let Some(session) = self.session() {
+            // On a serial port a new host may come without the old one having been seen to go.
+            session.outbox = crate::outbox::Outbox::default();
+            session.greeted = true;
+        }
+        self.answer(GuestMessage::Hello(answer));
+    }
+
+    fn greeting(&self, challenge: Nonce) -> GuestHello {
+        let line = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        let machine = self.identity.as_ref().map(|identity| identity.nonce.clone());
+        GuestHello {
+            protocol: HostHello::PROTOCOL,
+            challenge,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id: line("/proc/sys/kernel/random/boot_id"),
+            kernel: line("/proc/sys/kernel/osrelease"),
+            executed: machine.as_ref().is_some_and(|nonce| self.executed.contains(nonce)),
+            attempt: self.attempt.as_ref().map(Attempt::report).or_else(|| self.held()),
+            machine,
+        }
+    }
+
+    /// The attempt that could still be started.
+    fn held(&self) -> Option<AttemptReport> {
+        let nonce = self.identity.as_ref().map(|identity| identity.nonce.clone())?;
+        (!self.executed.contains(&nonce)).then(|| AttemptReport {
+            nonce,
+            state: AttemptState::Held,
+            stdout: StreamRange::default(),
+            stderr: StreamRange::default(),
+        })
+    }
+
+    fn close(&mut self) {
+        if let Some(session) = self.session() {
+            session.closing = true;
+        }
+    }
+
+    fn rehydrate(&mut self, order: Rehydrate) {
+        let nonce = order.nonce.clone();
+        if self.attempt.is_some() {
+            return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", Some(nonce));
+        }
+        if self.executed.contains(&nonce) {
+            return self.refuse(ErrorCode::Invalid, "this nonce was executed already; use a new one", Some(nonce));
+        }
+        if let Err(why) = self.platform.rehydrate(&order) {
+            return self.refuse(ErrorCode::Failed, chain(&why), Some(nonce));
+        }
+        self.identity = Some(Identity { nonce: order.nonce, token: order.token });
+        self.answer(GuestMessage::Ack(GuestAck::Rehydrate { nonce }));
+    }
+
+    fn execute(&mut self, order: &Execute) {
+        let nonce = order.nonce.clone();
+        if self.executed.contains(&nonce) {
+            return self.answer(GuestMessage::Ack(GuestAck::Execute { nonce }));
+        }
+        if self.identity.as_ref().is_none_or(|identity| identity.nonce != nonce) {
+            return self.refuse(ErrorCode::UnknownNonce, "this machine does not hold that nonce", Some(nonce));
+        }
+        if let Some(what) = invalid(order) {
+            return self.refuse(ErrorCode::Invalid, what, Some(nonce));
+        }
+        match self.start(order) {
+            Ok(attempt) => {
+                self.executed.insert(nonce.clone());
+                self.attempt = Some(attempt);
+                self.answer(GuestMessage::Ack(GuestAck::Execute { nonce }));
+                if let Some(session) = self.session() {
+                    session.outbox.resume(0, 0);
+                }
+            }
+            Err(why) => self.refuse(ErrorCode::Failed, why, Some(nonce)),
+        }
+    }
+
+    fn start(&self, order: &Execute) -> Result<Attempt, String> {
+        self.platform.refresh(order).map_err(|why| chain(&why))?;
+        let (spec, scope) = self.platform.prepare(order).map_err(|why| chain(&why))?;
+        let launched = launch(&spec).map_err(|why| chain(&why))?;
+        Ok(Attempt::new(order, scope, launched))
+    }
+
+    fn file(&mut self, chunk: &FileChunk) {
+        if self.attempt.is_some() {
+            return self.refuse(ErrorCode::Busy, "files come before EXECUTE", None);
+        }
+        let path = chunk.path.clone();
+        match workspace::write_chunk(&self.platform.secrets(), chunk, self.platform.owner()) {
+            Ok(offset) => self.answer(GuestMessage::Ack(GuestAck::File { path, offset })),
+            Err(why @ workspace::FileError::Io { .. }) => self.refuse(ErrorCode::Failed, chain(&why), None),
+            Err(why) => self.refuse(ErrorCode::Invalid, chain(&why), None),
+        }
+    }
+
+    fn stop(&mut self, nonce: Nonce, grace_millis: u64) {
+        match self.attempt.as_mut().filter(|attempt| *attempt.nonce() == nonce) {
+            Some(attempt) => {
+                attempt.stop(Duration::from_millis(grace_millis));
+                self.answer(GuestMessage::Ack(GuestAck::StopAttempt { nonce }));
+            }
+            None => self.refuse(ErrorCode::UnknownNonce, "no attempt of that nonce is here", Some(nonce)),
+        }
+    }
+
+    async fn quiesce(&mut self) {
+        if self.attempt.is_some() {
+            return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", None);
+        }
+        if let Err(why) = self.platform.quiesce() {
+            return self.refuse(ErrorCode::Failed, chain(&why), None);
+        }
+        if matches!(self.platform, platform::Platform::Machine(_)) {
+            platform::warm().await;
+        }
+        self.identity = None;
+        self.answer(GuestMessage::Ack(GuestAck::Quiesce));
+        self.close();
+    }
+
+    fn acknowledged(&mut self, ack: HostAck) {
+        let Some(attempt) = &mut self.attempt else { return };
+        match ack {
+            HostAck::Output { stream, offset } => {
+                if let Err(why) = attempt.stream_mut(stream).replay_mut().ack(offset) {
+                    self.refuse(ErrorCode::BadOffset, why.to_string(), None);
+                }
+            }
+            HostAck::Result { nonce } if attempt.result().is_some() && *attempt.nonce() == nonce => self.attempt = None,
+            // Of another attempt, or too early: what isn't known to be received is kept.
+            HostAck::Result { .. } => {}
+        }
+    }
+
+    fn resume(&mut self, order: Resume) {
+        let Some(attempt) = self.attempt.as_ref().filter(|attempt| *attempt.nonce() == order.nonce) else {
+            return self.refuse(ErrorCode::UnknownNonce, "no attempt of that nonce is here", Some(order.nonce));
+        };
+        let (stdout, stderr) = (order.stdout_offset, order.stderr_offset);
+        let kept = attempt.stdout.replay().read_from(stdout, 0).and(attempt.stderr.replay().read_from(stderr, 0));
+        if let Err(why) = kept {
+            return self.refuse(ErrorCode::BadOffset, why.to_string(), Some(order.nonce));
+        }
+        if let Some(session) = self.session() {
+            session.outbox.resume(stdout, stderr);
+        }
+    }
+}
+
+/// What no system call would take.
+fn invalid(order: &Execute) -> Option<&'static str> {
+    let nul = |text: &str| text.contains('\0');
+    if order.argv.first().is_none_or(String::is_empty) {
+        return Some("argv needs a program to run");
+    }
+    if order.argv.iter().any(|argument| nul(argument)) || order.cwd.as_deref().is_some_and(nul) {
+        return Some("a NUL byte cannot be in argv or cwd");
+    }
+    let bad_name = |name: &str| name.is_empty() || name.contains('=') || nul(name);
+    if order.env.iter().any(|var| bad_name(&var.name) || nul(var.value.expose())) {
+        return Some("names in env are not empty and hold no `=`; neither names nor values hold a NUL byte");
+    }
+    None
+}

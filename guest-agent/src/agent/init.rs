@@ -1,0 +1,105 @@
+//! From the kernel's hand-over to a machine that can take orders: what an init does before anything else.
+//!
+//! ```text
+//!   initrd: /dev /proc /sys -> modules -> /dev/vda -> grow -> switch root
+//!   root:   /run /dev/pts cgroups -> loopback -> users -> workspace folders
+//! ```
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::mount::MountFlags;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use crate::cgroup::CgroupError;
+use crate::mounts::{self, MountError};
+use crate::{cgroup, disk, log, sys, users, workspace};
+
+const DISK: &str = "/dev/vda";
+const NEW_ROOT: &str = "/root";
+const DISK_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Why the machine can't be used. There is nobody to repair it: it is turned off.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error("the machine's file systems could not be mounted")]
+    Mount(#[source] MountError),
+    #[error("no disk {DISK} appeared within {} s; the machine needs one virtio disk", DISK_DEADLINE.as_secs())]
+    NoDisk,
+    #[error("the cgroups could not be set up")]
+    Cgroups(#[source] CgroupError),
+    #[error("{step} failed")]
+    Step {
+        step: &'static str,
+        #[source]
+        why: io::Error,
+    },
+}
+
+/// Boots. Returns in the machine's own root file system.
+pub fn boot() -> Result<(), BootError> {
+    mounts::kernel_file_systems().map_err(BootError::Mount)?;
+    open_console();
+    load_modules();
+    root_file_system()?;
+    mounts::machine_file_systems().map_err(BootError::Mount)?;
+    cgroup::prepare().map_err(BootError::Cgroups)?;
+    sys::loopback_up().map_err(|why| BootError::Step { step: "bringing the loopback interface up", why })?;
+    rustix::system::sethostname(b"agentvm")
+        .map_err(|why| BootError::Step { step: "setting the host name", why: why.into() })?;
+    limits().map_err(|why| BootError::Step { step: "setting resource limits", why })?;
+    users::ensure(Path::new("/")).map_err(|why| BootError::Step { step: "adding the user agent", why })?;
+    workspace::prepare().map_err(|why| BootError::Step { step: "making the workspace folders", why })
+}
+
+/// The kernel found no console in the initrd's /dev; there is one now.
+fn open_console() {
+    if let Ok(console) = std::fs::File::options().read(true).write(true).open("/dev/console") {
+        let _ = rustix::stdio::dup2_stdin(&console);
+        let _ = rustix::stdio::dup2_stdout(&console);
+        let _ = rustix::stdio::dup2_stderr(&console);
+    }
+}
+
+/// Loads what the initrd brought, in its order. A module that can't be loaded may not be needed on this machine; what is
+/// needed and missing shows a step later, by name.
+fn load_modules() {
+    let order = std::fs::read_to_string("/modules/order").unwrap_or_default();
+    for name in order.lines() {
+        let loaded = std::fs::File::open(Path::new("/modules").join(name))
+            .and_then(|file| Ok(rustix::system::finit_module(&file, c"", 0)?));
+        match loaded {
+            Err(why) if why.kind() != io::ErrorKind::AlreadyExists => log::error(&format!("module {name}"), &why),
+            _ => {}
+        }
+    }
+    // The initrd lives in memory; what was loaded isn't needed twice.
+    let _ = std::fs::remove_dir_all("/modules");
+}
+
+fn root_file_system() -> Result<(), BootError> {
+    let deadline = Instant::now() + DISK_DEADLINE;
+    while !Path::new(DISK).exists() {
+        if Instant::now() > deadline {
+            return Err(BootError::NoDisk);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    mounts::mount(DISK, NEW_ROOT, "ext4", MountFlags::NOATIME, "noinit_itable").map_err(BootError::Mount)?;
+    // A disk that can't be grown is still a disk.
+    if let Err(why) = disk::grow(Path::new(NEW_ROOT)) {
+        log::error("growing the root file system", &why);
+    }
+    mounts::switch_root(NEW_ROOT).map_err(BootError::Mount)
+}
+
+fn limits() -> io::Result<()> {
+    let files = Rlimit { current: Some(1024), maximum: Some(524_288) };
+    setrlimit(Resource::Nofile, files)?;
+    let cores = Rlimit { current: Some(0), maximum: Some(0) };
+    setrlimit(Resource::Core, cores)?;
+    // What the kernel derives from the memory's size is for the attempt's cgroup to say.
+    setrlimit(Resource::Nproc, Rlimit { current: None, maximum: None })?;
+    std::fs::write("/proc/self/oom_score_adj", "-1000")
+}

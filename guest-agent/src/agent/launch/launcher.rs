@@ -1,0 +1,162 @@
+//! The launcher: prepares the surroundings, starts the command, reaps, reports, and takes everything down with it.
+//!
+//! A plain synchronous program. In a machine it is PID 1 of the attempt's PID namespace: nothing inside can signal it, and
+//! when it exits the kernel kills whatever is left. Elsewhere it is a subreaper and does that itself.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Command, ExitCode, Stdio};
+
+use agentvm_guest_agent::protocol::RunAs;
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
+
+use super::{Event, Isolation, Order, Spec, sandbox, tree};
+use crate::users;
+
+/// A shell's codes for a command that isn't there, and for one that can't be run.
+const NOT_FOUND: i32 = 127;
+const NOT_RUNNABLE: i32 = 126;
+
+#[derive(Debug, thiserror::Error)]
+enum LauncherError {
+    #[error("the control socket broke")]
+    Control(#[source] std::io::Error),
+    #[error("the orders could not be read")]
+    Orders(#[source] serde_json::Error),
+}
+
+/// Runs until the command and all of its descendants are gone.
+pub fn run() -> ExitCode {
+    match supervise() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            crate::log::error("launcher", &why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn supervise() -> Result<(), LauncherError> {
+    let control =
+        std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).map_err(LauncherError::Control)?;
+    let mut orders = BufReader::new(control.try_clone().map_err(LauncherError::Control)?);
+    let mut line = String::new();
+    orders.read_line(&mut line).map_err(LauncherError::Control)?;
+    let spec: Spec = serde_json::from_str(&line).map_err(LauncherError::Orders)?;
+    let isolated = spec.isolation.is_some();
+    let main = match start(&spec) {
+        Ok(main) => main,
+        Err((code, message)) => {
+            // As a shell would: the reason is the command's stderr.
+            let _ = writeln!(std::io::stderr(), "{message}");
+            return report(&control, &Event::Refused { code, message });
+        }
+    };
+    report(&control, &Event::Started)?;
+    release_stdio();
+    std::thread::spawn(move || obey(orders, isolated));
+    let (code, signal) = wait_for(main);
+    report(&control, &Event::Exited { code, signal })?;
+    if !isolated {
+        tree::kill_all();
+    }
+    Ok(())
+}
+
+fn report(mut control: &UnixStream, event: &Event) -> Result<(), LauncherError> {
+    let mut line = serde_json::to_vec(event).map_err(LauncherError::Orders)?;
+    line.push(b'\n');
+    control.write_all(&line).map_err(LauncherError::Control)
+}
+
+/// The pipes belong to the command alone: as long as the launcher held them, they would never end.
+fn release_stdio() {
+    if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+}
+
+/// Follows orders until the agent is gone, and then lets nothing survive it.
+fn obey(orders: BufReader<UnixStream>, isolated: bool) {
+    for line in orders.lines().map_while(Result::ok) {
+        match serde_json::from_str(&line) {
+            Ok(Order::Terminate) => tree::signal_all(Signal::TERM),
+            Ok(Order::Kill) => tree::signal_all(Signal::KILL),
+            Err(_) => break,
+        }
+    }
+    if !isolated {
+        tree::kill_all();
+    }
+    std::process::exit(1);
+}
+
+/// Reaps everything, and says how `main` ended.
+fn wait_for(main: Pid) -> (Option<i32>, Option<i32>) {
+    loop {
+        match rustix::process::wait(WaitOptions::empty()) {
+            Ok(Some((pid, status))) if pid == main => return verdict(status),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            // No children: the command was reaped elsewhere, which can't be; don't turn in circles.
+            Err(_) => return (None, Some(Signal::KILL.as_raw())),
+        }
+    }
+}
+
+fn verdict(status: WaitStatus) -> (Option<i32>, Option<i32>) {
+    (status.exit_status(), status.terminating_signal())
+}
+
+/// Starts the command, or says with which code and words a shell would have refused.
+fn start(spec: &Spec) -> Result<Pid, (i32, String)> {
+    let unable = |what: &str, why: &dyn std::fmt::Display| (NOT_RUNNABLE, format!("agentvm: {what}: {why}"));
+    match &spec.isolation {
+        Some(isolation) => sandbox::enter(isolation)
+            .map_err(|why| unable("the sandbox could not be set up", &crate::log::chain(&why)))?,
+        None => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map_err(|why| unable("subreaper", &why))?,
+    }
+    let (program, arguments) = spec.argv.split_first().ok_or_else(|| unable("nothing to run", &"argv is empty"))?;
+    if !spec.cwd.is_dir() {
+        return Err(unable(&spec.cwd.display().to_string(), &"the working directory does not exist"));
+    }
+    let stdin = stdin_of(spec).map_err(|why| unable("stdin", &why))?;
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().envs(spec.env.iter().map(|(k, v)| (k, v))).current_dir(&spec.cwd).stdin(stdin);
+    if let Some(Isolation { run_as: RunAs::Agent, .. }) = &spec.isolation {
+        command.uid(users::AGENT_UID).gid(users::AGENT_GID);
+    }
+    crate::sys::in_own_session(&mut command);
+    if spec.isolation.is_some() {
+        sandbox::mortal();
+    }
+    let spawned = command.spawn();
+    if spec.isolation.is_some() {
+        sandbox::immortal();
+    }
+    let child = spawned.map_err(|why| refusal(program, &why))?;
+    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| unable(program, &"no process id"))
+}
+
+fn refusal(program: &str, why: &std::io::Error) -> (i32, String) {
+    match why.kind() {
+        std::io::ErrorKind::NotFound => (NOT_FOUND, format!("agentvm: {program}: command not found")),
+        std::io::ErrorKind::PermissionDenied => (NOT_RUNNABLE, format!("agentvm: {program}: permission denied")),
+        _ => (NOT_RUNNABLE, format!("agentvm: {program}: {why}")),
+    }
+}
+
+/// An anonymous file: unlike a pipe it needs nobody to feed it.
+fn stdin_of(spec: &Spec) -> std::io::Result<Stdio> {
+    let Some(bytes) = &spec.stdin else { return Ok(Stdio::null()) };
+    let mut file = File::from(rustix::fs::memfd_create("stdin", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(&bytes.0)?;
+    file.rewind()?;
+    // Opened anew, so that the command can't write to it.
+    Ok(OwnedFd::from(File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)))?).into())
+}

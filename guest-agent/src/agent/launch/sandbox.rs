@@ -1,0 +1,133 @@
+//! What the launcher puts between a command and the agent, in a machine.
+//!
+//! - a cgroup with limits, and a cgroup namespace, so that the limits are out of reach;
+//! - the PID namespace the launcher is PID 1 of, with a /proc of its own: no process of the agent's has a number there;
+//! - a mount namespace: a /dev without disks, ports and memory, /sys read-only, nothing of the agent's own;
+//! - a bounding set of capabilities: root inside is root over files, users and the network, not over the kernel.
+//!
+//! What a root run can't do: mount, load modules, reboot, trace the agent, set the clock, make device nodes, read the kernel log.
+
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{FileType, Mode};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
+use rustix::process::DumpableBehavior;
+use rustix::thread::{CapabilitySet, UnshareFlags};
+
+use super::Isolation;
+use crate::mounts::{AGENT_DIR, MountError, mount};
+
+/// Why the command wasn't started.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    #[error("joining the cgroup failed")]
+    Cgroup(#[source] io::Error),
+    #[error("leaving the agent's namespaces failed")]
+    Namespaces(#[source] io::Error),
+    #[error("the command's view of the file system could not be made")]
+    Mounts(#[source] MountError),
+    #[error("{step} failed")]
+    Setup {
+        step: &'static str,
+        #[source]
+        why: io::Error,
+    },
+}
+
+/// What root keeps, as in an ordinary container, with the network and without making device nodes.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::NET_ADMIN)
+    .union(CapabilitySet::NET_RAW)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::SYS_NICE)
+    .union(CapabilitySet::AUDIT_WRITE)
+    .union(CapabilitySet::LEASE)
+    .union(CapabilitySet::IPC_LOCK);
+
+/// Puts the launcher into the surroundings of its command.
+pub fn enter(isolation: &Isolation) -> Result<(), SandboxError> {
+    std::fs::write(isolation.cgroup.join("cgroup.procs"), "0").map_err(SandboxError::Cgroup)?;
+    crate::sys::unshare_namespaces(UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP | UnshareFlags::NEWIPC)
+        .map_err(SandboxError::Namespaces)?;
+    rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .map_err(|why| SandboxError::Namespaces(why.into()))?;
+    view().map_err(SandboxError::Mounts)?;
+    devices().map_err(|why| SandboxError::Setup { step: "filling /dev", why })?;
+    drop_capabilities().map_err(|why| SandboxError::Setup { step: "dropping capabilities", why })?;
+    // Nobody inside may read or trace the launcher: it has more rights than they.
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|why| SandboxError::Setup { step: "closing the launcher", why: why.into() })
+}
+
+/// Before the command is forked: the kernel may pick it, not the launcher, when memory runs out. What is written here with
+/// privilege is also the least that the command can set for itself.
+pub fn mortal() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "0");
+}
+
+/// After the command is forked.
+pub fn immortal() {
+    let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
+}
+
+fn view() -> Result<(), MountError> {
+    let locked = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let _ = rustix::mount::unmount(AGENT_DIR, UnmountFlags::DETACH);
+    mount("proc", "/proc", "proc", locked, "")?;
+    // The agent's own cgroup tree goes, and one comes that begins at the command's cgroup.
+    let _ = rustix::mount::unmount("/sys/fs/cgroup", UnmountFlags::DETACH);
+    mount("cgroup2", "/sys/fs/cgroup", "cgroup2", locked | MountFlags::RDONLY, "nsdelegate")?;
+    remount_read_only("/sys", locked)?;
+    mount("dev", "/dev", "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, "mode=0755,size=64k,nr_inodes=64")?;
+    for name in ["pts", "shm"] {
+        std::fs::create_dir(Path::new("/dev").join(name)).map_err(|why| MountError::new("/dev", why))?;
+    }
+    let terminal = MountFlags::NOSUID | MountFlags::NOEXEC;
+    mount("devpts", "/dev/pts", "devpts", terminal, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
+    mount("shm", "/dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=1777")
+}
+
+fn remount_read_only(path: &'static str, flags: MountFlags) -> Result<(), MountError> {
+    rustix::mount::mount_remount(path, MountFlags::BIND | MountFlags::RDONLY | flags, "")
+        .map_err(|why| MountError::new(path, why.into()))
+}
+
+fn devices() -> io::Result<()> {
+    let nodes = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+    let mode = Mode::from_raw_mode(0o666);
+    for (name, major, minor) in nodes {
+        let path = Path::new("/dev").join(name);
+        let device = rustix::fs::makedev(major, minor);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::CharacterDevice, mode, device)?;
+        // The umask has its say in mknod.
+        rustix::fs::chmod(&path, mode)?;
+    }
+    let links = [("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd")];
+    let streams = [("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+    links
+        .into_iter()
+        .chain(streams)
+        .try_for_each(|(name, to)| std::os::unix::fs::symlink(to, Path::new("/dev").join(name)))
+}
+
+/// The bounding set limits what any exec from here on can gain; the launcher itself keeps what it has.
+fn drop_capabilities() -> io::Result<()> {
+    for capability in CapabilitySet::all().difference(KEPT).iter() {
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            // This kernel doesn't know it.
+            Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+    Ok(())
+}

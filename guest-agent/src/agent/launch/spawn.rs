@@ -1,0 +1,112 @@
+//! The agent's side: starts a launcher and turns what it says into a channel of events.
+
+use std::io::Write as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::process::Command;
+
+use rustix::thread::UnshareFlags;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe;
+use tokio::sync::mpsc;
+
+use super::{Event, LAUNCHER_ARGUMENT, Order, Spec};
+use crate::sys;
+
+/// One read from a pipe.
+const READ: usize = agentvm_guest_agent::protocol::CHUNK;
+
+/// A launcher that runs. Dropping it closes the control socket, which ends the launcher and all below it.
+#[derive(Debug)]
+pub struct Launched {
+    pub events: mpsc::Receiver<Event>,
+    pub stdout: mpsc::Receiver<Vec<u8>>,
+    pub stderr: mpsc::Receiver<Vec<u8>>,
+    orders: StdUnixStream,
+}
+
+/// Why there is no launcher; nothing of the command has run.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    #[error("pipes for the command could not be made")]
+    Pipes(#[source] std::io::Error),
+    #[error("the launcher could not be started")]
+    Spawn(#[source] std::io::Error),
+    #[error("the launcher did not take its orders")]
+    Orders(#[source] std::io::Error),
+}
+
+impl Launched {
+    /// Passes an order on. A launcher that is gone needs none.
+    pub fn order(&mut self, order: Order) {
+        let _ = send_line(&self.orders, &order);
+    }
+}
+
+/// Starts a launcher for `spec`.
+pub fn launch(spec: &Spec) -> Result<Launched, LaunchError> {
+    let (ours, theirs) = StdUnixStream::pair().map_err(LaunchError::Pipes)?;
+    let (stdout, stdout_end) = std::io::pipe().map_err(LaunchError::Pipes)?;
+    let (stderr, stderr_end) = std::io::pipe().map_err(LaunchError::Pipes)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(LAUNCHER_ARGUMENT).env_clear().stdin(OwnedFd::from(theirs)).stdout(stdout_end).stderr(stderr_end);
+    start(command, spec.isolation.is_some()).map_err(LaunchError::Spawn)?;
+    send_line(&ours, spec).map_err(LaunchError::Orders)?;
+    let control = ours.try_clone().map_err(LaunchError::Pipes)?;
+    Ok(Launched {
+        events: read_events(control).map_err(LaunchError::Pipes)?,
+        stdout: pump(stdout.into()).map_err(LaunchError::Pipes)?,
+        stderr: pump(stderr.into()).map_err(LaunchError::Pipes)?,
+        orders: ours,
+    })
+}
+
+/// In a machine the launcher is PID 1 of a namespace of its own. To leave one's PID namespace is a matter of the thread, and
+/// can't be taken back: hence a thread for it. Its child is reaped by the agent's SIGCHLD handler.
+fn start(mut command: Command, own_pids: bool) -> std::io::Result<()> {
+    if !own_pids {
+        return command.spawn().map(drop);
+    }
+    let starter = std::thread::spawn(move || {
+        sys::unshare_namespaces(UnshareFlags::NEWPID)?;
+        command.spawn().map(drop)
+    });
+    starter.join().unwrap_or_else(|_| Err(std::io::Error::other("the starting thread panicked")))
+}
+
+fn send_line<T: serde::Serialize>(mut stream: &StdUnixStream, value: &T) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    stream.write_all(&line)
+}
+
+fn read_events(control: StdUnixStream) -> std::io::Result<mpsc::Receiver<Event>> {
+    control.set_nonblocking(true)?;
+    let mut lines = BufReader::new(UnixStream::from_std(control)?).lines();
+    let (sender, events) = mpsc::channel(4);
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            let Ok(event) = serde_json::from_str(&line) else { break };
+            if sender.send(event).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(events)
+}
+
+/// Reads a pipe as fast as it is taken from: a full channel lets the pipe fill, and a full pipe makes the command wait.
+fn pump(end: OwnedFd) -> std::io::Result<mpsc::Receiver<Vec<u8>>> {
+    let mut end = pipe::Receiver::from_owned_fd(end)?;
+    let (sender, chunks) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut buffer = vec![0; READ];
+        while let Ok(read @ 1..) = end.read(&mut buffer).await {
+            if sender.send(buffer.get(..read).unwrap_or_default().to_vec()).await.is_err() {
+                break;
+            }
+        }
+    });
+    Ok(chunks)
+}

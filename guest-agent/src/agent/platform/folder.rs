@@ -1,0 +1,40 @@
+//! No machine: a folder on a host, the user who started the agent, no mounts, no clock. For tests of what talks to agents.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::PlatformError;
+use crate::workspace;
+
+/// The folder that stands for `/workspace`.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes what is missing of it.
+    pub fn create(path: &Path) -> io::Result<Self> {
+        for name in ["input", "output", "work", "secrets"] {
+            std::fs::create_dir_all(path.join(name))?;
+        }
+        Ok(Self { path: path.canonicalize()? })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Nothing secret of the last attempt stays.
+    #[allow(clippy::unnecessary_wraps, reason = "a machine's can fail")]
+    pub fn clear(&self) -> Result<(), PlatformError> {
+        workspace::clear(&self.path.join("secrets"));
+        Ok(())
+    }
+
+    /// Name and home of who runs are: the one who started the agent.
+    pub fn user(&self) -> (String, String) {
+        let variable = |name: &str, otherwise: &str| std::env::var(name).unwrap_or_else(|_| otherwise.to_owned());
+        (variable("USER", "agent"), variable("HOME", "/"))
+    }
+}

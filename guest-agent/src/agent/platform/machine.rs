@@ -1,0 +1,60 @@
+//! The machine that this agent is PID 1 of.
+
+use std::fs;
+use std::path::Path;
+
+use agentvm_guest_agent::protocol::Rehydrate;
+use rustix::mount::{MountFlags, UnmountFlags};
+use rustix::system::RebootCommand;
+
+use super::{PlatformError, meminfo, rehydrate};
+use crate::cgroup::Group;
+use crate::mounts::AGENT_DIR;
+use crate::workspace;
+
+/// What the machine has been through since boot.
+#[derive(Debug, Default)]
+pub struct Machine {
+    share_mounted: bool,
+}
+
+impl Machine {
+    /// All of an identity: see [`rehydrate`].
+    pub fn rehydrate(&mut self, order: &Rehydrate) -> Result<(), PlatformError> {
+        workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
+        rehydrate::identity(order)?;
+        if order.workspace && !self.share_mounted {
+            rehydrate::mount_share().map_err(PlatformError::Workspace)?;
+            self.share_mounted = true;
+        }
+        Ok(())
+    }
+
+    /// The cgroup for the next attempt.
+    #[allow(clippy::unused_self, reason = "a machine has the cgroups; the folder has none")]
+    pub fn group(&self) -> Result<Group, PlatformError> {
+        Group::create("run", meminfo("MemTotal:").unwrap_or(256 << 20)).map_err(PlatformError::Cgroup)
+    }
+
+    /// Leaves nothing that a capture can't hold (a mounted share) or shouldn't (secrets, caches).
+    pub fn quiesce(&mut self) -> Result<(), PlatformError> {
+        workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
+        rehydrate::unmount_share().map_err(|why| PlatformError::Step { step: "unmounting the share", why })?;
+        self.share_mounted = false;
+        rustix::fs::sync();
+        fs::write("/proc/sys/vm/drop_caches", "3")
+            .map_err(|why| PlatformError::Step { step: "dropping the page cache", why })
+    }
+}
+
+/// Kills everything, makes the disk consistent, turns the power off.
+pub fn power_off() -> ! {
+    let _ = fs::write("/sys/fs/cgroup/run/cgroup.kill", "1");
+    rustix::fs::sync();
+    let _ = rustix::mount::unmount(AGENT_DIR, UnmountFlags::DETACH);
+    let _ = rustix::mount::mount_remount("/", MountFlags::RDONLY, "");
+    rustix::fs::sync();
+    let _ = rustix::system::reboot(RebootCommand::PowerOff);
+    // Not permitted, which only a test can meet: then this process is all there is to end.
+    std::process::exit(1)
+}

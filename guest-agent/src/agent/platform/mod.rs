@@ -1,0 +1,163 @@
+//! What is around the agent: a machine of its own, or only a folder on somebody's host (for tests without machines).
+//! Everything above this is the same code in both.
+
+mod folder;
+mod machine;
+mod rehydrate;
+mod warm;
+
+pub use folder::Folder;
+pub use machine::Machine;
+pub use warm::warm;
+
+use std::io;
+use std::path::PathBuf;
+
+use agentvm_guest_agent::protocol::{Execute, Rehydrate, RunAs, Status};
+
+use crate::cgroup::CgroupError;
+use crate::launch::{Isolation, Spec};
+use crate::mounts::MountError;
+use crate::scope::Scope;
+use crate::users::{AGENT_GID, AGENT_HOME, AGENT_NAME, AGENT_UID};
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Why a machine couldn't do as it was told.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    #[error("the cgroup of the attempt could not be made")]
+    Cgroup(#[source] CgroupError),
+    #[error("the workspace could not be mounted")]
+    Workspace(#[source] MountError),
+    #[error("{0:?} is not a host name of at most 63 letters, digits and hyphens")]
+    HostName(String),
+    #[error("{0:?} is not a machine-id of 32 lower-case hex characters")]
+    MachineId(String),
+    #[error("{step} failed")]
+    Step {
+        step: &'static str,
+        #[source]
+        why: io::Error,
+    },
+}
+
+/// One of the two.
+#[derive(Debug)]
+pub enum Platform {
+    Machine(Machine),
+    Folder(Folder),
+}
+
+impl Platform {
+    /// Gives it the identity and the share; all of it, or an error.
+    pub fn rehydrate(&mut self, order: &Rehydrate) -> Result<(), PlatformError> {
+        match self {
+            Self::Machine(machine) => machine.rehydrate(order),
+            Self::Folder(folder) => folder.clear(),
+        }
+    }
+
+    /// What has gone stale while the machine was parked: the clock, and the randomness.
+    pub fn refresh(&self, order: &Execute) -> Result<(), PlatformError> {
+        match self {
+            Self::Machine(_) => rehydrate::refresh(order.time_unix_nanos, &order.entropy.0),
+            Self::Folder(_) => Ok(()),
+        }
+    }
+
+    /// What to start for `order`, and the handle on all of it.
+    pub fn prepare(&self, order: &Execute) -> Result<(Spec, Scope), PlatformError> {
+        let group = match self {
+            Self::Machine(machine) => Some(machine.group()?),
+            Self::Folder(_) => None,
+        };
+        let isolation = group.as_ref().map(|group| Isolation { cgroup: group.path().to_owned(), run_as: order.run_as });
+        let work = self.workspace().join("work");
+        let spec = Spec {
+            argv: order.argv.clone(),
+            env: self.environment(order),
+            cwd: order.cwd.as_ref().map_or_else(|| work.clone(), |cwd| work.join(cwd)),
+            stdin: order.stdin.clone(),
+            isolation,
+        };
+        Ok((spec, Scope::new(group, self.secrets())))
+    }
+
+    /// Before a golden capture: nothing of the host's mounted, nothing secret left, caches dropped.
+    pub fn quiesce(&mut self) -> Result<(), PlatformError> {
+        match self {
+            Self::Machine(machine) => machine.quiesce(),
+            Self::Folder(folder) => folder.clear(),
+        }
+    }
+
+    pub fn secrets(&self) -> PathBuf {
+        self.workspace().join("secrets")
+    }
+
+    /// Who files for a run belong to, where that can be chosen.
+    pub fn owner(&self) -> Option<(u32, u32)> {
+        match self {
+            Self::Machine(_) => Some((AGENT_UID, AGENT_GID)),
+            Self::Folder(_) => None,
+        }
+    }
+
+    /// The usage figures of the whole machine.
+    pub fn status(&self) -> Status {
+        let memory = |field| meminfo(field).unwrap_or(0);
+        Status {
+            uptime_millis: uptime_millis().unwrap_or(0),
+            memory_total_bytes: memory("MemTotal:"),
+            memory_available_bytes: memory("MemAvailable:"),
+            ..Status::default()
+        }
+    }
+
+    /// Ends the machine; where there is none, this process.
+    pub fn power_off(&self) -> ! {
+        match self {
+            Self::Machine(_) => machine::power_off(),
+            Self::Folder(_) => std::process::exit(0),
+        }
+    }
+
+    fn workspace(&self) -> PathBuf {
+        match self {
+            Self::Machine(_) => PathBuf::from(crate::workspace::WORKSPACE),
+            Self::Folder(folder) => folder.path().to_owned(),
+        }
+    }
+
+    fn environment(&self, order: &Execute) -> Vec<(String, String)> {
+        let (user, home) = match (self, order.run_as) {
+            (Self::Machine(_), RunAs::Agent) => (AGENT_NAME.to_owned(), AGENT_HOME.to_owned()),
+            (Self::Machine(_), RunAs::Root) => ("root".to_owned(), "/root".to_owned()),
+            (Self::Folder(folder), _) => folder.user(),
+        };
+        let base = [
+            ("PATH", PATH.to_owned()),
+            ("HOME", home),
+            ("USER", user.clone()),
+            ("LOGNAME", user),
+            ("LANG", "C.UTF-8".to_owned()),
+            ("AGENTVM", "1".to_owned()),
+        ];
+        let asked = order.env.iter().map(|var| (var.name.clone(), var.value.expose().to_owned()));
+        base.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(asked).collect()
+    }
+}
+
+/// A field of /proc/meminfo in bytes.
+fn meminfo(field: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
+    line.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+fn uptime_millis() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/uptime").ok()?;
+    let (seconds, hundredths) = text.split_ascii_whitespace().next()?.split_once('.')?;
+    Some(seconds.parse::<u64>().ok()? * 1000 + hundredths.parse::<u64>().ok()? * 10)
+}

@@ -1,0 +1,61 @@
+//! What an attempt's processes are counted, signalled and killed by: a cgroup in a machine, the launcher elsewhere.
+
+use agentvm_guest_agent::protocol::Status;
+
+use crate::cgroup::Group;
+use crate::launch::{Launched, Order};
+use crate::workspace;
+
+/// The handle on everything an attempt has started.
+#[derive(Debug)]
+pub struct Scope {
+    group: Option<Group>,
+    secrets: std::path::PathBuf,
+}
+
+impl Scope {
+    /// With a cgroup where there is one.
+    pub fn new(group: Option<Group>, secrets: std::path::PathBuf) -> Self {
+        Self { group, secrets }
+    }
+
+    /// SIGTERM to all.
+    pub fn terminate(&self, launched: &mut Launched) {
+        match &self.group {
+            Some(group) => group.terminate(),
+            None => launched.order(Order::Terminate),
+        }
+    }
+
+    /// SIGKILL to all that the cgroup holds; the launcher is ordered besides.
+    pub fn kill(&self) {
+        if let Some(group) = &self.group {
+            group.kill();
+        }
+    }
+
+    /// Whether nothing is left. Without a cgroup, the launcher's end says so.
+    pub fn is_empty(&self) -> bool {
+        self.group.as_ref().is_none_or(Group::is_empty)
+    }
+
+    /// Whether the kernel had to kill for memory, where that can be known.
+    pub fn oom_killed(&self) -> Option<bool> {
+        self.group.as_ref().map(|group| group.oom_kills() > 0)
+    }
+
+    /// The attempt's part of a status.
+    pub fn measure(&self, status: &mut Status) {
+        if let Some(group) = &self.group {
+            status.attempt_memory_bytes = group.memory_bytes();
+            status.attempt_cpu_micros = group.cpu_micros();
+            status.attempt_processes = group.processes();
+        }
+    }
+
+    /// Removes the cgroup, and the secrets with the attempt they were for.
+    pub fn finish(&mut self) {
+        self.group = None;
+        workspace::clear(&self.secrets);
+    }
+}

@@ -1,0 +1,134 @@
+//! The virtio-serial port, made to look like a socket that hosts connect to.
+//!
+//! A port knows only whether somebody is at the other end. While nobody is, reads return 0 and poll says HUP at once and
+//! forever, so neither can be waited on; only the *edge* of the next change can. Two plain threads do that and copy between
+//! the port and a socket pair, whose other end is a connection like any other:
+//!
+//! ```text
+//!   port ──read──► thread ──► pair ═══ session        read 0: host gone, the pair is closed, wait for an edge
+//!   port ◄─write── thread ◄── pair ═══ session        one for each pair, ends with it
+//! ```
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use agentvm_guest_agent::protocol::SERIAL_PORT;
+use rustix::event::epoll;
+use tokio::runtime::Handle;
+
+use super::Links;
+use crate::log;
+
+/// The agent's port, if this machine has one.
+pub fn find() -> Option<PathBuf> {
+    let ports = std::fs::read_dir("/sys/class/virtio-ports").ok()?;
+    let ours = ports
+        .flatten()
+        .find(|port| std::fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim() == SERIAL_PORT))?;
+    Some(PathBuf::from("/dev").join(ours.file_name()))
+}
+
+/// Serves the port until the process ends.
+pub fn listen(port: &std::path::Path, links: Links) -> io::Result<()> {
+    let port = Arc::new(File::options().read(true).write(true).open(port)?);
+    let edges = Edges::of(&port)?;
+    let runtime = Handle::current();
+    std::thread::Builder::new().name("serial".to_owned()).spawn(move || {
+        if let Err(why) = serve(&port, &edges, &links, &runtime) {
+            log::error("the serial port failed", &why);
+        }
+    })?;
+    Ok(())
+}
+
+/// Changes of the port's state, each reported once.
+struct Edges(std::os::fd::OwnedFd);
+
+impl Edges {
+    fn of(port: &File) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::HUP | epoll::EventFlags::ET;
+        epoll::add(&epoll, port, epoll::EventData::new_u64(0), flags)?;
+        Ok(Self(epoll))
+    }
+
+    fn wait(&self) -> io::Result<()> {
+        let mut events = Vec::with_capacity(1);
+        match epoll::wait(&self.0, rustix::buffer::spare_capacity(&mut events), None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(why) => Err(why.into()),
+        }
+    }
+}
+
+/// One host's connection.
+struct Bridge {
+    ours: UnixStream,
+    writer: JoinHandle<()>,
+}
+
+impl Bridge {
+    fn open(port: &Arc<File>, links: &Links, runtime: &Handle) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        theirs.set_nonblocking(true)?;
+        let link = {
+            let _within = runtime.enter();
+            tokio::net::UnixStream::from_std(theirs)?
+        };
+        links.blocking_send(Box::new(link)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        let (from, port) = (ours.try_clone()?, Arc::clone(port));
+        let writer = std::thread::Builder::new().name("serial-out".to_owned()).spawn(move || copy(from, &port))?;
+        Ok(Self { ours, writer })
+    }
+
+    /// The next host's bytes must not follow on this one's: waits until the last were written or thrown away.
+    fn close(self) {
+        let _ = self.ours.shutdown(Shutdown::Both);
+        let _ = self.writer.join();
+    }
+}
+
+fn serve(port: &Arc<File>, edges: &Edges, links: &Links, runtime: &Handle) -> io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    let mut bridge: Option<Bridge> = None;
+    loop {
+        let read = match port.as_ref().read(&mut buffer) {
+            Ok(read) => read,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
+            Err(why) => return Err(why),
+        };
+        if read == 0 {
+            if let Some(gone) = bridge.take() {
+                gone.close();
+            }
+            edges.wait()?;
+            continue;
+        }
+        let bytes = buffer.get(..read).unwrap_or_default();
+        let delivered = bridge.as_ref().is_some_and(|bridge| (&bridge.ours).write_all(bytes).is_ok());
+        if !delivered {
+            // None yet, or the agent closed its end: the bytes begin a new session.
+            if let Some(closed) = bridge.take() {
+                closed.close();
+            }
+            let fresh = Bridge::open(port, links, runtime)?;
+            let _ = (&fresh.ours).write_all(bytes);
+            bridge = Some(fresh);
+        }
+    }
+}
+
+fn copy(mut from: UnixStream, port: &File) {
+    let mut buffer = vec![0; 32 * 1024];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        let mut port = port;
+        if port.write_all(buffer.get(..read).unwrap_or_default()).is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! The folders of a run, and the files that are sent for it. Paths come from outside and are not believed.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::chown;
+use std::path::{Component, Path};
+
+use agentvm_guest_agent::protocol::FileChunk;
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
+
+use crate::mounts::mount;
+use crate::users::{AGENT_GID, AGENT_UID};
+
+/// Where it all is in a machine.
+pub const WORKSPACE: &str = "/workspace";
+const SECRETS_OPTIONS: &str = "mode=0700,uid=1000,gid=1000,size=16m,nr_inodes=4096";
+
+/// Why a file wasn't written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    #[error("{path:?} is not a relative path of plain names; send one like `name` or `folder/name`")]
+    Path { path: String },
+    #[error("the piece at {offset} does not follow what is there ({have} bytes); send pieces in order")]
+    Order { offset: u64, have: u64 },
+    #[error("the piece reaches beyond the announced size of {size} bytes")]
+    Size { size: u64 },
+    #[error("{path:?} could not be written")]
+    Io {
+        path: String,
+        #[source]
+        why: io::Error,
+    },
+}
+
+/// At boot, in a machine: the folders, and memory for the secrets.
+pub fn prepare() -> io::Result<()> {
+    let root = Path::new(WORKSPACE);
+    for name in ["input", "output", "work", "secrets"] {
+        std::fs::create_dir_all(root.join(name))?;
+    }
+    chown(root.join("work"), Some(AGENT_UID), Some(AGENT_GID))?;
+    chown(root.join("output"), Some(AGENT_UID), Some(AGENT_GID))?;
+    let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
+    mount("secrets", "/workspace/secrets", "tmpfs", flags, SECRETS_OPTIONS).map_err(io::Error::other)
+}
+
+/// Writes one piece; how much of the file is there afterwards.
+pub fn write_chunk(secrets: &Path, chunk: &FileChunk, owner: Option<(u32, u32)>) -> Result<u64, FileError> {
+    let path = chunk.path.as_str();
+    let names = plain_names(path).ok_or_else(|| FileError::Path { path: path.to_owned() })?;
+    let failed = |why: io::Error| FileError::Io { path: path.to_owned(), why };
+    let end = chunk.offset.saturating_add(chunk.data.len() as u64);
+    if end > chunk.size {
+        return Err(FileError::Size { size: chunk.size });
+    }
+    let root = File::open(secrets).map_err(failed)?.into();
+    let mut file = open_below(root, &names, chunk.offset == 0, owner).map_err(failed)?;
+    let have = file.metadata().map_err(failed)?.len();
+    if have != chunk.offset {
+        return Err(FileError::Order { offset: chunk.offset, have });
+    }
+    file.write_all(&chunk.data).map_err(failed)?;
+    let mode = Mode::from_raw_mode(chunk.mode & 0o777);
+    rustix::fs::fchmod(&file, mode).map_err(|why| failed(why.into()))?;
+    Ok(end)
+}
+
+/// Removes everything in a folder, and leaves the folder.
+pub fn clear(dir: &Path) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let _ = if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            std::fs::remove_dir_all(path)
+        } else {
+            std::fs::remove_file(path)
+        };
+    }
+}
+
+fn plain_names(path: &str) -> Option<Vec<&str>> {
+    let names: Option<Vec<&str>> = Path::new(path)
+        .components()
+        .map(|part| match part {
+            Component::Normal(name) => name.to_str(),
+            _ => None,
+        })
+        .collect();
+    names.filter(|names| !names.is_empty() && !path.ends_with('/') && !path.contains('\0'))
+}
+
+/// Opens or makes the file step by step from a folder's handle, so that no link in between leads out of it.
+fn open_below(root: OwnedFd, names: &[&str], fresh: bool, owner: Option<(u32, u32)>) -> io::Result<File> {
+    let Some((name, folders)) = names.split_last() else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    let mut dir = root;
+    for folder in folders {
+        match rustix::fs::mkdirat(&dir, *folder, Mode::from_raw_mode(0o700)) {
+            Ok(()) => own(&dir, folder, owner)?,
+            Err(rustix::io::Errno::EXIST) => {}
+            Err(why) => return Err(why.into()),
+        }
+        dir = openat2(&dir, *folder, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+    }
+    let append = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+    let (flags, mode) = if fresh {
+        (append | OFlags::CREATE | OFlags::TRUNC, Mode::from_raw_mode(0o600))
+    } else {
+        (append, Mode::empty())
+    };
+    let file = openat2(&dir, *name, flags, mode, resolve)?;
+    own(&dir, name, owner)?;
+    Ok(file.into())
+}
+
+fn own(dir: &OwnedFd, name: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
+    let Some((uid, gid)) = owner else { return Ok(()) };
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    Ok(rustix::fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(path: &str, offset: u64, data: &[u8]) -> FileChunk {
+        FileChunk { path: path.into(), mode: 0o4640, size: 8, offset, data: data.to_vec() }
+    }
+
+    #[test]
+    fn pieces_make_a_file_with_its_mode() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(write_chunk(dir.path(), &chunk("a/b/c", 0, b"1234"), None).unwrap(), 4);
+        assert_eq!(write_chunk(dir.path(), &chunk("a/b/c", 4, b"5678"), None).unwrap(), 8);
+        let path = dir.path().join("a/b/c");
+        assert_eq!(std::fs::read(&path).unwrap(), b"12345678");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640, "no set-uid bit");
+        clear(dir.path());
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn no_path_leads_out() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/tmp", dir.path().join("link")).unwrap();
+        for path in ["", "/etc/passwd", "../x", "a/../../x", "a/./..", "a/", "link/x", "a\0b", "."] {
+            assert!(write_chunk(dir.path(), &chunk(path, 0, b"x"), None).is_err(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn pieces_out_of_order_or_too_long_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(matches!(write_chunk(dir.path(), &chunk("f", 0, b"123456789"), None), Err(FileError::Size { .. })));
+        write_chunk(dir.path(), &chunk("f", 0, b"1234"), None).unwrap();
+        assert!(matches!(write_chunk(dir.path(), &chunk("f", 5, b"1"), None), Err(FileError::Order { have: 4, .. })));
+    }
+}

@@ -10,11 +10,15 @@ use agentvm_core::names::{DomainName, GoldenKey, InstanceId, short_hash};
 use serde::{Deserialize, Serialize};
 
 use super::process::Agent;
+use crate::files::{io, names_in, read_json, remove_tree, write_json};
 use crate::locks::{Locks, lock};
 use crate::{
     Accelerator, Golden, HostFacts, HvError, Machine, MachineKind, MachineRecord, MachineSpec, PowerState, Resources,
     TemplateSpec,
 };
+
+/// Goldens that aren't whole yet.
+const HALF: &str = ".tmp-";
 
 #[derive(Debug)]
 pub struct Store {
@@ -43,11 +47,6 @@ pub fn facts() -> HostFacts {
         memory_mib: 16 * 1024,
         vsock: false,
     }
-}
-
-fn io(what: impl std::fmt::Display, path: &Path) -> impl FnOnce(std::io::Error) -> HvError {
-    let what = format!("{what} {}", path.display());
-    move |source| HvError::Io { what, source }
 }
 
 impl Store {
@@ -84,11 +83,11 @@ impl Store {
     }
 
     fn kept(&self, name: &DomainName) -> Option<Kept> {
-        serde_json::from_slice(&fs::read(self.machine(name).join("record.json")).ok()?).ok()
+        read_json(&self.machine(name).join("record.json"))
     }
 
     fn agent(&self, name: &DomainName) -> Option<Agent> {
-        serde_json::from_slice(&fs::read(self.machine(name).join("agent.pid")).ok()?).ok()
+        read_json(&self.machine(name).join("agent.pid"))
     }
 
     pub fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError> {
@@ -199,7 +198,7 @@ impl Store {
             if let Some(agent) = self.agent(name) {
                 agent.kill(&dir);
             }
-            remove(&dir)
+            remove_tree(&dir)
         })
     }
 
@@ -210,8 +209,7 @@ impl Store {
     }
 
     fn records(&self) -> Vec<Kept> {
-        let entries = fs::read_dir(self.dir.join("machines")).into_iter().flatten().flatten();
-        let names = entries.filter_map(|e| e.file_name().into_string().ok());
+        let names = names_in(&self.dir.join("machines")).into_iter();
         names.filter_map(|name| self.kept(&DomainName::from_recorded(name))).collect()
     }
 
@@ -247,29 +245,26 @@ impl Store {
             owner,
             owner_uid,
         };
-        let half = self.dir.join("goldens").join(format!(".tmp-{}", golden.key));
-        remove(&half)?;
+        let half = self.dir.join("goldens").join(format!("{HALF}{}", golden.key));
+        remove_tree(&half)?;
         fs::create_dir_all(&half).map_err(io("make", &half))?;
         let work = self.share(template).join("work");
         fs::rename(&work, half.join("work")).map_err(io("keep", &work))?;
         write_json(&half.join("golden.json"), &golden)?;
-        remove(&target)?;
+        remove_tree(&target)?;
         fs::rename(&half, &target).map_err(io("finish", &target))?;
         self.destroy(template)?;
         Ok(golden)
     }
 
     pub fn goldens(&self) -> Result<Vec<Golden>, HvError> {
-        let entries = fs::read_dir(self.dir.join("goldens")).into_iter().flatten().flatten();
-        let whole = entries.filter(|e| !e.file_name().to_string_lossy().starts_with('.'));
-        let mut goldens: Vec<Golden> =
-            whole.filter_map(|e| serde_json::from_slice(&fs::read(e.path().join("golden.json")).ok()?).ok()).collect();
-        goldens.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(goldens)
+        let dir = self.dir.join("goldens");
+        let whole = names_in(&dir).into_iter().filter(|name| !name.starts_with(HALF));
+        Ok(whole.filter_map(|name| read_json(&dir.join(name).join("golden.json"))).collect())
     }
 
     pub fn remove_golden(&self, key: &GoldenKey) -> Result<(), HvError> {
-        remove(&self.golden(key))
+        remove_tree(&self.golden(key))
     }
 
     /// As libvirt's: half captures, templates that nobody drives any more, folders without a record.
@@ -279,16 +274,12 @@ impl Store {
             self.destroy(&kept.record.name)?;
             swept.push(format!("template {}", kept.record.name));
         }
-        let half = |dir: &str, is_half: &dyn Fn(&Path) -> bool| {
-            let entries = fs::read_dir(self.dir.join(dir)).into_iter().flatten().flatten();
-            entries.map(|e| e.path()).filter(|p| is_half(p)).collect::<Vec<_>>()
-        };
-        let without = |file: &'static str| move |p: &Path| !p.join(file).exists();
-        for path in half("goldens", &|p| p.to_string_lossy().contains("/.tmp-") || without("golden.json")(p))
-            .into_iter()
-            .chain(half("machines", &without("record.json")))
-        {
-            remove(&path)?;
+        let (machines, goldens) = (self.dir.join("machines"), self.dir.join("goldens"));
+        let half_machines = names_in(&machines).into_iter().map(|name| machines.join(name));
+        let half_goldens = names_in(&goldens).into_iter().filter(|name| name.starts_with(HALF));
+        let debris = half_machines.filter(|dir| !dir.join("record.json").exists());
+        for path in debris.chain(half_goldens.map(|name| goldens.join(name))) {
+            remove_tree(&path)?;
             swept.push(path.display().to_string());
         }
         Ok(swept)
@@ -297,20 +288,6 @@ impl Store {
 
 fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs().try_into().unwrap_or(i64::MAX))
-}
-
-fn remove(dir: &Path) -> Result<(), HvError> {
-    match fs::remove_dir_all(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", dir)(e)),
-        _ => Ok(()),
-    }
-}
-
-/// Whole or not at all: a process that is killed in the middle leaves what was there.
-fn write_json(path: &Path, value: &impl Serialize) -> Result<(), HvError> {
-    let text = serde_json::to_vec(value).map_err(std::io::Error::other).map_err(io("write", path))?;
-    let half = path.with_extension("tmp");
-    fs::write(&half, text).and_then(|()| fs::rename(&half, path)).map_err(io("write", path))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {

@@ -191,3 +191,7 @@ fn slot(number: u8) -> Element {
         .attr("slot", format!("{number:#04x}"))
         .attr("function", "0x0")
 }
+
+#[cfg(test)]
+#[path = "domain_xml_tests.rs"]
+mod tests;

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
@@ -63,10 +63,17 @@ impl Host {
         chown(path, Some(self.user.uid), Some(self.user.gid)).map_err(io("give to QEMU's user", path))
     }
 
-    /// A folder that only root and QEMU's user can enter.
-    pub fn make_own_folder(&self, path: &Path) -> Result<(), HvError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make", path))?;
-        self.give(path)
+    /// A folder that QEMU's group may walk through and only root may change.
+    pub fn make_folder(&self, path: &Path) -> Result<(), HvError> {
+        fs::DirBuilder::new().recursive(true).mode(0o710).create(path).map_err(io("make", path))?;
+        chown(path, None, Some(self.user.gid)).map_err(io("open to QEMU's group", path))
+    }
+
+    /// A file that only root can read.
+    pub fn write_secret(&self, path: &Path, text: &str) -> Result<(), HvError> {
+        use std::io::Write;
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io("write", path))
     }
 
     pub fn set_at_work(&self, name: &DomainName, working: bool) {

@@ -8,6 +8,7 @@
 
 mod accelerator;
 mod capture;
+mod channel;
 mod clone;
 mod config;
 mod digest;
@@ -37,11 +38,11 @@ use virt::connect::Connect;
 
 pub use accelerator::boots as boots_with_kvm;
 pub use capture::Step as CaptureStep;
+use channel::Channels;
 pub use config::LibvirtConfig;
 use host::Host;
 use worker::Lane;
 
-use crate::files::io;
 use crate::workspace::{collect, input, share};
 use crate::{
     Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec,
@@ -57,6 +58,7 @@ pub struct Libvirt {
     host: Arc<Host>,
     builds: Arc<Lane>,
     claims: Arc<Lane>,
+    channels: Arc<Channels>,
 }
 
 impl Libvirt {
@@ -68,8 +70,8 @@ impl Libvirt {
             let started = Lane::start(name, &uri, threads).map(Arc::new);
             started.map_err(|source| HvError::Io { what: "start the libvirt threads".to_owned(), source })
         };
-        let libvirt =
-            Self { host: Arc::new(host), builds: lane("build", workers)?, claims: lane("claim", CLAIM_WORKERS)? };
+        let (builds, claims) = (lane("build", workers)?, lane("claim", CLAIM_WORKERS)?);
+        let libvirt = Self { host: Arc::new(host), builds, claims, channels: Arc::default() };
         libvirt.wait_healthy(within).await?;
         Ok(libvirt)
     }
@@ -227,12 +229,7 @@ impl Hypervisor for Libvirt {
     }
 
     async fn connect(&self, name: &DomainName) -> Result<Channel, HvError> {
-        let socket = self.host.layout.machine(name).channel();
-        match tokio::net::UnixStream::connect(&socket).await {
-            Ok(stream) => Ok(Box::new(stream)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(HvError::NoSuchMachine(name.clone())),
-            Err(e) => Err(io("connect to the agent at", &socket)(e)),
-        }
+        self.channels.open(name, &self.host.layout.machine(name).channel()).await
     }
 
     async fn put_input(&self, name: &DomainName, files: Vec<InputFile>) -> Result<(), HvError> {

@@ -103,6 +103,7 @@ mod tests {
     #[test]
     fn a_closed_folder_is_named() {
         let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
         let user = QemuUser { uid: 64055, gid: 64055 };
         let error = user.can_reach(&dir.path().join("x/y")).unwrap_err().to_string();
         assert!(error.contains(dir.path().to_str().unwrap()) && error.contains("chmod o+x"), "{error}");

@@ -65,7 +65,7 @@ fn lay_out_golden(
     image: &Image,
     half: &GoldenDir,
 ) -> Result<Recipe, HvError> {
-    host.make_own_folder(&half.0)?;
+    host.make_folder(&half.0)?;
     let rootfs = spec.rootfs.as_deref().unwrap_or(&image.rootfs);
     let bytes = fs::metadata(rootfs).map_err(io("read", rootfs))?.len();
     if bytes > u64::from(spec.resources.disk_gib) << 30 {
@@ -78,7 +78,9 @@ fn lay_out_golden(
     disk::create_overlay(&half.disk(), &half.rootfs(), "raw", spec.resources.disk_gib)?;
     let memory = fs::File::create(half.memory()).map_err(io("make", &half.memory()))?;
     memory.set_len(u64::from(spec.resources.memory_mib) << 20).map_err(io("size", &half.memory()))?;
-    for file in [half.disk(), half.memory()] {
+    // QEMU may write to the files that are there, not make others.
+    fs::File::create(half.state()).map_err(io("make", &half.state()))?;
+    for file in [half.disk(), half.memory(), half.state()] {
         host.give(&file)?;
     }
     let facts = facts::get(host, conn)?;
@@ -104,8 +106,8 @@ fn refer(host: &Host, rootfs: &Path, at: &Path) -> Result<(), HvError> {
 
 fn lay_out_machine(host: &Host, spec: &TemplateSpec) -> Result<(), HvError> {
     let dir = host.layout.machine(&spec.record.name);
-    host.make_own_folder(&dir.0)?;
-    fs::write(dir.token(), &spec.record.token).map_err(io("write", &dir.token()))?;
+    host.make_folder(&dir.0)?;
+    host.write_secret(&dir.token(), &spec.record.token)?;
     share::mount(&dir.share_image(), &dir.share(), SHARE_BYTES, host.mapping())
 }
 

@@ -116,8 +116,8 @@ mod tests {
         #[test]
         fn an_attribute_adds_no_element(value in "[^\\p{Cc}]{0,60}") {
             let document = el("a").child(el("b").attr("c", &value)).render().unwrap();
-            prop_assert_eq!(document.matches("/>").count() - value.matches("/>").count().min(0), 1);
-            prop_assert_eq!(document.matches('<').count(), 3);
+            // <a>, <b/>, </a>
+            prop_assert_eq!((document.matches('<').count(), document.matches('>').count()), (3, 3));
         }
     }
 

@@ -1,0 +1,123 @@
+//! The XML to the letter, against libvirt's own schema, and with names that try to be more than names.
+
+use super::*;
+use crate::libvirt::metadata;
+use proptest::prelude::*;
+
+fn domain(memory: Memory, path: &str, owner: &str) -> DomainSpec {
+    let record = metadata::tests::record(owner);
+    let file = |name: &str| PathBuf::from(format!("{path}/{name}"));
+    DomainSpec {
+        name: record.name.clone(),
+        nonce: record.nonce.clone(),
+        kvm: false,
+        emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+        resources: Resources { vcpus: 2, memory_mib: 2048, disk_gib: 20, cpu_shares: 1024 },
+        kernel: file("vmlinuz"),
+        initrd: file("initrd.img"),
+        cmdline: "console=ttyS0 panic=-1".to_owned(),
+        overlay: file("overlay.qcow2"),
+        share: file("share"),
+        channel: file("agent.sock"),
+        console: file("console.log"),
+        memory,
+        vsock: false,
+        user: (64055, 64055),
+        metadata: metadata::element(&record).unwrap(),
+    }
+}
+
+fn shared() -> Memory {
+    Memory::Shared(PathBuf::from("/var/lib/agentvm/golden/.tmp-k/memory"))
+}
+
+fn private() -> Memory {
+    Memory::Private(PathBuf::from("/var/lib/agentvm/golden/k/memory"))
+}
+
+/// On a wanted change: `AGENTVM_WRITE_EXPECTED=1 cargo test`, then read the diff.
+fn is_expected(name: &str, xml: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/libvirt/expected").join(name);
+    if std::env::var_os("AGENTVM_WRITE_EXPECTED").is_some() {
+        std::fs::write(&path, format!("{xml}\n")).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap().trim_end(), xml);
+}
+
+#[test]
+fn it_is_written_as_expected() {
+    is_expected("template.xml", &domain(shared(), "/var/lib/agentvm/x", "pool").to_xml().unwrap());
+    let clone = DomainSpec { kvm: true, vsock: true, ..domain(private(), "/var/lib/agentvm/x", "pool") };
+    is_expected("clone-kvm-vsock.xml", &clone.to_xml().unwrap());
+}
+
+#[test]
+fn template_and_clone_have_the_same_devices() {
+    let devices = |memory| {
+        let xml = domain(memory, "/x", "pool").to_xml().unwrap();
+        xml.split("<devices>").nth(1).unwrap().split("</devices>").next().unwrap().to_owned()
+    };
+    assert_eq!(devices(shared()), devices(private()));
+}
+
+#[test]
+fn another_incarnation_is_another_machine_to_libvirt_and_to_the_guest() {
+    let one = domain(private(), "/x", "pool");
+    let other = DomainSpec { nonce: "other".to_owned(), ..one.clone() };
+    assert_ne!(one.uuid("uuid"), other.uuid("uuid"));
+    assert_ne!(one.uuid("uuid"), one.uuid("genid"));
+}
+
+#[test]
+fn libvirt_s_schema_accepts_it() {
+    let dir = tempfile::tempdir().unwrap();
+    for (memory, vsock, kvm) in [(shared(), false, false), (private(), true, true), (private(), false, false)] {
+        let xml =
+            DomainSpec { vsock, kvm, ..domain(memory, "/var/lib/a b/ü&<'\"", "own<er & \"co\"") }.to_xml().unwrap();
+        let file = dir.path().join("domain.xml");
+        std::fs::write(&file, &xml).unwrap();
+        let output = std::process::Command::new("virt-xml-validate").arg(&file).arg("domain").output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}\n{xml}");
+    }
+}
+
+/// Element names in their order: what a hostile value must not be able to change.
+fn shape(xml: &str) -> Vec<String> {
+    let mut reader = quick_xml::Reader::from_str(xml);
+    let mut names = Vec::new();
+    loop {
+        match reader.read_event().unwrap() {
+            quick_xml::events::Event::Start(e) | quick_xml::events::Event::Empty(e) => {
+                names.push(format!("{:?} {}", e.name(), e.attributes().count()));
+            }
+            quick_xml::events::Event::Eof => return names,
+            _ => {}
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn hostile_names_and_paths_stay_data(
+        path in "(/|[^\\p{Cc}\u{fffe}\u{ffff}]){0,40}",
+        owner in "([<>&'\",\\]{}-]|[^\\p{Cc}\u{fffe}\u{ffff}]){0,40}",
+    ) {
+        let memory = Memory::Private(PathBuf::from(format!("{path}/memory")));
+        let hostile = domain(memory, &path, &owner).to_xml().unwrap();
+        prop_assert_eq!(shape(&hostile), shape(&domain(private(), "/x", "pool").to_xml().unwrap()));
+        let read = metadata::parse(&hostile).unwrap();
+        prop_assert_eq!(read.owner, owner);
+    }
+
+    #[test]
+    fn a_comma_in_a_path_begins_no_property_of_qemu(path in "[a-z,=/]{1,30}") {
+        let spec = domain(Memory::Private(PathBuf::from(&path)), "/x", "pool");
+        let xml = spec.to_xml().unwrap();
+        let argument = xml.lines().find(|l| l.contains("memory-backend-file")).unwrap();
+        let json = argument.split('"').nth(1).unwrap().replace("&quot;", "\"");
+        let object: serde_json::Value = serde_json::from_str(&json).unwrap();
+        prop_assert_eq!(object["mem-path"].as_str(), Some(path.as_str()));
+        prop_assert_eq!(object.as_object().unwrap().len(), 7);
+    }
+}

@@ -67,6 +67,12 @@ pub enum Output {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
+    /// Take runs on this host for an API server that is there already: a cluster's, k3s's, `standalone`'s.
+    Operator(Box<OperatorArgs>),
+    /// Take runs on this host with nothing else there: starts etcd, kube-apiserver and the operator.
+    ///
+    /// Prints `ready: export KUBECONFIG=…` when runs are accepted. SIGTERM or Ctrl-C ends all of it.
+    Standalone(Box<StandaloneArgs>),
     /// Check this host: what is missing for running machines, why it matters and how to mend it.
     ///
     /// Ends with 1 only if the main job can't be done here. Changes nothing.

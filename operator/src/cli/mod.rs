@@ -6,6 +6,10 @@ pub mod guest_image;
 
 mod config;
 mod crds;
+mod install;
+mod operator;
+mod serve;
+mod standalone;
 mod version;
 
 use std::process::ExitCode;
@@ -32,6 +36,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Doctor(args) => crate::doctor::run(&args, &global),
         Command::Config(args) => config::run(&args, &global),
         Command::Crds => crds::run(),
+        Command::Operator(args) => operator::run(&args, &global),
+        Command::Standalone(args) => standalone::run(&args, &global),
         Command::Version(args) => version::run(&args, &global),
         Command::Reaper { state_dir, detached } => Ok(crate::standalone::reaper::main(&state_dir, detached)),
     }

@@ -51,7 +51,8 @@ pub struct OperatorConfig {
     /// Folder of what runs leave.
     pub runs: PathBuf,
     pub image: PathBuf,
-    pub images_folder: PathBuf,
+    /// Folder of the root filesystems that users may name; none where there is none.
+    pub images_folder: Option<PathBuf>,
 }
 
 /// Why an operator could not start.

@@ -85,7 +85,7 @@ async fn template(
 ) -> Result<TemplateSpec, CaptureError> {
     inner.set(key, owner, Local::Capturing { doing: "checks its source".to_owned() });
     let (wanted, folder) = (recipe.clone(), inner.config.images_folder.clone());
-    let rootfs = tokio::task::spawn_blocking(move || rootfs(&wanted, &folder))
+    let rootfs = tokio::task::spawn_blocking(move || rootfs(&wanted, folder.as_deref()))
         .await
         .map_err(|why| CaptureError::Image(ImageError::Read(std::io::Error::other(why))))?
         .map_err(CaptureError::Image)?;

@@ -20,6 +20,8 @@ pub enum ImageError {
         .0.display()
     )]
     Default(PathBuf, #[source] std::io::Error),
+    #[error("spec.source.rootfs: this operator has no images folder; start it with --images-folder")]
+    NoFolder,
     #[error("spec.source.rootfs.path: there is no such file in the operator's images folder")]
     Missing,
     #[error(
@@ -38,9 +40,9 @@ pub fn image_digest(folder: &Path) -> Result<String, ImageError> {
 }
 
 /// The root filesystem in place of the image's own, where the recipe names one. Blocks: reads all of the file.
-pub fn rootfs(recipe: &Recipe, images_folder: &Path) -> Result<Option<PathBuf>, ImageError> {
+pub fn rootfs(recipe: &Recipe, images_folder: Option<&Path>) -> Result<Option<PathBuf>, ImageError> {
     let SourceKind::Rootfs { path, sha256 } = &recipe.source else { return Ok(None) };
-    let folder = images_folder.canonicalize().map_err(|_| ImageError::Missing)?;
+    let folder = images_folder.ok_or(ImageError::NoFolder)?.canonicalize().map_err(|_| ImageError::Missing)?;
     // A link that leads out of the folder is answered like a file that isn't there.
     let file = folder.join(path).canonicalize().map_err(|_| ImageError::Missing)?;
     if !file.starts_with(&folder) || !file.is_file() {
@@ -84,15 +86,15 @@ mod tests {
     fn a_root_filesystem_is_within_the_folder_and_has_the_digest() {
         let folder = tempfile::tempdir().unwrap();
         let images = folder.path().join("images");
-        std::fs::create_dir(&images).unwrap();
+        std::fs::create_dir(Some(&images)).unwrap();
         std::fs::write(images.join("a.img"), b"abc").unwrap();
         std::fs::write(folder.path().join("secret"), b"abc").unwrap();
         std::os::unix::fs::symlink(folder.path().join("secret"), images.join("link")).unwrap();
         let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert!(rootfs(&recipe("a.img", abc), &images).unwrap().is_some());
-        assert!(matches!(rootfs(&recipe("b.img", abc), &images), Err(ImageError::Missing)));
-        assert!(matches!(rootfs(&recipe("link", abc), &images), Err(ImageError::Missing)));
-        assert!(matches!(rootfs(&recipe("a.img", &"0".repeat(64)), &images), Err(ImageError::Digest(_))));
-        assert!(matches!(rootfs(&recipe("a.img", abc), &folder.path().join("none")), Err(ImageError::Missing)));
+        assert!(rootfs(&recipe("a.img", abc), Some(&images)).unwrap().is_some());
+        assert!(matches!(rootfs(&recipe("b.img", abc), Some(&images)), Err(ImageError::Missing)));
+        assert!(matches!(rootfs(&recipe("link", abc), Some(&images)), Err(ImageError::Missing)));
+        assert!(matches!(rootfs(&recipe("a.img", &"0".repeat(64)), Some(&images)), Err(ImageError::Digest(_))));
+        assert!(matches!(rootfs(&recipe("a.img", abc), Some(&folder.path().join("none"))), Err(ImageError::Missing)));
     }
 }

@@ -33,7 +33,7 @@ pub struct Config {
     /// Folder with `image.json`, root filesystem, kernel and initrd of the default guest.
     pub image: PathBuf,
     /// Folder of the root filesystems that users may name.
-    pub images_folder: PathBuf,
+    pub images_folder: Option<PathBuf>,
     /// Digest of the default guest image: another image makes other goldens.
     pub image_digest: String,
 }

@@ -1,0 +1,128 @@
+//! One process uses a data folder at a time. The kernel holds the lock and lets it go when its holder dies,
+//! however it dies; what stands in the file is for people, and says whether the last one ended well.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use super::process::ProcessId;
+
+/// The sole use of a data folder, until this is dropped.
+#[derive(Debug)]
+pub struct DataDirLock {
+    file: File,
+    left_by: Option<i32>,
+}
+
+/// The data folder can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error(
+        "the data folder {} is in use by process {}; end that one, or name another folder with --data-dir",
+        data_dir.display(),
+        holder.map_or("(unknown)".into(), |pid| pid.to_string())
+    )]
+    InUse { data_dir: PathBuf, holder: Option<i32> },
+    #[error("cannot write {}; name a data folder that this user may write", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        why: io::Error,
+    },
+}
+
+impl DataDirLock {
+    /// Takes the folder, which is made if missing.
+    pub fn acquire(data_dir: &Path) -> Result<Self, LockError> {
+        let path = data_dir.join("lock");
+        let failed = |why| LockError::File { path: path.clone(), why };
+        fs::create_dir_all(data_dir).map_err(failed)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(LockError::InUse { data_dir: data_dir.to_owned(), holder: holder(&mut file) });
+            }
+            Err(TryLockError::Error(why)) => return Err(failed(why)),
+        }
+        let left_by = holder(&mut file);
+        sign(&mut file).map_err(failed)?;
+        Ok(Self { file, left_by })
+    }
+
+    /// The process that used the folder before and died without saying so: what it was doing isn't finished.
+    pub fn left_by(&self) -> Option<i32> {
+        self.left_by
+    }
+}
+
+impl Drop for DataDirLock {
+    fn drop(&mut self) {
+        // Only the next one's message depends on it.
+        let _ = self.file.set_len(0);
+    }
+}
+
+fn holder(file: &mut File) -> Option<i32> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(1024).read_to_string(&mut text).ok()?;
+    serde_json::from_str::<ProcessId>(&text).ok().map(|id| id.pid)
+}
+
+fn sign(file: &mut File) -> io::Result<()> {
+    let id = serde_json::to_vec(&ProcessId::current()?)?;
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(&id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_use_is_refused_with_the_users_pid_and_free_afterwards() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = dir.path().join("made/by/us");
+        let first = DataDirLock::acquire(&data_dir).unwrap();
+        let said = DataDirLock::acquire(&data_dir).unwrap_err().to_string();
+        for word in [data_dir.to_str().unwrap(), &std::process::id().to_string(), "--data-dir"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        drop(first);
+        assert_eq!(DataDirLock::acquire(&data_dir).unwrap().left_by(), None);
+    }
+
+    #[test]
+    fn a_folder_that_a_dead_process_left_is_taken_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        // A process takes the lock as we do, signs, and is killed.
+        let mut child = std::process::Command::new("flock")
+            .args(["--no-fork", path.to_str().unwrap(), "sh", "-c"])
+            .arg(format!("echo '{{\"pid\":'$$',\"startTicks\":1}}' >{}; echo; exec sleep 600", path.display()))
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        match DataDirLock::acquire(dir.path()) {
+            Err(LockError::InUse { holder, .. }) => assert_eq!(holder, Some(pid)),
+            other => panic!("{other:?}"),
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(DataDirLock::acquire(dir.path()).unwrap().left_by(), Some(pid));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = DataDirLock::acquire(&file.join("below")).unwrap_err();
+        assert!(error.to_string().contains("file/below/lock"), "{error}");
+    }
+}

@@ -1,0 +1,14 @@
+//! What one host without a cluster needs beside the operator: sole use of a data folder, and a libvirtd.
+//!
+//! ```text
+//!   agentvm standalone ──holds──► DIR/lock
+//!        │ kill -9 ends it and its control plane, and nothing below:
+//!        └─starts─► agentvm __reaper ──► virtlogd, libvirtd ──► QEMU, QEMU, …
+//! ```
+//!
+//! Nothing here knows of Kubernetes or of what the machines are for.
+
+pub mod libvirtd;
+pub mod lock;
+pub mod process;
+pub mod reaper;

@@ -1,0 +1,77 @@
+//! Who a process is: its number, and when it started. A number alone is given to another one sooner or later.
+
+use std::fs;
+use std::io;
+
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+
+/// A process that can't be mistaken for a later one of the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProcessId {
+    pub pid: i32,
+    /// In clock ticks since the host's boot.
+    start_ticks: u64,
+}
+
+impl ProcessId {
+    /// The caller.
+    pub fn current() -> io::Result<Self> {
+        Self::of(rustix::process::getpid().as_raw_nonzero().get())
+    }
+
+    /// The living process of that number; one that ended and wasn't waited for doesn't count.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        // The name before the last parenthesis may hold anything, spaces and parentheses included.
+        let (_, fields) = stat.rsplit_once(')').ok_or_else(gone)?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let state = *fields.first().ok_or_else(gone)?;
+        let start_ticks = fields.get(19).and_then(|field| field.parse().ok()).ok_or_else(gone)?;
+        if matches!(state, "Z" | "X") { Err(gone()) } else { Ok(Self { pid, start_ticks }) }
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid).is_ok_and(|now| now == self)
+    }
+
+    /// Sends a signal, if it still runs.
+    pub fn signal(self, signal: Signal) {
+        if let (true, Some(pid)) = (self.is_alive(), Pid::from_raw(self.pid)) {
+            // It may have ended meanwhile, which is what signals here are for.
+            let _ = rustix::process::kill_process(pid, signal);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_lives_until_it_ends_even_if_nobody_waits_for_it() {
+        let mut child = Command::new("sleep").arg("600").spawn().unwrap();
+        let id = ProcessId::of(child.id().try_into().unwrap()).unwrap();
+        assert!(id.is_alive());
+        id.signal(Signal::KILL);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        while id.is_alive() {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        child.wait().unwrap();
+        assert!(!id.is_alive());
+    }
+
+    #[test]
+    fn another_process_of_the_same_number_is_another() {
+        let now = ProcessId::current().unwrap();
+        assert!(now.is_alive());
+        assert!(!ProcessId { start_ticks: now.start_ticks + 1, ..now }.is_alive());
+    }
+}

@@ -1,0 +1,206 @@
+//! One daemon: what it is, whether it runs, and when to start it again.
+//!
+//! ```text
+//!   Due ──start──► Running ──died──► Due (after a pause that grows)
+//!    └─someone else's answers──► Due (asked again later; two of them would fight)
+//! ```
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agentvm_core::retry::Backoff;
+use serde::{Deserialize, Serialize};
+
+use crate::standalone::process::ProcessId;
+
+const RESTART: Backoff = Backoff { first: Duration::from_millis(200), cap: Duration::from_secs(10) };
+/// Who ran this long is well: its next death starts at the first pause again.
+const WELL_AFTER: Duration = Duration::from_secs(30);
+/// How often to look whether someone else's daemon has gone.
+const FOREIGN_RECHECK: Duration = Duration::from_secs(1);
+/// A log that grew beyond this is begun anew.
+const MOST_LOG_BYTES: u64 = 4 << 20;
+
+/// A daemon to be kept running, as data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonSpec {
+    pub name: String,
+    /// Stays in the foreground.
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    /// Answers when the daemon is up. If it does before we start ours, there is one already.
+    pub socket: Option<PathBuf>,
+}
+
+/// A daemon and how it fares.
+#[derive(Debug)]
+pub struct Daemon {
+    pub spec: DaemonSpec,
+    log: PathBuf,
+    state: State,
+    deaths: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    Due(Instant),
+    Running { id: ProcessId, since: Instant },
+}
+
+impl Daemon {
+    pub fn new(spec: DaemonSpec, log: PathBuf) -> Self {
+        Self { spec, log, state: State::Due(Instant::now()), deaths: 0 }
+    }
+
+    pub fn running(&self) -> Option<ProcessId> {
+        match self.state {
+            State::Running { id, .. } => Some(id),
+            State::Due(_) => None,
+        }
+    }
+
+    /// When to look at it again; `None` while it runs.
+    pub fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::Due(at) => Some(at),
+            State::Running { .. } => None,
+        }
+    }
+
+    /// Whether clients are served, by this daemon or another's.
+    pub fn answers(&self) -> bool {
+        self.spec.socket.as_deref().is_none_or(answers)
+    }
+
+    /// Starts it if it is time. A start that fails counts as a death.
+    pub fn start_if_due(&mut self, now: Instant) {
+        if self.due().is_none_or(|due| due > now) {
+            return;
+        }
+        if self.spec.socket.as_deref().is_some_and(answers) {
+            tracing::debug!(daemon = self.spec.name, "one that isn't ours runs already");
+            self.state = State::Due(now + FOREIGN_RECHECK);
+            return;
+        }
+        match self.start() {
+            Ok(id) => {
+                tracing::info!(daemon = self.spec.name, pid = id.pid, "started");
+                self.state = State::Running { id, since: now };
+            }
+            Err(error) => {
+                tracing::warn!(daemon = self.spec.name, program = %self.spec.program.display(), %error, "cannot start");
+                self.wait_after_death(now);
+            }
+        }
+    }
+
+    /// Takes note of its end.
+    pub fn died(&mut self, now: Instant) {
+        if let State::Running { since, .. } = self.state
+            && now.duration_since(since) >= WELL_AFTER
+        {
+            self.deaths = 0;
+        }
+        self.wait_after_death(now);
+    }
+
+    /// Empties a log that grew too long; the daemon goes on at its beginning, because it appends.
+    pub fn bound_log(&self) {
+        if fs::metadata(&self.log).is_ok_and(|log| log.len() > MOST_LOG_BYTES) {
+            // Nothing depends on it but the disk's room, and the next look comes soon.
+            let _ = OpenOptions::new().write(true).open(&self.log).and_then(|log| log.set_len(0));
+        }
+    }
+
+    fn wait_after_death(&mut self, now: Instant) {
+        self.deaths = self.deaths.saturating_add(1);
+        self.state = State::Due(now + RESTART.after(self.deaths, &self.spec.name));
+    }
+
+    fn start(&self) -> io::Result<ProcessId> {
+        let log = OpenOptions::new().create(true).append(true).mode(0o600).open(&self.log)?;
+        let child = Command::new(&self.spec.program)
+            .args(&self.spec.args)
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        // One that ended within this instant is a zombie: it has no identity any more, but waiting will find it.
+        ProcessId::of(pid)
+    }
+}
+
+/// Whether someone accepts connections there.
+pub fn answers(socket: &Path) -> bool {
+    UnixStream::connect(socket).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn daemon(dir: &Path, program: &str, args: &[&str], socket: Option<PathBuf>) -> Daemon {
+        let args = args.iter().map(ToString::to_string).collect();
+        Daemon::new(DaemonSpec { name: "d".into(), program: program.into(), args, socket }, dir.join("d.log"))
+    }
+
+    #[test]
+    fn a_program_that_is_missing_is_tried_again_after_pauses_that_grow() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut daemon = daemon(dir.path(), "/nowhere/daemon", &[], None);
+        let mut now = Instant::now();
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            daemon.start_if_due(now);
+            let due = daemon.due().unwrap();
+            pauses.push(due - now);
+            daemon.start_if_due(now); // not due: nothing happens
+            assert_eq!(daemon.due().unwrap(), due);
+            now = due;
+        }
+        assert!(pauses[0] < Duration::from_millis(250) && pauses[3] > pauses[0] * 4, "{pauses:?}");
+        assert!(pauses.iter().all(|pause| *pause <= RESTART.cap * 12 / 10), "{pauses:?}");
+    }
+
+    #[test]
+    fn a_log_that_grew_too_long_is_begun_anew_while_the_daemon_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let daemon = daemon(dir.path(), "sleep", &["600"], None);
+        let mut log = OpenOptions::new().create(true).append(true).open(dir.path().join("d.log")).unwrap();
+        log.write_all(&vec![b'x'; MOST_LOG_BYTES.try_into().unwrap()]).unwrap();
+        daemon.bound_log();
+        assert_eq!(log.metadata().unwrap().len(), MOST_LOG_BYTES, "not yet");
+        log.write_all(b"y").unwrap();
+        daemon.bound_log();
+        log.write_all(b"new").unwrap();
+        assert_eq!(fs::read(dir.path().join("d.log")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_daemon_that_is_there_already_is_left_alone_until_it_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("socket");
+        let foreign = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let mut daemon = daemon(dir.path(), "sleep", &["600"], Some(socket));
+        let now = Instant::now();
+        daemon.start_if_due(now);
+        assert_eq!(daemon.running(), None);
+        assert!(daemon.answers());
+
+        drop(foreign); // its socket's file stays, as a killed daemon's does
+        daemon.start_if_due(now + FOREIGN_RECHECK);
+        let id = daemon.running().unwrap();
+        id.signal(rustix::process::Signal::KILL);
+        let pid = rustix::process::Pid::from_raw(id.pid);
+        rustix::process::waitpid(pid, rustix::process::WaitOptions::empty()).unwrap();
+    }
+}

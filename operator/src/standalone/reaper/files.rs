@@ -1,0 +1,86 @@
+//! What the reaper and the one that started it tell each other, as files in one folder.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::DaemonSpec;
+use crate::standalone::process::ProcessId;
+
+/// The folder of one reaper.
+#[derive(Clone, Debug)]
+pub struct ReaperFiles {
+    folder: PathBuf,
+}
+
+/// Who the reaper and its daemons are, for the next `standalone` on the same data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReaperState {
+    pub reaper: ProcessId,
+    /// The daemons that run now, by name.
+    pub daemons: Vec<(String, ProcessId)>,
+}
+
+impl ReaperFiles {
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The reaper's own log.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("reaper.log")
+    }
+
+    /// What a daemon prints.
+    pub fn daemon_log(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}.log"))
+    }
+
+    /// Written before the reaper is started.
+    pub fn write_daemons(&self, daemons: &[DaemonSpec]) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        self.write("daemons.json", &serde_json::to_vec_pretty(daemons)?)
+    }
+
+    pub fn read_daemons(&self) -> io::Result<Vec<DaemonSpec>> {
+        Ok(serde_json::from_slice(&fs::read(self.folder.join("daemons.json"))?)?)
+    }
+
+    pub fn write_state(&self, state: &ReaperState) -> io::Result<()> {
+        self.write("reaper.json", &serde_json::to_vec_pretty(state)?)
+    }
+
+    /// The state of a reaper that lives; a dead one's is as good as none.
+    pub fn living(&self) -> Option<ReaperState> {
+        let state: ReaperState = serde_json::from_slice(&fs::read(self.folder.join("reaper.json")).ok()?).ok()?;
+        state.reaper.is_alive().then_some(state)
+    }
+
+    /// An ending reaper says so; a state that stays behind says that it was killed, and nothing more.
+    pub fn remove_state(&self) {
+        let _ = fs::remove_file(self.folder.join("reaper.json"));
+    }
+
+    /// `None`: another reaper lives here.
+    pub fn lock(&self) -> io::Result<Option<File>> {
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.folder.join("reaper.lock"))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let temporary = self.folder.join(format!("{name}.tmp"));
+        fs::write(&temporary, content)?;
+        fs::rename(&temporary, self.folder.join(name))
+    }
+}

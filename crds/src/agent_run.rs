@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::agent_run_inputs::{Code, EnvVar, InputFileSpec, OutputSpec};
+use crate::agent_run_rules::{cancelled_for_good, text_fits_into_a_spec};
 use crate::rules::{immutable, names_a_program, one_of_two};
 use crate::schema::explain_values;
 use crate::{AgentRunStatus, LocalRef};
@@ -13,20 +14,14 @@ use crate::{AgentRunStatus, LocalRef};
 const MAKE_ANOTHER: &str =
     "of a run only desiredState and ttlSecondsAfterFinished can be changed: create another AgentRun";
 
-/// What the fields hold that can be long, in characters. Never more than the bytes, so what this refuses is too large.
-const TEXT_IN_SPEC: &str = "(has(self.code) ? size(self.code.source) : 0) + (has(self.stdin) ? size(self.stdin) : 0) \
-     + (has(self.command) ? self.command.map(a, size(a)).sum() : 0) \
-     + (has(self.env) ? self.env.map(e, has(e.value) ? size(e.value) : 0).sum() : 0) \
-     + (has(self.files) ? self.files.map(f, (has(f.content) ? size(f.content) : 0) \
-     + (has(f.contentBase64) ? size(f.contentBase64) : 0)).sum() : 0) <= 524288";
-
 /// One execution of a program in a machine of a pool. The spec is at most 512 KiB, encoded as JSON.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "agentvm.dev",
     version = "v1alpha1",
     kind = "AgentRun",
-    doc = "One execution of a program in a machine that is provably in its golden state: code in; exit code, output and artifacts out. Runs once it is created; the result is in `status`.",
+    doc = "One execution of a program in a machine that is provably in its golden state: code in; exit code, output and \
+        artifacts out. Runs once it is created; the result is in `status`.",
     namespaced,
     status = "AgentRunStatus",
     shortname = "arun",
@@ -84,27 +79,27 @@ const TEXT_IN_SPEC: &str = "(has(self.code) ? size(self.code.source) : 0) + (has
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = one_of_two("code", "command"))]
-#[x_kube(validation = Rule::new(TEXT_IN_SPEC).message("the spec is larger than 512 KiB: put large files into a ConfigMap or Secret and name them with contentFrom, or fetch them in the run"))]
+#[x_kube(validation = text_fits_into_a_spec())]
 #[x_kube(validation = immutable("poolRef", MAKE_ANOTHER), validation = immutable("code", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("command", MAKE_ANOTHER), validation = immutable("runAs", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("env", MAKE_ANOTHER), validation = immutable("files", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("stdin", MAKE_ANOTHER), validation = immutable("timeoutSeconds", MAKE_ANOTHER))]
-#[x_kube(validation = immutable("queueTimeoutSeconds", MAKE_ANOTHER), validation = immutable("backoffLimit", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("queueTimeoutSeconds", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("backoffLimit", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("priority", MAKE_ANOTHER), validation = immutable("output", MAKE_ANOTHER))]
-#[x_kube(validation = Rule::new("!has(oldSelf.desiredState) || oldSelf.desiredState != 'Cancelled' || (has(self.desiredState) && self.desiredState == 'Cancelled')")
-    .message("a cancelled run can't be started again: create another AgentRun")
-    .field_path(".desiredState").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = cancelled_for_good())]
 pub struct AgentRunSpec {
     /// The pool that lends the machine, in the run's namespace. A pool that doesn't exist (yet) is waited for, up to
     /// `queueTimeoutSeconds`. Default: the pool named `default`. Immutable.
     #[serde(default = "default_pool")]
     pub pool_ref: LocalRef,
-    /// A program as text, e.g. `{language: Python, source: "print(1)"}`. Exactly one of `code` and `command`. Immutable.
+    /// A program as text, e.g. `{language: Python, source: "print(1)"}`. Exactly one of `code` and `command`.
+    /// Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// Program and arguments, e.g. `["python3", "-m", "unittest"]`; found on PATH; no shell unless you name one:
-    /// `["bash", "-c", "…"]`. 1 to 1024 items, each at most 131071 characters and without NUL. Exactly one of `code` and
-    /// `command`. Immutable.
+    /// `["bash", "-c", "…"]`. 1 to 1024 items, each at most 131071 characters and without NUL. Exactly one of `code`
+    /// and `command`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), inner(length(max = 131_071), regex(pattern = r"^[^\x00]*$")))]
     #[x_kube(validation = names_a_program())]
@@ -135,13 +130,13 @@ pub struct AgentRunSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub timeout_seconds: Option<i32>,
-    /// How long the run may wait for a machine, its pool, Secrets and ConfigMaps, seconds from its creation; then it ends
-    /// with `QueueTimeout`. 1 to 604800. Default: 600. Immutable.
+    /// How long the run may wait for a machine, its pool, Secrets and ConfigMaps, seconds from its creation; then it
+    /// ends with `QueueTimeout`. 1 to 604800. Default: 600. Immutable.
     #[serde(default = "default_queue_timeout")]
     #[schemars(range(min = 1, max = 604_800))]
     pub queue_timeout_seconds: i32,
-    /// How often a failure of the infrastructure (machine or node lost) is tried again. A non-zero exit is a result, not
-    /// such a failure. 0 to 10. Default: 0. Immutable.
+    /// How often a failure of the infrastructure (machine or node lost) is tried again. A non-zero exit is a result,
+    /// not such a failure. 0 to 10. Default: 0. Immutable.
     #[serde(default)]
     #[schemars(range(min = 0, max = 10))]
     pub backoff_limit: i32,
@@ -149,8 +144,8 @@ pub struct AgentRunSpec {
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
-    /// The object and its output are deleted this long after the end, seconds. 0 (at once) to 31536000 (a year). Default:
-    /// 86400 (a day). Can be changed at any time.
+    /// The object and its output are deleted this long after the end, seconds. 0 (at once) to 31536000 (a year).
+    /// Default: 86400 (a day). Can be changed at any time.
     #[serde(default = "default_ttl")]
     #[schemars(range(min = 0, max = 31_536_000))]
     pub ttl_seconds_after_finished: i32,

@@ -4,7 +4,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::{exactly_one_of, no_control_characters, one_of_two, relative_path};
+use crate::agent_run_rules::{name_of_a_variable, out_of_our_folder, permission_bits, secret_stays_off_the_disk};
+use crate::rules::{exactly_one_of, no_control_characters, not_both, one_of_two, relative_path};
 use crate::schema::explain_values;
 
 /// A program as text.
@@ -33,11 +34,11 @@ pub enum Language {
 /// An environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(has(self.value) && has(self.valueFrom))").message("at most one of value and valueFrom can be set: remove one"))]
+#[x_kube(validation = not_both("value", "valueFrom"))]
 pub struct EnvVar {
     /// Name: letters, digits and `_`, not beginning with a digit; 1 to 256 characters. Required.
     #[schemars(length(min = 1, max = 256))]
-    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z_][A-Za-z0-9_]*$')").message("a name is made of letters, digits and '_' and does not begin with a digit: write it as MY_VARIABLE"))]
+    #[x_kube(validation = name_of_a_variable())]
     pub name: String,
     /// Value, without NUL; at most 65536 characters. Default: empty. At most one of `value` and `valueFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,8 +54,8 @@ pub struct EnvVar {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = one_of_two("secretKeyRef", "configMapKeyRef"))]
 pub struct ValueSource {
-    /// A key of a Secret in the run's namespace. One that doesn't exist (yet) is waited for, up to `queueTimeoutSeconds`.
-    /// Exactly one of `secretKeyRef` and `configMapKeyRef`.
+    /// A key of a Secret in the run's namespace. One that doesn't exist (yet) is waited for, up to
+    /// `queueTimeoutSeconds`. Exactly one of `secretKeyRef` and `configMapKeyRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<KeyRef>,
     /// A key of a ConfigMap in the run's namespace. One that doesn't exist (yet) is waited for, up to
@@ -92,11 +93,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = exactly_one_of(&["content", "contentBase64", "contentFrom"]))]
-#[x_kube(validation = Rule::new("!has(self.contentFrom) || !has(self.contentFrom.secretKeyRef) || (has(self.place) && self.place == 'Secrets')")
-    .message("content out of a Secret needs place: Secrets, so that it never touches a disk of the host")
-    .field_path(".place"))]
-#[x_kube(validation = Rule::new("(has(self.place) && self.place != 'Input') || !(self.path == '.agentvm' || self.path.startsWith('.agentvm/'))")
-    .message(".agentvm is where agentvm puts the text of code: take another folder").field_path(".path"))]
+#[x_kube(validation = secret_stays_off_the_disk(), validation = out_of_our_folder())]
 pub struct InputFileSpec {
     /// Path below its place, e.g. `src/main.py`: relative, without `.`, `..` and empty segments, without control
     /// characters; 1 to 1024 characters. Folders are made; `.agentvm` is taken. Required.
@@ -113,14 +110,14 @@ pub struct InputFileSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 524_288), regex(pattern = r"^[A-Za-z0-9+/\s]*[=\s]*$"))]
     pub content_base64: Option<String>,
-    /// Content out of a Secret (only with `place: Secrets`) or a ConfigMap. Exactly one of `content`, `contentBase64` and
-    /// `contentFrom`.
+    /// Content out of a Secret (only with `place: Secrets`) or a ConfigMap. Exactly one of `content`, `contentBase64`
+    /// and `contentFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_from: Option<ContentSource>,
-    /// Permission bits: 0755 (YAML reads the leading zero as octal) or 493, which is the same. 0 to 0777 (511). Default:
-    /// 0644 (420).
+    /// Permission bits: 0755 (YAML reads the leading zero as octal) or 493, which is the same. 0 to 0777 (511).
+    /// Default: 0644 (420).
     #[serde(default = "default_mode")]
-    #[x_kube(validation = Rule::new("self >= 0 && self <= 511").message("permission bits go from 0 to 0777 (511): in YAML write 0755 with its leading zero, in JSON 493"))]
+    #[x_kube(validation = permission_bits())]
     pub mode: i32,
     /// Where it is put. Default: Input.
     #[serde(default)]
@@ -137,7 +134,8 @@ fn default_mode() -> i32 {
 #[serde(rename_all = "camelCase")]
 pub struct OutputSpec {
     /// Paths to take, relative to `/workspace/output`: `*` matches within a name, `**` across folders, e.g.
-    /// `["report.txt", "logs/**"]`. At most 64 items of 1 to 1024 characters; none takes nothing. Default: `["**"]`, all.
+    /// `["report.txt", "logs/**"]`. At most 64 items of 1 to 1024 characters; none takes nothing. Default: `["**"]`,
+    /// all.
     #[serde(default = "default_include")]
     #[schemars(
         length(max = 64),

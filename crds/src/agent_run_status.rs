@@ -14,9 +14,9 @@ pub struct AgentRunStatus {
     /// The generation of the spec that this status was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`: the spec and all it refers to are there and valid. `Scheduled`: a machine is claimed. `Succeeded`: how it
-    /// ended; `Unknown` until then. Wait with `kubectl wait --for=condition=Succeeded arun/NAME`. Reasons: see the API
-    /// reference.
+    /// `Accepted`: the spec and all it refers to are there and valid. `Scheduled`: a machine is claimed. `Succeeded`:
+    /// how it ended; `Unknown` until then. Wait with `kubectl wait --for=condition=Succeeded arun/NAME`. Reasons: see
+    /// the API reference.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]

@@ -14,7 +14,8 @@ use crate::{AgentVMPoolStatus, LocalRef};
     version = "v1alpha1",
     kind = "AgentVMPool",
     plural = "agentvmpools",
-    doc = "A set of warm machines made of one golden snapshot, ready on each node before anyone asks. Runs borrow them.",
+    doc = "A set of warm machines made of one golden snapshot, ready on each node before anyone asks. Runs borrow \
+        them.",
     namespaced,
     status = "AgentVMPoolStatus",
     shortname = "avmp",
@@ -78,12 +79,12 @@ use crate::{AgentVMPoolStatus, LocalRef};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct AgentVMPoolSpec {
-    /// The golden snapshot that the machines are made of, in the pool's namespace. One that doesn't exist or isn't ready
-    /// (yet) is waited for. When it is changed, idle machines are replaced at once and others when their run ends.
-    /// Required.
+    /// The golden snapshot that the machines are made of, in the pool's namespace. One that doesn't exist or isn't
+    /// ready (yet) is waited for. When it is changed, idle machines are replaced at once and others when their run
+    /// ends. Required.
     pub golden_snapshot_ref: LocalRef,
-    /// How many machines each node keeps. `kubectl scale avmp/NAME --replicas=N` sets `warm.min`, and needs it to be set.
-    /// Default: the operator's `pool.min_size` and `pool.max_size`.
+    /// How many machines each node keeps. `kubectl scale avmp/NAME --replicas=N` sets `warm.min`, and needs it to be
+    /// set. Default: the operator's `pool.min_size` and `pool.max_size`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm: Option<Warm>,
     /// An idle machine older than this is replaced, seconds. 1 to 31536000. Default: the operator's `pool.ttl_seconds`,
@@ -91,8 +92,8 @@ pub struct AgentVMPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 31_536_000))]
     pub ttl_seconds: Option<i32>,
-    /// How often an idle machine is looked at, seconds. 1 to 86400. Default: the operator's `pool.health_check_interval`,
-    /// 60.
+    /// How often an idle machine is looked at, seconds. 1 to 86400. Default: the operator's
+    /// `pool.health_check_interval`, 60.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub health_check_seconds: Option<i32>,

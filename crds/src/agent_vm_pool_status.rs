@@ -31,8 +31,8 @@ pub struct AgentVMPoolStatus {
     #[schemars(length(max = 5000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub nodes: Vec<PoolNode>,
-    /// `Ready`: runs get machines. `Progressing`: machines are being made or replaced. `Degraded`: it works less well than it
-    /// should, and why. `Reconciling` and `Stalled`: kstatus. Reasons: see the API reference.
+    /// `Ready`: runs get machines. `Progressing`: machines are being made or replaced. `Degraded`: it works less well
+    /// than it should, and why. `Reconciling` and `Stalled`: kstatus. Reasons: see the API reference.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::GoldenSnapshotStatus;
-use crate::rules::{immutable, names_a_program, no_control_characters, one_of_two, relative_path};
+use crate::rules::{immutable, names_a_program, no_control_characters, one_of_two, relative_path, sha256};
 use crate::schema::explain_values;
 
 /// Said when the recipe of a snapshot is changed.
@@ -18,7 +18,8 @@ const MAKE_ANOTHER: &str = "machines are made of what was captured: create a Gol
     group = "agentvm.dev",
     version = "v1alpha1",
     kind = "GoldenSnapshot",
-    doc = "A booted and provisioned machine, captured once on each node: disk, memory and device state. Pools make their machines of it.",
+    doc = "A booted and provisioned machine, captured once on each node: disk, memory and device state. Pools make their \
+        machines of it.",
     namespaced,
     status = "GoldenSnapshotStatus",
     shortname = "gsnap",
@@ -109,15 +110,15 @@ pub enum Builtin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rootfs {
-    /// Path of a raw ext4 image, relative to the operator's images folder, e.g. `ubuntu-24.04.raw`: without `.`, `..` and
-    /// empty segments, without control characters; 1 to 1024 characters. Required.
+    /// Path of a raw ext4 image, relative to the operator's images folder, e.g. `ubuntu-24.04.raw`: without `.`, `..`
+    /// and empty segments, without control characters; 1 to 1024 characters. Required.
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = relative_path(), validation = no_control_characters())]
     pub path: String,
-    /// SHA-256 of the file: 64 lower-case hexadecimal characters, as `sha256sum` prints them. Another content is refused.
-    /// Required.
+    /// SHA-256 of the file: 64 lower-case hexadecimal characters, as `sha256sum` prints them. Another content is
+    /// refused. Required.
     #[schemars(length(max = 128))]
-    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')").message("must be 64 lower-case hexadecimal characters, as sha256sum prints them"))]
+    #[x_kube(validation = sha256())]
     pub sha256: String,
 }
 
@@ -144,7 +145,8 @@ pub enum Profile {
     .message("custom holds the numbers of profile Custom: set profile to Custom, or remove custom")
     .field_path(".profile"))]
 pub struct ResourcesSpec {
-    /// A size by name: vCPUs, memory, root disk. Default: the operator's `vm.default_profile`, Standard unless configured.
+    /// A size by name: vCPUs, memory, root disk. Default: the operator's `vm.default_profile`, Standard unless
+    /// configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = explain_values)]
     pub profile: Option<Profile>,
@@ -189,8 +191,8 @@ pub struct Setup {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SetupStep {
-    /// Program and arguments, e.g. `["pip", "install", "pytest"]`; no shell unless you name one. 1 to 256 items, each at
-    /// most 32768 characters and without NUL. Required.
+    /// Program and arguments, e.g. `["pip", "install", "pytest"]`; no shell unless you name one. 1 to 256 items, each
+    /// at most 32768 characters and without NUL. Required.
     #[schemars(length(min = 1, max = 256), inner(length(max = 32_768), regex(pattern = r"^[^\x00]*$")))]
     #[x_kube(validation = names_a_program())]
     pub command: Vec<String>,

@@ -24,8 +24,8 @@ pub struct GoldenSnapshotStatus {
     #[schemars(length(max = 5000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned(), "layout".to_owned()]))]
     pub nodes: Vec<GoldenNode>,
-    /// `Ready`: machines can be made of it on every node that answered. `Reconciling`: work is under way. `Stalled`: work can't
-    /// go on before somebody changes something. Reasons: see the API reference.
+    /// `Ready`: machines can be made of it on every node that answered. `Reconciling`: work is under way. `Stalled`:
+    /// work can't go on before somebody changes something. Reasons: see the API reference.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]

@@ -1,12 +1,14 @@
 //! The Kubernetes API of agentvm: three kinds in group `agentvm.dev/v1alpha1`, their rules and columns.
 //!
-//! Knows nothing but the API: no defaults of a host, no decisions. The committed YAML in `manifests/crds/` is written from here.
+//! Knows nothing but the API: no defaults of a host, no decisions. The committed YAML in `manifests/crds/` is written
+//! from here.
 #![forbid(unsafe_code)]
 #![expect(clippy::doc_markdown, reason = "the comments are what kubectl explain shows, without markup")]
 #![expect(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
 
 mod agent_run;
 mod agent_run_inputs;
+mod agent_run_rules;
 mod agent_run_status;
 mod agent_vm_pool;
 mod agent_vm_pool_status;

@@ -1,4 +1,5 @@
-//! How a closed set of reasons is declared: one place for the word, its meaning in Rust, and its line in the API reference.
+//! How a closed set of reasons is declared: one place for the word, its meaning in Rust, and its line in the API
+//! reference.
 
 /// Declares an enum of reasons out of documented variants.
 macro_rules! reasons {

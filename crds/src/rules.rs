@@ -1,7 +1,7 @@
 //! The rules (CEL) that more than one field needs, each with a message that says what is wrong and what to do.
 //!
-//! A rule that compares with the old object stands at the struct that holds the field, and asks `has()` of both sides: a
-//! rule at the field itself isn't evaluated when the field is added or removed.
+//! A rule that compares with the old object stands at the struct that holds the field, and asks `has()` of both sides:
+//! a rule at the field itself isn't evaluated when the field is added or removed.
 
 use kube::core::{Reason, Rule};
 
@@ -9,6 +9,12 @@ use kube::core::{Reason, Rule};
 pub fn one_of_two(a: &str, b: &str) -> Rule {
     Rule::new(format!("has(self.{a}) != has(self.{b})"))
         .message(format!("exactly one of {a} and {b} must be set").as_str())
+}
+
+/// At most one of the fields `a` and `b` of this struct is set.
+pub fn not_both(a: &str, b: &str) -> Rule {
+    Rule::new(format!("!(has(self.{a}) && has(self.{b}))"))
+        .message(format!("at most one of {a} and {b} can be set: remove one").as_str())
 }
 
 /// Exactly one of the fields of this struct is set.
@@ -46,4 +52,10 @@ pub fn no_control_characters() -> Rule {
 pub fn names_a_program() -> Rule {
     Rule::new("size(self) == 0 || size(self[0]) > 0")
         .message("the first item is the program and must not be empty: write [\"python3\", \"-V\"]")
+}
+
+/// What `sha256sum` prints.
+pub fn sha256() -> Rule {
+    Rule::new("self.matches('^[0-9a-f]{64}$')")
+        .message("must be 64 lower-case hexadecimal characters, as sha256sum prints them")
 }

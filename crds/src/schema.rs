@@ -16,7 +16,8 @@ pub fn explain_values(schema: &mut Schema) {
     let before = object.get("description").and_then(Value::as_str).unwrap_or_default();
     let text = format!("{before} {}", values.join(" "));
     object.insert("description".to_owned(), Value::String(text.trim().to_owned()));
-    // An optional enum is `anyOf` the enum and null; kube lifts the enum up, and its description would replace the field's.
+    // An optional enum is `anyOf` the enum and null; kube lifts the enum up, and its description would replace the
+    // field's.
     for alternative in object.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten() {
         alternative.as_object_mut().map(|one| one.remove("description"));
     }
@@ -40,7 +41,8 @@ pub fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
             walk(root, &mut |schema| {
-                // An optional field that is null counts as absent, as everywhere in Kubernetes; `nullable` would make it present.
+                // An optional field that is null counts as absent, as everywhere in Kubernetes; `nullable` would make
+                // it present.
                 schema.nullable = None;
                 schema.description = schema.description.take().map(|text| one_line_a_paragraph(&text));
             });

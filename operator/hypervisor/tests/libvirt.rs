@@ -1,4 +1,5 @@
 //! Real machines on a real libvirt: capture, clones side by side, restarts and crashes, and nothing left behind.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 mod libvirt_host;
 
@@ -7,9 +8,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::libvirt::{CaptureStep, Libvirt};
+use agentvm_hypervisor::libvirt::{CaptureStep, Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{CollectSpec, Golden, HvError, Hypervisor, InputFile, MachineSpec, PowerState, Stop};
 use libvirt_host::guest::Guest;
+use libvirt_host::proxy::Proxy;
 use libvirt_host::{TOKEN, TestHost};
 
 fn took(what: &str, since: Instant) {
@@ -90,11 +92,16 @@ async fn a_golden_and_its_clones() {
     println!("facts: {:?}", hv.facts().await.unwrap());
     let key = GoldenKey::derive(&["clones"]);
     let captured = golden(&host, &hv, &key).await;
-    assert_eq!(hv.goldens().await.unwrap(), [captured.clone()]);
+    assert_eq!(hv.goldens().await.unwrap(), [captured]);
     assert_eq!((host.domains(), host.mounts()), (vec![], vec![]), "the template is gone");
     let files = host.dir.path().join("golden").join(key.as_str());
     let before = fingerprint(&files);
-    assert!(before.iter().filter(|f| f.0 != "rootfs.raw" && !f.0.ends_with(".json")).all(|f| f.2 & 0o777 == 0o444));
+    assert!(
+        before
+            .iter()
+            .filter(|f| f.0 != "rootfs.raw" && !["golden.json", "recipe.json"].contains(&f.0.as_str()))
+            .all(|f| f.2 & 0o777 == 0o444)
+    );
 
     let (one, two) = (host.machine(&key, 0, "nonce-1"), host.machine(&key, 1, "nonce-2"));
     let (mut first, mut second) = (clone_of(&hv, &one).await, clone_of(&hv, &two).await);
@@ -211,6 +218,25 @@ async fn a_crash_at_any_step_of_capture_is_swept() {
         assert_eq!(hv.sweep().await.unwrap(), Vec::<String>::new(), "{step:?}: a second sweep finds nothing");
         hv.release().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_breaks_comes_back() {
+    let host = TestHost::new();
+    let proxy = Proxy::start(&host.dir.path().join("proxy.sock"));
+    let uri = format!("qemu+unix:///system?socket={}", proxy.socket.display());
+    let hv = Libvirt::connect(LibvirtConfig { uri, ..host.config() }).await.unwrap();
+    assert_eq!(hv.list().await.unwrap(), []);
+    proxy.cut();
+    assert!(hv.health().await.is_err_and(|e| e.is_transient()), "nobody listens");
+    proxy.listen();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while let Err(error) = hv.health().await {
+        assert!(error.is_transient() && Instant::now() < deadline, "{error}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    proxy.cut();
+    hv.release().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -129,7 +129,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn goldens(&self) -> Result<Vec<Golden>, HvError> {
-        self.call(Op::Goldens, Store::goldens).await
+        self.call(Op::Goldens, |store| Ok(store.goldens())).await
     }
 
     async fn remove_golden(&self, key: &GoldenKey) -> Result<(), HvError> {
@@ -163,7 +163,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn list(&self) -> Result<Vec<Machine>, HvError> {
-        self.call(Op::List, Store::list).await
+        self.call(Op::List, |store| Ok(store.list())).await
     }
 
     async fn connect(&self, name: &DomainName) -> Result<Channel, HvError> {

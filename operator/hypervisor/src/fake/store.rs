@@ -123,7 +123,7 @@ impl Store {
                 }
             }
             let dir = self.machine(name);
-            self.lay_out(&dir, kept, golden)?;
+            lay_out(&dir, kept, golden)?;
             let agent = Agent::spawn(&self.agent, &dir).map_err(io("start the agent of", &dir));
             let agent = agent.inspect_err(|_| {
                 let _ = fs::remove_dir_all(&dir);
@@ -132,17 +132,6 @@ impl Store {
             write_json(&dir.join("agent.pid"), &agent)?;
             Ok(Some(agent))
         })
-    }
-
-    fn lay_out(&self, dir: &Path, kept: &Kept, golden: Option<&Path>) -> Result<(), HvError> {
-        for folder in ["input", "output", "work", "secrets"] {
-            let path = dir.join("share").join(folder);
-            fs::create_dir_all(&path).map_err(io("make", &path))?;
-        }
-        if let Some(golden) = golden {
-            copy_tree(&golden.join("work"), &dir.join("share/work")).map_err(io("copy the golden to", dir))?;
-        }
-        write_json(&dir.join("record.json"), kept)
     }
 
     fn note_peak(&self, owner_uid: &str) {
@@ -213,14 +202,14 @@ impl Store {
         names.filter_map(|name| self.kept(&DomainName::from_recorded(name))).collect()
     }
 
-    pub fn list(&self) -> Result<Vec<Machine>, HvError> {
+    pub fn list(&self) -> Vec<Machine> {
         let machines = self.records().into_iter().map(|kept| {
             let state = self.state(&kept.record.name);
             Machine { record: kept.record, state }
         });
         let mut machines: Vec<Machine> = machines.filter(|m| m.state != PowerState::Absent).collect();
         machines.sort_by(|a, b| a.record.name.cmp(&b.record.name));
-        Ok(machines)
+        machines
     }
 
     pub fn capture(&self, template: &DomainName) -> Result<Golden, HvError> {
@@ -257,10 +246,10 @@ impl Store {
         Ok(golden)
     }
 
-    pub fn goldens(&self) -> Result<Vec<Golden>, HvError> {
+    pub fn goldens(&self) -> Vec<Golden> {
         let dir = self.dir.join("goldens");
         let whole = names_in(&dir).into_iter().filter(|name| !name.starts_with(HALF));
-        Ok(whole.filter_map(|name| read_json(&dir.join(name).join("golden.json"))).collect())
+        whole.filter_map(|name| read_json(&dir.join(name).join("golden.json"))).collect()
     }
 
     pub fn remove_golden(&self, key: &GoldenKey) -> Result<(), HvError> {
@@ -284,6 +273,17 @@ impl Store {
         }
         Ok(swept)
     }
+}
+
+fn lay_out(dir: &Path, kept: &Kept, golden: Option<&Path>) -> Result<(), HvError> {
+    for folder in ["input", "output", "work", "secrets"] {
+        let path = dir.join("share").join(folder);
+        fs::create_dir_all(&path).map_err(io("make", &path))?;
+    }
+    if let Some(golden) = golden {
+        copy_tree(&golden.join("work"), &dir.join("share/work")).map_err(io("copy the golden to", dir))?;
+    }
+    write_json(&dir.join("record.json"), kept)
 }
 
 fn now() -> i64 {

@@ -10,7 +10,7 @@ use virt::connect::Connect;
 
 use super::domain_xml::{DomainSpec, Memory};
 use super::golden::{self, Whole};
-use super::host::Host;
+use super::host::{Host, write_secret};
 use super::{disk, domain, machine, metadata, qmp};
 use crate::files::io;
 use crate::workspace::share;
@@ -80,7 +80,7 @@ fn try_create(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) ->
 fn lay_out(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError> {
     let dir = host.layout.machine(&spec.record.name);
     host.make_folder(&dir.0)?;
-    host.write_secret(&dir.token(), &spec.record.token)?;
+    write_secret(&dir.token(), &spec.record.token)?;
     fs::copy(whole.dir.snapshot(), dir.overlay()).map_err(io("copy the golden's overlay to", &dir.overlay()))?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(dir.overlay(), mode).map_err(io("open up", &dir.overlay()))?;

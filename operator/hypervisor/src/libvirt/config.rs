@@ -38,7 +38,7 @@ impl LibvirtConfig {
             connect_timeout: Duration::from_secs(30),
             start_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(10),
-            capture_timeout: Duration::from_secs(180),
+            capture_timeout: Duration::from_mins(3),
             call_timeout: Duration::from_secs(10),
             workers: 4,
         }

@@ -73,7 +73,7 @@ fn libvirt_s_schema_accepts_it() {
     let dir = tempfile::tempdir().unwrap();
     for (memory, vsock, kvm) in [(shared(), false, false), (private(), true, true), (private(), false, false)] {
         let xml =
-            DomainSpec { vsock, kvm, ..domain(memory, "/var/lib/a b/ü&<'\"", "own<er & \"co\"") }.to_xml().unwrap();
+            DomainSpec { kvm, vsock, ..domain(memory, "/var/lib/a b/ü&<'\"", "own<er & \"co\"") }.to_xml().unwrap();
         let file = dir.path().join("domain.xml");
         std::fs::write(&file, &xml).unwrap();
         let output = std::process::Command::new("virt-xml-validate").arg(&file).arg("domain").output().unwrap();

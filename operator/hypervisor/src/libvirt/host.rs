@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
@@ -69,13 +70,6 @@ impl Host {
         chown(path, None, Some(self.user.gid)).map_err(io("open to QEMU's group", path))
     }
 
-    /// A file that only root can read.
-    pub fn write_secret(&self, path: &Path, text: &str) -> Result<(), HvError> {
-        use std::io::Write;
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-        file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io("write", path))
-    }
-
     pub fn set_at_work(&self, name: &DomainName, working: bool) {
         let mut all = lock(&self.at_work);
         if working {
@@ -88,4 +82,10 @@ impl Host {
     pub fn is_at_work(&self, name: &DomainName) -> bool {
         lock(&self.at_work).contains(name.as_str())
     }
+}
+
+/// A file that only root can read.
+pub fn write_secret(path: &Path, text: &str) -> Result<(), HvError> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io("write", path))
 }

@@ -11,19 +11,19 @@ use crate::HvError;
 const HMP: u32 = 1;
 const POLL: Duration = Duration::from_millis(3);
 
-fn refused(what: &str, detail: impl ToString) -> HvError {
+fn refused(what: &str, detail: &(impl ToString + ?Sized)) -> HvError {
     HvError::Refused { what: what.to_owned(), detail: detail.to_string() }
 }
 
 /// One QMP command; the value of its `return`.
 pub fn command(domain: &Domain, execute: &str, arguments: &Value) -> Result<Value, HvError> {
     let text = json!({ "execute": execute, "arguments": arguments }).to_string();
-    let answer = domain.qemu_monitor_command(&text, 0).map_err(|e| refused(execute, e))?;
+    let answer = domain.qemu_monitor_command(&text, 0).map_err(|e| refused(execute, &e))?;
     interpret(execute, &answer)
 }
 
 fn interpret(execute: &str, answer: &str) -> Result<Value, HvError> {
-    let mut answer: Value = serde_json::from_str(answer).map_err(|e| refused(execute, e))?;
+    let mut answer: Value = serde_json::from_str(answer).map_err(|e| refused(execute, &e))?;
     match answer.get_mut("return") {
         Some(value) => Ok(value.take()),
         None => Err(refused(execute, answer.pointer("/error/desc").and_then(Value::as_str).unwrap_or("no answer"))),
@@ -32,7 +32,7 @@ fn interpret(execute: &str, answer: &str) -> Result<Value, HvError> {
 
 /// One command of the human monitor, which tells errors as text in a successful answer: any text is an error.
 pub fn human(domain: &Domain, line: &str) -> Result<(), HvError> {
-    let answer = domain.qemu_monitor_command(line, HMP).map_err(|e| refused(line, e))?;
+    let answer = domain.qemu_monitor_command(line, HMP).map_err(|e| refused(line, &e))?;
     if answer.trim().is_empty() { Ok(()) } else { Err(refused(line, answer.trim())) }
 }
 
@@ -66,7 +66,7 @@ pub fn wait_migrated(domain: &Domain, deadline: Instant) -> Result<(), HvError> 
     loop {
         match progress(&command(domain, "query-migrate", &json!({}))?) {
             Progress::Completed => return Ok(()),
-            Progress::Failed(why) => return Err(refused("move a machine's state", why)),
+            Progress::Failed(why) => return Err(refused("move a machine's state", &why)),
             Progress::Going if Instant::now() > deadline => {
                 return Err(refused("move a machine's state", "it did not end in time"));
             }

@@ -7,7 +7,7 @@ use virt::connect::Connect;
 
 use super::domain_xml::{DomainSpec, Memory};
 use super::golden::Recipe;
-use super::host::Host;
+use super::host::{Host, write_secret};
 use super::image::Image;
 use super::layout::GoldenDir;
 use super::{disk, domain, facts, machine, metadata};
@@ -107,7 +107,7 @@ fn refer(host: &Host, rootfs: &Path, at: &Path) -> Result<(), HvError> {
 fn lay_out_machine(host: &Host, spec: &TemplateSpec) -> Result<(), HvError> {
     let dir = host.layout.machine(&spec.record.name);
     host.make_folder(&dir.0)?;
-    host.write_secret(&dir.token(), &spec.record.token)?;
+    write_secret(&dir.token(), &spec.record.token)?;
     share::mount(&dir.share_image(), &dir.share(), SHARE_BYTES, host.mapping())
 }
 

@@ -134,7 +134,7 @@ impl Link {
                 Ok(())
             }
             Err(e) => {
-                self.last_error = e.message().to_owned();
+                e.message().clone_into(&mut self.last_error);
                 self.not_before = Some(Instant::now() + self.backoff);
                 self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
                 Err(self.unavailable())
@@ -164,4 +164,70 @@ fn keep_alive_loop() {
             tracing::warn!(error = %e, "no thread for libvirt's events: a hung libvirtd will not be noticed");
         }
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// libvirt's own driver for tests: a connection without any host behind it.
+    const TEST: &str = "test:///default";
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[tokio::test]
+    async fn a_job_runs_on_a_connection_and_answers() {
+        let lane = Lane::start("test", TEST, 2).unwrap();
+        let names = lane.call("list", SOON, |conn| Ok(conn.list_all_domains(0).map_or(0, |d| d.len()))).await.unwrap();
+        assert_eq!(names, 1, "the test driver has one domain");
+    }
+
+    #[tokio::test]
+    async fn a_deadline_means_unknown_and_what_nobody_waits_for_is_not_begun() {
+        let lane = Lane::start("test", TEST, 1).unwrap();
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let stuck = lane.call("get stuck", Duration::from_millis(20), move |_| Ok(wait.recv().is_ok())).await;
+        assert!(matches!(stuck, Err(HvError::OutcomeUnknown { what, .. }) if what == "get stuck"));
+        let (begun, was_begun) = std::sync::mpsc::channel::<()>();
+        let queued = lane.call("wait behind it", Duration::from_millis(20), move |_| Ok(begun.send(()).is_ok())).await;
+        assert!(matches!(queued, Err(HvError::OutcomeUnknown { .. })));
+        release.send(()).unwrap();
+        assert!(lane.call("go on", SOON, |_| Ok(true)).await.unwrap());
+        assert!(was_begun.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_panic_costs_one_job() {
+        let lane = Lane::start("test", TEST, 1).unwrap();
+        let broken = lane.call::<()>("panic", SOON, |_| panic!("on purpose")).await;
+        assert!(matches!(broken, Err(HvError::Refused { .. })));
+        assert!(lane.call("go on", SOON, |_| Ok(true)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_said_at_once() {
+        let lane = Lane::start("test", "qemu+unix:///system?socket=/nowhere/libvirt-sock", 1).unwrap();
+        for _ in 0..3 {
+            let began = Instant::now();
+            let error = lane.call("ask", SOON, |_| Ok(())).await.unwrap_err();
+            assert!(matches!(&error, HvError::Unavailable { uri, .. } if uri.contains("/nowhere")), "{error}");
+            assert!(error.is_transient() && began.elapsed() < Duration::from_secs(5));
+        }
+    }
+
+    #[test]
+    fn tries_are_spread_and_capped() {
+        let mut link = Link::new("qemu+unix:///system?socket=/nowhere/libvirt-sock");
+        keep_alive_loop();
+        for _ in 0..20 {
+            assert!(link.open().is_err());
+            link.not_before = None;
+        }
+        assert_eq!(link.backoff, BACKOFF_MAX);
+        link.uri = TEST.to_owned();
+        assert!(link.open().is_ok());
+        assert_eq!(link.backoff, BACKOFF_MIN);
+        assert!(link.with(|_| Err::<(), _>(HvError::NoCapacity { what: "x".into(), detail: "y".into() })).is_err());
+        assert!(link.open.is_some(), "an error of a job isn't an error of the connection");
+        link.close();
+    }
 }

@@ -1,5 +1,7 @@
 //! Elements as data, written with escapes: whatever a name or a path holds, it stays a name or a path.
 
+use std::fmt::Display;
+
 use quick_xml::Writer;
 use quick_xml::events::{BytesText, Event};
 
@@ -20,12 +22,12 @@ pub fn el(name: &'static str) -> Element {
 }
 
 impl Element {
-    pub fn attr(mut self, name: &'static str, value: impl ToString) -> Self {
+    pub fn attr(mut self, name: &'static str, value: impl Display) -> Self {
         self.attributes.push((name, value.to_string()));
         self
     }
 
-    pub fn text(mut self, text: impl ToString) -> Self {
+    pub fn text(mut self, text: impl Display) -> Self {
         self.text = Some(text.to_string());
         self
     }

@@ -118,7 +118,7 @@ fn swap(root: &OwnedFd) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn share() -> tempfile::TempDir {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
@@ -141,7 +141,6 @@ mod tests {
         assert_eq!(std::fs::read_to_string(input.join("a/b/run.sh")).unwrap(), "2");
         assert_eq!(std::fs::metadata(input.join("a/b/run.sh")).unwrap().permissions().mode() & 0o777, 0o755);
         assert!(!share.path().join(STAGING).exists());
-        use std::os::unix::fs::MetadataExt;
         assert_eq!(std::fs::metadata(input).unwrap().ino(), folder.ino());
     }
 

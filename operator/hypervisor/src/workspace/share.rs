@@ -109,3 +109,83 @@ pub fn stop_propagating(folder: &Path) {
         let _ = rustix::mount::unmount(folder, UnmountFlags::NOFOLLOW);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: Mapping = Mapping::Virtfs { uid: 64055, gid: 64055 };
+
+    /// Mounting needs root and loop devices, which is what production needs too: without them these tests fail.
+    struct Mounted {
+        dir: tempfile::TempDir,
+    }
+
+    impl Mounted {
+        fn new(bytes: u64) -> Self {
+            let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+            mount(&dir.path().join("img"), &dir.path().join("share"), bytes, PLAIN).unwrap();
+            Self { dir }
+        }
+
+        fn share(&self) -> std::path::PathBuf {
+            self.dir.path().join("share")
+        }
+    }
+
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            unmount(&self.share()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_share_has_its_folders_and_an_end() {
+        use std::os::unix::fs::MetadataExt;
+        let mounted = Mounted::new(16 << 20);
+        assert_eq!(fs::metadata(mounted.share().join("output")).unwrap().uid(), 64055);
+        let error = fs::write(mounted.share().join("output/big"), vec![1; 20 << 20]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::StorageFull);
+        let flags = rustix::fs::statvfs(mounted.share()).unwrap().f_flag;
+        let wanted = rustix::fs::StatVfsMountFlags::NOSUID
+            | rustix::fs::StatVfsMountFlags::NODEV
+            | rustix::fs::StatVfsMountFlags::NOEXEC;
+        assert!(flags.contains(wanted), "{flags:?}");
+    }
+
+    #[test]
+    fn mounting_and_unmounting_twice_is_fine() {
+        let mounted = Mounted::new(4 << 20);
+        fs::write(mounted.share().join("input/kept"), "1").unwrap();
+        mount(&mounted.dir.path().join("img"), &mounted.share(), 4 << 20, PLAIN).unwrap();
+        assert!(mounted.share().join("input/kept").exists(), "a second mount makes nothing new");
+        unmount(&mounted.share()).unwrap();
+        unmount(&mounted.share()).unwrap();
+        assert!(!is_mounted(&mounted.share()));
+        unmount(&mounted.dir.path().join("absent")).unwrap();
+    }
+
+    #[test]
+    fn a_busy_share_is_detached_in_the_end() {
+        let mounted = Mounted::new(4 << 20);
+        let held = fs::File::open(mounted.share()).unwrap();
+        unmount(&mounted.share()).unwrap();
+        assert!(!is_mounted(&mounted.share()));
+        drop(held);
+    }
+
+    #[test]
+    fn propagation_is_made_once_and_undone_when_nothing_needs_it() {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let folder = dir.path().join("machines");
+        fs::create_dir(&folder).unwrap();
+        propagate(&folder).unwrap();
+        propagate(&folder).unwrap();
+        let holding = mounts().into_iter().rfind(|(path, _)| folder.starts_with(path)).unwrap();
+        assert!(holding.1, "{holding:?}");
+        let count = || mounts().iter().filter(|(path, _)| *path == folder).count();
+        assert!(count() <= 1);
+        stop_propagating(&folder);
+        assert_eq!(count(), 0);
+    }
+}

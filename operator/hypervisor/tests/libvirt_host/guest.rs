@@ -11,7 +11,7 @@ use agentvm_guest_agent::protocol::{
 use agentvm_hypervisor::{Channel, Hypervisor};
 use tokio::io::{ReadHalf, WriteHalf};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A nonce that no other call in this process gets.
 pub fn nonce() -> Nonce {

@@ -1,6 +1,7 @@
 //! A libvirt to test on, a guest image, and the certainty that nothing stays behind.
 
 pub mod guest;
+pub mod proxy;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,81 @@
+# agentvm. Two commands do all the set-up on a fresh machine:
+#
+#   make demo   runs the main job on real input and shows what it did
+#   make test   passes every test
+#
+# What takes long is cached by content in $(AGENTVM_CACHE); `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+
+export AGENTVM_CACHE ?= /var/cache/agentvm
+export PATH := $(PATH):/usr/local/go/bin:$(HOME)/.cargo/bin:$(AGENTVM_CACHE)/tools/bin:/usr/sbin:/sbin
+
+# Shows each step with the time it took.
+STEP = step() { local name=$$1 start=$$SECONDS; shift; echo "==> $$name"; "$$@" || { echo "==> $$name FAILED after $$((SECONDS - start)) s" >&2; exit 1; }; echo "==> $$name: $$((SECONDS - start)) s"; }
+
+.PHONY: help
+help: ## What can be made.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+.PHONY: packages
+packages: ## Install the Debian packages and the Rust toolchain that are missing (needs root if any is).
+	@.ci/packages
+	.ci/toolchain
+
+.PHONY: controlplane
+controlplane: packages ## Build etcd, kube-apiserver, kube-controller-manager and kubectl (cached).
+	@operator/controlplane/build >/dev/null
+
+.PHONY: image
+image: packages ## Build the default guest image (cached).
+	@guest-agent/image/build >/dev/null
+
+.PHONY: build
+build: packages ## Build target/release/agentvm.
+	@cargo build --release --locked -p agentvm-operator --bin agentvm
+
+.PHONY: demo
+demo: controlplane image build ## Run the main job on real input and show it. KEEP=1 leaves it running.
+	@e2e/demo/run
+
+.PHONY: up
+up: controlplane image build ## Run `agentvm standalone` in the foreground: make up DATA_DIR=DIR
+	@[ -n "$(DATA_DIR)" ] || { echo "up: say where to keep the data: make up DATA_DIR=/var/lib/agentvm" >&2; exit 2; }
+	exec target/release/agentvm standalone --data-dir "$(DATA_DIR)"
+
+.PHONY: test
+test: controlplane image build lint ## Every test there is, on real parts.
+	@$(STEP)
+	export AGENTVM_IMAGE=$$(guest-agent/image/build)
+	step "build the tests" cargo test --locked --workspace --no-run
+	step "tests" cargo test --locked --workspace
+
+.PHONY: lint
+lint: packages ## Formatting, clippy, licences and sources of dependencies.
+	@$(STEP)
+	step "format" cargo fmt --all --check
+	step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+	command -v cargo-deny >/dev/null || step "install cargo-deny" cargo install --locked --root "$(AGENTVM_CACHE)/tools" cargo-deny@0.20.2
+	step "dependencies" cargo deny --log-level error check bans licenses sources
+
+.PHONY: generate
+generate: ## Write the generated files anew: manifests/crds, docs/api-reference.md.
+	@UPDATE=1 cargo test -q --locked -p agentvm-crds
+
+.PHONY: coverage
+coverage: controlplane image ## Line coverage of the tests (installs cargo-llvm-cov).
+	@command -v cargo-llvm-cov >/dev/null || cargo install --locked --root "$(AGENTVM_CACHE)/tools" cargo-llvm-cov
+	rustup component add llvm-tools
+	export AGENTVM_IMAGE=$$(guest-agent/image/build)
+	cargo llvm-cov --locked --workspace --summary-only
+
+.PHONY: fuzz
+fuzz: ## Fuzz the wire protocol for a minute (needs nightly and cargo-fuzz).
+	@cd guest-agent && cargo +nightly fuzz run decode -- -max_total_time=60
+
+.PHONY: clean
+clean: ## Remove what cargo built. The cache stays: rm -r $(AGENTVM_CACHE).
+	@cargo clean

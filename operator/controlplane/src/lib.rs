@@ -20,6 +20,7 @@ mod commands;
 mod component;
 mod config;
 mod control_plane;
+mod environment;
 mod files;
 mod kubeconfig;
 mod layout;

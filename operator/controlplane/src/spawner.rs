@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::commands::CommandLine;
-use crate::log_file;
+use crate::{environment, log_file};
 
 struct Order {
     command: Command,
@@ -59,6 +59,8 @@ pub async fn spawn(line: &CommandLine) -> io::Result<Running> {
     let mut command = Command::new(&line.program);
     command
         .args(&line.arguments)
+        .env_clear()
+        .envs(environment::of_children(|name| std::env::var_os(name)))
         .current_dir(&line.folder)
         .stdin(Stdio::null())
         .stdout(input.try_clone()?)

@@ -70,3 +70,31 @@ async fn a_start_that_takes_too_long_says_what_it_waited_for() {
         assert!(said.contains(word), "{word}: {said}");
     }
 }
+
+/// Someone takes the port after we looked: the first start of each program gets a taken one, by a script in between.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_is_taken_in_the_last_moment_is_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().port();
+    let sabotaged = |name: &str, real: &Path, flag: &str| {
+        let once = dir.path().join(format!("{name}-once"));
+        let script = format!(
+            "#!/bin/sh\nif mkdir {once} 2>/dev/null; then\n  for arg; do shift; set -- \"$@\" \"$(echo \"$arg\" | sed \
+             's#^\\({flag}.*[:=]\\)[0-9]*$#\\1{taken}#')\"; done\nfi\nexec {real} \"$@\"\n",
+            once = once.display(),
+            real = real.display(),
+        );
+        program(&dir.path().join(name), &script)
+    };
+    let mut config = test_support::config(&dir.path().join("data")).unwrap();
+    config.binaries.etcd = sabotaged("first-etcd", &config.binaries.etcd, "--listen-client-urls");
+    config.binaries.api_server = sabotaged("first-api-server", &config.binaries.api_server, "--secure-port");
+    let control_plane = ControlPlane::start(config).await.unwrap();
+    for name in ["first-etcd-once", "first-api-server-once"] {
+        assert!(dir.path().join(name).exists(), "{name}");
+    }
+    let log = fs::read_to_string(dir.path().join("data/logs/etcd.log")).unwrap();
+    assert!(log.contains("address already in use"), "{log}");
+    control_plane.shutdown(Duration::from_secs(15)).await;
+}

@@ -109,6 +109,12 @@ impl Libvirtd {
         Ok(Self::Ours { reaper, resumed: false })
     }
 
+    /// What an earlier process on the same data folder, or a start that was broken off, left running.
+    pub fn left_behind(state_dir: &Path) -> Option<Self> {
+        let state = ReaperFiles::new(state_dir).living()?;
+        Some(Self::Ours { reaper: state.reaper, resumed: true })
+    }
+
     /// Ends the libvirtd that we started, unless machines still run on it: ours are gone by now, so they are others'.
     pub async fn release(self, deadline: Duration) -> Released {
         let Self::Ours { reaper, .. } = self else { return Released::NotOurs };

@@ -61,6 +61,8 @@ impl Drop for DataDirLock {
     fn drop(&mut self) {
         // Only the next one's message depends on it.
         let _ = self.file.set_len(0);
+        // Closing alone would leave it to a child that was forked this moment and hasn't yet become its program.
+        let _ = self.file.unlock();
     }
 }
 

@@ -58,6 +58,8 @@ impl Supervisor<'_> {
     async fn keep_running(&mut self) -> io::Result<()> {
         loop {
             self.reap();
+            // Before the daemons are up too: a start may be broken off, and who ends us must find us.
+            self.publish()?;
             self.start_due().await;
             self.publish()?;
             self.daemons.iter().for_each(Daemon::bound_log);

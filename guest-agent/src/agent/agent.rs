@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{ErrorCode, GuestMessage, Nonce, Secret};
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::attempt::Attempt;
 use crate::log;
 use crate::platform::Platform;
-use crate::session::{Incoming, Link, Permit, Session, send};
+use crate::session::{Incoming, Permit, Session, send};
+use crate::transport::Connection;
 
+/// How long a connection that was replaced is still listened to, if it isn't closed.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
 /// Who this machine is at the moment.
@@ -41,7 +44,7 @@ impl Agent {
 
     /// Serves until the machine is turned off. The order of the branches is policy: a new connection and what the attempt
     /// does come before what the host wants, and that before what it is sent.
-    pub async fn run(mut self, mut links: mpsc::Receiver<Box<dyn Link>>, mut power: mpsc::Receiver<()>) -> ! {
+    pub async fn run(mut self, mut links: mpsc::Receiver<Connection>, mut power: mpsc::Receiver<()>) -> ! {
         let mut status = interval(STATUS_EVERY);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -49,7 +52,7 @@ impl Agent {
             let sendable = session.as_ref().is_some_and(|session| session.outbox.has_next(attempt.as_ref()));
             tokio::select! {
                 biased;
-                Some(link) = links.recv() => self.session = Some(Session::start(link)),
+                Some(link) = links.recv() => self.replace_session(link).await,
                 Some(()) = power.recv() => self.power_off = true,
                 () = advance(attempt) => {}
                 event = next_event(session, sendable) => match event {
@@ -58,7 +61,7 @@ impl Agent {
                 },
                 _ = status.tick() => self.send_status(),
             }
-            self.wind_up();
+            self.wind_up().await;
         }
     }
 
@@ -71,6 +74,19 @@ impl Agent {
 
     pub fn session(&mut self) -> Option<&mut Session> {
         self.session.as_mut()
+    }
+
+    /// The newest connection wins. What the old one said before it was closed still counts: a host may acknowledge a result,
+    /// close, and connect again at once.
+    async fn replace_session(&mut self, link: Connection) {
+        let deadline = Instant::now() + LAST_WORDS;
+        while let Some(session) = self.session.as_mut().filter(|session| session.greeted) {
+            match timeout_at(deadline, session.receive()).await {
+                Ok(incoming) => self.take(incoming).await,
+                Err(_) => break,
+            }
+        }
+        self.session = Some(Session::start(link));
     }
 
     async fn take(&mut self, incoming: Incoming) {
@@ -109,17 +125,28 @@ impl Agent {
     }
 
     /// What was waiting for the last answer to be sent.
-    fn wind_up(&mut self) {
+    async fn wind_up(&mut self) {
+        if !self.power_off && self.session.as_ref().is_none_or(|session| !session.closing) {
+            return;
+        }
         let quiet = self.session.as_ref().is_none_or(|session| session.outbox.is_empty());
         if !quiet {
             return;
         }
+        match &mut self.session {
+            Some(session) if session.lasting && !self.power_off => {
+                session.closing = false;
+                session.greeted = false;
+            }
+            session => {
+                if let Some(session) = session.take() {
+                    session.finish().await;
+                }
+            }
+        }
         if self.power_off {
             log::info("power off");
             self.platform.power_off();
-        }
-        if self.session.as_ref().is_some_and(|session| session.closing) {
-            self.session = None;
         }
     }
 }

@@ -11,14 +11,14 @@ use tokio::task::JoinHandle;
 
 use crate::log;
 use crate::outbox::Outbox;
+use crate::transport::Connection;
 
 /// How long the rest of a frame may take. On a serial port a host may have died in the middle of one, and the next
 /// host's HELLO would be taken for its payload.
-const PARTIAL_PATIENCE: Duration = Duration::from_secs(2);
+const PARTIAL_PATIENCE: Duration = Duration::from_secs(3);
 
-/// What a transport hands over for each connection.
-pub trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
+/// How long the last answers may take to be written.
+const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What came in.
 #[derive(Debug)]
@@ -29,28 +29,42 @@ pub enum Incoming {
     Closed,
 }
 
-/// The connection in use. Dropping it closes the connection, after what is queued was written.
+/// The connection in use. Dropping it closes the connection as soon as what is queued was written.
 #[derive(Debug)]
 pub struct Session {
     pub outbox: Outbox,
     /// A HELLO was accepted.
     pub greeted: bool,
-    /// Nothing more is read; closes when the outbox is empty.
+    /// Nothing more is read until the outbox is empty; then it closes, or begins anew if it is lasting.
     pub closing: bool,
+    pub lasting: bool,
     incoming: mpsc::Receiver<Incoming>,
     outgoing: mpsc::Sender<Frame>,
-    reader: JoinHandle<()>,
+    reader: AbortOnDrop,
+    writer: JoinHandle<()>,
+}
+
+/// A reader has nobody to read for once its session is gone.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Session {
     /// Starts reading and writing.
-    pub fn start(link: Box<dyn Link>) -> Self {
+    pub fn start(connection: Connection) -> Self {
+        let Connection { link, lasting } = connection;
         let (read_half, write_half) = tokio::io::split(link);
         let (sender, incoming) = mpsc::channel(4);
         let (outgoing, frames) = mpsc::channel(2);
         let reader = tokio::spawn(read(FrameReader::new(read_half).with_patience(PARTIAL_PATIENCE), sender));
-        tokio::spawn(write(FrameWriter::new(write_half), frames));
-        Self { outbox: Outbox::default(), greeted: false, closing: false, incoming, outgoing, reader }
+        let writer = tokio::spawn(write(FrameWriter::new(write_half), frames));
+        let reader = AbortOnDrop(reader);
+        Self { outbox: Outbox::default(), greeted: false, closing: false, lasting, incoming, outgoing, reader, writer }
     }
 
     /// What came in next. Safe to cancel.
@@ -65,11 +79,12 @@ impl Session {
     pub fn outgoing(&self) -> mpsc::Sender<Frame> {
         self.outgoing.clone()
     }
-}
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.reader.abort();
+    /// Closes the connection when all that was sent is written, or can't be.
+    pub async fn finish(self) {
+        let Self { outgoing, reader, writer, .. } = self;
+        drop((outgoing, reader));
+        let _ = tokio::time::timeout(WRITE_PATIENCE, writer).await;
     }
 }
 

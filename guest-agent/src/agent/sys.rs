@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -88,4 +88,20 @@ pub fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
 pub fn in_own_session(command: &mut Command) {
     // SAFETY: setsid is async-signal-safe and allocates nothing.
     unsafe { command.pre_exec(|| Ok(rustix::process::setsid().map(drop)?)) };
+}
+
+/// Lets no descriptor but the standard streams reach the next program.
+pub fn close_on_exec() -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let number = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        let Some(number) = number.filter(|number| *number > 2) else { continue };
+        // SAFETY: the descriptor was open a moment ago, and only a flag is set; nothing is closed or kept.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
+        match rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC) {
+            // The one that the folder was read with.
+            Ok(()) | Err(rustix::io::Errno::BADF) => {}
+            Err(why) => return Err(why.into()),
+        }
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, timeout_at};
 
 use super::codec::{Decoder, encode};
 use super::frame::{Frame, FrameError};
@@ -14,6 +15,7 @@ pub struct FrameReader<R> {
     decoder: Decoder,
     chunk: Vec<u8>,
     patience: Option<Duration>,
+    overdue: Option<Instant>,
 }
 
 /// Why no frame came.
@@ -33,10 +35,10 @@ pub enum ReadError {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `inner`.
     pub fn new(inner: R) -> Self {
-        Self { inner, decoder: Decoder::new(), chunk: vec![0; 16 * 1024], patience: None }
+        Self { inner, decoder: Decoder::new(), chunk: vec![0; 16 * 1024], patience: None, overdue: None }
     }
 
-    /// Gives up on a frame whose next bytes don't come within `patience`.
+    /// Gives up on a frame that isn't whole within `patience` of its first byte.
     #[must_use]
     pub fn with_patience(mut self, patience: Duration) -> Self {
         self.patience = Some(patience);
@@ -47,10 +49,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub async fn read(&mut self) -> Result<Option<Frame>, ReadError> {
         loop {
             if let Some(next) = self.decoder.next_frame() {
+                self.overdue = None;
                 return next.map(Some).map_err(ReadError::Frame);
             }
             let Some(read) = self.fill().await? else {
                 self.decoder.skip_partial();
+                self.overdue = None;
                 return Err(ReadError::Stalled);
             };
             if read == 0 {
@@ -61,11 +65,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// How many bytes came; `None` if the rest of a frame is overdue.
+    ///
+    /// The deadline belongs to the frame, not to the read: whoever waits for an answer may go on sending greetings into
+    /// the frame that swallows them.
     async fn fill(&mut self) -> Result<Option<usize>, ReadError> {
+        let deadline = self
+            .patience
+            .filter(|_| self.decoder.is_partial())
+            .map(|patience| *self.overdue.get_or_insert_with(|| Instant::now() + patience));
         let read = self.inner.read(&mut self.chunk);
-        let read = match self.patience.filter(|_| self.decoder.is_partial()) {
+        let read = match deadline {
             None => read.await,
-            Some(patience) => match tokio::time::timeout(patience, read).await {
+            Some(deadline) => match timeout_at(deadline, read).await {
                 Ok(read) => read,
                 Err(_) => return Ok(None),
             },

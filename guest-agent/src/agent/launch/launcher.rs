@@ -47,6 +47,8 @@ fn supervise() -> Result<(), LauncherError> {
     orders.read_line(&mut line).map_err(LauncherError::Control)?;
     let spec: Spec = serde_json::from_str(&line).map_err(LauncherError::Orders)?;
     let isolated = spec.isolation.is_some();
+    // Whoever started the agent may have left some open.
+    crate::sys::close_on_exec().map_err(LauncherError::Control)?;
     let main = match start(&spec) {
         Ok(main) => main,
         Err((code, message)) => {

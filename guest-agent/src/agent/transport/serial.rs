@@ -1,12 +1,15 @@
-//! The virtio-serial port, made to look like a socket that hosts connect to.
+//! The virtio-serial port, made to look like one connection that never ends.
 //!
-//! A port knows only whether somebody is at the other end. While nobody is, reads return 0 and poll says HUP at once and
-//! forever, so neither can be waited on; only the *edge* of the next change can. Two plain threads do that and copy between
-//! the port and a socket pair, whose other end is a connection like any other:
+//! A port knows only whether somebody is at the other end, and even that arrives late: the first bytes of a new host may be
+//! here before the news that the old one left. So hosts aren't told apart here but by their HELLO, and a host that died in
+//! the middle of a frame by that frame's deadline (see `session.rs`).
+//!
+//! While nobody is at the other end, reads return 0 and poll says HUP at once and forever, so neither can be waited on;
+//! only the *edge* of the next change can. Two plain threads do that and copy between the port and a socket pair:
 //!
 //! ```text
-//!   port ──read──► thread ──► pair ═══ session        read 0: host gone, the pair is closed, wait for an edge
-//!   port ◄─write── thread ◄── pair ═══ session        one for each pair, ends with it
+//!   port ──read──► thread ──► pair ═══ session        read 0: nobody there, wait for an edge
+//!   port ◄─write── thread ◄── pair ═══ session        ends when a newer connection has replaced the session
 //! ```
 
 use std::fs::File;
@@ -21,7 +24,7 @@ use agentvm_guest_agent::protocol::SERIAL_PORT;
 use rustix::event::epoll;
 use tokio::runtime::Handle;
 
-use super::Links;
+use super::{Connection, Links};
 use crate::log;
 
 /// The agent's port, if this machine has one.
@@ -66,7 +69,7 @@ impl Edges {
     }
 }
 
-/// One host's connection.
+/// The port as the session sees it.
 struct Bridge {
     ours: UnixStream,
     writer: JoinHandle<()>,
@@ -80,13 +83,14 @@ impl Bridge {
             let _within = runtime.enter();
             tokio::net::UnixStream::from_std(theirs)?
         };
-        links.blocking_send(Box::new(link)).map_err(|_| io::ErrorKind::BrokenPipe)?;
+        let connection = Connection { link: Box::new(link), lasting: true };
+        links.blocking_send(connection).map_err(|_| io::ErrorKind::BrokenPipe)?;
         let (from, port) = (ours.try_clone()?, Arc::clone(port));
         let writer = std::thread::Builder::new().name("serial-out".to_owned()).spawn(move || copy(from, &port))?;
         Ok(Self { ours, writer })
     }
 
-    /// The next host's bytes must not follow on this one's: waits until the last were written or thrown away.
+    /// What the next session writes must not be mixed with what this one's thread still has.
     fn close(self) {
         let _ = self.ours.shutdown(Shutdown::Both);
         let _ = self.writer.join();
@@ -98,28 +102,25 @@ fn serve(port: &Arc<File>, edges: &Edges, links: &Links, runtime: &Handle) -> io
     let mut bridge: Option<Bridge> = None;
     loop {
         let read = match port.as_ref().read(&mut buffer) {
+            Ok(0) => {
+                edges.wait()?;
+                continue;
+            }
             Ok(read) => read,
             Err(why) if why.kind() == io::ErrorKind::Interrupted => continue,
             Err(why) => return Err(why),
         };
-        if read == 0 {
-            if let Some(gone) = bridge.take() {
-                gone.close();
-            }
-            edges.wait()?;
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if bridge.as_ref().is_some_and(|bridge| (&bridge.ours).write_all(bytes).is_ok()) {
             continue;
         }
-        let bytes = buffer.get(..read).unwrap_or_default();
-        let delivered = bridge.as_ref().is_some_and(|bridge| (&bridge.ours).write_all(bytes).is_ok());
-        if !delivered {
-            // None yet, or the agent closed its end: the bytes begin a new session.
-            if let Some(closed) = bridge.take() {
-                closed.close();
-            }
-            let fresh = Bridge::open(port, links, runtime)?;
-            let _ = (&fresh.ours).write_all(bytes);
-            bridge = Some(fresh);
+        // None yet, or a newer connection took its place: then these bytes are newer still.
+        if let Some(replaced) = bridge.take() {
+            replaced.close();
         }
+        let fresh = Bridge::open(port, links, runtime)?;
+        (&fresh.ours).write_all(bytes)?;
+        bridge = Some(fresh);
     }
 }
 

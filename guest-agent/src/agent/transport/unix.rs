@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tokio::net::UnixListener;
 
-use super::Links;
+use super::{Connection, Links};
 
 /// Listens until the process ends. Takes the place of a socket that an earlier process left.
 pub fn listen(path: &Path, links: Links) -> io::Result<()> {
@@ -18,7 +18,7 @@ pub fn listen(path: &Path, links: Links) -> io::Result<()> {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            if links.send(Box::new(stream)).await.is_err() {
+            if links.send(Connection { link: Box::new(stream), lasting: false }).await.is_err() {
                 return;
             }
         }

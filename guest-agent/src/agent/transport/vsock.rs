@@ -5,7 +5,7 @@ use std::io;
 use agentvm_guest_agent::protocol::VSOCK_PORT;
 use tokio_vsock::{VMADDR_CID_ANY, VMADDR_CID_HOST, VsockAddr, VsockListener};
 
-use super::Links;
+use super::{Connection, Links};
 
 /// Listens until the process ends. Bound to any CID: a clone has another one than its template.
 pub fn listen(links: Links) -> io::Result<()> {
@@ -13,7 +13,9 @@ pub fn listen(links: Links) -> io::Result<()> {
     tokio::spawn(async move {
         while let Ok((stream, peer)) = listener.accept().await {
             // A run inside can connect too, over loopback; it isn't the host.
-            if peer.cid() == VMADDR_CID_HOST && links.send(Box::new(stream)).await.is_err() {
+            if peer.cid() == VMADDR_CID_HOST
+                && links.send(Connection { link: Box::new(stream), lasting: false }).await.is_err()
+            {
                 return;
             }
         }

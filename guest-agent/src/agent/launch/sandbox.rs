@@ -2,7 +2,7 @@
 //!
 //! - a cgroup with limits, and a cgroup namespace, so that the limits are out of reach;
 //! - the PID namespace the launcher is PID 1 of, with a /proc of its own: no process of the agent's has a number there;
-//! - a mount namespace: a /dev without disks, ports and memory, /sys read-only, nothing of the agent's own;
+//! - a mount namespace: a /dev without disks, ports and memory, /sys and /proc/sys read-only, nothing of the agent's own;
 //! - a bounding set of capabilities: root inside is root over files, users and the network, not over the kernel.
 //!
 //! What a root run can't do: mount, load modules, reboot, trace the agent, set the clock, make device nodes, read the kernel log.
@@ -54,6 +54,10 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::LEASE)
     .union(CapabilitySet::IPC_LOCK);
 
+/// Files with the power to stop or change the kernel; to write them takes no capability, only uid 0.
+const KERNEL_SWITCHES: [&str; 6] =
+    ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/kcore"];
+
 /// Puts the launcher into the surroundings of its command.
 pub fn enter(isolation: &Isolation) -> Result<(), SandboxError> {
     std::fs::write(isolation.cgroup.join("cgroup.procs"), "0").map_err(SandboxError::Cgroup)?;
@@ -84,6 +88,9 @@ fn view() -> Result<(), MountError> {
     let locked = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let _ = rustix::mount::unmount(AGENT_DIR, UnmountFlags::DETACH);
     mount("proc", "/proc", "proc", locked, "")?;
+    for path in KERNEL_SWITCHES {
+        read_only(path, locked)?;
+    }
     // The agent's own cgroup tree goes, and one comes that begins at the command's cgroup.
     let _ = rustix::mount::unmount("/sys/fs/cgroup", UnmountFlags::DETACH);
     mount("cgroup2", "/sys/fs/cgroup", "cgroup2", locked | MountFlags::RDONLY, "nsdelegate")?;
@@ -95,6 +102,16 @@ fn view() -> Result<(), MountError> {
     let terminal = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", "/dev/pts", "devpts", terminal, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
     mount("shm", "/dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=1777")
+}
+
+/// A folder or file that may be read, not written, whoever asks.
+fn read_only(path: &'static str, flags: MountFlags) -> Result<(), MountError> {
+    match rustix::mount::mount_bind(path, path) {
+        Ok(()) => remount_read_only(path, flags),
+        // A kernel without it.
+        Err(rustix::io::Errno::NOENT) => Ok(()),
+        Err(why) => Err(MountError::new(path, why.into())),
+    }
 }
 
 fn remount_read_only(path: &'static str, flags: MountFlags) -> Result<(), MountError> {

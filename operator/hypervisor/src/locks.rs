@@ -28,3 +28,24 @@ impl Locks {
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    #[test]
+    fn the_same_name_waits_another_does_not_and_nothing_is_kept() {
+        let locks = Locks::default();
+        let (inside, was_inside) = channel();
+        std::thread::scope(|scope| {
+            locks.with("a", || {
+                let waiting = scope.spawn(|| locks.with("a", || inside.send(()).unwrap()));
+                locks.with("b", || {});
+                assert!(was_inside.try_recv().is_err() && !waiting.is_finished());
+            });
+        });
+        assert!(was_inside.try_recv().is_ok());
+        assert!(lock(&locks.0).is_empty());
+    }
+}

@@ -74,9 +74,8 @@ pub fn capture(host: &Host, conn: &Connect, template: &DomainName) -> Result<Gol
         let mut capture = Capture::open(host, conn, template)?;
         let done = Step::ALL.into_iter().try_for_each(|step| capture.timed(step));
         let done = done.and_then(|()| golden::open(host, &capture.record.golden));
-        if done.is_err() {
-            remove_tree(&capture.half.0).unwrap_or_else(|e| tracing::warn!("{e}; it is left to the next sweep"));
-        }
+        // Quit has made libvirt forget the domain, and with it whose files these are.
+        remove_tree(&capture.half.0)?;
         machine::discard(host, conn, template, Stop::Force)?;
         Ok(done?.golden)
     })

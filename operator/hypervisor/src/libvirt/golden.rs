@@ -46,13 +46,13 @@ pub fn list(host: &Host) -> Vec<Golden> {
 
 pub fn remove(host: &Host, key: &GoldenKey) -> Result<(), HvError> {
     // Renamed first, so that nobody sees a golden with half of its files.
-    let half = host.layout.half_golden(key);
+    let going = host.layout.going_golden(key).0;
     let from = host.layout.golden(key).0;
-    if from.exists() && !half.0.exists() {
-        std::fs::rename(&from, &half.0).map_err(crate::files::io("remove", &from))?;
+    remove_tree(&going)?;
+    if from.exists() {
+        std::fs::rename(&from, &going).map_err(crate::files::io("remove", &from))?;
     }
-    remove_tree(&half.0)?;
-    remove_tree(&from)
+    remove_tree(&going)
 }
 
 /// Allocated bytes.

@@ -32,6 +32,13 @@ pub struct Host {
 impl Host {
     /// Makes the state directory and checks that QEMU can use it.
     pub fn prepare(config: LibvirtConfig) -> Result<Self, HvError> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(HvError::Refused {
+                what: "prepare the host for machines".to_owned(),
+                detail: "it takes root to mount shares and to hand files to QEMU's user; run agentvm as root"
+                    .to_owned(),
+            });
+        }
         let root = &config.state_dir;
         for folder in [root.clone(), root.join("machines"), root.join("golden")] {
             let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder);
@@ -49,9 +56,7 @@ impl Host {
             });
         }
         user.can_reach(&layout.machines())?;
-        if rustix::process::geteuid().is_root() {
-            share::propagate(&layout.machines())?;
-        }
+        share::propagate(&layout.machines())?;
         Ok(Self { config, layout, user, locks: Locks::default(), at_work: Mutex::default(), facts: OnceLock::new() })
     }
 
@@ -88,4 +93,32 @@ impl Host {
 pub fn write_secret(path: &Path, text: &str) -> Result<(), HvError> {
     let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agentvm_core::names::InstanceId;
+
+    fn refusal(dir: std::path::PathBuf) -> String {
+        Host::prepare(LibvirtConfig::new(dir, InstanceId::for_state_dir("/x"))).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_folder_that_cannot_serve_is_refused_with_the_mend() {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let long = refusal(dir.path().join("long-".repeat(12)));
+        assert!(long.contains("choose a shorter one"), "{long}");
+        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        let closed = refusal(dir.path().join("x"));
+        assert!(closed.contains("chmod o+x"), "{closed}");
+    }
+
+    #[test]
+    fn a_secret_is_for_root_only() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        write_secret(&dir.path().join("token"), "s").unwrap();
+        assert_eq!(fs::metadata(dir.path().join("token")).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

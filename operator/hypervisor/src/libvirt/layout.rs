@@ -56,6 +56,11 @@ impl Layout {
         GoldenDir(self.goldens().join(format!("{HALF}{key}")))
     }
 
+    /// A golden that is being removed; debris like a half one when that is interrupted.
+    pub fn going_golden(&self, key: &GoldenKey) -> GoldenDir {
+        GoldenDir(self.goldens().join(format!("{HALF}gone-{key}")))
+    }
+
     /// By how many bytes the state directory's path is too long for the sockets below it.
     pub fn too_long_by(&self) -> usize {
         let below = "/machines/".len() + LONGEST_NAME + "/agent.sock".len();
@@ -141,5 +146,25 @@ impl GoldenDir {
     /// What a clone's domain needs to know.
     pub fn recipe(&self) -> PathBuf {
         self.0.join("recipe.json")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agentvm_core::names::InstanceId;
+
+    #[test]
+    fn every_socket_below_an_accepted_folder_fits_into_an_address() {
+        let key = GoldenKey::derive(&["x"]);
+        let name = DomainName::for_template(&InstanceId::for_state_dir("/x"), &key);
+        assert_eq!(name.as_str().len(), LONGEST_NAME);
+        let fits = |length: usize| {
+            let layout = Layout::new(PathBuf::from(format!("/{}", "x".repeat(length - 1))));
+            let socket = layout.machine(&name).channel();
+            (layout.too_long_by(), std::os::unix::net::SocketAddr::from_pathname(socket).is_ok())
+        };
+        assert_eq!(fits(54), (0, true));
+        assert_eq!(fits(55), (1, false));
     }
 }

@@ -10,7 +10,7 @@ use super::domain::{self, refused};
 use super::host::Host;
 use crate::files::remove_tree;
 use crate::workspace::share;
-use crate::{HvError, Machine, PowerState, Stop};
+use crate::{HvError, Machine, MachineKind, PowerState, Stop};
 
 pub fn resume(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
@@ -70,10 +70,17 @@ pub fn destroy(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Res
 
 /// As [`destroy`], for callers that hold the machine's lock.
 pub fn discard(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Result<(), HvError> {
-    if let Some(domain) = domain::find(conn, name)? {
-        domain::end(&domain, how, host.config.stop_timeout)?;
-    }
+    let Some(domain) = domain::find(conn, name)? else {
+        host.set_at_work(name, false);
+        return remove_files(host, name);
+    };
+    let record = domain::record(&domain)?;
+    domain::end(&domain, how, host.config.stop_timeout)?;
     host.set_at_work(name, false);
+    // What a template was to become goes with it: its memory file alone may take gigabytes.
+    if let Some(template) = record.filter(|r| r.kind == MachineKind::Template) {
+        remove_tree(&host.layout.half_golden(&template.golden).0)?;
+    }
     remove_files(host, name)
 }
 

@@ -130,5 +130,10 @@ impl Drop for TestHost {
         for mount in self.mounts().into_iter().chain([self.dir.path().join("machines").display().to_string()]) {
             let _ = Command::new("umount").args(["-q", "-l", &mount]).output();
         }
+        for log in std::fs::read_dir("/var/log/libvirt/qemu").into_iter().flatten().flatten() {
+            if log.file_name().to_string_lossy().starts_with(&format!("avm-{}-", self.instance)) {
+                let _ = std::fs::remove_file(log.path());
+            }
+        }
     }
 }

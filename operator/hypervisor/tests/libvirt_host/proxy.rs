@@ -1,8 +1,10 @@
 //! Stands between a client and libvirtd, so that a test can break a connection without breaking anybody else's libvirtd.
 
+use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 const LIBVIRTD: &str = "/run/libvirt/libvirt-sock";
@@ -10,11 +12,12 @@ const LIBVIRTD: &str = "/run/libvirt/libvirt-sock";
 pub struct Proxy {
     pub socket: PathBuf,
     streams: Arc<Mutex<Vec<UnixStream>>>,
+    hung: Arc<Mutex<Vec<Arc<AtomicBool>>>>,
 }
 
 impl Proxy {
     pub fn start(socket: &Path) -> Self {
-        let proxy = Self { socket: socket.to_owned(), streams: Arc::default() };
+        let proxy = Self { socket: socket.to_owned(), streams: Arc::default(), hung: Arc::default() };
         proxy.listen();
         proxy
     }
@@ -22,18 +25,27 @@ impl Proxy {
     /// Accepts until [`Self::cut`].
     pub fn listen(&self) {
         let listener = UnixListener::bind(&self.socket).unwrap();
-        let (streams, socket) = (Arc::clone(&self.streams), self.socket.clone());
+        let (streams, socket, hung) = (Arc::clone(&self.streams), self.socket.clone(), Arc::clone(&self.hung));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if !socket.exists() {
                     return;
                 }
                 let server = UnixStream::connect(LIBVIRTD).unwrap();
+                let hangs = Arc::new(AtomicBool::new(false));
+                hung.lock().unwrap().push(Arc::clone(&hangs));
                 streams.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                forward(client.try_clone().unwrap(), server.try_clone().unwrap());
-                forward(server, client);
+                forward(client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&hangs));
+                forward(server, client, hangs);
             }
         });
+    }
+
+    /// Nothing gets through on the connections that are there, for ever; new ones work.
+    pub fn hang(&self) {
+        for hangs in self.hung.lock().unwrap().drain(..) {
+            hangs.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Ends all connections and listens no more.
@@ -47,9 +59,15 @@ impl Proxy {
     }
 }
 
-fn forward(mut from: UnixStream, mut to: UnixStream) {
+/// What arrives while it hangs is lost, as with a daemon that reads and never answers.
+fn forward(mut from: UnixStream, mut to: UnixStream, hung: Arc<AtomicBool>) {
     std::thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
+        let mut buffer = [0; 8 * 1024];
+        while let Ok(n @ 1..) = from.read(&mut buffer) {
+            if !hung.load(Ordering::Relaxed) && to.write_all(&buffer[..n]).is_err() {
+                break;
+            }
+        }
         let _ = to.shutdown(Shutdown::Both);
     });
 }

@@ -2,6 +2,7 @@
 //!
 //! No finalizers: what is on the node and whose object is gone is found by UID and removed ([`sweep`]).
 
+mod cache;
 mod context;
 mod error;
 mod events;

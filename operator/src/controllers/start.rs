@@ -6,12 +6,11 @@ use agentvm_core::{defaults::Defaults, names::InstanceId};
 use agentvm_hypervisor::Hypervisor;
 use futures::{StreamExt, channel::mpsc::UnboundedSender};
 use kube::{
-    Api, Client, Resource,
+    Client, Resource,
     runtime::{
         Controller,
-        controller::{Action, Config as ControllerConfig},
+        controller::{Action, Error as ControllerError},
         reflector::ObjectRef,
-        watcher,
     },
 };
 use serde::de::DeserializeOwned;
@@ -22,6 +21,7 @@ use tokio::{
 
 use super::{
     Budget, Context, Error, Guarded, HostState,
+    cache::Filled,
     context::{Caches, Parts},
     events::Recorder,
     golden,
@@ -36,8 +36,8 @@ use crate::{
     machines::{self, Machines},
 };
 
-/// Objects of one kind that are reconciled at the same time.
-const CONCURRENCY: u16 = 16;
+/// Runs, pools and snapshots.
+const CACHES: usize = 3;
 
 /// All that an operator is told.
 #[derive(Clone, Debug)]
@@ -89,9 +89,10 @@ impl Operator {
         let (host_state, host) = watch::channel(HostState::Unknown("the host was not asked yet".to_owned()));
         let (router, queues) = router();
         let wake_runs = router.run_sender();
-        let run_controller = controller(&client).reconcile_on(queues.runs);
-        let pool_controller = controller(&client).reconcile_on(queues.pools);
-        let golden_controller = controller(&client).reconcile_on(queues.snapshots);
+        let filled = Filled::new();
+        let run_controller = filled.controller(&client).reconcile_on(queues.runs);
+        let pool_controller = filled.controller(&client).reconcile_on(queues.pools);
+        let golden_controller = filled.controller(&client).reconcile_on(queues.snapshots);
         let cx = Arc::new(Context::new(Parts {
             client: client.clone(),
             defaults: config.defaults,
@@ -111,8 +112,8 @@ impl Operator {
         tasks.spawn(drive(pool_controller, pool::reconcile, cx.clone()));
         tasks.spawn(drive(run_controller, run::reconcile, cx.clone()));
         tasks.spawn(router.route(cx.clone(), machine_queue, golden_queue, host));
-        tasks.spawn(when_cached(cx.clone(), watch_host(client, machines, goldens, host_state)));
-        tasks.spawn(when_cached(cx.clone(), sweep(cx.clone())));
+        tasks.spawn(when_cached(filled.clone(), watch_host(client, machines, goldens, host_state)));
+        tasks.spawn(when_cached(filled, sweep(cx.clone())));
         Ok(Self { cx, tasks, wake_runs })
     }
 
@@ -161,14 +162,6 @@ fn goldens_config(config: &OperatorConfig, image_digest: String) -> goldens::Con
     }
 }
 
-fn controller<K>(client: &Client) -> Controller<Guarded<K>>
-where
-    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    Controller::new(Api::all(client.clone()), watcher::Config::default().any_semantic())
-        .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
-}
-
 /// Runs a controller: failures are logged and tried again, slower each time.
 async fn drive<K, F>(
     controller: Controller<Guarded<K>>,
@@ -188,7 +181,16 @@ async fn drive<K, F>(
         let work = reconcile(object, cx.clone());
         async move { work.await.inspect(|_| cx.succeeded(&uid)) }
     };
-    controller.run(counted, failed, cx).for_each(|_| std::future::ready(())).await;
+    controller
+        .run(counted, failed, cx)
+        .for_each(|done| {
+            // A failed reconcile is logged where its retry is decided; this is a watch that broke and will be resumed.
+            if let Err(why @ ControllerError::QueueError(_)) = &done {
+                tracing::warn!(kind = %K::kind(&()), error = why as &dyn std::error::Error, "a watch was interrupted");
+            }
+            std::future::ready(())
+        })
+        .await;
 }
 
 fn failed<K: Resource<DynamicType = ()>>(object: Arc<Guarded<K>>, why: &Error, cx: Arc<Context>) -> Action {
@@ -206,15 +208,7 @@ fn failed<K: Resource<DynamicType = ()>>(object: Arc<Guarded<K>>, why: &Error, c
 }
 
 /// Starts some work when all caches are filled: what isn't in them then is really gone.
-async fn when_cached(cx: Arc<Context>, work: impl Future<Output = ()>) {
-    let ready = async {
-        let caches = &cx.caches;
-        caches.snapshots.wait_until_ready().await?;
-        caches.pools.wait_until_ready().await?;
-        caches.runs.wait_until_ready().await
-    };
-    // An error means that the controllers are gone: the operator stops.
-    if ready.await.is_ok() {
-        work.await;
-    }
+async fn when_cached(filled: Filled, work: impl Future<Output = ()>) {
+    filled.all(CACHES).await;
+    work.await;
 }

@@ -4,6 +4,7 @@
 //!   agentctl SOCKET [--root] [--share] [--timeout MILLIS] [--cap BYTES] run -- ARGV...   one attempt on a machine of its own
 //!   agentctl SOCKET quiesce | poweroff | hello
 //! ```
+#![allow(clippy::expect_used, clippy::panic, reason = "a tool for developers: what goes wrong is shown as it is")]
 
 #[path = "../tests/client/mod.rs"]
 mod client;

@@ -118,7 +118,7 @@ impl Agent {
         let Some(attempt) = self.attempt.as_ref().filter(|attempt| attempt.result().is_none()) else { return };
         // One that can't be delivered is stale by the time it can.
         if let Some(session) = self.session.as_mut().filter(|session| session.greeted && session.outbox.is_empty()) {
-            let mut status = self.platform.status();
+            let mut status = Platform::status();
             attempt.scope().measure(&mut status);
             session.outbox.push(GuestMessage::Status(status));
         }

@@ -48,7 +48,7 @@ enum Role {
 }
 
 fn main() -> ExitCode {
-    match role(std::process::id(), std::env::args_os().skip(1).collect()) {
+    match role(std::process::id(), &std::env::args_os().skip(1).collect::<Vec<_>>()) {
         Role::Init => machine(),
         Role::Launcher => launch::run_launcher(),
         Role::Folder { socket, workspace } => folder(&socket, &workspace),
@@ -64,7 +64,7 @@ fn main() -> ExitCode {
 }
 
 /// A launcher is PID 1 too, of its namespace: the argument comes first.
-fn role(pid: u32, arguments: Vec<OsString>) -> Role {
+fn role(pid: u32, arguments: &[OsString]) -> Role {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     match words.as_slice() {
         [launch::LAUNCHER_ARGUMENT] => Role::Launcher,
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     fn role_of(pid: u32, words: &[&str]) -> Role {
-        role(pid, words.iter().map(OsString::from).collect())
+        role(pid, &words.iter().map(OsString::from).collect::<Vec<_>>())
     }
 
     #[test]

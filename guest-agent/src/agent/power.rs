@@ -14,11 +14,12 @@ const KEY_POWER: u16 = 116;
 pub fn presses() -> mpsc::Receiver<()> {
     let (sender, presses) = mpsc::channel(1);
     for entry in std::fs::read_dir("/dev/input").into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("event") {
-            if let Ok(device) = File::open(entry.path()) {
-                let sender = sender.clone();
-                let _ = std::thread::Builder::new().name("power".to_owned()).spawn(move || watch(device, &sender));
-            }
+        if !entry.file_name().to_string_lossy().starts_with("event") {
+            continue;
+        }
+        if let Ok(device) = File::open(entry.path()) {
+            let sender = sender.clone();
+            let _ = std::thread::Builder::new().name("power".to_owned()).spawn(move || watch(device, &sender));
         }
     }
     presses

@@ -1,5 +1,8 @@
 //! What an attempt's processes are counted, signalled and killed by: a cgroup in a machine, the launcher elsewhere.
 
+use std::fs::File;
+use std::path::PathBuf;
+
 use agentvm_guest_agent::protocol::Status;
 
 use crate::cgroup::Group;
@@ -10,13 +13,22 @@ use crate::workspace;
 #[derive(Debug)]
 pub struct Scope {
     group: Option<Group>,
-    secrets: std::path::PathBuf,
+    folders: Folders,
+}
+
+/// What is done to the workspace when an attempt is over.
+#[derive(Debug)]
+pub struct Folders {
+    /// Emptied.
+    pub secrets: PathBuf,
+    /// Written through to the host, where it is shared with one.
+    pub shared_output: Option<PathBuf>,
 }
 
 impl Scope {
     /// With a cgroup where there is one.
-    pub fn new(group: Option<Group>, secrets: std::path::PathBuf) -> Self {
-        Self { group, secrets }
+    pub fn new(group: Option<Group>, folders: Folders) -> Self {
+        Self { group, folders }
     }
 
     /// SIGTERM to all.
@@ -53,9 +65,13 @@ impl Scope {
         }
     }
 
-    /// Removes the cgroup, and the secrets with the attempt they were for.
+    /// Removes the cgroup, and the secrets with the attempt they were for. The host reads the output as soon as it has the
+    /// result: what was written through a memory mapping must be there by then.
     pub fn finish(&mut self) {
         self.group = None;
-        workspace::clear(&self.secrets);
+        workspace::clear(&self.folders.secrets);
+        if let Some(output) = self.folders.shared_output.as_ref().and_then(|path| File::open(path).ok()) {
+            let _ = rustix::fs::syncfs(output);
+        }
     }
 }

@@ -81,7 +81,7 @@ pub fn loopback_up() -> io::Result<()> {
 pub fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
     let allowed = UnshareFlags::NEWPID | UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP | UnshareFlags::NEWIPC;
     // SAFETY: none of the allowed flags changes what memory or descriptors this process has.
-    Ok(unsafe { rustix::thread::unshare_unsafe(flags & allowed)? })
+    unsafe { rustix::thread::unshare_unsafe(flags & allowed) }.map_err(io::Error::from)
 }
 
 /// Makes the command the leader of a session of its own, so that no terminal or group of the agent's is its.

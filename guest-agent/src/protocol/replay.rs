@@ -67,7 +67,7 @@ impl Replay {
     /// Takes as much as there is room for, and says how much that was.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(self.free());
-        self.kept.extend(bytes.iter().take(taken));
+        self.kept.extend(bytes.get(..taken).unwrap_or_default());
         taken
     }
 
@@ -94,6 +94,11 @@ impl Replay {
             return Err(ReplayError::BeyondEnd { offset, end });
         }
         let upto = self.kept.len().min(skip.saturating_add(max));
-        Ok(self.kept.range(skip..upto).copied().collect())
+        let (front, back) = self.kept.as_slices();
+        let part = |slice: &[u8], before: usize| {
+            let clamp = |at: usize| at.saturating_sub(before).min(slice.len());
+            slice.get(clamp(skip)..clamp(upto)).unwrap_or_default().to_vec()
+        };
+        Ok([part(front, 0), part(back, front.len())].concat())
     }
 }

@@ -11,7 +11,7 @@ use agentvm_guest_agent::protocol::{
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
-pub const DEADLINE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_mins(2);
 
 pub struct Client {
     pub reader: FrameReader<OwnedReadHalf>,

@@ -57,15 +57,20 @@ fn supervise() -> Result<(), LauncherError> {
             return report(&control, &Event::Refused { code, message });
         }
     };
-    report(&control, &Event::Started)?;
-    release_stdio();
-    std::thread::spawn(move || obey(orders, isolated));
-    let (code, signal) = wait_for(main);
-    report(&control, &Event::Exited { code, signal })?;
+    let watched = watch(&control, orders, main, isolated);
+    // However that ended: the agent may be gone before it could be told that anything began.
     if !isolated {
         tree::kill_all();
     }
-    Ok(())
+    watched
+}
+
+fn watch(control: &UnixStream, orders: BufReader<UnixStream>, main: Pid, isolated: bool) -> Result<(), LauncherError> {
+    release_stdio();
+    report(control, &Event::Started)?;
+    std::thread::spawn(move || obey(orders, isolated));
+    let (code, signal) = wait_for(main);
+    report(control, &Event::Exited { code, signal })
 }
 
 fn report(mut control: &UnixStream, event: &Event) -> Result<(), LauncherError> {

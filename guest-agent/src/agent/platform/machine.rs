@@ -30,6 +30,10 @@ impl Machine {
         Ok(())
     }
 
+    pub fn has_share(&self) -> bool {
+        self.share_mounted
+    }
+
     /// The cgroup for the next attempt.
     #[allow(clippy::unused_self, reason = "a machine has the cgroups; the folder has none")]
     pub fn group(&self) -> Result<Group, PlatformError> {

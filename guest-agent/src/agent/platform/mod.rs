@@ -18,7 +18,7 @@ use agentvm_guest_agent::protocol::{Execute, Rehydrate, RunAs, Status};
 use crate::cgroup::CgroupError;
 use crate::launch::{Isolation, Spec};
 use crate::mounts::MountError;
-use crate::scope::Scope;
+use crate::scope::{Folders, Scope};
 use crate::users::{AGENT_GID, AGENT_HOME, AGENT_NAME, AGENT_UID};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -81,7 +81,9 @@ impl Platform {
             stdin: order.stdin.clone(),
             isolation,
         };
-        Ok((spec, Scope::new(group, self.secrets())))
+        let shared = matches!(self, Self::Machine(machine) if machine.has_share());
+        let shared_output = shared.then(|| self.workspace().join("output"));
+        Ok((spec, Scope::new(group, Folders { secrets: self.secrets(), shared_output })))
     }
 
     /// Before a golden capture: nothing of the host's mounted, nothing secret left, caches dropped.
@@ -105,7 +107,7 @@ impl Platform {
     }
 
     /// The usage figures of the whole machine.
-    pub fn status(&self) -> Status {
+    pub fn status() -> Status {
         let memory = |field| meminfo(field).unwrap_or(0);
         Status {
             uptime_millis: uptime_millis().unwrap_or(0),
@@ -134,7 +136,7 @@ impl Platform {
         let (user, home) = match (self, order.run_as) {
             (Self::Machine(_), RunAs::Agent) => (AGENT_NAME.to_owned(), AGENT_HOME.to_owned()),
             (Self::Machine(_), RunAs::Root) => ("root".to_owned(), "/root".to_owned()),
-            (Self::Folder(folder), _) => folder.user(),
+            (Self::Folder(_), _) => Folder::user(),
         };
         let base = [
             ("PATH", PATH.to_owned()),

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What is warmed, if the image has it.
 const COMMANDS: [&[&str]; 4] = [

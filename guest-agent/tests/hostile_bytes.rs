@@ -1,0 +1,89 @@
+//! The fuzz target's property over a fixed sequence of mutated frames, so that every build runs it without a fuzzer.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod hostile;
+
+use agentvm_guest_agent::protocol::{
+    Blob, Execute, FileChunk, GuestMessage, HostHello, HostMessage, Nonce, Output, RunAs, Stop, StreamId, encode,
+};
+
+/// xorshift: the same numbers in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 16).expect("48 bits")
+    }
+}
+
+/// One of each kind that has structure.
+fn seed() -> Vec<u8> {
+    let nonce = Nonce::from_bytes([0xab; 16]);
+    let execute = Execute {
+        nonce: nonce.clone(),
+        argv: vec!["a".into()],
+        env: vec![],
+        cwd: None,
+        run_as: RunAs::Agent,
+        stdin: Some(Blob(b"AGVM".to_vec())),
+        timeout_millis: 1,
+        grace_millis: 1,
+        max_stdout_bytes: 1,
+        max_stderr_bytes: 1,
+        time_unix_nanos: 1,
+        entropy: Blob(vec![]),
+    };
+    let chunk = FileChunk { path: "p".into(), mode: 0o644, size: 4, offset: 0, data: b"AGVM".to_vec() };
+    let output = Output { stream: StreamId::Stdout, offset: 7, data: b"AGVM\x01".to_vec() };
+    let frames = [
+        HostMessage::Hello(HostHello::new(nonce.clone(), None)).into_frame(),
+        HostMessage::Execute(execute).into_frame(),
+        HostMessage::File(chunk).into_frame(),
+        HostMessage::Stop(Stop::Attempt { nonce, grace_millis: 1 }).into_frame(),
+        GuestMessage::Output(output).into_frame(),
+    ];
+    let mut bytes = vec![63];
+    for frame in frames {
+        encode(&frame.expect("a message that fits"), &mut bytes).expect("a frame that fits");
+    }
+    bytes
+}
+
+#[test]
+fn unharmed_frames_are_all_decoded() {
+    assert_eq!(hostile::decode_all(&seed()), 5);
+}
+
+#[test]
+fn mutated_frames_neither_panic_nor_change() {
+    let (seed, mut numbers) = (seed(), Numbers(0x9e37_79b9_7f4a_7c15));
+    let mut decoded = 0;
+    for _ in 0..20_000 {
+        let mut bytes = seed.clone();
+        for _ in 0..=numbers.next() % 4 {
+            let at = numbers.next() % bytes.len();
+            match numbers.next() % 4 {
+                0 => bytes[at] = u8::try_from(numbers.next() % 256).expect("a byte"),
+                1 => bytes.insert(at, u8::try_from(numbers.next() % 256).expect("a byte")),
+                2 if bytes.len() > 1 => drop(bytes.remove(at)),
+                // Not to nothing: there is always a byte to change.
+                _ => bytes.truncate(at.max(1)),
+            }
+        }
+        decoded += hostile::decode_all(&bytes);
+    }
+    // Damage costs the damaged: on the whole most frames come through.
+    assert!(decoded > 20_000, "{decoded}");
+}
+
+#[test]
+fn noise_is_survived() {
+    let mut numbers = Numbers(42);
+    for length in 0..2000 {
+        let noise: Vec<u8> = (0..length).map(|_| u8::try_from(numbers.next() % 256).expect("a byte")).collect();
+        hostile::decode_all(&noise);
+    }
+}

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use agentvm_core::names::hex;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
@@ -22,6 +22,8 @@ use crate::{CollectSpec, Collected, CollectedFile, HvError, SkippedEntry};
 
 /// So many skipped entries are named; the rest is counted.
 const MAX_SKIPPED: usize = 100;
+/// A guest that is still running may do this at any moment; it costs that file only.
+const CHANGED: &str = "it changed while it was looked at";
 
 /// Copies `<share>/output` into `into`.
 pub fn collect(share: &Path, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError> {
@@ -105,7 +107,10 @@ impl<'a> Walk<'a> {
             return Ok(());
         };
         // What it is, before it is opened: opening a device can already act.
-        let stat = rustix::fs::statat(folder, name, rustix::fs::AtFlags::SYMLINK_NOFOLLOW)?;
+        let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
+            self.skip(shown().join("/"), CHANGED);
+            return Ok(());
+        };
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Directory if path.len() + 1 >= tree::MAX_DEPTH => {
                 self.skip(shown().join("/"), "it is nested too deep");
@@ -142,7 +147,7 @@ impl<'a> Walk<'a> {
         };
         let stat = rustix::fs::fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            self.skip(full, "it changed while it was looked at");
+            self.skip(full, CHANGED);
             return Ok(());
         }
         let executable = match virtfs::guest_type(&fd) {
@@ -157,9 +162,13 @@ impl<'a> Walk<'a> {
         if !self.fits(&full, size) {
             return Ok(());
         }
-        let sha256 = self.copy(path, text, fd, size)?;
-        self.bytes += size;
-        self.found.files.push(CollectedFile { path: full, size_bytes: size, sha256, executable });
+        match self.copy(path, text, fd, size)? {
+            Some(sha256) => {
+                self.bytes += size;
+                self.found.files.push(CollectedFile { path: full, size_bytes: size, sha256, executable });
+            }
+            None => self.skip(full, CHANGED),
+        }
         Ok(())
     }
 
@@ -176,7 +185,8 @@ impl<'a> Walk<'a> {
         self.found.too_large.is_none()
     }
 
-    fn copy(&self, path: &[String], name: &str, from: OwnedFd, size: u64) -> std::io::Result<String> {
+    /// `None`, and no copy, when the file became shorter than it said.
+    fn copy(&self, path: &[String], name: &str, from: OwnedFd, size: u64) -> std::io::Result<Option<String>> {
         let mut at = self.target.try_clone()?;
         for folder in path {
             match rustix::fs::mkdirat(&at, folder.as_str(), Mode::RWXU) {
@@ -187,7 +197,11 @@ impl<'a> Walk<'a> {
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let to = rustix::fs::openat(at.as_fd(), name, flags, Mode::RUSR | Mode::WUSR)?;
-        hash_copy(File::from(from), File::from(to), size)
+        let hash = hash_copy(File::from(from), File::from(to), size)?;
+        if hash.is_none() {
+            rustix::fs::unlinkat(&at, name, AtFlags::empty())?;
+        }
+        Ok(hash)
     }
 
     fn skip(&mut self, path: String, why: &str) {
@@ -198,7 +212,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn hash_copy(from: File, mut to: File, size: u64) -> std::io::Result<String> {
+fn hash_copy(from: File, mut to: File, size: u64) -> std::io::Result<Option<String>> {
     let mut from = from.take(size);
     let mut hash = Sha256::new();
     let mut buffer = vec![0_u8; 128 * 1024];
@@ -212,10 +226,7 @@ fn hash_copy(from: File, mut to: File, size: u64) -> std::io::Result<String> {
         to.write_all(&buffer[..n])?;
         copied += n as u64;
     }
-    if copied == size {
-        return Ok(hex(&hash.finalize()));
-    }
-    Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "a file of the output shrank while it was read"))
+    Ok((copied == size).then(|| hex(&hash.finalize())))
 }
 
 /// A name that can stand in a status, a log and a terminal.

@@ -171,3 +171,11 @@ fn an_output_that_is_a_link_is_not_entered() {
     std::os::unix::fs::symlink("/etc", dir.path().join("output")).unwrap();
     assert!(collect(dir.path(), &all(), &dir.path().join("into")).is_err());
 }
+
+#[test]
+fn a_file_that_shrinks_while_it_is_read_is_no_file() {
+    let tree = Tree::new();
+    let from = std::fs::File::open(tree.file("f", "short")).unwrap();
+    let to = std::fs::File::create(tree.dir.path().join("copy")).unwrap();
+    assert_eq!(hash_copy(from, to, 100).unwrap(), None);
+}

@@ -1,4 +1,15 @@
-//! What several test files share: a real API server that knows our kinds, and a namespace for each test.
+//! What several test files share: a real API server that knows our kinds, a namespace for each test, and an operator of its
+//! own on machines that are processes.
+
+mod agents;
+mod look;
+mod wire;
+mod world;
+
+pub use agents::{agent_binary, scratch};
+pub use look::{Conditioned, condition, reason};
+pub use wire::{Sent, Wire, operator_client};
+pub use world::{PATIENCE, World, operator_config, until_true};
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -1,0 +1,107 @@
+//! The agent that the fake's machines run, in surroundings like a machine's; and the folder that all of it lives in.
+//!
+//! Whatever happens to a test process, nothing that it started outlives it: a shell that waits for its end sees to that.
+#![allow(clippy::panic, reason = "a test ends where something is not as it should be")]
+
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::repository;
+
+/// The agent's view: the host's folders, and the machine's share as `/workspace`. The process stays the same all the way.
+const IN_A_MACHINE: &str = r#"#!/bin/sh
+set -e
+if [ -z "$AGENTVM_INSIDE" ]; then AGENTVM_INSIDE=1 exec unshare --mount --propagation private "$0" "$@"; fi
+root=$(dirname "$4")/root
+mkdir "$root"
+mount -t tmpfs root "$root"
+for entry in /*; do
+    if [ -L "$entry" ]; then cp -P "$entry" "$root$entry"
+    elif [ -d "$entry" ]; then mkdir "$root$entry"; mount --rbind "$entry" "$root$entry"; fi
+done
+mkdir -p "$root/workspace"
+mount --bind "$4" "$root/workspace"
+unset AGENTVM_INSIDE
+exec chroot "$root" AGENT "$@"
+"#;
+
+/// Ends whatever names the folder in its command line, and removes the folder. `read` returns when the test process ends.
+const JANITOR: &str = r#"read -r _
+for round in 1 2 3 4 5; do
+    found=
+    for pid in /proc/[0-9]*; do
+        pid=${pid#/proc/}
+        if [ "$pid" != $$ ] && tr '\0' ' ' 2>/dev/null < /proc/$pid/cmdline | grep -qF "$1/"; then
+            found=1; kill -9 "$pid" 2>/dev/null
+        fi
+    done
+    [ -n "$found" ] || break
+done
+rm -rf -- "$1" || rm -rf -- "$1""#;
+
+/// `agentvm-guest`, built once, behind a script that puts it into surroundings like a machine's.
+pub fn agent_binary() -> PathBuf {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build().map_err(|why| why.to_string()));
+    built.clone().unwrap_or_else(|why| panic!("the guest agent can't be built: {why}"))
+}
+
+/// A new empty folder that is gone when this process is.
+pub fn scratch() -> PathBuf {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let folder = base().join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string());
+    std::fs::create_dir(&folder).unwrap_or_else(|why| panic!("no scratch folder: {why}"));
+    folder
+}
+
+fn base() -> &'static Path {
+    static BASE: OnceLock<PathBuf> = OnceLock::new();
+    BASE.get_or_init(|| {
+        let folder = tempfile::Builder::new().prefix("agentvm-fake-").tempdir();
+        let folder = folder.unwrap_or_else(|why| panic!("no scratch folder: {why}")).keep();
+        tidy_up_after_us(&folder).unwrap_or_else(|why| panic!("nobody would tidy up: {why}"));
+        folder
+    })
+}
+
+fn build() -> io::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "-p", "agentvm-guest-agent", "--bin", "agentvm-guest"]);
+    let output = command.current_dir(repository()).output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    let script = base().join("agent");
+    std::fs::write(
+        &script,
+        IN_A_MACHINE.replace("AGENT ", &format!("{} ", target_folder()?.join("agentvm-guest").display())),
+    )?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    Ok(script)
+}
+
+/// Where Cargo puts binaries: two above the test's own.
+fn target_folder() -> io::Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let folder = exe.ancestors().find(|folder| folder.join("agentvm-guest").is_file());
+    folder.map(Path::to_owned).ok_or_else(|| io::Error::other("agentvm-guest isn't where Cargo builds to"))
+}
+
+fn tidy_up_after_us(folder: &Path) -> io::Result<()> {
+    let mut janitor = Command::new("sh")
+        .args(["-c", JANITOR, "janitor"])
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn()?;
+    std::mem::forget(janitor.stdin.take());
+    Ok(())
+}

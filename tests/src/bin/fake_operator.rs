@@ -1,0 +1,30 @@
+//! The real controllers on the fake's machines, in a process of its own that tests kill. Ends in order on SIGTERM.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentvm_hypervisor::fake::FakeHypervisor;
+use agentvm_operator::controllers::Operator;
+use agentvm_tests::{Error, operator_client, operator_config};
+use tokio::signal::unix::{SignalKind, signal};
+
+const GRACE: Duration = Duration::from_secs(10);
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Error> {
+    tracing_subscriber::fmt().with_env_filter("info").with_writer(std::io::stderr).init();
+    let mut arguments = std::env::args().skip(1);
+    let mut next = |what: &str| {
+        arguments.next().ok_or(format!("usage: fake-operator KUBECONFIG NAMESPACE FOLDER AGENT; {what} is missing"))
+    };
+    let (kubeconfig, namespace) = (PathBuf::from(next("KUBECONFIG")?), next("NAMESPACE")?);
+    let (folder, agent) = (PathBuf::from(next("FOLDER")?), PathBuf::from(next("AGENT")?));
+    let fake = FakeHypervisor::open(folder.join("host"), agent);
+    let config = operator_config(&fake, &folder)?;
+    let (client, _) = operator_client(&kubeconfig, &namespace).await?;
+    let operator = Operator::start(client, Arc::new(fake), config)?;
+    signal(SignalKind::terminate())?.recv().await;
+    operator.stop(GRACE, false).await;
+    Ok(())
+}

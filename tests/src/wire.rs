@@ -1,0 +1,79 @@
+//! The client that an operator under test is given: confined to one namespace, and every request noted.
+//!
+//! Operators watch all namespaces; tests that run side by side on one API server must not see each other's objects. So what
+//! is asked of the whole cluster is asked of the test's namespace. Nothing else is changed on the way.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::Method;
+use kube::Client;
+use kube::client::{Body, ClientBuilder};
+use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use tower::util::MapRequestLayer;
+
+use crate::Error;
+
+const OUR_GROUP: &str = "/apis/agentvm.dev/v1alpha1/";
+
+/// A request that an operator sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub method: Method,
+    /// Without the query.
+    pub path: String,
+}
+
+impl Sent {
+    /// Whether it was meant to change something.
+    pub fn writes(&self) -> bool {
+        self.method != Method::GET
+    }
+}
+
+/// All that an operator has sent.
+#[derive(Clone, Debug, Default)]
+pub struct Wire(Arc<Mutex<Vec<Sent>>>);
+
+impl Wire {
+    /// The requests so far that were meant to change something.
+    pub fn writes(&self) -> Vec<Sent> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().filter(|sent| sent.writes()).cloned().collect()
+    }
+
+    /// The requests so far, whatever they were.
+    pub fn all(&self) -> Vec<Sent> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn note(&self, method: &Method, path: &str) {
+        let sent = Sent { method: method.clone(), path: path.to_owned() };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
+    }
+}
+
+/// A client for an operator that sees nothing but `namespace`.
+pub async fn operator_client(kubeconfig: &Path, namespace: &str) -> Result<(Client, Wire), Error> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let wire = Wire::default();
+    let (notes, namespace) = (wire.clone(), namespace.to_owned());
+    let layer = MapRequestLayer::new(move |request: http::Request<Body>| {
+        notes.note(request.method(), request.uri().path());
+        confine(request, &namespace)
+    });
+    Ok((ClientBuilder::try_from(config)?.with_layer(&layer).build(), wire))
+}
+
+fn confine(mut request: http::Request<Body>, namespace: &str) -> http::Request<Body> {
+    let old = request.uri().clone();
+    let Some(plural) = old.path().strip_prefix(OUR_GROUP).filter(|rest| !rest.contains('/')) else { return request };
+    let query = old.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let mut parts = old.clone().into_parts();
+    parts.path_and_query = format!("{OUR_GROUP}namespaces/{namespace}/{plural}{query}").parse().ok();
+    if let Ok(uri) = http::Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+    request
+}

@@ -1,0 +1,231 @@
+//! A test's own world: a namespace, an operator that sees nothing else, and machines that are processes.
+#![allow(clippy::panic, reason = "a test ends where something is not as it should be")]
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentvm_controlplane::test_support;
+use agentvm_core::{defaults::Defaults, names::DomainName};
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
+use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor};
+use agentvm_operator::controllers::{Budget, Operator, OperatorConfig};
+use k8s_openapi::NamespaceResourceScope;
+use kube::Resource;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+use crate::{Bench, Conditioned, Error, Wire, agent_binary, operator_client, scratch};
+
+/// How long anything may take that a test waits for. Nothing comes near it but what is broken.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// All of it. Machines end with it.
+#[derive(Debug)]
+pub struct World {
+    pub bench: Bench,
+    pub fake: FakeHypervisor,
+    pub folder: PathBuf,
+    pub config: OperatorConfig,
+    /// What the operator has sent.
+    pub wire: Wire,
+    operator: Option<Operator>,
+    _guard: DestroyAll,
+}
+
+impl World {
+    /// With an operator at work.
+    pub async fn new() -> Self {
+        let mut world = Self::at_rest().await;
+        world.start().await;
+        world
+    }
+
+    /// Without one yet: change `config`, plan faults, then [`World::start`].
+    pub async fn at_rest() -> Self {
+        // Quiet unless RUST_LOG says otherwise; a second world finds it set.
+        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let bench = must(Bench::new().await);
+        let folder = scratch();
+        let fake = FakeHypervisor::open(folder.join("host"), agent_binary());
+        let config = must(operator_config(&fake, &folder));
+        let guard = fake.guard();
+        Self { bench, fake, folder, config, wire: Wire::default(), operator: None, _guard: guard }
+    }
+
+    /// Starts the operator.
+    pub async fn start(&mut self) {
+        let kubeconfig = must(test_support::shared().await).kubeconfig_path();
+        let (client, wire) = must(operator_client(kubeconfig, &self.bench.namespace).await);
+        self.wire = wire;
+        self.operator = Some(must(Operator::start(client, Arc::new(self.fake.clone()), self.config.clone())));
+    }
+
+    /// Stops the operator in order.
+    pub async fn stop(&mut self, patience: Duration, end_machines: bool) {
+        if let Some(operator) = self.operator.take() {
+            operator.stop(patience, end_machines).await;
+        }
+    }
+
+    /// A golden snapshot of the default image, and a pool of it.
+    pub async fn pool(&self, name: &str, min: u32, max: u32) -> AgentVMPool {
+        self.pool_with(name, json!({"warm": {"min": min, "max": max}})).await
+    }
+
+    /// The same with more in the pool's spec.
+    pub async fn pool_with(&self, name: &str, more: Value) -> AgentVMPool {
+        self.create::<GoldenSnapshot>(name, json!({"source": {"builtin": "Debian"}})).await;
+        let spec = json!({"goldenSnapshotRef": {"name": name}, "network": {"mode": "Isolated"}});
+        self.create(name, with(spec, more)).await
+    }
+
+    /// A pool with all of its machines warm.
+    pub async fn warm_pool(&self, name: &str, min: u32, max: u32) -> AgentVMPool {
+        self.pool(name, min, max).await;
+        self.until(name, "all machines are warm", move |pool: &AgentVMPool| warm(pool) == min).await
+    }
+
+    /// A run of a shell script on the pool `default`.
+    pub async fn script(&self, name: &str, script: &str, more: Value) -> AgentRun {
+        self.create(name, with(json!({"command": ["bash", "-c", script]}), more)).await
+    }
+
+    pub async fn create<K>(&self, name: &str, spec: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let object = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec,
+        });
+        must(self.bench.api::<K>().create(&PostParams::default(), &must(serde_json::from_value(object))).await)
+    }
+
+    /// Merges something into an object.
+    pub async fn patch<K>(&self, name: &str, patch: Value) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        must(self.bench.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)
+    }
+
+    pub async fn delete<K>(&self, name: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        must(self.bench.api::<K>().delete(name, &DeleteParams::default()).await);
+    }
+
+    /// The object, as soon as the condition holds.
+    pub async fn until<K>(&self, name: &str, what: &str, holds: impl Fn(&K) -> bool) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
+    {
+        let wait = await_condition(self.bench.api::<K>(), name, |object: Option<&K>| object.is_some_and(&holds));
+        match timeout(PATIENCE, wait).await {
+            Ok(seen) => must(seen).unwrap_or_else(|| panic!("{name} is gone")),
+            Err(_) => panic!("{name}: never so: {what}; it is\n{}", self.shown::<K>(name).await),
+        }
+    }
+
+    /// Returns when the object is gone.
+    pub async fn gone<K>(&self, name: &str)
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
+    {
+        let wait = await_condition(self.bench.api::<K>(), name, |object: Option<&K>| object.is_none());
+        assert!(timeout(PATIENCE, wait).await.is_ok(), "{name} is never gone:\n{}", self.shown::<K>(name).await);
+    }
+
+    /// The run when it is over.
+    pub async fn finished(&self, name: &str) -> AgentRun {
+        self.until(name, "finished", |run: &AgentRun| agentvm_core::run::is_finished(run.status.as_ref())).await
+    }
+
+    /// The run when it executes.
+    pub async fn running(&self, name: &str) -> AgentRun {
+        self.until(name, "running", |run: &AgentRun| crate::reason(run, "Scheduled") == "True/Claimed").await
+    }
+
+    /// The object when its condition of this type says `True/Reason`.
+    pub async fn says<K>(&self, name: &str, type_: &str, reason: &str) -> K
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Conditioned,
+        K: Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
+    {
+        self.until(name, &format!("{type_} is {reason}"), |object: &K| crate::reason(object, type_) == reason).await
+    }
+
+    /// The folder of a file that runs can write to as `/workspace/../NAME`: outside of every share.
+    pub fn outside(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// The host's side of a machine's `/workspace`.
+    pub fn share(&self, machine: &str) -> PathBuf {
+        self.fake.share(&DomainName::from_recorded(machine))
+    }
+
+    async fn shown<K>(&self, name: &str) -> String
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        match self.bench.api::<K>().get_opt(name).await {
+            Ok(Some(object)) => serde_json::to_string_pretty(&object).unwrap_or_default(),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+/// What an operator on a fake is told; its runs and image are in `folder`.
+pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorConfig, Error> {
+    let image = folder.join("image");
+    std::fs::create_dir_all(&image)?;
+    std::fs::write(image.join("image.json"), "{}")?;
+    Ok(OperatorConfig {
+        instance: fake.instance(),
+        node: "node-a".to_owned(),
+        defaults: Defaults::default(),
+        budget: Budget { machines: 32, memory_mib: 1 << 20 },
+        share_bytes: 64 << 20,
+        parallel: 4,
+        runs: folder.join("runs"),
+        image,
+        images_folder: Some(folder.join("images")),
+    })
+}
+
+/// Waits until something is true that no object tells.
+pub async fn until_true<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut tick = tokio::time::interval(Duration::from_millis(20));
+    while !holds().await {
+        assert!(tokio::time::Instant::now() < deadline, "never so: {what}");
+        tick.tick().await;
+    }
+}
+
+fn warm(pool: &AgentVMPool) -> u32 {
+    pool.status.as_ref().and_then(|status| u32::try_from(status.warm).ok()).unwrap_or(0)
+}
+
+/// Fields of `more` over those of `base`.
+fn with(mut base: Value, more: Value) -> Value {
+    if let (Value::Object(base), Value::Object(more)) = (&mut base, more) {
+        base.extend(more);
+    }
+    base
+}
+
+fn must<T, E: Debug>(outcome: Result<T, E>) -> T {
+    outcome.unwrap_or_else(|why| panic!("{why:?}"))
+}

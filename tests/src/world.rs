@@ -49,7 +49,8 @@ impl World {
     /// Without one yet: change `config`, plan faults, then [`World::start`].
     pub async fn at_rest() -> Self {
         // Quiet unless RUST_LOG says otherwise; a second world finds it set.
-        let filter = tracing_subscriber::EnvFilter::from_default_env();
+        let asked = std::env::var("RUST_LOG").unwrap_or_else(|_| "off".to_owned());
+        let filter = tracing_subscriber::EnvFilter::new(asked);
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let bench = must(Bench::new().await);
         let folder = scratch();

@@ -38,6 +38,14 @@ impl HostState {
             Self::Ready(facts) | Self::Unavailable { facts, .. } => Some(facts),
         }
     }
+
+    /// Why nothing can be made.
+    pub fn why(&self) -> Option<&str> {
+        match self {
+            Self::Unknown(why) | Self::Unavailable { why, .. } => Some(why),
+            Self::Ready(_) => None,
+        }
+    }
 }
 
 /// Watches the host for ever.
@@ -102,7 +110,7 @@ fn publish(state: &watch::Sender<HostState>, looked: Result<Arc<HostFacts>, Prob
             (Err(why), None) => HostState::Unknown(chain(why)),
             (Err(why), Some(facts)) => HostState::Unavailable { facts: facts.clone(), why: chain(why) },
         };
-        let changed = std::mem::discriminant(&next) != std::mem::discriminant(now);
+        let changed = std::mem::discriminant(&next) != std::mem::discriminant(now) || next.why() != now.why();
         if let (true, Err(why)) = (changed || matches!(now, HostState::Unknown(_)), &looked) {
             tracing::warn!(
                 error = why as &dyn std::error::Error,

@@ -53,7 +53,7 @@ impl Router {
                     Event::Run { uid } => self.run(&cx, &uid),
                     Event::Pool { uid } => self.pool(&cx, &uid),
                 },
-                Some(uid) = goldens.recv() => self.snapshot(&cx, &uid),
+                Some(_) = goldens.recv() => self.golden(&cx),
                 Ok(()) = host.changed() => self.everything(&cx),
                 else => return,
             }
@@ -79,11 +79,11 @@ impl Router {
         }
     }
 
-    fn snapshot(&self, cx: &Context, uid: &str) {
-        if let Some(found) = by_uid(&cx.caches.snapshots, uid) {
-            let _ = self.snapshots.unbounded_send(found);
+    /// Goldens are shared by recipe: any snapshot may have it, and any pool may have waited for it.
+    fn golden(&self, cx: &Context) {
+        for snapshot in cx.caches.snapshots.state() {
+            let _ = self.snapshots.unbounded_send(ObjectRef::from_obj(&*snapshot));
         }
-        // Goldens are shared by recipe: any pool may have waited for this one.
         for pool in cx.caches.pools.state() {
             let _ = self.pools.unbounded_send(ObjectRef::from_obj(&*pool));
         }

@@ -63,6 +63,7 @@ async fn sweep_goldens(cx: &Context, facts: &agentvm_hypervisor::HostFacts) {
         .map(|recipe| cx.goldens.key(&recipe, facts))
         .chain(cx.machines.goldens_in_use())
         .collect();
+    cx.goldens.forget_failures(&wanted);
     for key in cx.goldens.at_rest().into_iter().filter(|key| !wanted.contains(key)) {
         match cx.goldens.remove(&key).await {
             Ok(()) => tracing::info!(%key, "removed a golden that nothing uses"),

@@ -7,7 +7,7 @@ mod image;
 mod setup;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -129,6 +129,13 @@ impl Goldens {
     /// Goldens that are whole and not being worked on.
     pub fn at_rest(&self) -> Vec<GoldenKey> {
         self.inner.state().whole.keys().cloned().collect()
+    }
+
+    /// Forgets how captures failed that nobody wants any more: whoever asks for the same again gets another try.
+    pub fn forget_failures(&self, wanted: &HashSet<GoldenKey>) {
+        let mut state = self.inner.state();
+        state.work.retain(|key, local| wanted.contains(key) || !matches!(local, Local::Failed { .. }));
+        state.failures.retain(|key, _| wanted.contains(key));
     }
 
     /// Removes a golden that nobody needs any more.

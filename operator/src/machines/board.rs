@@ -122,6 +122,10 @@ impl Board {
         })
     }
 
+    pub fn holds(&self, run: &RunUid) -> bool {
+        self.slots.values().any(|entry| matches!(&entry.life, Life::Claimed { run: r } if r == run))
+    }
+
     /// A claim that did not become durable: the machine is idle again.
     pub fn give_back(&mut self, run: &RunUid, now: Timestamp) {
         for entry in self.slots.values_mut() {
@@ -207,8 +211,13 @@ impl Board {
         self.trouble.get(pool_uid).cloned()
     }
 
-    /// Notes a failure; the next machine of the pool waits longer each time.
+    /// Notes a failure; the next machine of the pool waits longer each time. Those that were being made at the same time
+    /// fail for the same reason: they count once.
     pub fn note_trouble(&mut self, pool_uid: &str, message: String, now: Timestamp) {
+        if let Some(trouble) = self.trouble.get_mut(pool_uid).filter(|trouble| now < trouble.hold_until) {
+            trouble.message = message;
+            return;
+        }
         let failures = self.trouble.get(pool_uid).map_or(1, |t| t.failures.saturating_add(1));
         let delay = Backoff::MACHINE.after(failures, pool_uid);
         let hold_until = now.checked_add(delay).unwrap_or(now);

@@ -160,6 +160,11 @@ impl Machines {
         self.inner.board().acquire(pool_uid, &run_uid.to_owned(), &self.inner.config.node)
     }
 
+    /// Whether a machine is set aside for this run and nothing was sent to it.
+    pub fn holds(&self, run_uid: &str) -> bool {
+        self.inner.board().holds(&run_uid.to_owned())
+    }
+
     /// The claim did not become durable.
     pub fn give_back(&self, run_uid: &str) {
         self.inner.board().give_back(&run_uid.to_owned(), Timestamp::now());

@@ -53,6 +53,10 @@ impl Task {
                     self.execute(&order).await;
                 }
             }
+            // Left by an operator that was killed: it tells nothing about the next machine.
+            Err(why @ PrepareError::Used) => {
+                tracing::info!(machine = %self.record.name, "a machine goes: {why}");
+            }
             Err(why) => {
                 let message = chain(&why);
                 tracing::warn!(machine = %self.record.name, pool = %self.record.owner, "a machine could not be made: {message}");

@@ -12,6 +12,9 @@ use jiff::{Timestamp, ToSpan};
 
 use super::{AttemptResult, QueuePlace, ValidRun};
 
+/// Seconds between two looks for what a run refers to and isn't there.
+const REFERENCE_LOOK: i64 = 3;
+
 /// Something that a run refers to and that isn't there (yet).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingRef {
@@ -51,7 +54,8 @@ pub enum AttemptSeen {
 /// What is seen of a run.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    pub created: Timestamp,
+    /// When it began to wait: its creation, or the end of its last attempt.
+    pub waits_since: Timestamp,
     /// Attempts that the status has, the open one included.
     pub attempts: u32,
     pub pool: PoolSeen,
@@ -128,7 +132,7 @@ fn plan_waiting(run: &ValidRun, seen: &Seen, now: Timestamp) -> Plan {
     if run.cancelled {
         return done(SucceededReason::Cancelled, "cancelled before it was started".to_owned());
     }
-    let deadline = seen.created.checked_add(i64::from(run.queue_timeout_seconds).seconds()).unwrap_or(Timestamp::MAX);
+    let deadline = seen.waits_since.checked_add(i64::from(run.queue_timeout_seconds).seconds()).unwrap_or(Timestamp::MAX);
     let wait = waiting_for(run, seen);
     if deadline <= now {
         let why = wait.map_or_else(|| "no operator claimed it".to_owned(), |(_, _, message)| message);
@@ -139,7 +143,9 @@ fn plan_waiting(run: &ValidRun, seen: &Seen, now: Timestamp) -> Plan {
         None => Step::Claim,
         Some((accepted, scheduled, message)) => Step::Wait { accepted, scheduled, message },
     };
-    Plan { step, wake: Some(deadline) }
+    // Nobody tells when a Secret or ConfigMap appears.
+    let soon = seen.missing.as_ref().and_then(|_| now.checked_add(REFERENCE_LOOK.seconds()).ok());
+    Plan { step, wake: Some(soon.map_or(deadline, |soon| soon.min(deadline))) }
 }
 
 /// What the run waits for, with numbers; `None` when it is its turn.
@@ -193,7 +199,7 @@ mod tests {
 
     fn seen(attempt: AttemptSeen) -> Seen {
         Seen {
-            created: Timestamp::UNIX_EPOCH,
+            waits_since: Timestamp::UNIX_EPOCH,
             attempts: 1,
             pool: PoolSeen::Present { free: 0, total: 4, max: 4, trouble: None },
             missing: None,

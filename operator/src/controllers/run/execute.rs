@@ -4,7 +4,7 @@ use agentvm_core::run::{
     Claim, FinishedAttempt, Outcome, Step, ValidRun, accepted_waiting, claimed, finished, finished_attempt,
     open_attempt, unclaimed,
 };
-use agentvm_crds::AgentRun;
+use agentvm_crds::{AcceptedReason, AgentRun, ScheduledReason};
 use jiff::Timestamp;
 use kube::{Resource, ResourceExt};
 
@@ -29,13 +29,16 @@ pub async fn execute(
     match step {
         Step::Nothing => Ok(()),
         Step::Wait { accepted, scheduled, message } => {
+            let waits_for_machine =
+                *accepted == AcceptedReason::Valid && *scheduled != ScheduledReason::NodeUnavailable;
             let next = accepted_waiting(&old, generation, *accepted, *scheduled, message, now);
             if wait_is_worth_saying(&old, &next, cx.since_written(uid)) {
                 cx.note_written(uid);
                 publish::status(run, next, cx).await?;
             }
-            // A pool grows with its queue, if it may.
-            if let Some(pool) = &seen.pool_uid {
+            // A pool grows with its queue, if it may. It wakes the first in line, so a run that waits for anything but a
+            // machine must not wake it.
+            if let Some(pool) = seen.pool_uid.as_ref().filter(|_| waits_for_machine) {
                 cx.machines.wake_pool(pool);
             }
             Ok(())

@@ -29,8 +29,10 @@ pub async fn reconcile(object: Arc<Guarded<AgentRun>>, cx: Arc<Context>) -> Resu
     if is_finished(run.status.as_ref()) {
         return finished::tidy(run, &uid, &cx).await;
     }
-    // The pool's own limit is asked once: a run that was claimed is not judged again when the pool changes.
-    let pool_max = if open_attempt(run.status.as_ref()).is_some() { None } else { observe::pool_max(run, &cx) };
+    // A run that was claimed is not judged again when the pool changes; what it left to the pool is the pool's still.
+    let asked = run.spec.timeout_seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0);
+    let claimed = open_attempt(run.status.as_ref()).is_some();
+    let pool_max = observe::pool_max(run, &cx).map(|max| if claimed { max.max(asked) } else { max });
     let valid = match validate(&run.spec, &cx.defaults, pool_max) {
         Ok(valid) => valid,
         Err(why) => return publish::invalid(run, &why, &cx).await,

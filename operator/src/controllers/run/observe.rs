@@ -5,8 +5,9 @@ use std::sync::Arc;
 use agentvm_core::run::{
     AttemptEnd, AttemptResult, AttemptSeen, FinishedAttempt, PoolSeen, Seen as Facts, ValidRun, open_attempt, place,
 };
-use agentvm_core::status::find;
+use agentvm_core::{calendar, status::find};
 use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, condition_type};
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{
@@ -54,9 +55,9 @@ pub async fn observe(run: &AgentRun, uid: &str, valid: &ValidRun, cx: &Context) 
     let this = entry(run).ok_or(Error::Incomplete("uid"))?;
     let others = waiting(cx, &namespace, &valid.pool);
     let facts = Facts {
-        created: created(run),
+        waits_since: waits_since(run),
         attempts: attempts(run),
-        pool: pool.map_or(PoolSeen::Missing, |pool| pool_seen(pool, pool_uid.as_deref(), cx)),
+        pool: pool.map_or(PoolSeen::Missing, |pool| pool_seen(pool, pool_uid.as_deref(), uid, cx)),
         missing,
         queue: place(&this, others.iter().map(|waiting| &waiting.entry)),
         attempt,
@@ -65,13 +66,22 @@ pub async fn observe(run: &AgentRun, uid: &str, valid: &ValidRun, cx: &Context) 
     Ok(Seen { facts, pool_uid, resolved, done })
 }
 
+/// From its creation; after an attempt, from the end of that.
+fn waits_since(run: &AgentRun) -> Timestamp {
+    let last = run.status.as_ref().and_then(|status| status.attempts.last());
+    let ended = last.and_then(|attempt| calendar::parse(attempt.end_time.as_deref()?));
+    ended.unwrap_or_else(|| created(run))
+}
+
 fn attempts(run: &AgentRun) -> u32 {
     let last = run.status.as_ref().and_then(|status| status.attempts.last());
     last.and_then(|attempt| u32::try_from(attempt.number).ok()).unwrap_or(0)
 }
 
-fn pool_seen(pool: &AgentVMPool, uid: Option<&str>, cx: &Context) -> PoolSeen {
-    let (free, total) = uid.map_or((0, 0), |uid| cx.machines.numbers(uid));
+fn pool_seen(pool: &AgentVMPool, uid: Option<&str>, run: &str, cx: &Context) -> PoolSeen {
+    let (idle, total) = uid.map_or((0, 0), |uid| cx.machines.numbers(uid));
+    // A claim whose writing failed in an unknown way still holds its machine, for this run and no other.
+    let free = idle + u32::from(cx.machines.holds(run));
     let max = agentvm_core::pool::validate(&pool.spec, &cx.defaults).map_or(0, |valid| valid.max);
     let ready = pool.status.as_ref().and_then(|status| find(&status.conditions, condition_type::READY));
     let trouble = ready.filter(|c| c.status == ConditionStatus::False).map(|c| format!("{}: {}", c.reason, c.message));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agentvm_core::{defaults::InvalidSpec, run::finished, status::find};
-use agentvm_crds::{AgentRun, AgentRunStatus, SucceededReason, condition_type};
+use agentvm_crds::{AgentRun, AgentRunStatus, ConditionStatus, SucceededReason, condition_type};
 use jiff::Timestamp;
 use kube::{Resource, runtime::controller::Action};
 
@@ -17,10 +17,13 @@ pub async fn status(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Resul
     publish(&cx.client, run, next).await.map(|_| ())
 }
 
-/// A new reason is said at once, new numbers only from time to time.
+/// A new reason is said at once, and what is wrong with it too; new numbers only from time to time.
 pub fn wait_is_worth_saying(old: &AgentRunStatus, next: &AgentRunStatus, since: Option<Duration>) -> bool {
     let reasons = |status: &AgentRunStatus| -> Vec<String> {
-        status.conditions.iter().map(|c| format!("{}={:?}/{}", c.type_, c.status, c.reason)).collect()
+        let conditions = status.conditions.iter();
+        let wrong = find(&status.conditions, condition_type::ACCEPTED).filter(|c| c.status == ConditionStatus::False);
+        let said = conditions.map(|c| format!("{}={:?}/{}", c.type_, c.status, c.reason));
+        said.chain(wrong.map(|c| c.message.clone())).collect()
     };
     if reasons(old) != reasons(next) {
         return true;

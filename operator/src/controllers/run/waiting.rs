@@ -3,7 +3,8 @@
 use std::{collections::HashSet, sync::Arc};
 
 use agentvm_core::run::{QueueEntry, is_finished, open_attempt};
-use agentvm_crds::{AgentRun, DesiredState};
+use agentvm_core::status::find;
+use agentvm_crds::{AcceptedReason, AgentRun, DesiredState, condition_type};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -25,9 +26,18 @@ pub fn waiting(cx: &Context, namespace: &str, pool: &str) -> Vec<Waiting> {
         .filter(|run| run.metadata.namespace.as_deref() == Some(namespace) && run.spec.pool_ref.name == pool)
         .filter(|run| !is_finished(run.status.as_ref()) && open_attempt(run.status.as_ref()).is_none())
         .filter(|run| run.spec.desired_state == DesiredState::Running)
+        // Who waits for something else than a machine doesn't keep others from one.
+        .filter(|run| !misses_a_reference(run))
         .filter_map(|run| Some(Waiting { entry: entry(run)?, name: run.name_any() }))
         .filter(|run| !busy.contains(&run.entry.uid))
         .collect()
+}
+
+/// As far as its status says; it looks again by itself.
+fn misses_a_reference(run: &AgentRun) -> bool {
+    let accepted = run.status.as_ref().and_then(|status| find(&status.conditions, condition_type::ACCEPTED));
+    let reasons = [AcceptedReason::SecretMissing, AcceptedReason::ConfigMapMissing];
+    accepted.is_some_and(|accepted| reasons.iter().any(|reason| reason.as_str() == accepted.reason))
 }
 
 /// A run's place in line is made of these.

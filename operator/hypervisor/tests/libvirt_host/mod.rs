@@ -5,7 +5,7 @@ pub mod proxy;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
+use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
@@ -34,11 +34,13 @@ fn need_libvirtd() {
     });
 }
 
-/// `AGENTVM_IMAGE`, or what the image's builder says.
+/// `AGENTVM_IMAGE`, or what the image's builder says; asked once, because it may have to build.
 pub fn image() -> PathBuf {
-    if let Some(given) = std::env::var_os("AGENTVM_IMAGE") {
-        return given.into();
-    }
+    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
+    IMAGE.get_or_init(|| std::env::var_os("AGENTVM_IMAGE").map_or_else(build_image, PathBuf::from)).clone()
+}
+
+fn build_image() -> PathBuf {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-agent/image/build");
     let output = Command::new(&build).output().unwrap();
     assert!(output.status.success(), "{}: {}", build.display(), String::from_utf8_lossy(&output.stderr));

@@ -14,6 +14,9 @@ use crate::cli::args::{GlobalArgs, LogFormat};
 /// Libraries whose debug output drowns ours: they stay at `info` unless a filter names them.
 const NOISY: &str = "hyper=info,hyper_util=info,h2=info,rustls=info,tower=info,kube_client=info,kube_runtime=info";
 
+/// The client logs every answer of an API server that is still starting as an error; whoever asks reports what matters.
+const STARTING: &str = "kube_client::client=off";
+
 /// Starts logging for the rest of the process.
 pub fn start(args: &GlobalArgs) -> Result<(), Failure> {
     let filter = filter(&args.log_level, args.verbose).map_err(Failure::Usage)?;
@@ -35,7 +38,12 @@ fn filter(level: &str, verbose: u8) -> Result<EnvFilter, String> {
     };
     let plain = ["error", "warn", "info", "debug", "trace", "off"].contains(&level.to_ascii_lowercase().as_str());
     let quiet = ["debug", "trace"].contains(&level.to_ascii_lowercase().as_str());
-    let directives = if quiet { format!("{level},{NOISY}") } else { level.to_owned() };
+    // A level alone is ours to refine; whoever writes filters knows what they want.
+    let directives = match (plain, quiet) {
+        (true, true) => format!("{level},{NOISY},{STARTING}"),
+        (true, false) => format!("{level},{STARTING}"),
+        (false, _) => level.to_owned(),
+    };
     if !plain && !level.contains(['=', ',']) {
         return Err(format!(
             "--log-level {level}: it is none of error, warn, info, debug, trace, off, nor filters such as \

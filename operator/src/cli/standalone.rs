@@ -69,7 +69,7 @@ async fn live(
         print(&format!("ready: export KUBECONFIG={}\n", kubeconfig.display()))?;
         end.next().await;
     }
-    stop(parts).await;
+    stop(parts, folder).await;
     started.map(|_| ExitCode::SUCCESS)
 }
 
@@ -100,12 +100,13 @@ async fn start(
     Ok(Some(control_plane.kubeconfig_path().to_owned()))
 }
 
-async fn stop(parts: Parts) {
+async fn stop(parts: Parts, folder: &Path) {
     if let Some(Served { operator, libvirt }) = parts.served {
         operator.stop(GRACE, true).await;
         libvirt.release().await;
     }
-    if let Some(libvirtd) = parts.libvirtd {
+    // A start that was broken off may have left one that nobody holds.
+    if let Some(libvirtd) = parts.libvirtd.or_else(|| Libvirtd::left_behind(&folder.join("libvirt"))) {
         match libvirtd.release(LIBVIRTD).await {
             Released::NotOurs | Released::Ended => {}
             Released::LeftRunning { machines } => {

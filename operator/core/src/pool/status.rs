@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::{Blocked, Plan, Seen, SlotSeen, ValidPool};
 use crate::{
     defaults::InvalidSpec,
-    status::{condition, settle},
+    status::{condition, find, settle},
 };
 
 /// How many machines are in which state.
@@ -107,7 +107,7 @@ pub fn next_status(
         claimed,
         creating,
         total: warm.saturating_add(claimed).saturating_add(creating),
-        conditions: settle(&old.conditions, conditions(&nodes, generation, now)),
+        conditions: settle(&old.conditions, conditions(&nodes, was_ready(old), generation, now)),
         nodes,
     }
 }
@@ -131,7 +131,11 @@ fn is_fine(reason: &str) -> bool {
     [PoolReason::Filled, PoolReason::Filling, PoolReason::Busy].iter().any(|fine| fine.as_str() == reason)
 }
 
-fn conditions(nodes: &[PoolNode], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+fn was_ready(old: &AgentVMPoolStatus) -> bool {
+    find(&old.conditions, condition_type::READY).is_some_and(|c| c.status == ConditionStatus::True)
+}
+
+fn conditions(nodes: &[PoolNode], was_ready: bool, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     let make = |type_: &str, status: ConditionStatus, reason: &str, message: &str| {
         condition(type_, status, reason, message, generation, now)
     };
@@ -141,6 +145,8 @@ fn conditions(nodes: &[PoolNode], generation: Option<i64>, now: Timestamp) -> Ve
     let (reason, message) =
         worst.or(nodes.first()).map_or(("Filling", ""), |n| (n.reason.as_str(), n.message.as_str()));
     let ready = nodes.iter().any(|n| n.warm + n.claimed > 0 || (n.min == 0 && is_fine(&n.reason)));
+    // A pool whose last machine was just used is as ready as before while it makes the next one.
+    let ready = ready || (was_ready && nodes.iter().any(|n| is_fine(&n.reason)));
     let filling = nodes.iter().any(|n| n.creating > 0 || n.reason == "Filling");
     let trouble = nodes.iter().find(|n| !is_fine(&n.reason));
     let slow = nodes.iter().find(|n| n.accelerator == "TCG");
@@ -178,7 +184,7 @@ mod tests {
     use agentvm_crds::NetworkMode;
 
     use super::*;
-    use crate::{names::GoldenKey, pool::plan, status::find};
+    use crate::{names::GoldenKey, pool::plan};
 
     fn pool(min: u32, max: u32) -> ValidPool {
         ValidPool {
@@ -231,6 +237,21 @@ mod tests {
         let slow = status(&pool(2, 4), &seen, None, "TCG");
         assert_eq!(check(&slow, "Degraded"), (ConditionStatus::True, "SoftwareEmulation".into()));
         assert_eq!((fast.warm, fast.claimed, fast.total), (2, 0, 2));
+    }
+
+    #[test]
+    fn readiness_does_not_flap_while_used_machines_are_replaced() {
+        let want = pool(2, 4);
+        let filled = status(&want, &world(vec![idle(), idle()], Ok(key())), None, "KVM");
+        let next = |seen: &Seen| {
+            let plan = plan(&want, seen, Timestamp::UNIX_EPOCH);
+            let entry = node_entry("n", 1, &want, seen, &plan, None, "KVM");
+            next_status(&filled, Some(1), entry, Timestamp::UNIX_EPOCH)
+        };
+        let emptied = world(vec![SlotSeen::Creating, SlotSeen::Ending], Ok(key()));
+        assert_eq!(check(&next(&emptied), "Ready").0, ConditionStatus::True);
+        let blocked = Blocked { reason: PoolReason::HypervisorUnavailable, message: String::new() };
+        assert_eq!(check(&next(&world(vec![], Err(blocked))), "Ready").0, ConditionStatus::False);
     }
 
     #[test]

@@ -2,92 +2,16 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod client;
+mod process;
 
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    AttemptResult, AttemptState, Blob, ConnectError, EnvVar, ErrorCode, Execute, FileChunk, FrameReader, FrameWriter,
-    GuestAck, GuestMessage, HostAck, HostHello, HostMessage, Nonce, Ping, Secret, Stop, StreamTotals, connect,
+    AttemptState, Blob, ConnectError, EnvVar, ErrorCode, Execute, FileChunk, FrameReader, FrameWriter, GuestAck,
+    GuestMessage, HostAck, HostHello, HostMessage, Ping, Secret, Stop, StreamTotals, connect,
 };
 use client::{Client, Collected, DEADLINE, nonce, order};
-use tempfile::TempDir;
-
-const TOKEN: &str = "the token";
-
-/// An agent process in a folder of its own.
-struct Agent {
-    process: Child,
-    dir: TempDir,
-}
-
-impl Agent {
-    fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
-        let process = Command::new(env!("CARGO_BIN_EXE_agentvm-guest"))
-            .args(["--socket".as_ref(), dir.path().join("socket").as_os_str()])
-            .args(["--workspace".as_ref(), dir.path().join("workspace").as_os_str()])
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("the agent starts");
-        let agent = Self { process, dir };
-        wait_until("the agent listens", || std::os::unix::net::UnixStream::connect(agent.socket()).is_ok());
-        agent
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.dir.path().join("socket")
-    }
-
-    fn workspace(&self) -> PathBuf {
-        self.dir.path().join("workspace")
-    }
-
-    async fn machine(&self) -> (Client, Nonce) {
-        let nonce = nonce();
-        let mut client = Client::connect(&self.socket(), Some(TOKEN)).await.expect("a session");
-        let answer = client.rehydrate(&nonce, TOKEN, false).await;
-        assert_eq!(answer, GuestMessage::Ack(GuestAck::Rehydrate { nonce: nonce.clone() }));
-        (client, nonce)
-    }
-
-    /// One attempt from beginning to end.
-    async fn run(&self, change: impl FnOnce(&mut Execute), argv: &[&str]) -> (AttemptResult, Collected) {
-        let (mut client, nonce) = self.machine().await;
-        let mut order = order(&nonce, argv);
-        change(&mut order);
-        client.execute(order).await;
-        let mut collected = Collected::default();
-        client.collect(&mut collected).await;
-        (collected.result.clone().expect("a result"), collected)
-    }
-
-    async fn shell(&self, script: &str) -> (AttemptResult, Collected) {
-        self.run(|_| {}, &["/bin/sh", "-c", script]).await
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "waited too long: {what}");
-        std::thread::yield_now();
-    }
-}
-
-fn is_alive(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // A zombie is dead; who reaps it is somebody else's business.
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
-}
+use process::{Agent, TOKEN, is_alive, wait_until};
 
 #[tokio::test]
 async fn output_and_exit_code_come_back() {

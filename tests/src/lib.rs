@@ -3,11 +3,13 @@
 
 mod agents;
 mod look;
+mod outside;
 mod wire;
 mod world;
 
 pub use agents::{agent_binary, scratch};
 pub use look::{Conditioned, condition, reason};
+pub use outside::Outside;
 pub use wire::{Sent, Wire, operator_client};
 pub use world::{PATIENCE, World, operator_config, until_true};
 

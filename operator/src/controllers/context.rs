@@ -54,6 +54,7 @@ pub struct Context {
     pub recorder: Recorder,
     pub host: watch::Receiver<HostState>,
     draining: AtomicBool,
+    evicting: AtomicBool,
     failures: Mutex<HashMap<String, u32>>,
     written: Mutex<HashMap<String, Instant>>,
 }
@@ -93,6 +94,7 @@ impl Context {
             recorder,
             host,
             draining: AtomicBool::new(false),
+            evicting: AtomicBool::new(false),
             failures: Mutex::default(),
             written: Mutex::default(),
         }
@@ -105,6 +107,15 @@ impl Context {
 
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// The time to stop is nearly over: what still executes is ended.
+    pub fn evicting(&self) -> bool {
+        self.evicting.load(Ordering::Relaxed)
+    }
+
+    pub fn evict(&self) {
+        self.evicting.store(true, Ordering::Relaxed);
     }
 
     pub fn pool(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<Guarded<AgentVMPool>>> {

@@ -58,7 +58,7 @@ pub async fn watch_host(client: Client, machines: Machines, goldens: Goldens, st
             Some(facts) => machines.host().health().await.map(|()| facts).map_err(Problem::Host),
         };
         failures = if looked.is_ok() { 0 } else { failures + 1 };
-        publish(&state, looked);
+        publish(&state, &looked);
         sleep(if failures == 0 { INTERVAL } else { Backoff::RECONCILE.after(failures, "host").min(INTERVAL) }).await;
     }
 }
@@ -103,15 +103,15 @@ async fn open_attempts(client: &Client) -> Result<HashMap<String, String>, Error
     Ok(open.collect())
 }
 
-fn publish(state: &watch::Sender<HostState>, looked: Result<Arc<HostFacts>, Problem>) {
+fn publish(state: &watch::Sender<HostState>, looked: &Result<Arc<HostFacts>, Problem>) {
     state.send_if_modified(|now| {
-        let next = match (&looked, now.facts()) {
+        let next = match (looked, now.facts()) {
             (Ok(facts), _) => HostState::Ready(facts.clone()),
             (Err(why), None) => HostState::Unknown(chain(why)),
             (Err(why), Some(facts)) => HostState::Unavailable { facts: facts.clone(), why: chain(why) },
         };
         let changed = std::mem::discriminant(&next) != std::mem::discriminant(now) || next.why() != now.why();
-        if let (true, Err(why)) = (changed || matches!(now, HostState::Unknown(_)), &looked) {
+        if let (true, Err(why)) = (changed || matches!(now, HostState::Unknown(_)), looked) {
             tracing::warn!(
                 error = why as &dyn std::error::Error,
                 "the host of machines is not available: {}",

@@ -39,6 +39,9 @@ use crate::{
 /// Runs, pools and snapshots.
 const CACHES: usize = 3;
 
+/// What it takes to end a run: SIGTERM, 5 s, SIGKILL, and its output collected and its status written.
+const EVICTION: Duration = Duration::from_secs(8);
+
 /// All that an operator is told.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
@@ -122,24 +125,34 @@ impl Operator {
         self.cx.host.clone()
     }
 
-    /// Ends runs that are under way (`Evicted`) within the time, gives the others back, then stops. With `end_machines`
-    /// no machine is left; without, idle ones wait for the next operator.
+    /// Claims nothing any more and gives back what was never sent to a machine. Runs that are under way may end by
+    /// themselves; near the end of the time they are ended (`Evicted`). Then it stops. With `end_machines` no machine is
+    /// left; without, idle ones wait for the next operator.
     pub async fn stop(mut self, patience: Duration, end_machines: bool) {
         self.cx.drain();
         Router::wake_runs(&self.wake_runs, &self.cx);
-        let idle = async {
-            while !self.cx.machines.owners().1.is_empty() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+        if !self.idle_within(patience.saturating_sub(EVICTION)).await {
+            self.cx.evict();
+            Router::wake_runs(&self.wake_runs, &self.cx);
+            if !self.idle_within(patience.min(EVICTION)).await {
+                tracing::warn!("some runs were not over in time; the next operator finds out what became of them");
             }
-        };
-        if tokio::time::timeout(patience, idle).await.is_err() {
-            tracing::warn!("some runs were not over in time; the next operator finds out what became of them");
         }
         self.cx.goldens.close().await;
         self.tasks.shutdown().await;
         if end_machines && !self.cx.machines.end_all(patience).await {
             tracing::warn!("some machines could not be ended in time; the next start removes them");
         }
+    }
+
+    /// Whether no run has a machine any more.
+    async fn idle_within(&self, patience: Duration) -> bool {
+        let idle = async {
+            while !self.cx.machines.owners().1.is_empty() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(patience, idle).await.is_ok()
     }
 }
 
@@ -193,6 +206,7 @@ async fn drive<K, F>(
         .await;
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the controller hands it over like this")]
 fn failed<K: Resource<DynamicType = ()>>(object: Arc<Guarded<K>>, why: &Error, cx: Arc<Context>) -> Action {
     let meta = object.meta();
     let name = meta.name.clone().unwrap_or_default();

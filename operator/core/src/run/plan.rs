@@ -64,6 +64,8 @@ pub struct Seen {
     pub attempt: AttemptSeen,
     /// The operator is told to stop: it claims nothing any more.
     pub draining: bool,
+    /// Its time to stop is nearly over: what executes is ended.
+    pub evicting: bool,
 }
 
 /// Why an attempt is stopped from outside.
@@ -105,12 +107,11 @@ pub struct Plan {
 pub fn plan(run: &ValidRun, seen: &Seen, now: Timestamp) -> Plan {
     let step = match &seen.attempt {
         AttemptSeen::None => return plan_waiting(run, seen, now),
-        AttemptSeen::Elsewhere => Step::Nothing,
         AttemptSeen::Undriven if seen.draining => Step::Nothing,
         AttemptSeen::Undriven => Step::Drive,
         AttemptSeen::Active { .. } if run.cancelled => Step::Stop(StopCause::Cancelled),
-        AttemptSeen::Active { .. } if seen.draining => Step::Stop(StopCause::Evicted),
-        AttemptSeen::Active { .. } => Step::Nothing,
+        AttemptSeen::Active { .. } if seen.evicting => Step::Stop(StopCause::Evicted),
+        AttemptSeen::Elsewhere | AttemptSeen::Active { .. } => Step::Nothing,
         AttemptSeen::Ended(result) => plan_ended(run, seen, result),
     };
     Plan { step, wake: None }
@@ -132,7 +133,8 @@ fn plan_waiting(run: &ValidRun, seen: &Seen, now: Timestamp) -> Plan {
     if run.cancelled {
         return done(SucceededReason::Cancelled, "cancelled before it was started".to_owned());
     }
-    let deadline = seen.waits_since.checked_add(i64::from(run.queue_timeout_seconds).seconds()).unwrap_or(Timestamp::MAX);
+    let deadline =
+        seen.waits_since.checked_add(i64::from(run.queue_timeout_seconds).seconds()).unwrap_or(Timestamp::MAX);
     let wait = waiting_for(run, seen);
     if deadline <= now {
         let why = wait.map_or_else(|| "no operator claimed it".to_owned(), |(_, _, message)| message);
@@ -206,6 +208,7 @@ mod tests {
             queue: QueuePlace { ahead: 3, waiting: 4 },
             attempt,
             draining: false,
+            evicting: false,
         }
     }
 
@@ -284,6 +287,8 @@ mod tests {
         assert_eq!(step(&plain, &active), Step::Nothing);
         let cancelled = run(serde_json::json!({"desiredState": "Cancelled"}));
         assert_eq!(step(&cancelled, &active), Step::Stop(StopCause::Cancelled));
-        assert_eq!(step(&plain, &Seen { draining: true, ..active }), Step::Stop(StopCause::Evicted));
+        let draining = Seen { draining: true, ..active };
+        assert_eq!(step(&plain, &draining), Step::Nothing, "it may end by itself");
+        assert_eq!(step(&plain, &Seen { evicting: true, ..draining }), Step::Stop(StopCause::Evicted));
     }
 }

@@ -62,6 +62,17 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Agents of the machine in `dir`, by their command lines.
+    pub fn strays(dir: &Path) -> Vec<Self> {
+        let socket = dir.join("agent.sock").into_os_string().into_encoded_bytes();
+        let is_agent = |pid: &i32| {
+            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.split(|byte| *byte == 0).any(|argument| argument == socket)
+        };
+        let all = processes().into_iter().filter(|(pid, _)| is_agent(pid));
+        all.map(|(pid, stat)| Self { pid, began: stat.began }).collect()
+    }
+
     pub fn is_alive(self) -> bool {
         stat(self.pid).is_some_and(|s| s.began == self.began && s.state != 'Z')
     }

@@ -184,7 +184,8 @@ impl Store {
     pub fn destroy(&self, name: &DomainName) -> Result<(), HvError> {
         self.locks.with(name.as_str(), || {
             let dir = self.machine(name);
-            if let Some(agent) = self.agent(name) {
+            // Who was killed while it made a machine may have started an agent and not written down which.
+            for agent in self.agent(name).into_iter().chain(Agent::strays(&dir)) {
                 agent.kill(&dir);
             }
             remove_tree(&dir)

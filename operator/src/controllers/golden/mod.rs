@@ -15,7 +15,7 @@ use crate::goldens::Owner;
 use observe::{Seen, observe};
 
 /// A look from time to time, should an event have been missed.
-const SLOW: Duration = Duration::from_secs(60);
+const SLOW: Duration = Duration::from_mins(1);
 
 /// Observe, plan, execute, publish.
 pub async fn reconcile(object: Arc<Guarded<GoldenSnapshot>>, cx: Arc<Context>) -> Result<Action, Error> {

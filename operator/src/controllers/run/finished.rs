@@ -15,7 +15,7 @@ use super::until;
 use crate::controllers::{Context, error::Error};
 
 /// No timer runs longer than this; then it is looked at again.
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_hours(1);
 
 /// Releases, and deletes after `ttlSecondsAfterFinished`. What the run left is swept with the object.
 pub async fn tidy(run: &AgentRun, uid: &str, cx: &Context) -> Result<Action, Error> {

@@ -62,6 +62,7 @@ pub async fn observe(run: &AgentRun, uid: &str, valid: &ValidRun, cx: &Context) 
         queue: place(&this, others.iter().map(|waiting| &waiting.entry)),
         attempt,
         draining: cx.draining(),
+        evicting: cx.evicting(),
     };
     Ok(Seen { facts, pool_uid, resolved, done })
 }

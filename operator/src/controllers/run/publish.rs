@@ -10,7 +10,7 @@ use kube::{Resource, runtime::controller::Action};
 use super::super::{Context, error::Error, publish::publish};
 
 /// How often the numbers in a waiting run's message are brought up to date: each costs a write.
-const REFRESH: Duration = Duration::from_secs(60);
+const REFRESH: Duration = Duration::from_mins(1);
 
 /// Writes a status.
 pub async fn status(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Result<(), Error> {

@@ -9,6 +9,9 @@ use kube::{Api, Client};
 
 use crate::controllers::error::Error;
 
+/// The keys of one object with their bytes.
+type Data = HashMap<String, Vec<u8>>;
+
 /// The bytes behind every key that a run refers to.
 #[derive(Clone, Default)]
 pub struct Resolved(HashMap<(bool, String, String), Vec<u8>>);
@@ -48,7 +51,7 @@ fn references(run: &ValidRun) -> Vec<(String, &KeyOf)> {
 /// Reads all of them. A missing object or key is something to wait for, not an error.
 pub async fn resolve(client: &Client, namespace: &str, run: &ValidRun) -> Result<Result<Resolved, MissingRef>, Error> {
     let mut resolved = Resolved::default();
-    let mut objects: HashMap<(bool, String), Option<HashMap<String, Vec<u8>>>> = HashMap::new();
+    let mut objects: HashMap<(bool, String), Option<Data>> = HashMap::new();
     for (path, key) in references(run) {
         let (secret, name, entry) = index(key);
         let id = (secret, name.clone());
@@ -83,17 +86,13 @@ fn missing(path: &str, secret: bool, name: &str, key: &str, object_exists: bool)
     MissingRef { reason, message }
 }
 
-async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<HashMap<String, Vec<u8>>>, Error> {
+async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Data>, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(Error::api("a Secret"))?;
     Ok(found.map(|secret| secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()))
 }
 
-async fn read_config_map(
-    client: &Client,
-    namespace: &str,
-    name: &str,
-) -> Result<Option<HashMap<String, Vec<u8>>>, Error> {
+async fn read_config_map(client: &Client, namespace: &str, name: &str) -> Result<Option<Data>, Error> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(Error::api("a ConfigMap"))?;
     Ok(found.map(|map| {

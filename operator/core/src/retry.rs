@@ -11,16 +11,15 @@ pub struct Backoff {
 
 impl Backoff {
     /// For reconciles that failed.
-    pub const RECONCILE: Self = Self { first: Duration::from_millis(500), cap: Duration::from_secs(60) };
+    pub const RECONCILE: Self = Self { first: Duration::from_millis(500), cap: Duration::from_mins(1) };
     /// For machines and goldens that could not be made.
-    pub const MACHINE: Self = Self { first: Duration::from_secs(2), cap: Duration::from_secs(300) };
+    pub const MACHINE: Self = Self { first: Duration::from_secs(2), cap: Duration::from_mins(5) };
 
     /// The delay after the given number of failures in a row (1 for the first).
     pub fn after(&self, failures: u32, key: &str) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let plain = self.first.saturating_mul(1 << doublings).min(self.cap);
-        let spread =
-            key.bytes().fold(u32::from(failures as u8), |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(b))) % 401;
+        let spread = key.bytes().fold(failures % 256, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(b))) % 401;
         plain * (800 + spread) / 1000
     }
 }

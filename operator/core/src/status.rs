@@ -45,12 +45,14 @@ pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Conditio
     conditions.iter().find(|c| c.type_ == type_)
 }
 
+/// Where something was cut.
+const MARK: &str = " […]";
+
 /// The beginning of a text, at most `max` bytes, with a mark where something was cut.
 pub fn clip(text: &str, max: usize) -> String {
     if text.len() <= max {
         return text.to_owned();
     }
-    const MARK: &str = " […]";
     let mut end = max.saturating_sub(MARK.len());
     while !text.is_char_boundary(end) {
         end -= 1;

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use agentvm_crds::{
-    AgentVMPool, AgentVMPoolSpec, Builtin, GoldenSnapshot, GoldenSnapshotSpec, LocalRef, Source,
-};
+use agentvm_crds::{AgentVMPool, AgentVMPoolSpec, Builtin, GoldenSnapshot, GoldenSnapshotSpec, LocalRef, Source};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, Resource, ResourceExt,

@@ -21,7 +21,7 @@ use crate::{
 /// Limit of a machine's share. Sparse: it costs what is written.
 const SHARE_BYTES: u64 = 2 << 30;
 /// How long `standalone` waits for the host before it says that it is ready all the same.
-const HOST_PATIENCE: Duration = Duration::from_secs(60);
+const HOST_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A runtime for one of the two.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

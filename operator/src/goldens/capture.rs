@@ -18,8 +18,8 @@ use super::{
 use crate::machines::{PrepareError, Session, SessionError, fresh_nonce, rehydrate};
 
 /// From power on to the agent's first answer. Emulation is an order of magnitude slower.
-const BOOT_KVM: Duration = Duration::from_secs(60);
-const BOOT_TCG: Duration = Duration::from_secs(240);
+const BOOT_KVM: Duration = Duration::from_mins(1);
+const BOOT_TCG: Duration = Duration::from_mins(4);
 
 /// Why a capture failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +43,13 @@ pub enum CaptureError {
 impl CaptureError {
     pub fn reason(&self) -> GoldenReason {
         match self {
-            Self::Image(_) => GoldenReason::SourceMissing,
+            Self::Image(_) | Self::Start(HvError::BadImage { .. }) => GoldenReason::SourceMissing,
             Self::Start(HvError::Unavailable { .. }) | Self::Write(HvError::Unavailable { .. }) => {
                 GoldenReason::HypervisorUnavailable
             }
             Self::Start(HvError::NoCapacity { .. }) | Self::Write(HvError::NoCapacity { .. }) => {
                 GoldenReason::NoCapacity
             }
-            Self::Start(HvError::BadImage { .. }) => GoldenReason::SourceMissing,
             Self::Boot(_) | Self::Identity(_) => GoldenReason::BootTimeout,
             Self::Setup { .. } => GoldenReason::SetupFailed,
             Self::Start(_) | Self::Session(_) | Self::Write(_) => GoldenReason::CaptureFailed,

@@ -86,7 +86,7 @@ mod tests {
     fn a_root_filesystem_is_within_the_folder_and_has_the_digest() {
         let folder = tempfile::tempdir().unwrap();
         let images = folder.path().join("images");
-        std::fs::create_dir(Some(&images)).unwrap();
+        std::fs::create_dir(&images).unwrap();
         std::fs::write(images.join("a.img"), b"abc").unwrap();
         std::fs::write(folder.path().join("secret"), b"abc").unwrap();
         std::os::unix::fs::symlink(folder.path().join("secret"), images.join("link")).unwrap();

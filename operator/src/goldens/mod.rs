@@ -21,7 +21,7 @@ use agentvm_crds::GoldenReason;
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, HvError, Hypervisor};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use capture::CaptureError;
 pub use image::{ImageError, image_digest};
@@ -62,6 +62,7 @@ struct Inner {
     /// UIDs of objects that are worth another look.
     events: mpsc::UnboundedSender<String>,
     tasks: TaskTracker,
+    end: CancellationToken,
 }
 
 impl Inner {
@@ -84,7 +85,8 @@ pub struct Goldens {
 impl Goldens {
     pub fn new(hv: Arc<dyn Hypervisor>, config: Config, events: mpsc::UnboundedSender<String>) -> Self {
         let turn = Semaphore::new(1);
-        let inner = Inner { hv, config, state: Mutex::default(), turn, events, tasks: TaskTracker::new() };
+        let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
+        let inner = Inner { hv, config, state: Mutex::default(), turn, events, tasks, end };
         Self { inner: Arc::new(inner) }
     }
 
@@ -152,7 +154,11 @@ impl Goldens {
             // Closed only when the operator stops.
             let Ok(_turn) = inner.turn.acquire().await else { return };
             let started = tokio::time::Instant::now();
-            match capture::capture(&inner, &owner, &recipe, &key).await {
+            let Some(done) = inner.end.run_until_cancelled(capture::capture(&inner, &owner, &recipe, &key)).await
+            else {
+                return;
+            };
+            match done {
                 Ok(golden) => {
                     let seconds = started.elapsed().as_secs_f64();
                     tracing::info!(golden = %owner.name, key = %key, seconds, "captured");
@@ -167,10 +173,13 @@ impl Goldens {
         });
     }
 
-    /// No more captures; returns when the one under way has cleaned up behind itself, or at once where there is none.
+    /// No more captures. The one under way is given up; its template is what [`crate::machines::Machines::end_all`] or the
+    /// next start removes.
     pub async fn close(&self) {
         self.inner.turn.close();
+        self.inner.end.cancel();
         self.inner.tasks.close();
+        self.inner.tasks.wait().await;
     }
 }
 

@@ -14,10 +14,10 @@ use crate::machines::{Session, SessionError, message_kind, random, rehydrate, un
 
 use super::CaptureError;
 
-const REPLY: Duration = Duration::from_secs(60);
+const REPLY: Duration = Duration::from_mins(1);
 const GRACE: Duration = Duration::from_secs(5);
 /// On top of timeout and grace, before the template is given up.
-const SLACK: Duration = Duration::from_secs(60);
+const SLACK: Duration = Duration::from_mins(1);
 /// Of each stream, kept for the message.
 const KEPT: usize = 2048;
 /// Of each stream, at the most.

@@ -36,7 +36,7 @@ pub const GRACE: Duration = Duration::from_secs(5);
 /// What an agent gets on top of timeout and grace before the host ends the machine itself.
 pub const SLACK: Duration = Duration::from_secs(30);
 /// How long a machine that was running may stay silent before it counts as lost.
-const LOST_AFTER: Duration = Duration::from_secs(60);
+const LOST_AFTER: Duration = Duration::from_mins(1);
 /// How long one try to reach the agent lasts.
 const PATIENCE: Duration = Duration::from_secs(10);
 const RECONNECT: Duration = Duration::from_millis(200);
@@ -136,6 +136,9 @@ impl<'a> Attempt<'a> {
     async fn start(&mut self, session: &mut Session) -> Result<(), Interrupted> {
         if let Some(cause) = *self.stop.borrow() {
             return Err(Interrupted::Over(stopped(cause), "stopped before it was started".to_owned()));
+        }
+        if let Some(missing) = &self.order.missing {
+            return Err(Interrupted::Over(AttemptEnd::GuestLost, missing.clone()));
         }
         let put = self.hv.put_input(&self.record.name, self.order.input.clone()).await;
         put.map_err(|why| Interrupted::Over(AttemptEnd::GuestLost, format!("its input could not be written: {why}")))?;
@@ -279,7 +282,7 @@ impl<'a> Attempt<'a> {
         };
         let mut message = result.error.clone().unwrap_or_default();
         if result.oom_killed == Some(true) {
-            message = "the machine ran out of memory and the kernel killed the program".to_owned();
+            "the machine ran out of memory and the kernel killed the program".clone_into(&mut message);
         }
         AttemptResult { end, started: true, message: agentvm_core::status::clip(&message, 512) }
     }

@@ -36,7 +36,7 @@ pub async fn finish(
                 if let Some(why) = &collected.too_large {
                     too_large(&mut result, why);
                 }
-                outcome.output = Some(output_status(collected, store));
+                outcome.output = Some(output_status(&collected, store));
             }
             Err(why) => {
                 tracing::warn!(run = %order.run, error = &why as &dyn std::error::Error, "the output could not be read");
@@ -76,7 +76,7 @@ fn too_large(result: &mut agentvm_core::run::AttemptResult, why: &str) {
     }
 }
 
-fn output_status(collected: Collected, store: &Store) -> OutputStatus {
+fn output_status(collected: &Collected, store: &Store) -> OutputStatus {
     let total_bytes = collected.files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
     let files = collected.files.iter().take(LISTED).map(|file| OutputFile {
         path: file.path.clone(),

@@ -25,7 +25,7 @@ use agentvm_core::{
     pool::SlotSeen,
     run::{Claim, StopCause},
 };
-use agentvm_hypervisor::{Hypervisor, MachineKind, MachineRecord, MachineSpec, Resources};
+use agentvm_hypervisor::{Hypervisor, MachineKind, MachineRecord, MachineSpec, Resources, Stop};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -222,11 +222,18 @@ impl Machines {
         self.inner.tell(Event::Pool { uid: uid.to_owned() });
     }
 
-    /// Ends every machine; returns when all are gone or the time is over (`false`).
+    /// Ends every machine, and templates that nobody captures any more; returns when all are gone or the time is over
+    /// (`false`).
     pub async fn end_all(&self, patience: Duration) -> bool {
         self.inner.creation.close();
         self.inner.board().release_all();
         self.inner.tasks.close();
-        tokio::time::timeout(patience, self.inner.tasks.wait()).await.is_ok()
+        let all = async {
+            self.inner.tasks.wait().await;
+            let rest = self.inner.hv.list().await.unwrap_or_default();
+            let ends = rest.iter().map(|machine| self.inner.hv.destroy(&machine.record.name, Stop::Force));
+            futures::future::join_all(ends).await.iter().all(Result::is_ok)
+        };
+        tokio::time::timeout(patience, all).await.unwrap_or(false)
     }
 }

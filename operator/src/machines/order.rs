@@ -26,6 +26,8 @@ pub struct Order {
     pub run_as: RunAs,
     pub stdin: Option<Vec<u8>>,
     pub timeout: Duration,
+    /// Something that it refers to is gone: it can be followed, not started.
+    pub missing: Option<String>,
     pub input: Vec<InputFile>,
     pub secrets: Vec<SecretFile>,
     pub max_stream_bytes: u64,

@@ -10,7 +10,7 @@ use agentvm_hypervisor::{Golden, HvError, MachineKind, Resources, Stop};
 use super::{Machines, life::Life, task::Origin};
 
 /// Until the pool says otherwise.
-const HEALTH_CHECK: Duration = Duration::from_secs(60);
+const HEALTH_CHECK: Duration = Duration::from_mins(1);
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,16 +34,13 @@ impl Machines {
             }
             let size =
                 goldens.iter().find(|g| g.key == record.golden).map_or_else(unknown_size, |g| g.resources.clone());
-            match open.get(&record.nonce) {
-                Some(run) => {
-                    found.claimed += 1;
-                    let life = Life::Claimed { run: run.clone() };
-                    self.spawn(record, size, life, Origin::FoundClaimed, HEALTH_CHECK);
-                }
-                None => {
-                    found.idle += 1;
-                    self.spawn(record, size, Life::Creating, Origin::FoundIdle, HEALTH_CHECK);
-                }
+            if let Some(run) = open.get(&record.nonce) {
+                found.claimed += 1;
+                let life = Life::Claimed { run: run.clone() };
+                self.spawn(record, size, life, Origin::FoundClaimed, HEALTH_CHECK);
+            } else {
+                found.idle += 1;
+                self.spawn(record, size, Life::Creating, Origin::FoundIdle, HEALTH_CHECK);
             }
         }
         Ok(found)

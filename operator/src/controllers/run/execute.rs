@@ -1,12 +1,11 @@
 //! Carries a run's plan out: one step, and its status in the same breath.
 
 use agentvm_core::run::{
-    Claim, FinishedAttempt, Outcome, Step, ValidRun, accepted_waiting, claimed, finished, finished_attempt,
-    open_attempt, unclaimed,
+    FinishedAttempt, Outcome, Step, ValidRun, accepted_waiting, claimed, finished, finished_attempt, open_attempt,
+    unclaimed,
 };
 use agentvm_crds::{AcceptedReason, AgentRun, ScheduledReason};
 use jiff::Timestamp;
-use kube::{Resource, ResourceExt};
 
 use super::{
     observe::Seen,
@@ -44,7 +43,10 @@ pub async fn execute(
             Ok(())
         }
         Step::Claim => claim(run, uid, valid, &seen, cx).await,
-        Step::Drive => drive(run, uid, valid, &seen, cx).await,
+        Step::Drive => {
+            drive(run, uid, valid, &seen, cx);
+            Ok(())
+        }
         Step::Stop(cause) => {
             cx.machines.stop(uid, *cause);
             Ok(())
@@ -93,24 +95,14 @@ async fn claim(run: &AgentRun, uid: &str, valid: &ValidRun, seen: &Seen, cx: &Co
     if let Some(attempt) = attempt {
         cx.machines.drive(order(run, uid, valid, &seen.resolved, &attempt, &cx.runs_folder));
     }
-    say_claimed(run, &taken, cx).await;
     Ok(())
-}
-
-async fn say_claimed(run: &AgentRun, taken: &Claim, cx: &Context) {
-    let note = format!("machine {} on node {}", taken.vm, taken.node);
-    cx.recorder.normal(&run.object_ref(&()), "Claimed", "Claim", &note).await;
 }
 
 /// The operator was restarted, or never heard that the claim was written.
-async fn drive(run: &AgentRun, uid: &str, valid: &ValidRun, seen: &Seen, cx: &Context) -> Result<(), Error> {
-    if let Some(missing) = &seen.facts.missing {
-        // It may be running and need nothing; if not, it is started without what is gone, so wait instead.
-        tracing::warn!(run = %run.name_any(), "a claimed run waits: {}", missing.message);
-        return Ok(());
-    }
-    if let Some(attempt) = open_attempt(run.status.as_ref()) {
-        cx.machines.drive(order(run, uid, valid, &seen.resolved, attempt, &cx.runs_folder));
-    }
-    Ok(())
+fn drive(run: &AgentRun, uid: &str, valid: &ValidRun, seen: &Seen, cx: &Context) {
+    let Some(attempt) = open_attempt(run.status.as_ref()) else { return };
+    let mut order = order(run, uid, valid, &seen.resolved, attempt, &cx.runs_folder);
+    // What is gone meanwhile matters only if it was not started yet; a program that runs has it already.
+    order.missing = seen.facts.missing.as_ref().map(|missing| missing.message.clone());
+    cx.machines.drive(order);
 }

@@ -58,6 +58,7 @@ pub fn order(
         },
         stdin: valid.stdin.clone().map(String::into_bytes),
         timeout: Duration::from_secs(u64::from(valid.timeout_seconds)),
+        missing: None,
         input,
         secrets,
         max_stream_bytes: valid.max_bytes,

@@ -1,4 +1,4 @@
-//! What is written of a run: statuses, once each, and two Events in its life.
+//! What is written of a run: statuses, once each, and one Event at its end.
 
 use std::time::Duration;
 
@@ -12,23 +12,35 @@ use super::super::{Context, error::Error, publish::publish};
 /// How often the numbers in a waiting run's message are brought up to date: each costs a write.
 const REFRESH: Duration = Duration::from_mins(1);
 
+/// Between two reasons to wait.
+const PAUSE: Duration = Duration::from_secs(10);
+
 /// Writes a status.
 pub async fn status(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Result<(), Error> {
     publish(&cx.client, run, next).await.map(|_| ())
 }
 
-/// A new reason is said at once, and what is wrong with it too; new numbers only from time to time.
+/// Whether what it waits for may be said again: each time costs a write, and a run may cost few. What is wrong with the
+/// object is said at once, another reason to wait soon, new numbers late.
 pub fn wait_is_worth_saying(old: &AgentRunStatus, next: &AgentRunStatus, since: Option<Duration>) -> bool {
-    let reasons = |status: &AgentRunStatus| -> Vec<String> {
-        let conditions = status.conditions.iter();
-        let wrong = find(&status.conditions, condition_type::ACCEPTED).filter(|c| c.status == ConditionStatus::False);
-        let said = conditions.map(|c| format!("{}={:?}/{}", c.type_, c.status, c.reason));
-        said.chain(wrong.map(|c| c.message.clone())).collect()
-    };
-    if reasons(old) != reasons(next) {
+    let after = |pause: Duration| since.is_none_or(|since| since >= pause);
+    if accepted(old) != accepted(next) {
         return true;
     }
-    old != next && since.is_none_or(|since| since >= REFRESH)
+    if reasons(old) != reasons(next) {
+        return after(PAUSE);
+    }
+    old != next && after(REFRESH)
+}
+
+fn accepted(status: &AgentRunStatus) -> Option<(ConditionStatus, &str, Option<&str>)> {
+    let accepted = find(&status.conditions, condition_type::ACCEPTED)?;
+    let wrong = accepted.status == ConditionStatus::False;
+    Some((accepted.status, &accepted.reason, wrong.then_some(&accepted.message)))
+}
+
+fn reasons(status: &AgentRunStatus) -> Vec<&str> {
+    status.conditions.iter().map(|condition| condition.reason.as_str()).collect()
 }
 
 /// The message of the end.

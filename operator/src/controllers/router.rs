@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use agentvm_core::run::place;
-use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, PoolNode, PoolReason};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::{
     Resource,
@@ -67,6 +67,7 @@ impl Router {
     }
 
     fn pool(&self, cx: &Context, uid: &str) {
+        self.pools_without_room(cx, uid);
         let Some(found) = by_uid(&cx.caches.pools, uid) else { return };
         let (namespace, name) = (found.namespace.clone().unwrap_or_default(), found.name.clone());
         let _ = self.pools.unbounded_send(found);
@@ -75,6 +76,17 @@ impl Router {
         for run in &line {
             if place(&run.entry, line.iter().map(|other| &other.entry)).ahead < free {
                 let _ = self.runs.unbounded_send(ObjectRef::new(&run.name).within(&namespace));
+            }
+        }
+    }
+
+    /// What one pool no longer needs, another may have waited for.
+    fn pools_without_room(&self, cx: &Context, but: &str) {
+        for object in cx.caches.pools.state() {
+            let Ok(pool) = &object.0 else { continue };
+            let short = |node: &PoolNode| node.name == cx.node && node.reason == PoolReason::NoCapacity.as_str();
+            if pool.metadata.uid.as_deref() != Some(but) && pool.status.iter().flat_map(|s| &s.nodes).any(short) {
+                let _ = self.pools.unbounded_send(ObjectRef::from_obj(&*object));
             }
         }
     }

@@ -132,22 +132,10 @@ fn count(n: usize) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::NetworkMode;
     use proptest::prelude::*;
 
     use super::*;
-
-    fn pool(min: u32, max: u32) -> ValidPool {
-        ValidPool {
-            golden: "g".into(),
-            min,
-            max,
-            ttl_seconds: 100,
-            health_check_seconds: 60,
-            max_run_seconds: 60,
-            network_mode: NetworkMode::Isolated,
-        }
-    }
+    use crate::pool::fixture::pool;
 
     fn key(text: &str) -> GoldenKey {
         GoldenKey::from_recorded(text)

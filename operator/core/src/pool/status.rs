@@ -181,22 +181,11 @@ fn conditions(nodes: &[PoolNode], was_ready: bool, generation: Option<i64>, now:
 mod tests {
     use std::collections::BTreeMap;
 
-    use agentvm_crds::NetworkMode;
-
     use super::*;
-    use crate::{names::GoldenKey, pool::plan};
-
-    fn pool(min: u32, max: u32) -> ValidPool {
-        ValidPool {
-            golden: "g".into(),
-            min,
-            max,
-            ttl_seconds: 100,
-            health_check_seconds: 60,
-            max_run_seconds: 60,
-            network_mode: NetworkMode::Isolated,
-        }
-    }
+    use crate::{
+        names::GoldenKey,
+        pool::{fixture::pool, plan},
+    };
 
     fn status(want: &ValidPool, seen: &Seen, error: Option<&str>, accelerator: &str) -> AgentVMPoolStatus {
         let now = Timestamp::UNIX_EPOCH;

@@ -1,11 +1,15 @@
 //! What a run's status says at each turn of its life. Pure, bounded, and equal where nothing changed.
 
 use agentvm_crds::{
-    AcceptedReason, AgentRunStatus, Attempt, Condition, ConditionStatus, MAX_STATUS_BYTES, OutputStatus,
-    ScheduledReason, SucceededReason, Timings, condition_type,
+    AcceptedReason, AgentRunStatus, Attempt, Condition, ConditionStatus, ScheduledReason, SucceededReason,
+    condition_type,
 };
 use jiff::Timestamp;
 
+use super::{
+    bounded::bounded,
+    result::{AttemptResult, Claim, FinishedAttempt},
+};
 use crate::{
     calendar,
     status::{condition, find, settle, tail},
@@ -19,94 +23,6 @@ const MAX_FILES: usize = 200;
 const MAX_SKIPPED: usize = 20;
 /// Attempts that a status lists at the most: the first and the latest ones.
 const MAX_ATTEMPTS: usize = 20;
-
-/// How an attempt ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttemptEnd {
-    Exited(i32),
-    Signaled(i32),
-    DeadlineExceeded,
-    Cancelled,
-    Evicted,
-    GuestLost,
-    NodeLost,
-    OutputTooLarge,
-}
-
-/// The end of an attempt, as far as plans care.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AttemptResult {
-    pub end: AttemptEnd,
-    /// `false` only when it is certain that the program was never started.
-    pub started: bool,
-    /// For people; empty where the end says it all.
-    pub message: String,
-}
-
-/// What an attempt left, as far as statuses care.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Outcome {
-    pub exit_code: Option<i32>,
-    pub signal: Option<i32>,
-    /// The ends of the streams; `lost` says that bytes before them exist or were never kept.
-    pub stdout: Vec<u8>,
-    pub stdout_cut: bool,
-    pub stderr: Vec<u8>,
-    pub stderr_cut: bool,
-    pub duration_seconds: Option<f64>,
-    pub output: Option<OutputStatus>,
-    pub timings: Timings,
-}
-
-/// An attempt with all that is said of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FinishedAttempt {
-    pub result: AttemptResult,
-    pub outcome: Outcome,
-}
-
-/// A machine that was claimed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    pub node: String,
-    pub vm: String,
-    pub nonce: String,
-}
-
-impl AttemptResult {
-    /// Failures that are nobody's program's fault.
-    pub fn is_infrastructure_failure(&self) -> bool {
-        matches!(self.end, AttemptEnd::GuestLost | AttemptEnd::NodeLost | AttemptEnd::Evicted)
-    }
-
-    /// The reason that the status gives.
-    pub fn reason(&self) -> SucceededReason {
-        match self.end {
-            AttemptEnd::Exited(0) => SucceededReason::Completed,
-            AttemptEnd::Exited(_) | AttemptEnd::Signaled(_) => SucceededReason::NonZeroExit,
-            AttemptEnd::DeadlineExceeded => SucceededReason::DeadlineExceeded,
-            AttemptEnd::Cancelled => SucceededReason::Cancelled,
-            AttemptEnd::Evicted => SucceededReason::Evicted,
-            AttemptEnd::GuestLost => SucceededReason::GuestLost,
-            AttemptEnd::NodeLost => SucceededReason::NodeLost,
-            AttemptEnd::OutputTooLarge => SucceededReason::OutputTooLarge,
-        }
-    }
-
-    fn text(&self) -> String {
-        let plain = match self.end {
-            AttemptEnd::Exited(code) => format!("exited with {code}"),
-            AttemptEnd::Signaled(signal) => format!("ended by signal {signal}"),
-            AttemptEnd::DeadlineExceeded => "ran longer than spec.timeoutSeconds and was killed".to_owned(),
-            AttemptEnd::Cancelled => "cancelled while it ran".to_owned(),
-            AttemptEnd::Evicted => "the operator was told to stop before the run was done".to_owned(),
-            AttemptEnd::GuestLost => "the machine was lost".to_owned(),
-            AttemptEnd::NodeLost => "the node was lost".to_owned(),
-            AttemptEnd::OutputTooLarge => "left more than spec.output.maxBytes in /workspace/output".to_owned(),
-        };
-        if self.message.is_empty() { plain } else { format!("{plain}: {}", self.message) }
-    }
-}
 
 /// Is it over?
 pub fn is_finished(status: Option<&AgentRunStatus>) -> bool {
@@ -245,32 +161,6 @@ pub fn finished_attempt(
     bounded(status)
 }
 
-/// Cuts until the status is as small as it has to be: encoding can make texts several times longer.
-fn bounded(mut status: AgentRunStatus) -> AgentRunStatus {
-    let size = |status: &AgentRunStatus| serde_json::to_vec(status).map_or(0, |text| text.len());
-    while size(&status) > MAX_STATUS_BYTES {
-        let longest = status.stdout.as_ref().map_or(0, String::len).max(status.stderr.as_ref().map_or(0, String::len));
-        halve(&mut status.stdout, &mut status.stdout_truncated, longest);
-        halve(&mut status.stderr, &mut status.stderr_truncated, longest);
-        if longest <= 1024 {
-            let Some(output) = &mut status.output else { break };
-            output.files.truncate(output.files.len() / 2);
-            output.skipped.truncate(output.skipped.len() / 2);
-            if output.files.is_empty() && output.skipped.is_empty() {
-                break;
-            }
-        }
-    }
-    status
-}
-
-fn halve(text: &mut Option<String>, cut: &mut Option<bool>, longest: usize) {
-    if let Some(text) = text.as_mut().filter(|t| t.len() == longest && t.len() > 512) {
-        *text = tail(text.as_bytes(), text.len() / 2).0;
-        *cut = Some(true);
-    }
-}
-
 fn close_last(attempts: &mut [Attempt], result: &AttemptResult, exit_code: Option<i32>, now: Timestamp) {
     if let Some(last) = attempts.last_mut().filter(|a| a.end_time.is_none()) {
         last.end_time = Some(calendar::text(now));
@@ -340,10 +230,11 @@ impl Conditions {
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::OutputFile;
+    use agentvm_crds::{MAX_STATUS_BYTES, OutputFile, OutputStatus};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::run::{AttemptEnd, Outcome};
 
     fn now() -> Timestamp {
         Timestamp::from_second(1_000).unwrap()

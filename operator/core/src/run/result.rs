@@ -1,0 +1,91 @@
+//! How an attempt ended and what it left: what machines report and statuses tell.
+
+use agentvm_crds::{OutputStatus, SucceededReason, Timings};
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptEnd {
+    Exited(i32),
+    Signaled(i32),
+    DeadlineExceeded,
+    Cancelled,
+    Evicted,
+    GuestLost,
+    NodeLost,
+    OutputTooLarge,
+}
+
+/// The end of an attempt, as far as plans care.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptResult {
+    pub end: AttemptEnd,
+    /// `false` only when it is certain that the program was never started.
+    pub started: bool,
+    /// For people; empty where the end says it all.
+    pub message: String,
+}
+
+/// What an attempt left, as far as statuses care.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    pub exit_code: Option<i32>,
+    pub signal: Option<i32>,
+    /// The ends of the streams; `lost` says that bytes before them exist or were never kept.
+    pub stdout: Vec<u8>,
+    pub stdout_cut: bool,
+    pub stderr: Vec<u8>,
+    pub stderr_cut: bool,
+    pub duration_seconds: Option<f64>,
+    pub output: Option<OutputStatus>,
+    pub timings: Timings,
+}
+
+/// An attempt with all that is said of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FinishedAttempt {
+    pub result: AttemptResult,
+    pub outcome: Outcome,
+}
+
+/// A machine that was claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub node: String,
+    pub vm: String,
+    pub nonce: String,
+}
+
+impl AttemptResult {
+    /// Failures that are nobody's program's fault.
+    pub fn is_infrastructure_failure(&self) -> bool {
+        matches!(self.end, AttemptEnd::GuestLost | AttemptEnd::NodeLost | AttemptEnd::Evicted)
+    }
+
+    /// The reason that the status gives.
+    pub fn reason(&self) -> SucceededReason {
+        match self.end {
+            AttemptEnd::Exited(0) => SucceededReason::Completed,
+            AttemptEnd::Exited(_) | AttemptEnd::Signaled(_) => SucceededReason::NonZeroExit,
+            AttemptEnd::DeadlineExceeded => SucceededReason::DeadlineExceeded,
+            AttemptEnd::Cancelled => SucceededReason::Cancelled,
+            AttemptEnd::Evicted => SucceededReason::Evicted,
+            AttemptEnd::GuestLost => SucceededReason::GuestLost,
+            AttemptEnd::NodeLost => SucceededReason::NodeLost,
+            AttemptEnd::OutputTooLarge => SucceededReason::OutputTooLarge,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let plain = match self.end {
+            AttemptEnd::Exited(code) => format!("exited with {code}"),
+            AttemptEnd::Signaled(signal) => format!("ended by signal {signal}"),
+            AttemptEnd::DeadlineExceeded => "ran longer than spec.timeoutSeconds and was killed".to_owned(),
+            AttemptEnd::Cancelled => "cancelled while it ran".to_owned(),
+            AttemptEnd::Evicted => "the operator was told to stop before the run was done".to_owned(),
+            AttemptEnd::GuestLost => "the machine was lost".to_owned(),
+            AttemptEnd::NodeLost => "the node was lost".to_owned(),
+            AttemptEnd::OutputTooLarge => "left more than spec.output.maxBytes in /workspace/output".to_owned(),
+        };
+        if self.message.is_empty() { plain } else { format!("{plain}: {}", self.message) }
+    }
+}

@@ -153,9 +153,9 @@ mod tests {
         }
     }
 
-    fn step(command: &[&str], timeout_seconds: Option<i32>) -> Option<Setup> {
+    fn step(command: &[&str], timeout_seconds: Option<i32>) -> Setup {
         let command = command.iter().map(ToString::to_string).collect();
-        Some(Setup { steps: vec![SetupStep { command, timeout_seconds }] })
+        Setup { steps: vec![SetupStep { command, timeout_seconds }] }
     }
 
     fn path_of(spec: &GoldenSnapshotSpec) -> String {
@@ -176,8 +176,8 @@ mod tests {
         let described = GoldenSnapshotSpec { description: Some("x".into()), ..debian() };
         let light = ResourcesSpec { profile: Some(Profile::Light), custom: None };
         let small = GoldenSnapshotSpec { resources: Some(light), ..debian() };
-        let one = GoldenSnapshotSpec { setup: step(&["a b"], None), ..debian() };
-        let two = GoldenSnapshotSpec { setup: step(&["a", "b"], None), ..debian() };
+        let one = GoldenSnapshotSpec { setup: Some(step(&["a b"], None)), ..debian() };
+        let two = GoldenSnapshotSpec { setup: Some(step(&["a", "b"], None)), ..debian() };
         assert_eq!(digest(&base), digest(&described));
         let mut all = vec![digest(&base), digest(&small), digest(&one), digest(&two)];
         all.sort();
@@ -205,8 +205,11 @@ mod tests {
         assert_eq!(path_of(&rootfs("/etc/shadow", &digest)), "spec.source.rootfs.path");
         assert_eq!(path_of(&rootfs("a.img", "abc")), "spec.source.rootfs.sha256");
         assert_eq!(path_of(&custom(0)), "spec.resources.custom.vcpus");
-        assert_eq!(path_of(&GoldenSnapshotSpec { setup: step(&[], None), ..debian() }), "spec.setup.steps[0].command");
-        let zero = GoldenSnapshotSpec { setup: step(&["a"], Some(0)), ..debian() };
+        assert_eq!(
+            path_of(&GoldenSnapshotSpec { setup: Some(step(&[], None)), ..debian() }),
+            "spec.setup.steps[0].command"
+        );
+        let zero = GoldenSnapshotSpec { setup: Some(step(&["a"], Some(0))), ..debian() };
         assert_eq!(path_of(&zero), "spec.setup.steps[0].timeoutSeconds");
         let tight = Defaults { memory_hard_limit_mib: Some(1024), ..Defaults::default() };
         assert_eq!(recipe(&debian(), &tight).unwrap_err().path, "spec.resources");

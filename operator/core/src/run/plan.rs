@@ -191,7 +191,7 @@ mod tests {
         run::{AttemptEnd, validate},
     };
 
-    fn run(extra: serde_json::Value) -> ValidRun {
+    fn run(extra: &serde_json::Value) -> ValidRun {
         let mut base = serde_json::json!({"command": ["true"], "queueTimeoutSeconds": 100});
         for (key, value) in extra.as_object().unwrap() {
             base[key] = value.clone();
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_waiting_run_says_what_it_waits_for_with_numbers() {
-        let plain = run(serde_json::json!({}));
+        let plain = run(&serde_json::json!({}));
         let Step::Wait { scheduled, message, .. } = step(&plain, &seen(AttemptSeen::None)) else { panic!("waits") };
         assert_eq!(scheduled, ScheduledReason::WaitingForMachine);
         assert_eq!(message, "0 of 4 machines free (max 4), 3 runs before this one");
@@ -238,7 +238,7 @@ mod tests {
 
     #[test]
     fn it_is_claimed_when_as_many_machines_are_free_as_runs_are_before_it() {
-        let plain = run(serde_json::json!({}));
+        let plain = run(&serde_json::json!({}));
         let with_free = |free| Seen {
             pool: PoolSeen::Present { free, total: 4, max: 4, trouble: None },
             ..seen(AttemptSeen::None)
@@ -250,19 +250,19 @@ mod tests {
 
     #[test]
     fn waiting_ends_by_its_own_deadline_or_by_cancelling() {
-        let plain = run(serde_json::json!({}));
+        let plain = run(&serde_json::json!({}));
         let late = plan(&plain, &seen(AttemptSeen::None), at(100));
         assert!(matches!(late.step, Step::Finish { reason: SucceededReason::QueueTimeout, .. }));
         assert_eq!(plan(&plain, &seen(AttemptSeen::None), at(99)).wake, Some(at(100)));
-        let cancelled = run(serde_json::json!({"desiredState": "Cancelled"}));
+        let cancelled = run(&serde_json::json!({"desiredState": "Cancelled"}));
         let step = step(&cancelled, &seen(AttemptSeen::None));
         assert!(matches!(step, Step::Finish { reason: SucceededReason::Cancelled, .. }));
     }
 
     #[test]
     fn only_failures_of_the_infrastructure_are_tried_again_and_only_as_often_as_allowed() {
-        let plain = run(serde_json::json!({}));
-        let retried = run(serde_json::json!({"backoffLimit": 1}));
+        let plain = run(&serde_json::json!({}));
+        let retried = run(&serde_json::json!({"backoffLimit": 1}));
         let lost = || seen(ended(AttemptEnd::GuestLost, true));
         assert!(matches!(step(&plain, &lost()), Step::FinishAttempt(_)));
         assert!(matches!(step(&retried, &lost()), Step::Unclaim { counts: true, .. }));
@@ -273,19 +273,19 @@ mod tests {
 
     #[test]
     fn what_was_never_started_is_given_back_and_does_not_count() {
-        let plain = run(serde_json::json!({}));
+        let plain = run(&serde_json::json!({}));
         let step = step(&plain, &seen(ended(AttemptEnd::GuestLost, false)));
         assert!(matches!(step, Step::Unclaim { counts: false, .. }));
     }
 
     #[test]
     fn a_claim_that_nobody_drives_is_driven_and_a_foreign_one_is_left_alone() {
-        let plain = run(serde_json::json!({}));
+        let plain = run(&serde_json::json!({}));
         assert_eq!(step(&plain, &seen(AttemptSeen::Undriven)), Step::Drive);
         assert_eq!(step(&plain, &seen(AttemptSeen::Elsewhere)), Step::Nothing);
         let active = seen(AttemptSeen::Active { driven_since: at(0) });
         assert_eq!(step(&plain, &active), Step::Nothing);
-        let cancelled = run(serde_json::json!({"desiredState": "Cancelled"}));
+        let cancelled = run(&serde_json::json!({"desiredState": "Cancelled"}));
         assert_eq!(step(&cancelled, &active), Step::Stop(StopCause::Cancelled));
         let draining = Seen { draining: true, ..active };
         assert_eq!(step(&plain, &draining), Step::Nothing, "it may end by itself");

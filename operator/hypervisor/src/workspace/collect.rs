@@ -162,7 +162,7 @@ impl<'a> Walk<'a> {
         if !self.fits(&full, size) {
             return Ok(());
         }
-        match self.copy(path, text, fd, size)? {
+        match self.copy(path, text, fd, size, executable)? {
             Some(sha256) => {
                 self.bytes += size;
                 self.found.files.push(CollectedFile { path: full, size_bytes: size, sha256, executable });
@@ -186,7 +186,14 @@ impl<'a> Walk<'a> {
     }
 
     /// `None`, and no copy, when the file became shorter than it said.
-    fn copy(&self, path: &[String], name: &str, from: OwnedFd, size: u64) -> std::io::Result<Option<String>> {
+    fn copy(
+        &self,
+        path: &[String],
+        name: &str,
+        from: OwnedFd,
+        size: u64,
+        executable: bool,
+    ) -> std::io::Result<Option<String>> {
         let mut at = self.target.try_clone()?;
         for folder in path {
             match rustix::fs::mkdirat(&at, folder.as_str(), Mode::RWXU) {
@@ -196,7 +203,8 @@ impl<'a> Walk<'a> {
             at = tree::open_folder(&at, folder.as_str())?;
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let to = rustix::fs::openat(at.as_fd(), name, flags, Mode::RUSR | Mode::WUSR)?;
+        let mode = if executable { Mode::RWXU } else { Mode::RUSR | Mode::WUSR };
+        let to = rustix::fs::openat(at.as_fd(), name, flags, mode)?;
         let hash = hash_copy(File::from(from), File::from(to), size)?;
         if hash.is_none() {
             rustix::fs::unlinkat(&at, name, AtFlags::empty())?;

@@ -35,6 +35,11 @@ impl Tree {
     }
 }
 
+/// Of the copy.
+fn mode_of(tree: &Tree, name: &str) -> u32 {
+    std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(tree.target().join(name)).unwrap()) & 0o7777
+}
+
 fn all() -> CollectSpec {
     CollectSpec { include: vec!["**".to_owned()], max_bytes: 1 << 20, max_files: 100, max_entries: 1000 }
 }
@@ -98,6 +103,8 @@ fn a_guest_s_link_is_a_plain_file_that_says_so_and_is_not_read() {
     let found = tree.collect(&all());
     assert_eq!(paths(&found), ["script", "text"]);
     assert!(found.files[0].executable);
+    assert_eq!(mode_of(&tree, "script"), 0o700);
+    assert_eq!(mode_of(&tree, "text"), 0o600);
     assert!(!found.files[1].executable);
 }
 

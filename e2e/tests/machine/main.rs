@@ -1,0 +1,46 @@
+//! What a run can do in a machine, and what it can't: every test is a program inside a real guest.
+
+mod abuse;
+mod basics;
+mod freshness;
+mod hostile_output;
+mod root;
+mod secrets;
+mod workspace;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agentvm_e2e::on_one_host(&agentvm_e2e::scenarios![
+        // The long ones first.
+        hostile_output::a_full_share_is_the_guests_problem_alone,
+        hostile_output::more_files_than_are_taken_are_too_many,
+        secrets::a_secret_is_in_the_machines_memory_and_nowhere_else,
+        abuse::a_memory_hog_is_killed_and_the_result_is_right,
+        abuse::a_hog_that_is_a_child_leaves_its_parent_alone,
+        abuse::a_fork_bomb_ends_at_its_deadline,
+        abuse::processes_and_threads_are_bounded,
+        abuse::a_hundred_megabytes_of_output_are_cut_and_said_to_be,
+        abuse::what_ignores_sigterm_is_killed_in_time,
+        abuse::closed_stdio_is_no_obstacle,
+        abuse::output_that_is_not_text_is_kept_byte_by_byte,
+        abuse::a_daemon_that_holds_stdout_does_not_hold_the_run,
+        abuse::an_agent_that_kills_all_it_can_reach_harms_itself_alone,
+        abuse::a_signal_is_reported_by_its_number,
+        root::root_that_kills_all_it_can_reach_harms_itself_alone,
+        root::root_reaches_nothing_of_the_agents,
+        hostile_output::nothing_but_plain_files_is_taken,
+        hostile_output::a_sparse_terabyte_is_too_large,
+        hostile_output::one_byte_too_many_is_too_large,
+        workspace::input_can_be_read_and_not_written,
+        workspace::only_what_is_asked_for_is_taken,
+        workspace::permissions_to_execute_survive,
+        freshness::what_one_run_leaves_no_other_finds,
+        freshness::two_machines_are_two,
+        freshness::the_clock_is_the_hosts,
+        basics::three_languages_are_there,
+        basics::the_tools_of_an_agent_are_there,
+        basics::environment_and_stdin_reach_the_program,
+        basics::a_program_that_is_not_there_is_reported_as_a_shell_would,
+    ])
+}

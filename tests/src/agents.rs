@@ -1,7 +1,7 @@
 //! The agent that the fake's machines run, in surroundings like a machine's; and the folder that all of it lives in.
 //!
 //! Whatever happens to a test process, nothing that it started outlives it: a shell that waits for its end sees to that.
-#![allow(clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(clippy::panic, clippy::missing_panics_doc, reason = "a test ends where something is not as it should be")]
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,5 @@
 //! A test's own world: a namespace, an operator that sees nothing else, and machines that are processes.
-#![allow(clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(clippy::panic, clippy::missing_panics_doc, reason = "a test ends where something is not as it should be")]
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use crate::{Bench, Conditioned, Error, Wire, agent_binary, operator_client, scratch};
 
 /// How long anything may take that a test waits for. Nothing comes near it but what is broken.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// All of it. Machines end with it.
 #[derive(Debug)]
@@ -131,10 +131,10 @@ impl World {
         K: Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
     {
         let wait = await_condition(self.bench.api::<K>(), name, |object: Option<&K>| object.is_some_and(&holds));
-        match timeout(PATIENCE, wait).await {
-            Ok(seen) => must(seen).unwrap_or_else(|| panic!("{name} is gone")),
-            Err(_) => panic!("{name}: never so: {what}; it is\n{}", self.shown::<K>(name).await),
+        if let Ok(seen) = timeout(PATIENCE, wait).await {
+            return must(seen).unwrap_or_else(|| panic!("{name} is gone"));
         }
+        panic!("{name}: never so: {what}; it is\n{}", self.shown::<K>(name).await)
     }
 
     /// Returns when the object is gone.

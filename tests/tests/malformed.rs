@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 const PLURALS: [(&str, &str); 3] =
     [("GoldenSnapshot", "goldensnapshots"), ("AgentVMPool", "agentvmpools"), ("AgentRun", "agentruns")];
 
+fn as_shipped(plural: &str) -> CustomResourceDefinition {
+    agentvm_crds::all_crds().into_iter().find(|crd| crd.spec.names.plural == plural).unwrap()
+}
+
 /// Sets the schemas of our kinds; `None` takes anything.
 async fn set_schemas(world: &World, schemas: Option<&[JSONSchemaProps]>) -> Vec<JSONSchemaProps> {
     let api = Api::<CustomResourceDefinition>::all(world.bench.client.clone());
@@ -24,13 +28,11 @@ async fn set_schemas(world: &World, schemas: Option<&[JSONSchemaProps]>) -> Vec<
                 serde_json::from_value(json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})).unwrap()
             }
         };
-        // Paths of a schema that isn't there can't be selected by.
-        let columns = crd.spec.versions[0].selectable_fields.take();
-        if schemas.is_some() {
-            let wanted = agentvm_crds::all_crds().into_iter().find(|c| c.spec.names.plural == *plural).unwrap();
-            crd.spec.versions[0].selectable_fields = wanted.spec.versions[0].selectable_fields.clone();
-        }
-        drop(columns);
+        // Where there is no schema, there are no fields in it to select by.
+        crd.spec.versions[0].selectable_fields = match schemas {
+            Some(_) => as_shipped(plural).spec.versions.remove(0).selectable_fields,
+            None => None,
+        };
         api.replace(&crd.metadata.name.clone().unwrap(), &PostParams::default(), &crd).await.unwrap();
     }
     old

@@ -4,6 +4,7 @@
 use agentvm_crds::{AgentRun, AgentRunStatus};
 use agentvm_tests::{World, condition, reason};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::PostParams;
 use serde_json::{Value, json};
 
 async fn world() -> World {
@@ -102,8 +103,8 @@ async fn what_goes_in_arrives() {
     let secret: Secret =
         serde_json::from_value(json!({"metadata": {"name": "s"}, "stringData": {"key": "hush"}})).unwrap();
     let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "m"}, "data": {"key": "plain"}})).unwrap();
-    world.bench.api::<Secret>().create(&Default::default(), &secret).await.unwrap();
-    world.bench.api::<ConfigMap>().create(&Default::default(), &map).await.unwrap();
+    world.bench.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
+    world.bench.api::<ConfigMap>().create(&PostParams::default(), &map).await.unwrap();
     let from_secret = json!({"secretKeyRef": {"name": "s", "key": "key"}});
     let from_map = json!({"configMapKeyRef": {"name": "m", "key": "key"}});
     let script = r#"cat; echo; echo "$PLAIN $SECRET $MAP"; cd /workspace/input

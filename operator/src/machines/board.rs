@@ -232,3 +232,23 @@ fn claim(entry: &Entry, node: &str) -> Claim {
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_one_batch_count_once() {
+        let mut board = Board::default();
+        let start = Timestamp::UNIX_EPOCH;
+        for n in 0..20 {
+            board.note_trouble("pool", format!("failure {n}"), start);
+        }
+        let first = board.trouble("pool").unwrap();
+        assert_eq!((first.failures, first.message.as_str()), (1, "failure 19"));
+        board.note_trouble("pool", "again".to_owned(), first.hold_until);
+        let second = board.trouble("pool").unwrap();
+        assert_eq!(second.failures, 2);
+        assert!(second.hold_until.duration_since(first.hold_until) > first.hold_until.duration_since(start));
+    }
+}

@@ -291,4 +291,17 @@ mod tests {
         assert_eq!(step(&plain, &draining), Step::Nothing, "it may end by itself");
         assert_eq!(step(&plain, &Seen { evicting: true, ..draining }), Step::Stop(StopCause::Evicted));
     }
+
+    #[test]
+    fn a_missing_reference_is_looked_for_again_soon_and_within_the_time_to_wait() {
+        let plain = run(&serde_json::json!({}));
+        let missing = MissingRef { reason: AcceptedReason::SecretMissing, message: String::new() };
+        let seen = Seen { missing: Some(missing), ..seen(AttemptSeen::None) };
+        assert_eq!(plan(&plain, &seen, at(1)).wake, Some(at(1 + REFERENCE_LOOK)));
+        assert_eq!(plan(&plain, &seen, at(99)).wake, Some(at(100)));
+        assert!(matches!(
+            plan(&plain, &seen, at(100)).step,
+            Step::Finish { reason: SucceededReason::QueueTimeout, .. }
+        ));
+    }
 }

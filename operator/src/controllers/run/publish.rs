@@ -67,3 +67,33 @@ pub async fn invalid(run: &AgentRun, why: &InvalidSpec, cx: &Context) -> Result<
     ended(run, reason.as_str(), &why.to_string(), cx).await;
     Ok(Action::requeue(Duration::from_secs(1)))
 }
+
+#[cfg(test)]
+mod tests {
+    use agentvm_core::run::accepted_waiting;
+    use agentvm_crds::{AcceptedReason as A, ScheduledReason as S};
+
+    use super::*;
+
+    fn waits(accepted: A, scheduled: S, message: &str) -> AgentRunStatus {
+        accepted_waiting(&AgentRunStatus::default(), Some(1), accepted, scheduled, message, Timestamp::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_at_once_another_reason_soon_and_numbers_late() {
+        let just_now = Some(Duration::ZERO);
+        let numbers = waits(A::Valid, S::WaitingForMachine, "1 before");
+        let degraded = waits(A::Valid, S::PoolDegraded, "no golden");
+        let missing = waits(A::SecretMissing, S::WaitingForMachine, "no Secret");
+        let no_key = waits(A::SecretMissing, S::WaitingForMachine, "no key");
+        assert!(wait_is_worth_saying(&AgentRunStatus::default(), &numbers, None));
+        assert!(wait_is_worth_saying(&numbers, &missing, just_now));
+        assert!(wait_is_worth_saying(&missing, &no_key, just_now));
+        assert!(!wait_is_worth_saying(&degraded, &numbers, just_now));
+        assert!(wait_is_worth_saying(&degraded, &numbers, Some(PAUSE)));
+        let fewer = waits(A::Valid, S::WaitingForMachine, "0 before");
+        assert!(!wait_is_worth_saying(&numbers, &fewer, Some(PAUSE)));
+        assert!(wait_is_worth_saying(&numbers, &fewer, Some(REFRESH)));
+        assert!(!wait_is_worth_saying(&numbers, &numbers, None), "nothing new");
+    }
+}

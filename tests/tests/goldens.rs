@@ -93,7 +93,7 @@ async fn a_source_that_is_not_there_is_said_without_a_word_on_what_is_elsewhere(
     let images = world.folder.join("images");
     std::fs::create_dir(&images).unwrap();
     std::fs::write(images.join("there.img"), "abc").unwrap();
-    std::fs::write(world.folder.join("outside.img"), "abc").unwrap();
+    std::fs::write(world.folder.join("outside.img"), "def").unwrap();
     std::os::unix::fs::symlink(world.folder.join("outside.img"), images.join("leads-out.img")).unwrap();
     std::os::unix::fs::symlink(world.folder.join("nothing.img"), images.join("leads-nowhere.img")).unwrap();
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
@@ -103,8 +103,10 @@ async fn a_source_that_is_not_there_is_said_without_a_word_on_what_is_elsewhere(
     assert_eq!(reason(&missing, "Stalled"), "", "it is looked for again");
     std::fs::write(images.join("missing.img"), "abc").unwrap();
     world.says::<GoldenSnapshot>("missing", "Ready", "True/Captured").await;
-    world.create::<GoldenSnapshot>("out", rootfs("leads-out.img", abc)).await;
-    world.create::<GoldenSnapshot>("nowhere", rootfs("leads-nowhere.img", abc)).await;
+    // The digest is right, so that only the way there can be wrong. (What has one digest is one golden, whatever its path.)
+    let def = "cb8379ac2098aa165029e3938a51da0bcecfc008fd6795f401178647f96c5b34";
+    world.create::<GoldenSnapshot>("out", rootfs("leads-out.img", def)).await;
+    world.create::<GoldenSnapshot>("nowhere", rootfs("leads-nowhere.img", &"1".repeat(64))).await;
     world.create::<GoldenSnapshot>("other", rootfs("there.img", &"0".repeat(64))).await;
     world.create::<GoldenSnapshot>("good", rootfs("there.img", abc)).await;
     let mut messages = vec![said(&missing).to_owned()];

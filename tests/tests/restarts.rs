@@ -151,7 +151,7 @@ async fn a_machine_that_is_lost_costs_an_attempt_and_a_bad_exit_does_not() {
     let once = world.finished("once").await;
     assert_eq!((reason(&once, "Succeeded"), once.status.unwrap().attempts.len()), ("False/GuestLost".into(), 1));
     let again = world.outside("again");
-    let script = format!("touch begun; [ -e {0} ] && exit 0; touch {0}; sleep 600", again.display());
+    let script = format!("[ -e {0} ] && exit 0; touch {0}; touch begun; sleep 600", again.display());
     world.script("twice", &script, json!({"backoffLimit": 1})).await;
     lose("twice").await;
     let twice = world.finished("twice").await;

@@ -5,7 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// For the kernel and the agent when a run takes all it can get.
+/// What is left to the kernel and the agent when a run takes all it can get. A run has to meet its own limit before the kernel
+/// meets the machine's: there it may find nothing more to kill, since shared memory isn't freed with who filled it, and panics.
 const HEADROOM: u64 = 48 << 20;
 /// A process costs the kernel about this much: more of them than fit would be a way around the memory limit.
 const BYTES_PER_PROCESS: u64 = 128 << 10;
@@ -53,11 +54,11 @@ pub struct Group {
 }
 
 impl Group {
-    /// A fresh group below the root with limits for this machine's memory.
-    pub fn create(name: &str, memory_total: u64) -> Result<Self, CgroupError> {
+    /// A fresh group below the root with limits for the memory that can be had now.
+    pub fn create(name: &str, memory_available: u64) -> Result<Self, CgroupError> {
         let path = Path::new(ROOT).join(name);
         create(&path)?;
-        let memory = memory_total.saturating_sub(HEADROOM).max(memory_total / 2);
+        let memory = memory_available.saturating_sub(HEADROOM).max(memory_available / 2);
         write(&path, "memory.max", &memory.to_string())?;
         write(&path, "pids.max", &process_limit(memory).to_string())?;
         Ok(Self { path })

@@ -37,7 +37,7 @@ impl Machine {
     /// The cgroup for the next attempt.
     #[allow(clippy::unused_self, reason = "a machine has the cgroups; the folder has none")]
     pub fn group(&self) -> Result<Group, PlatformError> {
-        Group::create("run", meminfo("MemTotal:").unwrap_or(256 << 20)).map_err(PlatformError::Cgroup)
+        Group::create("run", meminfo("MemAvailable:").unwrap_or(128 << 20)).map_err(PlatformError::Cgroup)
     }
 
     /// Leaves nothing that a capture can't hold (a mounted share) or shouldn't (secrets, caches).

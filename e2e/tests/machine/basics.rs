@@ -21,7 +21,7 @@ pub async fn three_languages_are_there(host: &Host) -> Result<(), Error> {
 pub async fn the_tools_of_an_agent_are_there(host: &Host) -> Result<(), Error> {
     let script = r#"
         set -e
-        python3 -m pip --version; python3 -c "import requests, venv"; node --version; command -v npm
+        python3 -c "import pip, requests, venv"; command -v node npm pip3
         git --version; curl --version; ssh -V; ip -brief link show lo
         [ -s /etc/ssl/certs/ca-certificates.crt ]
         echo "$(id -u) $(id -un) $HOME $PWD"

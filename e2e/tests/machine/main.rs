@@ -15,7 +15,6 @@ fn main() -> ExitCode {
         // The long ones first.
         hostile_output::a_full_share_is_the_guests_problem_alone,
         hostile_output::more_files_than_are_taken_are_too_many,
-        secrets::a_secret_is_in_the_machines_memory_and_nowhere_else,
         abuse::a_memory_hog_is_killed_and_the_result_is_right,
         abuse::a_hog_that_is_a_child_leaves_its_parent_alone,
         abuse::a_fork_bomb_ends_at_its_deadline,
@@ -32,6 +31,7 @@ fn main() -> ExitCode {
         hostile_output::nothing_but_plain_files_is_taken,
         hostile_output::a_sparse_terabyte_is_too_large,
         hostile_output::one_byte_too_many_is_too_large,
+        secrets::a_secret_is_in_the_machines_memory_and_nowhere_else,
         workspace::input_can_be_read_and_not_written,
         workspace::only_what_is_asked_for_is_taken,
         workspace::permissions_to_execute_survive,

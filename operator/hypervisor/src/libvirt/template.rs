@@ -1,6 +1,7 @@
 //! Boots the machine that a golden will be captured from. Its memory is a file from the first instruction on.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use virt::connect::Connect;
@@ -72,7 +73,10 @@ fn lay_out_golden(
         let detail = format!("the root filesystem has {bytes} bytes, the disk {} GiB", spec.resources.disk_gib);
         return Err(HvError::BadImage { path: rootfs.display().to_string(), detail });
     }
-    refer(host, rootfs, &half.rootfs())?;
+    match &spec.rootfs {
+        None => refer(host, rootfs, &half.rootfs())?,
+        Some(theirs) => keep(theirs, &half.rootfs())?,
+    }
     fs::copy(&image.kernel, half.kernel()).map_err(io("copy", &image.kernel))?;
     fs::copy(&image.initrd, half.initrd()).map_err(io("copy", &image.initrd))?;
     disk::create_overlay(&half.disk(), &half.rootfs(), "raw", spec.resources.disk_gib)?;
@@ -93,6 +97,12 @@ fn lay_out_golden(
     };
     write_json(&half.recipe(), &recipe)?;
     Ok(recipe)
+}
+
+/// A copy of a user's file: whoever writes to theirs later must not change machines that were made of it.
+fn keep(rootfs: &Path, at: &Path) -> Result<(), HvError> {
+    fs::copy(rootfs, at).map_err(io("copy", rootfs))?;
+    fs::set_permissions(at, fs::Permissions::from_mode(0o444)).map_err(io("protect", at))
 }
 
 /// A second name for the file, so that a cleaned image cache costs no golden; across file systems a link that says where it is.

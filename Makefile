@@ -47,7 +47,7 @@ up: controlplane image build ## Run `agentvm standalone` in the foreground: make
 	exec target/release/agentvm standalone --data-dir "$(DATA_DIR)"
 
 .PHONY: test
-test: controlplane image build lint ## Every test there is, on real parts.
+test: controlplane image lint ## Every test there is, on real parts.
 	@$(STEP)
 	export AGENTVM_IMAGE=$$(guest-agent/image/build)
 	step "build the tests" cargo test --locked --workspace --no-run

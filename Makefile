@@ -51,6 +51,8 @@ test: controlplane image lint ## Every test there is, on real parts.
 	@$(STEP)
 	export AGENTVM_IMAGE=$$(guest-agent/image/build)
 	step "build the tests" cargo test --locked --workspace --no-run
+	# The same build for all: built again one by one, with other features, they would take minutes.
+	export AGENTVM_BIN=$$PWD/target/debug/agentvm AGENTVM_GUEST=$$PWD/target/debug/agentvm-guest
 	step "tests" cargo test --locked --workspace
 
 .PHONY: lint

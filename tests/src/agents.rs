@@ -70,6 +70,15 @@ fn base() -> &'static Path {
 }
 
 fn build() -> io::Result<PathBuf> {
+    let agent = std::env::var_os("AGENTVM_GUEST").map_or_else(build_agent, |given| Ok(given.into()))?;
+    let script = base().join("agent");
+    std::fs::write(&script, IN_A_MACHINE.replace("AGENT ", &format!("{} ", agent.display())))?;
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+    Ok(script)
+}
+
+/// As Cargo builds it now, two folders above the test's own program.
+fn build_agent() -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.args(["build", "--quiet", "-p", "agentvm-guest-agent", "--bin", "agentvm-guest"]);
@@ -77,20 +86,9 @@ fn build() -> io::Result<PathBuf> {
     if !output.status.success() {
         return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
     }
-    let script = base().join("agent");
-    std::fs::write(
-        &script,
-        IN_A_MACHINE.replace("AGENT ", &format!("{} ", target_folder()?.join("agentvm-guest").display())),
-    )?;
-    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
-    Ok(script)
-}
-
-/// Where Cargo puts binaries: two above the test's own.
-fn target_folder() -> io::Result<PathBuf> {
     let exe = std::env::current_exe()?;
     let folder = exe.ancestors().find(|folder| folder.join("agentvm-guest").is_file());
-    folder.map(Path::to_owned).ok_or_else(|| io::Error::other("agentvm-guest isn't where Cargo builds to"))
+    Ok(folder.ok_or_else(|| io::Error::other("agentvm-guest isn't where Cargo builds to"))?.join("agentvm-guest"))
 }
 
 fn tidy_up_after_us(folder: &Path) -> io::Result<()> {

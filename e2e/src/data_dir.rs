@@ -23,6 +23,7 @@ for round in $(seq 100); do [ -n "$(of_ours "$1")" ] || break; sleep 0.2; done
 for round in 1 2 3; do for pid in $(of_ours "$1"); do kill -9 "$pid" 2>/dev/null; done; done
 grep -o "$1/[^ ]*" /proc/self/mounts | sort -ru | while read -r mount; do umount -l "$mount" 2>/dev/null; done
 rm -rf --one-file-system -- "$1" || rm -rf --one-file-system -- "$1"
+grep -lsF -- "$1/" /var/log/libvirt/qemu/avm-*.log | xargs -r rm -f
 rm -f -- "$1.log""#;
 
 /// One installation's folder. Where QEMU's user can walk to; `/tmp` of a test may be private.

@@ -1,5 +1,6 @@
 //! Everything that must lie in the data folder before a child starts.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -87,11 +88,19 @@ fn check_program(program: &Path) -> Result<(), PrepareError> {
 
 fn choose_ports(config: &Config, layout: &Layout, attempt: u32) -> Result<Ports, PrepareError> {
     let path = layout.ports();
-    let seed = std::process::id().wrapping_add(attempt);
+    let seed = seed(&config.data_dir).wrapping_add(attempt);
     let ports =
         Ports::choose(Ports::load(&path), config.preferred_port, seed, ports::is_free).ok_or(PrepareError::NoPort)?;
     ports.save(&path).map_err(not_writable(&path))?;
     Ok(ports)
+}
+
+/// Of process and folder: two control planes, in one process too, look for ports in different places, and neither takes
+/// the one that the other is about to come back to.
+fn seed(data_dir: &Path) -> u32 {
+    let mut hash = DefaultHasher::new();
+    (std::process::id(), data_dir).hash(&mut hash);
+    u32::try_from(hash.finish() >> 32).unwrap_or_default()
 }
 
 fn write(path: &Path, text: &str) -> Result<(), PrepareError> {

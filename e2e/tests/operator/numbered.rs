@@ -53,6 +53,16 @@ pub fn check(run: &Run, number: usize) {
     assert_eq!(run.files().get("end"), Some(&i64::try_from(number.to_string().len()).unwrap()), "{run}");
 }
 
+/// How many bytes a run prints.
+pub fn in_all() -> u64 {
+    expected(0).len() as u64
+}
+
+/// How many bytes of a run's standard output have been written down.
+pub fn written_by(data_dir: &Path, uid: &str) -> u64 {
+    std::fs::metadata(data_dir.join("workspace/runs").join(uid).join("1/stdout")).map_or(0, |file| file.len())
+}
+
 /// How many bytes of standard output all runs on a host have had written down.
 pub fn written(data_dir: &Path) -> u64 {
     let runs = std::fs::read_dir(data_dir.join("workspace/runs")).into_iter().flatten().flatten();

@@ -27,8 +27,8 @@ use crate::{
 };
 
 /// How long runs that are under way get, and after them the machines. With all else it stays below 20 s.
-const GRACE: Duration = Duration::from_secs(7);
-const LIBVIRTD: Duration = Duration::from_secs(3);
+const GRACE: Duration = Duration::from_secs(10);
+const LIBVIRTD: Duration = Duration::from_secs(6);
 const CONTROL_PLANE: Duration = Duration::from_secs(5);
 
 pub fn run(args: &StandaloneArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {

@@ -42,6 +42,9 @@ const CACHES: usize = 3;
 /// What it takes to end a run: SIGTERM, 5 s, SIGKILL, and its output collected and its status written.
 const EVICTION: Duration = Duration::from_secs(8);
 
+/// What it takes to end all machines.
+const MACHINES: Duration = Duration::from_secs(5);
+
 /// All that an operator is told.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
@@ -140,7 +143,7 @@ impl Operator {
         }
         self.cx.goldens.close().await;
         self.tasks.shutdown().await;
-        if end_machines && !self.cx.machines.end_all(patience).await {
+        if end_machines && !self.cx.machines.end_all(patience.min(MACHINES)).await {
             tracing::warn!("some machines could not be ended in time; the next start removes them");
         }
     }

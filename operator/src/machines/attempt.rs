@@ -33,6 +33,8 @@ use super::{
 
 /// From SIGTERM to SIGKILL in the guest.
 pub const GRACE: Duration = Duration::from_secs(5);
+/// The same when the operator has to stop: its own time is short.
+const EVICTED: Duration = Duration::from_secs(3);
 /// What an agent gets on top of timeout and grace before the host ends the machine itself.
 pub const SLACK: Duration = Duration::from_secs(30);
 /// How long a machine that was running may stay silent before it counts as lost.
@@ -209,9 +211,11 @@ impl<'a> Attempt<'a> {
         let mut told = false;
         let mut stop = self.stop.clone();
         loop {
-            if stop.borrow_and_update().is_some() && !told {
+            let cause = *stop.borrow_and_update();
+            if let Some(cause) = cause.filter(|_| !told) {
                 told = true;
-                let scope = Stop::Attempt { nonce: self.nonce()?, grace_millis: millis(GRACE) };
+                let grace = if cause == StopCause::Evicted { EVICTED } else { GRACE };
+                let scope = Stop::Attempt { nonce: self.nonce()?, grace_millis: millis(grace) };
                 session.send(HostMessage::Stop(scope)).await?;
             }
             let message = tokio::select! {

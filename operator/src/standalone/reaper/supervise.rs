@@ -15,7 +15,7 @@ use crate::standalone::process::ProcessId;
 const UP_WITHIN: Duration = Duration::from_secs(10);
 const UP_POLL: Duration = Duration::from_millis(20);
 /// How long a daemon may take to end.
-const END_WITHIN: Duration = Duration::from_secs(5);
+const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often logs are looked at while nothing happens.
 const IDLE_CHECK: Duration = Duration::from_mins(10);

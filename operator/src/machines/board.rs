@@ -63,7 +63,7 @@ pub struct Trouble {
 #[derive(Clone, Debug)]
 pub enum AttemptView {
     Claimed,
-    Driven { since: Timestamp },
+    Driven,
     Ended(Arc<FinishedAttempt>),
 }
 
@@ -139,7 +139,7 @@ impl Board {
         let entry = self.slots.values().find(|e| e.life.run() == Some(run) && e.nonce == nonce)?;
         match &entry.life {
             Life::Claimed { .. } => Some(AttemptView::Claimed),
-            Life::Driven { since, .. } => Some(AttemptView::Driven { since: *since }),
+            Life::Driven { .. } => Some(AttemptView::Driven),
             Life::Ended { done, .. } => Some(AttemptView::Ended(done.clone())),
             Life::Creating | Life::Idle { .. } | Life::Ending => None,
         }

@@ -30,7 +30,7 @@ pub enum Life {
     /// Taken for a run; nothing was sent to it. The claim may be durable or not.
     Claimed { run: RunUid },
     /// The claim is durable; somebody brings it to execute, or waits for its end.
-    Driven { run: RunUid, since: Timestamp },
+    Driven { run: RunUid },
     /// The attempt is over. The machine is kept until the end is durable.
     Ended { run: RunUid, done: Arc<FinishedAttempt> },
     /// Being removed.
@@ -41,7 +41,7 @@ impl Life {
     /// The run that has it.
     pub fn run(&self) -> Option<&RunUid> {
         match self {
-            Self::Claimed { run } | Self::Driven { run, .. } | Self::Ended { run, .. } => Some(run),
+            Self::Claimed { run } | Self::Driven { run } | Self::Ended { run, .. } => Some(run),
             Self::Creating | Self::Idle { .. } | Self::Ending => None,
         }
     }

@@ -124,7 +124,7 @@ impl Task {
 
     async fn execute(&mut self, order: &Order) {
         let driven = Instant::now();
-        let life = Life::Driven { run: order.run_uid.clone(), since: Timestamp::now() };
+        let life = Life::Driven { run: order.run_uid.clone() };
         self.inner.board().set_life(&self.key, life);
         self.tell_pool();
         let Some(done) = self.drive(order, driven).await else { return };

@@ -44,10 +44,8 @@ pub enum AttemptSeen {
     Elsewhere,
     /// Claimed by this node, and nobody drives it: just claimed, or the operator was restarted.
     Undriven,
-    /// Being driven since then.
-    Active {
-        driven_since: Timestamp,
-    },
+    /// Being driven.
+    Active,
     Ended(AttemptResult),
 }
 
@@ -109,9 +107,9 @@ pub fn plan(run: &ValidRun, seen: &Seen, now: Timestamp) -> Plan {
         AttemptSeen::None => return plan_waiting(run, seen, now),
         AttemptSeen::Undriven if seen.draining => Step::Nothing,
         AttemptSeen::Undriven => Step::Drive,
-        AttemptSeen::Active { .. } if run.cancelled => Step::Stop(StopCause::Cancelled),
-        AttemptSeen::Active { .. } if seen.evicting => Step::Stop(StopCause::Evicted),
-        AttemptSeen::Elsewhere | AttemptSeen::Active { .. } => Step::Nothing,
+        AttemptSeen::Active if run.cancelled => Step::Stop(StopCause::Cancelled),
+        AttemptSeen::Active if seen.evicting => Step::Stop(StopCause::Evicted),
+        AttemptSeen::Elsewhere | AttemptSeen::Active => Step::Nothing,
         AttemptSeen::Ended(result) => plan_ended(run, seen, result),
     };
     Plan { step, wake: None }
@@ -283,7 +281,7 @@ mod tests {
         let plain = run(&serde_json::json!({}));
         assert_eq!(step(&plain, &seen(AttemptSeen::Undriven)), Step::Drive);
         assert_eq!(step(&plain, &seen(AttemptSeen::Elsewhere)), Step::Nothing);
-        let active = seen(AttemptSeen::Active { driven_since: at(0) });
+        let active = seen(AttemptSeen::Active);
         assert_eq!(step(&plain, &active), Step::Nothing);
         let cancelled = run(&serde_json::json!({"desiredState": "Cancelled"}));
         assert_eq!(step(&cancelled, &active), Step::Stop(StopCause::Cancelled));

@@ -97,7 +97,7 @@ fn attempt(run: &AgentRun, uid: &str, cx: &Context) -> (AttemptSeen, Option<Arc<
     }
     match cx.machines.attempt(uid, &open.nonce) {
         Some(AttemptView::Claimed) => (AttemptSeen::Undriven, None),
-        Some(AttemptView::Driven { since }) => (AttemptSeen::Active { driven_since: since }, None),
+        Some(AttemptView::Driven) => (AttemptSeen::Active, None),
         Some(AttemptView::Ended(done)) => (AttemptSeen::Ended(done.result.clone()), Some(done)),
         None => {
             let message = format!("machine {} is not on this node any more", open.vm_name);

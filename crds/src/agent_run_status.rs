@@ -55,6 +55,9 @@ pub struct AgentRunStatus {
     /// What it left in `/workspace/output`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputStatus>,
+    /// The reset that made the machine of the last attempt what it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<ResetStatus>,
     /// Where the time went.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
@@ -100,6 +103,33 @@ pub struct OutputFile {
     /// SHA-256 of the content, 64 hexadecimal characters.
     #[schemars(length(max = 64))]
     pub sha256: String,
+}
+
+/// How a machine got to its golden state, and what proves it. All of it was looked at before the machine was lent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResetStatus {
+    /// `InPlace`: the same process was brought back. `Fresh`: a new process. `Boot`: a cold boot.
+    #[schemars(length(max = 64))]
+    pub tier: String,
+    /// How long it took until the proof was complete, milliseconds.
+    pub millis: i64,
+    /// What was looked at, and what it said.
+    #[serde(default)]
+    #[schemars(length(max = 32))]
+    pub checks: Vec<ResetCheck>,
+}
+
+/// One part of a proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResetCheck {
+    /// `memory`, `disk`, `monitor`, `process`: from outside, while the machine stood still. `guest`: its own answer.
+    #[schemars(length(max = 64))]
+    pub name: String,
+    /// `Passed`, or what was seen instead.
+    #[schemars(length(max = 1024))]
+    pub result: String,
 }
 
 /// Where the time of the last attempt went, milliseconds.

@@ -102,6 +102,20 @@ pub struct AgentVMPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub max_run_seconds: Option<i32>,
+    /// Whether a machine may serve another run once it is back in its golden state. Default: VerifiedReset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = explain_values)]
+    pub reuse_policy: Option<ReusePolicy>,
+    /// How many times in a row one process may be brought back in place; then it is replaced by a fresh one. 0 to 100000.
+    /// Default: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub max_reuses: Option<i32>,
+    /// How long a machine that failed its proof is kept paused for a look before it is destroyed, seconds. It goes earlier
+    /// when `warm.max` leaves no room for a machine in its place. 0 to 604800; 0 destroys it at once. Default: 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 604_800))]
+    pub quarantine_seconds: Option<i32>,
     /// What the machines can reach. Default: the operator's `vm.network_mode`, NatFiltered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkSpec>,
@@ -133,6 +147,16 @@ pub struct NetworkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = explain_values)]
     pub mode: Option<NetworkMode>,
+}
+
+/// What happens to a machine when its run is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ReusePolicy {
+    /// it is brought back to its golden state in place, proven, and lent again, at most `maxReuses` times and only within
+    /// this pool.
+    VerifiedReset,
+    /// it is destroyed: every run gets a fresh process.
+    Never,
 }
 
 /// How machines are connected.

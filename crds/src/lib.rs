@@ -27,9 +27,10 @@ pub use agent_run_inputs::{
     Code, ContentSource, EnvVar, InputFileSpec, KeyRef, Language, OutputSpec, Place, ValueSource,
 };
 pub use agent_run_status::{
-    AcceptedReason, AgentRunStatus, Attempt, OutputFile, OutputStatus, ScheduledReason, SucceededReason, Timings,
+    AcceptedReason, AgentRunStatus, Attempt, OutputFile, OutputStatus, ResetCheck, ResetStatus, ScheduledReason,
+    SucceededReason, Timings,
 };
-pub use agent_vm_pool::{AgentVMPool, AgentVMPoolSpec, NetworkMode, NetworkSpec, Warm};
+pub use agent_vm_pool::{AgentVMPool, AgentVMPoolSpec, NetworkMode, NetworkSpec, ReusePolicy, Warm};
 pub use agent_vm_pool_status::{AgentVMPoolStatus, PoolNode, PoolReason};
 pub use common::{LocalRef, MAX_SPEC_BYTES, MAX_STATUS_BYTES};
 pub use condition::{Condition, ConditionStatus, condition_type};

@@ -2,6 +2,8 @@
 
 use agentvm_core::names::{DomainName, GoldenKey};
 
+use crate::Proof;
+
 /// An error of the host edge. `Display` says what failed; the cause is in `source`.
 #[derive(Debug, thiserror::Error)]
 pub enum HvError {
@@ -29,6 +31,9 @@ pub enum HvError {
     /// An operation that libvirt or QEMU refused.
     #[error("could not {what}: {detail}")]
     Refused { what: String, detail: String },
+    /// The machine was reset, and what was seen of it from outside isn't the golden state.
+    #[error("machine {name} is not in its golden state after a reset: {}", proof.failure().unwrap_or_default())]
+    NotProven { name: DomainName, proof: Box<Proof> },
     /// A file operation of ours.
     #[error("could not {what}")]
     Io {

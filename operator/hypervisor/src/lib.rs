@@ -12,10 +12,12 @@ pub mod fake;
 mod files;
 pub mod libvirt;
 mod locks;
+mod reset;
 mod types;
 mod workspace;
 
 pub use error::HvError;
+pub use reset::{CaptureStep, Check, CloneStep, Mark, Proof, ResetStep, Step, StepHook, Tier, Tiers, Usage, Verdict};
 pub use types::{
     Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, Golden, HostFacts, InputFile, Machine,
     MachineKind, MachineRecord, MachineSpec, PowerState, Resources, SkippedEntry, Stop, TemplateSpec,
@@ -37,7 +39,12 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     async fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError>;
 
     /// Captures a quiesced template as the golden of its key: all of its files appear, or none. The template is gone after.
-    async fn capture(&self, template: &DomainName) -> Result<Golden, HvError>;
+    /// `guest` is kept with the golden as it is: what its agent said of itself.
+    async fn capture(&self, template: &DomainName, guest: &str) -> Result<Golden, HvError>;
+
+    /// The best way back to the golden state that has passed its self-test on this host, sabotage included. Tested once
+    /// for a golden in a process's life; takes about as long as making a machine.
+    async fn tiers(&self, golden: &GoldenKey) -> Result<Tiers, HvError>;
 
     /// The goldens that are whole on this host.
     async fn goldens(&self) -> Result<Vec<Golden>, HvError>;
@@ -45,15 +52,29 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// Removes a golden's files. The caller knows that no machine uses them. Absent is fine.
     async fn remove_golden(&self, key: &GoldenKey) -> Result<(), HvError>;
 
-    /// Creates a machine from a golden in a fresh process: loaded, paused, its share mounted on the host. If a machine of that name
+    /// Creates a machine from a golden in a fresh process, by the tier that the spec names: loaded, paused, its share mounted on the host. If a machine of that name
     /// exists: fine when its nonce is the same, else [`HvError::AlreadyExists`].
     async fn create(&self, spec: &MachineSpec) -> Result<(), HvError>;
 
-    /// Lets a paused machine run. Running is fine.
+    /// Brings a machine back to its golden state in place, as another incarnation: `spec` names the same machine with a new
+    /// nonce and token. It ends up paused, its share empty, and the proof was taken from outside while it stood still. A proof
+    /// that fails is [`HvError::NotProven`]; after any error the machine must not be lent.
+    async fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError>;
+
+    /// Lets a paused machine run, and takes its [`Mark::Parked`] away first. Running is fine.
     async fn resume(&self, name: &DomainName) -> Result<(), HvError>;
 
     /// Stops the clock of a running machine. Paused is fine.
     async fn pause(&self, name: &DomainName) -> Result<(), HvError>;
+
+    /// Stops the clock of a prepared machine and marks it as parked: from here to the next resume it can't change.
+    async fn park(&self, name: &DomainName, evidence: &str) -> Result<(), HvError>;
+
+    /// Stops the clock of a machine that isn't to be trusted and marks it. Unix seconds.
+    async fn quarantine(&self, name: &DomainName, until: i64, why: &str) -> Result<(), HvError>;
+
+    /// What the machine costs the host right now.
+    async fn usage(&self, name: &DomainName) -> Result<Usage, HvError>;
 
     /// What the machine is doing, asked of QEMU, not of the guest.
     async fn state(&self, name: &DomainName) -> Result<PowerState, HvError>;

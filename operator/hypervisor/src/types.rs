@@ -6,6 +6,8 @@ use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use crate::{Mark, Tier};
+
 /// A stream to an agent.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
@@ -92,6 +94,8 @@ pub struct MachineSpec {
     pub record: MachineRecord,
     /// Limit of the share (input and output together), bytes.
     pub share_bytes: u64,
+    /// How it is made: `Boot`, or anything else for a process that loads the golden's memory.
+    pub tier: Tier,
 }
 
 /// A golden that is whole on this host.
@@ -112,6 +116,9 @@ pub struct Golden {
     pub namespace: String,
     pub owner: String,
     pub owner_uid: String,
+    /// What its agent said of itself when it was captured; opaque here.
+    #[serde(default)]
+    pub guest: String,
 }
 
 /// A machine as it is seen on the host.
@@ -119,6 +126,7 @@ pub struct Golden {
 pub struct Machine {
     pub record: MachineRecord,
     pub state: PowerState,
+    pub mark: Mark,
 }
 
 /// What a machine is doing.

@@ -40,7 +40,11 @@ fn record(fake: &FakeHypervisor, kind: MachineKind, slot: u32, nonce: &str) -> M
 }
 
 fn machine(fake: &FakeHypervisor, slot: u32, nonce: &str) -> MachineSpec {
-    MachineSpec { record: record(fake, MachineKind::Pool, slot, nonce), share_bytes: 1 << 20 }
+    MachineSpec {
+        record: record(fake, MachineKind::Pool, slot, nonce),
+        share_bytes: 1 << 20,
+        tier: agentvm_hypervisor::Tier::Fresh,
+    }
 }
 
 async fn with_golden(dir: &std::path::Path) -> FakeHypervisor {
@@ -50,7 +54,7 @@ async fn with_golden(dir: &std::path::Path) -> FakeHypervisor {
     let spec = TemplateSpec { record: template.clone(), resources, image: "/nowhere".into(), rootfs: None };
     fake.boot_template(&spec).await.unwrap();
     std::fs::write(fake.share(&template.name).join("work/from-setup"), "1").unwrap();
-    let golden = fake.capture(&template.name).await.unwrap();
+    let golden = fake.capture(&template.name, "").await.unwrap();
     assert_eq!(fake.goldens().await.unwrap(), [golden]);
     assert_eq!(fake.list().await.unwrap(), []);
     fake

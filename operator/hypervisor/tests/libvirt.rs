@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::libvirt::{CaptureStep, Libvirt, LibvirtConfig};
+use agentvm_hypervisor::CaptureStep;
+use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{CollectSpec, Golden, HvError, Hypervisor, InputFile, MachineSpec, PowerState, Stop};
 use libvirt_host::guest::Guest;
 use libvirt_host::proxy::Proxy;
@@ -30,7 +31,7 @@ async fn golden(host: &TestHost, hv: &Libvirt, key: &GoldenKey) -> Golden {
     assert_eq!(hv.sweep().await.unwrap(), Vec::<String>::new(), "a template that is being set up isn't debris");
     guest.quiesce().await;
     let capturing = Instant::now();
-    let golden = hv.capture(&spec.record.name).await.unwrap();
+    let golden = hv.capture(&spec.record.name, "").await.unwrap();
     took("capture", capturing);
     println!("measured: golden memory: {} MiB of 512", golden.memory_bytes >> 20);
     golden
@@ -309,7 +310,7 @@ async fn what_cannot_work_says_so_and_leaves_nothing() {
     let error = hv.boot_template(&spec).await.unwrap_err();
     assert!(matches!(error, HvError::NoCapacity { .. }), "{error}");
     let name = spec.record.name.clone();
-    assert!(matches!(hv.capture(&name).await, Err(HvError::NoSuchMachine(_))));
+    assert!(matches!(hv.capture(&name, "").await, Err(HvError::NoSuchMachine(_))));
     assert!(matches!(hv.resume(&name).await, Err(HvError::NoSuchMachine(_))));
     assert!(matches!(hv.connect(&name).await.err(), Some(HvError::NoSuchMachine(_))));
     assert!(matches!(hv.create(&host.machine(&key, 0, "n")).await, Err(HvError::NoSuchGolden(_))));

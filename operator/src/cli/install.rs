@@ -44,6 +44,9 @@ pub async fn default_pool(client: &Client) -> Result<(), Failure> {
         ttl_seconds: None,
         health_check_seconds: None,
         max_run_seconds: None,
+        reuse_policy: None,
+        max_reuses: None,
+        quarantine_seconds: None,
         network: None,
     };
     create(client, &AgentVMPool::new(NAME, pool)).await

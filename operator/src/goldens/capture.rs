@@ -135,5 +135,5 @@ async fn boot_and_write(
     quiesce(&mut session).await?;
     drop(session);
     say("is written down".to_owned());
-    inner.hv.capture(name).await.map_err(CaptureError::Write)
+    inner.hv.capture(name, "").await.map_err(CaptureError::Write)
 }

@@ -226,7 +226,7 @@ impl Board {
 }
 
 fn claim(entry: &Entry, node: &str) -> Claim {
-    Claim { node: node.to_owned(), vm: entry.name.to_string(), nonce: entry.nonce.clone() }
+    Claim { node: node.to_owned(), vm: entry.name.to_string(), nonce: entry.nonce.clone(), reset: None }
 }
 
 fn count(n: usize) -> u32 {

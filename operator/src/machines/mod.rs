@@ -25,7 +25,7 @@ use agentvm_core::{
     pool::SlotSeen,
     run::{Claim, StopCause},
 };
-use agentvm_hypervisor::{Hypervisor, MachineKind, MachineRecord, MachineSpec, Resources, Stop};
+use agentvm_hypervisor::{Hypervisor, MachineKind, MachineRecord, MachineSpec, Resources, Stop, Tier};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -133,7 +133,8 @@ impl Machines {
             token: fresh_nonce()?.to_string(),
             created: Timestamp::now().as_second(),
         };
-        let spec = MachineSpec { record: record.clone(), share_bytes: self.inner.config.share_bytes };
+        let spec =
+            MachineSpec { record: record.clone(), share_bytes: self.inner.config.share_bytes, tier: Tier::Fresh };
         self.spawn(record, size.clone(), Life::Creating, Origin::Golden(Box::new(spec)), pool.health_check);
         Ok(())
     }

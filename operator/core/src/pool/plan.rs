@@ -20,6 +20,12 @@ pub enum SlotSeen {
         golden: GoldenKey,
     },
     Claimed,
+    /// On its way back to the golden state; idle soon.
+    Resetting,
+    /// Failed its proof; kept for a look until then.
+    Quarantined {
+        until: Timestamp,
+    },
     /// Being removed; the slot is free when it is gone.
     Ending,
 }

@@ -15,6 +15,8 @@ pub struct Counts {
     pub warm: u32,
     pub claimed: u32,
     pub creating: u32,
+    pub resetting: u32,
+    pub quarantined: u32,
     pub total: u32,
 }
 
@@ -26,6 +28,8 @@ impl Counts {
                 SlotSeen::Creating => counts.creating += 1,
                 SlotSeen::Idle { .. } => counts.warm += 1,
                 SlotSeen::Claimed => counts.claimed += 1,
+                SlotSeen::Resetting => counts.resetting += 1,
+                SlotSeen::Quarantined { .. } => counts.quarantined += 1,
                 SlotSeen::Ending => {}
             }
             counts.total += 1;

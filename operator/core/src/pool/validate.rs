@@ -71,6 +71,9 @@ mod tests {
             ttl_seconds: None,
             health_check_seconds: None,
             max_run_seconds: None,
+            reuse_policy: None,
+            max_reuses: None,
+            quarantine_seconds: None,
             network: None,
         }
     }

@@ -53,6 +53,8 @@ pub struct Claim {
     pub node: String,
     pub vm: String,
     pub nonce: String,
+    /// What proved the machine.
+    pub reset: Option<agentvm_crds::ResetStatus>,
 }
 
 impl AttemptResult {

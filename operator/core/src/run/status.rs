@@ -83,6 +83,7 @@ pub fn claimed(old: &AgentRunStatus, generation: Option<i64>, claim: &Claim, now
         node_name: Some(claim.node.clone()),
         vm_name: Some(claim.vm.clone()),
         attempts,
+        reset: claim.reset.clone(),
         ..AgentRunStatus::default()
     }
 }
@@ -241,7 +242,7 @@ mod tests {
     }
 
     fn claim() -> Claim {
-        Claim { node: "n".into(), vm: "avm-1".into(), nonce: "00".into() }
+        Claim { node: "n".into(), vm: "avm-1".into(), nonce: "00".into(), reset: None }
     }
 
     fn check(status: &AgentRunStatus, type_: &str) -> (ConditionStatus, String) {

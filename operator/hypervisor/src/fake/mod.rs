@@ -22,7 +22,7 @@ use store::Store;
 use crate::workspace::{collect, input, virtfs::Mapping};
 use crate::{
     Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec,
-    PowerState, Stop, TemplateSpec,
+    PowerState, Proof, Stop, TemplateSpec, Tier, Tiers, Usage,
 };
 
 /// A host whose machines are processes.
@@ -123,9 +123,30 @@ impl Hypervisor for FakeHypervisor {
         self.call(Op::BootTemplate, move |store| store.boot_template(&spec)).await
     }
 
-    async fn capture(&self, template: &DomainName) -> Result<Golden, HvError> {
-        let template = template.clone();
-        self.call(Op::Capture, move |store| store.capture(&template)).await
+    async fn capture(&self, template: &DomainName, guest: &str) -> Result<Golden, HvError> {
+        let (template, guest) = (template.clone(), guest.to_owned());
+        self.call(Op::Capture, move |store| store.capture(&template, &guest)).await
+    }
+
+    async fn tiers(&self, _: &GoldenKey) -> Result<Tiers, HvError> {
+        Ok(Tiers { best: Tier::Fresh, why_not_better: "InPlace: not built into this version".to_owned() })
+    }
+
+    async fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError> {
+        let what = format!("reset machine {}", spec.record.name);
+        Err(HvError::Refused { what, detail: "not built into this version".to_owned() })
+    }
+
+    async fn park(&self, name: &DomainName, _: &str) -> Result<(), HvError> {
+        self.pause(name).await
+    }
+
+    async fn quarantine(&self, name: &DomainName, _: i64, _: &str) -> Result<(), HvError> {
+        self.pause(name).await
+    }
+
+    async fn usage(&self, _: &DomainName) -> Result<Usage, HvError> {
+        Ok(Usage::default())
     }
 
     async fn goldens(&self) -> Result<Vec<Golden>, HvError> {

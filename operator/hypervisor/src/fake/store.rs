@@ -13,8 +13,8 @@ use super::process::Agent;
 use crate::files::{io, names_in, read_json, remove_tree, write_json};
 use crate::locks::{Locks, lock};
 use crate::{
-    Accelerator, Golden, HostFacts, HvError, Machine, MachineKind, MachineRecord, MachineSpec, PowerState, Resources,
-    TemplateSpec,
+    Accelerator, Golden, HostFacts, HvError, Machine, MachineKind, MachineRecord, MachineSpec, Mark, PowerState,
+    Resources, TemplateSpec,
 };
 
 /// Goldens that aren't whole yet.
@@ -206,14 +206,14 @@ impl Store {
     pub fn list(&self) -> Vec<Machine> {
         let machines = self.records().into_iter().map(|kept| {
             let state = self.state(&kept.record.name);
-            Machine { record: kept.record, state }
+            Machine { record: kept.record, state, mark: Mark::None }
         });
         let mut machines: Vec<Machine> = machines.filter(|m| m.state != PowerState::Absent).collect();
         machines.sort_by(|a, b| a.record.name.cmp(&b.record.name));
         machines
     }
 
-    pub fn capture(&self, template: &DomainName) -> Result<Golden, HvError> {
+    pub fn capture(&self, template: &DomainName, guest: &str) -> Result<Golden, HvError> {
         let kept = self.kept(template).ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
         let MachineRecord { golden: key, namespace, owner, owner_uid, .. } = kept.record;
         let target = self.golden(&key);
@@ -234,6 +234,7 @@ impl Store {
             namespace,
             owner,
             owner_uid,
+            guest: guest.to_owned(),
         };
         let half = self.dir.join("goldens").join(format!("{HALF}{}", golden.key));
         remove_tree(&half)?;

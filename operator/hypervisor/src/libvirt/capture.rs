@@ -22,41 +22,7 @@ use super::layout::GoldenDir;
 use super::xml::el;
 use super::{digest, disk, machine, qmp};
 use crate::files::{io, read_json, remove_tree, write_json};
-use crate::{Golden, HvError, MachineKind, MachineRecord, Stop};
-
-/// The steps, in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Step {
-    /// Stop the guest's clock.
-    Pause,
-    /// Put a new overlay on top of the disk.
-    Overlay,
-    /// Write the device state into the overlay, for resets in place.
-    SaveSnapshot,
-    /// Write the device state into a file, for fresh processes.
-    SaveState,
-    /// End QEMU, which gives up memory file and disks.
-    Quit,
-    /// Point the disks at their final places; make everything root's, read-only and durable.
-    Seal,
-    /// Digest the content and write down what the golden is.
-    Describe,
-    /// Rename the folder to its key.
-    Publish,
-}
-
-impl Step {
-    pub const ALL: [Self; 8] = [
-        Self::Pause,
-        Self::Overlay,
-        Self::SaveSnapshot,
-        Self::SaveState,
-        Self::Quit,
-        Self::Seal,
-        Self::Describe,
-        Self::Publish,
-    ];
-}
+use crate::{CaptureStep as Step, Golden, HvError, MachineKind, MachineRecord, Stop};
 
 struct Capture<'a> {
     host: &'a Host,
@@ -66,12 +32,15 @@ struct Capture<'a> {
     half: GoldenDir,
     whole: GoldenDir,
     deadline: Instant,
+    /// What its agent said of itself.
+    guest: String,
 }
 
 /// All steps; on an error nothing is left, neither template nor files.
-pub fn capture(host: &Host, conn: &Connect, template: &DomainName) -> Result<Golden, HvError> {
+pub fn capture(host: &Host, conn: &Connect, template: &DomainName, guest: &str) -> Result<Golden, HvError> {
     host.locks.with(template.as_str(), || {
         let mut capture = Capture::open(host, conn, template)?;
+        guest.clone_into(&mut capture.guest);
         let done = Step::ALL.into_iter().try_for_each(|step| capture.timed(step));
         let done = done.and_then(|()| golden::open(host, &capture.record.golden));
         // Quit has made libvirt forget the domain, and with it whose files these are.
@@ -99,7 +68,7 @@ impl<'a> Capture<'a> {
         let half = host.layout.half_golden(&record.golden);
         let recipe = read_json(&half.recipe()).ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
         let (whole, deadline) = (host.layout.golden(&record.golden), Instant::now() + host.config.capture_timeout);
-        Ok(Self { host, domain, record, recipe, half, whole, deadline })
+        Ok(Self { host, domain, record, recipe, half, whole, deadline, guest: String::new() })
     }
 
     fn timed(&mut self, step: Step) -> Result<(), HvError> {
@@ -181,6 +150,7 @@ impl<'a> Capture<'a> {
             namespace: self.record.namespace.clone(),
             owner: self.record.owner.clone(),
             owner_uid: self.record.owner_uid.clone(),
+            guest: self.guest.clone(),
         };
         write_json(&self.half.golden(), &golden)
     }

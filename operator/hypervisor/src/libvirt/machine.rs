@@ -10,7 +10,7 @@ use super::domain::{self, refused};
 use super::host::Host;
 use crate::files::remove_tree;
 use crate::workspace::share;
-use crate::{HvError, Machine, MachineKind, PowerState, Stop};
+use crate::{HvError, Machine, MachineKind, Mark, PowerState, Stop};
 
 pub fn resume(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
@@ -57,7 +57,7 @@ pub fn list(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
         record.token = fs::read_to_string(host.layout.machine(&record.name).token()).unwrap_or_default();
         let state = state_of(host, &domain, &record.name)?;
         if state != PowerState::Absent {
-            machines.push(Machine { record, state });
+            machines.push(Machine { record, state, mark: Mark::None });
         }
     }
     machines.sort_by(|a, b| a.record.name.cmp(&b.record.name));

@@ -37,7 +37,6 @@ use agentvm_core::names::{DomainName, GoldenKey};
 use virt::connect::Connect;
 
 pub use accelerator::boots as boots_with_kvm;
-pub use capture::Step as CaptureStep;
 use channel::Channels;
 pub use config::LibvirtConfig;
 use host::Host;
@@ -45,8 +44,8 @@ use worker::Lane;
 
 use crate::workspace::{collect, input, share};
 use crate::{
-    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec,
-    PowerState, Stop, TemplateSpec,
+    CaptureStep, Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine,
+    MachineSpec, PowerState, Proof, Stop, TemplateSpec, Tier, Tiers, Usage,
 };
 
 /// Threads that serve claims: resume, pause, state, list, health.
@@ -184,9 +183,30 @@ impl Hypervisor for Libvirt {
         self.build("boot a template", within, move |host, conn| template::boot(host, conn, &spec)).await
     }
 
-    async fn capture(&self, template: &DomainName) -> Result<Golden, HvError> {
-        let (name, within) = (template.clone(), self.host.config.capture_timeout);
-        self.build("capture a golden", within, move |host, conn| capture::capture(host, conn, &name)).await
+    async fn capture(&self, template: &DomainName, guest: &str) -> Result<Golden, HvError> {
+        let (name, guest, within) = (template.clone(), guest.to_owned(), self.host.config.capture_timeout);
+        self.build("capture a golden", within, move |host, conn| capture::capture(host, conn, &name, &guest)).await
+    }
+
+    async fn tiers(&self, _: &GoldenKey) -> Result<Tiers, HvError> {
+        Ok(Tiers { best: Tier::Fresh, why_not_better: "InPlace: not built into this version".to_owned() })
+    }
+
+    async fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError> {
+        let what = format!("reset machine {}", spec.record.name);
+        Err(HvError::Refused { what, detail: "not built into this version".to_owned() })
+    }
+
+    async fn park(&self, name: &DomainName, _: &str) -> Result<(), HvError> {
+        self.pause(name).await
+    }
+
+    async fn quarantine(&self, name: &DomainName, _: i64, _: &str) -> Result<(), HvError> {
+        self.pause(name).await
+    }
+
+    async fn usage(&self, _: &DomainName) -> Result<Usage, HvError> {
+        Ok(Usage::default())
     }
 
     async fn goldens(&self) -> Result<Vec<Golden>, HvError> {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
-use agentvm_hypervisor::{MachineKind, MachineRecord, MachineSpec, Resources, TemplateSpec};
+use agentvm_hypervisor::{MachineKind, MachineRecord, MachineSpec, Resources, TemplateSpec, Tier};
 
 pub const TOKEN: &str = "5f2b3c0a9d8e7f605f2b3c0a9d8e7f60";
 
@@ -86,7 +86,11 @@ impl TestHost {
 
     pub fn machine(&self, key: &GoldenKey, slot: u32, nonce: &str) -> MachineSpec {
         let name = DomainName::for_slot(&self.instance, "pool-uid", slot);
-        MachineSpec { record: self.record(name, MachineKind::Pool, slot, key, nonce), share_bytes: 32 << 20 }
+        MachineSpec {
+            record: self.record(name, MachineKind::Pool, slot, key, nonce),
+            share_bytes: 32 << 20,
+            tier: Tier::Fresh,
+        }
     }
 
     fn record(&self, name: DomainName, kind: MachineKind, slot: u32, key: &GoldenKey, nonce: &str) -> MachineRecord {

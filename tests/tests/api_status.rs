@@ -3,7 +3,7 @@
 
 use agentvm_crds::{
     AgentRun, AgentRunStatus, AgentVMPool, Attempt, Condition, ConditionStatus, GoldenNode, GoldenNodeState,
-    GoldenSnapshot, MAX_STATUS_BYTES, OutputFile, OutputStatus, PoolNode,
+    GoldenSnapshot, MAX_STATUS_BYTES, OutputFile, OutputStatus, PoolNode, ResetCheck, ResetStatus,
 };
 use agentvm_tests::Bench;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -79,6 +79,11 @@ async fn of_a_run() {
             total_bytes: i64::MAX,
             location: "/".repeat(200),
             skipped: vec!["s".repeat(300); 20],
+        }),
+        reset: Some(ResetStatus {
+            tier: "InPlace".to_owned(),
+            millis: i64::MAX,
+            checks: vec![ResetCheck { name: "c".repeat(64), result: "r".repeat(256) }; 8],
         }),
         timings: Some(agentvm_crds::Timings::default()),
         attempts: (1..=20).map(attempt).collect(),

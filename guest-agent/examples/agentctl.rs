@@ -46,7 +46,7 @@ async fn main() {
             std::io::stderr().write_all(&collected.stderr).expect("stderr");
             eprintln!("after {:?}: {:?}", begin.elapsed(), collected.result);
         }
-        Some("quiesce") => client.say(HostMessage::Stop(Stop::Quiesce)).await,
+        Some("quiesce") => client.say(HostMessage::Stop(Stop::Quiesce { golden: None })).await,
         Some("poweroff") => client.say(HostMessage::Stop(Stop::PowerOff)).await,
         _ => {}
     }

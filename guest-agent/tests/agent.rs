@@ -292,8 +292,8 @@ async fn half_a_frame_of_a_dead_host_is_given_up() {
 async fn quiesce_forgets_who_the_machine_was() {
     let agent = Agent::start();
     let (mut client, _) = agent.machine().await;
-    client.say(HostMessage::Stop(Stop::Quiesce)).await;
-    assert_eq!(client.hear().await, Some(GuestMessage::Ack(GuestAck::Quiesce)));
+    client.say(HostMessage::Stop(Stop::Quiesce { golden: None })).await;
+    assert_eq!(client.hear().await, Some(GuestMessage::Ack(GuestAck::Quiesce { inspection: None })));
     assert_eq!(client.hear().await, None, "the agent closes the connection");
     let client = Client::connect(&agent.socket(), None).await.expect("no token is needed");
     assert_eq!((client.hello.machine, client.hello.attempt), (None, None));

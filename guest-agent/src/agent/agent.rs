@@ -32,6 +32,8 @@ pub struct Agent {
     pub attempt: Option<Attempt>,
     /// Never forgotten: what is in here is not executed again.
     pub executed: HashSet<Nonce>,
+    /// Of the golden state that this machine's memory is a copy of.
+    pub golden: Option<Nonce>,
     /// Turn the machine off as soon as the last answer was sent.
     pub power_off: bool,
     session: Option<Session>,
@@ -39,7 +41,15 @@ pub struct Agent {
 
 impl Agent {
     pub fn new(platform: Platform) -> Self {
-        Self { platform, identity: None, attempt: None, executed: HashSet::new(), power_off: false, session: None }
+        Self {
+            platform,
+            identity: None,
+            attempt: None,
+            executed: HashSet::new(),
+            golden: None,
+            power_off: false,
+            session: None,
+        }
     }
 
     /// Serves until the machine is turned off. The order of the branches is policy: a new connection and what the attempt

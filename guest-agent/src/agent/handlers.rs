@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
     AttemptReport, AttemptState, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestHello, GuestMessage,
-    HostAck, HostHello, HostMessage, Nonce, Rehydrate, Resume, Stop, StreamRange,
+    HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate, Resume, Stop, StreamRange,
 };
 
 use crate::agent::{Agent, Identity};
@@ -24,7 +24,7 @@ impl Agent {
             HostMessage::Execute(order) => self.execute(&order),
             HostMessage::File(chunk) => self.file(&chunk),
             HostMessage::Stop(Stop::Attempt { nonce, grace_millis }) => self.stop(nonce, grace_millis),
-            HostMessage::Stop(Stop::Quiesce) => self.quiesce().await,
+            HostMessage::Stop(Stop::Quiesce { golden }) => self.quiesce(golden).await,
             HostMessage::Stop(Stop::PowerOff) => {
                 self.answer(GuestMessage::Ack(GuestAck::PowerOff));
                 self.power_off = true;
@@ -32,6 +32,7 @@ impl Agent {
             HostMessage::Ack(ack) => self.acknowledged(ack),
             HostMessage::Resume(order) => self.resume(order),
             HostMessage::Ping(ping) => self.answer(GuestMessage::Ping(ping)),
+            HostMessage::Warm => self.answer(GuestMessage::Ack(GuestAck::Warm)),
         }
     }
 
@@ -55,7 +56,8 @@ impl Agent {
             self.answer(GuestMessage::Error(ErrorReport { code, message, nonce: None, challenge }));
             return self.close();
         }
-        let answer = self.greeting(hello.challenge);
+        let inspection = hello.inspect.then(|| self.inspect()).flatten();
+        let answer = GuestHello { inspection, ..self.greeting(hello.challenge) };
         if let Some(session) = self.session() {
             // On a serial port a new host may come without the old one having been seen to go.
             session.outbox = crate::outbox::Outbox::default();
@@ -76,7 +78,13 @@ impl Agent {
             executed: machine.as_ref().is_some_and(|nonce| self.executed.contains(nonce)),
             attempt: self.attempt.as_ref().map(Attempt::report).or_else(|| self.held()),
             machine,
+            inspection: None,
         }
+    }
+
+    /// What is to be seen of the machine, where there is one.
+    fn inspect(&self) -> Option<Inspection> {
+        self.platform.inspect(self.golden.as_ref())
     }
 
     /// The attempt that could still be started.
@@ -164,7 +172,7 @@ impl Agent {
         }
     }
 
-    async fn quiesce(&mut self) {
+    async fn quiesce(&mut self, golden: Option<Nonce>) {
         if self.attempt.is_some() {
             return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", None);
         }
@@ -175,7 +183,9 @@ impl Agent {
             platform::warm().await;
         }
         self.identity = None;
-        self.answer(GuestMessage::Ack(GuestAck::Quiesce));
+        self.golden = golden;
+        let inspection = self.inspect();
+        self.answer(GuestMessage::Ack(GuestAck::Quiesce { inspection }));
         self.close();
     }
 

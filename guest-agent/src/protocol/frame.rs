@@ -44,11 +44,13 @@ pub enum FrameType {
     Resume = 11,
     /// Asks for the same back.
     Ping = 12,
+    /// Goes through the motions of an attempt, so that the first real one is fast.
+    Warm = 13,
 }
 
 impl FrameType {
     /// Every type there is, for tests and tables.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Hello,
         Self::Rehydrate,
         Self::Execute,
@@ -61,6 +63,7 @@ impl FrameType {
         Self::Ack,
         Self::Resume,
         Self::Ping,
+        Self::Warm,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {

@@ -14,6 +14,7 @@
 //! ```text
 //!   -> HELLO {challenge, token?}          <- HELLO {challenge, machine?, attempt?}
 //!   -> REHYDRATE {nonce, token, ...}      <- ACK Rehydrate{nonce}
+//!   -> WARM                               <- ACK Warm
 //!   -> FILE*                              <- ACK File{path, offset}
 //!   -> EXECUTE {nonce, argv, ...}         <- ACK Execute{nonce}
 //!                                         <- OUTPUT*, STATUS*
@@ -39,8 +40,8 @@ pub use frame::{Frame, FrameError, FrameType, HEADER_LEN, MAGIC, MAX_PAYLOAD, VE
 pub use io::{FrameReader, FrameWriter, ReadError, WriteError};
 pub use message::{
     AttemptReport, AttemptResult, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck,
-    GuestHello, GuestMessage, HostAck, HostHello, HostMessage, MessageError, Output, Ping, Rehydrate, Resume, RunAs,
-    Status, Stop, StreamId, StreamRange, StreamTotals,
+    GuestHello, GuestMessage, HostAck, HostHello, HostMessage, Inspection, InspectionError, MessageError, Output, Ping,
+    Rehydrate, Resume, RunAs, Status, Stop, StreamId, StreamRange, StreamTotals,
 };
 pub use replay::{Replay, ReplayError};
 pub use values::{Blob, Nonce, NonceError, Secret};

@@ -46,8 +46,8 @@ pub async fn run_steps(
 
 /// Drops what the run of the setup left in memory, and makes the agent forget who talked to it.
 pub async fn quiesce(session: &mut Session) -> Result<(), SessionError> {
-    let message = HostMessage::Stop(Stop::Quiesce);
-    session.request(message, REPLY, |message| *message == GuestMessage::Ack(GuestAck::Quiesce)).await
+    let message = HostMessage::Stop(Stop::Quiesce { golden: None });
+    session.request(message, REPLY, |message| matches!(message, GuestMessage::Ack(GuestAck::Quiesce { .. }))).await
 }
 
 async fn run_step(

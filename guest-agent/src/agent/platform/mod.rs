@@ -2,6 +2,7 @@
 //! Everything above this is the same code in both.
 
 mod folder;
+mod inspect;
 mod machine;
 mod rehydrate;
 mod warm;
@@ -13,7 +14,7 @@ pub use warm::warm;
 use std::io;
 use std::path::PathBuf;
 
-use agentvm_guest_agent::protocol::{Execute, Rehydrate, RunAs, Status};
+use agentvm_guest_agent::protocol::{Execute, Inspection, Nonce, Rehydrate, RunAs, Status};
 
 use crate::cgroup::CgroupError;
 use crate::launch::{Isolation, Spec};
@@ -91,6 +92,14 @@ impl Platform {
         match self {
             Self::Machine(machine) => machine.quiesce(),
             Self::Folder(folder) => folder.clear(),
+        }
+    }
+
+    /// What there is to be seen of the machine; a folder's processes and mounts are its host's.
+    pub fn inspect(&self, golden: Option<&Nonce>) -> Option<Inspection> {
+        match self {
+            Self::Machine(_) => Some(inspect::machine(golden.cloned())),
+            Self::Folder(_) => None,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Inspection;
 use crate::protocol::values::Nonce;
 
 /// The answer to a HELLO.
@@ -26,6 +27,9 @@ pub struct GuestHello {
     /// Whether the nonce that is held was executed already, acknowledged or not.
     #[serde(default)]
     pub executed: bool,
+    /// What the agent sees of its machine, if it was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inspection: Option<Inspection>,
 }
 
 /// Where an attempt is.
@@ -89,9 +93,15 @@ pub enum GuestAck {
         nonce: Nonce,
     },
     /// The machine may be captured as soon as the connection is closed.
-    Quiesce,
+    Quiesce {
+        /// What every copy of this machine must see of itself when it wakes; absent where there is no machine.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inspection: Option<Inspection>,
+    },
     /// The machine turns itself off now.
     PowerOff,
+    /// The way of an attempt is warm.
+    Warm,
 }
 
 /// A stream of an attempt; the number is the frame's stream id.

@@ -15,6 +15,10 @@ pub struct HostHello {
     /// The token of the last REHYDRATE; without it a rehydrated machine refuses the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Secret>,
+    /// Whether the answer shall say what the agent sees of its machine. That takes a moment: only a machine that is about
+    /// to be judged is asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inspect: bool,
 }
 
 impl HostHello {
@@ -23,7 +27,13 @@ impl HostHello {
 
     /// A greeting in this crate's version.
     pub fn new(challenge: Nonce, token: Option<Secret>) -> Self {
-        Self { protocol: Self::PROTOCOL, challenge, token }
+        Self { protocol: Self::PROTOCOL, challenge, token, inspect: false }
+    }
+
+    /// The same, asking for an [`Inspection`](super::Inspection) too.
+    #[must_use]
+    pub fn inspecting(self) -> Self {
+        Self { inspect: true, ..self }
     }
 }
 
@@ -137,7 +147,12 @@ pub enum Stop {
         grace_millis: u64,
     },
     /// Before a golden capture: forget nonce and token, unmount, drop caches, warm up, answer, close the connection.
-    Quiesce,
+    Quiesce {
+        /// Kept in the machine's memory from now on, and so in every copy of it: only a machine that is in this golden state
+        /// can repeat it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        golden: Option<Nonce>,
+    },
     /// Turn the machine off.
     PowerOff,
 }

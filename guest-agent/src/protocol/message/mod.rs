@@ -6,14 +6,16 @@
 mod binary;
 mod guest;
 mod host;
+mod inspection;
 
 pub use guest::{
     AttemptReport, AttemptResult, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, Output, Status, StreamId,
     StreamRange, StreamTotals,
 };
 pub use host::{EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop};
+pub use inspection::{Inspection, InspectionError};
 
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::frame::{Frame, FrameType};
 
@@ -29,6 +31,7 @@ pub enum HostMessage {
     Ack(HostAck),
     Resume(Resume),
     Ping(Ping),
+    Warm,
 }
 
 /// From the guest to the host.
@@ -76,6 +79,7 @@ impl HostMessage {
             Self::Ack(body) => json_frame(FrameType::Ack, &body),
             Self::Resume(body) => json_frame(FrameType::Resume, &body),
             Self::Ping(body) => json_frame(FrameType::Ping, &body),
+            Self::Warm => json_frame(FrameType::Warm, &Nothing {}),
         }
     }
 
@@ -90,6 +94,7 @@ impl HostMessage {
             FrameType::Ack => json(frame).map(Self::Ack),
             FrameType::Resume => json(frame).map(Self::Resume),
             FrameType::Ping => json(frame).map(Self::Ping),
+            FrameType::Warm => json(frame).map(|Nothing {}| Self::Warm),
             kind @ (FrameType::Output | FrameType::Status | FrameType::Result | FrameType::Error) => {
                 Err(MessageError::Direction(kind))
             }
@@ -125,10 +130,15 @@ impl GuestMessage {
             | FrameType::Execute
             | FrameType::Stop
             | FrameType::File
-            | FrameType::Resume) => Err(MessageError::Direction(kind)),
+            | FrameType::Resume
+            | FrameType::Warm) => Err(MessageError::Direction(kind)),
         }
     }
 }
+
+/// A message whose type says all; an object, so that a newer side can add to it.
+#[derive(Serialize, Deserialize)]
+struct Nothing {}
 
 fn json_frame<T: Serialize>(kind: FrameType, body: &T) -> Result<Frame, MessageError> {
     let payload = serde_json::to_vec(body).map_err(|why| MessageError::Json { kind, why })?;

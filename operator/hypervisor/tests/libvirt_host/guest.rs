@@ -113,10 +113,10 @@ impl Guest {
 
     /// Asks the agent to make itself ready for a capture.
     pub async fn quiesce(mut self) {
-        self.send(HostMessage::Stop(Stop::Quiesce)).await;
+        self.send(HostMessage::Stop(Stop::Quiesce { golden: None })).await;
         loop {
             match self.receive().await {
-                GuestMessage::Ack(GuestAck::Quiesce) => return,
+                GuestMessage::Ack(GuestAck::Quiesce { .. }) => return,
                 GuestMessage::Error(report) => panic!("{report:?}"),
                 _ => {}
             }

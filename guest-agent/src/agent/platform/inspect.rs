@@ -1,0 +1,92 @@
+//! What is in the machine besides the kernel: the second line of the proof that it is in its golden state.
+
+use std::collections::HashMap;
+use std::fs;
+
+use agentvm_guest_agent::protocol::{Inspection, Nonce};
+use rustix::process::WaitOptions;
+
+/// `PF_KTHREAD` of the kernel's `sched.h`: a thread of the kernel's own.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// Everything that is there now. What can't be read isn't there.
+pub fn machine(golden: Option<Nonce>) -> Inspection {
+    // The dead are no state: whether the reaper had its turn already is chance.
+    while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+    let stats = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        fs::read(format!("/proc/{pid}/stat")).ok()
+    });
+    let table: Vec<Process> = stats.filter_map(|stat| Process::parse(&stat)).collect();
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    Inspection::new(golden, names(&table), mounts.lines().filter_map(mount).collect())
+}
+
+/// A line of the process table, as far as it matters.
+#[derive(Debug, PartialEq, Eq)]
+struct Process {
+    pid: u32,
+    parent: u32,
+    name: String,
+    of_kernel: bool,
+}
+
+impl Process {
+    /// Of `/proc/PID/stat`. The second field, the name, is in brackets and may hold anything.
+    fn parse(stat: &[u8]) -> Option<Self> {
+        let open = stat.iter().position(|b| *b == b'(')?;
+        let close = stat.iter().rposition(|b| *b == b')')?;
+        let pid = std::str::from_utf8(stat.get(..open)?).ok()?.trim().parse().ok()?;
+        let printable = |b: &u8| if b.is_ascii_alphanumeric() || b"-_.:+".contains(b) { char::from(*b) } else { '?' };
+        let name = stat.get(open + 1..close)?.iter().map(printable).collect();
+        let mut rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace().skip(1);
+        let parent = rest.next()?.parse().ok()?;
+        let flags: u64 = rest.nth(4)?.parse().ok()?;
+        Some(Self { pid, parent, name, of_kernel: flags & KERNEL_THREAD != 0 })
+    }
+}
+
+fn names(table: &[Process]) -> Vec<String> {
+    let known: HashMap<u32, &str> = table.iter().map(|process| (process.pid, process.name.as_str())).collect();
+    let line = |process: &Process| {
+        let parent = known.get(&process.parent).copied().unwrap_or_default();
+        format!("{}<{parent}", process.name)
+    };
+    table.iter().filter(|process| !process.of_kernel).map(line).collect()
+}
+
+/// Of a line of `mountinfo`: the fifth field is the mount point, type and source follow a lone hyphen. Blanks in them are
+/// escaped by the kernel.
+fn mount(line: &str) -> Option<String> {
+    let (before, after) = line.split_once(" - ")?;
+    let point = before.split(' ').nth(4)?;
+    let mut fields = after.split(' ');
+    Some(format!("{point} {} {}", fields.next()?, fields.next()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_shows_with_its_parent_and_threads_of_the_kernel_do_not() {
+        let stats: [&[u8]; 4] = [
+            b"1 (agentvm-guest) S 0 1 1 0 -1 4194560 5 0 0 0",
+            b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0",
+            b"9 (kworker/0:1) I 2 0 0 0 -1 69238880 0 0 0 0",
+            b"77 (a) b\n(c) Z 1 0 0 0 -1 4194560 0 0 0 0",
+        ];
+        let table: Vec<Process> = stats.iter().filter_map(|stat| Process::parse(stat)).collect();
+        assert_eq!(names(&table), ["agentvm-guest<", "a??b??c<agentvm-guest"]);
+        for cut in ["", "1", "1 (", "1 (x", "1 (x)", "1 (x) S", "1 (x) S 0 1"] {
+            assert_eq!(Process::parse(cut.as_bytes()), None, "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn a_mount_is_its_point_type_and_source() {
+        let line = r"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        assert_eq!(mount(line).unwrap(), r"/mnt\0402 ext3 /dev/root");
+        assert_eq!(mount("36 35 98:0"), None);
+    }
+}

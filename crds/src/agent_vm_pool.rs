@@ -56,6 +56,12 @@ use crate::{AgentVMPoolStatus, LocalRef};
         description = "What the machines are made of"
     ),
     printcolumn(
+        name = "Tier",
+        type_ = "string",
+        json_path = ".status.nodes[0].tier",
+        description = "How machines get back to the golden state, on the first node"
+    ),
+    printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
@@ -74,6 +80,13 @@ use crate::{AgentVMPoolStatus, LocalRef};
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Degraded")].message"#,
         description = "What works less well than it should",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Quarantined",
+        type_ = "integer",
+        json_path = ".status.quarantined",
+        description = "Machines that failed their proof",
         priority = 1
     )
 )]
@@ -102,17 +115,19 @@ pub struct AgentVMPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub max_run_seconds: Option<i32>,
-    /// Whether a machine may serve another run once it is back in its golden state. Default: VerifiedReset.
+    /// Whether a machine may serve another run once it is back in its golden state. Default: the operator's
+    /// `pool.reuse_policy`, VerifiedReset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = explain_values)]
     pub reuse_policy: Option<ReusePolicy>,
     /// How many times in a row one process may be brought back in place; then it is replaced by a fresh one. 0 to 100000.
-    /// Default: 100.
+    /// Default: the operator's `pool.max_reuses`, 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub max_reuses: Option<i32>,
     /// How long a machine that failed its proof is kept paused for a look before it is destroyed, seconds. It goes earlier
-    /// when `warm.max` leaves no room for a machine in its place. 0 to 604800; 0 destroys it at once. Default: 600.
+    /// when it takes the place of a machine that is needed. 0 to 604800; 0 destroys it at once. Default: the operator's
+    /// `pool.quarantine_seconds`, 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 604_800))]
     pub quarantine_seconds: Option<i32>,

@@ -23,7 +23,13 @@ pub struct AgentVMPoolStatus {
     /// Machines that are being made.
     #[serde(default)]
     pub creating: i32,
-    /// All machines.
+    /// Machines on their way back to the golden state.
+    #[serde(default)]
+    pub resetting: i32,
+    /// Machines that failed their proof: kept paused for a look, never lent again.
+    #[serde(default)]
+    pub quarantined: i32,
+    /// All machines: whatever takes a place under `warm.max`, those that are being removed too.
     #[serde(default)]
     pub total: i32,
     /// What each node has. Each entry is written by that node only.
@@ -58,12 +64,35 @@ pub struct PoolNode {
     pub claimed: i32,
     /// Being made.
     pub creating: i32,
+    /// On their way back to the golden state.
+    #[serde(default)]
+    pub resetting: i32,
+    /// Failed their proof: kept paused for a look, never lent again.
+    #[serde(default)]
+    pub quarantined: i32,
+    /// Whatever takes a place under `max` here.
+    #[serde(default)]
+    pub total: i32,
     /// `KVM`, or `TCG`: software emulation, correct and an order of magnitude slower.
     #[schemars(length(max = 64))]
     pub accelerator: String,
-    /// How a machine gets back to its golden state: `Fresh` is a new process for every run.
+    /// How a machine gets to its golden state after a run. `InPlace`: the same process is brought back, proven. `Fresh`: a
+    /// new process. `Boot`: a cold boot.
     #[schemars(length(max = 64))]
     pub tier: String,
+    /// Why `tier` isn't a better one; absent where nothing is better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub tier_message: Option<String>,
+    /// Why a tier that this node can do is not used for a while: it failed again and again. The message has the last
+    /// failure. Absent while resets go well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub reset_trouble: Option<String>,
+    /// Memory that an idle machine doesn't share with others, bytes: the median over the idle machines, in whole MiB. Brought
+    /// up to date with other changes, or when it moved by more than a tenth.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unshared_memory_bytes: Option<i64>,
     /// Reason of the node's state, out of the pool's closed set.
     #[schemars(length(max = 64))]
     pub reason: String,
@@ -95,6 +124,9 @@ reasons!(
         HypervisorUnavailable,
         /// Machines can't be made, again and again; the message has the last error.
         CreateFailed,
+        /// Machines can't be brought back in place, again and again, so runs get fresh processes for a while; the message has
+        /// the last failure.
+        ResetFailing,
         /// Software emulation: the host can't boot a kernel with KVM.
         SoftwareEmulation,
         /// Nothing is wrong.

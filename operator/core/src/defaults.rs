@@ -1,6 +1,6 @@
 //! What an object gets where it says nothing: the operator's configuration, as plain data.
 
-use agentvm_crds::{NetworkMode, Profile};
+use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 
 /// Defaults and limits of this operator. `Default` is what the documentation says without any configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +13,9 @@ pub struct Defaults {
     pub pool_max: u32,
     pub ttl_seconds: u32,
     pub health_check_seconds: u32,
+    pub reuse_policy: ReusePolicy,
+    pub max_reuses: u32,
+    pub quarantine_seconds: u32,
     pub network_mode: NetworkMode,
     pub profile: Profile,
     pub cpu_shares: u32,
@@ -29,6 +32,9 @@ impl Default for Defaults {
             pool_max: 20,
             ttl_seconds: 3600,
             health_check_seconds: 60,
+            reuse_policy: ReusePolicy::VerifiedReset,
+            max_reuses: 100,
+            quarantine_seconds: 600,
             network_mode: NetworkMode::NatFiltered,
             profile: Profile::Standard,
             cpu_shares: 1024,

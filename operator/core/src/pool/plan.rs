@@ -1,7 +1,7 @@
 //! Which slots to fill and which to empty.
 //!
 //! Slots are numbered 0 to max-1 and have derived names, so that creating one twice is noticed by the host. A slot that is
-//! being made, used or ended is never touched: the plan only fills empty slots and retires idle ones.
+//! being made, used, reset or ended is never touched: the plan only fills empty slots and retires idle and quarantined ones.
 
 use std::collections::BTreeMap;
 
@@ -69,26 +69,56 @@ pub fn plan(want: &ValidPool, seen: &Seen, now: Timestamp) -> Plan {
     if seen.golden.is_err() {
         return plan;
     }
-    let idle =
-        seen.slots.iter().filter(|(n, s)| matches!(s, SlotSeen::Idle { .. }) && !plan.retire.contains(n)).count();
-    let creating = seen.slots.values().filter(|s| matches!(s, SlotSeen::Creating)).count();
-    let wanted = want.min.max(seen.queued).saturating_sub(count(idle + creating));
-    let free = want.max.saturating_sub(count(seen.slots.len()));
-    let missing = wanted.min(free);
-    if missing == 0 {
+    let ready = ready_or_coming(seen, &plan.retire);
+    let wanted = want.min.max(seen.queued).saturating_sub(ready);
+    if wanted == 0 {
         return plan;
     }
     if let Some(at) = seen.hold_until.filter(|at| *at > now) {
         plan.wake = Some(plan.wake.map_or(at, |w| w.min(at)));
         return plan;
     }
+    let free = want.max.saturating_sub(count(seen.slots.len()));
+    let missing = wanted.min(free);
     let fits = missing.min(seen.room);
     plan.no_room_for = missing - fits;
     plan.create = (0..want.max).filter(|n| !seen.slots.contains_key(n)).take(fits as usize).collect();
+    // One machine has to be there when anyone waits, whatever `min` says.
+    let needed = want.min.max(u32::from(seen.queued > 0)).saturating_sub(ready);
+    plan.retire.extend(yielding(seen, &plan, needed.saturating_sub(fits)));
     plan
 }
 
-/// Idle machines to end: made of another golden, more than wanted, or too old (one at a time, so that the pool isn't empty).
+/// Idle machines that stay, and those that will be idle soon: nothing is made in their place.
+fn ready_or_coming(seen: &Seen, retire: &[u32]) -> u32 {
+    let stays = |(slot, state): &(&u32, &SlotSeen)| match state {
+        SlotSeen::Idle { .. } => !retire.contains(slot),
+        SlotSeen::Creating | SlotSeen::Resetting => true,
+        SlotSeen::Claimed | SlotSeen::Quarantined { .. } | SlotSeen::Ending => false,
+    };
+    count(seen.slots.iter().filter(stays).count())
+}
+
+/// Quarantine yields to availability: what is kept for a look mustn't keep runs waiting until somebody has looked. As many
+/// go as machines are lacking for want of a slot or of room, the ones with the least time left first.
+fn yielding(seen: &Seen, plan: &Plan, lacking: u32) -> Vec<u32> {
+    // What is on its way out makes place without that.
+    let leaving = seen.slots.iter().filter(|(slot, state)| **state == SlotSeen::Ending || plan.retire.contains(slot));
+    let lacking = lacking.saturating_sub(count(leaving.count()));
+    let mut kept: Vec<(Timestamp, u32)> = quarantined(seen).filter(|(_, slot)| !plan.retire.contains(slot)).collect();
+    kept.sort_unstable();
+    kept.into_iter().take(lacking as usize).map(|(_, slot)| slot).collect()
+}
+
+fn quarantined(seen: &Seen) -> impl Iterator<Item = (Timestamp, u32)> + '_ {
+    seen.slots.iter().filter_map(|(slot, state)| match state {
+        SlotSeen::Quarantined { until } => Some((*until, *slot)),
+        _ => None,
+    })
+}
+
+/// Machines to end. Idle ones: made of another golden, more than wanted, or too old (one at a time, so that the pool isn't
+/// empty). Quarantined ones: their time is over, or the pool has shrunk below their slot.
 fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
     let idle: Vec<(u32, Timestamp, bool)> = seen
         .slots
@@ -111,11 +141,12 @@ fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
     while count(current.len()) > keep {
         retire.extend(current.pop().map(|(slot, ..)| *slot));
     }
-    let busy = seen.slots.values().any(|s| matches!(s, SlotSeen::Creating | SlotSeen::Ending));
+    let busy = seen.slots.values().any(|s| matches!(s, SlotSeen::Creating | SlotSeen::Resetting | SlotSeen::Ending));
     if retire.is_empty() && !busy {
         let oldest = current.iter().min_by_key(|(_, since, _)| *since);
         retire.extend(oldest.filter(|(_, since, _)| expires(want, *since) <= now).map(|(slot, ..)| *slot));
     }
+    retire.extend(quarantined(seen).filter(|(until, slot)| *until <= now || *slot >= want.max).map(|(_, slot)| slot));
     retire.sort_unstable();
     retire
 }
@@ -123,6 +154,7 @@ fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
 fn next_expiry(want: &ValidPool, seen: &Seen, retire: &[u32]) -> Option<Timestamp> {
     let ages = seen.slots.iter().filter(|(slot, _)| !retire.contains(slot)).filter_map(|(_, state)| match state {
         SlotSeen::Idle { since, .. } => Some(expires(want, *since)),
+        SlotSeen::Quarantined { until } => Some(*until),
         _ => None,
     });
     ages.min()
@@ -142,6 +174,8 @@ mod tests {
 
     use super::*;
     use crate::pool::fixture::pool;
+
+    const NONE: [u32; 0] = [];
 
     fn key(text: &str) -> GoldenKey {
         GoldenKey::from_recorded(text)
@@ -186,16 +220,54 @@ mod tests {
         assert_eq!((held.create, held.wake), (vec![], Some(at(9))));
     }
 
+    #[test]
+    fn nothing_is_made_in_the_place_of_a_machine_that_is_being_reset() {
+        let world = seen([(0, SlotSeen::Resetting), (1, idle(0))]);
+        assert_eq!(plan(&pool(2, 4), &world, at(1)), Plan { wake: Some(at(100)), ..Plan::default() });
+        let quarantined = seen([(0, SlotSeen::Quarantined { until: at(50) }), (1, idle(0))]);
+        let plan = plan(&pool(2, 4), &quarantined, at(1));
+        assert_eq!((plan.create, plan.retire, plan.wake), (vec![2], vec![], Some(at(50))));
+    }
+
+    #[test]
+    fn a_quarantine_ends_with_its_time_or_when_the_pool_shrinks() {
+        let world = seen([(0, idle(0)), (1, SlotSeen::Quarantined { until: at(50) })]);
+        assert_eq!(plan(&pool(1, 4), &world, at(49)).retire, NONE);
+        assert_eq!(plan(&pool(1, 4), &world, at(50)).retire, [1]);
+        assert_eq!(plan(&pool(1, 1), &world, at(1)).retire, [1]);
+    }
+
+    #[test]
+    fn quarantine_yields_where_it_takes_a_place_that_is_needed_and_the_oldest_first() {
+        let kept = |until| SlotSeen::Quarantined { until: at(until) };
+        let full = seen([(0, kept(90)), (1, kept(80)), (2, idle(0))]);
+        assert_eq!(plan(&pool(2, 3), &full, at(1)).retire, [1], "no slot is free");
+        assert_eq!(plan(&pool(1, 3), &full, at(1)).retire, NONE, "min is there");
+        let no_room = Seen { room: 0, ..seen([(0, kept(90)), (1, kept(80))]) };
+        assert_eq!(plan(&pool(1, 4), &no_room, at(1)).retire, [1], "the node is full");
+        let leaving = seen([(0, kept(90)), (1, SlotSeen::Ending)]);
+        assert_eq!(plan(&pool(1, 2), &leaving, at(1)).retire, NONE, "another slot will be free");
+        let queued = Seen { queued: 9, ..seen([(0, kept(90)), (1, kept(80))]) };
+        assert_eq!(plan(&pool(0, 2), &queued, at(1)).retire, [1], "somebody waits, and nothing comes");
+        let held = Seen { hold_until: Some(at(9)), ..full };
+        assert_eq!(plan(&pool(2, 3), &held, at(1)).retire, NONE, "nothing would be made in its place");
+    }
+
     /// What can happen to a slot between two looks at the pool: anything a host may do.
     fn step(slot: &SlotSeen, event: u8, now: Timestamp) -> Option<SlotSeen> {
-        match (slot, event % 4) {
-            (SlotSeen::Creating, 0) => Some(SlotSeen::Idle { since: now, golden: key("g") }),
+        match (slot, event % 6) {
+            (SlotSeen::Creating | SlotSeen::Resetting, 0) => Some(SlotSeen::Idle { since: now, golden: key("g") }),
             (SlotSeen::Idle { .. }, 1) => Some(SlotSeen::Claimed),
-            (SlotSeen::Claimed, 2) => Some(SlotSeen::Ending),
+            (SlotSeen::Claimed, 2) | (SlotSeen::Resetting, 3) => Some(SlotSeen::Ending),
+            (SlotSeen::Claimed, 4) => Some(SlotSeen::Resetting),
+            (SlotSeen::Creating | SlotSeen::Resetting, 5) => Some(SlotSeen::Quarantined { until: FAR }),
             (SlotSeen::Creating, 3) | (SlotSeen::Ending, _) => None,
             (other, _) => Some(other.clone()),
         }
     }
+
+    /// Longer than any test looks: only yielding ends such a quarantine.
+    const FAR: Timestamp = Timestamp::constant(1_000_000, 0);
 
     proptest! {
         #[test]
@@ -215,7 +287,8 @@ mod tests {
                 }
                 for slot in &plan.retire {
                     let was = world.slots.insert(*slot, SlotSeen::Ending);
-                    prop_assert!(matches!(was, Some(SlotSeen::Idle { .. })), "only idle machines are retired");
+                    let may_go = matches!(was, Some(SlotSeen::Idle { .. } | SlotSeen::Quarantined { .. }));
+                    prop_assert!(may_go, "only idle and quarantined machines are retired");
                 }
                 prop_assert!(world.slots.len() <= want.max as usize, "{} machines of {}", world.slots.len(), want.max);
                 prop_assert!(world.slots.len() <= room as usize);
@@ -231,13 +304,14 @@ mod tests {
                 for slot in &plan.retire { world.slots.remove(slot); }
                 world.slots.retain(|_, s| !matches!(s, SlotSeen::Ending | SlotSeen::Claimed));
                 for state in world.slots.values_mut() {
-                    if *state == SlotSeen::Creating { *state = SlotSeen::Idle { since: now, golden: key("g") }; }
+                    if matches!(state, SlotSeen::Creating | SlotSeen::Resetting) { *state = SlotSeen::Idle { since: now, golden: key("g") }; }
                 }
             }
             world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap());
             let rest = plan(&want, &world, now);
             prop_assert!(rest.create.is_empty() && rest.retire.is_empty(), "{rest:?} in {world:?}");
-            prop_assert_eq!(count(world.slots.len()), want.min.min(room));
+            let idle = world.slots.values().filter(|s| matches!(s, SlotSeen::Idle { .. })).count();
+            prop_assert_eq!(count(idle), want.min.min(room), "quarantine does not keep a pool from its min: {:?}", world);
         }
     }
 }

@@ -1,97 +1,12 @@
-//! What a pool's status says: this node's entry, sums over all entries, and the conditions.
+//! What a pool's status says: sums over the nodes' entries, and the conditions.
 
 use agentvm_crds::{AgentVMPoolStatus, Condition, ConditionStatus, PoolNode, PoolReason, condition_type};
 use jiff::Timestamp;
 
-use super::{Blocked, Plan, Seen, SlotSeen, ValidPool};
 use crate::{
     defaults::InvalidSpec,
     status::{condition, find, settle},
 };
-
-/// How many machines are in which state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub warm: u32,
-    pub claimed: u32,
-    pub creating: u32,
-    pub resetting: u32,
-    pub quarantined: u32,
-    pub total: u32,
-}
-
-impl Counts {
-    pub fn of(seen: &Seen) -> Self {
-        let mut counts = Self::default();
-        for slot in seen.slots.values() {
-            match slot {
-                SlotSeen::Creating => counts.creating += 1,
-                SlotSeen::Idle { .. } => counts.warm += 1,
-                SlotSeen::Claimed => counts.claimed += 1,
-                SlotSeen::Resetting => counts.resetting += 1,
-                SlotSeen::Quarantined { .. } => counts.quarantined += 1,
-                SlotSeen::Ending => {}
-            }
-            counts.total += 1;
-        }
-        counts
-    }
-}
-
-/// This node's entry: what is there, and in one reason why it isn't more.
-pub fn node_entry(
-    node: &str,
-    generation: i64,
-    want: &ValidPool,
-    seen: &Seen,
-    plan: &Plan,
-    last_error: Option<&str>,
-    accelerator: &str,
-) -> PoolNode {
-    let counts = Counts::of(seen);
-    let (reason, message) = explain(want, seen, plan, counts, last_error);
-    let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    PoolNode {
-        name: node.to_owned(),
-        observed_generation: generation,
-        min: int(want.min),
-        max: int(want.max),
-        warm: int(counts.warm),
-        claimed: int(counts.claimed),
-        creating: int(counts.creating),
-        accelerator: accelerator.to_owned(),
-        tier: "Fresh".to_owned(),
-        reason: reason.as_str().to_owned(),
-        message: crate::status::clip(&message, 1024),
-    }
-}
-
-fn explain(
-    want: &ValidPool,
-    seen: &Seen,
-    plan: &Plan,
-    counts: Counts,
-    last_error: Option<&str>,
-) -> (PoolReason, String) {
-    let have = format!("{} of {} machines ready, {} in use", counts.warm, want.min, counts.claimed);
-    if let Err(Blocked { reason, message }) = &seen.golden {
-        return (*reason, message.clone());
-    }
-    if plan.no_room_for > 0 {
-        let short = plan.no_room_for;
-        return (PoolReason::NoCapacity, format!("{have}; this node has no room for {short} more (node budget)"));
-    }
-    if counts.warm >= want.min {
-        return (PoolReason::Filled, have);
-    }
-    if let Some(error) = last_error {
-        return (PoolReason::CreateFailed, format!("{have}; the last machine could not be made: {error}"));
-    }
-    if counts.total >= want.max && counts.creating == 0 {
-        return (PoolReason::Busy, format!("{have}; max {} is reached", want.max));
-    }
-    (PoolReason::Filling, format!("{have}, {} in the making", counts.creating))
-}
 
 /// The status with this node's entry in it; all else is a function of the entries.
 pub fn next_status(
@@ -104,13 +19,14 @@ pub fn next_status(
     nodes.push(entry);
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let sum = |field: fn(&PoolNode) -> i32| nodes.iter().map(field).fold(0, i32::saturating_add);
-    let (warm, claimed, creating) = (sum(|n| n.warm), sum(|n| n.claimed), sum(|n| n.creating));
     AgentVMPoolStatus {
         observed_generation: generation,
-        warm,
-        claimed,
-        creating,
-        total: warm.saturating_add(claimed).saturating_add(creating),
+        warm: sum(|n| n.warm),
+        claimed: sum(|n| n.claimed),
+        creating: sum(|n| n.creating),
+        resetting: sum(|n| n.resetting),
+        quarantined: sum(|n| n.quarantined),
+        total: sum(|n| n.total),
         conditions: settle(&old.conditions, conditions(&nodes, was_ready(old), generation, now)),
         nodes,
     }
@@ -153,25 +69,11 @@ fn conditions(nodes: &[PoolNode], was_ready: bool, generation: Option<i64>, now:
     let ready = ready || (was_ready && nodes.iter().any(|n| is_fine(&n.reason)));
     let filling = nodes.iter().any(|n| n.creating > 0 || n.reason == "Filling");
     let trouble = nodes.iter().find(|n| !is_fine(&n.reason));
-    let slow = nodes.iter().find(|n| n.accelerator == "TCG");
+    let (degraded, why, detail) = degraded(nodes);
     let mut list = vec![
         make(condition_type::READY, yes(ready), reason, message),
         make(condition_type::PROGRESSING, yes(filling), reason, message),
-        match (trouble, slow) {
-            (Some(node), _) => make(condition_type::DEGRADED, ConditionStatus::True, &node.reason, &node.message),
-            (None, Some(node)) => make(
-                condition_type::DEGRADED,
-                ConditionStatus::True,
-                PoolReason::SoftwareEmulation.as_str(),
-                &format!(
-                    "node {} emulates in software (TCG): correct, but an order of magnitude slower; see `agentvm doctor`",
-                    node.name
-                ),
-            ),
-            (None, None) => {
-                make(condition_type::DEGRADED, ConditionStatus::False, PoolReason::Healthy.as_str(), "nothing is wrong")
-            }
-        },
+        make(condition_type::DEGRADED, yes(degraded), why, &detail),
     ];
     if filling {
         list.push(make(condition_type::RECONCILING, ConditionStatus::True, reason, message));
@@ -181,6 +83,25 @@ fn conditions(nodes: &[PoolNode], was_ready: bool, generation: Option<i64>, now:
     list
 }
 
+/// The worst of what works less well than it should: whether there is anything, its reason, its message.
+fn degraded(nodes: &[PoolNode]) -> (bool, &str, String) {
+    if let Some(node) = nodes.iter().find(|n| !is_fine(&n.reason)) {
+        return (true, &node.reason, node.message.clone());
+    }
+    if let Some((node, why)) = nodes.iter().find_map(|n| Some((n, n.reset_trouble.as_ref()?))) {
+        let message = format!("node {} gives runs {} machines for a while: {why}", node.name, node.tier);
+        return (true, PoolReason::ResetFailing.as_str(), message);
+    }
+    if let Some(node) = nodes.iter().find(|n| n.accelerator == "TCG") {
+        let message = format!(
+            "node {} emulates in software (TCG): correct, but an order of magnitude slower; see `agentvm doctor`",
+            node.name
+        );
+        return (true, PoolReason::SoftwareEmulation.as_str(), message);
+    }
+    (false, PoolReason::Healthy.as_str(), "nothing is wrong".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -188,18 +109,19 @@ mod tests {
     use super::*;
     use crate::{
         names::GoldenKey,
-        pool::{fixture::pool, plan},
+        pool::{Blocked, NodeFacts, Seen, SlotSeen, TierSeen, ValidPool, fixture::pool, node_entry, plan},
     };
 
     fn status(want: &ValidPool, seen: &Seen, error: Option<&str>, accelerator: &str) -> AgentVMPoolStatus {
         let now = Timestamp::UNIX_EPOCH;
         let plan = plan(want, seen, now);
-        next_status(
-            &AgentVMPoolStatus::default(),
-            Some(1),
-            node_entry("n", 1, want, seen, &plan, error, accelerator),
-            now,
-        )
+        let entry = node_entry(want, seen, &plan, NodeFacts { last_error: error, ..facts(accelerator) });
+        next_status(&AgentVMPoolStatus::default(), Some(1), entry, now)
+    }
+
+    fn facts(accelerator: &str) -> NodeFacts<'_> {
+        let tier = TierSeen { tier: "InPlace".into(), ..TierSeen::default() };
+        NodeFacts { node: "n", generation: 1, accelerator, tier, ..NodeFacts::default() }
     }
 
     fn world(slots: Vec<SlotSeen>, golden: Result<GoldenKey, Blocked>) -> Seen {
@@ -233,12 +155,30 @@ mod tests {
     }
 
     #[test]
+    fn resets_that_fail_again_and_again_degrade_a_pool_that_stays_ready() {
+        let want = pool(1, 4);
+        let seen = world(vec![idle(), SlotSeen::Resetting], Ok(key()));
+        let plan = plan(&want, &seen, Timestamp::UNIX_EPOCH);
+        let tier = TierSeen {
+            tier: "Fresh".into(),
+            why_not_better: "InPlace fails".into(),
+            trouble: Some("3 resets in a row failed, the last with memory: 3 pages".into()),
+        };
+        let entry = node_entry(&want, &seen, &plan, NodeFacts { tier, ..facts("TCG") });
+        let status = next_status(&AgentVMPoolStatus::default(), Some(1), entry, Timestamp::UNIX_EPOCH);
+        assert_eq!(check(&status, "Degraded"), (ConditionStatus::True, "ResetFailing".into()));
+        assert!(find(&status.conditions, "Degraded").unwrap().message.contains("memory: 3 pages"));
+        assert_eq!(check(&status, "Ready"), (ConditionStatus::True, "Filled".into()));
+        assert_eq!((status.resetting, status.quarantined, status.total), (1, 0, 2));
+    }
+
+    #[test]
     fn readiness_does_not_flap_while_used_machines_are_replaced() {
         let want = pool(2, 4);
         let filled = status(&want, &world(vec![idle(), idle()], Ok(key())), None, "KVM");
         let next = |seen: &Seen| {
             let plan = plan(&want, seen, Timestamp::UNIX_EPOCH);
-            let entry = node_entry("n", 1, &want, seen, &plan, None, "KVM");
+            let entry = node_entry(&want, seen, &plan, facts("KVM"));
             next_status(&filled, Some(1), entry, Timestamp::UNIX_EPOCH)
         };
         let emptied = world(vec![SlotSeen::Creating, SlotSeen::Ending], Ok(key()));

@@ -1,6 +1,6 @@
 //! From a pool's spec to numbers that make sense.
 
-use agentvm_crds::{AgentVMPoolSpec, NetworkMode};
+use agentvm_crds::{AgentVMPoolSpec, NetworkMode, ReusePolicy};
 
 use crate::defaults::{Defaults, InvalidSpec};
 
@@ -13,6 +13,10 @@ pub struct ValidPool {
     pub ttl_seconds: u32,
     pub health_check_seconds: u32,
     pub max_run_seconds: u32,
+    pub reuse_policy: ReusePolicy,
+    /// Resets in a row of one process.
+    pub max_reuses: u32,
+    pub quarantine_seconds: u32,
     pub network_mode: NetworkMode,
 }
 
@@ -44,6 +48,9 @@ pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults) -> Result<ValidPool
             1,
         )?,
         max_run_seconds: number("spec.maxRunSeconds", spec.max_run_seconds, defaults.max_run_seconds, 1)?,
+        reuse_policy: spec.reuse_policy.unwrap_or(defaults.reuse_policy),
+        max_reuses: number("spec.maxReuses", spec.max_reuses, defaults.max_reuses, 0)?,
+        quarantine_seconds: number("spec.quarantineSeconds", spec.quarantine_seconds, defaults.quarantine_seconds, 0)?,
         network_mode: spec.network.as_ref().and_then(|n| n.mode).unwrap_or(defaults.network_mode),
     })
 }
@@ -89,5 +96,22 @@ mod tests {
         assert_eq!(of(None, Some(0)).unwrap_err().path, "spec.warm.max");
         let negative = AgentVMPoolSpec { ttl_seconds: Some(-1), ..spec(None, None) };
         assert_eq!(validate(&negative, &Defaults::default()).unwrap_err().path, "spec.ttlSeconds");
+    }
+
+    #[test]
+    fn resets_have_the_operators_defaults_and_may_be_switched_off() {
+        let of = |spec: &AgentVMPoolSpec| {
+            validate(spec, &Defaults::default()).map(|p| (p.reuse_policy, p.max_reuses, p.quarantine_seconds))
+        };
+        assert_eq!(of(&spec(None, None)), Ok((ReusePolicy::VerifiedReset, 100, 600)));
+        let off = AgentVMPoolSpec {
+            reuse_policy: Some(ReusePolicy::Never),
+            max_reuses: Some(0),
+            quarantine_seconds: Some(0),
+            ..spec(None, None)
+        };
+        assert_eq!(of(&off), Ok((ReusePolicy::Never, 0, 0)));
+        let negative = AgentVMPoolSpec { quarantine_seconds: Some(-1), ..spec(None, None) };
+        assert_eq!(of(&negative).unwrap_err().path, "spec.quarantineSeconds");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agentvm_core::{
     defaults::InvalidSpec,
-    pool::{Plan, Seen, ValidPool, invalid_status, next_status, node_entry},
+    pool::{NodeFacts, Plan, Seen, TierSeen, ValidPool, invalid_status, next_status, node_entry, settle_memory},
     status::find,
 };
 use agentvm_crds::{AgentVMPool, AgentVMPoolStatus, condition_type};
@@ -33,8 +33,17 @@ pub async fn publish_status(
         None => "Unknown",
     };
     let generation = pool.metadata.generation;
-    let entry = node_entry(&cx.node, generation.unwrap_or(0), want, seen, plan, trouble.as_deref(), accelerator);
+    let facts = NodeFacts {
+        node: &cx.node,
+        generation: generation.unwrap_or(0),
+        accelerator,
+        tier: TierSeen { tier: "Fresh".to_owned(), ..TierSeen::default() },
+        unshared: Vec::new(),
+        last_error: trouble.as_deref(),
+    };
     let old = pool.status.clone().unwrap_or_default();
+    let before = old.nodes.iter().find(|node| node.name == cx.node);
+    let entry = settle_memory(before, node_entry(want, seen, plan, facts), cx.since_written(uid));
     let next = next_status(&old, generation, entry, Timestamp::now());
     if old == next {
         return Ok(None);

@@ -1,0 +1,232 @@
+//! This node's entry in a pool's status: what is there, and in one reason why it isn't more.
+
+use std::time::Duration;
+
+use agentvm_crds::{PoolNode, PoolReason, ReusePolicy};
+
+use super::{Blocked, Plan, Seen, SlotSeen, ValidPool};
+use crate::status::clip;
+
+/// The longest message of an entry, bytes.
+const MAX_MESSAGE: usize = 1024;
+
+/// How many machines are in which state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub warm: u32,
+    pub claimed: u32,
+    pub creating: u32,
+    pub resetting: u32,
+    pub quarantined: u32,
+    /// All that takes a slot.
+    pub total: u32,
+}
+
+impl Counts {
+    pub fn of(seen: &Seen) -> Self {
+        let mut counts = Self::default();
+        for slot in seen.slots.values() {
+            match slot {
+                SlotSeen::Creating => counts.creating += 1,
+                SlotSeen::Idle { .. } => counts.warm += 1,
+                SlotSeen::Claimed => counts.claimed += 1,
+                SlotSeen::Resetting => counts.resetting += 1,
+                SlotSeen::Quarantined { .. } => counts.quarantined += 1,
+                SlotSeen::Ending => {}
+            }
+            counts.total += 1;
+        }
+        counts
+    }
+}
+
+/// How machines of the pool get back to the golden state on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TierSeen {
+    /// As the API says it: `InPlace`, `Fresh`, `Boot`.
+    pub tier: String,
+    /// Why it isn't a better one; empty where nothing is better.
+    pub why_not_better: String,
+    /// What failed again and again, so that a better one isn't used for a while.
+    pub trouble: Option<String>,
+}
+
+/// What a node says of a pool besides its slots.
+#[derive(Clone, Debug, Default)]
+pub struct NodeFacts<'a> {
+    pub node: &'a str,
+    pub generation: i64,
+    /// `KVM`, `TCG`, or `Unknown`.
+    pub accelerator: &'a str,
+    pub tier: TierSeen,
+    /// Bytes that each idle machine shares with nobody.
+    pub unshared: Vec<u64>,
+    /// Why the last machine could not be made, after failures.
+    pub last_error: Option<&'a str>,
+}
+
+/// This node's entry.
+pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'_>) -> PoolNode {
+    let counts = Counts::of(seen);
+    let (reason, message) = explain(want, seen, plan, counts, facts.last_error);
+    let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+    let tier = asked_tier(want, facts.tier);
+    PoolNode {
+        name: facts.node.to_owned(),
+        observed_generation: facts.generation,
+        min: int(want.min),
+        max: int(want.max),
+        warm: int(counts.warm),
+        claimed: int(counts.claimed),
+        creating: int(counts.creating),
+        resetting: int(counts.resetting),
+        quarantined: int(counts.quarantined),
+        total: int(counts.total),
+        accelerator: facts.accelerator.to_owned(),
+        tier: tier.tier,
+        tier_message: Some(tier.why_not_better).filter(|why| !why.is_empty()).map(|why| clip(&why, MAX_MESSAGE)),
+        reset_trouble: tier.trouble.map(|why| clip(&why, MAX_MESSAGE)),
+        unshared_memory_bytes: median_mib(facts.unshared),
+        reason: reason.as_str().to_owned(),
+        message: clip(&message, MAX_MESSAGE),
+    }
+}
+
+/// A pool that wants no resets in place has none, whatever the host can do.
+fn asked_tier(want: &ValidPool, tier: TierSeen) -> TierSeen {
+    let asked = match (want.reuse_policy, want.max_reuses) {
+        (ReusePolicy::Never, _) => "spec.reusePolicy: Never asks for a fresh process for every run",
+        (ReusePolicy::VerifiedReset, 0) => "spec.maxReuses: 0 asks for a fresh process for every run",
+        (ReusePolicy::VerifiedReset, _) => return tier,
+    };
+    if tier.tier != "InPlace" && tier.trouble.is_none() {
+        return tier;
+    }
+    TierSeen { tier: "Fresh".to_owned(), why_not_better: asked.to_owned(), trouble: None }
+}
+
+/// In whole MiB, rounded up: a page more or less is no news.
+fn median_mib(mut bytes: Vec<u64>) -> Option<i64> {
+    const MIB: u64 = 1 << 20;
+    bytes.sort_unstable();
+    let median = bytes.get(bytes.len() / 2)?.div_ceil(MIB).saturating_mul(MIB);
+    i64::try_from(median).ok()
+}
+
+fn explain(
+    want: &ValidPool,
+    seen: &Seen,
+    plan: &Plan,
+    counts: Counts,
+    last_error: Option<&str>,
+) -> (PoolReason, String) {
+    let Counts { warm, claimed, creating, resetting, quarantined, total } = counts;
+    let mut have = format!("{warm} of {} machines ready, {claimed} in use", want.min);
+    if quarantined > 0 {
+        have = format!("{have}, {quarantined} quarantined");
+    }
+    if let Err(Blocked { reason, message }) = &seen.golden {
+        return (*reason, message.clone());
+    }
+    if plan.no_room_for > 0 {
+        let short = plan.no_room_for;
+        return (PoolReason::NoCapacity, format!("{have}; this node has no room for {short} more (node budget)"));
+    }
+    if warm >= want.min {
+        return (PoolReason::Filled, have);
+    }
+    if let Some(error) = last_error {
+        return (PoolReason::CreateFailed, format!("{have}; the last machine could not be made: {error}"));
+    }
+    if total >= want.max && creating + resetting == 0 {
+        return (PoolReason::Busy, format!("{have}; max {} is reached", want.max));
+    }
+    (PoolReason::Filling, format!("{have}, {} in the making", creating + resetting))
+}
+
+/// The least time between two writes for nothing but memory.
+const MEMORY_PACE: Duration = Duration::from_mins(1);
+
+/// Keeps the memory figure of the last entry where nothing else has changed: memory always moves a little, and a status that
+/// follows it would be written for ever. `since` the last write of this node.
+pub fn settle_memory(old: Option<&PoolNode>, mut new: PoolNode, since: Option<Duration>) -> PoolNode {
+    let Some(old) = old else { return new };
+    if new.unshared_memory_bytes.is_none() && new.total > 0 {
+        // Nobody is idle just now; that says nothing about memory.
+        new.unshared_memory_bytes = old.unshared_memory_bytes;
+    }
+    let as_before = PoolNode { unshared_memory_bytes: old.unshared_memory_bytes, ..new.clone() };
+    let early = since.is_some_and(|since| since < MEMORY_PACE);
+    let news = moved(old.unshared_memory_bytes, new.unshared_memory_bytes) && !early;
+    if as_before == *old && !news { as_before } else { new }
+}
+
+/// By more than a tenth.
+fn moved(old: Option<i64>, new: Option<i64>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => old.abs_diff(new) > old.unsigned_abs() / 10,
+        (old, new) => old != new,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{names::GoldenKey, pool::fixture::pool};
+
+    fn world(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> Seen {
+        let golden = Ok(GoldenKey::from_recorded("k"));
+        Seen { slots: slots.into_iter().collect(), queued: 0, room: 10, golden, hold_until: None }
+    }
+
+    fn entry(want: &ValidPool, tier: TierSeen, unshared: Vec<u64>) -> PoolNode {
+        let facts = NodeFacts { node: "n", accelerator: "KVM", tier, unshared, ..NodeFacts::default() };
+        node_entry(want, &world([(0, SlotSeen::Claimed)]), &Plan::default(), facts)
+    }
+
+    fn in_place() -> TierSeen {
+        TierSeen { tier: "InPlace".into(), ..TierSeen::default() }
+    }
+
+    #[test]
+    fn every_slot_counts_and_quarantine_is_named() {
+        let until = jiff::Timestamp::UNIX_EPOCH;
+        let slots = [SlotSeen::Resetting, SlotSeen::Quarantined { until }, SlotSeen::Ending, SlotSeen::Claimed];
+        let seen = world((0..).zip(slots));
+        let entry = node_entry(&pool(1, 4), &seen, &Plan::default(), NodeFacts::default());
+        assert_eq!((entry.resetting, entry.quarantined, entry.claimed, entry.total), (1, 1, 1, 4));
+        assert_eq!(entry.message, "0 of 1 machines ready, 1 in use, 1 quarantined, 1 in the making");
+        assert_eq!(entry.reason, "Filling", "a machine that is being reset is on its way");
+    }
+
+    #[test]
+    fn the_tier_is_the_hosts_unless_the_pool_wants_none() {
+        let fine = entry(&pool(1, 4), in_place(), vec![]);
+        assert_eq!((fine.tier.as_str(), fine.tier_message, fine.reset_trouble), ("InPlace", None, None));
+        let never = ValidPool { reuse_policy: ReusePolicy::Never, ..pool(1, 4) };
+        let never = entry(&never, in_place(), vec![]);
+        assert_eq!(never.tier, "Fresh");
+        assert!(never.tier_message.unwrap().starts_with("spec.reusePolicy"));
+        let boot = TierSeen { tier: "Boot".into(), why_not_better: "no migration".into(), trouble: None };
+        let none = entry(&ValidPool { max_reuses: 0, ..pool(1, 4) }, boot, vec![]);
+        assert_eq!((none.tier.as_str(), none.tier_message.as_deref()), ("Boot", Some("no migration")));
+    }
+
+    #[test]
+    fn memory_alone_is_written_seldom_and_never_for_little() {
+        let mib = |n: u64| n << 20;
+        let before = entry(&pool(1, 4), in_place(), vec![mib(10), mib(40), mib(30)]);
+        assert_eq!(before.unshared_memory_bytes, Some(30 << 20));
+        let settled = |unshared: Vec<u64>, seconds| {
+            let new = entry(&pool(1, 4), in_place(), unshared);
+            settle_memory(Some(&before), new, Some(Duration::from_secs(seconds))).unshared_memory_bytes
+        };
+        assert_eq!(settled(vec![mib(33)], 600), Some(30 << 20), "a tenth is little");
+        assert_eq!(settled(vec![mib(34)], 59), Some(30 << 20), "too early");
+        assert_eq!(settled(vec![mib(33) + 1], 60), Some(34 << 20));
+        assert_eq!(settled(vec![], 600), Some(30 << 20), "nobody is idle");
+        let other = PoolNode { warm: 3, ..entry(&pool(1, 4), in_place(), vec![mib(31)]) };
+        let along = settle_memory(Some(&before), other, Some(Duration::ZERO));
+        assert_eq!(along.unshared_memory_bytes, Some(31 << 20), "it goes along with other news");
+    }
+}

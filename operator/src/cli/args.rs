@@ -211,6 +211,10 @@ pub struct SettingsArgs {
     /// execution.workspace_path: where the output of runs is kept.
     #[arg(long, value_name = "DIR")]
     pub workspace_path: Option<String>,
+    /// metrics.listen: where Prometheus finds /metrics: ADDRESS:PORT, or off. [environment: AGENT_VM_METRICS_LISTEN] [default:
+    /// 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<String>,
     /// node.name: this host's name in statuses and Leases. [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
@@ -228,6 +232,7 @@ impl SettingsArgs {
             ("execution.default_timeout", "--exec-timeout", &self.exec_timeout),
             ("execution.workspace_path", "--workspace-path", &self.workspace_path),
             ("node.name", "--node-name", &self.node_name),
+            ("metrics.listen", "--metrics-listen", &self.metrics_listen),
         ];
         let values = given
             .into_iter()
@@ -259,10 +264,11 @@ mod tests {
             exec_timeout: text("3"),
             workspace_path: text("/w"),
             node_name: text("n"),
+            metrics_listen: text("off"),
         };
         let global = Cli::parse_from(["agentvm", "crds"]).global;
         let loaded = crate::config::load(&all.flags(&global)).unwrap();
         let flags = loaded.origins.iter().filter(|row| matches!(row.origin, crate::config::Origin::Flag { .. }));
-        assert_eq!(flags.count(), 8);
+        assert_eq!(flags.count(), 9);
     }
 }

@@ -1,8 +1,9 @@
 //! The keys: path, environment variable and reader of each. One place says what a key is called and may hold.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use agentvm_crds::{NetworkMode, Profile};
+use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 
 use super::value::{self, MEMORY_MAX_MIB};
 
@@ -35,6 +36,12 @@ pub(super) const POOL_MAX: Key<u32> =
 pub(super) const POOL_TTL: Key<u32> = Key { path: "pool.ttl_seconds", variable: None, parse: value::whole::<10, YEAR> };
 pub(super) const POOL_HEALTH: Key<u32> =
     Key { path: "pool.health_check_interval", variable: None, parse: value::whole::<1, 86_400> };
+pub(super) const POOL_REUSE: Key<ReusePolicy> =
+    Key { path: "pool.reuse_policy", variable: None, parse: value::reuse_policy };
+pub(super) const POOL_MAX_REUSES: Key<u32> =
+    Key { path: "pool.max_reuses", variable: None, parse: value::whole::<0, 100_000> };
+pub(super) const POOL_QUARANTINE: Key<u32> =
+    Key { path: "pool.quarantine_seconds", variable: None, parse: value::whole::<0, WEEK> };
 
 pub(super) const EXEC_TIMEOUT: Key<u32> =
     Key { path: "execution.default_timeout", variable: Some("AGENT_VM_EXEC_TIMEOUT"), parse: value::whole::<1, WEEK> };
@@ -57,6 +64,9 @@ pub(super) const NODE_MACHINES: Key<Option<u32>> =
     Key { path: "node.max_machines", variable: None, parse: value::limit::<1, 10_000> };
 pub(super) const NODE_MEMORY: Key<u32> =
     Key { path: "node.memory_mib", variable: None, parse: value::whole::<128, MEMORY_MAX_MIB> };
+
+pub(super) const METRICS_LISTEN: Key<Option<SocketAddr>> =
+    Key { path: "metrics.listen", variable: Some("AGENT_VM_METRICS_LISTEN"), parse: value::listen };
 
 /// The name that was probably meant. Similar only as a whole, or with the same last part.
 pub(super) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -22,7 +22,8 @@ pub use host::HostDefaults;
 pub use origin::Origin;
 pub use resolve::{Loaded, Row};
 pub use settings::{
-    ExecutionSettings, LibvirtSettings, NodeSettings, PoolSettings, ResourceLimits, Settings, VmSettings,
+    ExecutionSettings, LibvirtSettings, MetricsSettings, NodeSettings, PoolSettings, ResourceLimits, Settings,
+    VmSettings,
 };
 
 /// The host's file; skipped where there is none.

@@ -2,17 +2,20 @@
 //!
 //! Most of them are defaults for fields that an object leaves out; each says so.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agentvm_core::defaults::Defaults;
-use agentvm_crds::{NetworkMode, Profile};
+use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 
 use super::HostDefaults;
 use super::keys;
 use super::resolve::Layers;
 
 const WORKSPACE: &str = "/var/lib/agent-vm/workspace";
+/// Reachable from this host only: what it tells isn't secret, and isn't everybody's either.
+const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,7 @@ pub struct Settings {
     pub execution: ExecutionSettings,
     pub limits: ResourceLimits,
     pub node: NodeSettings,
+    pub metrics: MetricsSettings,
 }
 
 /// `libvirt.*`
@@ -48,6 +52,9 @@ pub struct PoolSettings {
     pub max_size: u32,
     pub ttl_seconds: u32,
     pub health_check_seconds: u32,
+    pub reuse_policy: ReusePolicy,
+    pub max_reuses: u32,
+    pub quarantine_seconds: u32,
 }
 
 /// `execution.*`
@@ -78,6 +85,13 @@ pub struct NodeSettings {
     pub memory_mib: u32,
 }
 
+/// `metrics.*`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetricsSettings {
+    /// Where `/metrics` is served; nowhere where there is none.
+    pub listen: Option<SocketAddr>,
+}
+
 impl Settings {
     /// Takes each key once, in the order in which `agentvm config show` prints them.
     pub(super) fn take(from: &mut Layers, host: &HostDefaults, workspace: Option<&Path>) -> Self {
@@ -95,6 +109,9 @@ impl Settings {
                 max_size: from.take(&keys::POOL_MAX, 20),
                 ttl_seconds: from.take(&keys::POOL_TTL, 3600),
                 health_check_seconds: from.take(&keys::POOL_HEALTH, 60),
+                reuse_policy: from.take(&keys::POOL_REUSE, ReusePolicy::VerifiedReset),
+                max_reuses: from.take(&keys::POOL_MAX_REUSES, 100),
+                quarantine_seconds: from.take(&keys::POOL_QUARANTINE, 600),
             },
             execution: ExecutionSettings {
                 default_timeout_seconds: from.take(&keys::EXEC_TIMEOUT, 300),
@@ -111,6 +128,7 @@ impl Settings {
                 max_machines: from.take(&keys::NODE_MACHINES, None),
                 memory_mib: from.take(&keys::NODE_MEMORY, host.machine_memory_mib()),
             },
+            metrics: MetricsSettings { listen: from.take(&keys::METRICS_LISTEN, Some(METRICS)) },
         };
         settings.require_order(from);
         settings
@@ -125,6 +143,9 @@ impl Settings {
             pool_max: self.pool.max_size,
             ttl_seconds: self.pool.ttl_seconds,
             health_check_seconds: self.pool.health_check_seconds,
+            reuse_policy: self.pool.reuse_policy,
+            max_reuses: self.pool.max_reuses,
+            quarantine_seconds: self.pool.quarantine_seconds,
             network_mode: self.vm.network_mode,
             profile: self.vm.default_profile,
             cpu_shares: self.limits.cpu_shares,

@@ -1,8 +1,9 @@
 //! The kinds of values: how each is read from text, and what is said when it can't be.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use agentvm_crds::{NetworkMode, Profile};
+use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use serde_json::Value as Json;
 
 /// The largest memory that any key may name, MiB (16 TiB).
@@ -59,6 +60,22 @@ impl Value for Profile {
     }
 }
 
+impl Value for ReusePolicy {
+    fn json(&self) -> Json {
+        Json::from(match self {
+            Self::VerifiedReset => "verified_reset",
+            Self::Never => "never",
+        })
+    }
+}
+
+/// `None` is `off`.
+impl Value for Option<SocketAddr> {
+    fn json(&self) -> Json {
+        Json::from(self.map_or_else(|| "off".to_owned(), |address| address.to_string()))
+    }
+}
+
 /// A whole number from `MIN` to `MAX`.
 pub(super) fn whole<const MIN: u32, const MAX: u32>(text: &str) -> Result<u32, String> {
     let said = text.parse::<u32>().ok().filter(|n| (MIN..=MAX).contains(n));
@@ -82,6 +99,19 @@ pub(super) fn network_mode(text: &str) -> Result<NetworkMode, String> {
             ("bridge", NetworkMode::Bridge),
         ],
     )
+}
+
+pub(super) fn reuse_policy(text: &str) -> Result<ReusePolicy, String> {
+    choice(text, &[("verified_reset", ReusePolicy::VerifiedReset), ("never", ReusePolicy::Never)])
+}
+
+/// An address to listen on, or `off`. A name isn't taken: what it stands for could change.
+pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
+    if text == "off" {
+        return Ok(None);
+    }
+    let said = text.parse().map(Some);
+    said.map_err(|_| format!("\"{text}\" is neither an address and a port such as 127.0.0.1:9090, nor \"off\""))
 }
 
 /// `Custom` isn't among them: a default of no numbers is none.
@@ -158,6 +188,7 @@ mod tests {
     fn a_choice_names_the_nearest() {
         assert_eq!(network_mode("isolated"), Ok(NetworkMode::Isolated));
         assert!(network_mode("isolate").is_err_and(|why| why.contains("did you mean \"isolated\"?")));
+        assert_eq!(reuse_policy("never"), Ok(ReusePolicy::Never));
         assert!(profile("custom").is_err_and(|why| why.contains("light, standard, intensive")));
     }
 
@@ -165,6 +196,9 @@ mod tests {
     fn paths_uris_and_names() {
         assert!(absolute_path("/var/lib/x").is_ok());
         assert!(absolute_path("x").is_err() && absolute_path("/a/../b").is_err());
+        assert_eq!(listen("off"), Ok(None));
+        assert!(listen("[::1]:0").is_ok_and(|at| at.is_some()));
+        assert!(listen("localhost:9090").is_err_and(|why| why.contains("127.0.0.1:9090")));
         assert!(uri("qemu:///system").is_ok() && uri("qemu+unix:///system?socket=/run/x").is_ok());
         assert!(uri("localhost").is_err() && uri("://x").is_err() && uri("qemu:// /x").is_err());
         assert!(node_name("kvm-1.example").is_ok());

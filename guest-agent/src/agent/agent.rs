@@ -41,12 +41,13 @@ pub struct Agent {
 
 impl Agent {
     pub fn new(platform: Platform) -> Self {
+        let golden = platform.golden();
         Self {
             platform,
             identity: None,
             attempt: None,
             executed: HashSet::new(),
-            golden: None,
+            golden,
             power_off: false,
             session: None,
         }

@@ -56,7 +56,7 @@ impl Agent {
             self.answer(GuestMessage::Error(ErrorReport { code, message, nonce: None, challenge }));
             return self.close();
         }
-        let inspection = hello.inspect.then(|| self.inspect()).flatten();
+        let inspection = hello.inspect.then(|| self.inspect());
         let answer = GuestHello { inspection, ..self.greeting(hello.challenge) };
         if let Some(session) = self.session() {
             // On a serial port a new host may come without the old one having been seen to go.
@@ -82,8 +82,8 @@ impl Agent {
         }
     }
 
-    /// What is to be seen of the machine, where there is one.
-    fn inspect(&self) -> Option<Inspection> {
+    /// What is to be seen of the machine.
+    fn inspect(&self) -> Inspection {
         self.platform.inspect(self.golden.as_ref())
     }
 
@@ -184,7 +184,7 @@ impl Agent {
         }
         self.identity = None;
         self.golden = golden;
-        let inspection = self.inspect();
+        let inspection = Some(self.inspect());
         self.answer(GuestMessage::Ack(GuestAck::Quiesce { inspection }));
         self.close();
     }

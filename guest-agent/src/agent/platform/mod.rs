@@ -95,11 +95,20 @@ impl Platform {
         }
     }
 
-    /// What there is to be seen of the machine; a folder's processes and mounts are its host's.
-    pub fn inspect(&self, golden: Option<&Nonce>) -> Option<Inspection> {
+    /// The golden state that this is a copy of, as far as it is known from the start. A folder's agent can't have it in its
+    /// memory, since it is a new process each time: who makes the folder tells it.
+    pub fn golden(&self) -> Option<Nonce> {
         match self {
-            Self::Machine(_) => Some(inspect::machine(golden.cloned())),
-            Self::Folder(_) => None,
+            Self::Machine(_) => None,
+            Self::Folder(_) => std::env::var("AGENTVM_GOLDEN").ok()?.parse().ok(),
+        }
+    }
+
+    /// What there is to be seen of the machine; a folder's processes and mounts are its host's and aren't told.
+    pub fn inspect(&self, golden: Option<&Nonce>) -> Inspection {
+        match self {
+            Self::Machine(_) => inspect::machine(golden.cloned()),
+            Self::Folder(_) => Inspection::new(golden.cloned(), Vec::new(), Vec::new()),
         }
     }
 

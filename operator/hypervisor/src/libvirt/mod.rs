@@ -7,6 +7,8 @@
 //! waits behind that. The control channel is a virtio-serial port bound to a unix socket in the machine's folder.
 
 mod accelerator;
+mod baseline;
+mod baseline_xml;
 mod capture;
 mod channel;
 mod clone;
@@ -37,6 +39,7 @@ use agentvm_core::names::{DomainName, GoldenKey};
 use virt::connect::Connect;
 
 pub use accelerator::boots as boots_with_kvm;
+pub use baseline::Baseline;
 use channel::Channels;
 pub use config::LibvirtConfig;
 use host::Host;

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{
-    CollectSpec, HvError, Hypervisor, InputFile, MachineKind, MachineRecord, MachineSpec, PowerState, Resources, Stop,
-    TemplateSpec,
+    CollectSpec, HvError, Hypervisor, InputFile, MachineKind, MachineRecord, MachineSpec, Mark, PowerState, Proof,
+    Resources, Step, StepHook, Stop, TemplateSpec, Tier, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -185,4 +185,95 @@ async fn without_a_golden_there_is_no_machine_and_half_ones_are_swept() {
     assert_eq!(fake.sweep().await.unwrap().len(), 3);
     assert_eq!(fake.list().await.unwrap(), []);
     assert_eq!(fake.sweep().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_reset_machine_is_another_incarnation_in_the_golden_state_and_a_proof_can_fail() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = with_golden(dir.path()).await;
+    let _guard = fake.guard();
+    let spec = machine(&fake, 0, "n1");
+    let name = spec.record.name.clone();
+    fake.create(&spec).await.unwrap();
+    fake.resume(&name).await.unwrap();
+    assert!(moves(&fake, &name).await && child_lives(&fake, &name));
+    let child = std::fs::read_to_string(fake.share(&name).join("work/child.pid")).unwrap();
+    std::fs::write(fake.share(&name).join("work/left"), "x").unwrap();
+    std::fs::write(fake.share(&name).join("output/left"), "x").unwrap();
+    let next = machine(&fake, 0, "n2");
+    let proof = fake.reset(&next).await.unwrap();
+    assert_eq!((proof.failure(), proof.steps.len()), (None, agentvm_hypervisor::ResetStep::ALL.len()));
+    let listed = fake.list().await.unwrap();
+    assert_eq!(
+        (&listed[0].record, &listed[0].state, &listed[0].mark),
+        (&next.record, &PowerState::Paused, &Mark::None)
+    );
+    assert!(std::path::Path::new(&format!("/proc/{}/cwd", child.trim())).read_link().is_err());
+    for (path, there) in [("work/from-setup", true), ("work/left", false), ("output/left", false)] {
+        assert_eq!(fake.share(&name).join(path).exists(), there, "{path}");
+    }
+    fake.knobs().sabotage("disk", 1);
+    let why = fake.reset(&machine(&fake, 0, "n3")).await.unwrap_err();
+    assert!(matches!(&why, HvError::NotProven { proof, .. } if proof.failure().unwrap().starts_with("disk")), "{why}");
+    fake.quarantine(&name, 7, "disk").await.unwrap();
+    let listed = fake.list().await.unwrap();
+    assert_eq!(listed[0].mark, Mark::Quarantined { until: 7, why: "disk".to_owned() });
+    assert!(!matches!(listed[0].state, PowerState::Running));
+    assert!(Proof::CHECKS.contains(&"disk") && fake.tiers(&next.record.golden).await.unwrap().best == Tier::InPlace);
+}
+
+#[tokio::test]
+async fn a_mark_is_found_by_another_process_and_goes_before_the_machine_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = with_golden(dir.path()).await;
+    let _guard = fake.guard();
+    let spec = machine(&fake, 0, "n1");
+    let name = spec.record.name.clone();
+    fake.create(&spec).await.unwrap();
+    fake.resume(&name).await.unwrap();
+    fake.park(&name, "proven").await.unwrap();
+    let mark = async || FakeHypervisor::open(dir.path(), stand_in()).list().await.unwrap().remove(0).mark;
+    assert_eq!(mark().await, Mark::Parked { evidence: "proven".to_owned() });
+    assert_eq!(fake.state(&name).await.unwrap(), PowerState::Paused);
+    assert!(fake.usage(&name).await.unwrap().resident_bytes > 0);
+    fake.resume(&name).await.unwrap();
+    assert_eq!(mark().await, Mark::None);
+}
+
+#[tokio::test]
+async fn killed_at_any_step_nothing_half_made_looks_whole() {
+    for fatal in Step::all() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeHypervisor::open(dir.path(), stand_in());
+        let _guard = fake.guard();
+        fake.knobs().set_hook(StepHook::new(move |_, step| if step == fatal { Verdict::Die } else { Verdict::Go }));
+        let template = record(&fake, MachineKind::Template, 0, "t");
+        let resources = Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 };
+        let spec = TemplateSpec { record: template.clone(), resources, image: "/nowhere".into(), rootfs: None };
+        let (first, second) = (machine(&fake, 0, "n1"), machine(&fake, 0, "n2"));
+        let name = first.record.name.clone();
+        let life = async {
+            fake.boot_template(&spec).await?;
+            fake.capture(&template.name, "").await?;
+            fake.create(&first).await?;
+            fake.resume(&name).await?;
+            fake.park(&name, "proven").await?;
+            fake.reset(&second).await
+        };
+        let died = life.await.unwrap_err();
+        assert!(matches!(died, HvError::OutcomeUnknown { .. }), "{fatal:?}: {died}");
+        let next = FakeHypervisor::open(dir.path(), stand_in());
+        for machine in next.list().await.unwrap() {
+            let parked = matches!(machine.mark, Mark::Parked { .. });
+            // Nothing was done to it yet: it still is what its mark says.
+            let untouched = matches!(fatal, Step::Reset(agentvm_hypervisor::ResetStep::Enter));
+            assert_eq!(parked, untouched, "{fatal:?}: {machine:?}");
+            next.destroy(&machine.record.name, Stop::Force).await.unwrap();
+        }
+        next.sweep().await.unwrap();
+        assert_eq!(next.list().await.unwrap(), [], "{fatal:?}");
+        assert_eq!(std::fs::read_dir(dir.path().join("machines")).map_or(0, Iterator::count), 0, "{fatal:?}");
+        let half = next.goldens().await.unwrap().is_empty();
+        assert_eq!(half, matches!(fatal, Step::Capture(_)), "{fatal:?}");
+    }
 }

@@ -1,13 +1,17 @@
 //! Machines that are agent processes of this host: the [`Hypervisor`] of tests, with its state on disk and faults on request.
 //!
 //! ```text
-//! <dir>/machines/<name>/{record.json, agent.pid, agent.sock, agent.log, share/{input,output,work,secrets}}
+//! <dir>/machines/<name>/{record.json, agent.pid, ready, mark.json, agent.sock, agent.log, share/{input,output,work,secrets}}
 //! <dir>/goldens/<key>/{golden.json, work/}
 //! ```
 //! Everything stands on disk, and the processes outlive whoever started them: an operator that was killed with -9 opens the
 //! same folder and finds its machines again.
 
 mod faults;
+mod golden;
+mod knobs;
+mod making;
+mod power;
 mod process;
 mod store;
 
@@ -17,12 +21,13 @@ use std::sync::Arc;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 
 pub use faults::{Fault, Faults, Op};
+pub use knobs::Knobs;
 use store::Store;
 
 use crate::workspace::{collect, input, virtfs::Mapping};
 use crate::{
-    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec,
-    PowerState, Proof, Stop, TemplateSpec, Tier, Tiers, Usage,
+    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec, Mark,
+    PowerState, Proof, Stop, TemplateSpec, Tiers, Usage,
 };
 
 /// A host whose machines are processes.
@@ -35,7 +40,7 @@ pub struct FakeHypervisor {
 impl FakeHypervisor {
     /// `dir` is made when it is missing; `agent_binary` is `agentvm-guest`.
     pub fn open(dir: impl Into<PathBuf>, agent_binary: PathBuf) -> Self {
-        Self { store: Arc::new(Store::new(dir.into(), agent_binary)), faults: Arc::default() }
+        Self { store: Arc::new(Store::new(dir.into(), agent_binary, Arc::default())), faults: Arc::default() }
     }
 
     /// The installation that this folder is: what belongs into records and derived names.
@@ -46,6 +51,11 @@ impl FakeHypervisor {
     /// Faults to inject, calls counted.
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// What may be turned: tier, proofs, lies, the hook of the steps.
+    pub fn knobs(&self) -> &Knobs {
+        &self.store.knobs
     }
 
     /// The most machines of one owner (by UID) that this process has seen to exist at once.
@@ -128,25 +138,33 @@ impl Hypervisor for FakeHypervisor {
         self.call(Op::Capture, move |store| store.capture(&template, &guest)).await
     }
 
-    async fn tiers(&self, _: &GoldenKey) -> Result<Tiers, HvError> {
-        Ok(Tiers { best: Tier::Fresh, why_not_better: "InPlace: not built into this version".to_owned() })
+    async fn tiers(&self, golden: &GoldenKey) -> Result<Tiers, HvError> {
+        let golden = golden.clone();
+        let tested = move |store: &Store| {
+            let there = store.golden(&golden).join("golden.json").exists();
+            there.then(|| store.knobs.tiers()).ok_or(HvError::NoSuchGolden(golden))
+        };
+        self.call(Op::Tiers, tested).await
     }
 
     async fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError> {
-        let what = format!("reset machine {}", spec.record.name);
-        Err(HvError::Refused { what, detail: "not built into this version".to_owned() })
+        let spec = spec.clone();
+        self.call(Op::Reset, move |store| store.reset(&spec)).await
     }
 
-    async fn park(&self, name: &DomainName, _: &str) -> Result<(), HvError> {
-        self.pause(name).await
+    async fn park(&self, name: &DomainName, evidence: &str) -> Result<(), HvError> {
+        let (name, mark) = (name.clone(), Mark::Parked { evidence: evidence.to_owned() });
+        self.call(Op::Park, move |store| store.set_mark(&name, &mark)).await
     }
 
-    async fn quarantine(&self, name: &DomainName, _: i64, _: &str) -> Result<(), HvError> {
-        self.pause(name).await
+    async fn quarantine(&self, name: &DomainName, until: i64, why: &str) -> Result<(), HvError> {
+        let (name, mark) = (name.clone(), Mark::Quarantined { until, why: why.to_owned() });
+        self.call(Op::Quarantine, move |store| store.set_mark(&name, &mark)).await
     }
 
-    async fn usage(&self, _: &DomainName) -> Result<Usage, HvError> {
-        Ok(Usage::default())
+    async fn usage(&self, name: &DomainName) -> Result<Usage, HvError> {
+        let name = name.clone();
+        self.call(Op::Usage, move |store| store.usage(&name)).await
     }
 
     async fn goldens(&self) -> Result<Vec<Golden>, HvError> {
@@ -165,7 +183,7 @@ impl Hypervisor for FakeHypervisor {
 
     async fn resume(&self, name: &DomainName) -> Result<(), HvError> {
         let name = name.clone();
-        self.call(Op::Resume, move |store| store.set_paused(&name, false)).await
+        self.call(Op::Resume, move |store| store.resume(&name)).await
     }
 
     async fn pause(&self, name: &DomainName) -> Result<(), HvError> {

@@ -38,12 +38,15 @@ fn stat(pid: i32) -> Option<Stat> {
 }
 
 impl Agent {
-    /// Starts `binary` for the machine in `dir` and waits until it listens.
-    pub fn spawn(binary: &Path, dir: &Path) -> std::io::Result<Self> {
+    /// Starts `binary` for the machine in `dir` and waits until it listens. `golden` is what it would know from its template.
+    pub fn spawn(binary: &Path, dir: &Path, golden: Option<&str>) -> std::io::Result<Self> {
         let log = std::fs::File::create(dir.join("agent.log"))?;
         let socket = dir.join("agent.sock");
         let mut command = Command::new("setsid");
         command.arg(binary).arg("--socket").arg(&socket).arg("--workspace").arg(dir.join("share"));
+        if let Some(golden) = golden {
+            command.env("AGENTVM_GOLDEN", golden);
+        }
         command.current_dir(dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
@@ -71,6 +74,16 @@ impl Agent {
         };
         let all = processes().into_iter().filter(|(pid, _)| is_agent(pid));
         all.map(|(pid, stat)| Self { pid, began: stat.began }).collect()
+    }
+
+    /// Resident bytes, and those of them that are its own.
+    pub fn memory(self) -> Option<(u64, u64)> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+        let bytes = |field: &str| -> Option<u64> {
+            let value = text.lines().find_map(|line| line.strip_prefix(field))?;
+            value.trim().trim_end_matches("kB").trim().parse::<u64>().ok()?.checked_mul(1024)
+        };
+        Some((bytes("VmRSS:")?, bytes("RssAnon:")?))
     }
 
     pub fn is_alive(self) -> bool {

@@ -1,39 +1,40 @@
-//! The fake's machines and goldens on disk, without faults and without async.
+//! The fake's machines and goldens on disk, without faults and without async: where things are, and what is there.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex};
 
-use agentvm_core::names::{DomainName, GoldenKey, InstanceId, short_hash};
+use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use serde::{Deserialize, Serialize};
 
+use super::knobs::Knobs;
 use super::process::Agent;
-use crate::files::{io, names_in, read_json, remove_tree, write_json};
+use crate::files::{names_in, read_json, remove_tree};
 use crate::locks::{Locks, lock};
 use crate::{
-    Accelerator, Golden, HostFacts, HvError, Machine, MachineKind, MachineRecord, MachineSpec, Mark, PowerState,
-    Resources, TemplateSpec,
+    Accelerator, HostFacts, HvError, Machine, MachineKind, MachineRecord, PowerState, Resources, Step, Verdict,
 };
 
 /// Goldens that aren't whole yet.
-const HALF: &str = ".tmp-";
+pub const HALF: &str = ".tmp-";
 
 #[derive(Debug)]
 pub struct Store {
-    dir: PathBuf,
-    agent: PathBuf,
-    locks: Locks,
+    pub dir: PathBuf,
+    /// The agent's program.
+    pub agent_binary: PathBuf,
+    pub locks: Locks,
+    pub knobs: Arc<Knobs>,
     peaks: Mutex<HashMap<String, usize>>,
 }
 
 /// What stands in `record.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Kept {
-    record: MachineRecord,
+pub struct Kept {
+    pub record: MachineRecord,
     /// Of a template: what its golden will say.
-    resources: Option<Resources>,
+    pub resources: Option<Resources>,
 }
 
 pub fn facts() -> HostFacts {
@@ -50,8 +51,8 @@ pub fn facts() -> HostFacts {
 }
 
 impl Store {
-    pub fn new(dir: PathBuf, agent: PathBuf) -> Self {
-        Self { dir, agent, locks: Locks::default(), peaks: Mutex::default() }
+    pub fn new(dir: PathBuf, agent_binary: PathBuf, knobs: Arc<Knobs>) -> Self {
+        Self { dir, agent_binary, locks: Locks::default(), knobs, peaks: Mutex::default() }
     }
 
     pub fn instance(&self) -> InstanceId {
@@ -61,11 +62,11 @@ impl Store {
         InstanceId::for_state_dir(&path.to_string_lossy())
     }
 
-    fn machine(&self, name: &DomainName) -> PathBuf {
+    pub fn machine(&self, name: &DomainName) -> PathBuf {
         self.dir.join("machines").join(name.as_str())
     }
 
-    fn golden(&self, key: &GoldenKey) -> PathBuf {
+    pub fn golden(&self, key: &GoldenKey) -> PathBuf {
         self.dir.join("goldens").join(key.as_str())
     }
 
@@ -82,59 +83,28 @@ impl Store {
         Ok(self.machine(name).join("agent.sock"))
     }
 
-    fn kept(&self, name: &DomainName) -> Option<Kept> {
+    pub fn kept(&self, name: &DomainName) -> Option<Kept> {
         read_json(&self.machine(name).join("record.json"))
     }
 
-    fn agent(&self, name: &DomainName) -> Option<Agent> {
+    pub fn agent(&self, name: &DomainName) -> Option<Agent> {
         read_json(&self.machine(name).join("agent.pid"))
     }
 
-    pub fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError> {
-        let kept = Kept { record: spec.record.clone(), resources: Some(spec.resources.clone()) };
-        let agent = self.begin(&kept, None)?;
-        let dir = self.machine(&spec.record.name);
-        if let Some(agent) = agent {
-            agent.go_on(&dir);
+    /// Written last when a machine is made, removed first when it is reset: without it the machine is half of one.
+    pub fn ready_file(&self, name: &DomainName) -> PathBuf {
+        self.machine(name).join("ready")
+    }
+
+    /// What the hook wants before this step: an error is the end of the call, with everything left as it is.
+    pub fn step(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
+        match self.knobs.hook().before(name, step) {
+            Verdict::Go => Ok(()),
+            Verdict::Die => Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 }),
         }
-        Ok(())
     }
 
-    pub fn create(&self, spec: &MachineSpec) -> Result<(), HvError> {
-        let golden = self.golden(&spec.record.golden);
-        if !golden.join("golden.json").exists() {
-            return Err(HvError::NoSuchGolden(spec.record.golden.clone()));
-        }
-        self.begin(&Kept { record: spec.record.clone(), resources: None }, Some(&golden))?;
-        self.note_peak(&spec.record.owner_uid);
-        Ok(())
-    }
-
-    /// Makes the machine, paused. `None`: it was there already.
-    fn begin(&self, kept: &Kept, golden: Option<&Path>) -> Result<Option<Agent>, HvError> {
-        let name = &kept.record.name;
-        self.locks.with(name.as_str(), || {
-            if let Some(there) = self.kept(name) {
-                if there.record.nonce != kept.record.nonce {
-                    return Err(HvError::AlreadyExists(name.clone()));
-                }
-                if self.agent(name).is_some() {
-                    return Ok(None);
-                }
-            }
-            let dir = self.machine(name);
-            lay_out(&dir, kept, golden)?;
-            let agent = Agent::spawn(&self.agent, &dir).map_err(io("start the agent of", &dir));
-            let agent = agent.inspect_err(|_| {
-                let _ = fs::remove_dir_all(&dir);
-            })?;
-            agent.stop(&dir);
-            write_json(&dir.join("agent.pid"), &agent)?;
-            Ok(Some(agent))
-        })
-    }
-
-    fn note_peak(&self, owner_uid: &str) {
+    pub fn note_peak(&self, owner_uid: &str) {
         let mut peaks = lock(&self.peaks);
         let now = self.records().iter().filter(|k| k.record.owner_uid == owner_uid).count();
         let peak = peaks.entry(owner_uid.to_owned()).or_default();
@@ -143,36 +113,6 @@ impl Store {
 
     pub fn peak(&self, owner_uid: &str) -> usize {
         lock(&self.peaks).get(owner_uid).copied().unwrap_or(0)
-    }
-
-    pub fn set_paused(&self, name: &DomainName, paused: bool) -> Result<(), HvError> {
-        self.locks.with(name.as_str(), || match self.state(name) {
-            PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
-            PowerState::Dead { why } => {
-                Err(HvError::Refused { what: format!("pause or resume machine {name}"), detail: why })
-            }
-            PowerState::Paused | PowerState::Running => {
-                let dir = self.machine(name);
-                match self.agent(name) {
-                    Some(agent) if paused => agent.stop(&dir),
-                    Some(agent) => agent.go_on(&dir),
-                    None => {}
-                }
-                Ok(())
-            }
-        })
-    }
-
-    pub fn state(&self, name: &DomainName) -> PowerState {
-        if self.kept(name).is_none() {
-            return PowerState::Absent;
-        }
-        match self.agent(name) {
-            None => PowerState::Dead { why: "its creation was interrupted".to_owned() },
-            Some(agent) if !agent.is_alive() => PowerState::Dead { why: "its process has ended".to_owned() },
-            Some(agent) if agent.is_stopped() => PowerState::Paused,
-            Some(_) => PowerState::Running,
-        }
     }
 
     pub fn kill(&self, name: &DomainName) -> Result<(), HvError> {
@@ -184,12 +124,16 @@ impl Store {
     pub fn destroy(&self, name: &DomainName) -> Result<(), HvError> {
         self.locks.with(name.as_str(), || {
             let dir = self.machine(name);
-            // Who was killed while it made a machine may have started an agent and not written down which.
-            for agent in self.agent(name).into_iter().chain(Agent::strays(&dir)) {
-                agent.kill(&dir);
-            }
+            self.end_agents(name, &dir);
             remove_tree(&dir)
         })
+    }
+
+    /// Who was killed while it made or reset a machine may have started an agent and not written down which.
+    pub fn end_agents(&self, name: &DomainName, dir: &Path) {
+        for agent in self.agent(name).into_iter().chain(Agent::strays(dir)) {
+            agent.kill(dir);
+        }
     }
 
     pub fn destroy_all(&self) {
@@ -205,57 +149,12 @@ impl Store {
 
     pub fn list(&self) -> Vec<Machine> {
         let machines = self.records().into_iter().map(|kept| {
-            let state = self.state(&kept.record.name);
-            Machine { record: kept.record, state, mark: Mark::None }
+            let (state, mark) = (self.state(&kept.record.name), self.mark(&kept.record.name));
+            Machine { record: kept.record, state, mark }
         });
         let mut machines: Vec<Machine> = machines.filter(|m| m.state != PowerState::Absent).collect();
         machines.sort_by(|a, b| a.record.name.cmp(&b.record.name));
         machines
-    }
-
-    pub fn capture(&self, template: &DomainName, guest: &str) -> Result<Golden, HvError> {
-        let kept = self.kept(template).ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
-        let MachineRecord { golden: key, namespace, owner, owner_uid, .. } = kept.record;
-        let target = self.golden(&key);
-        let started = fs::metadata(self.machine(template).join("record.json")).and_then(|m| m.modified()).ok();
-        self.kill(template)?;
-        let golden = Golden {
-            digest: format!("sha256:{}", short_hash(&[key.as_str()], 64)),
-            key,
-            resources: kept.resources.unwrap_or(Resources {
-                vcpus: 1,
-                memory_mib: 1024,
-                disk_gib: 10,
-                cpu_shares: 1024,
-            }),
-            memory_bytes: 0,
-            captured: now(),
-            boot_millis: started.and_then(|t| t.elapsed().ok()).map_or(0, |t| t.as_millis().try_into().unwrap_or(0)),
-            namespace,
-            owner,
-            owner_uid,
-            guest: guest.to_owned(),
-        };
-        let half = self.dir.join("goldens").join(format!("{HALF}{}", golden.key));
-        remove_tree(&half)?;
-        fs::create_dir_all(&half).map_err(io("make", &half))?;
-        let work = self.share(template).join("work");
-        fs::rename(&work, half.join("work")).map_err(io("keep", &work))?;
-        write_json(&half.join("golden.json"), &golden)?;
-        remove_tree(&target)?;
-        fs::rename(&half, &target).map_err(io("finish", &target))?;
-        self.destroy(template)?;
-        Ok(golden)
-    }
-
-    pub fn goldens(&self) -> Vec<Golden> {
-        let dir = self.dir.join("goldens");
-        let whole = names_in(&dir).into_iter().filter(|name| !name.starts_with(HALF));
-        whole.filter_map(|name| read_json(&dir.join(name).join("golden.json"))).collect()
-    }
-
-    pub fn remove_golden(&self, key: &GoldenKey) -> Result<(), HvError> {
-        remove_tree(&self.golden(key))
     }
 
     /// As libvirt's: half captures, templates that nobody drives any more, folders without a record.
@@ -275,35 +174,4 @@ impl Store {
         }
         Ok(swept)
     }
-}
-
-fn lay_out(dir: &Path, kept: &Kept, golden: Option<&Path>) -> Result<(), HvError> {
-    for folder in ["input", "output", "work", "secrets"] {
-        let path = dir.join("share").join(folder);
-        fs::create_dir_all(&path).map_err(io("make", &path))?;
-    }
-    if let Some(golden) = golden {
-        copy_tree(&golden.join("work"), &dir.join("share/work")).map_err(io("copy the golden to", dir))?;
-    }
-    write_json(&dir.join("record.json"), kept)
-}
-
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs().try_into().unwrap_or(i64::MAX))
-}
-
-fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(to)?;
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
-        if kind.is_dir() {
-            copy_tree(&entry.path(), &target)?;
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
-        } else {
-            fs::copy(entry.path(), target)?;
-        }
-    }
-    Ok(())
 }

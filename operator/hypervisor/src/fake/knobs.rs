@@ -1,0 +1,71 @@
+//! What a test may turn: the tier that is offered, parts of proofs that fail, agents that lie, and where things are killed.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use crate::locks::lock;
+use crate::{Check, Proof, StepHook, Tier, Tiers};
+
+/// All of it at rest: resets in place are offered and nothing fails.
+#[derive(Debug, Default)]
+pub struct Knobs(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    tiers: Option<Tiers>,
+    hook: StepHook,
+    failing: HashMap<String, u32>,
+    lies: u32,
+}
+
+impl Knobs {
+    /// What every golden's self-test says from now on.
+    pub fn set_tiers(&self, best: Tier, why_not_better: &str) {
+        lock(&self.0).tiers = Some(Tiers { best, why_not_better: why_not_better.to_owned() });
+    }
+
+    /// Called before each step of capture, creation and reset.
+    pub fn set_hook(&self, hook: StepHook) {
+        lock(&self.0).hook = hook;
+    }
+
+    /// The proof of the next `times` resets fails in this part (one of [`Proof::CHECKS`]).
+    pub fn sabotage(&self, check: &str, times: u32) {
+        lock(&self.0).failing.insert(check.to_owned(), times);
+    }
+
+    /// The next `times` agents that are started, for creations and resets, say that they are of another golden.
+    pub fn lie(&self, times: u32) {
+        lock(&self.0).lies = times;
+    }
+
+    pub(super) fn tiers(&self) -> Tiers {
+        let best = Tiers { best: Tier::InPlace, why_not_better: String::new() };
+        lock(&self.0).tiers.clone().unwrap_or(best)
+    }
+
+    pub(super) fn hook(&self) -> StepHook {
+        lock(&self.0).hook.clone()
+    }
+
+    pub(super) fn lies(&self) -> bool {
+        take(&mut lock(&self.0).lies)
+    }
+
+    pub(super) fn checks(&self) -> Vec<Check> {
+        let mut inner = lock(&self.0);
+        let check = |name: &str| {
+            let fails = inner.failing.get_mut(name).is_some_and(take);
+            let result = if fails { Err("sabotaged".to_owned()) } else { Ok(()) };
+            Check { name: name.to_owned(), result }
+        };
+        Proof::CHECKS.map(check).to_vec()
+    }
+}
+
+/// Whether there was one left.
+fn take(count: &mut u32) -> bool {
+    let some = *count > 0;
+    *count = count.saturating_sub(1);
+    some
+}

@@ -1,0 +1,170 @@
+//! How the fake's machines are made and brought back: an agent process anew in a folder laid out from the golden.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::DomainName;
+
+use super::process::Agent;
+use super::store::{Kept, Store};
+use crate::files::{io, remove_tree, write_json};
+use crate::{CloneStep, HvError, MachineSpec, Proof, ResetStep, Step, TemplateSpec};
+
+impl Store {
+    pub fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError> {
+        let name = &spec.record.name;
+        let kept = Kept { record: spec.record.clone(), resources: Some(spec.resources.clone()) };
+        self.begin(&kept, None, None)?;
+        self.set_paused(name, false)
+    }
+
+    pub fn create(&self, spec: &MachineSpec) -> Result<(), HvError> {
+        let golden = self.golden(&spec.record.golden);
+        if !golden.join("golden.json").exists() {
+            return Err(HvError::NoSuchGolden(spec.record.golden.clone()));
+        }
+        let nonce = self.told(&spec.record.golden);
+        self.begin(&Kept { record: spec.record.clone(), resources: None }, Some(&golden), nonce.as_deref())?;
+        self.note_peak(&spec.record.owner_uid);
+        Ok(())
+    }
+
+    /// The golden nonce that the next agent claims to have.
+    fn told(&self, golden: &agentvm_core::names::GoldenKey) -> Option<String> {
+        let lie = self.knobs.lies().then(|| "00".repeat(16));
+        lie.or_else(|| self.golden_nonce(golden))
+    }
+
+    /// Makes the machine, paused; does nothing when it is there already.
+    fn begin(&self, kept: &Kept, golden: Option<&Path>, nonce: Option<&str>) -> Result<(), HvError> {
+        let name = &kept.record.name;
+        self.locks.with(name.as_str(), || {
+            if let Some(there) = self.kept(name) {
+                if there.record.nonce != kept.record.nonce {
+                    return Err(HvError::AlreadyExists(name.clone()));
+                }
+                if self.ready_file(name).exists() {
+                    return Ok(());
+                }
+            }
+            let dir = self.machine(name);
+            // A template is no clone: its steps are those of the capture.
+            let before = |step| golden.map_or(Ok(()), |_| self.step(name, Step::Clone(step)));
+            before(CloneStep::LayOut)?;
+            self.end_agents(name, &dir);
+            lay_out(&dir, golden)?;
+            write_json(&dir.join("record.json"), kept)?;
+            before(CloneStep::Start)?;
+            let agent = self.spawn(&dir, nonce).inspect_err(|_| {
+                let _ = fs::remove_dir_all(&dir);
+            })?;
+            before(CloneStep::Load)?;
+            write_json(&dir.join("agent.pid"), &agent)?;
+            before(CloneStep::Ready)?;
+            write_json(&self.ready_file(name), &())
+        })
+    }
+
+    /// An agent that stands still.
+    fn spawn(&self, dir: &Path, nonce: Option<&str>) -> Result<Agent, HvError> {
+        let agent = Agent::spawn(&self.agent_binary, dir, nonce).map_err(io("start the agent of", dir))?;
+        agent.stop(dir);
+        Ok(agent)
+    }
+
+    /// As libvirt's, step by step; what a real machine drops with its pages goes with its processes here.
+    pub fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError> {
+        let name = &spec.record.name;
+        self.locks.with(name.as_str(), || {
+            let agent = self.agent(name).filter(|agent| agent.is_alive());
+            let agent = agent.ok_or_else(|| HvError::NoSuchMachine(name.clone()))?;
+            let mut way = Way { store: self, name, proof: Proof::default() };
+            way.step(ResetStep::Enter, || {
+                self.unmark(name)?;
+                remove_file(&self.ready_file(name))
+            })?;
+            let dir = self.machine(name);
+            way.step(ResetStep::Stop, || {
+                agent.stop(&dir);
+                Ok(())
+            })?;
+            way.step(ResetStep::Drop, || {
+                self.end_agents(name, &dir);
+                Ok(())
+            })?;
+            way.step(ResetStep::Load, || remove_tree(&dir.join("share/work")))?;
+            way.step(ResetStep::Share, || {
+                lay_out(&dir, Some(&self.golden(&spec.record.golden)))?;
+                let agent = self.spawn(&dir, self.told(&spec.record.golden).as_deref())?;
+                write_json(&dir.join("agent.pid"), &agent)
+            })?;
+            way.step(ResetStep::Prove, || Ok(()))?;
+            way.proof.checks = self.knobs.checks();
+            if way.proof.failure().is_some() {
+                return Err(HvError::NotProven { name: name.clone(), proof: Box::new(way.proof) });
+            }
+            let kept = Kept { record: spec.record.clone(), resources: None };
+            way.step(ResetStep::Record, || write_json(&dir.join("record.json"), &kept))?;
+            way.step(ResetStep::Ready, || write_json(&self.ready_file(name), &()))?;
+            Ok(way.proof)
+        })
+    }
+}
+
+/// A reset under way.
+struct Way<'a> {
+    store: &'a Store,
+    name: &'a DomainName,
+    proof: Proof,
+}
+
+impl Way<'_> {
+    fn step(&mut self, step: ResetStep, job: impl FnOnce() -> Result<(), HvError>) -> Result<(), HvError> {
+        self.store.step(self.name, Step::Reset(step))?;
+        let begun = Instant::now();
+        job()?;
+        // What takes no time at all wouldn't be seen.
+        self.proof.steps.push((step, begun.elapsed().max(Duration::from_micros(1))));
+        Ok(())
+    }
+}
+
+/// The folders as a new machine finds them; nothing of what was there stays.
+fn lay_out(dir: &Path, golden: Option<&Path>) -> Result<(), HvError> {
+    remove_tree(&dir.join("share"))?;
+    // Where the agent's surroundings are put together.
+    remove_tree(&dir.join("root"))?;
+    remove_file(&dir.join("agent.sock"))?;
+    for folder in ["input", "output", "work", "secrets"] {
+        let path = dir.join("share").join(folder);
+        fs::create_dir_all(&path).map_err(io("make", &path))?;
+    }
+    match golden {
+        Some(golden) => copy_tree(&golden.join("work"), &dir.join("share/work")).map_err(io("copy the golden to", dir)),
+        None => Ok(()),
+    }
+}
+
+fn remove_file(path: &Path) -> Result<(), HvError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(io("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (kind, target) = (entry.file_type()?, to.join(entry.file_name()));
+        if kind.is_dir() {
+            copy_tree(&entry.path(), &target)?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(entry.path())?, target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}

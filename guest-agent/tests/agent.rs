@@ -293,7 +293,10 @@ async fn quiesce_forgets_who_the_machine_was() {
     let agent = Agent::start();
     let (mut client, _) = agent.machine().await;
     client.say(HostMessage::Stop(Stop::Quiesce { golden: None })).await;
-    assert_eq!(client.hear().await, Some(GuestMessage::Ack(GuestAck::Quiesce { inspection: None })));
+    let answer = client.hear().await;
+    let inspected =
+        |message: &GuestMessage| matches!(message, GuestMessage::Ack(GuestAck::Quiesce { inspection: Some(_) }));
+    assert!(answer.as_ref().is_some_and(inspected), "{answer:?}");
     assert_eq!(client.hear().await, None, "the agent closes the connection");
     let client = Client::connect(&agent.socket(), None).await.expect("no token is needed");
     assert_eq!((client.hello.machine, client.hello.attempt), (None, None));

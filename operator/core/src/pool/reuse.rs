@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 /// All that decides about one machine.
 #[derive(Clone, Copy, Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts; any of them is enough for a no")]
 pub struct Used {
     pub policy: ReusePolicy,
     pub max_reuses: u32,

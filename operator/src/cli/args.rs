@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::bench_args::BenchArgs;
 use crate::config::{FlagValue, Flags};
 
 /// Where a host's operator keeps goldens and machines unless told otherwise.
@@ -73,6 +74,10 @@ pub enum Command {
     ///
     /// Prints `ready: export KUBECONFIG=…` when runs are accepted. SIGTERM or Ctrl-C ends all of it.
     Standalone(Box<StandaloneArgs>),
+    /// Measure what agentvm promises, beside what others do, on this host.
+    ///
+    /// Works in a folder of its own, which is removed in the end. Takes minutes; -n 3 gives an impression.
+    Bench(Box<BenchArgs>),
     /// Check this host: what is missing for running machines, why it matters and how to mend it.
     ///
     /// Ends with 1 only if the main job can't be done here. Changes nothing.

@@ -1,6 +1,7 @@
 //! The command line of `agentvm`: parses it, starts logging, and hands over to one file for each subcommand.
 
 pub mod args;
+pub mod bench_args;
 mod failure;
 pub mod guest_image;
 
@@ -8,7 +9,7 @@ mod config;
 mod crds;
 mod install;
 mod operator;
-mod serve;
+pub(crate) mod serve;
 mod standalone;
 mod version;
 
@@ -33,6 +34,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     crate::logging::start(&cli.global)?;
     let global = cli.global;
     match cli.command {
+        Command::Bench(args) => crate::bench::run(&args, &global),
         Command::Doctor(args) => crate::doctor::run(&args, &global),
         Command::Config(args) => config::run(&args, &global),
         Command::Crds => crds::run(),

@@ -25,6 +25,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use capture::CaptureError;
 pub use image::{ImageError, image_digest};
+pub(crate) use setup::quiesce;
 
 /// What captures have in common on this node.
 #[derive(Clone, Debug)]

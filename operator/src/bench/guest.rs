@@ -1,0 +1,86 @@
+//! What a bench says to an agent: the same session, the same messages as the product's.
+
+use std::time::Duration;
+
+use agentvm_core::names::DomainName;
+use agentvm_guest_agent::protocol::{Blob, Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, RunAs};
+use agentvm_hypervisor::{Hypervisor, MachineRecord};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::error::{BenchError, step};
+use crate::machines::{Session, random, rehydrate, unix_nanos};
+
+/// The longest that anything here takes is a boot without KVM.
+const PATIENCE: Duration = Duration::from_mins(4);
+/// What a run costs a machine before it is brought back: about 20 MiB of memory.
+pub const LOAD: &str = "dd if=/dev/zero of=/dev/shm/load bs=1M count=20 2>/dev/null";
+
+/// How long a command took.
+#[derive(Clone, Copy, Debug)]
+pub struct Ran {
+    pub acknowledged: Duration,
+    pub ended: Duration,
+}
+
+/// The agent's first answer after a boot, a restore, a revert or a reset. Nobody has given it a token yet.
+pub async fn hello(hv: &dyn Hypervisor, name: &DomainName) -> Result<Session, BenchError> {
+    let opened = Session::open(hv, name, None, PATIENCE).await;
+    Ok(opened.map_err(step(format!("reach the agent in {name}")))?.0)
+}
+
+/// Makes the machine one of its own and runs a shell command in it as root; the command must succeed.
+pub async fn run(session: &mut Session, record: &MachineRecord, share: bool, command: &str) -> Result<Ran, BenchError> {
+    rehydrate(session, record, share).await.map_err(step("give the machine its identity"))?;
+    execute(session, record, &["/bin/sh", "-c", command]).await
+}
+
+/// EXECUTE to RESULT, in a machine that holds the nonce of `record`.
+pub async fn execute(session: &mut Session, record: &MachineRecord, argv: &[&str]) -> Result<Ran, BenchError> {
+    let nonce: Nonce = record.nonce.parse().map_err(step("read a nonce"))?;
+    let message = HostMessage::Execute(Execute {
+        nonce: nonce.clone(),
+        argv: argv.iter().map(|&argument| argument.to_owned()).collect(),
+        env: Vec::new(),
+        cwd: Some("/".to_owned()),
+        run_as: RunAs::Root,
+        stdin: None,
+        timeout_millis: 600_000,
+        grace_millis: 1000,
+        max_stdout_bytes: 1 << 20,
+        max_stderr_bytes: 1 << 20,
+        time_unix_nanos: unix_nanos(Timestamp::now()),
+        entropy: Blob(random::<64>().map_err(step("get random bytes"))?.to_vec()),
+    });
+    let began = Instant::now();
+    let wanted = GuestMessage::Ack(GuestAck::Execute { nonce: nonce.clone() });
+    let taken = session.request(message, PATIENCE, |message| *message == wanted).await;
+    taken.map_err(step("have a command executed"))?;
+    let acknowledged = began.elapsed();
+    let exit = follow(session, &nonce).await?;
+    let ended = began.elapsed();
+    match exit {
+        Some(0) => Ok(Ran { acknowledged, ended }),
+        other => Err(BenchError::Found(format!("{argv:?} in a machine ended with {other:?}"))),
+    }
+}
+
+/// Takes what the command says, to its end; how it ended.
+async fn follow(session: &mut Session, nonce: &Nonce) -> Result<Option<i32>, BenchError> {
+    loop {
+        match session.next().await.map_err(step("follow a command"))? {
+            GuestMessage::Output(output) => {
+                let offset = output.offset.saturating_add(output.data.len() as u64);
+                let ack = HostAck::Output { stream: output.stream, offset };
+                session.send(HostMessage::Ack(ack)).await.map_err(step("acknowledge output"))?;
+            }
+            GuestMessage::Result(result) if result.nonce == *nonce => {
+                let ack = HostMessage::Ack(HostAck::Result { nonce: nonce.clone() });
+                session.send(ack).await.map_err(step("acknowledge a result"))?;
+                return Ok(result.exit_code);
+            }
+            GuestMessage::Error(report) => return Err(BenchError::Found(report.message)),
+            _ => {}
+        }
+    }
+}

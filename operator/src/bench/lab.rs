@@ -1,0 +1,161 @@
+//! The host of a bench: a folder that goes with it, a libvirtd under our reaper where none ran, goldens captured as the
+//! product captures them. Whatever ends the bench, nothing of it stays.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agentvm_core::golden::{LAYOUT_ISOLATED, Local, MachineSize, Recipe, SourceKind, Step};
+use agentvm_core::names::{DomainName, InstanceId};
+use agentvm_hypervisor::libvirt::{Baseline, Libvirt, LibvirtConfig};
+use agentvm_hypervisor::{Accelerator, Golden, HostFacts, Hypervisor, Resources, Stop};
+use serde_json::{Map, Value, json};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+
+use super::error::{BenchError, step};
+use super::folder::Throwaway;
+use crate::config::Settings;
+use crate::goldens::{self, Goldens, Owner};
+use crate::standalone::libvirtd::{Libvirtd, Released};
+
+/// How long libvirtd may take to end.
+const LIBVIRTD: Duration = Duration::from_secs(6);
+
+/// A host to measure on.
+#[derive(Debug)]
+pub struct Lab {
+    pub libvirt: Libvirt,
+    pub hv: Arc<dyn Hypervisor>,
+    pub facts: HostFacts,
+    pub instance: InstanceId,
+    pub folder: PathBuf,
+    image: PathBuf,
+    ours: bool,
+    goldens: Goldens,
+    events: AsyncMutex<mpsc::UnboundedReceiver<String>>,
+    baselines: Mutex<Vec<Baseline>>,
+}
+
+/// A machine as a bench wants it.
+pub fn size(memory_mib: u32) -> MachineSize {
+    MachineSize { vcpus: 1, memory_mib, disk_gib: 4, cpu_shares: 1024 }
+}
+
+impl Lab {
+    /// `image` is the folder of the guest image.
+    pub async fn start(settings: &Settings, image: PathBuf, folder: &Throwaway) -> Result<Arc<Self>, BenchError> {
+        let libvirtd = Libvirtd::ensure(&settings.libvirt.uri, &folder.libvirt()).await;
+        let ours = matches!(libvirtd.map_err(step("find or start a libvirtd"))?, Libvirtd::Ours { .. });
+        let state_dir = folder.host();
+        let instance = InstanceId::for_state_dir(&state_dir.to_string_lossy());
+        let libvirt = Libvirt::connect(LibvirtConfig {
+            uri: settings.libvirt.uri.clone(),
+            connect_timeout: settings.libvirt.connection_timeout,
+            image: Some(image.clone()),
+            ..LibvirtConfig::new(state_dir, instance.clone())
+        })
+        .await
+        .map_err(step("use libvirt"))?;
+        let hv: Arc<dyn Hypervisor> = Arc::new(libvirt.clone());
+        let facts = hv.facts().await.map_err(step("look at the host"))?;
+        let (sender, events) = mpsc::unbounded_channel();
+        let image_digest = goldens::image_digest(&image).map_err(step("use the guest image"))?;
+        let config =
+            goldens::Config { instance: instance.clone(), image: image.clone(), images_folder: None, image_digest };
+        Ok(Arc::new(Self {
+            goldens: Goldens::new(hv.clone(), config, sender),
+            libvirt,
+            hv,
+            facts,
+            instance,
+            folder: folder.path().to_owned(),
+            image,
+            ours,
+            events: AsyncMutex::new(events),
+            baselines: Mutex::default(),
+        }))
+    }
+
+    /// Captures a golden of this size; `setup` runs in it before.
+    pub async fn golden(&self, memory_mib: u32, setup: Vec<Step>) -> Result<Golden, BenchError> {
+        let recipe = Recipe { source: SourceKind::Debian, size: size(memory_mib), steps: setup };
+        let key = self.goldens.key(&recipe, &self.facts);
+        let owner = Owner { namespace: "bench".to_owned(), name: format!("{memory_mib}mib"), uid: key.to_string() };
+        let mut events = self.events.lock().await;
+        self.goldens.capture(owner, recipe, key.clone());
+        loop {
+            match self.goldens.local(&key) {
+                Local::Ready => break,
+                Local::Failed { message, .. } => {
+                    return Err(BenchError::Found(format!("the golden of {memory_mib} MiB: {message}")));
+                }
+                Local::Absent | Local::Queued | Local::Capturing { .. } => {}
+            }
+            if events.recv().await.is_none() {
+                break;
+            }
+        }
+        self.goldens.get(&key).ok_or_else(|| BenchError::Found("the golden is gone again".to_owned()))
+    }
+
+    /// An ordinary domain to compare with; removed with the lab.
+    pub fn baseline(&self, name: &str, memory_mib: u32) -> Baseline {
+        let name = DomainName::from_recorded(format!("avm-{}-{name}", self.instance));
+        let MachineSize { vcpus, memory_mib, disk_gib, cpu_shares } = size(memory_mib);
+        let resources = Resources { vcpus, memory_mib, disk_gib, cpu_shares };
+        let baseline = Baseline::new(&self.libvirt, name, self.image.clone(), resources);
+        self.baselines.lock().unwrap_or_else(PoisonError::into_inner).push(baseline.clone());
+        baseline
+    }
+
+    /// What the figures come from.
+    pub fn host(&self) -> Map<String, Value> {
+        let HostFacts { qemu_version, libvirt_version, kernel_version, cpu_model, cpus, memory_mib, .. } = &self.facts;
+        let accelerator = match &self.facts.accelerator {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg { .. } => "tcg",
+        };
+        let libvirtd = if self.ours { "under agentvm's reaper" } else { "found running" };
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let fields = json!({
+            "agentvm": format!("{} ({}, {build})", env!("CARGO_PKG_VERSION"), env!("AGENTVM_COMMIT")),
+            "accelerator": accelerator, "cpu": cpu_model, "cpus": cpus, "memoryMiB": memory_mib, "qemu": qemu_version,
+            "libvirt": libvirt_version, "libvirtd": libvirtd, "kernel": kernel_version, "layout": LAYOUT_ISOLATED,
+        });
+        if let Value::Object(fields) = fields { fields } else { Map::new() }
+    }
+
+    /// Ends all that was measured, and gives its disk back.
+    pub async fn stop(&self) {
+        self.goldens.close().await;
+        self.clear().await;
+        self.libvirt.release().await;
+    }
+
+    /// Ends all machines.
+    pub async fn clear(&self) {
+        let baselines = std::mem::take(&mut *self.baselines.lock().unwrap_or_else(PoisonError::into_inner));
+        for baseline in baselines {
+            if let Err(why) = baseline.remove().await {
+                tracing::warn!(domain = %baseline.name(), error = &why as &dyn std::error::Error, "it could not be removed");
+            }
+        }
+        for machine in self.hv.list().await.unwrap_or_default() {
+            if let Err(why) = self.hv.destroy(&machine.record.name, Stop::Force).await {
+                tracing::warn!(machine = %machine.record.name, error = &why as &dyn std::error::Error, "it could not be removed");
+            }
+        }
+    }
+}
+
+/// Ends the libvirtd that a bench has started. Also where the start itself was broken off.
+pub async fn end_libvirtd(folder: &Path) {
+    let Some(libvirtd) = Libvirtd::left_behind(folder) else { return };
+    match libvirtd.release(LIBVIRTD).await {
+        Released::NotOurs | Released::Ended => {}
+        Released::LeftRunning { machines } => {
+            tracing::warn!("libvirtd goes on: {} machines of others run on it", machines.len());
+        }
+        Released::StillEnding { reaper } => tracing::warn!(reaper, "libvirtd has not ended yet"),
+    }
+}

@@ -1,0 +1,80 @@
+//! `agentvm bench`: what agentvm promises, measured beside what others do, on the same host in the same process.
+//!
+//! ```text
+//! cli ─► mod: a host that goes with the bench (lab, folder) ─► reset · acquire · run · density · fill · scale
+//!                                                                └► rounds: contenders take turns ─► report: table or JSON (stats)
+//! ```
+//! Contenders of agentvm's own (`product`) go through the product's calls; baselines (`ordinary`) through libvirt's.
+
+mod error;
+mod folder;
+mod guest;
+mod lab;
+mod ordinary;
+mod product;
+mod report;
+mod reset;
+mod rounds;
+mod stats;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::cli::bench_args::{BenchArgs, BenchOutput, Which};
+use crate::cli::serve::{EndSignals, block_on};
+use crate::cli::{Failure, GlobalArgs, guest_image, print};
+use crate::config::{self, Settings};
+
+use error::BenchError;
+use folder::Throwaway;
+use lab::Lab;
+use report::Report;
+
+/// Short, because sockets stand below it; where QEMU's user can walk to.
+const PARENT: &str = "/var/tmp";
+
+/// Runs the subcommand.
+pub fn run(args: &BenchArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
+    let common = args.which.common();
+    let settings = config::load(&common.settings.flags(global))?.settings;
+    let image = guest_image::find(common.image_dir.as_deref()).map_err(Failure::failed)?.dir;
+    let report = block_on(async {
+        let mut end = EndSignals::new()?;
+        let folder = common.data_dir.as_deref().unwrap_or(Path::new(PARENT));
+        let folder = Throwaway::make(folder).map_err(Failure::failed)?;
+        let done = on_a_host(&args.which, &settings, image, &folder, &mut end).await;
+        lab::end_libvirtd(&folder.libvirt()).await;
+        done.map_err(Failure::failed)
+    })?;
+    print(&match common.output {
+        BenchOutput::Table => report.table(global.verbose > 0),
+        BenchOutput::Json => report.json(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn on_a_host(
+    which: &Which,
+    settings: &Settings,
+    image: PathBuf,
+    folder: &Throwaway,
+    end: &mut EndSignals,
+) -> Result<Report, BenchError> {
+    let lab = tokio::select! {
+        started = Lab::start(settings, image, folder) => started?,
+        () = end.next() => return Err(BenchError::Interrupted),
+    };
+    let done = tokio::select! {
+        done = measure(which, &lab) => done,
+        () = end.next() => Err(BenchError::Interrupted),
+    };
+    lab.stop().await;
+    done
+}
+
+async fn measure(which: &Which, lab: &Arc<Lab>) -> Result<Report, BenchError> {
+    match which {
+        Which::Reset { common, memory } => reset::run(lab, memory, common.rounds(20)).await,
+    }
+}

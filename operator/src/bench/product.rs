@@ -1,0 +1,192 @@
+//! agentvm's own ways back to the golden state, through the same calls as its operator's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_hypervisor::{MachineKind, MachineRecord, MachineSpec, Stop, Tier};
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::error::{BenchError, step};
+use super::guest::{self, LOAD};
+use super::lab::Lab;
+use super::rounds::{Contender, Round};
+use crate::machines::{Session, fresh_nonce};
+
+/// The limit of a machine's share.
+const SHARE_BYTES: u64 = 64 << 20;
+
+/// A machine that isn't anyone's pool's.
+#[derive(Debug)]
+pub struct Machine {
+    pub lab: Arc<Lab>,
+    pub spec: MachineSpec,
+    /// With the agent, from its first answer on.
+    pub session: Option<Session>,
+}
+
+impl Machine {
+    /// Nothing is made yet.
+    pub fn new(lab: &Arc<Lab>, golden: &GoldenKey, slot: u32, tier: Tier) -> Result<Self, BenchError> {
+        let record = MachineRecord {
+            name: DomainName::for_slot(&lab.instance, "bench", slot),
+            instance: lab.instance.clone(),
+            kind: MachineKind::Pool,
+            namespace: "bench".to_owned(),
+            owner: "bench".to_owned(),
+            owner_uid: "bench".to_owned(),
+            slot,
+            golden: golden.clone(),
+            nonce: String::new(),
+            token: String::new(),
+            created: Timestamp::now().as_second(),
+        };
+        let mut machine =
+            Self { lab: lab.clone(), spec: MachineSpec { record, share_bytes: SHARE_BYTES, tier }, session: None };
+        machine.incarnate()?;
+        Ok(machine)
+    }
+
+    /// From here on it is another incarnation.
+    pub fn incarnate(&mut self) -> Result<(), BenchError> {
+        for text in [&mut self.spec.record.nonce, &mut self.spec.record.token] {
+            *text = fresh_nonce().map_err(step("get random bytes"))?.to_string();
+        }
+        self.session = None;
+        Ok(())
+    }
+
+    pub fn name(&self) -> &DomainName {
+        &self.spec.record.name
+    }
+
+    pub async fn create(&self) -> Result<(), BenchError> {
+        self.lab.hv.create(&self.spec).await.map_err(step("create a machine"))
+    }
+
+    pub async fn destroy(&self) -> Result<(), BenchError> {
+        self.lab.hv.destroy(self.name(), Stop::Force).await.map_err(step("destroy a machine"))
+    }
+
+    pub async fn resume(&self) -> Result<(), BenchError> {
+        self.lab.hv.resume(self.name()).await.map_err(step("resume a machine"))
+    }
+
+    pub async fn pause(&self) -> Result<(), BenchError> {
+        self.lab.hv.pause(self.name()).await.map_err(step("pause a machine"))
+    }
+
+    pub async fn hello(&mut self) -> Result<(), BenchError> {
+        self.session = Some(guest::hello(&*self.lab.hv, self.name()).await?);
+        Ok(())
+    }
+
+    /// A run that leaves its traces, in a machine that waits after its first answer.
+    pub async fn dirty(&mut self) -> Result<(), BenchError> {
+        self.resume().await?;
+        let mut session = self.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
+        guest::run(&mut session, &self.spec.record, true, LOAD).await.map(drop)
+    }
+}
+
+/// The same process, brought back.
+#[derive(Debug)]
+pub struct InPlace(pub Machine);
+
+#[async_trait::async_trait(?Send)]
+impl Contender for InPlace {
+    fn name(&self) -> &'static str {
+        "in_place"
+    }
+
+    async fn round(&mut self) -> Result<Round, BenchError> {
+        let machine = &mut self.0;
+        if machine.session.is_none() {
+            machine.create().await?;
+            machine.resume().await?;
+            machine.hello().await?;
+        }
+        machine.dirty().await?;
+        machine.incarnate()?;
+        let began = Instant::now();
+        let proof = machine.lab.hv.reset(&machine.spec).await.map_err(step("reset a machine in place"))?;
+        if let Some(why) = proof.failure() {
+            return Err(BenchError::Found(format!("a machine was reset and not proven: {why}")));
+        }
+        let reset = began.elapsed();
+        machine.resume().await?;
+        let restored = began.elapsed();
+        machine.hello().await?;
+        let ready = began.elapsed();
+        machine.pause().await?;
+        let mut round = Round::default().figure("restored", restored).figure("ready", ready);
+        for (step, took) in &proof.steps {
+            round = round.phase(format!("{step:?}").to_lowercase(), *took);
+        }
+        let unseen = reset.saturating_sub(proof.took());
+        Ok(round
+            .phase("between steps", unseen)
+            .phase("resume", restored.saturating_sub(reset))
+            .phase("hello", ready.saturating_sub(restored)))
+    }
+}
+
+/// Another process in place of the one before.
+#[derive(Debug)]
+pub struct Fresh(pub Machine);
+
+#[async_trait::async_trait(?Send)]
+impl Contender for Fresh {
+    fn name(&self) -> &'static str {
+        "fresh"
+    }
+
+    async fn round(&mut self) -> Result<Round, BenchError> {
+        let machine = &mut self.0;
+        if machine.session.is_none() {
+            machine.create().await?;
+            machine.resume().await?;
+            machine.hello().await?;
+        }
+        machine.dirty().await?;
+        let mut laps = Laps::start();
+        machine.destroy().await?;
+        laps.lap("destroy");
+        machine.incarnate()?;
+        machine.create().await?;
+        laps.lap("create");
+        machine.resume().await?;
+        let restored = laps.lap("resume");
+        machine.hello().await?;
+        let ready = laps.lap("hello");
+        machine.pause().await?;
+        Ok(laps.into_round().figure("restored", restored).figure("ready", ready))
+    }
+}
+
+/// Times from the beginning, and of each step.
+#[derive(Debug)]
+pub struct Laps {
+    began: Instant,
+    last: Duration,
+    round: Round,
+}
+
+impl Laps {
+    pub fn start() -> Self {
+        Self { began: Instant::now(), last: Duration::ZERO, round: Round::default() }
+    }
+
+    /// A step is over; the time since the beginning.
+    pub fn lap(&mut self, phase: &str) -> Duration {
+        let now = self.began.elapsed();
+        self.round = std::mem::take(&mut self.round).phase(phase, now.saturating_sub(self.last));
+        self.last = now;
+        now
+    }
+
+    pub fn into_round(self) -> Round {
+        self.round
+    }
+}

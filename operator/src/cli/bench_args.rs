@@ -1,0 +1,73 @@
+//! The flags of `agentvm bench`.
+
+// These comments are what `--help` prints on a terminal: backticks around each name would be noise there.
+#![allow(clippy::doc_markdown)]
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+
+use super::args::SettingsArgs;
+
+/// How figures are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchOutput {
+    /// For people.
+    Table,
+    /// For programs; the fields are stable.
+    Json,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    pub which: Which,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum Which {
+    /// From a used machine to one in its golden state: in place, in a fresh process, by libvirt's revert and restore, by a boot.
+    Reset {
+        /// Sizes of the machines, MiB. From 2048 on, about a GiB of it is filled before the capture.
+        #[arg(long, value_name = "MIB", value_delimiter = ',', default_values_t = [512, 2048])]
+        memory: Vec<u32>,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+impl Which {
+    pub fn common(&self) -> &Common {
+        match self {
+            Self::Reset { common, .. } => common,
+        }
+    }
+}
+
+/// What every bench understands.
+#[derive(Clone, Debug, Args)]
+pub struct Common {
+    /// How often each thing is measured. The default is each bench's own.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub n: Option<u32>,
+    /// How the figures are printed; with -v the table also shows where the time went.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: BenchOutput,
+    /// Folder in which the bench makes one of its own; removed in the end. QEMU's user must be able to traverse it. Default: /var/tmp.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The default guest image: a folder with `image.json`. Default: the newest in the build cache.
+    #[arg(long, value_name = "DIR")]
+    pub image_dir: Option<PathBuf>,
+    /// Folder with etcd, kube-apiserver and kube-controller-manager. Default: $KUBEBUILDER_ASSETS, PATH, the build cache.
+    #[arg(long, value_name = "DIR")]
+    pub control_plane_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+impl Common {
+    pub fn rounds(&self, default: usize) -> usize {
+        self.n.map_or(default, |n| usize::try_from(n).unwrap_or(default))
+    }
+}

@@ -1,15 +1,16 @@
 //! The agent: one task that owns the session, the identity and the attempt. Nobody else changes any of them.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{ErrorCode, GuestMessage, Nonce, Secret};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 
 use crate::attempt::Attempt;
 use crate::log;
 use crate::platform::Platform;
+use crate::ready::Ready;
 use crate::session::{Incoming, Permit, Session, send};
 use crate::transport::Connection;
 
@@ -30,8 +31,11 @@ pub struct Agent {
     pub platform: Platform,
     pub identity: Option<Identity>,
     pub attempt: Option<Attempt>,
-    /// Never forgotten: what is in here is not executed again.
-    pub executed: HashSet<Nonce>,
+    /// Where the next attempt will be, if that was prepared ahead.
+    pub ready: Option<Ready>,
+    /// Never forgotten: what is in here is not executed again. Not hashed: a hasher's keys are randomness, which all copies of
+    /// this machine would share.
+    pub executed: BTreeSet<Nonce>,
     /// Of the golden state that this machine's memory is a copy of.
     pub golden: Option<Nonce>,
     /// Turn the machine off as soon as the last answer was sent.
@@ -46,7 +50,8 @@ impl Agent {
             platform,
             identity: None,
             attempt: None,
-            executed: HashSet::new(),
+            ready: None,
+            executed: BTreeSet::new(),
             golden,
             power_off: false,
             session: None,
@@ -56,7 +61,7 @@ impl Agent {
     /// Serves until the machine is turned off. The order of the branches is policy: a new connection and what the attempt
     /// does come before what the host wants, and that before what it is sent.
     pub async fn run(mut self, mut links: mpsc::Receiver<Connection>, mut power: mpsc::Receiver<()>) -> ! {
-        let mut status = interval(STATUS_EVERY);
+        let mut status = interval_at(Instant::now() + STATUS_EVERY, STATUS_EVERY);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let Self { session, attempt, .. } = &mut self;

@@ -17,8 +17,9 @@ use crate::launch::{Event, Launched, Order};
 use crate::scope::Scope;
 use crate::stream::Stream;
 
-/// How often to look whether the last process is gone.
-const TICK: Duration = Duration::from_millis(10);
+/// How often to look whether the last process is gone: at first, when it is about to be, and at last.
+const FIRST_TICK: Duration = Duration::from_millis(1);
+const LAST_TICK: Duration = Duration::from_millis(10);
 /// How long the kernel may take to end killed processes.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a stream that nobody holds may stay silent before it counts as closed.
@@ -29,7 +30,7 @@ enum Phase {
     Running { deadline: Option<Instant> },
     Terminating { kill_at: Instant },
     Killing { give_up: Instant },
-    Draining { next_look: Instant, give_up: Instant },
+    Draining { next_look: Instant, tick: Duration, give_up: Instant },
     Finished(Box<AttemptResult>),
 }
 
@@ -156,7 +157,7 @@ impl Attempt {
 
     fn observe(&mut self, event: Option<Event>) {
         match event {
-            Some(Event::Started) => {}
+            Some(Event::Ready | Event::Started) => {}
             Some(Event::Refused { code, message }) => {
                 self.end(Verdict { exit_code: Some(code), error: Some(message), ..Verdict::default() });
             }
@@ -178,7 +179,7 @@ impl Attempt {
         const SIGKILL: i32 = 9;
         self.end(Verdict { signal: Some(SIGKILL), ..Verdict::default() });
         let now = Instant::now();
-        self.phase = Phase::Draining { next_look: now, give_up: now + DRAIN_PATIENCE };
+        self.phase = Phase::Draining { next_look: now, tick: FIRST_TICK, give_up: now + DRAIN_PATIENCE };
     }
 
     fn overdue(&mut self) {
@@ -189,7 +190,7 @@ impl Attempt {
             }
             Phase::Terminating { .. } => self.kill(),
             Phase::Killing { .. } => self.launcher_gone(),
-            Phase::Draining { give_up, .. } => self.look(give_up),
+            Phase::Draining { tick, give_up, .. } => self.look(tick, give_up),
             Phase::Finished(_) => {}
         }
     }
@@ -209,7 +210,7 @@ impl Attempt {
     }
 
     /// A stream that the host's acknowledgements hold up isn't silent, only waiting.
-    fn look(&mut self, give_up: Instant) {
+    fn look(&mut self, tick: Duration, give_up: Instant) {
         let now = Instant::now();
         let blocked = [&self.stdout, &self.stderr].iter().any(|stream| !stream.is_closed() && !stream.wants());
         let give_up = if blocked { now + DRAIN_PATIENCE } else { give_up };
@@ -217,7 +218,7 @@ impl Attempt {
             self.stdout.close();
             self.stderr.close();
         }
-        self.phase = Phase::Draining { next_look: now + TICK, give_up };
+        self.phase = Phase::Draining { next_look: now + tick, tick: LAST_TICK.min(tick * 2), give_up };
     }
 
     fn postpone(&mut self) {

@@ -9,9 +9,11 @@ use agentvm_guest_agent::protocol::{
 
 use crate::agent::{Agent, Identity};
 use crate::attempt::Attempt;
-use crate::launch::launch;
 use crate::log::chain;
-use crate::{platform, workspace};
+use crate::platform::Platform;
+use crate::ready::{Ready, StartError};
+use crate::rehearsal::{self, rehearse};
+use crate::workspace;
 
 impl Agent {
     /// Handles one message. Before a HELLO was accepted, nothing else is.
@@ -20,7 +22,7 @@ impl Agent {
         match message {
             HostMessage::Hello(hello) => self.hello(hello),
             _ if !greeted => self.refuse(ErrorCode::Invalid, "HELLO comes first", None),
-            HostMessage::Rehydrate(order) => self.rehydrate(order),
+            HostMessage::Rehydrate(order) => self.rehydrate(order).await,
             HostMessage::Execute(order) => self.execute(&order),
             HostMessage::File(chunk) => self.file(&chunk),
             HostMessage::Stop(Stop::Attempt { nonce, grace_millis }) => self.stop(nonce, grace_millis),
@@ -32,7 +34,7 @@ impl Agent {
             HostMessage::Ack(ack) => self.acknowledged(ack),
             HostMessage::Resume(order) => self.resume(order),
             HostMessage::Ping(ping) => self.answer(GuestMessage::Ping(ping)),
-            HostMessage::Warm => self.answer(GuestMessage::Ack(GuestAck::Warm)),
+            HostMessage::Warm => self.warm().await,
         }
     }
 
@@ -104,7 +106,7 @@ impl Agent {
         }
     }
 
-    fn rehydrate(&mut self, order: Rehydrate) {
+    async fn rehydrate(&mut self, order: Rehydrate) {
         let nonce = order.nonce.clone();
         if self.attempt.is_some() {
             return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", Some(nonce));
@@ -112,6 +114,7 @@ impl Agent {
         if self.executed.contains(&nonce) {
             return self.refuse(ErrorCode::Invalid, "this nonce was executed already; use a new one", Some(nonce));
         }
+        self.unready().await;
         if let Err(why) = self.platform.rehydrate(&order) {
             return self.refuse(ErrorCode::Failed, chain(&why), Some(nonce));
         }
@@ -139,15 +142,43 @@ impl Agent {
                     session.outbox.resume(0, 0);
                 }
             }
-            Err(why) => self.refuse(ErrorCode::Failed, why, Some(nonce)),
+            Err(why) => self.refuse(ErrorCode::Failed, chain(&why), Some(nonce)),
         }
     }
 
-    fn start(&self, order: &Execute) -> Result<Attempt, String> {
-        self.platform.refresh(order).map_err(|why| chain(&why))?;
-        let (spec, scope) = self.platform.prepare(order).map_err(|why| chain(&why))?;
-        let launched = launch(&spec).map_err(|why| chain(&why))?;
-        Ok(Attempt::new(order, scope, launched))
+    fn start(&mut self, order: &Execute) -> Result<Attempt, StartError> {
+        self.platform.refresh(order).map_err(StartError::Platform)?;
+        let ready = self.ready.take().filter(Ready::is_waiting).map_or_else(|| Ready::start(&self.platform), Ok)?;
+        ready.execute(&self.platform, order)
+    }
+
+    /// Everything that EXECUTE can find done: the way walked once, and the next attempt's launcher in its place.
+    async fn warm(&mut self) {
+        if self.attempt.is_some() {
+            return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", None);
+        }
+        if self.held().is_none() {
+            return self.refuse(ErrorCode::Invalid, "WARM comes between REHYDRATE and EXECUTE", None);
+        }
+        if !self.ready.as_ref().is_some_and(Ready::is_waiting) {
+            self.unready().await;
+            match self.make_ready().await {
+                Ok(ready) => self.ready = Some(ready),
+                Err(why) => return self.refuse(ErrorCode::Failed, chain(&why), None),
+            }
+        }
+        self.answer(GuestMessage::Ack(GuestAck::Warm));
+    }
+
+    async fn make_ready(&self) -> Result<Ready, StartError> {
+        rehearse(&self.platform, &rehearsal::OF_MACHINE).await?;
+        Ready::parked(&self.platform).await
+    }
+
+    async fn unready(&mut self) {
+        if let Some(ready) = self.ready.take() {
+            ready.discard().await;
+        }
     }
 
     fn file(&mut self, chunk: &FileChunk) {
@@ -176,11 +207,15 @@ impl Agent {
         if self.attempt.is_some() {
             return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", None);
         }
+        self.unready().await;
         if let Err(why) = self.platform.quiesce() {
             return self.refuse(ErrorCode::Failed, chain(&why), None);
         }
-        if matches!(self.platform, platform::Platform::Machine(_)) {
-            platform::warm().await;
+        // A host's page cache is its own affair.
+        if matches!(self.platform, Platform::Machine(_))
+            && let Err(why) = rehearse(&self.platform, &rehearsal::OF_GOLDEN).await
+        {
+            return self.refuse(ErrorCode::Failed, chain(&why), None);
         }
         self.identity = None;
         self.golden = golden;

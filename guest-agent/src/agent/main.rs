@@ -13,6 +13,8 @@ mod mounts;
 mod outbox;
 mod platform;
 mod power;
+mod ready;
+mod rehearsal;
 mod scope;
 mod session;
 mod stream;

@@ -1,4 +1,4 @@
-//! The launcher: prepares the surroundings, starts the command, reaps, reports, and takes everything down with it.
+//! The launcher: prepares the surroundings, waits for the command, starts the command, reaps, reports, and takes everything down with it.
 //!
 //! A plain synchronous program. In a machine it is PID 1 of the attempt's PID namespace: nothing inside can signal it, and
 //! when it exits the kernel kills whatever is left. Elsewhere it is a subreaper and does that itself.
@@ -43,19 +43,21 @@ fn supervise() -> Result<(), LauncherError> {
     let control =
         std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).map_err(LauncherError::Control)?;
     let mut orders = BufReader::new(control.try_clone().map_err(LauncherError::Control)?);
-    let mut line = String::new();
-    orders.read_line(&mut line).map_err(LauncherError::Control)?;
-    let spec: Spec = serde_json::from_str(&line).map_err(LauncherError::Orders)?;
-    let isolated = spec.isolation.is_some();
+    let Some(isolation) = next::<Option<Isolation>>(&mut orders)? else { return Ok(()) };
+    let isolated = isolation.is_some();
     // Whoever started the agent may have left some open.
     crate::sys::close_on_exec().map_err(LauncherError::Control)?;
-    let main = match start(&spec) {
+    if let Err(refusal) = surround(isolation.as_ref()) {
+        refuse(&control, refusal)?;
+        // The agent may be writing the command right now.
+        return next::<Spec>(&mut orders).map(drop);
+    }
+    report(&control, &Event::Ready)?;
+    // Without one the agent has no more use for this launcher.
+    let Some(spec) = next::<Spec>(&mut orders)? else { return Ok(()) };
+    let main = match start(&spec, isolated) {
         Ok(main) => main,
-        Err((code, message)) => {
-            // As a shell would: the reason is the command's stderr.
-            let _ = writeln!(std::io::stderr(), "{message}");
-            return report(&control, &Event::Refused { code, message });
-        }
+        Err(refusal) => return refuse(&control, refusal),
     };
     let watched = watch(&control, orders, main, isolated);
     // However that ended: the agent may be gone before it could be told that anything began.
@@ -71,6 +73,21 @@ fn watch(control: &UnixStream, orders: BufReader<UnixStream>, main: Pid, isolate
     std::thread::spawn(move || obey(orders, isolated));
     let (code, signal) = wait_for(main);
     report(control, &Event::Exited { code, signal })
+}
+
+/// The next line of the agent's; `None` if it has hung up.
+fn next<T: serde::de::DeserializeOwned>(orders: &mut BufReader<UnixStream>) -> Result<Option<T>, LauncherError> {
+    let mut line = String::new();
+    match orders.read_line(&mut line).map_err(LauncherError::Control)? {
+        0 => Ok(None),
+        _ => serde_json::from_str(&line).map(Some).map_err(LauncherError::Orders),
+    }
+}
+
+/// As a shell would: the reason is the command's stderr.
+fn refuse(control: &UnixStream, (code, message): (i32, String)) -> Result<(), LauncherError> {
+    let _ = writeln!(std::io::stderr(), "{message}");
+    report(control, &Event::Refused { code, message })
 }
 
 fn report(mut control: &UnixStream, event: &Event) -> Result<(), LauncherError> {
@@ -119,15 +136,23 @@ fn verdict(status: WaitStatus) -> (Option<i32>, Option<i32>) {
     (status.exit_status(), status.terminating_signal())
 }
 
-/// Starts the command, or says with which code and words a shell would have refused.
-fn start(spec: &Spec) -> Result<Pid, (i32, String)> {
-    let unable = |what: &str, why: &dyn std::fmt::Display| (NOT_RUNNABLE, format!("agentvm: {what}: {why}"));
-    match &spec.isolation {
-        Some(isolation) => sandbox::enter(isolation)
-            .map_err(|why| unable("the sandbox could not be set up", &crate::log::chain(&why)))?,
+fn unable(what: &str, why: &dyn std::fmt::Display) -> (i32, String) {
+    (NOT_RUNNABLE, format!("agentvm: {what}: {why}"))
+}
+
+/// Everything that needs nothing of the command's.
+fn surround(isolation: Option<&Isolation>) -> Result<(), (i32, String)> {
+    match isolation {
+        Some(isolation) => {
+            sandbox::enter(isolation).map_err(|why| unable("the sandbox could not be set up", &crate::log::chain(&why)))
+        }
         None => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
-            .map_err(|why| unable("subreaper", &why))?,
+            .map_err(|why| unable("subreaper", &why)),
     }
+}
+
+/// Starts the command, or says with which code and words a shell would have refused.
+fn start(spec: &Spec, isolated: bool) -> Result<Pid, (i32, String)> {
     let (program, arguments) = spec.argv.split_first().ok_or_else(|| unable("nothing to run", &"argv is empty"))?;
     if !spec.cwd.is_dir() {
         return Err(unable(&spec.cwd.display().to_string(), &"the working directory does not exist"));
@@ -135,15 +160,15 @@ fn start(spec: &Spec) -> Result<Pid, (i32, String)> {
     let stdin = stdin_of(spec).map_err(|why| unable("stdin", &why))?;
     let mut command = Command::new(program);
     command.args(arguments).env_clear().envs(spec.env.iter().map(|(k, v)| (k, v))).current_dir(&spec.cwd).stdin(stdin);
-    if let Some(Isolation { run_as: RunAs::Agent, .. }) = &spec.isolation {
+    if isolated && spec.run_as == RunAs::Agent {
         command.uid(users::AGENT_UID).gid(users::AGENT_GID);
     }
     crate::sys::in_own_session(&mut command);
-    if spec.isolation.is_some() {
+    if isolated {
         sandbox::mortal();
     }
     let spawned = command.spawn();
-    if spec.isolation.is_some() {
+    if isolated {
         sandbox::immortal();
     }
     let child = spawned.map_err(|why| refusal(program, &why))?;

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::sync::mpsc;
 
-use super::{Event, LAUNCHER_ARGUMENT, Order, Spec};
+use super::{Event, Isolation, LAUNCHER_ARGUMENT, Order, Spec};
 use crate::sys;
 
 /// One read from a pipe.
@@ -26,7 +26,7 @@ pub struct Launched {
     orders: StdUnixStream,
 }
 
-/// Why there is no launcher; nothing of the command has run.
+/// Why there is no launcher, or not a ready one; nothing of the command has run.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
     #[error("pipes for the command could not be made")]
@@ -35,24 +35,51 @@ pub enum LaunchError {
     Spawn(#[source] std::io::Error),
     #[error("the launcher did not take its orders")]
     Orders(#[source] std::io::Error),
+    #[error("the launcher ended before it was ready")]
+    Gone,
+    #[error("{0}")]
+    Refused(String),
 }
 
 impl Launched {
+    /// Waits until a command would start at once. Only for a launcher that was given none yet.
+    pub async fn ready(&mut self) -> Result<(), LaunchError> {
+        match self.events.recv().await {
+            Some(Event::Ready) => Ok(()),
+            Some(Event::Refused { message, .. }) => Err(LaunchError::Refused(message)),
+            Some(Event::Started | Event::Exited { .. }) | None => Err(LaunchError::Gone),
+        }
+    }
+
+    /// Whether a launcher that is ready still waits for its command.
+    pub fn is_waiting(&self) -> bool {
+        self.events.is_empty() && !self.events.is_closed()
+    }
+
+    /// Names the command. The launcher reads as this writes, and a long command needs the time that this takes.
+    pub fn start(&mut self, spec: &Spec) -> Result<(), LaunchError> {
+        // One description with the end that events are read from, and so one mode; nobody reads while this writes.
+        self.orders.set_nonblocking(false).map_err(LaunchError::Orders)?;
+        let sent = send_line(&self.orders, spec).map_err(LaunchError::Orders);
+        self.orders.set_nonblocking(true).map_err(LaunchError::Orders)?;
+        sent
+    }
+
     /// Passes an order on. A launcher that is gone needs none.
     pub fn order(&mut self, order: Order) {
         let _ = send_line(&self.orders, &order);
     }
 }
 
-/// Starts a launcher for `spec`.
-pub fn launch(spec: &Spec) -> Result<Launched, LaunchError> {
+/// Starts a launcher, which prepares the surroundings and waits for its command.
+pub fn launch(isolation: Option<&Isolation>) -> Result<Launched, LaunchError> {
     let (ours, theirs) = StdUnixStream::pair().map_err(LaunchError::Pipes)?;
     let (stdout, stdout_end) = std::io::pipe().map_err(LaunchError::Pipes)?;
     let (stderr, stderr_end) = std::io::pipe().map_err(LaunchError::Pipes)?;
     let mut command = Command::new("/proc/self/exe");
     command.arg(LAUNCHER_ARGUMENT).env_clear().stdin(OwnedFd::from(theirs)).stdout(stdout_end).stderr(stderr_end);
-    start(command, spec.isolation.is_some()).map_err(LaunchError::Spawn)?;
-    send_line(&ours, spec).map_err(LaunchError::Orders)?;
+    start(command, isolation.is_some()).map_err(LaunchError::Spawn)?;
+    send_line(&ours, &isolation).map_err(LaunchError::Orders)?;
     let control = ours.try_clone().map_err(LaunchError::Pipes)?;
     Ok(Launched {
         events: read_events(control).map_err(LaunchError::Pipes)?,

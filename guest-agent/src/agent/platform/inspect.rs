@@ -1,6 +1,6 @@
 //! What is in the machine besides the kernel: the second line of the proof that it is in its golden state.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fs;
 
 use agentvm_guest_agent::protocol::{Inspection, Nonce};
@@ -47,7 +47,7 @@ impl Process {
 }
 
 fn names(table: &[Process]) -> Vec<String> {
-    let known: HashMap<u32, &str> = table.iter().map(|process| (process.pid, process.name.as_str())).collect();
+    let known: BTreeMap<u32, &str> = table.iter().map(|process| (process.pid, process.name.as_str())).collect();
     let line = |process: &Process| {
         let parent = known.get(&process.parent).copied().unwrap_or_default();
         format!("{}<{parent}", process.name)

@@ -5,11 +5,9 @@ mod folder;
 mod inspect;
 mod machine;
 mod rehydrate;
-mod warm;
 
 pub use folder::Folder;
 pub use machine::Machine;
-pub use warm::warm;
 
 use std::io;
 use std::path::PathBuf;
@@ -67,24 +65,28 @@ impl Platform {
         }
     }
 
-    /// What to start for `order`, and the handle on all of it.
-    pub fn prepare(&self, order: &Execute) -> Result<(Spec, Scope), PlatformError> {
+    /// Where the next attempt goes, and the handle on all of it.
+    pub fn surroundings(&self) -> Result<(Option<Isolation>, Scope), PlatformError> {
         let group = match self {
             Self::Machine(machine) => Some(machine.group()?),
             Self::Folder(_) => None,
         };
-        let isolation = group.as_ref().map(|group| Isolation { cgroup: group.path().to_owned(), run_as: order.run_as });
+        let isolation = group.as_ref().map(|group| Isolation { cgroup: group.path().to_owned() });
+        let shared = matches!(self, Self::Machine(machine) if machine.has_share());
+        let shared_output = shared.then(|| self.workspace().join("output"));
+        Ok((isolation, Scope::new(group, Folders { secrets: self.secrets(), shared_output })))
+    }
+
+    /// What to start for `order`.
+    pub fn spec(&self, order: &Execute) -> Spec {
         let work = self.workspace().join("work");
-        let spec = Spec {
+        Spec {
             argv: order.argv.clone(),
             env: self.environment(order),
             cwd: order.cwd.as_ref().map_or_else(|| work.clone(), |cwd| work.join(cwd)),
             stdin: order.stdin.clone(),
-            isolation,
-        };
-        let shared = matches!(self, Self::Machine(machine) if machine.has_share());
-        let shared_output = shared.then(|| self.workspace().join("output"));
-        Ok((spec, Scope::new(group, Folders { secrets: self.secrets(), shared_output })))
+            run_as: order.run_as,
+        }
     }
 
     /// Before a golden capture: nothing of the host's mounted, nothing secret left, caches dropped.

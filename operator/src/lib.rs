@@ -9,4 +9,5 @@ pub mod doctor;
 pub mod goldens;
 pub mod logging;
 pub mod machines;
+pub mod metrics;
 pub mod standalone;

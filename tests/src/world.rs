@@ -12,6 +12,7 @@ use agentvm_core::{defaults::Defaults, names::DomainName};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor};
 use agentvm_operator::controllers::{Budget, Operator, OperatorConfig};
+use agentvm_operator::metrics::Metrics;
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -202,6 +203,7 @@ pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorC
         runs: folder.join("runs"),
         image,
         images_folder: Some(folder.join("images")),
+        metrics: Metrics::off(),
     })
 }
 

@@ -14,8 +14,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, args::ImageArgs, guest_image};
 use crate::{
-    config::Settings,
+    config::{MetricsSettings, Settings},
     controllers::{Budget, HostState, Operator, OperatorConfig},
+    metrics::{self, Metrics},
 };
 
 /// Limit of a machine's share. Sparse: it costs what is written.
@@ -59,6 +60,8 @@ impl EndSignals {
 pub struct Served {
     pub operator: Operator,
     pub libvirt: Libvirt,
+    /// Serves `/metrics` for as long as this is kept.
+    _metrics: Option<metrics::Server>,
 }
 
 /// Connects to libvirt and starts the operator.
@@ -72,7 +75,8 @@ pub async fn serve(
     make_traversable(state_dir)?;
     let canonical = state_dir.canonicalize().map_err(Failure::failed)?;
     let instance = InstanceId::for_state_dir(&canonical.to_string_lossy());
-    let config = operator_config(settings, images, instance.clone(), image.clone());
+    let (metrics, server) = listen(settings.metrics).await?;
+    let config = operator_config(settings, images, instance.clone(), image.clone(), metrics);
     let libvirt = Libvirt::connect(LibvirtConfig {
         uri: settings.libvirt.uri.clone(),
         connect_timeout: settings.libvirt.connection_timeout,
@@ -82,7 +86,29 @@ pub async fn serve(
     .await
     .map_err(Failure::failed)?;
     let operator = Operator::start(client, Arc::new(libvirt.clone()), config).map_err(Failure::failed)?;
-    Ok(Served { operator, libvirt })
+    Ok(Served { operator, libvirt, _metrics: server })
+}
+
+/// Serves metrics where it is asked for. The default address may be somebody else's: nothing stops for that.
+async fn listen(settings: MetricsSettings) -> Result<(Metrics, Option<metrics::Server>), Failure> {
+    let Some(address) = settings.listen else { return Ok((Metrics::off(), None)) };
+    let metrics = Metrics::new().map_err(Failure::failed)?;
+    match metrics::serve(address, metrics.clone()).await {
+        Ok(server) => {
+            tracing::info!("metrics are at http://{}/metrics", server.address);
+            Ok((metrics, Some(server)))
+        }
+        Err(why) if settings.explicit => Err(Failure::Usage(format!(
+            "metrics.listen: {address} can't be listened on: {why}; name another address, or say off"
+        ))),
+        Err(why) => {
+            tracing::warn!(
+                "there are no metrics: {address} can't be listened on: {why}; set metrics.listen \
+                 (--metrics-listen) to another address, or to off"
+            );
+            Ok((Metrics::off(), None))
+        }
+    }
 }
 
 impl Served {
@@ -98,7 +124,13 @@ impl Served {
     }
 }
 
-fn operator_config(settings: &Settings, images: &ImageArgs, instance: InstanceId, image: PathBuf) -> OperatorConfig {
+fn operator_config(
+    settings: &Settings,
+    images: &ImageArgs,
+    instance: InstanceId,
+    image: PathBuf,
+    metrics: Metrics,
+) -> OperatorConfig {
     OperatorConfig {
         instance,
         node: settings.node.name.clone(),
@@ -112,6 +144,7 @@ fn operator_config(settings: &Settings, images: &ImageArgs, instance: InstanceId
         runs: settings.execution.workspace_path.join("runs"),
         image,
         images_folder: images.images_folder.clone(),
+        metrics,
     }
 }
 

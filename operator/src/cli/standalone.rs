@@ -101,7 +101,7 @@ async fn start(
 }
 
 async fn stop(parts: Parts, folder: &Path) {
-    if let Some(Served { operator, libvirt }) = parts.served {
+    if let Some(Served { operator, libvirt, .. }) = parts.served {
         operator.stop(GRACE, true).await;
         libvirt.release().await;
     }

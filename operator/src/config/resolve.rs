@@ -97,6 +97,11 @@ impl Layers {
         value
     }
 
+    /// Whether a key that was taken out was given by anyone.
+    pub fn is_given<T>(&self, key: &Key<T>) -> bool {
+        self.rows.iter().any(|row| row.key == key.path && row.origin != Origin::Default)
+    }
+
     /// Two values that don't go together; named by the stronger of their origins, which is the likelier mistake.
     pub fn require(&mut self, holds: bool, low: &'static str, high: &'static str) {
         if holds {

@@ -90,6 +90,8 @@ pub struct NodeSettings {
 pub struct MetricsSettings {
     /// Where `/metrics` is served; nowhere where there is none.
     pub listen: Option<SocketAddr>,
+    /// Somebody asked for it: then it has to be possible.
+    pub explicit: bool,
 }
 
 impl Settings {
@@ -128,7 +130,10 @@ impl Settings {
                 max_machines: from.take(&keys::NODE_MACHINES, None),
                 memory_mib: from.take(&keys::NODE_MEMORY, host.machine_memory_mib()),
             },
-            metrics: MetricsSettings { listen: from.take(&keys::METRICS_LISTEN, Some(METRICS)) },
+            metrics: MetricsSettings {
+                listen: from.take(&keys::METRICS_LISTEN, Some(METRICS)),
+                explicit: from.is_given(&keys::METRICS_LISTEN),
+            },
         };
         settings.require_order(from);
         settings

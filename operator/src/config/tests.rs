@@ -47,6 +47,16 @@ fn the_defaults_are_those_of_the_documentation() {
 }
 
 #[test]
+fn the_address_of_metrics_has_to_be_possible_only_where_somebody_asked_for_it() {
+    let of = |flags: &Flags| with(&[], &[], flags).unwrap().settings.metrics;
+    let default = of(&Flags::default());
+    assert_eq!((default.listen, default.explicit), (Some("127.0.0.1:9090".parse().unwrap()), false));
+    let asked = of(&flag("metrics.listen", "--metrics-listen", "0.0.0.0:9100"));
+    assert_eq!((asked.listen, asked.explicit), (Some("0.0.0.0:9100".parse().unwrap()), true));
+    assert_eq!(of(&flag("metrics.listen", "--metrics-listen", "off")).listen, None);
+}
+
+#[test]
 fn every_key_is_documented() {
     let manual = include_str!("../../../docs/troubleshooting.md");
     for row in with(&[], &[], &Flags::default()).unwrap().origins {

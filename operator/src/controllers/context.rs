@@ -20,7 +20,7 @@ use kube::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{events::Recorder, host::HostState};
-use crate::{goldens::Goldens, machines::Machines};
+use crate::{goldens::Goldens, machines::Machines, metrics::Metrics};
 
 /// An object that may be malformed: it doesn't stop the watch of the others.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -52,6 +52,7 @@ pub struct Context {
     pub goldens: Goldens,
     pub caches: Caches,
     pub recorder: Recorder,
+    pub metrics: Metrics,
     pub host: watch::Receiver<HostState>,
     draining: AtomicBool,
     evicting: AtomicBool,
@@ -75,12 +76,13 @@ pub struct Parts {
     pub goldens: Goldens,
     pub caches: Caches,
     pub recorder: Recorder,
+    pub metrics: Metrics,
     pub host: watch::Receiver<HostState>,
 }
 
 impl Context {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, defaults, budget, machines, goldens, caches, recorder, host } = parts;
+        let Parts { client, defaults, budget, machines, goldens, caches, recorder, metrics, host } = parts;
         let (node, runs_folder) = (machines.config().node.clone(), machines.config().runs.clone());
         Self {
             client,
@@ -92,6 +94,7 @@ impl Context {
             goldens,
             caches,
             recorder,
+            metrics,
             host,
             draining: AtomicBool::new(false),
             evicting: AtomicBool::new(false),

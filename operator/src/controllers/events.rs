@@ -8,17 +8,20 @@ use kube::{
 
 use agentvm_core::status::clip;
 
+use crate::metrics::{Kind, Metrics, Verb};
+
 /// Writes Events in the name of this node's operator.
 #[derive(Clone)]
 #[allow(missing_debug_implementations, reason = "kube's recorder has none")]
 pub struct Recorder {
     inner: KubeRecorder,
+    metrics: Metrics,
 }
 
 impl Recorder {
-    pub fn new(client: Client, node: &str) -> Self {
+    pub fn new(client: Client, node: &str, metrics: Metrics) -> Self {
         let reporter = Reporter { controller: "agentvm".to_owned(), instance: Some(node.to_owned()) };
-        Self { inner: KubeRecorder::new(client, reporter) }
+        Self { inner: KubeRecorder::new(client, reporter), metrics }
     }
 
     pub async fn normal(&self, about: &ObjectReference, reason: &str, action: &str, note: &str) {
@@ -37,6 +40,8 @@ impl Recorder {
             action: action.to_owned(),
             secondary: None,
         };
+        // The first of its kind is created, a repetition patched: both are one write, and count as the first.
+        self.metrics.api_write(Kind::Event, Verb::Create);
         if let Err(why) = self.inner.publish(&event, about).await {
             let object = about.name.as_deref().unwrap_or_default();
             tracing::warn!(object, reason, error = &why as &dyn std::error::Error, "an Event could not be written");

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 
 use super::{
@@ -34,6 +35,7 @@ use super::{
 use crate::{
     goldens::{self, Goldens},
     machines::{self, Machines},
+    metrics::Metrics,
 };
 
 /// Runs, pools and snapshots.
@@ -59,6 +61,8 @@ pub struct OperatorConfig {
     pub image: PathBuf,
     /// Folder of the root filesystems that users may name; none where there is none.
     pub images_folder: Option<PathBuf>,
+    /// Where it is counted and measured; off unless somebody listens.
+    pub metrics: Metrics,
 }
 
 /// Why an operator could not start.
@@ -110,7 +114,8 @@ impl Operator {
                 pools: pool_controller.store(),
                 snapshots: golden_controller.store(),
             },
-            recorder: Recorder::new(client.clone(), &config.node),
+            recorder: Recorder::new(client.clone(), &config.node, config.metrics.clone()),
+            metrics: config.metrics,
             host: host.clone(),
         }));
         let mut tasks = JoinSet::new();
@@ -195,7 +200,12 @@ async fn drive<K, F>(
         }
         let uid = object.meta().uid.clone().unwrap_or_default();
         let work = reconcile(object, cx.clone());
-        async move { work.await.inspect(|_| cx.succeeded(&uid)) }
+        async move {
+            let begin = Instant::now();
+            let done = work.await.inspect(|_| cx.succeeded(&uid));
+            cx.metrics.reconciled(&K::kind(&()), begin.elapsed());
+            done
+        }
     };
     controller
         .run(counted, failed, cx)
@@ -219,6 +229,7 @@ fn failed<K: Resource<DynamicType = ()>>(object: Arc<Guarded<K>>, why: &Error, c
         Error::Gone => return Action::await_change(),
         _ => {}
     }
+    cx.metrics.reconcile_failed(&K::kind(&()), why.label());
     let delay = cx.failed(meta.uid.as_deref().unwrap_or_default());
     tracing::warn!(kind = %K::kind(&()), name, error = why as &dyn std::error::Error, label = why.label(), "a reconcile failed; again in {delay:?}");
     Action::requeue(delay)

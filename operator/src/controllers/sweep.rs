@@ -10,6 +10,7 @@ use kube::{Resource, runtime::reflector::Store};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Context, Guarded, HostState};
+use crate::metrics::pool_label;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -33,6 +34,8 @@ pub async fn sweep(cx: Arc<Context>) {
         let known: HashSet<String> =
             [uids(&cx.caches.runs), uids(&cx.caches.pools), uids(&cx.caches.snapshots)].into_iter().flatten().collect();
         cx.forget(|uid| known.contains(uid));
+        let pools: HashSet<String> = cx.caches.pools.state().iter().map(|pool| pool_label(pool.meta())).collect();
+        cx.metrics.keep_pools(|pool| pools.contains(pool));
     }
 }
 

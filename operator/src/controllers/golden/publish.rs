@@ -19,7 +19,7 @@ pub async fn publish_status(snapshot: &GoldenSnapshot, seen: &Seen, cx: &Context
     let old = snapshot.status.clone().unwrap_or_default();
     let next = status(snapshot, &old, seen, &cx.node);
     let turn = turn(&old, &next);
-    if publish(&cx.client, snapshot, next).await?
+    if publish(cx, snapshot, next).await?
         && let Some((good, reason, message)) = turn
     {
         let about = snapshot.object_ref(&());

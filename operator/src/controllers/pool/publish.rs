@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use agentvm_core::{
     defaults::InvalidSpec,
-    pool::{NodeFacts, Plan, Seen, TierSeen, ValidPool, invalid_status, next_status, node_entry, settle_memory},
+    pool::{
+        Counts, NodeFacts, Plan, Seen, TierSeen, ValidPool, invalid_status, next_status, node_entry, settle_memory,
+    },
     status::find,
 };
 use agentvm_crds::{AgentVMPool, AgentVMPoolStatus, condition_type};
@@ -13,6 +15,7 @@ use jiff::Timestamp;
 use kube::{Resource, runtime::controller::Action};
 
 use super::super::{Context, error::Error, publish::publish};
+use crate::metrics::pool_label;
 
 /// No pool's status is written more often than this by one node.
 const PACE: Duration = Duration::from_secs(1);
@@ -26,6 +29,7 @@ pub async fn publish_status(
     cx: &Context,
 ) -> Result<Option<Duration>, Error> {
     let uid = pool.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
+    cx.metrics.pool(&pool_label(&pool.metadata), Counts::of(seen));
     let trouble = cx.machines.trouble(uid).map(|trouble| trouble.message);
     let accelerator = match cx.host.borrow().facts().map(|facts| facts.accelerator.clone()) {
         Some(Accelerator::Kvm) => "KVM",
@@ -53,7 +57,7 @@ pub async fn publish_status(
     }
     cx.note_written(uid);
     let turn = turn(&old, &next);
-    publish(&cx.client, pool, next).await?;
+    publish(cx, pool, next).await?;
     if let Some((reason, message)) = turn {
         cx.recorder.warning(&pool.object_ref(&()), &reason, "Fill", &message).await;
     }
@@ -64,7 +68,7 @@ pub async fn publish_status(
 pub async fn invalid(pool: &AgentVMPool, why: &InvalidSpec, cx: &Context) -> Result<Action, Error> {
     let old = pool.status.clone().unwrap_or_default();
     let next = invalid_status(&old, pool.metadata.generation, why, Timestamp::now());
-    if publish(&cx.client, pool, next).await? {
+    if publish(cx, pool, next).await? {
         cx.recorder.warning(&pool.object_ref(&()), "InvalidSpec", "Validate", &why.to_string()).await;
     }
     Ok(Action::await_change())

@@ -12,7 +12,10 @@ use kube::{
 };
 
 use super::until;
-use crate::controllers::{Context, error::Error};
+use crate::{
+    controllers::{Context, error::Error},
+    metrics::{Kind, Verb},
+};
 
 /// No timer runs longer than this; then it is looked at again.
 const LONGEST: Duration = Duration::from_hours(1);
@@ -28,6 +31,7 @@ pub async fn tidy(run: &AgentRun, uid: &str, cx: &Context) -> Result<Action, Err
     let api: Api<AgentRun> = Api::namespaced(cx.client.clone(), &namespace);
     let same = Preconditions { uid: Some(uid.to_owned()), resource_version: run.resource_version() };
     let params = DeleteParams { preconditions: Some(same), ..DeleteParams::background() };
+    cx.metrics.api_write(Kind::AgentRun, Verb::Delete);
     match api.delete(&run.name_any(), &params).await.map_err(Error::api("a deletion")) {
         Ok(_) | Err(Error::Gone) => Ok(Action::await_change()),
         Err(why) => Err(why),

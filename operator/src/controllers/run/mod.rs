@@ -1,5 +1,6 @@
 //! The controller of `AgentRun`.
 
+mod end;
 mod execute;
 mod finished;
 mod observe;

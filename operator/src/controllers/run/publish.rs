@@ -2,12 +2,20 @@
 
 use std::time::Duration;
 
-use agentvm_core::{defaults::InvalidSpec, run::finished, status::find};
+use agentvm_core::{
+    defaults::InvalidSpec,
+    run::{finished, is_finished},
+    status::find,
+};
 use agentvm_crds::{AgentRun, AgentRunStatus, ConditionStatus, SucceededReason, condition_type};
 use jiff::Timestamp;
 use kube::{Resource, runtime::controller::Action};
 
-use super::super::{Context, error::Error, publish::publish};
+use super::{
+    super::{Context, error::Error, publish::publish},
+    end::End,
+};
+use crate::metrics::pool_id;
 
 /// How often the numbers in a waiting run's message are brought up to date: each costs a write.
 const REFRESH: Duration = Duration::from_mins(1);
@@ -17,7 +25,13 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 /// Writes a status.
 pub async fn status(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Result<(), Error> {
-    publish(&cx.client, run, next).await.map(|_| ())
+    let end = (!is_finished(run.status.as_ref())).then(|| End::of(&next)).flatten();
+    publish(cx, run, next).await?;
+    if let Some(end) = end {
+        let pool = pool_id(run.metadata.namespace.as_deref().unwrap_or_default(), &run.spec.pool_ref.name);
+        end.count(&pool, &cx.metrics);
+    }
+    Ok(())
 }
 
 /// Whether what it waits for may be said again: each time costs a write, and a run may cost few. What is wrong with the

@@ -1,0 +1,90 @@
+//! What metrics learn of a run that is over: read from its status, which is the one truth about it.
+
+use std::time::Duration;
+
+use agentvm_core::status::find;
+use agentvm_crds::{AgentRunStatus, Condition, condition_type};
+
+use crate::metrics::{AcquireKind, Metrics};
+
+/// The end of a run.
+#[derive(Debug, PartialEq)]
+pub struct End {
+    reason: String,
+    ran: Option<Duration>,
+    /// How long the machine took from the claim to its acknowledgement; none where there was no machine.
+    acquired: Option<(AcquireKind, Duration)>,
+}
+
+impl End {
+    /// Of a status that says that the run is over.
+    pub fn of(status: &AgentRunStatus) -> Option<Self> {
+        let condition = |type_: &str| find(&status.conditions, type_);
+        let over =
+            condition(condition_type::SUCCEEDED).filter(|c| c.status != agentvm_crds::ConditionStatus::Unknown)?;
+        let ran = status.duration_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let timings = status.timings.as_ref().filter(|_| ran.is_some());
+        let acquired = timings.map(|timings| {
+            let millis = timings.acquire_millis.saturating_add(timings.start_millis);
+            let kind = kind(condition(condition_type::ACCEPTED), condition(condition_type::SCHEDULED));
+            (kind, Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+        });
+        Some(Self { reason: over.reason.clone(), ran, acquired })
+    }
+
+    pub fn count(&self, pool: &str, metrics: &Metrics) {
+        metrics.run_ended(pool, &self.reason, self.ran);
+        if let Some((kind, took)) = self.acquired {
+            metrics.acquired(pool, kind, took);
+        }
+    }
+}
+
+/// A run that finds a machine is accepted and claimed in one status; one that waits is accepted before.
+fn kind(accepted: Option<&Condition>, scheduled: Option<&Condition>) -> AcquireKind {
+    let since = |condition: Option<&Condition>| condition.map(|c| c.last_transition_time.clone());
+    if since(accepted) == since(scheduled) { AcquireKind::Hit } else { AcquireKind::Cold }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_core::run::{AttemptEnd, AttemptResult, Claim, FinishedAttempt, Outcome};
+    use agentvm_core::run::{accepted_waiting, claimed, finished, finished_attempt};
+    use agentvm_crds::{AcceptedReason, ScheduledReason, SucceededReason, Timings};
+    use jiff::Timestamp;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ended(before: &AgentRunStatus) -> Option<End> {
+        let claim = Claim { node: "n".into(), vm: "m".into(), nonce: "00".into(), reset: None };
+        let claimed = claimed(before, Some(1), &claim, at(5));
+        assert_eq!(End::of(&claimed), None, "it is under way");
+        let timings = Timings { acquire_millis: 10, start_millis: 5, ..Timings::default() };
+        let outcome = Outcome { duration_seconds: Some(1.5), timings, ..Outcome::default() };
+        let result = AttemptResult { end: AttemptEnd::Exited(0), started: true, message: String::new() };
+        End::of(&finished_attempt(&claimed, Some(1), &FinishedAttempt { result, outcome }, at(9)))
+    }
+
+    #[test]
+    fn a_run_that_waited_is_told_from_one_that_found_a_machine() {
+        let found = ended(&AgentRunStatus::default()).unwrap();
+        let took = Duration::from_millis(15);
+        let ran = Some(Duration::from_millis(1500));
+        let expected = |kind| End { reason: "Completed".into(), ran, acquired: Some((kind, took)) };
+        assert_eq!(found, expected(AcquireKind::Hit));
+        let (valid, wait) = (AcceptedReason::Valid, ScheduledReason::WaitingForMachine);
+        let waiting = accepted_waiting(&AgentRunStatus::default(), Some(1), valid, wait, "", at(1));
+        assert_eq!(ended(&waiting).unwrap(), expected(AcquireKind::Cold));
+    }
+
+    #[test]
+    fn a_run_without_a_machine_measures_nothing() {
+        let status = finished(&AgentRunStatus::default(), Some(1), SucceededReason::QueueTimeout, "", at(1));
+        let end = End::of(&status).unwrap();
+        assert_eq!(end, End { reason: "QueueTimeout".into(), ran: None, acquired: None });
+    }
+}

@@ -1,0 +1,36 @@
+//! Series go away with their object. Which there are is asked of the metrics themselves: nobody keeps a second list.
+
+use std::collections::HashMap;
+
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
+
+use super::families::Families;
+
+impl Families {
+    pub fn keep_pools(&self, exists: &dyn Fn(&str) -> bool) {
+        keep(&self.boot, exists);
+        keep(&self.pool_size, exists);
+        keep(&self.acquire, exists);
+        keep(&self.reset, exists);
+        keep(&self.executions, exists);
+        keep(&self.execution, exists);
+    }
+
+    pub fn forget_machine(&self, name: &str) {
+        // Absent is fine.
+        let _ = self.unshared.remove_label_values(&[name]);
+        let _ = self.memory.remove_label_values(&[name]);
+    }
+}
+
+fn keep<T: MetricVecBuilder>(all: &MetricVec<T>, exists: &dyn Fn(&str) -> bool) {
+    for family in all.collect() {
+        for metric in family.get_metric() {
+            let labels: HashMap<&str, &str> =
+                metric.get_label().iter().map(|label| (label.name(), label.value())).collect();
+            if labels.get("pool_id").is_some_and(|pool| !exists(pool)) {
+                let _ = all.remove(&labels);
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What this operator counts and measures, and where Prometheus reads it.
+//!
+//! [`Metrics`] is a handle that everyone may have: cloning is cheap, and without a listener every call is nothing. Names and
+//! labels are an interface; label values are closed sets, but for names of objects, which go away with their object.
+
+mod families;
+mod forget;
+mod labels;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use agentvm_core::pool::Counts;
+use agentvm_hypervisor::{Tier, Usage};
+
+pub use labels::{AcquireKind, BootKind, Kind, ResetResult, Verb, pool_id, pool_label};
+pub use server::{Server, serve};
+
+use families::Families;
+
+/// The handle. `Default` is off.
+#[derive(Clone, Default)]
+pub struct Metrics(Option<Arc<Inner>>);
+
+struct Inner {
+    families: Families,
+    /// The machines that each pool has series of.
+    machines: Mutex<HashMap<String, HashSet<String>>>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Metrics({})", if self.0.is_some() { "on" } else { "off" })
+    }
+}
+
+impl Metrics {
+    /// Counts nothing.
+    pub fn off() -> Self {
+        Self::default()
+    }
+
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let families = Families::new()?;
+        Ok(Self(Some(Arc::new(Inner { families, machines: Mutex::default() }))))
+    }
+
+    fn with(&self, record: impl FnOnce(&Families)) {
+        if let Some(inner) = &self.0 {
+            record(&inner.families);
+        }
+    }
+
+    /// A machine was made, by a boot, by a clone of the golden, or by a reset; until it was ready to be lent.
+    pub fn booted(&self, pool: &str, kind: BootKind, took: Duration) {
+        self.with(|all| all.boot.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64()));
+    }
+
+    /// A machine was brought back to its golden state, or was not.
+    pub fn reset(&self, pool: &str, tier: Tier, result: ResetResult, took: Duration) {
+        let labels = [pool, tier.label(), result.as_str()];
+        self.with(|all| all.reset.with_label_values(&labels).observe(took.as_secs_f64()));
+    }
+
+    /// A claimed machine has acknowledged what it shall execute; since the claim.
+    pub fn acquired(&self, pool: &str, kind: AcquireKind, took: Duration) {
+        self.with(|all| all.acquire.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64()));
+    }
+
+    /// A run is over. `status` is the reason of its end; `ran` how long its program ran.
+    pub fn run_ended(&self, pool: &str, status: &str, ran: Option<Duration>) {
+        self.with(|all| {
+            all.executions.with_label_values(&[status, pool]).inc();
+            if let Some(ran) = ran {
+                all.execution.with_label_values(&[pool]).observe(ran.as_secs_f64());
+            }
+        });
+    }
+
+    /// What a pool has on this node.
+    pub fn pool(&self, pool: &str, counts: Counts) {
+        let states = [
+            ("warm", counts.warm),
+            ("claimed", counts.claimed),
+            ("resetting", counts.resetting),
+            ("creating", counts.creating),
+            ("quarantined", counts.quarantined),
+        ];
+        self.with(|all| {
+            for (state, machines) in states {
+                all.pool_size.with_label_values(&[pool, state]).set(machines.into());
+            }
+        });
+    }
+
+    /// What a pool's machines cost the host: all of them, so that the series of those that are gone go.
+    pub fn machines(&self, pool: &str, usage: &[(String, Usage)]) {
+        let Some(inner) = &self.0 else { return };
+        let all = &inner.families;
+        for (name, usage) in usage {
+            all.unshared.with_label_values(&[name]).set(signed(usage.unshared_bytes));
+            all.memory.with_label_values(&[name]).set(signed(usage.resident_bytes));
+        }
+        let now: HashSet<String> = usage.iter().map(|(name, _)| name.clone()).collect();
+        let before = if now.is_empty() {
+            inner.machines().remove(pool)
+        } else {
+            inner.machines().insert(pool.to_owned(), now.clone())
+        };
+        for gone in before.unwrap_or_default().difference(&now) {
+            all.forget_machine(gone);
+        }
+    }
+
+    /// Something was sent to the API server.
+    pub fn api_write(&self, kind: Kind, verb: Verb) {
+        self.with(|all| all.api_writes.with_label_values(&[kind.as_str(), verb.as_str()]).inc());
+    }
+
+    /// A look at an object, from its begin to its end, whatever came of it.
+    pub fn reconciled(&self, kind: &str, took: Duration) {
+        self.with(|all| all.reconcile.with_label_values(&[kind]).observe(took.as_secs_f64()));
+    }
+
+    /// A look at an object failed; `error` is a word out of a closed set.
+    pub fn reconcile_failed(&self, kind: &str, error: &str) {
+        self.with(|all| all.reconcile_errors.with_label_values(&[kind, error]).inc());
+    }
+
+    /// Forgets pools that are gone, with their machines. Takes names as [`pool_id`] makes them.
+    pub fn keep_pools(&self, exists: impl Fn(&str) -> bool) {
+        let Some(inner) = &self.0 else { return };
+        inner.families.keep_pools(&exists);
+        let gone: Vec<String> = inner.machines().keys().filter(|pool| !exists(pool)).cloned().collect();
+        for pool in gone {
+            self.machines(&pool, &[]);
+        }
+    }
+
+    /// Everything, as Prometheus reads it.
+    pub fn text(&self) -> String {
+        self.0.as_ref().map(|inner| inner.families.text()).unwrap_or_default()
+    }
+}
+
+impl Inner {
+    fn machines(&self) -> MutexGuard<'_, HashMap<String, HashSet<String>>> {
+        self.machines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,135 @@
+//! `GET /metrics` for Prometheus and `GET /healthz` for whoever asks whether the process answers. Nothing else, to nobody else:
+//! no secrets are told, and no more is done for a stranger than a few connections with a deadline.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use http_body_util::Full;
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::CONTENT_TYPE,
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::JoinHandle,
+    time::{sleep, timeout},
+};
+
+use super::Metrics;
+
+/// Connections that are answered at the same time.
+const CONNECTIONS: usize = 16;
+/// How long one may last.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// After a connection that could not be taken (no file handle is left, as a rule).
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A server at work; it ends with this.
+#[derive(Debug)]
+pub struct Server {
+    pub address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Listens and answers from now on.
+pub async fn serve(address: SocketAddr, metrics: Metrics) -> io::Result<Server> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    Ok(Server { address, task: tokio::spawn(accept(listener, metrics)) })
+}
+
+async fn accept(listener: TcpListener, metrics: Metrics) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    // Closed never; then nobody could be answered anyway.
+    while let Ok(place) = places.clone().acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let metrics = metrics.clone();
+                tokio::spawn(async move {
+                    // A client that went away, or took too long, is its own affair.
+                    let _ = timeout(PATIENCE, answer(stream, metrics)).await;
+                    drop(place);
+                });
+            }
+            Err(why) => {
+                tracing::warn!(error = &why as &dyn std::error::Error, "a connection for metrics could not be taken");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn answer(stream: TcpStream, metrics: Metrics) -> hyper::Result<()> {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let response = respond(request.method(), request.uri().path(), &metrics);
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    // Scrapes are seconds apart: a connection that is kept would take the place of another.
+    let mut connection = http1::Builder::new();
+    connection.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
+    connection.serve_connection(TokioIo::new(stream), service).await
+}
+
+fn respond(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Bytes>> {
+    let (status, text) = match (path, method) {
+        ("/metrics", &Method::GET | &Method::HEAD) => (StatusCode::OK, metrics.text()),
+        ("/healthz", &Method::GET | &Method::HEAD) => (StatusCode::OK, "ok\n".to_owned()),
+        ("/metrics" | "/healthz", _) => (StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned()),
+        _ => (StatusCode::NOT_FOUND, "there are /metrics and /healthz\n".to_owned()),
+    };
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn ask(address: SocketAddr, line: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(format!("{line} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn metrics_and_health_are_served_and_nothing_else() {
+        let metrics = Metrics::new().unwrap();
+        metrics.run_ended("ns/pool", "Completed", None);
+        let server = serve("127.0.0.1:0".parse().unwrap(), metrics).await.unwrap();
+        let text = ask(server.address, "GET /metrics").await;
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
+        assert!(text.contains("agent_execution_total{pool_id=\"ns/pool\",status=\"Completed\"} 1"), "{text}");
+        assert!(ask(server.address, "GET /healthz").await.ends_with("\r\n\r\nok\n"));
+        assert!(ask(server.address, "GET /").await.starts_with("HTTP/1.1 404"));
+        assert!(ask(server.address, "POST /metrics").await.starts_with("HTTP/1.1 405"));
+        let taken = serve(server.address, Metrics::off()).await;
+        assert_eq!(taken.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn idle_connections_do_not_keep_others_out() {
+        let server = serve("127.0.0.1:0".parse().unwrap(), Metrics::off()).await.unwrap();
+        let mut idle = Vec::new();
+        for _ in 0..CONNECTIONS - 1 {
+            idle.push(TcpStream::connect(server.address).await.unwrap());
+        }
+        assert!(ask(server.address, "GET /healthz").await.ends_with("ok\n"));
+    }
+}

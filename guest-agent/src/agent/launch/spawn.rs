@@ -1,6 +1,7 @@
 //! The agent's side: starts a launcher and turns what it says into a channel of events.
 
 use std::io::Write as _;
+use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::Command;
@@ -24,6 +25,13 @@ pub struct Launched {
     pub stdout: mpsc::Receiver<Vec<u8>>,
     pub stderr: mpsc::Receiver<Vec<u8>>,
     orders: StdUnixStream,
+}
+
+impl Drop for Launched {
+    fn drop(&mut self) {
+        // The task that reads events has the other handle on this end.
+        let _ = self.orders.shutdown(Shutdown::Both);
+    }
 }
 
 /// Why there is no launcher, or not a ready one; nothing of the command has run.

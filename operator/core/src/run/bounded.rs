@@ -1,8 +1,29 @@
 //! A status has a largest size, whatever the run did: tails, then lists, are cut until it fits.
 
-use agentvm_crds::{AgentRunStatus, MAX_STATUS_BYTES};
+use agentvm_crds::{AgentRunStatus, MAX_STATUS_BYTES, ResetCheck, ResetStatus};
 
-use crate::status::tail;
+use crate::status::{clip, tail};
+
+/// Parts of a proof that a status lists at the most; there are five.
+const MAX_CHECKS: usize = 16;
+/// Bytes of what one part saw. Part of it may be a guest's word: it isn't believed, and isn't printed raw either.
+const MAX_RESULT: usize = 256;
+/// Bytes of a name.
+const MAX_NAME: usize = 64;
+
+/// What a status says of a reset, however much was noted.
+pub fn bounded_reset(reset: &ResetStatus) -> ResetStatus {
+    let plain = |text: &str, max| clip(&text.replace(|c: char| c.is_control(), "\u{fffd}"), max);
+    let check = |check: &ResetCheck| ResetCheck {
+        name: plain(&check.name, MAX_NAME),
+        result: plain(&check.result, MAX_RESULT),
+    };
+    ResetStatus {
+        tier: plain(&reset.tier, MAX_NAME),
+        millis: reset.millis.max(0),
+        checks: reset.checks.iter().take(MAX_CHECKS).map(check).collect(),
+    }
+}
 
 /// Cuts until the status is as small as it has to be: encoding can make texts several times longer.
 pub fn bounded(mut status: AgentRunStatus) -> AgentRunStatus {

@@ -7,7 +7,7 @@ use agentvm_crds::{
 use jiff::Timestamp;
 
 use super::{
-    bounded::bounded,
+    bounded::{bounded, bounded_reset},
     result::{AttemptResult, Claim, FinishedAttempt},
 };
 use crate::{
@@ -83,7 +83,7 @@ pub fn claimed(old: &AgentRunStatus, generation: Option<i64>, claim: &Claim, now
         node_name: Some(claim.node.clone()),
         vm_name: Some(claim.vm.clone()),
         attempts,
-        reset: claim.reset.clone(),
+        reset: claim.reset.as_ref().map(bounded_reset),
         ..AgentRunStatus::default()
     }
 }
@@ -231,7 +231,7 @@ impl Conditions {
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::{MAX_STATUS_BYTES, OutputFile, OutputStatus};
+    use agentvm_crds::{MAX_STATUS_BYTES, OutputFile, OutputStatus, ResetCheck, ResetStatus};
     use proptest::prelude::*;
 
     use super::*;
@@ -243,6 +243,12 @@ mod tests {
 
     fn claim() -> Claim {
         Claim { node: "n".into(), vm: "avm-1".into(), nonce: "00".into(), reset: None }
+    }
+
+    fn proven(checks: usize, result: &str) -> Claim {
+        let check = ResetCheck { name: "memory".into(), result: result.into() };
+        let reset = ResetStatus { tier: "InPlace".into(), millis: 24, checks: vec![check; checks] };
+        Claim { reset: Some(reset), ..claim() }
     }
 
     fn check(status: &AgentRunStatus, type_: &str) -> (ConditionStatus, String) {
@@ -278,12 +284,13 @@ mod tests {
 
     #[test]
     fn a_claim_that_was_never_used_leaves_no_trace_and_a_lost_one_counts() {
-        let claimed = claimed(&AgentRunStatus::default(), Some(1), &claim(), now());
+        let claimed = claimed(&AgentRunStatus::default(), Some(1), &proven(1, "Passed"), now());
+        assert_eq!(claimed.reset.as_ref().unwrap().checks[0].result, "Passed");
         let lost = ended(AttemptEnd::GuestLost).result;
         assert!(unclaimed(&claimed, Some(1), &lost, false, now()).attempts.is_empty());
         let counted = unclaimed(&claimed, Some(1), &lost, true, now());
         assert_eq!(counted.attempts[0].reason.as_deref(), Some("GuestLost"));
-        assert_eq!(counted.vm_name, None);
+        assert_eq!((&counted.vm_name, &counted.reset), (&None, &None), "what proved that machine proves no other");
         assert_eq!(super::claimed(&counted, Some(1), &claim(), now()).attempts[1].number, 2);
     }
 
@@ -312,7 +319,8 @@ mod tests {
         fn a_status_is_bounded_whatever_the_run_did(
             byte in any::<u8>(), len in 0_usize..200_000, files in 0_usize..2_000, path_len in 1_usize..1_000,
         ) {
-            let claimed = claimed(&AgentRunStatus::default(), Some(1), &claim(), now());
+            let proven = proven(files, &"\u{3}".repeat(path_len));
+            let claimed = claimed(&AgentRunStatus::default(), Some(1), &proven, now());
             let file = OutputFile { path: "\u{1}".repeat(path_len), size_bytes: 1, sha256: "0".repeat(64) };
             let mut done = ended(AttemptEnd::Exited(0));
             done.outcome.stdout = vec![byte; len];

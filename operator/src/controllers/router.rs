@@ -102,18 +102,11 @@ impl Router {
     }
 
     fn everything(&self, cx: &Context) {
-        for snapshot in cx.caches.snapshots.state() {
-            let _ = self.snapshots.unbounded_send(ObjectRef::from_obj(&*snapshot));
-        }
-        for pool in cx.caches.pools.state() {
-            let _ = self.pools.unbounded_send(ObjectRef::from_obj(&*pool));
-        }
-        for run in cx.caches.runs.state() {
-            let _ = self.runs.unbounded_send(ObjectRef::from_obj(&*run));
-        }
+        self.golden(cx);
+        Self::wake_runs(&self.runs, cx);
     }
 
-    /// Told to stop: every run that is under way is looked at at once.
+    /// Every run is looked at at once: the host changed, or the operator is told to stop.
     pub fn wake_runs(runs: &UnboundedSender<ObjectRef<Guarded<AgentRun>>>, cx: &Context) {
         for run in cx.caches.runs.state() {
             let _ = runs.unbounded_send(ObjectRef::from_obj(&*run));

@@ -99,7 +99,7 @@ fn asked_tier(want: &ValidPool, tier: TierSeen) -> TierSeen {
         (ReusePolicy::VerifiedReset, 0) => "spec.maxReuses: 0 asks for a fresh process for every run",
         (ReusePolicy::VerifiedReset, _) => return tier,
     };
-    if tier.tier != "InPlace" && tier.trouble.is_none() {
+    if tier.tier == "Boot" {
         return tier;
     }
     TierSeen { tier: "Fresh".to_owned(), why_not_better: asked.to_owned(), trouble: None }

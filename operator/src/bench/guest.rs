@@ -35,6 +35,13 @@ pub async fn run(session: &mut Session, record: &MachineRecord, share: bool, com
     execute(session, record, &["/bin/sh", "-c", command]).await
 }
 
+/// Makes the machine one of its own and has it go the way of a run once.
+pub async fn warm(session: &mut Session, record: &MachineRecord) -> Result<(), BenchError> {
+    rehydrate(session, record, true).await.map_err(step("give the machine its identity"))?;
+    let wanted = GuestMessage::Ack(GuestAck::Warm);
+    session.request(HostMessage::Warm, PATIENCE, |message| *message == wanted).await.map_err(step("warm a machine"))
+}
+
 /// EXECUTE to RESULT, in a machine that holds the nonce of `record`.
 pub async fn execute(session: &mut Session, record: &MachineRecord, argv: &[&str]) -> Result<Ran, BenchError> {
     let nonce: Nonce = record.nonce.parse().map_err(step("read a nonce"))?;

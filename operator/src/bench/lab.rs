@@ -1,19 +1,27 @@
 //! The host of a bench: a folder that goes with it, a libvirtd under our reaper where none ran, goldens captured as the
 //! product captures them. Whatever ends the bench, nothing of it stays.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use agentvm_controlplane::Binaries;
 use agentvm_core::golden::{LAYOUT_ISOLATED, Local, MachineSize, Recipe, SourceKind, Step};
 use agentvm_core::names::{DomainName, InstanceId};
 use agentvm_hypervisor::libvirt::{Baseline, Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, Hypervisor, Resources, Stop};
+use kube::Client;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
 use super::error::{BenchError, step};
 use super::folder::Throwaway;
+use super::full::Full;
+use crate::cli::args::{ImageArgs, StandaloneArgs};
+use crate::cli::bench_args::Common;
+use crate::cli::standalone;
 use crate::config::Settings;
 use crate::goldens::{self, Goldens, Owner};
 use crate::standalone::libvirtd::{Libvirtd, Released};
@@ -22,18 +30,19 @@ use crate::standalone::libvirtd::{Libvirtd, Released};
 const LIBVIRTD: Duration = Duration::from_secs(6);
 
 /// A host to measure on.
-#[derive(Debug)]
 pub struct Lab {
     pub libvirt: Libvirt,
     pub hv: Arc<dyn Hypervisor>,
     pub facts: HostFacts,
     pub instance: InstanceId,
     pub folder: PathBuf,
-    image: PathBuf,
+    pub image: PathBuf,
     ours: bool,
     goldens: Goldens,
     events: AsyncMutex<mpsc::UnboundedReceiver<String>>,
     baselines: Mutex<Vec<Baseline>>,
+    /// The whole product, with its folder.
+    parts: AsyncMutex<Option<(PathBuf, standalone::Parts)>>,
 }
 
 /// A machine as a bench wants it.
@@ -73,6 +82,7 @@ impl Lab {
             ours,
             events: AsyncMutex::new(events),
             baselines: Mutex::default(),
+            parts: AsyncMutex::default(),
         }))
     }
 
@@ -108,6 +118,31 @@ impl Lab {
         baseline
     }
 
+    /// Starts the whole product beside, as `agentvm standalone` does; it ends with the lab.
+    pub async fn product(&self, common: &Common, settings: &Settings) -> Result<Full, BenchError> {
+        let folder = self.folder.join("all");
+        std::fs::create_dir(&folder).map_err(step("make a folder for the product"))?;
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o711)).map_err(step("open the folder to QEMU"))?;
+        let mut settings = settings.clone();
+        settings.execution.workspace_path = folder.join("workspace");
+        let binaries = Binaries::find(common.control_plane_dir.as_deref()).map_err(step("find a control plane"))?;
+        let args = StandaloneArgs {
+            data_dir: folder.clone(),
+            control_plane_dir: common.control_plane_dir.clone(),
+            default_pool: false,
+            images: ImageArgs { image_dir: Some(self.image.clone()), images_folder: None },
+            settings: common.settings.clone(),
+        };
+        // What is started stands in `parts` from the first moment, however this ends.
+        let mut parts = self.parts.lock().await;
+        let (_, parts) = parts.insert((folder.clone(), standalone::Parts::default()));
+        let started = standalone::start(&args, &settings, binaries, &folder, parts).await;
+        started.map_err(step("start the product"))?;
+        let control_plane = parts.control_plane.as_ref();
+        let config = control_plane.ok_or_else(|| BenchError::Found("there is no control plane".to_owned()))?;
+        Ok(Full::new(Client::try_from(config.client_config()).map_err(step("make a client"))?))
+    }
+
     /// What the figures come from.
     pub fn host(&self) -> Map<String, Value> {
         let HostFacts { qemu_version, libvirt_version, kernel_version, cpu_model, cpus, memory_mib, .. } = &self.facts;
@@ -127,6 +162,9 @@ impl Lab {
 
     /// Ends all that was measured, and gives its disk back.
     pub async fn stop(&self) {
+        if let Some((folder, parts)) = self.parts.lock().await.take() {
+            standalone::stop(parts, &folder).await;
+        }
         self.goldens.close().await;
         self.clear().await;
         self.libvirt.release().await;

@@ -6,8 +6,12 @@
 //! ```
 //! Contenders of agentvm's own (`product`) go through the product's calls; baselines (`ordinary`) through libvirt's.
 
+mod container;
+mod density;
 mod error;
+mod fill;
 mod folder;
+mod full;
 mod guest;
 mod lab;
 mod ordinary;
@@ -15,6 +19,7 @@ mod product;
 mod report;
 mod reset;
 mod rounds;
+mod run;
 mod stats;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +42,9 @@ const PARENT: &str = "/var/tmp";
 /// Runs the subcommand.
 pub fn run(args: &BenchArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
     let common = args.which.common();
-    let settings = config::load(&common.settings.flags(global))?.settings;
+    let mut settings = config::load(&common.settings.flags(global))?.settings;
+    // The address may be that of an operator at work on this host.
+    settings.metrics.listen = None;
     let image = guest_image::find(common.image_dir.as_deref()).map_err(Failure::failed)?.dir;
     let report = block_on(async {
         let mut end = EndSignals::new()?;
@@ -66,15 +73,25 @@ async fn on_a_host(
         () = end.next() => return Err(BenchError::Interrupted),
     };
     let done = tokio::select! {
-        done = measure(which, &lab) => done,
+        done = measure(which, settings, &lab) => done,
         () = end.next() => Err(BenchError::Interrupted),
     };
     lab.stop().await;
     done
 }
 
-async fn measure(which: &Which, lab: &Arc<Lab>) -> Result<Report, BenchError> {
+async fn measure(which: &Which, settings: &Settings, lab: &Arc<Lab>) -> Result<Report, BenchError> {
+    let common = which.common();
     match which {
+        Which::Run { rate, seconds, memory, .. } => {
+            let full = lab.product(common, settings).await?;
+            match rate {
+                None => run::run(lab, full, *memory, common.rounds(20)).await,
+                Some(rate) => run::at_a_rate(lab, full, *memory, *rate, *seconds).await,
+            }
+        }
         Which::Reset { common, memory } => reset::run(lab, memory, common.rounds(20)).await,
+        Which::Density { common, memory } => density::run(lab, *memory, common.rounds(8)).await,
+        Which::Fill { common, memory, machines } => fill::run(lab, *memory, *machines, common.rounds(20)).await,
     }
 }

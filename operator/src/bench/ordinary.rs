@@ -26,7 +26,6 @@ pub enum Way {
 }
 
 /// An ordinary domain.
-#[derive(Debug)]
 pub struct Ordinary {
     lab: Arc<Lab>,
     baseline: Baseline,
@@ -88,6 +87,31 @@ impl Ordinary {
         self.lab.hv.resume(self.machine()).await.map_err(step("resume an ordinary domain"))?;
         let mut session = self.take()?;
         self.run(&mut session, LOAD).await
+    }
+}
+
+/// A machine that is booted for one run.
+pub struct Boots(Ordinary);
+
+impl Boots {
+    /// Rounds that show what it takes.
+    pub const FEW: usize = BOOTS;
+
+    pub fn new(lab: &Arc<Lab>, memory_mib: u32) -> Result<Self, BenchError> {
+        Ordinary::new(lab, Way::Boot, memory_mib, None).map(Self)
+    }
+
+    pub async fn boot(&mut self) -> Result<(), BenchError> {
+        self.0.prepare().await
+    }
+
+    pub async fn execute(&mut self) -> Result<(), BenchError> {
+        let mut session = self.0.take()?;
+        self.0.run(&mut session, "true").await
+    }
+
+    pub async fn remove(&mut self) -> Result<(), BenchError> {
+        self.0.baseline.remove().await.map_err(step("remove an ordinary domain"))
     }
 }
 

@@ -18,7 +18,6 @@ use crate::machines::{Session, fresh_nonce};
 const SHARE_BYTES: u64 = 64 << 20;
 
 /// A machine that isn't anyone's pool's.
-#[derive(Debug)]
 pub struct Machine {
     pub lab: Arc<Lab>,
     pub spec: MachineSpec,
@@ -82,6 +81,18 @@ impl Machine {
         Ok(())
     }
 
+    /// Made, given its identity, warmed and parked: a machine as a pool keeps it.
+    pub async fn prepare(&mut self) -> Result<(), BenchError> {
+        self.create().await?;
+        self.resume().await?;
+        self.hello().await?;
+        if let Some(session) = &mut self.session {
+            guest::warm(session, &self.spec.record).await?;
+        }
+        let parked = self.lab.hv.park(self.name(), "bench").await;
+        parked.map_err(step("park a machine"))
+    }
+
     /// A run that leaves its traces, in a machine that waits after its first answer.
     pub async fn dirty(&mut self) -> Result<(), BenchError> {
         self.resume().await?;
@@ -91,7 +102,6 @@ impl Machine {
 }
 
 /// The same process, brought back.
-#[derive(Debug)]
 pub struct InPlace(pub Machine);
 
 #[async_trait::async_trait(?Send)]
@@ -133,7 +143,6 @@ impl Contender for InPlace {
 }
 
 /// Another process in place of the one before.
-#[derive(Debug)]
 pub struct Fresh(pub Machine);
 
 #[async_trait::async_trait(?Send)]

@@ -61,14 +61,12 @@ impl Report {
 
     /// Adds a value to the row of this name.
     pub fn add(&mut self, name: &str, unit: Unit, value: f64) {
-        let known = self.subjects.iter_mut().find(|subject| subject.name == name);
-        match known {
-            Some(subject) => subject.samples.push(value),
-            None => {
-                let mut samples = Samples::default();
-                samples.push(value);
-                self.subjects.push(Subject { name: name.to_owned(), unit, samples });
-            }
+        let at = self.subjects.iter().position(|subject| subject.name == name).unwrap_or_else(|| {
+            self.subjects.push(Subject { name: name.to_owned(), unit, samples: Samples::default() });
+            self.subjects.len() - 1
+        });
+        if let Some(subject) = self.subjects.get_mut(at) {
+            subject.samples.push(value);
         }
     }
 
@@ -79,13 +77,12 @@ impl Report {
             self.phases.len() - 1
         });
         let Some((_, steps)) = self.phases.get_mut(at) else { return };
-        match steps.iter_mut().find(|(name, _)| name == phase) {
-            Some((_, samples)) => samples.push(millis),
-            None => {
-                let mut samples = Samples::default();
-                samples.push(millis);
-                steps.push((phase.to_owned(), samples));
-            }
+        let at = steps.iter().position(|(name, _)| name == phase).unwrap_or_else(|| {
+            steps.push((phase.to_owned(), Samples::default()));
+            steps.len() - 1
+        });
+        if let Some((_, samples)) = steps.get_mut(at) {
+            samples.push(millis);
         }
     }
 

@@ -34,12 +34,48 @@ pub enum Which {
         #[command(flatten)]
         common: Common,
     },
+    /// A command that does nothing, from its creation to the moment when a watcher sees that it has succeeded.
+    Run {
+        /// Instead: so many runs a second through a pool of two, whatever becomes of those before.
+        #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
+        rate: Option<f64>,
+        /// For how long, with --rate.
+        #[arg(long, value_name = "SECONDS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+        /// Size of the machines, MiB.
+        #[arg(long, value_name = "MIB", default_value_t = 512)]
+        memory: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// What idle machines of one golden cost the host, beside the memory that they offer; -n is how many there are, 8 by default.
+    Density {
+        /// Size of the machines, MiB.
+        #[arg(long, value_name = "MIB", default_value_t = 512)]
+        memory: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// From nothing to a pool of prepared machines: as pools do it, and one after the other.
+    Fill {
+        /// Size of the machines, MiB.
+        #[arg(long, value_name = "MIB", default_value_t = 512)]
+        memory: u32,
+        /// How many machines.
+        #[arg(long, value_name = "N", default_value_t = 8)]
+        machines: u32,
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 impl Which {
     pub fn common(&self) -> &Common {
         match self {
-            Self::Reset { common, .. } => common,
+            Self::Reset { common, .. }
+            | Self::Run { common, .. }
+            | Self::Density { common, .. }
+            | Self::Fill { common, .. } => common,
         }
     }
 }
@@ -70,4 +106,9 @@ impl Common {
     pub fn rounds(&self, default: usize) -> usize {
         self.n.map_or(default, |n| usize::try_from(n).unwrap_or(default))
     }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if rate > 0.0 && rate <= 100.0 { Ok(rate) } else { Err("more than 0, at most 100".to_owned()) }
 }

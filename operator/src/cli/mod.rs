@@ -10,7 +10,7 @@ mod crds;
 mod install;
 mod operator;
 pub(crate) mod serve;
-mod standalone;
+pub(crate) mod standalone;
 mod version;
 
 use std::process::ExitCode;

@@ -47,8 +47,8 @@ pub fn run(args: &StandaloneArgs, global: &GlobalArgs) -> Result<ExitCode, Failu
 
 /// All that is to be ended in the end.
 #[derive(Default)]
-struct Parts {
-    control_plane: Option<ControlPlane>,
+pub(crate) struct Parts {
+    pub(crate) control_plane: Option<ControlPlane>,
     libvirtd: Option<Libvirtd>,
     served: Option<Served>,
 }
@@ -73,7 +73,7 @@ async fn live(
     started.map(|_| ExitCode::SUCCESS)
 }
 
-async fn start(
+pub(crate) async fn start(
     args: &StandaloneArgs,
     settings: &Settings,
     binaries: Binaries,
@@ -100,7 +100,7 @@ async fn start(
     Ok(Some(control_plane.kubeconfig_path().to_owned()))
 }
 
-async fn stop(parts: Parts, folder: &Path) {
+pub(crate) async fn stop(parts: Parts, folder: &Path) {
     if let Some(Served { operator, libvirt, .. }) = parts.served {
         operator.stop(GRACE, true).await;
         libvirt.release().await;

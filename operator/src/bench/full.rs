@@ -1,0 +1,160 @@
+//! The whole product on the bench's host: what `agentvm standalone` starts, with a golden, a pool, and someone who watches runs.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, GoldenSnapshot};
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::error::{BenchError, step};
+
+const NAMESPACE: &str = "default";
+/// A capture without KVM takes a minute; no run of a bench takes longer.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// A client of the product, as a user has one.
+pub struct Full {
+    pub client: Client,
+    seen: watch::Receiver<HashMap<String, Seen>>,
+    watcher: JoinHandle<()>,
+}
+
+/// What a watcher has seen of a run, and when.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    pub claimed: Option<Instant>,
+    pub finished: Option<Instant>,
+    pub succeeded: bool,
+    /// How it ended, in a word.
+    pub reason: String,
+    pub run: Option<Arc<AgentRun>>,
+}
+
+impl Full {
+    /// Takes a client of an API server that has the kinds and an operator.
+    pub fn new(client: Client) -> Self {
+        let (tell, seen) = watch::channel(HashMap::new());
+        let watcher = tokio::spawn(follow(client.clone(), tell));
+        Self { client, seen, watcher }
+    }
+
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    /// A golden of this size and a pool `default` of it; returns when its machines are warm.
+    pub async fn pool(&self, memory_mib: u32, min: u32, max: u32) -> Result<(), BenchError> {
+        let custom = json!({"vcpus": 1, "memoryMiB": memory_mib, "diskGiB": 4});
+        let resources = json!({"profile": "Custom", "custom": custom});
+        let golden = json!({"source": {"builtin": "Debian"}, "resources": resources});
+        self.create::<GoldenSnapshot>("default", golden).await?;
+        let warm = json!({"min": min, "max": max});
+        let pool = json!({
+            "goldenSnapshotRef": {"name": "default"}, "warm": warm, "network": {"mode": "Isolated"},
+        });
+        self.create::<AgentVMPool>("default", pool).await?;
+        self.until_warm(min).await
+    }
+
+    pub async fn resize(&self, min: u32, max: u32) -> Result<(), BenchError> {
+        let patch = Patch::Merge(json!({"spec": {"warm": {"min": min, "max": max}}}));
+        let patched = self.api::<AgentVMPool>().patch("default", &PatchParams::default(), &patch).await;
+        patched.map_err(step("resize the pool"))?;
+        self.until_warm(min).await
+    }
+
+    pub async fn until_warm(&self, wanted: u32) -> Result<(), BenchError> {
+        let warm = move |pool: Option<&AgentVMPool>| {
+            let status = pool.and_then(|pool| pool.status.as_ref());
+            status.is_some_and(|status| u32::try_from(status.warm).is_ok_and(|warm| warm >= wanted))
+        };
+        let seen = timeout(PATIENCE, await_condition(self.api::<AgentVMPool>(), "default", warm)).await;
+        if let Ok(done) = seen {
+            return done.map(drop).map_err(step("watch the pool"));
+        }
+        let pool = self.api::<AgentVMPool>().get("default").await.map_err(step("read the pool"))?;
+        let why = pool.status.map(|status| json!(status.conditions).to_string()).unwrap_or_default();
+        Err(BenchError::Found(format!("the pool never had {wanted} warm machines: {why}")))
+    }
+
+    pub async fn create<K>(&self, name: &str, spec: Value) -> Result<K, BenchError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+        K: Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let object = json!({
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec,
+        });
+        let object: K = serde_json::from_value(object).map_err(step(format!("write {name}")))?;
+        self.api().create(&PostParams::default(), &object).await.map_err(step(format!("create {name}")))
+    }
+
+    /// Creates a run of a command that does nothing.
+    pub async fn start(&self, name: &str) -> Result<Instant, BenchError> {
+        let began = Instant::now();
+        self.create::<AgentRun>(name, json!({"command": ["true"]})).await?;
+        Ok(began)
+    }
+
+    /// What the watcher has seen of a run, once it is over.
+    pub async fn finished(&self, name: &str) -> Result<Seen, BenchError> {
+        let mut seen = self.seen.clone();
+        let over = seen.wait_for(|all| all.get(name).is_some_and(|run| run.finished.is_some()));
+        let over = timeout(PATIENCE, over).await;
+        let all = over.map_err(step(format!("see the end of {name}")))?.map_err(step("watch runs"))?;
+        all.get(name).cloned().ok_or_else(|| BenchError::Found(format!("{name} is gone")))
+    }
+
+    /// The same; it must have succeeded.
+    pub async fn succeeded(&self, name: &str) -> Result<Seen, BenchError> {
+        let seen = self.finished(name).await?;
+        if seen.succeeded { Ok(seen) } else { Err(BenchError::Found(format!("{name} ended with {}", seen.reason))) }
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        self.watcher.abort();
+    }
+}
+
+/// Writes down when something was seen of any run.
+async fn follow(client: Client, tell: watch::Sender<HashMap<String, Seen>>) {
+    let api: Api<AgentRun> = Api::namespaced(client, NAMESPACE);
+    let mut events = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
+    while let Some(event) = events.next().await {
+        let now = Instant::now();
+        match event {
+            Ok(run) => tell.send_modify(|all| note(all.entry(run.name_any()).or_default(), run, now)),
+            Err(why) => tracing::debug!(error = &why as &dyn std::error::Error, "the watch of runs begins again"),
+        }
+    }
+}
+
+fn note(seen: &mut Seen, run: AgentRun, now: Instant) {
+    let conditions = run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let of = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
+    if of("Scheduled").is_some_and(|condition| condition.status == ConditionStatus::True) {
+        seen.claimed.get_or_insert(now);
+    }
+    let Some(end) = of("Succeeded").filter(|condition| condition.status != ConditionStatus::Unknown) else { return };
+    seen.finished.get_or_insert(now);
+    seen.succeeded = end.status == ConditionStatus::True;
+    seen.reason.clone_from(&end.reason);
+    seen.run = Some(Arc::new(run));
+}

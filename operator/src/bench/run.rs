@@ -1,0 +1,160 @@
+//! `agentvm bench run`: a command that does nothing, from its creation to the moment when a watcher sees that it has succeeded.
+//!
+//! Beside it what a user would do without agentvm: a machine booted for each run, a container of the same root filesystem.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+use super::container::Container;
+use super::error::BenchError;
+use super::full::{Full, Seen};
+use super::lab::Lab;
+use super::ordinary::Boots;
+use super::product::Laps;
+use super::report::{Report, Unit};
+use super::rounds::{Contender, Round, alternate, bar, millis};
+
+/// How many runs are compared at both ends of a long row.
+const ENDS: usize = 50;
+/// Warm machines.
+const POOL: u32 = 2;
+
+/// One after the other, each with a warm machine.
+pub async fn run(lab: &Arc<Lab>, full: Full, memory_mib: u32, n: usize) -> Result<Report, BenchError> {
+    let mut report = Report::new("run", lab.host());
+    full.pool(memory_mib, POOL, 2 * POOL).await?;
+    let mut contenders: Vec<Box<dyn Contender>> =
+        vec![Box::new(Runs { full, next: 0 }), Box::new(Boots::new(lab, memory_mib)?)];
+    match Container::find(lab).await? {
+        Ok(container) => contenders.push(Box::new(container)),
+        Err(why) => report.notes.push(format!("no container to compare with: {why}")),
+    }
+    alternate(&mut contenders, n, "", &mut report).await?;
+    report.compare(&[
+        ("cold_boot/agentvm", "cold_boot/succeeded", "agentvm/succeeded"),
+        ("runc/agentvm", "runc/succeeded", "agentvm/succeeded"),
+    ]);
+    report.notes.push(format!(
+        "command: [true]; agentvm: from before the create to a watcher that sees Succeeded, etcd syncs every write, pool of {POOL} \
+         machines of {memory_mib} MiB; cold_boot and runc: no API, from the start of the machine or container to the exit code, and its removal"
+    ));
+    Ok(report)
+}
+
+struct Runs {
+    full: Full,
+    next: usize,
+}
+
+#[async_trait::async_trait(?Send)]
+impl Contender for Runs {
+    fn name(&self) -> &'static str {
+        "agentvm"
+    }
+
+    async fn round(&mut self) -> Result<Round, BenchError> {
+        self.full.until_warm(POOL).await?;
+        self.next += 1;
+        let name = format!("run-{}", self.next);
+        let began = self.full.start(&name).await?;
+        let created = began.elapsed();
+        let seen = self.full.succeeded(&name).await?;
+        let took = |until: Option<Instant>| until.map(|at| at.saturating_duration_since(began)).unwrap_or_default();
+        let round = Round::default().figure("claimed", took(seen.claimed)).figure("succeeded", took(seen.finished));
+        Ok(phases(round.phase("create (API)", created), &seen))
+    }
+}
+
+/// What the status says of where the time went. Not of the queue: an object knows the second of its creation only.
+fn phases(round: Round, seen: &Seen) -> Round {
+    let status = seen.run.as_ref().and_then(|run| run.status.as_ref());
+    let Some(timings) = status.and_then(|status| status.timings.as_ref()) else { return round };
+    let steps = [
+        ("acquire", timings.acquire_millis),
+        ("start", timings.start_millis),
+        ("execute", timings.execute_millis),
+        ("collect", timings.collect_millis),
+    ];
+    let took = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    steps.into_iter().fold(round, |round, (step, millis)| round.phase(step, took(millis)))
+}
+
+/// `rate` runs a second for `seconds`, whatever becomes of those before.
+pub async fn at_a_rate(
+    lab: &Arc<Lab>,
+    full: Full,
+    memory_mib: u32,
+    rate: f64,
+    seconds: u32,
+) -> Result<Report, BenchError> {
+    let mut report = Report::new("run", lab.host());
+    full.pool(memory_mib, POOL, POOL).await?;
+    let period = Duration::from_secs_f64(1.0 / rate);
+    let count = (f64::from(seconds) * rate).round().max(1.0);
+    // Bounded by the flags' own ranges.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let count = count as usize;
+    let bar = bar("run", count);
+    let mut began = Vec::new();
+    let mut due = Instant::now();
+    for n in 0..count {
+        sleep_until(due).await;
+        due += period;
+        began.push(full.start(&format!("run-{n}")).await?);
+        bar.inc(1);
+    }
+    let mut failed = Vec::new();
+    for (n, began) in began.into_iter().enumerate() {
+        let seen = full.finished(&format!("run-{n}")).await?;
+        let took = seen.finished.map(|at| millis(at.saturating_duration_since(began)));
+        match took {
+            Some(took) if seen.succeeded => report.add("rate/succeeded", Unit::Millis, took),
+            _ => failed.push(format!("run-{n}: {}", seen.reason)),
+        }
+    }
+    bar.finish_and_clear();
+    summarize(&mut report, &failed);
+    report
+        .notes
+        .push(format!("{rate} runs a second for {seconds} s through a pool of {POOL} machines of {memory_mib} MiB"));
+    Ok(report)
+}
+
+fn summarize(report: &mut Report, failed: &[String]) {
+    let all = report.samples("rate/succeeded").cloned().unwrap_or_default();
+    for (name, part) in [("rate/first", all.first(ENDS)), ("rate/last", all.last(ENDS))] {
+        for value in part {
+            report.add(name, Unit::Millis, value);
+        }
+    }
+    report.compare(&[("last/first", "rate/last", "rate/first")]);
+    report.notes.push(match failed {
+        [] => "none failed".to_owned(),
+        [first, ..] => format!("{} did not succeed; {first}", failed.len()),
+    });
+}
+
+/// A machine booted for the run, and thrown away.
+#[async_trait::async_trait(?Send)]
+impl Contender for Boots {
+    fn name(&self) -> &'static str {
+        "cold_boot"
+    }
+
+    fn wanted(&self, n: usize) -> usize {
+        n.min(Self::FEW)
+    }
+
+    async fn round(&mut self) -> Result<Round, BenchError> {
+        let mut laps = Laps::start();
+        self.boot().await?;
+        laps.lap("boot");
+        self.execute().await?;
+        laps.lap("execute");
+        self.remove().await?;
+        let all = laps.lap("remove");
+        Ok(laps.into_round().figure("succeeded", all))
+    }
+}

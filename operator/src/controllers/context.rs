@@ -110,6 +110,7 @@ impl Context {
 
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
+        self.machines.drain();
     }
 
     /// The time to stop is nearly over: what still executes is ended.

@@ -36,6 +36,8 @@ pub enum CaptureError {
     Session(#[from] SessionError),
     #[error("spec.setup.steps[{index}]: {how}")]
     Setup { index: usize, how: String },
+    #[error("what the agent in the template sees could not be written down")]
+    Inspection(#[source] serde_json::Error),
     #[error("the golden could not be written")]
     Write(#[source] HvError),
 }
@@ -52,7 +54,7 @@ impl CaptureError {
             }
             Self::Boot(_) | Self::Identity(_) => GoldenReason::BootTimeout,
             Self::Setup { .. } => GoldenReason::SetupFailed,
-            Self::Start(_) | Self::Session(_) | Self::Write(_) => GoldenReason::CaptureFailed,
+            Self::Start(_) | Self::Session(_) | Self::Inspection(_) | Self::Write(_) => GoldenReason::CaptureFailed,
         }
     }
 }
@@ -132,8 +134,9 @@ async fn boot_and_write(
     rehydrate(&mut session, &spec.record, false).await.map_err(CaptureError::Identity)?;
     run_steps(&mut session, &spec.record, &recipe.steps, say).await?;
     say("is made ready for capture".to_owned());
-    quiesce(&mut session).await?;
+    let inspection = quiesce(&mut session).await?;
     drop(session);
     say("is written down".to_owned());
-    inner.hv.capture(name, "").await.map_err(CaptureError::Write)
+    let guest = serde_json::to_string(&inspection).map_err(CaptureError::Inspection)?;
+    inner.hv.capture(name, &guest).await.map_err(CaptureError::Write)
 }

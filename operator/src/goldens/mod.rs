@@ -105,7 +105,7 @@ impl Goldens {
             Accelerator::Tcg { .. } => "tcg",
         };
         GoldenKey::derive(&[
-            "golden/1",
+            "golden/2",
             &recipe.digest(),
             &self.inner.config.image_digest,
             LAYOUT_ISOLATED,

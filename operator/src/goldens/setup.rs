@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agentvm_core::{golden::Step, status::tail};
 use agentvm_guest_agent::protocol::{
-    AttemptResult, Blob, Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, RunAs, Stop,
+    AttemptResult, Blob, Execute, GuestAck, GuestMessage, HostAck, HostMessage, Inspection, Nonce, RunAs, Stop,
 };
 use agentvm_hypervisor::MachineRecord;
 use jiff::Timestamp;
@@ -44,10 +44,18 @@ pub async fn run_steps(
     Ok(())
 }
 
-/// Drops what the run of the setup left in memory, and makes the agent forget who talked to it.
-pub async fn quiesce(session: &mut Session) -> Result<(), SessionError> {
-    let message = HostMessage::Stop(Stop::Quiesce { golden: None });
-    session.request(message, REPLY, |message| matches!(message, GuestMessage::Ack(GuestAck::Quiesce { .. }))).await
+/// Drops what the run of the setup left in memory, makes the agent forget who talked to it, and gives it something to know its
+/// golden state by. Returns what it says of its machine then, which is what every copy of it must say.
+pub async fn quiesce(session: &mut Session) -> Result<Inspection, SessionError> {
+    let golden = crate::machines::fresh_nonce()?;
+    let message = HostMessage::Stop(Stop::Quiesce { golden: Some(golden.clone()) });
+    let take = |answer: &GuestMessage| match answer {
+        GuestMessage::Ack(GuestAck::Quiesce { inspection }) => Some(inspection.clone()),
+        _ => None,
+    };
+    let seen = session.ask(message, REPLY, take).await?;
+    let says_so = seen.filter(|inspection| inspection.golden.as_ref() == Some(&golden));
+    says_so.ok_or_else(|| SessionError::Unexpected("a QUIESCE that does not say what it leaves".to_owned()))
 }
 
 async fn run_step(

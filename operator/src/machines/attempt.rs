@@ -1,6 +1,8 @@
 //! One attempt on one machine: started, or found under way after a restart, and followed to its result.
 //!
 //! ```text
+//! parked, session kept open: resume -----> input, secrets, EXECUTE --> (as below)
+//!
 //!              +-- held ------> input, secrets, EXECUTE --+
 //! HELLO says --+-- running ---> RESUME -------------------+--> OUTPUT* --> RESULT
 //!              +-- finished --> RESUME -------------------+       |
@@ -29,6 +31,7 @@ use super::{
     prepare::unix_nanos,
     session::{Session, SessionError, kind, random},
     store::{Store, Taken},
+    urgent::Claiming,
 };
 
 /// From SIGTERM to SIGKILL in the guest.
@@ -41,6 +44,8 @@ pub const SLACK: Duration = Duration::from_secs(30);
 const LOST_AFTER: Duration = Duration::from_mins(1);
 /// How long one try to reach the agent lasts.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a session that was kept open may be silent about EXECUTE before it counts as broken; a new one tells more.
+const KEPT_PATIENCE: Duration = Duration::from_secs(5);
 const RECONNECT: Duration = Duration::from_millis(200);
 
 /// What a machine said of an attempt, with where the time went.
@@ -73,6 +78,8 @@ pub struct Attempt<'a> {
     pub order: &'a Order,
     pub store: Store,
     pub stop: watch::Receiver<Option<StopCause>>,
+    /// Until the machine has acknowledged.
+    claiming: Option<Claiming>,
     sent: bool,
     acquired: Option<Instant>,
     acknowledged: Option<Instant>,
@@ -86,15 +93,18 @@ impl<'a> Attempt<'a> {
         order: &'a Order,
         store: Store,
         stop: watch::Receiver<Option<StopCause>>,
+        claiming: Option<Claiming>,
     ) -> Self {
         let last_contact = Instant::now();
-        Self { hv, record, order, store, stop, sent: false, acquired: None, acknowledged: None, last_contact }
+        let (acquired, acknowledged) = (None, None);
+        Self { hv, record, order, store, stop, claiming, sent: false, acquired, acknowledged, last_contact }
     }
 
-    /// Follows the attempt to its end, over as many sessions as it takes.
-    pub async fn run(mut self) -> Verdict {
+    /// Follows the attempt to its end, over as many sessions as it takes. The first may be `kept` open since the machine was
+    /// prepared: its agent holds the nonce, and there is nothing to ask.
+    pub async fn run(mut self, mut kept: Option<Session>) -> Verdict {
         let (result, wire) = loop {
-            match self.session().await {
+            match self.session(kept.take()).await {
                 Ok(result) => break (self.judge(&result), Some(result)),
                 Err(Interrupted::Over(end, message)) => break (self.ended(end, message), None),
                 Err(Interrupted::Broken(why)) => {
@@ -109,18 +119,46 @@ impl<'a> Attempt<'a> {
         Verdict { result, wire, acquired: self.acquired, acknowledged: self.acknowledged }
     }
 
-    /// One session: from HELLO to RESULT, or to whatever interrupts it.
-    async fn session(&mut self) -> Result<wire::AttemptResult, Interrupted> {
-        let name = &self.record.name;
-        self.hv.resume(name).await.map_err(|why| Interrupted::Broken(SessionError::Open(why)))?;
-        let (mut session, hello) = Session::open(self.hv, name, Some(&self.record.token), PATIENCE).await?;
-        self.acquired.get_or_insert_with(Instant::now);
+    /// One session: from EXECUTE or HELLO to RESULT, or to whatever interrupts it.
+    async fn session(&mut self, kept: Option<Session>) -> Result<wire::AttemptResult, Interrupted> {
+        let mut session = match kept {
+            Some(session) => self.on_kept(session).await?,
+            None => self.on_new().await?,
+        };
+        self.pump(&mut session).await
+    }
+
+    /// One resume, one message. The input is put in meanwhile: nothing reads it before EXECUTE.
+    async fn on_kept(&mut self, mut session: Session) -> Result<Session, Interrupted> {
+        self.may_start()?;
+        let (resumed, put) = tokio::join!(self.resumed(), self.put_input());
+        self.acquired = Some(resumed?);
+        put?;
+        self.start(&mut session, KEPT_PATIENCE).await?;
+        Ok(session)
+    }
+
+    async fn on_new(&mut self) -> Result<Session, Interrupted> {
+        let running = self.resumed().await?;
+        self.acquired.get_or_insert(running);
+        let token = Some(self.record.token.as_str());
+        let (mut session, hello) = Session::open(self.hv, &self.record.name, token, PATIENCE).await?;
         self.last_contact = Instant::now();
         match self.state(&hello)? {
-            AttemptState::Held => self.start(&mut session).await?,
+            AttemptState::Held => {
+                self.may_start()?;
+                self.put_input().await?;
+                self.start(&mut session, PATIENCE).await?;
+            }
             AttemptState::Running | AttemptState::Finished => self.resume(&mut session).await?,
         }
-        self.pump(&mut session).await
+        Ok(session)
+    }
+
+    async fn resumed(&self) -> Result<Instant, Interrupted> {
+        let resumed = self.hv.resume(&self.record.name).await;
+        resumed.map_err(|why| Interrupted::Broken(SessionError::Open(why)))?;
+        Ok(Instant::now())
     }
 
     /// What the agent says of our nonce. Whatever else it says proves nothing.
@@ -135,15 +173,26 @@ impl<'a> Attempt<'a> {
         })
     }
 
-    async fn start(&mut self, session: &mut Session) -> Result<(), Interrupted> {
+    fn may_start(&self) -> Result<(), Interrupted> {
         if let Some(cause) = *self.stop.borrow() {
             return Err(Interrupted::Over(stopped(cause), "stopped before it was started".to_owned()));
         }
-        if let Some(missing) = &self.order.missing {
-            return Err(Interrupted::Over(AttemptEnd::GuestLost, missing.clone()));
+        match &self.order.missing {
+            Some(missing) => Err(Interrupted::Over(AttemptEnd::GuestLost, missing.clone())),
+            None => Ok(()),
+        }
+    }
+
+    async fn put_input(&self) -> Result<(), Interrupted> {
+        // A machine that holds its nonce has an empty share, or what an interrupted try of this attempt put there.
+        if self.order.input.is_empty() {
+            return Ok(());
         }
         let put = self.hv.put_input(&self.record.name, self.order.input.clone()).await;
-        put.map_err(|why| Interrupted::Over(AttemptEnd::GuestLost, format!("its input could not be written: {why}")))?;
+        put.map_err(|why| Interrupted::Over(AttemptEnd::GuestLost, format!("its input could not be written: {why}")))
+    }
+
+    async fn start(&mut self, session: &mut Session, patience: Duration) -> Result<(), Interrupted> {
         for file in &self.order.secrets {
             self.send_secret(session, &file.path, file.mode, &file.content).await?;
         }
@@ -166,8 +215,10 @@ impl<'a> Attempt<'a> {
         // From here on it may have been received, whatever happens to this session.
         self.sent = true;
         let wanted = GuestMessage::Ack(GuestAck::Execute { nonce });
-        session.request(HostMessage::Execute(message), PATIENCE, |message| *message == wanted).await?;
+        session.request(HostMessage::Execute(message), patience, |message| *message == wanted).await?;
         self.acknowledged.get_or_insert_with(Instant::now);
+        self.last_contact = Instant::now();
+        self.claiming = None;
         Ok(())
     }
 
@@ -202,6 +253,7 @@ impl<'a> Attempt<'a> {
         };
         session.send(HostMessage::Resume(message)).await?;
         self.acknowledged.get_or_insert_with(Instant::now);
+        self.claiming = None;
         Ok(())
     }
 

@@ -13,13 +13,16 @@ use agentvm_core::{
     retry::Backoff,
     run::{Claim, FinishedAttempt},
 };
-use agentvm_hypervisor::Resources;
+use agentvm_crds::ResetStatus;
+use agentvm_hypervisor::{Resources, Usage};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
     life::{Life, RunUid},
     order::Order,
+    urgent::{Claiming, Claims},
+    ways::Ways,
 };
 
 /// A slot of a pool.
@@ -48,6 +51,12 @@ pub struct Entry {
     pub golden: GoldenKey,
     pub size: Resources,
     pub life: Life,
+    /// What proves it; none before it was proven.
+    pub reset: Option<ResetStatus>,
+    /// What it cost when it was asked last.
+    pub usage: Option<Usage>,
+    /// From the pop to the acknowledgement of EXECUTE; the task takes it over.
+    pub claiming: Option<Claiming>,
     pub commands: mpsc::UnboundedSender<Command>,
 }
 
@@ -71,6 +80,10 @@ pub enum AttemptView {
 #[derive(Debug, Default)]
 pub struct Board {
     slots: BTreeMap<SlotKey, Entry>,
+    /// Which way machines go.
+    pub ways: Ways,
+    /// Claims under way, which everything else lets pass.
+    pub claims: Claims,
     trouble: HashMap<String, Trouble>,
 }
 
@@ -94,12 +107,37 @@ impl Board {
         }
     }
 
-    /// From `Creating` to `Idle`; keeps a claim that was there before (a machine that was found again).
-    pub fn set_idle(&mut self, key: &SlotKey, now: Timestamp) {
-        if let Some(entry) = self.slots.get_mut(key).filter(|e| matches!(e.life, Life::Creating)) {
+    /// Prepared and proven: idle.
+    pub fn set_idle(&mut self, key: &SlotKey, reset: ResetStatus, now: Timestamp) {
+        if let Some(entry) = self.slots.get_mut(key) {
             entry.life = Life::Idle { since: now };
+            entry.reset = Some(reset);
         }
-        self.trouble.remove(&key.pool_uid);
+    }
+
+    /// The run's machine is on its way to become another incarnation: nobody finds it by its old nonce from here on.
+    pub fn renew(&mut self, key: &SlotKey, nonce: &str) {
+        if let Some(entry) = self.slots.get_mut(key) {
+            entry.life = Life::Resetting;
+            nonce.clone_into(&mut entry.nonce);
+            entry.reset = None;
+        }
+    }
+
+    pub fn take_claiming(&mut self, key: &SlotKey) -> Option<Claiming> {
+        self.slots.get_mut(key).and_then(|entry| entry.claiming.take())
+    }
+
+    pub fn set_usage(&mut self, key: &SlotKey, usage: Usage) {
+        if let Some(entry) = self.slots.get_mut(key) {
+            entry.usage = Some(usage);
+        }
+    }
+
+    /// What the idle machines of a pool cost, as far as they were asked.
+    pub fn usage(&self, pool_uid: &str) -> Vec<(DomainName, Usage)> {
+        let idle = self.slots.iter().filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
+        idle.filter_map(|(_, entry)| Some((entry.name.clone(), entry.usage?))).collect()
     }
 
     /// Takes the machine that has waited longest. A run that has one already gets the same again.
@@ -116,8 +154,10 @@ impl Board {
                 _ => None,
             })
             .min_by_key(|(since, _)| *since);
+        let claims = &self.claims;
         oldest.map(|(_, entry)| {
             entry.life = Life::Claimed { run: run.clone() };
+            entry.claiming = Some(claims.begin());
             claim(entry, node)
         })
     }
@@ -131,6 +171,7 @@ impl Board {
         for entry in self.slots.values_mut() {
             if matches!(&entry.life, Life::Claimed { run: r } if r == run) {
                 entry.life = Life::Idle { since: now };
+                entry.claiming = None;
             }
         }
     }
@@ -141,7 +182,7 @@ impl Board {
             Life::Claimed { .. } => Some(AttemptView::Claimed),
             Life::Driven { .. } => Some(AttemptView::Driven),
             Life::Ended { done, .. } => Some(AttemptView::Ended(done.clone())),
-            Life::Creating | Life::Idle { .. } | Life::Ending => None,
+            Life::Creating | Life::Idle { .. } | Life::Resetting | Life::Quarantined { .. } | Life::Ending => None,
         }
     }
 
@@ -151,10 +192,10 @@ impl Board {
         entry.is_some_and(|e| e.commands.send(command).is_ok())
     }
 
-    /// Ends idle machines of these slots; one that was claimed meanwhile stays.
+    /// Ends idle and quarantined machines of these slots; one that was claimed meanwhile stays.
     pub fn retire(&mut self, pool_uid: &str, slots: &[u32]) {
         for (key, entry) in &mut self.slots {
-            if key.pool_uid == pool_uid && slots.contains(&key.slot) && matches!(entry.life, Life::Idle { .. }) {
+            if key.pool_uid == pool_uid && slots.contains(&key.slot) && entry.life.may_retire() {
                 entry.life = Life::Ending;
                 let _ = entry.commands.send(Command::Release);
             }
@@ -169,6 +210,8 @@ impl Board {
                     Life::Creating => SlotSeen::Creating,
                     Life::Idle { since } => SlotSeen::Idle { since: *since, golden: entry.golden.clone() },
                     Life::Claimed { .. } | Life::Driven { .. } => SlotSeen::Claimed,
+                    Life::Resetting => SlotSeen::Resetting,
+                    Life::Quarantined { until } => SlotSeen::Quarantined { until: *until },
                     Life::Ended { .. } | Life::Ending => SlotSeen::Ending,
                 };
                 (key.slot, seen)
@@ -211,6 +254,11 @@ impl Board {
         self.trouble.get(pool_uid).cloned()
     }
 
+    /// A machine of the pool was made.
+    pub fn clear_trouble(&mut self, pool_uid: &str) {
+        self.trouble.remove(pool_uid);
+    }
+
     /// Notes a failure; the next machine of the pool waits longer each time. Those that were being made at the same time
     /// fail for the same reason: they count once.
     pub fn note_trouble(&mut self, pool_uid: &str, message: String, now: Timestamp) {
@@ -226,7 +274,7 @@ impl Board {
 }
 
 fn claim(entry: &Entry, node: &str) -> Claim {
-    Claim { node: node.to_owned(), vm: entry.name.to_string(), nonce: entry.nonce.clone(), reset: None }
+    Claim { node: node.to_owned(), vm: entry.name.to_string(), nonce: entry.nonce.clone(), reset: entry.reset.clone() }
 }
 
 fn count(n: usize) -> u32 {

@@ -3,14 +3,21 @@
 //! ```text
 //!            prepared                 pop                 Drive
 //! Creating ----------> Idle ----------------> Claimed ----------> Driven --------> Ended
-//!     |                  |   <--------------    |                                    |
-//!     |                  |       give back      |                                    | Release
-//!     +------------------+----------------------+-----------> Ending <---------------+
-//!         failed              retired, lost                     |
-//!                                                          (slot empty)
+//!   |  |               ^ |   <--------------    |                                    |
+//!   |  |      prepared | |       give back      |                                    | Release
+//!   |  |               | +----------------------+-----------> Ending <---------------+
+//!   |  |               |       retired, lost             ^  ^  ^  |     replaced     |
+//!   |  +---------------|---------------------------------+  |  |  +-> (slot empty)   |
+//!   |       failed     +------------------ Resetting -------+  |                     |
+//!   |                                        |  ^     failed   |                     |
+//!   |    not the golden state     not proven |  +--------------|---------------------+
+//!   +----------------> Quarantined <---------+                 |     brought back
+//!                           +----------------------------------+
+//!                                  time over, retired
 //! ```
 //!
-//! A machine never goes back from `Driven`: what has executed something is thrown away and made anew.
+//! What has executed something is never lent again as it is: it is proven to be in its golden state again, as another
+//! incarnation with a nonce and a token of its own, or it goes.
 
 use std::sync::Arc;
 
@@ -33,6 +40,10 @@ pub enum Life {
     Driven { run: RunUid },
     /// The attempt is over. The machine is kept until the end is durable.
     Ended { run: RunUid, done: Arc<FinishedAttempt> },
+    /// On its way back to the golden state, as another incarnation already.
+    Resetting,
+    /// Not in the golden state where it should be: kept for a look, lent to nobody.
+    Quarantined { until: Timestamp },
     /// Being removed.
     Ending,
 }
@@ -42,7 +53,12 @@ impl Life {
     pub fn run(&self) -> Option<&RunUid> {
         match self {
             Self::Claimed { run } | Self::Driven { run } | Self::Ended { run, .. } => Some(run),
-            Self::Creating | Self::Idle { .. } | Self::Ending => None,
+            Self::Creating | Self::Idle { .. } | Self::Resetting | Self::Quarantined { .. } | Self::Ending => None,
         }
+    }
+
+    /// Told to end, it ends now.
+    pub fn may_retire(&self) -> bool {
+        matches!(self, Self::Idle { .. } | Self::Quarantined { .. })
     }
 }

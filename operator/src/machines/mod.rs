@@ -4,6 +4,7 @@
 
 mod attempt;
 mod board;
+mod evidence;
 mod finish;
 mod life;
 mod order;
@@ -12,11 +13,17 @@ mod recover;
 mod session;
 mod store;
 mod task;
+mod urgent;
+mod wait;
+mod ways;
 
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,7 +32,7 @@ use agentvm_core::{
     pool::SlotSeen,
     run::{Claim, StopCause},
 };
-use agentvm_hypervisor::{Hypervisor, MachineKind, MachineRecord, MachineSpec, Resources, Stop, Tier};
+use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop, Usage};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -35,10 +42,12 @@ pub use order::{Order, SecretFile};
 pub use prepare::{PrepareError, rehydrate, unix_nanos};
 pub use session::{Session, SessionError, fresh_nonce, kind as message_kind, random};
 pub use task::chain;
+pub use ways::{PoolOwner, TierView};
 
 use board::{Board, Entry};
 use life::Life;
 use task::{Origin, Task};
+use urgent::Claims;
 
 /// Whose object is worth another look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,21 +69,16 @@ pub struct Config {
     pub runs: PathBuf,
 }
 
-/// A pool as far as its machines are concerned.
-#[derive(Clone, Debug)]
-pub struct PoolOwner {
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-    pub health_check: Duration,
-}
-
 #[derive(Debug)]
 struct Inner {
     hv: Arc<dyn Hypervisor>,
     config: Config,
     board: Mutex<Board>,
     creation: Semaphore,
+    /// Apart from creation, which takes a hundred times as long.
+    resets: Semaphore,
+    claims: Claims,
+    stopping: AtomicBool,
     events: mpsc::UnboundedSender<Event>,
     tasks: TaskTracker,
 }
@@ -83,6 +87,10 @@ impl Inner {
     fn board(&self) -> MutexGuard<'_, Board> {
         // Every change of the board is one assignment: a panic elsewhere leaves it whole.
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
     }
 
     fn tell(&self, event: Event) {
@@ -99,8 +107,19 @@ pub struct Machines {
 
 impl Machines {
     pub fn new(hv: Arc<dyn Hypervisor>, config: Config, events: mpsc::UnboundedSender<Event>) -> Self {
-        let creation = Semaphore::new(config.parallel.max(1));
-        let inner = Inner { hv, config, board: Mutex::default(), creation, events, tasks: TaskTracker::new() };
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let board = Board::default();
+        let inner = Inner {
+            hv,
+            creation: Semaphore::new(config.parallel.max(1)),
+            resets: Semaphore::new(cores.max(2)),
+            config,
+            claims: board.claims.clone(),
+            board: Mutex::new(board),
+            stopping: AtomicBool::new(false),
+            events,
+            tasks: TaskTracker::new(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -112,14 +131,18 @@ impl Machines {
         &self.inner.hv
     }
 
+    /// What a pool wants now; its machines that are there already follow it.
+    pub fn set_pool(&self, pool: PoolOwner) {
+        self.inner.board().ways.set_pool(pool);
+    }
+
+    /// Forgets pools that are gone: none of their machines is brought back.
+    pub fn keep_pools(&self, exists: impl Fn(&str) -> bool) {
+        self.inner.board().ways.keep(exists);
+    }
+
     /// Starts to make a machine in an empty slot; a slot that is taken stays as it is.
-    pub fn create(
-        &self,
-        pool: &PoolOwner,
-        slot: u32,
-        golden: &GoldenKey,
-        size: &Resources,
-    ) -> Result<(), SessionError> {
+    pub fn create(&self, pool: &PoolOwner, slot: u32, golden: &Golden) -> Result<(), SessionError> {
         let record = MachineRecord {
             name: DomainName::for_slot(&self.inner.config.instance, &pool.uid, slot),
             instance: self.inner.config.instance.clone(),
@@ -128,18 +151,16 @@ impl Machines {
             owner: pool.name.clone(),
             owner_uid: pool.uid.clone(),
             slot,
-            golden: golden.clone(),
+            golden: golden.key.clone(),
             nonce: fresh_nonce()?.to_string(),
             token: fresh_nonce()?.to_string(),
             created: Timestamp::now().as_second(),
         };
-        let spec =
-            MachineSpec { record: record.clone(), share_bytes: self.inner.config.share_bytes, tier: Tier::Fresh };
-        self.spawn(record, size.clone(), Life::Creating, Origin::Golden(Box::new(spec)), pool.health_check);
+        self.spawn(record, golden.resources.clone(), golden.guest.clone(), Life::Creating, Origin::Golden);
         Ok(())
     }
 
-    fn spawn(&self, record: MachineRecord, size: Resources, life: Life, origin: Origin, health_check: Duration) {
+    fn spawn(&self, record: MachineRecord, size: Resources, guest: String, life: Life, origin: Origin) {
         let key = SlotKey { pool_uid: record.owner_uid.clone(), slot: record.slot };
         let (sender, commands) = mpsc::unbounded_channel();
         let entry = Entry {
@@ -148,12 +169,58 @@ impl Machines {
             golden: record.golden.clone(),
             size,
             life,
+            reset: None,
+            usage: None,
+            claiming: None,
             commands: sender,
         };
         if self.inner.board().insert(key.clone(), entry) {
-            let task = Task { inner: self.inner.clone(), key, record, health_check, commands };
+            let task = Task { inner: self.inner.clone(), key, record, guest, reuses: 0, commands };
             self.inner.tasks.spawn(task.live(origin));
         }
+    }
+
+    /// Finds out which way back machines of this golden have here, unless that is known or under way. Until then they get
+    /// fresh processes. It takes the place of a machine in the making, because it makes one.
+    pub fn test_tiers(&self, golden: &GoldenKey) {
+        if !self.inner.board().ways.begin_test(golden, Timestamp::now()) {
+            return;
+        }
+        let (inner, golden) = (self.inner.clone(), golden.clone());
+        self.inner.tasks.spawn(async move {
+            let Ok(_permit) = inner.creation.acquire().await else { return };
+            inner.claims.pass().await;
+            let outcome = inner.hv.tiers(&golden).await.map_err(|why| chain(&why));
+            match &outcome {
+                Ok(tiers) => tracing::info!(
+                    golden = %golden,
+                    tier = tiers.best.as_str(),
+                    why_not_better = tiers.why_not_better,
+                    "the ways back to the golden state were tested"
+                ),
+                Err(why) => {
+                    tracing::warn!(golden = %golden, "the ways back to the golden state could not be tested: {why}")
+                }
+            }
+            inner.board().ways.end_test(&golden, outcome, Timestamp::now());
+            let pools = inner.board().ways.pools_of(&golden);
+            pools.into_iter().for_each(|uid| inner.tell(Event::Pool { uid }));
+        });
+    }
+
+    /// How machines of a pool get to their golden state at the moment.
+    pub fn tier(&self, pool_uid: &str) -> TierView {
+        self.inner.board().ways.view(pool_uid, Timestamp::now())
+    }
+
+    /// What the idle machines of a pool cost, as far as they were asked.
+    pub fn usage(&self, pool_uid: &str) -> Vec<(DomainName, Usage)> {
+        self.inner.board().usage(pool_uid)
+    }
+
+    /// Told to stop: no machine is brought back any more.
+    pub fn drain(&self) {
+        self.inner.stopping.store(true, Ordering::Relaxed);
     }
 
     /// Takes an idle machine for a run: a pop from memory.
@@ -185,7 +252,7 @@ impl Machines {
         self.inner.board().tell_run(&run_uid.to_owned(), Command::Stop(cause));
     }
 
-    /// Throws away the machine that a run had. Nothing happens when it has none.
+    /// The run's end is durable: its machine is brought back or thrown away. Nothing happens when it has none.
     pub fn release(&self, run_uid: &str) {
         self.inner.board().tell_run(&run_uid.to_owned(), Command::Release);
     }
@@ -226,7 +293,10 @@ impl Machines {
     /// Ends every machine, and templates that nobody captures any more; returns when all are gone or the time is over
     /// (`false`).
     pub async fn end_all(&self, patience: Duration) -> bool {
+        // Before anyone is told: see `Task::renew`.
+        self.drain();
         self.inner.creation.close();
+        self.inner.resets.close();
         self.inner.board().release_all();
         self.inner.tasks.close();
         let all = async {

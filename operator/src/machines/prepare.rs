@@ -1,48 +1,152 @@
-//! From a golden to a machine that may be lent: created, resumed, rehydrated with its own nonce, paused.
+//! From a golden to a machine that may be lent: made or brought back, its agent's answer judged, rehydrated with its own nonce,
+//! warmed, parked with what proves it.
 //!
 //! No acknowledgement, no place in the pool.
 
 use std::time::Duration;
 
-use agentvm_guest_agent::protocol::{
-    AttemptState, Blob, GuestAck, GuestMessage, HostMessage, Nonce, NonceError, Rehydrate, Secret,
-};
-use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord, MachineSpec};
+use agentvm_crds::ResetStatus;
+use agentvm_guest_agent::protocol::{Blob, GuestAck, GuestMessage, HostMessage, Nonce, NonceError, Rehydrate, Secret};
+use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord, MachineSpec, Proof, Tier};
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use super::session::{Session, SessionError, random};
+use super::{
+    evidence::{self, Evidence},
+    session::{Session, SessionError, random},
+    urgent::Claims,
+};
 
 /// How long a fresh clone may take to its first answer; emulated ones need about a second.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
-/// How long a rehydrate may take.
-const REHYDRATE: Duration = Duration::from_secs(30);
+/// The same for one that boots: emulation is an order of magnitude slower.
+const FIRST_ANSWER_BOOT: Duration = Duration::from_mins(4);
+/// How long a rehydrate may take, or warming it.
+const REPLY: Duration = Duration::from_secs(30);
 
 /// Why a machine could not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
     #[error("the machine could not be created")]
     Create(#[source] HvError),
-    #[error("the machine could not be resumed or paused")]
+    #[error("the machine could not be brought back to its golden state")]
+    Reset(#[source] HvError),
+    #[error("the machine could not be resumed or parked")]
     Power(#[source] HvError),
     #[error("no session with its agent")]
     Session(#[source] SessionError),
+    #[error("what its agent says is not what the golden's said: {0}")]
+    Guest(String),
     #[error("its agent did not confirm that it took over its new identity")]
     Rehydrate(#[source] SessionError),
+    #[error("its agent did not warm it")]
+    Warm(#[source] SessionError),
     #[error("its recorded nonce is none")]
     Nonce(#[source] NonceError),
-    #[error("it was found running something that nobody waits for")]
-    Used,
+    #[error("its proof could not be written down")]
+    Evidence(#[source] serde_json::Error),
+    #[error("the operator stops")]
+    Stopping,
 }
 
-/// Creates and prepares a machine; it ends up paused.
-pub async fn create(hv: &dyn Hypervisor, spec: &MachineSpec) -> Result<(), PrepareError> {
-    hv.create(spec).await.map_err(PrepareError::Create)?;
-    let name = &spec.record.name;
-    hv.resume(name).await.map_err(PrepareError::Power)?;
-    let (mut session, _) = Session::open(hv, name, None, FIRST_ANSWER).await.map_err(PrepareError::Session)?;
-    rehydrate(&mut session, &spec.record, true).await?;
-    drop(session);
-    hv.pause(name).await.map_err(PrepareError::Power)
+impl PrepareError {
+    /// Why it isn't in its golden state, where that was seen; all else says nothing about its state.
+    pub fn not_proven(&self) -> Option<String> {
+        match self {
+            Self::Reset(HvError::NotProven { proof, .. }) => Some(proof.failure().unwrap_or_default()),
+            Self::Guest(why) => Some(format!("guest: {why}")),
+            _ => None,
+        }
+    }
+
+    /// Whether it says something about the way that was taken; a host that is gone or full doesn't.
+    pub fn speaks_against(&self, tier: Tier) -> bool {
+        match self {
+            Self::Create(why) => tier == Tier::Fresh && matches!(why, HvError::Refused { .. }),
+            Self::Reset(why) | Self::Power(why) => {
+                tier == Tier::InPlace && !matches!(why, HvError::Unavailable { .. } | HvError::NoCapacity { .. })
+            }
+            Self::Session(_) | Self::Guest(_) | Self::Rehydrate(_) | Self::Warm(_) => tier == Tier::InPlace,
+            Self::Nonce(_) | Self::Evidence(_) | Self::Stopping => false,
+        }
+    }
+}
+
+/// A machine that may be lent.
+#[derive(Debug)]
+pub struct Ready {
+    /// Open since it was prepared; none where the machine was found like this.
+    pub session: Option<Session>,
+    pub reset: ResetStatus,
+}
+
+/// What preparing takes.
+#[derive(Debug)]
+pub struct Preparation<'a> {
+    pub hv: &'a dyn Hypervisor,
+    pub claims: &'a Claims,
+    pub spec: &'a MachineSpec,
+    /// What the golden's agent said of itself.
+    pub guest: &'a str,
+    pub reuses: u32,
+}
+
+impl Preparation<'_> {
+    /// In a fresh process.
+    pub async fn create(&self) -> Result<Ready, PrepareError> {
+        self.claims.pass().await;
+        let begun = Instant::now();
+        self.hv.create(self.spec).await.map_err(PrepareError::Create)?;
+        self.claims.pass().await;
+        self.answer(begun, None).await
+    }
+
+    /// In the same process again.
+    pub async fn reset(&self) -> Result<Ready, PrepareError> {
+        self.claims.pass().await;
+        let begun = Instant::now();
+        let proof = match self.hv.reset(self.spec).await {
+            // Whoever forgets a check proves nothing.
+            Ok(proof) if proof.failure().is_some() => {
+                Err(HvError::NotProven { name: self.spec.record.name.clone(), proof: Box::new(proof) })
+            }
+            other => other,
+        };
+        let proof = proof.inspect_err(|why| {
+            if let HvError::NotProven { proof, .. } = why {
+                let reset = evidence::status(Tier::InPlace, begun.elapsed(), Some(proof), Err("not asked"));
+                evidence::log(&self.spec.record, &reset);
+            }
+        });
+        self.answer(begun, Some(&proof.map_err(PrepareError::Reset)?)).await
+    }
+
+    /// Lets it run, asks it, makes it one of its own.
+    async fn answer(&self, begun: Instant, proof: Option<&Proof>) -> Result<Ready, PrepareError> {
+        let (name, record) = (&self.spec.record.name, &self.spec.record);
+        let tier = if proof.is_some() { Tier::InPlace } else { self.spec.tier };
+        self.hv.resume(name).await.map_err(PrepareError::Power)?;
+        let patience = if tier == Tier::Boot { FIRST_ANSWER_BOOT } else { FIRST_ANSWER };
+        let opened = Session::inspect(self.hv, name, patience).await;
+        let (mut session, hello) = opened.map_err(PrepareError::Session)?;
+        // One that booted has nothing of the golden's memory in it; there is nothing to compare.
+        let guest = if tier == Tier::Boot { Ok(()) } else { evidence::judge(self.guest, &hello) };
+        let said = guest.as_ref().map(|()| ()).map_err(String::as_str);
+        let reset = evidence::status(tier, begun.elapsed(), proof, said);
+        evidence::log(record, &reset);
+        guest.map_err(PrepareError::Guest)?;
+        self.claims.pass().await;
+        rehydrate(&mut session, record, true).await?;
+        session.request(HostMessage::Warm, REPLY, is_warm).await.map_err(PrepareError::Warm)?;
+        let evidence = Evidence { reset: reset.clone(), reuses: self.reuses };
+        let text = serde_json::to_string(&evidence).map_err(PrepareError::Evidence)?;
+        self.hv.park(name, &text).await.map_err(PrepareError::Power)?;
+        Ok(Ready { session: Some(session), reset })
+    }
+}
+
+fn is_warm(message: &GuestMessage) -> bool {
+    *message == GuestMessage::Ack(GuestAck::Warm)
 }
 
 /// Gives a machine its identity: nonce, token, name, clock, randomness, workspace.
@@ -59,23 +163,9 @@ pub async fn rehydrate(session: &mut Session, record: &MachineRecord, workspace:
     };
     let wanted = GuestMessage::Ack(GuestAck::Rehydrate { nonce });
     session
-        .request(HostMessage::Rehydrate(message), REHYDRATE, |message| *message == wanted)
+        .request(HostMessage::Rehydrate(message), REPLY, |message| *message == wanted)
         .await
         .map_err(PrepareError::Rehydrate)
-}
-
-/// Is a machine that was found after a restart still one that has executed nothing? It ends up paused.
-pub async fn recheck(hv: &dyn Hypervisor, record: &MachineRecord) -> Result<(), PrepareError> {
-    let name = &record.name;
-    hv.resume(name).await.map_err(PrepareError::Power)?;
-    let opened = Session::open(hv, name, Some(&record.token), FIRST_ANSWER).await;
-    let (session, hello) = opened.map_err(PrepareError::Session)?;
-    let held = hello.attempt.is_some_and(|a| a.state == AttemptState::Held && a.nonce.as_str() == record.nonce);
-    if !held || hello.executed {
-        return Err(PrepareError::Used);
-    }
-    drop(session);
-    hv.pause(name).await.map_err(PrepareError::Power)
 }
 
 /// The machine id is the incarnation's own: two clones of one golden differ.

@@ -1,22 +1,24 @@
 //! After a restart: every machine of this installation that is still there is taken over, before anything new is made.
 //!
-//! A machine whose nonce stands in the open attempt of a run belongs to that run: the run's reconcile drives it on. Any
-//! other one is asked whether it is still unused; if it isn't, it is thrown away.
+//! A machine whose nonce stands in the open attempt of a run belongs to that run: the run's reconcile drives it on. One that
+//! was parked with its proof and never resumed since is idle again; its guest isn't asked, since it could not have changed. One
+//! in quarantine stays there. Any other goes: what it has executed since it was proven, nobody knows.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
-use agentvm_hypervisor::{Golden, HvError, MachineKind, Resources, Stop};
+use agentvm_hypervisor::{Golden, HvError, Machine, MachineKind, Mark, PowerState, Resources, Stop};
+use jiff::Timestamp;
 
-use super::{Machines, life::Life, task::Origin};
-
-/// Until the pool says otherwise.
-const HEALTH_CHECK: Duration = Duration::from_mins(1);
+use super::{Machines, evidence::Evidence, life::Life, task::Origin};
 
 /// What was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub claimed: usize,
     pub idle: usize,
+    pub quarantined: usize,
+    /// Of use to nobody: they go.
+    pub lost: usize,
     /// Templates of captures that did not end.
     pub templates: usize,
 }
@@ -26,28 +28,99 @@ impl Machines {
     pub async fn recover(&self, open: &HashMap<String, String>, goldens: &[Golden]) -> Result<Found, HvError> {
         let mut found = Found::default();
         for machine in self.inner.hv.list().await? {
-            let record = machine.record;
-            if record.kind == MachineKind::Template {
-                self.inner.hv.destroy(&record.name, Stop::Force).await?;
+            if machine.record.kind == MachineKind::Template {
+                self.inner.hv.destroy(&machine.record.name, Stop::Force).await?;
                 found.templates += 1;
                 continue;
             }
-            let size =
-                goldens.iter().find(|g| g.key == record.golden).map_or_else(unknown_size, |g| g.resources.clone());
-            if let Some(run) = open.get(&record.nonce) {
-                found.claimed += 1;
-                let life = Life::Claimed { run: run.clone() };
-                self.spawn(record, size, life, Origin::FoundClaimed, HEALTH_CHECK);
-            } else {
-                found.idle += 1;
-                self.spawn(record, size, Life::Creating, Origin::FoundIdle, HEALTH_CHECK);
-            }
+            let golden = goldens.iter().find(|golden| golden.key == machine.record.golden);
+            let size = golden.map_or_else(unknown_size, |golden| golden.resources.clone());
+            let guest = golden.map(|golden| golden.guest.clone()).unwrap_or_default();
+            let (life, origin) = what_is(&machine, open.get(&machine.record.nonce));
+            let counter = match origin {
+                Origin::FoundClaimed => &mut found.claimed,
+                Origin::FoundParked(_) => &mut found.idle,
+                Origin::FoundQuarantined { .. } => &mut found.quarantined,
+                _ => &mut found.lost,
+            };
+            *counter += 1;
+            self.spawn(machine.record, size, guest, life, origin);
         }
         Ok(found)
+    }
+}
+
+fn what_is(machine: &Machine, run: Option<&String>) -> (Life, Origin) {
+    if let Some(run) = run {
+        return (Life::Claimed { run: run.clone() }, Origin::FoundClaimed);
+    }
+    let lost = |why: &str| (Life::Ending, Origin::FoundLost { why: why.to_owned() });
+    match (&machine.mark, &machine.state) {
+        (Mark::Parked { evidence }, PowerState::Paused) => match serde_json::from_str::<Evidence>(evidence) {
+            Ok(evidence) => (Life::Creating, Origin::FoundParked(evidence)),
+            Err(_) => lost("what proves it is damaged"),
+        },
+        (Mark::Quarantined { until, .. }, _) => {
+            let until = Timestamp::from_second(*until).unwrap_or(Timestamp::MIN);
+            (Life::Quarantined { until }, Origin::FoundQuarantined { until })
+        }
+        (_, PowerState::Dead { why }) => lost(why),
+        _ => lost("nothing proves its state"),
     }
 }
 
 /// Of a machine whose golden is gone: it counts as one machine, and its memory isn't known any more.
 fn unknown_size() -> Resources {
     Resources { vcpus: 0, memory_mib: 0, disk_gib: 0, cpu_shares: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
+    use agentvm_crds::ResetStatus;
+    use agentvm_hypervisor::MachineRecord;
+
+    use super::*;
+
+    fn machine(state: PowerState, mark: Mark) -> Machine {
+        let instance = InstanceId::for_state_dir("/x");
+        let record = MachineRecord {
+            name: DomainName::for_slot(&instance, "pool", 0),
+            instance,
+            kind: MachineKind::Pool,
+            namespace: "default".into(),
+            owner: "pool".into(),
+            owner_uid: "pool".into(),
+            slot: 0,
+            golden: GoldenKey::from_recorded("g"),
+            nonce: "n".into(),
+            token: "t".into(),
+            created: 0,
+        };
+        Machine { record, state, mark }
+    }
+
+    #[test]
+    fn only_what_is_parked_with_its_proof_is_idle_again() {
+        let evidence = serde_json::to_string(&Evidence { reset: ResetStatus::default(), reuses: 3 }).unwrap();
+        let parked = |evidence: &str| Mark::Parked { evidence: evidence.to_owned() };
+        let kept = Mark::Quarantined { until: 9, why: "disk".into() };
+        let dead = || PowerState::Dead { why: "its reset was interrupted".into() };
+        let origin = |state, mark| what_is(&machine(state, mark), None).1;
+        assert!(matches!(origin(PowerState::Paused, parked(&evidence)), Origin::FoundParked(e) if e.reuses == 3));
+        for lost in [
+            origin(PowerState::Paused, parked("{}")),
+            origin(PowerState::Running, parked(&evidence)),
+            origin(dead(), parked(&evidence)),
+            origin(PowerState::Paused, Mark::None),
+            origin(PowerState::Running, Mark::None),
+        ] {
+            assert!(matches!(lost, Origin::FoundLost { .. }), "{lost:?}");
+        }
+        for state in [PowerState::Paused, dead()] {
+            assert!(matches!(origin(state, kept.clone()), Origin::FoundQuarantined { .. }));
+        }
+        let of_run = what_is(&machine(PowerState::Paused, parked(&evidence)), Some(&"run".to_owned()));
+        assert!(matches!(of_run, (Life::Claimed { .. }, Origin::FoundClaimed)));
+    }
 }

@@ -64,6 +64,13 @@ impl std::fmt::Debug for Session {
     }
 }
 
+/// How a session is begun.
+#[derive(Clone, Copy, Debug)]
+struct Greeting<'a> {
+    token: Option<&'a str>,
+    inspect: bool,
+}
+
 impl Session {
     /// Tries until the agent answers or the time is over: it may still be booting.
     pub async fn open(
@@ -72,10 +79,32 @@ impl Session {
         token: Option<&str>,
         patience: Duration,
     ) -> Result<(Self, GuestHello), SessionError> {
+        Self::begin(hv, name, Greeting { token, inspect: false }, patience).await
+    }
+
+    /// The same with an agent that nobody has talked to yet; it also says what it sees of its machine.
+    pub async fn inspect(
+        hv: &dyn Hypervisor,
+        name: &DomainName,
+        patience: Duration,
+    ) -> Result<(Self, GuestHello), SessionError> {
+        Self::begin(hv, name, Greeting { token: None, inspect: true }, patience).await
+    }
+
+    async fn begin(
+        hv: &dyn Hypervisor,
+        name: &DomainName,
+        greeting: Greeting<'_>,
+        patience: Duration,
+    ) -> Result<(Self, GuestHello), SessionError> {
         let deadline = Instant::now() + patience;
         let mut last = None;
         loop {
-            match timeout(HELLO, Self::try_open(hv, name, token)).await {
+            let greeted = async {
+                let channel = hv.connect(name).await.map_err(SessionError::Open)?;
+                Self::greet(channel, greeting).await
+            };
+            match timeout(HELLO, greeted).await {
                 Ok(Ok(done)) => return Ok(done),
                 // A refusal is an answer: asking again gets the same.
                 Ok(Err(SessionError::Handshake(why @ ConnectError::Refused(_)))) => {
@@ -92,15 +121,12 @@ impl Session {
         }
     }
 
-    async fn try_open(
-        hv: &dyn Hypervisor,
-        name: &DomainName,
-        token: Option<&str>,
-    ) -> Result<(Self, GuestHello), SessionError> {
-        let channel = hv.connect(name).await.map_err(SessionError::Open)?;
+    /// One handshake, with a challenge that nobody has seen before: an answer that was recorded doesn't fit it.
+    async fn greet(channel: Channel, greeting: Greeting<'_>) -> Result<(Self, GuestHello), SessionError> {
         let (read, write) = split(channel);
         let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
-        let hello = HostHello::new(fresh_nonce()?, token.map(Secret::new));
+        let hello = HostHello::new(fresh_nonce()?, greeting.token.map(Secret::new));
+        let hello = if greeting.inspect { hello.inspecting() } else { hello };
         let answer = connect(&mut reader, &mut writer, hello).await.map_err(SessionError::Handshake)?;
         Ok((Self { reader, writer }, answer))
     }
@@ -127,14 +153,23 @@ impl Session {
         patience: Duration,
         wanted: impl Fn(&GuestMessage) -> bool,
     ) -> Result<(), SessionError> {
+        self.ask(message, patience, |answer| wanted(answer).then_some(())).await
+    }
+
+    /// The same for an acknowledgement that says something.
+    pub async fn ask<T>(
+        &mut self,
+        message: HostMessage,
+        patience: Duration,
+        take: impl Fn(&GuestMessage) -> Option<T>,
+    ) -> Result<T, SessionError> {
         self.send(message).await?;
         let wait = async {
             loop {
                 match self.next().await? {
                     GuestMessage::Error(report) => return Err(SessionError::Refused(report.message)),
                     GuestMessage::Status(_) | GuestMessage::Ping(_) => {}
-                    message if wanted(&message) => return Ok(()),
-                    other => return Err(SessionError::Unexpected(kind(&other).to_owned())),
+                    answer => return take(&answer).ok_or_else(|| SessionError::Unexpected(kind(&answer).to_owned())),
                 }
             }
         };
@@ -177,4 +212,50 @@ pub fn random<const N: usize>() -> Result<[u8; N], SessionError> {
 /// A nonce that nobody has seen before.
 pub fn fresh_nonce() -> Result<Nonce, SessionError> {
     Ok(Nonce::from_bytes(random()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_guest_agent::protocol::Inspection;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    /// Answers a HELLO as an agent in its golden state does, and says what it wrote.
+    async fn honest(mut guest: DuplexStream) -> Vec<u8> {
+        let frame = FrameReader::new(&mut guest).read().await.unwrap().unwrap();
+        let HostMessage::Hello(asked) = HostMessage::from_frame(&frame).unwrap() else { panic!("no HELLO") };
+        let inspection = asked.inspect.then(|| Inspection::new(Some(Nonce::from_bytes([7; 16])), vec![], vec![]));
+        let answer = GuestHello {
+            protocol: HostHello::PROTOCOL,
+            challenge: asked.challenge,
+            agent_version: String::new(),
+            boot_id: String::new(),
+            kernel: String::new(),
+            machine: None,
+            attempt: None,
+            executed: false,
+            inspection,
+        };
+        let (mut record, mut end) = duplex(1 << 16);
+        FrameWriter::new(&mut record).write(&GuestMessage::Hello(answer).into_frame().unwrap()).await.unwrap();
+        drop(record);
+        let mut bytes = Vec::new();
+        end.read_to_end(&mut bytes).await.unwrap();
+        guest.write_all(&bytes).await.unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn an_old_answer_that_is_replayed_is_none() {
+        let (host, guest) = duplex(1 << 16);
+        let greeting = Greeting { token: None, inspect: true };
+        let (greeted, recorded) = tokio::join!(Session::greet(Box::new(host), greeting), honest(guest));
+        assert!(greeted.unwrap().1.inspection.is_some());
+        let (host, mut guest) = duplex(1 << 16);
+        guest.write_all(&recorded).await.unwrap();
+        guest.shutdown().await.unwrap();
+        let why = Session::greet(Box::new(host), greeting).await.unwrap_err();
+        assert!(matches!(why, SessionError::Handshake(ConnectError::Closed)), "{why}");
+    }
 }

@@ -1,26 +1,29 @@
 //! The task that owns one machine, from its creation to its end. The order of each `select!` is policy.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use agentvm_core::{
+    pool::{Used, Way, way},
     retry::Backoff,
     run::{AttemptEnd, AttemptResult, FinishedAttempt, Outcome},
 };
-use agentvm_hypervisor::{MachineRecord, MachineSpec, PowerState, Stop};
+use agentvm_hypervisor::{MachineRecord, MachineSpec, Stop, Tier};
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, sleep},
 };
 
 use super::{
     Event, Inner,
     attempt::{Attempt, GRACE, SLACK, stopped},
     board::{Command, SlotKey},
+    evidence::Evidence,
     finish::finish,
     life::Life,
     order::Order,
-    prepare::{self, PrepareError},
+    prepare::{Preparation, PrepareError, Ready},
+    session::{Session, SessionError, fresh_nonce},
     store::Store,
 };
 
@@ -28,130 +31,222 @@ use super::{
 #[derive(Debug)]
 pub enum Origin {
     /// To be made.
-    Golden(Box<MachineSpec>),
-    /// Found after a restart, claimed by nobody.
-    FoundIdle,
+    Golden,
+    /// To be brought back: its run is over.
+    Reset,
+    /// Found after a restart as it was left: proven, prepared, never resumed since.
+    FoundParked(Evidence),
     /// Found after a restart, claimed by a run that isn't over.
     FoundClaimed,
+    /// Found after a restart, under suspicion.
+    FoundQuarantined { until: Timestamp },
+    /// Found after a restart, of no use to anyone.
+    FoundLost { why: String },
 }
 
 /// A machine and the world it lives in.
+#[derive(Debug)]
 pub struct Task {
     pub inner: Arc<Inner>,
     pub key: SlotKey,
     pub record: MachineRecord,
-    pub health_check: Duration,
+    /// What the golden's agent said of itself.
+    pub guest: String,
+    /// How often this process was brought back. Not known of one that was found at work: then it isn't once more.
+    pub reuses: u32,
     pub commands: mpsc::UnboundedReceiver<Command>,
+}
+
+/// How an attempt left its machine.
+enum Left {
+    /// Its end is durable. `intact`: it ended by itself and was seen to.
+    Behind { intact: bool },
+    /// Nobody wants to know any more.
+    Dropped,
 }
 
 impl Task {
     /// The whole life.
     pub async fn live(mut self, origin: Origin) {
-        match self.prepare(origin).await {
-            Ok(()) => {
-                if let Some(order) = self.wait().await {
-                    self.execute(&order).await;
-                }
-            }
-            // Left by an operator that was killed: it tells nothing about the next machine.
-            Err(why @ PrepareError::Used) => {
-                tracing::info!(machine = %self.record.name, "a machine goes: {why}");
-            }
-            Err(why) => {
-                let message = chain(&why);
-                tracing::warn!(machine = %self.record.name, pool = %self.record.owner, "a machine could not be made: {message}");
-                self.inner.board().note_trouble(&self.key.pool_uid, message, Timestamp::now());
+        let mut next = Some(origin);
+        while let Some(origin) = next.take() {
+            let Some(session) = self.prepared(origin).await else { break };
+            let Some(order) = self.wait().await else { break };
+            if let Left::Behind { intact } = self.execute(&order, session).await {
+                next = self.brought_back(intact);
             }
         }
         self.remove().await;
     }
 
-    async fn prepare(&self, origin: Origin) -> Result<(), PrepareError> {
-        let hv = &*self.inner.hv;
-        match origin {
-            Origin::Golden(spec) => {
-                // Closed only when the operator stops; then nobody needs the machine.
-                let _permit = self.inner.creation.acquire().await;
-                prepare::create(hv, &spec).await?;
+    /// `None`: it comes to nothing. Within: the session that its preparation left open.
+    async fn prepared(&mut self, origin: Origin) -> Option<Option<Session>> {
+        let (tier, done) = match origin {
+            Origin::Golden => {
+                let tier = self.inner.board().ways.creation(&self.key.pool_uid, &self.record.golden, Timestamp::now());
+                (tier, self.create(tier).await)
             }
-            Origin::FoundIdle => prepare::recheck(hv, &self.record).await?,
-            Origin::FoundClaimed => return Ok(()),
+            Origin::Reset => (Tier::InPlace, self.reset().await),
+            Origin::FoundParked(Evidence { reset, reuses }) => {
+                self.reuses = reuses;
+                self.idle(Ready { session: None, reset });
+                return Some(None);
+            }
+            Origin::FoundClaimed => {
+                self.reuses = u32::MAX;
+                return Some(None);
+            }
+            Origin::FoundQuarantined { until } => {
+                self.keep_until(until).await;
+                return None;
+            }
+            Origin::FoundLost { why } => {
+                tracing::info!(machine = %self.record.name, "a machine goes: {why}");
+                return None;
+            }
+        };
+        match done {
+            Ok(ready) => {
+                let mut board = self.inner.board();
+                board.clear_trouble(&self.key.pool_uid);
+                board.ways.note(&self.key.pool_uid, tier, Ok(()), Timestamp::now());
+                drop(board);
+                Some(self.idle(ready))
+            }
+            Err(why) => {
+                self.failed(tier, &why).await;
+                None
+            }
         }
-        self.inner.board().set_idle(&self.key, Timestamp::now());
+    }
+
+    async fn create(&self, tier: Tier) -> Result<Ready, PrepareError> {
+        // Closed only when the operator stops; then nobody needs the machine.
+        let _permit = self.inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
+        self.preparation(&self.spec(tier)).create().await
+    }
+
+    async fn reset(&self) -> Result<Ready, PrepareError> {
+        let _permit = self.inner.resets.acquire().await.map_err(|_| PrepareError::Stopping)?;
+        self.preparation(&self.spec(Tier::InPlace)).reset().await
+    }
+
+    fn spec(&self, tier: Tier) -> MachineSpec {
+        MachineSpec { record: self.record.clone(), share_bytes: self.inner.config.share_bytes, tier }
+    }
+
+    fn preparation<'a>(&'a self, spec: &'a MachineSpec) -> Preparation<'a> {
+        let Self { inner, guest, reuses, .. } = self;
+        Preparation { hv: &*inner.hv, claims: &inner.claims, spec, guest, reuses: *reuses }
+    }
+
+    fn idle(&self, ready: Ready) -> Option<Session> {
+        self.inner.board().set_idle(&self.key, ready.reset, Timestamp::now());
         self.tell_pool();
+        ready.session
+    }
+
+    /// Notes why, and keeps the machine for a look where it isn't what it should be.
+    async fn failed(&mut self, tier: Tier, why: &PrepareError) {
+        if matches!(why, PrepareError::Stopping) {
+            return;
+        }
+        let (message, now) = (chain(why), Timestamp::now());
+        let what = if tier == Tier::InPlace { "brought back" } else { "made" };
+        tracing::warn!(machine = %self.record.name, pool = %self.record.owner, tier = tier.as_str(), "a machine could not be {what}: {message}");
+        {
+            let mut board = self.inner.board();
+            if why.speaks_against(tier) {
+                board.ways.note(&self.key.pool_uid, tier, Err(message.clone()), now);
+            }
+            // After a reset that failed a fresh process is worth a try at once.
+            if tier != Tier::InPlace {
+                board.note_trouble(&self.key.pool_uid, message, now);
+            }
+        }
+        if let Some(why) = why.not_proven() {
+            self.quarantine(&why, now).await;
+        }
+    }
+
+    async fn quarantine(&mut self, why: &str, now: Timestamp) {
+        let keep = self.inner.board().ways.pool(&self.key.pool_uid).map(|pool| pool.quarantine).unwrap_or_default();
+        let Some(until) = now.checked_add(keep).ok().filter(|_| !keep.is_zero()) else { return };
+        if let Err(why) = self.inner.hv.quarantine(&self.record.name, until.as_second(), why).await {
+            tracing::warn!(machine = %self.record.name, error = &why as &dyn std::error::Error, "a machine could not be kept for a look");
+            return;
+        }
+        self.inner.board().set_life(&self.key, Life::Quarantined { until });
+        self.tell_pool();
+        self.keep_until(until).await;
+    }
+
+    /// Whether the machine is brought back; then it is another one from here on.
+    fn brought_back(&mut self, intact: bool) -> Option<Origin> {
+        let (key, now) = (&self.key, Timestamp::now());
+        let used = self.inner.board().ways.used(&key.pool_uid, key.slot, &self.record.golden, now)?;
+        let slot_wanted = used.slot_wanted && !self.inner.stopping();
+        let decided = way(&Used { reuses: self.reuses, intact, slot_wanted, ..used });
+        if let Way::Replace { why } = decided {
+            tracing::debug!(machine = %self.record.name, "a machine is replaced: {why}");
+            return None;
+        }
+        if let Err(why) = self.renew() {
+            tracing::warn!(machine = %self.record.name, error = &why as &dyn std::error::Error, "a machine is replaced");
+            return None;
+        }
+        self.tell_pool();
+        Some(Origin::Reset)
+    }
+
+    fn renew(&mut self) -> Result<(), SessionError> {
+        let (nonce, token) = (fresh_nonce()?.to_string(), fresh_nonce()?.to_string());
+        self.record = MachineRecord { nonce, token, ..self.record.clone() };
+        self.reuses = self.reuses.saturating_add(1);
+        self.inner.board().renew(&self.key, &self.record.nonce);
+        // What was said to the incarnation of before is not meant for this one. Who ends all machines says so before it tells
+        // them, so this can't swallow it unseen.
+        while self.commands.try_recv().is_ok() {}
         Ok(())
     }
 
-    /// Idle or claimed: until it is told to execute (then the order) or to end.
-    async fn wait(&mut self) -> Option<Box<Order>> {
-        let mut health = interval(self.health_check);
-        health.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        health.tick().await;
-        loop {
-            tokio::select! {
-                biased;
-                command = self.commands.recv() => match command {
-                    Some(Command::Drive(order)) => return Some(order),
-                    Some(Command::Stop(_)) => {}
-                    Some(Command::Release) | None => return None,
-                },
-                _ = health.tick() => {
-                    if let Some(why) = self.unhealthy().await {
-                        tracing::warn!(machine = %self.record.name, "an idle machine is lost: {why}");
-                        // A run may have taken it since: then it finds out by itself.
-                        if self.retire_if_idle() { return None; }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Asked of QEMU, not of the guest.
-    async fn unhealthy(&self) -> Option<String> {
-        match self.inner.hv.state(&self.record.name).await {
-            Ok(PowerState::Absent) => Some("its process is gone".to_owned()),
-            Ok(PowerState::Dead { why }) => Some(why),
-            // A host that doesn't answer says nothing about the machine.
-            Ok(PowerState::Paused | PowerState::Running) | Err(_) => None,
-        }
-    }
-
-    fn retire_if_idle(&self) -> bool {
-        let mut board = self.inner.board();
-        board.retire(&self.key.pool_uid, &[self.key.slot]);
-        matches!(board.seen(&self.key.pool_uid).get(&self.key.slot), Some(agentvm_core::pool::SlotSeen::Ending))
-    }
-
-    async fn execute(&mut self, order: &Order) {
+    async fn execute(&mut self, order: &Order, session: Option<Session>) -> Left {
         let driven = Instant::now();
         let life = Life::Driven { run: order.run_uid.clone() };
         self.inner.board().set_life(&self.key, life);
         self.tell_pool();
-        let Some(done) = self.drive(order, driven).await else { return };
+        let Some((done, intact)) = self.drive(order, session, driven).await else { return Left::Dropped };
         let life = Life::Ended { run: order.run_uid.clone(), done: Arc::new(done) };
         self.inner.board().set_life(&self.key, life);
         self.inner.tell(Event::Run { uid: order.run_uid.clone() });
         // The machine holds the result until it is durable elsewhere.
         while let Some(command) = self.commands.recv().await {
             if matches!(command, Command::Release) {
-                return;
+                return Left::Behind { intact };
             }
         }
+        Left::Dropped
     }
 
-    /// The end of the attempt; `None` when nobody wants to know it any more.
-    async fn drive(&mut self, order: &Order, driven: Instant) -> Option<FinishedAttempt> {
+    /// The end of the attempt, and whether it came by itself; `None` when nobody wants to know it any more.
+    async fn drive(
+        &mut self,
+        order: &Order,
+        session: Option<Session>,
+        driven: Instant,
+    ) -> Option<(FinishedAttempt, bool)> {
         let inner = self.inner.clone();
         let hv = &*inner.hv;
         let store = match Store::open(&order.folder) {
             Ok(store) => store,
             Err(why) => {
                 let message = format!("its folder {} could not be made: {why}", order.folder.display());
-                return Some(not_started(AttemptEnd::GuestLost, message));
+                return Some((not_started(AttemptEnd::GuestLost, message), false));
             }
         };
         let (tell_stop, stop) = watch::channel(None);
-        let attempt = Attempt::new(hv, &self.record, order, store.clone(), stop).run();
+        let claiming = inner.board().take_claiming(&self.key);
+        let attempt = Attempt::new(hv, &self.record, order, store.clone(), stop, claiming).run(session);
         tokio::pin!(attempt);
         let mut forced_at: Option<Instant> = None;
         let verdict = loop {
@@ -176,11 +271,12 @@ impl Task {
                     let cause = (*tell_stop.borrow()).unwrap_or(agentvm_core::run::StopCause::Cancelled);
                     let message = "its agent did not stop it, so the machine was ended".to_owned();
                     let result = AttemptResult { end: stopped(cause), started: true, message };
-                    return Some(FinishedAttempt { result, outcome: Outcome::default() });
+                    return Some((FinishedAttempt { result, outcome: Outcome::default() }, false));
                 }
             }
         };
-        Some(finish(hv, &self.record, order, &store, driven, verdict).await)
+        let intact = verdict.wire.is_some();
+        Some((finish(hv, &self.record, order, &store, driven, verdict).await, intact))
     }
 
     /// Removes the machine, however often it takes: the slot isn't free before.
@@ -196,7 +292,7 @@ impl Task {
         self.tell_pool();
     }
 
-    fn tell_pool(&self) {
+    pub fn tell_pool(&self) {
         self.inner.tell(Event::Pool { uid: self.key.pool_uid.clone() });
     }
 }

@@ -18,7 +18,13 @@ pub fn execute(pool: &AgentVMPool, want: &ValidPool, seen: &Seen, plan: &Plan, c
         name: meta.name.clone().ok_or(Error::Incomplete("name"))?,
         uid: meta.uid.clone().ok_or(Error::Incomplete("uid"))?,
         health_check: Duration::from_secs(u64::from(want.health_check_seconds)),
+        reuse_policy: want.reuse_policy,
+        max_reuses: want.max_reuses,
+        quarantine: Duration::from_secs(u64::from(want.quarantine_seconds)),
+        max: want.max,
+        golden: seen.golden.as_ref().ok().cloned(),
     };
+    cx.machines.set_pool(owner.clone());
     cx.machines.retire(&owner.uid, &plan.retire);
     if cx.draining() {
         return Ok(());
@@ -27,7 +33,9 @@ pub fn execute(pool: &AgentVMPool, want: &ValidPool, seen: &Seen, plan: &Plan, c
         return Ok(());
     };
     for slot in &plan.create {
-        cx.machines.create(&owner, *slot, key, &golden.resources).map_err(Error::Machine)?;
+        cx.machines.create(&owner, *slot, &golden).map_err(Error::Machine)?;
     }
+    // After what is missing was begun: that is what runs wait for.
+    cx.machines.test_tiers(key);
     Ok(())
 }

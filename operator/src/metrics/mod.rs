@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use agentvm_core::pool::Counts;
+use agentvm_core::{names::DomainName, pool::Counts};
 use agentvm_hypervisor::{Tier, Usage};
 
 pub use labels::{AcquireKind, BootKind, Kind, ResetResult, Verb, pool_id, pool_label};
@@ -101,14 +101,14 @@ impl Metrics {
     }
 
     /// What a pool's machines cost the host: all of them, so that the series of those that are gone go.
-    pub fn machines(&self, pool: &str, usage: &[(String, Usage)]) {
+    pub fn machines(&self, pool: &str, usage: &[(DomainName, Usage)]) {
         let Some(inner) = &self.0 else { return };
         let all = &inner.families;
         for (name, usage) in usage {
-            all.unshared.with_label_values(&[name]).set(signed(usage.unshared_bytes));
-            all.memory.with_label_values(&[name]).set(signed(usage.resident_bytes));
+            all.unshared.with_label_values(&[name.as_str()]).set(signed(usage.unshared_bytes));
+            all.memory.with_label_values(&[name.as_str()]).set(signed(usage.resident_bytes));
         }
-        let now: HashSet<String> = usage.iter().map(|(name, _)| name.clone()).collect();
+        let now: HashSet<String> = usage.iter().map(|(name, _)| name.to_string()).collect();
         let before = if now.is_empty() {
             inner.machines().remove(pool)
         } else {

@@ -20,8 +20,8 @@ fn full() -> Metrics {
     metrics
 }
 
-fn machine(name: &str) -> (String, Usage) {
-    (name.to_owned(), Usage { unshared_bytes: 40 << 20, resident_bytes: 90 << 20 })
+fn machine(name: &str) -> (DomainName, Usage) {
+    (DomainName::from_recorded(name), Usage { unshared_bytes: 40 << 20, resident_bytes: 90 << 20 })
 }
 
 #[test]

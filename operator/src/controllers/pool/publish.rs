@@ -4,18 +4,22 @@ use std::time::Duration;
 
 use agentvm_core::{
     defaults::InvalidSpec,
+    names::DomainName,
     pool::{
         Counts, NodeFacts, Plan, Seen, TierSeen, ValidPool, invalid_status, next_status, node_entry, settle_memory,
     },
     status::find,
 };
-use agentvm_crds::{AgentVMPool, AgentVMPoolStatus, condition_type};
-use agentvm_hypervisor::Accelerator;
+use agentvm_crds::{AgentVMPool, AgentVMPoolStatus, PoolReason, condition_type};
+use agentvm_hypervisor::{Accelerator, Usage};
 use jiff::Timestamp;
 use kube::{Resource, runtime::controller::Action};
 
 use super::super::{Context, error::Error, publish::publish};
-use crate::metrics::pool_label;
+use crate::{
+    machines::TierView,
+    metrics::{Metrics, pool_label},
+};
 
 /// No pool's status is written more often than this by one node.
 const PACE: Duration = Duration::from_secs(1);
@@ -29,7 +33,8 @@ pub async fn publish_status(
     cx: &Context,
 ) -> Result<Option<Duration>, Error> {
     let uid = pool.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
-    cx.metrics.pool(&pool_label(&pool.metadata), Counts::of(seen));
+    let usage = cx.machines.usage(uid);
+    tell_metrics(pool, seen, &usage, &cx.metrics);
     let trouble = cx.machines.trouble(uid).map(|trouble| trouble.message);
     let accelerator = match cx.host.borrow().facts().map(|facts| facts.accelerator.clone()) {
         Some(Accelerator::Kvm) => "KVM",
@@ -41,8 +46,8 @@ pub async fn publish_status(
         node: &cx.node,
         generation: generation.unwrap_or(0),
         accelerator,
-        tier: TierSeen { tier: "Fresh".to_owned(), ..TierSeen::default() },
-        unshared: Vec::new(),
+        tier: tier_seen(cx.machines.tier(uid)),
+        unshared: usage.iter().map(|(_, usage)| usage.unshared_bytes).collect(),
         last_error: trouble.as_deref(),
     };
     let old = pool.status.clone().unwrap_or_default();
@@ -64,6 +69,16 @@ pub async fn publish_status(
     Ok(None)
 }
 
+fn tier_seen(view: TierView) -> TierSeen {
+    TierSeen { tier: view.tier.as_str().to_owned(), why_not_better: view.why_not_better, trouble: view.degraded }
+}
+
+fn tell_metrics(pool: &AgentVMPool, seen: &Seen, usage: &[(DomainName, Usage)], metrics: &Metrics) {
+    let label = pool_label(&pool.metadata);
+    metrics.pool(&label, Counts::of(seen));
+    metrics.machines(&label, usage);
+}
+
 /// The spec can't be carried out: said once, then nothing before it changes.
 pub async fn invalid(pool: &AgentVMPool, why: &InvalidSpec, cx: &Context) -> Result<Action, Error> {
     let old = pool.status.clone().unwrap_or_default();
@@ -81,6 +96,34 @@ fn turn(old: &AgentVMPoolStatus, next: &AgentVMPoolStatus) -> Option<(String, St
             .filter(|c| c.status == agentvm_crds::ConditionStatus::True)
             .map(|c| (c.reason.clone(), c.message.clone()))
     };
-    let now = reason(next)?;
-    (reason(old).map(|before| before.0) != Some(now.0.clone())).then_some(now)
+    let (now, before) = (reason(next)?, reason(old).map(|before| before.0).unwrap_or_default());
+    // Emulation was there before and behind it.
+    let better = before == PoolReason::ResetFailing.as_str() && now.0 == PoolReason::SoftwareEmulation.as_str();
+    (before != now.0 && !better).then_some(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_core::status::condition;
+    use agentvm_crds::ConditionStatus;
+
+    use super::*;
+
+    fn degraded(reason: PoolReason) -> AgentVMPoolStatus {
+        let (type_, holds) = (condition_type::DEGRADED, reason != PoolReason::Healthy);
+        let status = if holds { ConditionStatus::True } else { ConditionStatus::False };
+        let condition = condition(type_, status, reason.as_str(), "", Some(1), Timestamp::UNIX_EPOCH);
+        AgentVMPoolStatus { conditions: vec![condition], ..AgentVMPoolStatus::default() }
+    }
+
+    #[test]
+    fn people_hear_of_what_is_newly_wrong_and_not_of_what_gets_better() {
+        use PoolReason::{Healthy, ResetFailing, SoftwareEmulation};
+        let said = |old, new| turn(&degraded(old), &degraded(new)).map(|said| said.0);
+        assert_eq!(said(Healthy, ResetFailing).as_deref(), Some("ResetFailing"));
+        assert_eq!(said(SoftwareEmulation, ResetFailing).as_deref(), Some("ResetFailing"));
+        assert_eq!(said(ResetFailing, ResetFailing), None);
+        assert_eq!(said(ResetFailing, SoftwareEmulation), None);
+        assert_eq!(said(ResetFailing, Healthy), None);
+    }
 }

@@ -8,8 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use crate::cli::Failure;
-use crate::cli::args::{GlobalArgs, LogFormat};
+use crate::failure::Failure;
 
 /// Libraries whose debug output drowns ours: they stay at `info` unless a filter names them.
 const NOISY: &str = "hyper=info,hyper_util=info,h2=info,rustls=info,tower=info,kube_client=info,kube_runtime=info";
@@ -17,14 +16,15 @@ const NOISY: &str = "hyper=info,hyper_util=info,h2=info,rustls=info,tower=info,k
 /// The client logs every answer of an API server that is still starting as an error; whoever asks reports what matters.
 const STARTING: &str = "kube_client::client=off";
 
-/// Starts logging for the rest of the process.
-pub fn start(args: &GlobalArgs) -> Result<(), Failure> {
-    let filter = filter(&args.log_level, args.verbose).map_err(Failure::Usage)?;
+/// Starts logging for the rest of the process. `verbose`: 1 is debug, 2 is trace, whatever `level` says.
+pub fn start(level: &str, verbose: u8, json: bool) -> Result<(), Failure> {
+    let filter = filter(level, verbose).map_err(Failure::Usage)?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(NewYork);
-    let started = match args.log_format {
-        LogFormat::Pretty => lines.with_ansi(colour).with_target(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).try_init(),
+    let started = if json {
+        lines.json().flatten_event(true).try_init()
+    } else {
+        lines.with_ansi(colour).with_target(false).try_init()
     };
     started.map_err(|error| Failure::Usage(format!("could not start logging: {error}")))
 }

@@ -2,11 +2,10 @@
 
 pub mod args;
 pub mod bench_args;
-mod failure;
-pub mod guest_image;
 
 mod config;
 mod crds;
+mod doctor;
 mod install;
 mod operator;
 pub(crate) mod serve;
@@ -17,8 +16,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+pub use crate::failure::{Failure, print};
+pub use crate::guest_image;
 pub use args::{Cli, Command, GlobalArgs, OperatorArgs, StandaloneArgs};
-pub use failure::{Failure, print};
 
 /// The whole program.
 pub fn main() -> ExitCode {
@@ -31,11 +31,11 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
-    crate::logging::start(&cli.global)?;
     let global = cli.global;
+    crate::logging::start(&global.log_level, global.verbose, global.log_format == args::LogFormat::Json)?;
     match cli.command {
         Command::Bench(args) => crate::bench::run(&args, &global),
-        Command::Doctor(args) => crate::doctor::run(&args, &global),
+        Command::Doctor(args) => doctor::run(&args, &global),
         Command::Config(args) => config::run(&args, &global),
         Command::Crds => crds::run(),
         Command::Operator(args) => operator::run(&args, &global),

@@ -62,6 +62,6 @@ impl Check {
 }
 
 /// Can the main job be done?
-pub(super) fn can_run(findings: &[Finding]) -> bool {
+pub fn can_run(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.level != Level::Error)
 }

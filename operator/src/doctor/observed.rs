@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::cli::guest_image::GuestImage;
+use crate::guest_image::GuestImage;
 
 /// Everything that was seen.
 #[derive(Clone, Debug)]
@@ -135,4 +135,6 @@ pub struct Parts {
     /// The folder of kube-apiserver.
     pub control_plane: Result<PathBuf, String>,
     pub image: Result<GuestImage, String>,
+    /// The library that QEMU is started with for resets in place.
+    pub preload: Result<PathBuf, String>,
 }

@@ -8,7 +8,7 @@ use super::finding::{Finding, Level, can_run};
 const WIDTH: usize = 84;
 
 /// A table; what isn't right is followed by why it matters and how to mend it.
-pub(super) fn text(findings: &[Finding], colour: bool) -> String {
+pub fn text(findings: &[Finding], colour: bool) -> String {
     let column = findings.iter().map(|finding| finding.title.chars().count()).max().unwrap_or_default();
     let mut lines = Vec::new();
     for finding in findings {
@@ -25,7 +25,7 @@ pub(super) fn text(findings: &[Finding], colour: bool) -> String {
 }
 
 /// The stable form.
-pub(super) fn json(findings: &[Finding], time: &str) -> String {
+pub fn json(findings: &[Finding], time: &str) -> String {
     let report = json!({
         "version": 1,
         "agentvm": env!("CARGO_PKG_VERSION"),

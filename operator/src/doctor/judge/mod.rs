@@ -3,6 +3,7 @@
 mod hardware;
 mod host;
 mod parts;
+mod resets;
 mod storage;
 mod version;
 mod virt;
@@ -22,6 +23,7 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         virt::qemu(&seen.virt),
         virt::shares(&seen.virt),
         virt::libvirt(&seen.virt, &seen.user),
+        resets::tier(seen),
         storage::space(&seen.disk),
         storage::access(&seen.disk),
         storage::attributes(&seen.disk),

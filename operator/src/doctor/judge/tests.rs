@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::cli::guest_image::{Description, GuestImage, Part};
 use crate::doctor::finding::{Level, can_run};
 use crate::doctor::observed::{
     Clock, Device, Devices, Disk, Host, KvmBoot, Libvirt, Parts, Qemu, Security, User, Virt,
 };
+use crate::guest_image::{Description, GuestImage, Part};
 
 /// A host on which everything is as it should be.
 fn good() -> Observed {
@@ -55,6 +55,7 @@ fn good() -> Observed {
                     kernel: Part { file: "vmlinuz".into() },
                 },
             }),
+            preload: Ok("/usr/lib/agentvm/libagentvm_preload.so".into()),
         },
     }
 }
@@ -134,6 +135,25 @@ fn old_or_missing_qemu_and_libvirt_are_fatal() {
         seen.virt.qemu = Ok(Qemu { version: "10.0.2".into(), has_9p: false, has_vsock: false });
     });
     assert_level("libvirt", Level::Error, "older than 9.0", |seen| seen.virt.libvirt.daemon = Ok("8.10.0".into()));
+}
+
+#[test]
+fn the_way_of_resets_is_named_with_what_keeps_it_from_being_better() {
+    assert_level("reset-tier", Level::Ok, "InPlace", |_| {});
+    assert_level("reset-tier", Level::Warning, "AGENTVM_PRELOAD", |seen| {
+        seen.parts.preload = Err("it is nowhere to be found".into());
+    });
+    let old = |text: &str| Ok(Qemu { version: text.into(), has_9p: true, has_vsock: true });
+    assert_level("reset-tier", Level::Warning, "Fresh (a new process for every run): QEMU 8.1.0", |seen| {
+        seen.virt.qemu = old("8.1.0");
+    });
+    assert_level("reset-tier", Level::Warning, "libvirt 8.10.0 is older than 9.0", |seen| {
+        seen.virt.libvirt.daemon = Ok("8.10.0".into());
+    });
+    assert_level("reset-tier", Level::Warning, "--state-dir", |seen| seen.disk.state_dir = "/srv/a b".into());
+    assert_level("reset-tier", Level::Info, "/var/lib/agentvm/preload/** mr,", |seen| seen.security.apparmor = true);
+    assert_level("reset-tier", Level::Info, "restorecon", |seen| seen.security.selinux = Some(true));
+    assert_level("reset-tier", Level::Ok, "InPlace", |seen| seen.virt.libvirt.daemon = Err("not started yet".into()));
 }
 
 #[test]

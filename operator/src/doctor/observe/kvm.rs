@@ -3,8 +3,8 @@
 use agentvm_hypervisor::libvirt::boots_with_kvm;
 
 use super::{command, virt};
-use crate::cli::guest_image::GuestImage;
 use crate::doctor::observed::{Device, KvmBoot};
+use crate::guest_image::GuestImage;
 
 pub(super) fn boot(device: &Device, image: Option<&GuestImage>) -> KvmBoot {
     if *device != Device::Usable {

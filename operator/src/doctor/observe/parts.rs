@@ -1,12 +1,13 @@
 //! What is built rather than installed: the control plane's programs and the guest image.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agentvm_controlplane::Binaries;
+use agentvm_hypervisor::libvirt::find_preload;
 
 use super::command;
-use crate::cli::guest_image;
 use crate::doctor::observed::Parts;
+use crate::guest_image;
 
 pub(super) fn parts(control_plane_dir: Option<&Path>, image_dir: Option<&Path>) -> Parts {
     Parts {
@@ -14,6 +15,16 @@ pub(super) fn parts(control_plane_dir: Option<&Path>, image_dir: Option<&Path>) 
             .map(|found| found.api_server.parent().unwrap_or(Path::new("/")).to_owned())
             .map_err(|error| error.to_string()),
         image: guest_image::find(image_dir).map_err(|error| error.to_string()),
+        preload: preload(),
+    }
+}
+
+fn preload() -> Result<PathBuf, String> {
+    let found = find_preload().ok_or_else(|| "libagentvm_preload.so is nowhere to be found".to_owned())?;
+    match std::fs::metadata(&found) {
+        Ok(meta) if meta.is_file() => Ok(found),
+        Ok(_) => Err(format!("{} is no file", found.display())),
+        Err(why) => Err(format!("{}: {why}", found.display())),
     }
 }
 

@@ -36,6 +36,8 @@ image: packages ## Build the default guest image (cached).
 .PHONY: build
 build: packages ## Build target/release/agentvm.
 	@cargo build --release --locked -p agentvm-operator --bin agentvm
+	# What machines are reset in place with; the program looks for it beside itself.
+	cargo build --release --locked -p agentvm-preload --lib
 
 .PHONY: demo
 demo: controlplane image build ## Run the main job on real input and show it. KEEP=1 leaves it running.
@@ -51,6 +53,7 @@ test: controlplane image lint ## Every test there is, on real parts.
 	@$(STEP)
 	export AGENTVM_IMAGE=$$(guest-agent/image/build)
 	step "build the tests" cargo test --locked --workspace --no-run
+	step "build the preloaded library" cargo build --locked -p agentvm-preload --lib
 	# The same build for all: built again one by one, with other features, they would take minutes.
 	export AGENTVM_BIN=$$PWD/target/debug/agentvm AGENTVM_GUEST=$$PWD/target/debug/agentvm-guest
 	step "tests" cargo test --locked --workspace

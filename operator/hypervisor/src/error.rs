@@ -44,6 +44,11 @@ pub enum HvError {
 }
 
 impl HvError {
+    /// Did whoever injects faults end the job? Then nothing is cleaned up, as nothing would be after a kill. No job gives this error itself.
+    pub(crate) fn is_death(&self) -> bool {
+        matches!(self, Self::OutcomeUnknown { .. })
+    }
+
     /// Would the same call be worth trying again, with nobody changing anything?
     pub fn is_transient(&self) -> bool {
         matches!(

@@ -2,40 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 mod libvirt_host;
+#[path = "libvirt_host/proxy.rs"]
+mod proxy;
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::CaptureStep;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
-use agentvm_hypervisor::{CollectSpec, Golden, HvError, Hypervisor, InputFile, MachineSpec, PowerState, Stop};
+use agentvm_hypervisor::{CaptureStep, Step, StepHook, Verdict};
+use agentvm_hypervisor::{CollectSpec, HvError, Hypervisor, InputFile, MachineSpec, PowerState, Stop};
 use libvirt_host::guest::Guest;
-use libvirt_host::proxy::Proxy;
-use libvirt_host::{TOKEN, TestHost};
-
-fn took(what: &str, since: Instant) {
-    println!("measured: {what}: {} ms", since.elapsed().as_millis());
-}
-
-/// Boots, sets up, captures.
-async fn golden(host: &TestHost, hv: &Libvirt, key: &GoldenKey) -> Golden {
-    let spec = host.template(key);
-    let booting = Instant::now();
-    hv.boot_template(&spec).await.unwrap();
-    hv.boot_template(&spec).await.unwrap();
-    let mut guest = Guest::open(hv, &spec.record.name, TOKEN).await;
-    took("template boot to agent answer", booting);
-    assert_eq!(guest.sh(TOKEN, "echo setup > /etc/golden; cat /etc/golden").await, (Some(0), "setup".to_owned()));
-    assert_eq!(hv.sweep().await.unwrap(), Vec::<String>::new(), "a template that is being set up isn't debris");
-    guest.quiesce().await;
-    let capturing = Instant::now();
-    let golden = hv.capture(&spec.record.name, "").await.unwrap();
-    took("capture", capturing);
-    println!("measured: golden memory: {} MiB of 512", golden.memory_bytes >> 20);
-    golden
-}
+use libvirt_host::{TOKEN, TestHost, took};
+use proxy::Proxy;
 
 async fn clone_of(hv: &Libvirt, spec: &MachineSpec) -> Guest {
     let creating = Instant::now();
@@ -92,7 +72,7 @@ async fn a_golden_and_its_clones() {
     let hv = host.connect().await;
     println!("facts: {:?}", hv.facts().await.unwrap());
     let key = GoldenKey::derive(&["clones"]);
-    let captured = golden(&host, &hv, &key).await;
+    let captured = host.golden(&hv, &key).await;
     assert_eq!(hv.goldens().await.unwrap(), [captured]);
     assert_eq!((host.domains(), host.mounts()), (vec![], vec![]), "the template is gone");
     let files = host.dir.path().join("golden").join(key.as_str());
@@ -220,9 +200,10 @@ async fn a_crash_at_any_step_of_capture_is_swept() {
     let key = GoldenKey::derive(&["crashes"]);
     let spec = host.template(&key);
     for step in CaptureStep::ALL {
-        let crashing = host.connect().await;
+        let on_step = StepHook::new(move |_, at| if at == Step::Capture(step) { Verdict::Die } else { Verdict::Go });
+        let crashing = Libvirt::connect(LibvirtConfig { on_step, ..host.config() }).await.unwrap();
         crashing.boot_template(&spec).await.unwrap();
-        crashing.capture_until(&spec.record.name, step).await.unwrap();
+        assert!(matches!(crashing.capture(&spec.record.name, "").await, Err(HvError::OutcomeUnknown { .. })));
         drop(crashing);
         let hv = host.connect().await;
         assert_eq!(hv.goldens().await.unwrap(), [], "{step:?}: nobody sees half a golden");

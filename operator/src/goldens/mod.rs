@@ -105,7 +105,7 @@ impl Goldens {
             Accelerator::Tcg { .. } => "tcg",
         };
         GoldenKey::derive(&[
-            "golden/2",
+            "golden/3",
             &recipe.digest(),
             &self.inner.config.image_digest,
             LAYOUT_ISOLATED,

@@ -43,20 +43,16 @@ pub fn capture(host: &Host, conn: &Connect, template: &DomainName, guest: &str) 
         guest.clone_into(&mut capture.guest);
         let done = Step::ALL.into_iter().try_for_each(|step| capture.timed(step));
         let done = done.and_then(|()| golden::open(host, &capture.record.golden));
+        if let Err(error) = &done
+            && error.is_death()
+        {
+            host.set_at_work(template, false);
+            return done.map(|whole| whole.golden);
+        }
         // Quit has made libvirt forget the domain, and with it whose files these are.
         remove_tree(&capture.half.0)?;
         machine::discard(host, conn, template, Stop::Force)?;
         Ok(done?.golden)
-    })
-}
-
-/// The steps before `step`, and then nothing more: what a crash would leave. For tests of the sweep.
-pub fn capture_until(host: &Host, conn: &Connect, template: &DomainName, step: Step) -> Result<(), HvError> {
-    host.locks.with(template.as_str(), || {
-        let mut capture = Capture::open(host, conn, template)?;
-        Step::ALL.into_iter().take_while(|s| *s < step).try_for_each(|step| capture.run(step))?;
-        host.set_at_work(template, false);
-        Ok(())
     })
 }
 
@@ -72,6 +68,7 @@ impl<'a> Capture<'a> {
     }
 
     fn timed(&mut self, step: Step) -> Result<(), HvError> {
+        self.host.before(&self.record.name, crate::Step::Capture(step))?;
         let began = Instant::now();
         let done = self.run(step);
         tracing::debug!(template = %self.record.name, ?step, took = ?began.elapsed(), "capture");

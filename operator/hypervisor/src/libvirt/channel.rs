@@ -38,6 +38,13 @@ impl Channels {
         }
         Ok(Box::new(Held(stream)))
     }
+
+    /// Ends the connection to a machine, if there is one: what it still says is of an incarnation that ends.
+    pub fn close(&self, name: &DomainName) {
+        if let Some(held) = lock(&self.0).remove(name).and_then(|held| held.upgrade()) {
+            let _ = shutdown(&*held, Shutdown::Both);
+        }
+    }
 }
 
 /// A stream whose socket can be shut down by [`Channels`] while somebody reads it.
@@ -106,7 +113,9 @@ mod tests {
         assert_eq!(second.read_u8().await.unwrap(), b'y');
         neighbour_peer.write_all(b"z").await.unwrap();
         assert_eq!(neighbour.read_u8().await.unwrap(), b'z');
-        drop(second);
+        channels.close(&name("a"));
+        channels.close(&name("a"));
+        assert_eq!(second.read(&mut [0; 8]).await.unwrap(), 0, "closed by name");
         assert_eq!(peer.read(&mut [0; 8]).await.unwrap(), 0, "dropping closes");
     }
 

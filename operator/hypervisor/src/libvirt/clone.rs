@@ -1,20 +1,23 @@
 //! A machine from a golden in a fresh QEMU process: its memory a private mapping of the golden's, its disk a copy of the overlay.
 //!
-//! Reset in place will stand beside this: it brings the same process back to the same state.
+//! `reset.rs` brings the same process back to the same state. Where a host can't load the golden's state, a machine boots from the
+//! golden's disks instead.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::time::Instant;
 
 use serde_json::json;
 use virt::connect::Connect;
+use virt::domain::Domain;
 
-use super::domain_xml::{DomainSpec, Memory};
+use super::domain_xml::{DomainSpec, Memory, Preload};
 use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
-use super::{disk, domain, machine, metadata, qmp};
+use super::{disk, domain, machine, metadata, process, qmp};
 use crate::files::io;
 use crate::workspace::share;
-use crate::{HvError, MachineSpec, PowerState, Stop};
+use crate::{CloneStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
 
 /// What a machine costs before its guest does anything: QEMU itself and its translated code.
 const PROCESS_MIB: u64 = 128;
@@ -29,7 +32,10 @@ pub fn create(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<(), HvE
         }
         let whole = golden::open(host, &spec.record.golden)?;
         host.set_at_work(name, true);
-        let made = try_create(host, conn, spec, &whole).inspect_err(|_| {
+        let made = Clone { host, conn, spec, whole: &whole, domain: None }.run().inspect_err(|error| {
+            if error.is_death() {
+                return;
+            }
             if let Err(error) = machine::discard(host, conn, name, Stop::Force) {
                 tracing::warn!(%name, error = &error as &dyn std::error::Error, "a failed machine is left to the next sweep");
             }
@@ -46,7 +52,7 @@ fn is_there(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<bool, HvE
         machine::remove_files(host, name)?;
         return Ok(false);
     };
-    let same = domain::record(&there)?.is_some_and(|r| r.nonce == spec.record.nonce);
+    let same = machine::record(host, &there)?.is_some_and(|r| r.nonce == spec.record.nonce);
     if !same {
         return Err(HvError::AlreadyExists(name.clone()));
     }
@@ -57,35 +63,78 @@ fn is_there(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<bool, HvE
     Ok(false)
 }
 
-fn try_create(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError> {
-    let began = Instant::now();
-    let deadline = began + host.config.start_timeout;
-    let overlay_bytes = golden::allocated(&whole.dir.snapshot());
-    disk::budget("create a machine", host.layout.root(), overlay_bytes + SLACK_BYTES, PROCESS_MIB)?;
-    lay_out(host, spec, whole)?;
-    let laid_out = began.elapsed();
-    let xml = domain_spec(host, spec, whole)?.to_xml()?;
-    let domain = domain::start(conn, &spec.record.name, &xml, true)?;
-    let started = began.elapsed();
-    qmp::ignore_shared(&domain)?;
-    let uri = format!("file:{}", whole.dir.state().display());
-    qmp::command(&domain, "migrate-incoming", &json!({ "uri": uri }))?;
-    qmp::wait_migrated(&domain, deadline)?;
-    let ready = host.layout.machine(&spec.record.name).ready();
-    fs::write(&ready, "").map_err(io("write", &ready))?;
-    tracing::debug!(name = %spec.record.name, ?laid_out, ?started, loaded = ?began.elapsed(), "machine created");
-    Ok(())
+struct Clone<'a> {
+    host: &'a Host,
+    conn: &'a Connect,
+    spec: &'a MachineSpec,
+    whole: &'a Whole,
+    domain: Option<Domain>,
+}
+
+impl Clone<'_> {
+    fn run(mut self) -> Result<(), HvError> {
+        let name = &self.spec.record.name;
+        let mut took = Vec::new();
+        for step in CloneStep::ALL {
+            self.host.before(name, Step::Clone(step))?;
+            let began = Instant::now();
+            match step {
+                CloneStep::LayOut => lay_out(self.host, self.spec, self.whole)?,
+                CloneStep::Start => {
+                    let xml = domain_spec(self.host, self.spec, self.whole)?.to_xml()?;
+                    self.domain = Some(domain::start(self.conn, name, &xml, true)?);
+                }
+                CloneStep::Load => self.load()?,
+                CloneStep::Ready => self.ready()?,
+            }
+            took.push((step, began.elapsed()));
+        }
+        tracing::debug!(%name, ?took, "machine created");
+        Ok(())
+    }
+
+    /// One that boots has nothing to load.
+    fn load(&self) -> Result<(), HvError> {
+        let Some(domain) = self.domain.as_ref().filter(|_| self.spec.tier != Tier::Boot) else { return Ok(()) };
+        qmp::ignore_shared(domain)?;
+        let uri = format!("file:{}", self.whole.dir.state().display());
+        qmp::command(domain, "migrate-incoming", &json!({ "uri": uri }))?;
+        qmp::wait_migrated(domain, Instant::now() + self.host.config.start_timeout)
+    }
+
+    fn ready(&self) -> Result<(), HvError> {
+        let name = &self.spec.record.name;
+        // A process that can't be seen from here (in a container, for example) can't be proven anything of later.
+        if let Err(error) = process::remember(self.host, name) {
+            tracing::debug!(%name, error = &error as &dyn std::error::Error, "no resets in place");
+        }
+        let ready = self.host.layout.machine(name).ready();
+        fs::write(&ready, "").map_err(io("write", &ready))
+    }
 }
 
 fn lay_out(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError> {
     let dir = host.layout.machine(&spec.record.name);
+    let overlay_bytes = golden::allocated(&whole.dir.snapshot());
+    // A machine that boots has RAM of its own, and loads nothing of the golden's.
+    let own_mib = if spec.tier == Tier::Boot { u64::from(whole.recipe.resources.memory_mib) } else { 0 };
+    disk::budget("create a machine", host.layout.root(), overlay_bytes + SLACK_BYTES, PROCESS_MIB + own_mib)?;
     host.make_folder(&dir.0)?;
+    if preload(host, spec).is_some() {
+        fs::DirBuilder::new().mode(0o700).create(dir.reset()).map_err(io("make", &dir.reset()))?;
+        host.give(&dir.reset())?;
+    }
     write_secret(&dir.token(), &spec.record.token)?;
     fs::copy(whole.dir.snapshot(), dir.overlay()).map_err(io("copy the golden's overlay to", &dir.overlay()))?;
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
     fs::set_permissions(dir.overlay(), mode).map_err(io("open up", &dir.overlay()))?;
     host.give(&dir.overlay())?;
     share::mount(&dir.share_image(), &dir.share(), spec.share_bytes, host.mapping())
+}
+
+fn preload(host: &Host, spec: &MachineSpec) -> Option<Preload> {
+    let library = host.preload.clone().ok().filter(|_| spec.tier != Tier::Boot)?;
+    Some(Preload { library, socket: host.layout.machine(&spec.record.name).reset_socket() })
 }
 
 fn domain_spec(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<DomainSpec, HvError> {
@@ -103,7 +152,10 @@ fn domain_spec(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<DomainS
         share: dir.share(),
         channel: dir.channel(),
         console: dir.console(),
-        memory: Memory::Private(whole.dir.memory()),
+        memory: match spec.tier {
+            Tier::Boot => Memory::Own,
+            Tier::InPlace | Tier::Fresh => Memory::Private { file: whole.dir.memory(), preload: preload(host, spec) },
+        },
         vsock: whole.recipe.vsock,
         user: (host.user.uid, host.user.gid),
         metadata: metadata::element(&spec.record)?,

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use agentvm_core::names::InstanceId;
 
+use super::preload::find_preload;
+use super::reset::Sabotage;
+use crate::StepHook;
+
 /// How to reach libvirt, where to keep files, how long to wait.
 #[derive(Clone, Debug)]
 pub struct LibvirtConfig {
@@ -25,6 +29,13 @@ pub struct LibvirtConfig {
     pub call_timeout: Duration,
     /// Threads that create, capture and destroy. Claims have their own.
     pub workers: usize,
+    /// The library that QEMU is started with so that machines can be reset in place.
+    pub preload: Option<PathBuf>,
+    /// Called before each step of capture, clone and reset. For tests.
+    pub on_step: StepHook,
+    /// What resets leave out on purpose. For tests of the proof.
+    #[doc(hidden)]
+    pub sabotage: Sabotage,
 }
 
 impl LibvirtConfig {
@@ -41,6 +52,9 @@ impl LibvirtConfig {
             capture_timeout: Duration::from_mins(3),
             call_timeout: Duration::from_secs(10),
             workers: 4,
+            preload: find_preload(),
+            on_step: StepHook::default(),
+            sabotage: Sabotage::None,
         }
     }
 }

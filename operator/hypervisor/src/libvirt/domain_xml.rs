@@ -1,14 +1,16 @@
 //! The XML of a domain as a pure function of what is to be in it.
 //!
-//! Template and clone differ in their memory and names only: their devices, and the slots that these sit in, are the same to the
+//! Template and clone differ in their memory, environment and names only: their devices, and the slots that these sit in, are the same to the
 //! bit, or a clone can't load what the template saved. All virtio devices sit straight on `pcie.0`: each root port would cost load time.
-//! No USB, graphics, balloon or NIC; nothing here punches holes into the golden memory.
+//! No USB, graphics, balloon or NIC; nothing here punches holes into the golden memory. No generation ID: QEMU writes it to guest memory at each
+//! load, which then isn't the golden's, and it would be the same at each reset in place; the agent gets new entropy before anything runs.
 
 use std::path::PathBuf;
 
 use agentvm_core::names::{DomainName, short_hash};
 use serde_json::json;
 
+use super::preload::{MEMORY_ENV, SOCKET_ENV};
 use super::xml::{Element, el};
 use crate::{HvError, Resources};
 
@@ -16,7 +18,7 @@ use crate::{HvError, Resources};
 #[derive(Clone, Debug)]
 pub struct DomainSpec {
     pub name: DomainName,
-    /// UUID and generation ID are derived from name and nonce: another incarnation is another machine.
+    /// The UUID is derived from name and nonce: a machine that is made anew is another machine to libvirt.
     pub nonce: String,
     pub kvm: bool,
     pub emulator: PathBuf,
@@ -41,7 +43,16 @@ pub enum Memory {
     /// A template's: what it writes goes to the file.
     Shared(PathBuf),
     /// A clone's: what it writes stays with it, what it reads is shared by all.
-    Private(PathBuf),
+    Private { file: PathBuf, preload: Option<Preload> },
+    /// A machine's that boots: nobody else's.
+    Own,
+}
+
+/// The library that a clone's process has for resets in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preload {
+    pub library: PathBuf,
+    pub socket: PathBuf,
 }
 
 impl DomainSpec {
@@ -52,8 +63,7 @@ impl DomainSpec {
             .attr("type", if self.kvm { "kvm" } else { "qemu" })
             .attr("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
             .child(el("name").text(&self.name))
-            .child(el("uuid").text(self.uuid("uuid")))
-            .child(el("genid").text(self.uuid("genid")))
+            .child(el("uuid").text(self.uuid()))
             .child(el("metadata").child(self.metadata.clone()))
             .child(memory)
             .child(el("vcpu").text(self.resources.vcpus))
@@ -72,8 +82,8 @@ impl DomainSpec {
             .render()
     }
 
-    fn uuid(&self, of: &str) -> String {
-        let hash = short_hash(&[of, self.name.as_str(), &self.nonce], 32);
+    fn uuid(&self) -> String {
+        let hash = short_hash(&["uuid", self.name.as_str(), &self.nonce], 32);
         [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hash[part]).join("-")
     }
 
@@ -161,17 +171,30 @@ impl DomainSpec {
             Memory::Shared(file) => json!({
                 "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file, "share": true,
             }),
-            Memory::Private(file) => json!({
+            Memory::Private { file, .. } => json!({
                 "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file, "share": false,
                 "readonly": true, "rom": "off",
             }),
+            // The same kind of memory under the same name, so that the guest sees the same machine.
+            Memory::Own => json!({ "qom-type": "memory-backend-ram", "id": "golden", "size": size }),
         };
         let mut arguments = vec!["-object".to_owned(), backend.to_string()];
         arguments.extend(["-machine", "memory-backend=golden"].map(str::to_owned));
-        if matches!(self.memory, Memory::Private(_)) {
+        if matches!(self.memory, Memory::Private { .. }) {
             arguments.extend(["-incoming", "defer"].map(str::to_owned));
         }
-        el("qemu:commandline").children(arguments.into_iter().map(|value| el("qemu:arg").attr("value", value)))
+        el("qemu:commandline")
+            .children(arguments.into_iter().map(|value| el("qemu:arg").attr("value", value)))
+            .children(self.environment())
+    }
+
+    /// What the preloaded library needs to know: where to listen, and which mapping is the golden's.
+    fn environment(&self) -> Vec<Element> {
+        let Memory::Private { file, preload: Some(preload) } = &self.memory else { return Vec::new() };
+        let variables = [("LD_PRELOAD", &preload.library), (SOCKET_ENV, &preload.socket), (MEMORY_ENV, file)];
+        let element =
+            |(name, value): (&'static str, &PathBuf)| el("qemu:env").attr("name", name).attr("value", value.display());
+        variables.into_iter().map(element).collect()
     }
 }
 

@@ -32,7 +32,13 @@ fn shared() -> Memory {
 }
 
 fn private() -> Memory {
-    Memory::Private(PathBuf::from("/var/lib/agentvm/golden/k/memory"))
+    private_at(PathBuf::from("/var/lib/agentvm/golden/k/memory"))
+}
+
+fn private_at(file: PathBuf) -> Memory {
+    let preload =
+        Preload { library: PathBuf::from("/var/lib/agentvm/preload/x.so"), socket: PathBuf::from("/m/reset/sock") };
+    Memory::Private { file, preload: Some(preload) }
 }
 
 /// On a wanted change: `AGENTVM_WRITE_EXPECTED=1 cargo test`, then read the diff.
@@ -61,17 +67,16 @@ fn template_and_clone_have_the_same_devices() {
 }
 
 #[test]
-fn another_incarnation_is_another_machine_to_libvirt_and_to_the_guest() {
+fn another_incarnation_is_another_machine_to_libvirt() {
     let one = domain(private(), "/x", "pool");
     let other = DomainSpec { nonce: "other".to_owned(), ..one.clone() };
-    assert_ne!(one.uuid("uuid"), other.uuid("uuid"));
-    assert_ne!(one.uuid("uuid"), one.uuid("genid"));
+    assert_ne!(one.uuid(), other.uuid());
 }
 
 #[test]
 fn libvirt_s_schema_accepts_it() {
     let dir = tempfile::tempdir().unwrap();
-    for (memory, vsock, kvm) in [(shared(), false, false), (private(), true, true), (private(), false, false)] {
+    for (memory, vsock, kvm) in [(shared(), false, false), (private(), true, true), (Memory::Own, false, false)] {
         let xml =
             DomainSpec { kvm, vsock, ..domain(memory, "/var/lib/a b/ü&<'\"", "own<er & \"co\"") }.to_xml().unwrap();
         let file = dir.path().join("domain.xml");
@@ -103,7 +108,7 @@ proptest! {
         path in "(/|[^\\p{Cc}\u{fffe}\u{ffff}]){0,40}",
         owner in "([<>&'\",\\]{}-]|[^\\p{Cc}\u{fffe}\u{ffff}]){0,40}",
     ) {
-        let memory = Memory::Private(PathBuf::from(format!("{path}/memory")));
+        let memory = private_at(PathBuf::from(format!("{path}/memory")));
         let hostile = domain(memory, &path, &owner).to_xml().unwrap();
         prop_assert_eq!(shape(&hostile), shape(&domain(private(), "/x", "pool").to_xml().unwrap()));
         let read = metadata::parse(&hostile).unwrap();
@@ -112,7 +117,7 @@ proptest! {
 
     #[test]
     fn a_comma_in_a_path_begins_no_property_of_qemu(path in "[a-z,=/]{1,30}") {
-        let spec = domain(Memory::Private(PathBuf::from(&path)), "/x", "pool");
+        let spec = domain(private_at(PathBuf::from(&path)), "/x", "pool");
         let xml = spec.to_xml().unwrap();
         let argument = xml.lines().find(|l| l.contains("memory-backend-file")).unwrap();
         let json = argument.split('"').nth(1).unwrap().replace("&quot;", "\"");

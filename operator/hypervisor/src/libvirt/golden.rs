@@ -48,6 +48,7 @@ pub fn remove(host: &Host, key: &GoldenKey) -> Result<(), HvError> {
     // Renamed first, so that nobody sees a golden with half of its files.
     let going = host.layout.going_golden(key).0;
     let from = host.layout.golden(key).0;
+    host.forget_golden(key);
     remove_tree(&going)?;
     if from.exists() {
         std::fs::rename(&from, &going).map_err(crate::files::io("remove", &from))?;

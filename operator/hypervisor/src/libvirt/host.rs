@@ -1,22 +1,25 @@
 //! What every job on this host needs: configuration, paths, QEMU's user, and what is going on right now.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
-use std::path::Path;
-use std::sync::{Mutex, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use agentvm_core::names::DomainName;
+use agentvm_core::names::{DomainName, GoldenKey};
 
 use super::config::LibvirtConfig;
+use super::golden::Whole;
 use super::layout::Layout;
+use super::preload;
+use super::proof::disk::Reference;
 use super::qemu_user::QemuUser;
 use crate::files::io;
 use crate::locks::{Locks, lock};
 use crate::workspace::share;
 use crate::workspace::virtfs::Mapping;
-use crate::{HostFacts, HvError};
+use crate::{HostFacts, HvError, Step, Tiers, Verdict};
 
 #[derive(Debug)]
 pub struct Host {
@@ -27,6 +30,12 @@ pub struct Host {
     /// Machines that this process is making at this moment, and templates that it has booted: not debris.
     at_work: Mutex<HashSet<String>>,
     pub facts: OnceLock<HostFacts>,
+    /// The preloaded library where QEMU can read it, or why there is none.
+    pub preload: Result<PathBuf, String>,
+    /// What the goldens' disks are compared with.
+    disks: Mutex<HashMap<GoldenKey, Arc<Reference>>>,
+    /// The verdicts of the self-tests.
+    pub tiers: Mutex<HashMap<GoldenKey, Tiers>>,
 }
 
 impl Host {
@@ -57,7 +66,34 @@ impl Host {
         }
         user.can_reach(&layout.machines())?;
         share::propagate(&layout.machines())?;
-        Ok(Self { config, layout, user, locks: Locks::default(), at_work: Mutex::default(), facts: OnceLock::new() })
+        let preload = preload::install(config.preload.as_deref(), &layout);
+        Ok(Self {
+            config,
+            layout,
+            user,
+            preload,
+            locks: Locks::default(),
+            at_work: Mutex::default(),
+            facts: OnceLock::new(),
+            disks: Mutex::default(),
+            tiers: Mutex::default(),
+        })
+    }
+
+    /// What a golden's disk leads to; read once, for its files don't change.
+    pub fn golden_disk(&self, whole: &Whole) -> Result<Arc<Reference>, HvError> {
+        if let Some(known) = lock(&self.disks).get(&whole.golden.key) {
+            return Ok(Arc::clone(known));
+        }
+        let read = Arc::new(Reference::open(&whole.dir.snapshot())?);
+        lock(&self.disks).insert(whole.golden.key.clone(), Arc::clone(&read));
+        Ok(read)
+    }
+
+    /// A golden of the same key that is captured later is another.
+    pub fn forget_golden(&self, key: &GoldenKey) {
+        lock(&self.disks).remove(key);
+        lock(&self.tiers).remove(key);
     }
 
     pub fn mapping(&self) -> Mapping {
@@ -73,6 +109,14 @@ impl Host {
     pub fn make_folder(&self, path: &Path) -> Result<(), HvError> {
         fs::DirBuilder::new().recursive(true).mode(0o710).create(path).map_err(io("make", path))?;
         chown(path, None, Some(self.user.gid)).map_err(io("open to QEMU's group", path))
+    }
+
+    /// Asks whoever injects faults whether `step` may be taken.
+    pub fn before(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
+        match self.config.on_step.before(name, step) {
+            Verdict::Go => Ok(()),
+            Verdict::Die => Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 }),
+        }
     }
 
     pub fn set_at_work(&self, name: &DomainName, working: bool) {

@@ -1,7 +1,9 @@
 //! Where everything stands below the state directory. Paths only; nothing is touched here.
 //!
 //! ```text
-//! machines/<name>/   overlay.qcow2  share.img  share/  agent.sock  console.log  token  ready
+//! machines/<name>/   overlay.qcow2  share.img  share/  agent.sock  console.log  reset/sock
+//!                    token  record.json  process.json  parked  quarantined.json  ready | resetting
+//! preload/           <sha256>.so, the library that resets in place take
 //! golden/<key>/      memory  state  snapshot.qcow2  disk.qcow2  rootfs.raw  vmlinuz  initrd.img  golden.json  recipe.json
 //! golden/.tmp-<key>/ the same, while it is being made
 //! accelerator.json   verdict of the boot probe
@@ -40,6 +42,11 @@ impl Layout {
         self.root.join("golden")
     }
 
+    /// Copies of the preloaded library, where QEMU's user can read them.
+    pub fn preload(&self) -> PathBuf {
+        self.root.join("preload")
+    }
+
     pub fn accelerator(&self) -> PathBuf {
         self.root.join("accelerator.json")
     }
@@ -63,6 +70,7 @@ impl Layout {
 
     /// By how many bytes the state directory's path is too long for the sockets below it.
     pub fn too_long_by(&self) -> usize {
+        // The other socket, `reset/sock`, has as long a name.
         let below = "/machines/".len() + LONGEST_NAME + "/agent.sock".len();
         (self.root.as_os_str().len() + below).saturating_sub(SOCKET_PATH_MAX)
     }
@@ -100,6 +108,40 @@ impl MachineDir {
     /// Made last: a machine without it was never finished.
     pub fn ready(&self) -> PathBuf {
         self.0.join("ready")
+    }
+
+    /// What `ready` is called while the machine is being reset.
+    pub fn resetting(&self) -> PathBuf {
+        self.0.join("resetting")
+    }
+
+    /// The folder of the preloaded library's socket: QEMU's own.
+    pub fn reset(&self) -> PathBuf {
+        self.0.join("reset")
+    }
+
+    pub fn reset_socket(&self) -> PathBuf {
+        self.reset().join("sock")
+    }
+
+    /// The incarnation after a reset; it wins over the domain's metadata.
+    pub fn record(&self) -> PathBuf {
+        self.0.join("record.json")
+    }
+
+    /// Which process the machine was made in.
+    pub fn process(&self) -> PathBuf {
+        self.0.join("process.json")
+    }
+
+    /// [`crate::Mark::Parked`], with its evidence.
+    pub fn parked(&self) -> PathBuf {
+        self.0.join("parked")
+    }
+
+    /// [`crate::Mark::Quarantined`].
+    pub fn quarantined(&self) -> PathBuf {
+        self.0.join("quarantined.json")
     }
 }
 
@@ -161,8 +203,10 @@ mod tests {
         assert_eq!(name.as_str().len(), LONGEST_NAME);
         let fits = |length: usize| {
             let layout = Layout::new(PathBuf::from(format!("/{}", "x".repeat(length - 1))));
-            let socket = layout.machine(&name).channel();
-            (layout.too_long_by(), std::os::unix::net::SocketAddr::from_pathname(socket).is_ok())
+            let fits = |socket: PathBuf| std::os::unix::net::SocketAddr::from_pathname(socket).is_ok();
+            let machine = layout.machine(&name);
+            assert_eq!(fits(machine.channel()), fits(machine.reset_socket()));
+            (layout.too_long_by(), fits(machine.channel()))
         };
         assert_eq!(fits(54), (0, true));
         assert_eq!(fits(55), (1, false));

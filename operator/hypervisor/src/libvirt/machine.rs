@@ -8,18 +8,73 @@ use virt::domain::Domain;
 
 use super::domain::{self, refused};
 use super::host::Host;
+use super::layout::MachineDir;
+use super::proof::{
+    self,
+    smaps::{self, Place},
+};
+use super::{marks, process, tiers};
 use crate::files::remove_tree;
 use crate::workspace::share;
-use crate::{HvError, Machine, MachineKind, Mark, PowerState, Stop};
+use crate::{HvError, Machine, MachineKind, MachineRecord, Mark, PowerState, Stop, Usage};
 
+/// The mark goes first: an operator that is killed in between finds a machine of which nothing good is said.
 pub fn resume(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
-    match state_of(host, &domain, name)? {
+    let state = state_of(host, &domain, name)?;
+    let dir = host.layout.machine(name);
+    if matches!(state, PowerState::Paused | PowerState::Running) {
+        usable(&dir, name, "resume")?;
+        marks::clear_parked(&dir)?;
+    }
+    match state {
         PowerState::Running => Ok(()),
         PowerState::Paused => domain.resume().map_err(refused(format!("resume machine {name}"))),
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
         PowerState::Dead { why } => Err(HvError::Refused { what: format!("resume machine {name}"), detail: why }),
     }
+}
+
+/// Not while it is being made or reset, and not when it isn't to be trusted.
+fn usable(dir: &MachineDir, name: &DomainName, what: &str) -> Result<(), HvError> {
+    let refuse =
+        |detail: &str| Err(HvError::Refused { what: format!("{what} machine {name}"), detail: detail.to_owned() });
+    match (marks::is_quarantined(dir), dir.ready().exists()) {
+        (true, _) => refuse("it is quarantined"),
+        (false, false) => refuse("it is not whole"),
+        (false, true) => Ok(()),
+    }
+}
+
+/// The mark comes last: what it says is true by then, and stays true until the next resume.
+pub fn park(host: &Host, conn: &Connect, name: &DomainName, evidence: &str) -> Result<(), HvError> {
+    let dir = host.layout.machine(name);
+    pause(host, conn, name)?;
+    usable(&dir, name, "park")?;
+    marks::set_parked(&dir, evidence)
+}
+
+/// Also of a machine whose reset was interrupted, or that has died: it is kept for a look as it is.
+pub fn quarantine(host: &Host, conn: &Connect, name: &DomainName, until: i64, why: &str) -> Result<(), HvError> {
+    let dir = host.layout.machine(name);
+    let domain = domain::get(conn, name)?;
+    marks::clear_parked(&dir)?;
+    if domain::power(&domain)? == PowerState::Running {
+        domain.suspend().map_err(refused(format!("pause machine {name}")))?;
+    }
+    marks::set_quarantined(&dir, until, why)
+}
+
+/// Proportional set, less what it has of the golden's file pages: those stay when it goes.
+pub fn usage(host: &Host, name: &DomainName) -> Result<Usage, HvError> {
+    let table = proof::memory::read_smaps(process::pid(name)?)?;
+    let golden = smaps::of(&table, &host.layout.goldens().to_string_lossy(), Place::Within);
+    let kib = |field| golden.iter().filter_map(|mapping| mapping.kib(field)).sum::<u64>();
+    let of_files = kib("Pss").saturating_sub(kib("Anonymous"));
+    Ok(Usage {
+        unshared_bytes: smaps::total(&table, "Pss:").saturating_sub(of_files) << 10,
+        resident_bytes: smaps::total(&table, "Rss:") << 10,
+    })
 }
 
 pub fn pause(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvError> {
@@ -36,28 +91,48 @@ pub fn state(host: &Host, conn: &Connect, name: &DomainName) -> Result<PowerStat
     domain::find(conn, name)?.map_or(Ok(PowerState::Absent), |domain| state_of(host, &domain, name))
 }
 
+/// The machine's present incarnation; `None` when the domain isn't agentvm's.
+pub fn record(host: &Host, domain: &Domain) -> Result<Option<MachineRecord>, HvError> {
+    let made_as = domain::record(domain)?;
+    Ok(made_as.map(|made_as| marks::record(&host.layout.machine(&made_as.name), made_as)))
+}
+
 /// What libvirt says, and whether the machine was ever finished: one whose maker died half way is paused, and empty.
 fn state_of(host: &Host, domain: &Domain, name: &DomainName) -> Result<PowerState, HvError> {
     let said = domain::power(domain)?;
     let alive = matches!(said, PowerState::Paused | PowerState::Running);
-    let finished = host.layout.machine(name).ready().exists();
-    match (alive, finished, host.is_at_work(name)) {
-        (true, false, true) => Ok(PowerState::Paused),
-        (true, false, false) => Ok(PowerState::Dead { why: "its creation was interrupted".to_owned() }),
-        _ => Ok(said),
+    let dir = host.layout.machine(name);
+    let interrupted = |what: &str| Ok(PowerState::Dead { why: format!("its {what} was interrupted") });
+    match () {
+        () if !alive || dir.ready().exists() || marks::is_quarantined(&dir) => Ok(said),
+        () if host.is_at_work(name) => Ok(PowerState::Paused),
+        () if dir.resetting().exists() => interrupted("reset"),
+        () => interrupted("creation"),
     }
 }
 
+/// Everybody's machines; those of self-tests are nobody's.
 pub fn list(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
+    let mut machines = all(host, conn)?;
+    machines.retain(|machine| !tiers::is_test(&machine.record));
+    Ok(machines)
+}
+
+pub fn all(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
     let mut machines = Vec::new();
     for domain in conn.list_all_domains(0).map_err(refused("list the domains"))? {
-        let Some(mut record) = domain::record(&domain)?.filter(|r| r.instance == host.config.instance) else {
+        let Some(mut record) = record(host, &domain)?.filter(|r| r.instance == host.config.instance) else {
             continue;
         };
         record.token = fs::read_to_string(host.layout.machine(&record.name).token()).unwrap_or_default();
         let state = state_of(host, &domain, &record.name)?;
         if state != PowerState::Absent {
-            machines.push(Machine { record, state, mark: Mark::None });
+            let mark = match (marks::read(&host.layout.machine(&record.name)), &state) {
+                // What has died or was resumed isn't what was parked.
+                (Mark::Parked { .. }, state) if *state != PowerState::Paused => Mark::None,
+                (mark, _) => mark,
+            };
+            machines.push(Machine { record, state, mark });
         }
     }
     machines.sort_by(|a, b| a.record.name.cmp(&b.record.name));

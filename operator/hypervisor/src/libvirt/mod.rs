@@ -1,10 +1,10 @@
 //! Machines as libvirt domains.
 //!
 //! ```text
-//! Hypervisor ─► Lane (threads, one connection each) ─► template · capture · clone · machine · sweep ─► domain · qmp · disk
+//! Hypervisor ─► Lane (threads, one connection each) ─► template · capture · clone · reset · machine · sweep ─► domain · qmp · disk
 //! ```
-//! There are two lanes: making and ending machines takes long and may fill its threads; resuming one for a claim never
-//! waits behind that. The control channel is a virtio-serial port bound to a unix socket in the machine's folder.
+//! There are three lanes: making and ending machines takes long and may fill its threads; resetting one never waits behind that, and
+//! resuming one for a claim behind neither. The control channel is a virtio-serial port bound to a unix socket in the machine's folder.
 
 mod accelerator;
 mod baseline;
@@ -22,12 +22,19 @@ mod golden;
 mod host;
 mod image;
 mod layout;
+mod library;
 mod machine;
+mod marks;
 mod metadata;
+mod preload;
+mod process;
+mod proof;
 mod qemu_user;
 mod qmp;
+mod reset;
 mod sweep;
 mod template;
+mod tiers;
 mod worker;
 mod xml;
 
@@ -43,22 +50,29 @@ pub use baseline::Baseline;
 use channel::Channels;
 pub use config::LibvirtConfig;
 use host::Host;
+pub use preload::find_preload;
+#[doc(hidden)]
+pub use reset::Sabotage;
 use worker::Lane;
 
 use crate::workspace::{collect, input, share};
 use crate::{
-    CaptureStep, Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine,
-    MachineSpec, PowerState, Proof, Stop, TemplateSpec, Tier, Tiers, Usage,
+    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec,
+    PowerState, Proof, Stop, TemplateSpec, Tiers, Usage,
 };
 
 /// Threads that serve claims: resume, pause, state, list, health.
 const CLAIM_WORKERS: usize = 2;
+
+/// Threads that reset machines.
+const RESET_WORKERS: usize = 2;
 
 /// The host's libvirt.
 #[derive(Clone, Debug)]
 pub struct Libvirt {
     host: Arc<Host>,
     builds: Arc<Lane>,
+    resets: Arc<Lane>,
     claims: Arc<Lane>,
     channels: Arc<Channels>,
 }
@@ -72,8 +86,9 @@ impl Libvirt {
             let started = Lane::start(name, &uri, threads).map(Arc::new);
             started.map_err(|source| HvError::Io { what: "start the libvirt threads".to_owned(), source })
         };
-        let (builds, claims) = (lane("build", workers)?, lane("claim", CLAIM_WORKERS)?);
-        let libvirt = Self { host: Arc::new(host), builds, claims, channels: Arc::default() };
+        let (builds, resets, claims) =
+            (lane("build", workers)?, lane("reset", RESET_WORKERS)?, lane("claim", CLAIM_WORKERS)?);
+        let libvirt = Self { host: Arc::new(host), builds, resets, claims, channels: Arc::default() };
         libvirt.wait_healthy(within).await?;
         Ok(libvirt)
     }
@@ -114,14 +129,6 @@ impl Libvirt {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-
-    /// Captures up to `step`, which isn't taken, and forgets the template: what a crash there would leave. For tests of the sweep.
-    #[doc(hidden)]
-    pub async fn capture_until(&self, template: &DomainName, step: CaptureStep) -> Result<(), HvError> {
-        let name = template.clone();
-        let job = move |host: &Host, conn: &Connect| capture::capture_until(host, conn, &name, step);
-        self.build("capture in part", self.host.config.capture_timeout, job).await
     }
 
     /// Gives back what the state directory holds of the host besides files. For the end of a test or an uninstall.
@@ -191,25 +198,33 @@ impl Hypervisor for Libvirt {
         self.build("capture a golden", within, move |host, conn| capture::capture(host, conn, &name, &guest)).await
     }
 
-    async fn tiers(&self, _: &GoldenKey) -> Result<Tiers, HvError> {
-        Ok(Tiers { best: Tier::Fresh, why_not_better: "InPlace: not built into this version".to_owned() })
+    async fn tiers(&self, golden: &GoldenKey) -> Result<Tiers, HvError> {
+        let (key, within) = (golden.clone(), self.host.config.capture_timeout);
+        self.build("test the ways to reset", within, move |host, conn| tiers::get(host, conn, &key)).await
     }
 
     async fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError> {
-        let what = format!("reset machine {}", spec.record.name);
-        Err(HvError::Refused { what, detail: "not built into this version".to_owned() })
+        // Before the device state is loaded: what the incarnation that ends still says is for nobody.
+        self.channels.close(&spec.record.name);
+        let (host, spec) = (Arc::clone(&self.host), spec.clone());
+        let (within, sabotage) = (self.host.config.start_timeout, self.host.config.sabotage);
+        self.resets.call("reset a machine", within, move |conn| reset::reset(&host, conn, &spec, sabotage)).await
     }
 
-    async fn park(&self, name: &DomainName, _: &str) -> Result<(), HvError> {
-        self.pause(name).await
+    async fn park(&self, name: &DomainName, evidence: &str) -> Result<(), HvError> {
+        let (name, evidence) = (name.clone(), evidence.to_owned());
+        self.claim("park a machine", move |host, conn| machine::park(host, conn, &name, &evidence)).await
     }
 
-    async fn quarantine(&self, name: &DomainName, _: i64, _: &str) -> Result<(), HvError> {
-        self.pause(name).await
+    async fn quarantine(&self, name: &DomainName, until: i64, why: &str) -> Result<(), HvError> {
+        let (name, why) = (name.clone(), why.to_owned());
+        let job = move |host: &Host, conn: &Connect| machine::quarantine(host, conn, &name, until, &why);
+        self.claim("quarantine a machine", job).await
     }
 
-    async fn usage(&self, _: &DomainName) -> Result<Usage, HvError> {
-        Ok(Usage::default())
+    async fn usage(&self, name: &DomainName) -> Result<Usage, HvError> {
+        let (host, name) = (Arc::clone(&self.host), name.clone());
+        blocking("look at a machine's memory", move || machine::usage(&host, &name)).await
     }
 
     async fn goldens(&self) -> Result<Vec<Golden>, HvError> {

@@ -32,8 +32,25 @@ fn interpret(execute: &str, answer: &str) -> Result<Value, HvError> {
 
 /// One command of the human monitor, which tells errors as text in a successful answer: any text is an error.
 pub fn human(domain: &Domain, line: &str) -> Result<(), HvError> {
+    let said = human_text(domain, line)?;
+    if said.is_empty() { Ok(()) } else { Err(refused(line, &said)) }
+}
+
+/// As [`human`], for callers who judge the text themselves.
+pub fn human_text(domain: &Domain, line: &str) -> Result<String, HvError> {
     let answer = domain.qemu_monitor_command(line, HMP).map_err(|e| refused(line, &e))?;
-    if answer.trim().is_empty() { Ok(()) } else { Err(refused(line, answer.trim())) }
+    Ok(answer.trim().to_owned())
+}
+
+/// What QEMU itself says the machine is doing: `paused`, `running`, …
+pub fn status(domain: &Domain) -> Result<String, HvError> {
+    let answer = command(domain, "query-status", &json!({}))?;
+    Ok(answer.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned())
+}
+
+/// Writes a block to a machine's disk behind the guest's back. For tests of the proof.
+pub fn write_to_disk(domain: &Domain) -> Result<(), HvError> {
+    human(domain, "qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend \"write -P 90 0 4k\"")
 }
 
 /// RAM that stands in a file isn't copied into the migration stream.

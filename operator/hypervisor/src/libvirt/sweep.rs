@@ -5,15 +5,20 @@ use virt::connect::Connect;
 
 use super::host::Host;
 use super::layout::HALF;
-use super::machine;
+use super::{machine, tiers};
 use crate::files::{names_in, remove_tree};
 use crate::{HvError, MachineKind, Stop};
 
 pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
     let mut swept = Vec::new();
     let mut kept = Vec::new();
-    for machine in machine::list(host, conn)? {
-        let name = machine.record.name;
+    for machine in machine::all(host, conn)? {
+        let name = machine.record.name.clone();
+        if tiers::is_test(&machine.record) && !tiers::is_testing(host, &name) {
+            machine::destroy(host, conn, &name, Stop::Force)?;
+            swept.push(format!("self-test's machine {name}"));
+            continue;
+        }
         // The setup of a golden can't be taken up in the middle, so its template starts again from the image.
         if machine.record.kind == MachineKind::Template && !host.is_at_work(&name) {
             machine::destroy(host, conn, &name, Stop::Force)?;
@@ -23,9 +28,16 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
         }
     }
     for name in names_in(&host.layout.machines()).into_iter().map(DomainName::from_recorded) {
-        if !host.is_at_work(&name) && !kept.iter().any(|(kept, _)| *kept == name) {
+        if !host.is_at_work(&name) && !tiers::is_testing(host, &name) && !kept.iter().any(|(kept, _)| *kept == name) {
             host.locks.with(name.as_str(), || machine::remove_files(host, &name))?;
             swept.push(format!("files of machine {name}"));
+        }
+    }
+    // Machines have their library open; only one that is being started looks for it by name, and that is the present one.
+    for name in names_in(&host.layout.preload()) {
+        let file = host.layout.preload().join(&name);
+        if host.preload.as_ref() != Ok(&file) && std::fs::remove_file(&file).is_ok() {
+            swept.push(format!("preloaded library {name}"));
         }
     }
     for name in names_in(&host.layout.goldens()) {

@@ -3,10 +3,12 @@
 //! A guest that fills its share fills its own image, not the host's disk. Mounting needs root.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
@@ -18,6 +20,8 @@ use crate::files::{io, run};
 
 /// ext4 itself needs about this much.
 const MIN_BYTES: u64 = 2 << 20;
+/// A share with more in it isn't worth emptying: another machine is made in less time.
+const ENTRIES_MAX: usize = 20_000;
 const BUSY: Duration = Duration::from_secs(2);
 
 /// Makes the image and mounts it at `at`, with `input` and `output` in it. Mounted already is fine.
@@ -38,15 +42,44 @@ pub fn mount(image: &Path, at: &Path, bytes: u64, mapping: Mapping) -> Result<()
     lay_out(at, mapping).map_err(|e| io("lay out the share", at)(e.into()))
 }
 
+/// Makes a mounted share what it was when it was made: empty, with `input` and `output` in it. QEMU holds it, so it stays mounted.
+pub fn renew(at: &Path, mapping: Mapping) -> Result<(), HvError> {
+    let refused = |detail: String| HvError::Refused { what: format!("empty the share {}", at.display()), detail };
+    if !is_mounted(at) {
+        return Err(refused("it is not mounted".to_owned()));
+    }
+    let emptied = tree::open_root(at).and_then(|root| {
+        tree::empty_within(&root, &mut tree::Budget::new(ENTRIES_MAX))?;
+        forget_attributes(&root)
+    });
+    match emptied {
+        Ok(()) => lay_out(at, mapping).map_err(|e| io("lay out the share", at)(e.into())),
+        Err(Errno::OVERFLOW) => Err(refused(format!("more than {ENTRIES_MAX} entries are in it"))),
+        Err(other) => Err(io("empty the share", at)(other.into())),
+    }
+}
+
+/// What a guest said of the share's root, which isn't removed with what is in it.
+fn forget_attributes(root: &OwnedFd) -> rustix::io::Result<()> {
+    let mut names = vec![0; 64 << 10];
+    let length = rustix::fs::flistxattr(root, &mut names)?;
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
+        rustix::fs::fremovexattr(root, name)?;
+    }
+    Ok(())
+}
+
 fn lay_out(at: &Path, mapping: Mapping) -> rustix::io::Result<()> {
     let root = tree::open_root(at)?;
     for name in ["input", "output"] {
-        match rustix::fs::mkdirat(&root, name, rustix::fs::Mode::RWXU) {
+        match rustix::fs::mkdirat(&root, name, Mode::RWXU) {
             Ok(()) | Err(Errno::EXIST) => {}
             Err(other) => return Err(other),
         }
         give(tree::open_folder(&root, name)?, mapping, 0o755, true)?;
     }
+    // What QEMU makes is for its own user, whatever was said of it before.
+    rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755))?;
     give(&root, mapping, 0o755, true)
 }
 
@@ -163,6 +196,38 @@ mod tests {
         unmount(&mounted.share()).unwrap();
         assert!(!is_mounted(&mounted.share()));
         unmount(&mounted.dir.path().join("absent")).unwrap();
+    }
+
+    #[test]
+    fn a_renewed_share_is_as_new_whatever_was_done_to_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let mounted = Mounted::new(4 << 20);
+        let (share, fresh) = (mounted.share(), Mounted::new(4 << 20));
+        renew(&fresh.share(), PLAIN).unwrap();
+        std::os::unix::fs::symlink("/etc", share.join("link")).unwrap();
+        fs::create_dir_all(share.join("output/a/b")).unwrap();
+        fs::remove_dir(share.join("input")).unwrap();
+        fs::write(share.join("input"), "a file now").unwrap();
+        rustix::fs::setxattr(&share, "user.mine", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+        fs::set_permissions(&share, fs::Permissions::from_mode(0o1777)).unwrap();
+        renew(&share, PLAIN).unwrap();
+        assert_eq!(state(&share), state(&fresh.share()));
+        assert!(state(&share).len() == 3 && Path::new("/etc").exists());
+        assert!(renew(mounted.dir.path(), PLAIN).unwrap_err().to_string().contains("not mounted"));
+    }
+
+    /// Names, modes and attributes.
+    fn state(share: &Path) -> Vec<(String, u32, Vec<u8>)> {
+        use std::os::unix::fs::MetadataExt;
+        let below = crate::files::names_in(share).into_iter().map(|name| share.join(name));
+        let all = std::iter::once(share.to_owned()).chain(below);
+        all.map(|path| {
+            let mut names = vec![0; 4096];
+            let length = rustix::fs::listxattr(&path, &mut names).unwrap();
+            let name = path.strip_prefix(share).unwrap().display().to_string();
+            (name, fs::metadata(&path).unwrap().mode(), names[..length].to_vec())
+        })
+        .collect()
     }
 
     #[test]

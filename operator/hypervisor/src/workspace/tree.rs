@@ -52,15 +52,36 @@ fn is_dot(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }
 
+/// How much may still be removed or moved.
+#[derive(Debug)]
+pub struct Budget(usize);
+
+impl Budget {
+    pub fn new(entries: usize) -> Self {
+        Self(entries)
+    }
+
+    /// `OVERFLOW` when it is spent.
+    fn spend(&mut self) -> Result<()> {
+        self.0 = self.0.checked_sub(1).ok_or(Errno::OVERFLOW)?;
+        Ok(())
+    }
+}
+
 /// Removes what is in a folder, to any depth, link by link and never through one.
 ///
 /// Folders below are emptied from a work list, not by recursion: a guest can nest them deeper than a stack.
 pub fn empty(folder: impl AsFd) -> Result<()> {
+    empty_within(folder, &mut Budget::new(usize::MAX))
+}
+
+/// As [`empty`], for a caller who would rather not than spend minutes on it: then `OVERFLOW`.
+pub fn empty_within(folder: impl AsFd, budget: &mut Budget) -> Result<()> {
     let folder = folder.as_fd();
     loop {
         let (found, more) = names(folder, 1024)?;
         for name in &found {
-            remove(folder, name)?;
+            remove(folder, name, budget)?;
         }
         if !more {
             return Ok(());
@@ -68,18 +89,19 @@ pub fn empty(folder: impl AsFd) -> Result<()> {
     }
 }
 
-fn remove(at: impl AsFd, name: &CStr) -> Result<()> {
+fn remove(at: impl AsFd, name: &CStr, budget: &mut Budget) -> Result<()> {
+    budget.spend()?;
     match rustix::fs::unlinkat(&at, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
         Err(other) => return Err(other),
     }
-    flatten(&at, name)?;
+    flatten(&at, name, budget)?;
     rustix::fs::unlinkat(&at, name, AtFlags::REMOVEDIR)
 }
 
 /// Empties `at/name` by lifting every folder found below it up into it, so that depth never grows.
-fn flatten(at: impl AsFd, name: &CStr) -> Result<()> {
+fn flatten(at: impl AsFd, name: &CStr, budget: &mut Budget) -> Result<()> {
     let top = rustix::fs::openat(&at, name, FOLDER, Mode::empty())?;
     let mut lifted = 0_u64;
     loop {
@@ -88,25 +110,27 @@ fn flatten(at: impl AsFd, name: &CStr) -> Result<()> {
             return Ok(());
         }
         for entry in found {
+            budget.spend()?;
             match rustix::fs::unlinkat(&top, &entry, AtFlags::empty()) {
                 Ok(()) => continue,
                 Err(Errno::ISDIR | Errno::PERM) => {}
                 Err(other) => return Err(other),
             }
             let inner = rustix::fs::openat(&top, &entry, FOLDER, Mode::empty())?;
-            lift(&inner, &top, &mut lifted)?;
+            lift(&inner, &top, &mut lifted, budget)?;
             rustix::fs::unlinkat(&top, &entry, AtFlags::REMOVEDIR)?;
         }
     }
 }
 
-fn lift(from: &OwnedFd, to: &OwnedFd, lifted: &mut u64) -> Result<()> {
+fn lift(from: &OwnedFd, to: &OwnedFd, lifted: &mut u64, budget: &mut Budget) -> Result<()> {
     loop {
         let (found, _) = names(from, 1024)?;
         if found.is_empty() {
             return Ok(());
         }
         for entry in found {
+            budget.spend()?;
             let stat = rustix::fs::statat(from, &entry, AtFlags::SYMLINK_NOFOLLOW)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                 move_up(from, &entry, to, lifted)?;
@@ -148,5 +172,18 @@ mod tests {
         empty(&root).unwrap();
         assert_eq!(names(&root, 1).unwrap(), (vec![], false));
         assert!(outside.path().join("keep").exists());
+    }
+
+    #[test]
+    fn emptying_ends_where_the_budget_does() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b/c")).unwrap();
+        for n in 0..20 {
+            std::fs::write(dir.path().join(format!("a/b/{n}")), "").unwrap();
+        }
+        let root = open_root(dir.path()).unwrap();
+        assert_eq!(empty_within(&root, &mut Budget::new(10)), Err(Errno::OVERFLOW));
+        assert_eq!(empty_within(&root, &mut Budget::new(100)), Ok(()));
+        assert_eq!(names(&root, 1).unwrap(), (vec![], false));
     }
 }

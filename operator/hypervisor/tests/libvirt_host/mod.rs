@@ -1,16 +1,20 @@
 //! A libvirt to test on, a guest image, and the certainty that nothing stays behind.
 
 pub mod guest;
-pub mod proxy;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
+use self::guest::Guest;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
-use agentvm_hypervisor::{MachineKind, MachineRecord, MachineSpec, Resources, TemplateSpec, Tier};
+use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineRecord, MachineSpec, Resources, TemplateSpec, Tier};
+
+pub fn took(what: &str, since: Instant) {
+    println!("measured: {what}: {} ms", since.elapsed().as_millis());
+}
 
 pub const TOKEN: &str = "5f2b3c0a9d8e7f605f2b3c0a9d8e7f60";
 
@@ -91,6 +95,24 @@ impl TestHost {
             share_bytes: 32 << 20,
             tier: Tier::Fresh,
         }
+    }
+
+    /// Boots, sets up, captures.
+    pub async fn golden(&self, hv: &Libvirt, key: &GoldenKey) -> Golden {
+        let spec = self.template(key);
+        let booting = Instant::now();
+        hv.boot_template(&spec).await.unwrap();
+        hv.boot_template(&spec).await.unwrap();
+        let mut guest = Guest::open(hv, &spec.record.name, TOKEN).await;
+        took("template boot to agent answer", booting);
+        assert_eq!(guest.sh(TOKEN, "echo setup > /etc/golden; cat /etc/golden").await, (Some(0), "setup".to_owned()));
+        assert_eq!(hv.sweep().await.unwrap(), Vec::<String>::new(), "a template that is being set up isn't debris");
+        guest.quiesce().await;
+        let capturing = Instant::now();
+        let golden = hv.capture(&spec.record.name, "").await.unwrap();
+        took("capture", capturing);
+        println!("measured: golden memory: {} MiB of 512", golden.memory_bytes >> 20);
+        golden
     }
 
     fn record(&self, name: DomainName, kind: MachineKind, slot: u32, key: &GoldenKey, nonce: &str) -> MachineRecord {

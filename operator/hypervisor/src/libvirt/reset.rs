@@ -1,0 +1,221 @@
+//! Reset in place: the same QEMU process, brought back to the golden state and proven to be in it while it stands still.
+//!
+//! ```text
+//! Enter ─► Stop ─► Drop ─► Load ─► Share ─► Prove ─► Record ─► Ready
+//!                    ▲       │ QEMU said something │ a check failed
+//!                    └───────┴──────── once ───────┘
+//! ```
+//! The device reset within Load waits for 9p requests that are in flight. One of those can make QEMU refuse the state, or write its
+//! answer to memory that was just dropped; the second round finds none. The machine never runs between Stop and the end, and after an
+//! error never again: its `ready` is gone, so that nobody resumes it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use virt::connect::Connect;
+use virt::domain::Domain;
+
+use super::domain::{self, refused};
+use super::golden::{self, Whole};
+use super::host::{Host, write_secret};
+use super::layout::MachineDir;
+use super::library::Library;
+use super::process::{self, Identity};
+use super::proof::{self, disk::Reference};
+use super::{marks, qmp};
+use crate::files::io;
+use crate::workspace::share;
+use crate::{Check, HvError, MachineSpec, PowerState, Proof, ResetStep, Step};
+
+/// The first try and the only other one.
+const ROUNDS: usize = 2;
+
+/// What a reset leaves out or adds, so that the proof has something to find.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sabotage {
+    #[default]
+    None,
+    /// The pages stay as the run left them.
+    SkipDrop,
+    /// Something is written to the disk after it was put back.
+    TouchDisk,
+    /// QEMU is asked for a snapshot that isn't there.
+    WrongSnapshot,
+}
+
+struct Reset<'a> {
+    host: &'a Host,
+    spec: &'a MachineSpec,
+    sabotage: Sabotage,
+    domain: Domain,
+    dir: MachineDir,
+    whole: Whole,
+    disk: Arc<Reference>,
+    process: Identity,
+    /// Who listens at the library's socket.
+    listener: u32,
+    /// What QEMU said to the last load.
+    monitor: String,
+    checks: Vec<Check>,
+    steps: Vec<(ResetStep, Duration)>,
+}
+
+pub fn reset(host: &Host, conn: &Connect, spec: &MachineSpec, sabotage: Sabotage) -> Result<Proof, HvError> {
+    let name = &spec.record.name;
+    host.locks.with(name.as_str(), || {
+        let mut reset = Reset::open(host, conn, spec, sabotage)?;
+        host.set_at_work(name, true);
+        let done = reset.run();
+        host.set_at_work(name, false);
+        tracing::debug!(%name, steps = ?reset.steps, error = ?done.as_ref().err(), "machine reset");
+        done?;
+        Ok(reset.proof())
+    })
+}
+
+impl<'a> Reset<'a> {
+    fn open(host: &'a Host, conn: &Connect, spec: &'a MachineSpec, sabotage: Sabotage) -> Result<Self, HvError> {
+        let name = &spec.record.name;
+        let domain = domain::get(conn, name)?;
+        let dir = host.layout.machine(name);
+        let refuse =
+            |detail: &str| HvError::Refused { what: format!("reset machine {name}"), detail: detail.to_owned() };
+        if marks::is_quarantined(&dir) {
+            return Err(refuse("it is quarantined"));
+        }
+        if !dir.reset().exists() {
+            return Err(refuse("it was started without the preloaded library"));
+        }
+        let process = process::remembered(host, name).ok_or_else(|| refuse("its process was never noted"))?;
+        let whole = golden::open(host, &spec.record.golden)?;
+        let disk = host.golden_disk(&whole)?;
+        let (checks, steps) = (Vec::new(), Vec::new());
+        let (listener, monitor) = (0, String::new());
+        Ok(Self { host, spec, sabotage, domain, dir, whole, disk, process, listener, monitor, checks, steps })
+    }
+
+    fn run(&mut self) -> Result<(), HvError> {
+        self.step(ResetStep::Enter)?;
+        self.step(ResetStep::Stop)?;
+        for round in 1..=ROUNDS {
+            self.step(ResetStep::Drop)?;
+            self.step(ResetStep::Load)?;
+            if !self.monitor.is_empty() && round < ROUNDS {
+                continue;
+            }
+            self.step(ResetStep::Share)?;
+            self.step(ResetStep::Prove)?;
+            if self.proof().failure().is_none() {
+                break;
+            }
+        }
+        let proof = self.proof();
+        if proof.failure().is_some() {
+            return Err(HvError::NotProven { name: self.spec.record.name.clone(), proof: Box::new(proof) });
+        }
+        self.step(ResetStep::Record)?;
+        self.step(ResetStep::Ready)
+    }
+
+    fn step(&mut self, step: ResetStep) -> Result<(), HvError> {
+        self.host.before(&self.spec.record.name, Step::Reset(step))?;
+        let began = Instant::now();
+        let done = match step {
+            ResetStep::Enter => self.enter(),
+            ResetStep::Stop => self.stop(),
+            ResetStep::Drop => self.drop_pages(),
+            ResetStep::Load => self.load(),
+            ResetStep::Share => share::renew(&self.dir.share(), self.host.mapping()),
+            ResetStep::Prove => {
+                self.prove();
+                Ok(())
+            }
+            ResetStep::Record => self.record(),
+            ResetStep::Ready => rename(&self.dir.resetting(), &self.dir.ready()),
+        };
+        self.steps.push((step, began.elapsed()));
+        done
+    }
+
+    fn proof(&self) -> Proof {
+        Proof { checks: self.checks.clone(), steps: self.steps.clone() }
+    }
+
+    /// A reset that failed or was interrupted may be tried again; a machine that was never finished may not.
+    fn enter(&self) -> Result<(), HvError> {
+        marks::clear_parked(&self.dir)?;
+        match fs::rename(self.dir.ready(), self.dir.resetting()) {
+            Err(e) if e.kind() == ErrorKind::NotFound && self.dir.resetting().exists() => Ok(()),
+            done => done.map_err(io("take away", &self.dir.ready())),
+        }
+    }
+
+    fn stop(&self) -> Result<(), HvError> {
+        let name = &self.spec.record.name;
+        match domain::power(&self.domain)? {
+            PowerState::Running => self.domain.suspend().map_err(refused(format!("pause machine {name}"))),
+            PowerState::Paused => Ok(()),
+            PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
+            PowerState::Dead { why } => Err(HvError::Refused { what: format!("reset machine {name}"), detail: why }),
+        }
+    }
+
+    fn drop_pages(&mut self) -> Result<(), HvError> {
+        let library = Library::connect(&self.dir.reset_socket())?;
+        self.listener = library.pid;
+        if self.sabotage == Sabotage::SkipDrop {
+            return Ok(());
+        }
+        library.drop_pages(self.memory_bytes())
+    }
+
+    fn load(&mut self) -> Result<(), HvError> {
+        let snapshot = if self.sabotage == Sabotage::WrongSnapshot { "nowhere" } else { "golden" };
+        self.monitor = qmp::human_text(&self.domain, &format!("loadvm {snapshot}"))?;
+        if !self.monitor.is_empty() {
+            tracing::debug!(name = %self.spec.record.name, said = self.monitor, "QEMU did not load the golden state");
+        }
+        if self.sabotage == Sabotage::TouchDisk {
+            qmp::write_to_disk(&self.domain)?;
+        }
+        Ok(())
+    }
+
+    /// What was found first comes first: after a refused load the rest says little.
+    fn prove(&mut self) {
+        let pid = self.process.pid;
+        let check = |name: &str, result| Check { name: name.to_owned(), result };
+        self.checks = vec![
+            check("monitor", self.monitor().map_err(|why| why.chars().take(500).collect())),
+            check("process", proof::process::check(&self.process, self.listener)),
+            check("disk", proof::flat(self.disk.check(&self.dir.overlay()))),
+            check("memory", proof::flat(proof::memory::check(pid, &self.whole.dir.memory(), self.memory_bytes()))),
+        ];
+    }
+
+    fn monitor(&self) -> Result<(), String> {
+        if !self.monitor.is_empty() {
+            return Err(self.monitor.clone());
+        }
+        // The second is what it says when an earlier load was refused; both stand still.
+        match qmp::status(&self.domain).map_err(|e| e.to_string())?.as_str() {
+            "paused" | "restore-vm" => Ok(()),
+            other => Err(format!("QEMU says that the machine is {other}")),
+        }
+    }
+
+    fn record(&self) -> Result<(), HvError> {
+        write_secret(&self.dir.token(), &self.spec.record.token)?;
+        marks::set_record(&self.dir, &self.spec.record)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        u64::from(self.whole.recipe.resources.memory_mib) << 20
+    }
+}
+
+fn rename(from: &std::path::Path, to: &std::path::Path) -> Result<(), HvError> {
+    fs::rename(from, to).map_err(io("rename", from))
+}

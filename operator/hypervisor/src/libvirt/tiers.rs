@@ -1,0 +1,154 @@
+//! Which way back to the golden state this host can go: each is tried with a machine of its own before it is offered.
+//!
+//! A proof that can't fail proves nothing. So the machine is reset with something left undone first, and the proof must find just that;
+//! only then does its word on an honest reset count.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use virt::connect::Connect;
+
+use super::golden::{self, Whole};
+use super::host::Host;
+use super::proof::smaps::{self, Place};
+use super::proof::{memory, told};
+use super::reset::{Sabotage, reset};
+use super::{clone, domain, machine, process};
+use crate::locks::lock;
+use crate::{HvError, MachineKind, MachineRecord, MachineSpec, Stop, Tier, Tiers};
+
+/// Whose machines these are, in the place of an owner's UID.
+const OWNER: &str = "self-test";
+const SHARE_BYTES: u64 = 4 << 20;
+/// So long may a guest take to write to a page.
+const DIRTY: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(5);
+
+/// Machines of self-tests aren't anybody's.
+pub fn is_test(record: &MachineRecord) -> bool {
+    record.owner_uid == OWNER
+}
+
+/// The verdict on a golden; found out once.
+pub fn get(host: &Host, conn: &Connect, key: &GoldenKey) -> Result<Tiers, HvError> {
+    let known = || lock(&host.tiers).get(key).cloned();
+    if let Some(known) = known() {
+        return Ok(known);
+    }
+    // One at a time: whoever asks meanwhile gets this one's answer.
+    host.locks.with("self-test", || {
+        if let Some(known) = known() {
+            return Ok(known);
+        }
+        let whole = golden::open(host, key)?;
+        let began = Instant::now();
+        let found = test(host, conn, &whole)?;
+        tracing::info!(golden = %key, best = found.best.as_str(), why = found.why_not_better, took = ?began.elapsed(), "self-test");
+        lock(&host.tiers).insert(key.clone(), found.clone());
+        Ok(found)
+    })
+}
+
+fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<Tiers, HvError> {
+    let spec = spec(host, &whole.golden.key);
+    let name = &spec.record.name;
+    let marker = marker(name);
+    host.set_at_work(&marker, true);
+    // One that a killed operator left would be in the way.
+    let found = machine::destroy(host, conn, name, Stop::Force).and_then(|()| best(host, conn, &spec, whole));
+    let gone = machine::destroy(host, conn, name, Stop::Force);
+    host.set_at_work(&marker, false);
+    let found = found?;
+    gone.map(|()| found)
+}
+
+/// Stands for the whole test among what this process is doing; parts of it stand for themselves.
+fn marker(name: &DomainName) -> DomainName {
+    DomainName::from_recorded(format!("{OWNER} {name}"))
+}
+
+/// Is this process testing with the machine right now?
+pub fn is_testing(host: &Host, name: &DomainName) -> bool {
+    host.is_at_work(&marker(name))
+}
+
+fn spec(host: &Host, key: &GoldenKey) -> MachineSpec {
+    let (instance, now) =
+        (host.config.instance.clone(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    let record = MachineRecord {
+        name: DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0),
+        instance,
+        kind: MachineKind::Pool,
+        namespace: String::new(),
+        owner: OWNER.to_owned(),
+        owner_uid: OWNER.to_owned(),
+        slot: 0,
+        golden: key.clone(),
+        nonce: format!("{:032x}", now.as_nanos()),
+        token: String::new(),
+        created: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+    };
+    MachineSpec { record, share_bytes: SHARE_BYTES, tier: Tier::InPlace }
+}
+
+fn best(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Result<Tiers, HvError> {
+    match clone::create(host, conn, spec) {
+        Ok(()) => {}
+        Err(error) if error.is_transient() => return Err(error),
+        Err(error) => return boot(host, conn, spec, &told(&error)),
+    }
+    let in_place = in_place(host, conn, spec, whole);
+    Ok(match in_place {
+        Ok(()) => Tiers { best: Tier::InPlace, why_not_better: String::new() },
+        Err(why) => Tiers { best: Tier::Fresh, why_not_better: format!("InPlace: {why}") },
+    })
+}
+
+/// The last resort: nothing of a golden but its disks.
+fn boot(host: &Host, conn: &Connect, spec: &MachineSpec, why: &str) -> Result<Tiers, HvError> {
+    clone::create(host, conn, &MachineSpec { tier: Tier::Boot, ..spec.clone() })?;
+    Ok(Tiers { best: Tier::Boot, why_not_better: format!("Fresh: {why}") })
+}
+
+fn in_place(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Result<(), String> {
+    host.preload.clone()?;
+    run_until_dirty(host, conn, &spec.record.name, whole)?;
+    finds(host, conn, spec, Sabotage::SkipDrop, "memory")?;
+    finds(host, conn, spec, Sabotage::TouchDisk, "disk")?;
+    reset(host, conn, spec, Sabotage::None).map(drop).map_err(|e| format!("the self-test's reset failed: {}", told(&e)))
+}
+
+/// A sabotaged reset must fail for its own reason and no other.
+fn finds(host: &Host, conn: &Connect, spec: &MachineSpec, sabotage: Sabotage, part: &str) -> Result<(), String> {
+    let proof = match reset(host, conn, spec, sabotage) {
+        Ok(_) => return Err(format!("the proof did not notice a reset with a fault in its {part}")),
+        Err(HvError::NotProven { proof, .. }) => proof,
+        Err(other) => return Err(format!("the self-test's reset failed: {}", told(&other))),
+    };
+    let failed = proof.checks.iter().filter_map(|check| Some((check, check.result.as_ref().err()?)));
+    let other = failed.clone().find(|(check, _)| check.name != part);
+    match other {
+        Some((check, why)) => Err(format!("the self-test failed in {}: {why}", check.name)),
+        None => Ok(()),
+    }
+}
+
+fn run_until_dirty(host: &Host, conn: &Connect, name: &DomainName, whole: &Whole) -> Result<(), String> {
+    let pid = process::pid(name).map_err(|e| told(&e))?;
+    let memory = whole.dir.memory();
+    machine::resume(host, conn, name).map_err(|e| told(&e))?;
+    let deadline = Instant::now() + DIRTY;
+    loop {
+        let table = memory::read_smaps(pid).map_err(|e| told(&e))?;
+        let mappings = smaps::of(&table, &memory.to_string_lossy(), Place::File);
+        if mappings.iter().any(|mapping| mapping.kib("Anonymous").is_some_and(|kib| kib > 0)) {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err("the self-test's machine wrote nothing to its memory".to_owned());
+        }
+        std::thread::sleep(POLL);
+    }
+    let domain = domain::get(conn, name).map_err(|e| told(&e))?;
+    domain.suspend().map_err(domain::refused("pause a machine")).map_err(|e| told(&e))
+}

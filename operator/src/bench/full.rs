@@ -16,13 +16,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::{BenchError, step};
 
 const NAMESPACE: &str = "default";
 /// A capture without KVM takes a minute; no run of a bench takes longer.
 const PATIENCE: Duration = Duration::from_mins(5);
+/// Longer than a pool waits between two writes of its status.
+const SETTLED: Duration = Duration::from_millis(1200);
 
 /// A client of the product, as a user has one.
 pub struct Full {
@@ -90,6 +92,20 @@ impl Full {
         let pool = self.api::<AgentVMPool>().get("default").await.map_err(step("read the pool"))?;
         let why = pool.status.map(|status| json!(status.conditions).to_string()).unwrap_or_default();
         Err(BenchError::Found(format!("the pool never had {wanted} warm machines: {why}")))
+    }
+
+    /// As [`Full::until_warm`], and what was going on is over. Pools write their status once a second at the most, so one that says
+    /// that all is well is believed when it still says so a while later.
+    pub async fn settled(&self, wanted: u32) -> Result<(), BenchError> {
+        loop {
+            self.until_warm(wanted).await?;
+            let before = self.api::<AgentVMPool>().get("default").await.map_err(step("read the pool"))?;
+            sleep(SETTLED).await;
+            let after = self.api::<AgentVMPool>().get("default").await.map_err(step("read the pool"))?;
+            if before.resource_version() == after.resource_version() {
+                return Ok(());
+            }
+        }
     }
 
     pub async fn create<K>(&self, name: &str, spec: Value) -> Result<K, BenchError>

@@ -16,11 +16,11 @@ const PATIENCE: Duration = Duration::from_mins(4);
 /// What a run costs a machine before it is brought back: about 20 MiB of memory.
 pub const LOAD: &str = "dd if=/dev/zero of=/dev/shm/load bs=1M count=20 2>/dev/null";
 
-/// How long a command took.
+/// A command that has succeeded.
 #[derive(Clone, Copy, Debug)]
 pub struct Ran {
+    /// From EXECUTE to its acknowledgement.
     pub acknowledged: Duration,
-    pub ended: Duration,
 }
 
 /// The agent's first answer after a boot, a restore, a revert or a reset. Nobody has given it a token yet.
@@ -65,9 +65,8 @@ pub async fn execute(session: &mut Session, record: &MachineRecord, argv: &[&str
     taken.map_err(step("have a command executed"))?;
     let acknowledged = began.elapsed();
     let exit = follow(session, &nonce).await?;
-    let ended = began.elapsed();
     match exit {
-        Some(0) => Ok(Ran { acknowledged, ended }),
+        Some(0) => Ok(Ran { acknowledged }),
         other => Err(BenchError::Found(format!("{argv:?} in a machine ended with {other:?}"))),
     }
 }

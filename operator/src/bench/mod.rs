@@ -6,6 +6,7 @@
 //! ```
 //! Contenders of agentvm's own (`product`) go through the product's calls; baselines (`ordinary`) through libvirt's.
 
+mod acquire;
 mod container;
 mod density;
 mod error;
@@ -20,6 +21,7 @@ mod report;
 mod reset;
 mod rounds;
 mod run;
+mod scale;
 mod stats;
 
 use std::path::{Path, PathBuf};
@@ -90,8 +92,16 @@ async fn measure(which: &Which, settings: &Settings, lab: &Arc<Lab>) -> Result<R
                 Some(rate) => run::at_a_rate(lab, full, *memory, *rate, *seconds).await,
             }
         }
-        Which::Reset { common, memory } => reset::run(lab, memory, common.rounds(20)).await,
-        Which::Density { common, memory } => density::run(lab, *memory, common.rounds(8)).await,
-        Which::Fill { common, memory, machines } => fill::run(lab, *memory, *machines, common.rounds(20)).await,
+        Which::Acquire { memory, .. } => {
+            let full = lab.product(common, settings).await?;
+            acquire::run(lab, full, *memory, common.rounds(200)).await
+        }
+        Which::Scale { memory, .. } => {
+            let full = lab.product(common, settings).await?;
+            scale::run(lab, full, *memory, common.rounds(20)).await
+        }
+        Which::Reset { memory, .. } => reset::run(lab, memory, common.rounds(20)).await,
+        Which::Density { memory, .. } => density::run(lab, *memory, common.rounds(8)).await,
+        Which::Fill { memory, machines, .. } => fill::run(lab, *memory, *machines, common.rounds(20)).await,
     }
 }

@@ -7,12 +7,12 @@ use agentvm_hypervisor::libvirt::Baseline;
 use agentvm_hypervisor::{MachineRecord, Tier};
 
 use super::error::{BenchError, step};
-use super::guest::{self, LOAD};
+use super::guest::{self, LOAD, Ran};
 use super::lab::Lab;
 use super::product::{Laps, Machine};
 use super::rounds::{Contender, Round};
 use crate::goldens::quiesce;
-use crate::machines::{Session, fresh_nonce};
+use crate::machines::{Session, fresh_nonce, rehydrate};
 
 /// A boot takes so long that a few show what it takes.
 const BOOTS: usize = 5;
@@ -25,16 +25,32 @@ pub enum Way {
     Boot,
 }
 
+impl Way {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Revert => "libvirt_revert",
+            Self::Restore => "libvirt_restore",
+            Self::Boot => "cold_boot",
+        }
+    }
+
+    /// How many of `n` rounds are enough.
+    pub fn rounds(self, n: usize) -> usize {
+        if self == Self::Boot { n.min(BOOTS) } else { n }
+    }
+}
+
 /// An ordinary domain.
 pub struct Ordinary {
+    pub way: Way,
+    /// With its agent, between a first answer and the next time it gets back.
+    pub session: Option<Session>,
     lab: Arc<Lab>,
     baseline: Baseline,
-    way: Way,
     /// For what the agent is told; libvirt knows nothing of it.
     record: MachineRecord,
     /// A shell command that comes before the snapshot.
     setup: Option<String>,
-    session: Option<Session>,
 }
 
 impl Ordinary {
@@ -48,21 +64,17 @@ impl Ordinary {
         self.baseline.name()
     }
 
-    async fn hello(&mut self) -> Result<(), BenchError> {
-        self.session = Some(guest::hello(&*self.lab.hv, self.machine()).await?);
-        Ok(())
-    }
-
     /// Boots it and makes what it gets back to.
-    async fn prepare(&mut self) -> Result<(), BenchError> {
-        self.baseline.boot().await.map_err(step("boot an ordinary domain"))?;
+    pub async fn prepare(&mut self) -> Result<(), BenchError> {
+        self.boot().await?;
         self.hello().await?;
         if self.way == Way::Boot {
             return Ok(());
         }
         let mut session = self.take()?;
         if let Some(setup) = self.setup.clone() {
-            self.run(&mut session, &setup).await?;
+            self.identity(&mut session).await?;
+            self.execute(&mut session, &setup).await?;
         }
         quiesce(&mut session).await.map_err(step("quiesce an ordinary domain"))?;
         drop(session);
@@ -74,54 +86,56 @@ impl Ordinary {
         self.hello().await
     }
 
-    fn take(&mut self) -> Result<Session, BenchError> {
+    /// A run has left its traces in it.
+    pub async fn used(&mut self) -> Result<(), BenchError> {
+        if self.session.is_none() {
+            self.prepare().await?;
+        }
+        self.lab.hv.resume(self.machine()).await.map_err(step("resume an ordinary domain"))?;
+        let mut session = self.take()?;
+        self.identity(&mut session).await?;
+        self.execute(&mut session, LOAD).await.map(drop)
+    }
+
+    /// Its way back, until its vCPUs run again.
+    pub async fn back(&self) -> Result<(), BenchError> {
+        match self.way {
+            Way::Revert => self.baseline.revert().await.map_err(step("revert to a snapshot")),
+            Way::Restore => self.baseline.restore().await.map_err(step("restore a domain")),
+            Way::Boot => self.boot().await,
+        }
+    }
+
+    async fn boot(&self) -> Result<(), BenchError> {
+        self.baseline.boot().await.map_err(step("boot an ordinary domain"))
+    }
+
+    pub async fn hello(&mut self) -> Result<(), BenchError> {
+        self.session = Some(guest::hello(&*self.lab.hv, self.machine()).await?);
+        Ok(())
+    }
+
+    pub fn take(&mut self) -> Result<Session, BenchError> {
         self.session.take().ok_or_else(|| BenchError::Found("nobody talks to an ordinary domain".to_owned()))
     }
 
-    async fn run(&mut self, session: &mut Session, command: &str) -> Result<(), BenchError> {
+    /// Another incarnation, as far as its agent is concerned.
+    pub async fn identity(&mut self, session: &mut Session) -> Result<(), BenchError> {
         self.record.nonce = fresh_nonce().map_err(step("get random bytes"))?.to_string();
-        guest::run(session, &self.record, false, command).await.map(drop)
+        rehydrate(session, &self.record, false).await.map_err(step("give the machine its identity"))
     }
 
-    async fn dirty(&mut self) -> Result<(), BenchError> {
-        self.lab.hv.resume(self.machine()).await.map_err(step("resume an ordinary domain"))?;
-        let mut session = self.take()?;
-        self.run(&mut session, LOAD).await
-    }
-}
-
-/// A machine that is booted for one run.
-pub struct Boots(Ordinary);
-
-impl Boots {
-    /// Rounds that show what it takes.
-    pub const FEW: usize = BOOTS;
-
-    pub fn new(lab: &Arc<Lab>, memory_mib: u32) -> Result<Self, BenchError> {
-        Ordinary::new(lab, Way::Boot, memory_mib, None).map(Self)
+    pub async fn execute(&self, session: &mut Session, command: &str) -> Result<Ran, BenchError> {
+        guest::execute(session, &self.record, &["/bin/sh", "-c", command]).await
     }
 
-    pub async fn boot(&mut self) -> Result<(), BenchError> {
-        self.0.prepare().await
+    /// So that it doesn't take part in what is measured next.
+    pub async fn pause(&self) -> Result<(), BenchError> {
+        self.lab.hv.pause(self.machine()).await.map_err(step("pause an ordinary domain"))
     }
 
-    pub async fn execute(&mut self) -> Result<(), BenchError> {
-        let mut session = self.0.take()?;
-        self.0.run(&mut session, "true").await
-    }
-
-    pub async fn remove(&mut self) -> Result<(), BenchError> {
-        self.0.baseline.remove().await.map_err(step("remove an ordinary domain"))
-    }
-}
-
-impl Way {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Revert => "libvirt_revert",
-            Self::Restore => "libvirt_restore",
-            Self::Boot => "cold_boot",
-        }
+    pub async fn remove(&self) -> Result<(), BenchError> {
+        self.baseline.remove().await.map_err(step("remove an ordinary domain"))
     }
 }
 
@@ -132,26 +146,20 @@ impl Contender for Ordinary {
     }
 
     fn wanted(&self, n: usize) -> usize {
-        if self.way == Way::Boot { n.min(BOOTS) } else { n }
+        self.way.rounds(n)
     }
 
     async fn round(&mut self) -> Result<Round, BenchError> {
-        if self.session.is_none() {
-            self.prepare().await?;
-        }
-        self.dirty().await?;
+        self.used().await?;
         let mut laps = Laps::start();
-        match self.way {
-            Way::Revert => self.baseline.revert().await.map_err(step("revert to a snapshot"))?,
-            Way::Restore => self.baseline.restore().await.map_err(step("restore a domain"))?,
-            Way::Boot => self.baseline.boot().await.map_err(step("boot an ordinary domain"))?,
-        }
+        self.back().await?;
         let restored = laps.lap(self.way.name());
         self.hello().await?;
         let ready = laps.lap("hello");
-        // It must not take part in what is measured next.
-        self.lab.hv.pause(self.machine()).await.map_err(step("pause an ordinary domain"))?;
-        let round = laps.into_round().figure("ready", ready);
-        Ok(if self.way == Way::Boot { round } else { round.figure("restored", restored) })
+        self.pause().await?;
+        let round = laps.into_round();
+        // vCPUs that begin to boot have restored nothing.
+        let round = if self.way == Way::Boot { round } else { round.figure("restored", restored) };
+        Ok(round.figure("ready", ready))
     }
 }

@@ -11,7 +11,7 @@ use super::container::Container;
 use super::error::BenchError;
 use super::full::{Full, Seen};
 use super::lab::Lab;
-use super::ordinary::Boots;
+use super::ordinary::{Ordinary, Way};
 use super::product::Laps;
 use super::report::{Report, Unit};
 use super::rounds::{Contender, Round, alternate, bar, millis};
@@ -26,7 +26,7 @@ pub async fn run(lab: &Arc<Lab>, full: Full, memory_mib: u32, n: usize) -> Resul
     let mut report = Report::new("run", lab.host());
     full.pool(memory_mib, POOL, 2 * POOL).await?;
     let mut contenders: Vec<Box<dyn Contender>> =
-        vec![Box::new(Runs { full, next: 0 }), Box::new(Boots::new(lab, memory_mib)?)];
+        vec![Box::new(Runs { full, next: 0 }), Box::new(Boot(Ordinary::new(lab, Way::Boot, memory_mib, None)?))];
     match Container::find(lab).await? {
         Ok(container) => contenders.push(Box::new(container)),
         Err(why) => report.notes.push(format!("no container to compare with: {why}")),
@@ -55,7 +55,7 @@ impl Contender for Runs {
     }
 
     async fn round(&mut self) -> Result<Round, BenchError> {
-        self.full.until_warm(POOL).await?;
+        self.full.settled(POOL).await?;
         self.next += 1;
         let name = format!("run-{}", self.next);
         let began = self.full.start(&name).await?;
@@ -137,23 +137,27 @@ fn summarize(report: &mut Report, failed: &[String]) {
 }
 
 /// A machine booted for the run, and thrown away.
+struct Boot(Ordinary);
+
 #[async_trait::async_trait(?Send)]
-impl Contender for Boots {
+impl Contender for Boot {
     fn name(&self) -> &'static str {
-        "cold_boot"
+        self.0.way.name()
     }
 
     fn wanted(&self, n: usize) -> usize {
-        n.min(Self::FEW)
+        self.0.way.rounds(n)
     }
 
     async fn round(&mut self) -> Result<Round, BenchError> {
         let mut laps = Laps::start();
-        self.boot().await?;
+        self.0.prepare().await?;
         laps.lap("boot");
-        self.execute().await?;
+        let mut session = self.0.take()?;
+        self.0.identity(&mut session).await?;
+        self.0.execute(&mut session, "true").await?;
         laps.lap("execute");
-        self.remove().await?;
+        self.0.remove().await?;
         let all = laps.lap("remove");
         Ok(laps.into_round().figure("succeeded", all))
     }

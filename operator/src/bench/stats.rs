@@ -100,8 +100,10 @@ mod tests {
         assert!((samples([4, 1, 2, 3]).summary().unwrap().p50 - 2.5).abs() < 1e-9);
         let many = samples(1..=200).summary().unwrap();
         assert_eq!((many.n, many.p99), (200, 198.0));
-        assert_eq!(samples(1..=100).summary().unwrap().p99, 99.0);
-        assert_eq!(samples(1..=99).summary().unwrap().p99, 99.0);
+        for count in [99, 100] {
+            let said = samples(1..=count).summary().unwrap();
+            assert!((said.p99 - 99.0).abs() < 1e-9);
+        }
         assert_eq!(samples([]).summary(), None);
     }
 

@@ -34,6 +34,14 @@ pub enum Which {
         #[command(flatten)]
         common: Common,
     },
+    /// From a durable claim to the agent's word that the command is being executed, beside a write to the API server.
+    Acquire {
+        /// Size of the machines, MiB.
+        #[arg(long, value_name = "MIB", default_value_t = 512)]
+        memory: u32,
+        #[command(flatten)]
+        common: Common,
+    },
     /// A command that does nothing, from its creation to the moment when a watcher sees that it has succeeded.
     Run {
         /// Instead: so many runs a second through a pool of two, whatever becomes of those before.
@@ -50,6 +58,14 @@ pub enum Which {
     },
     /// What idle machines of one golden cost the host, beside the memory that they offer; -n is how many there are, 8 by default.
     Density {
+        /// Size of the machines, MiB.
+        #[arg(long, value_name = "MIB", default_value_t = 512)]
+        memory: u32,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// What 10, 100 and 1,000 finished runs, and 1, 4 and 16 machines, do to a claim, to memory and to the API server.
+    Scale {
         /// Size of the machines, MiB.
         #[arg(long, value_name = "MIB", default_value_t = 512)]
         memory: u32,
@@ -74,6 +90,8 @@ impl Which {
         match self {
             Self::Reset { common, .. }
             | Self::Run { common, .. }
+            | Self::Acquire { common, .. }
+            | Self::Scale { common, .. }
             | Self::Density { common, .. }
             | Self::Fill { common, .. } => common,
         }

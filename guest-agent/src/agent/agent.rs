@@ -25,10 +25,25 @@ pub struct Identity {
     pub token: Secret,
 }
 
+/// What the kernel says of itself, once and for all.
+#[derive(Debug)]
+pub struct Kernel {
+    pub boot_id: String,
+    pub release: String,
+}
+
+impl Kernel {
+    fn read() -> Self {
+        let line = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+        Self { boot_id: line("/proc/sys/kernel/random/boot_id"), release: line("/proc/sys/kernel/osrelease") }
+    }
+}
+
 /// Everything that is known.
 #[derive(Debug)]
 pub struct Agent {
     pub platform: Platform,
+    pub kernel: Kernel,
     pub identity: Option<Identity>,
     pub attempt: Option<Attempt>,
     /// Where the next attempt will be, if that was prepared ahead.
@@ -48,6 +63,7 @@ impl Agent {
         let golden = platform.golden();
         Self {
             platform,
+            kernel: Kernel::read(),
             identity: None,
             attempt: None,
             ready: None,

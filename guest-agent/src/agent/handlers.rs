@@ -69,14 +69,13 @@ impl Agent {
     }
 
     fn greeting(&self, challenge: Nonce) -> GuestHello {
-        let line = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
         let machine = self.identity.as_ref().map(|identity| identity.nonce.clone());
         GuestHello {
             protocol: HostHello::PROTOCOL,
             challenge,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot_id: line("/proc/sys/kernel/random/boot_id"),
-            kernel: line("/proc/sys/kernel/osrelease"),
+            boot_id: self.kernel.boot_id.clone(),
+            kernel: self.kernel.release.clone(),
             executed: machine.as_ref().is_some_and(|nonce| self.executed.contains(nonce)),
             attempt: self.attempt.as_ref().map(Attempt::report).or_else(|| self.held()),
             machine,
@@ -217,6 +216,7 @@ impl Agent {
         {
             return self.refuse(ErrorCode::Failed, chain(&why), None);
         }
+        self.platform.settle().await;
         self.identity = None;
         self.golden = golden;
         let inspection = Some(self.inspect());

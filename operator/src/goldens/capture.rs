@@ -21,6 +21,9 @@ use crate::machines::{PrepareError, Session, SessionError, fresh_nonce, rehydrat
 const BOOT_KVM: Duration = Duration::from_mins(1);
 const BOOT_TCG: Duration = Duration::from_mins(4);
 
+/// How long a guest that was made ready may take over the end of the session.
+const SETTLE: Duration = Duration::from_millis(100);
+
 /// Why a capture failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CaptureError {
@@ -136,6 +139,8 @@ async fn boot_and_write(
     say("is made ready for capture".to_owned());
     let inspection = quiesce(&mut session).await?;
     drop(session);
+    // The guest notices that the channel is closed: once here, or else in every copy while its first answer is waited for.
+    tokio::time::sleep(SETTLE).await;
     say("is written down".to_owned());
     let guest = serde_json::to_string(&inspection).map_err(CaptureError::Inspection)?;
     inner.hv.capture(name, &guest).await.map_err(CaptureError::Write)

@@ -2,12 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 
 use agentvm_guest_agent::protocol::{Inspection, Nonce};
 use rustix::process::WaitOptions;
-
-/// `PF_KTHREAD` of the kernel's `sched.h`: a thread of the kernel's own.
-const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// Everything that is there now. What can't be read isn't there.
 pub fn machine(golden: Option<Nonce>) -> Inspection {
@@ -15,6 +13,11 @@ pub fn machine(golden: Option<Nonce>) -> Inspection {
     while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
     let stats = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
+        // Threads of the kernel's run no program. They are the most by far, and reading what they are takes longest.
+        match fs::read_link(format!("/proc/{pid}/exe")) {
+            Err(why) if why.kind() == ErrorKind::NotFound => return None,
+            _ => {}
+        }
         fs::read(format!("/proc/{pid}/stat")).ok()
     });
     let table: Vec<Process> = stats.filter_map(|stat| Process::parse(&stat)).collect();
@@ -28,7 +31,6 @@ struct Process {
     pid: u32,
     parent: u32,
     name: String,
-    of_kernel: bool,
 }
 
 impl Process {
@@ -39,10 +41,9 @@ impl Process {
         let pid = std::str::from_utf8(stat.get(..open)?).ok()?.trim().parse().ok()?;
         let printable = |b: &u8| if b.is_ascii_alphanumeric() || b"-_.:+".contains(b) { char::from(*b) } else { '?' };
         let name = stat.get(open + 1..close)?.iter().map(printable).collect();
-        let mut rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace().skip(1);
-        let parent = rest.next()?.parse().ok()?;
-        let flags: u64 = rest.nth(4)?.parse().ok()?;
-        Some(Self { pid, parent, name, of_kernel: flags & KERNEL_THREAD != 0 })
+        let mut rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace();
+        let parent = rest.nth(1)?.parse().ok()?;
+        Some(Self { pid, parent, name })
     }
 }
 
@@ -52,7 +53,7 @@ fn names(table: &[Process]) -> Vec<String> {
         let parent = known.get(&process.parent).copied().unwrap_or_default();
         format!("{}<{parent}", process.name)
     };
-    table.iter().filter(|process| !process.of_kernel).map(line).collect()
+    table.iter().map(line).collect()
 }
 
 /// Of a line of `mountinfo`: the fifth field is the mount point, type and source follow a lone hyphen. Blanks in them are
@@ -69,16 +70,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_shows_with_its_parent_and_threads_of_the_kernel_do_not() {
-        let stats: [&[u8]; 4] = [
-            b"1 (agentvm-guest) S 0 1 1 0 -1 4194560 5 0 0 0",
-            b"2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0",
-            b"9 (kworker/0:1) I 2 0 0 0 -1 69238880 0 0 0 0",
-            b"77 (a) b\n(c) Z 1 0 0 0 -1 4194560 0 0 0 0",
-        ];
+    fn a_process_shows_with_its_parent() {
+        let stats: [&[u8]; 2] =
+            [b"1 (agentvm-guest) S 0 1 1 0 -1 4194560 5 0 0 0", b"77 (a) b\n(c) Z 1 0 0 0 -1 4194560 0 0 0 0"];
         let table: Vec<Process> = stats.iter().filter_map(|stat| Process::parse(stat)).collect();
         assert_eq!(names(&table), ["agentvm-guest<", "a??b??c<agentvm-guest"]);
-        for cut in ["", "1", "1 (", "1 (x", "1 (x)", "1 (x) S", "1 (x) S 0 1"] {
+        for cut in ["", "1", "1 (", "1 (x", "1 (x)", "1 (x) S", "1 (x) S z"] {
             assert_eq!(Process::parse(cut.as_bytes()), None, "{cut:?}");
         }
     }

@@ -11,6 +11,7 @@ pub use machine::Machine;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{Execute, Inspection, Nonce, Rehydrate, RunAs, Status};
 
@@ -21,6 +22,9 @@ use crate::scope::{Folders, Scope};
 use crate::users::{AGENT_GID, AGENT_HOME, AGENT_NAME, AGENT_UID};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Of deferred work in the kernel, the last to come: emulated, with one CPU.
+const SETTLE: Duration = Duration::from_millis(1500);
 
 /// Why a machine couldn't do as it was told.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +107,15 @@ impl Platform {
         match self {
             Self::Machine(_) => None,
             Self::Folder(_) => std::env::var("AGENTVM_GOLDEN").ok()?.parse().ok(),
+        }
+    }
+
+    /// What the last attempts left for the kernel to put away would else be put away in every copy, and while the host waits for
+    /// its first answer.
+    pub async fn settle(&self) {
+        if matches!(self, Self::Machine(_)) {
+            rustix::fs::sync();
+            tokio::time::sleep(SETTLE).await;
         }
     }
 

@@ -29,5 +29,7 @@ pub async fn reconcile(object: Arc<Guarded<AgentVMPool>>, cx: Arc<Context>) -> R
     let after = observe::observe(pool, &want, &cx)?;
     let again = publish::publish_status(pool, &want, &after, &plan, &cx).await?;
     let wake = plan.wake.map_or(SLOW, until);
-    Ok(Action::requeue(again.unwrap_or(SLOW).min(wake).min(SLOW)))
+    // What a look at idle machines found is told by the next one.
+    let look = Duration::from_secs(u64::from(want.health_check_seconds)).min(SLOW);
+    Ok(Action::requeue(again.unwrap_or(look).min(wake).min(look)))
 }

@@ -5,8 +5,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use agentvm_controlplane::test_support;
+use agentvm_hypervisor::Step;
 
 use crate::{Error, World, agent_binary};
+
+/// Names the step before which `fake-operator` ends itself, as JSON.
+pub const DIE_AT: &str = "AGENTVM_DIE_AT";
 
 /// Killed when it goes out of scope.
 #[derive(Debug)]
@@ -15,11 +19,28 @@ pub struct Outside(Child);
 impl Outside {
     /// Starts `binary` (`fake-operator`) on the world's machines and namespace.
     pub async fn start(binary: &Path, world: &World) -> Result<Self, Error> {
+        Self::begin(binary, world, None).await
+    }
+
+    /// The same; it ends as if killed before it takes this step for the first time.
+    pub async fn start_and_die_at(binary: &Path, world: &World, step: Step) -> Result<Self, Error> {
+        Self::begin(binary, world, Some(step)).await
+    }
+
+    async fn begin(binary: &Path, world: &World, fatal: Option<Step>) -> Result<Self, Error> {
         let log = File::options().create(true).append(true).open(world.folder.join("operator.log"))?;
         let mut command = Command::new(binary);
         command.arg(test_support::shared().await?.kubeconfig_path()).arg(&world.bench.namespace);
         command.arg(&world.folder).arg(agent_binary()).stdin(Stdio::null()).stderr(log);
+        if let Some(step) = fatal {
+            command.env(DIE_AT, serde_json::to_string(&step)?);
+        }
         Ok(Self(command.spawn()?))
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> Result<bool, Error> {
+        Ok(self.0.try_wait()?.is_some())
     }
 
     /// As `kill -9` does; nothing of it can object.

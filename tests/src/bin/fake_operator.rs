@@ -1,12 +1,14 @@
-//! The real controllers on the fake's machines, in a process of its own that tests kill. Ends in order on SIGTERM.
+//! The real controllers on the fake's machines, in a process of its own that tests kill, or that ends itself where they say. Ends in order on
+//! SIGTERM.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_hypervisor::fake::FakeHypervisor;
+use agentvm_hypervisor::{Step, StepHook, Verdict};
 use agentvm_operator::controllers::Operator;
-use agentvm_tests::{Error, operator_client, operator_config};
+use agentvm_tests::{DIE_AT, Error, operator_client, operator_config};
 use tokio::signal::unix::{SignalKind, signal};
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -21,6 +23,12 @@ async fn main() -> Result<(), Error> {
     let (kubeconfig, namespace) = (PathBuf::from(next("KUBECONFIG")?), next("NAMESPACE")?);
     let (folder, agent) = (PathBuf::from(next("FOLDER")?), PathBuf::from(next("AGENT")?));
     let fake = FakeHypervisor::open(folder.join("host"), agent);
+    if let Ok(step) = std::env::var(DIE_AT) {
+        let fatal: Step = serde_json::from_str(&step)?;
+        // Nothing is tidied up, as with kill -9.
+        let die = move |_: &_, step| if step == fatal { std::process::abort() } else { Verdict::Go };
+        fake.knobs().set_hook(StepHook::new(die));
+    }
     let config = operator_config(&fake, &folder)?;
     let (client, _) = operator_client(&kubeconfig, &namespace).await?;
     let operator = Operator::start(client, Arc::new(fake), config)?;

@@ -1,0 +1,226 @@
+//! A machine that served a run serves another one only when it is proven to be in its golden state; what isn't is lent to nobody.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+
+use agentvm_crds::{AgentRun, ResetStatus};
+use agentvm_hypervisor::fake::{Fault, Op};
+use agentvm_hypervisor::{HvError, Hypervisor, Machine, Mark, Proof, Tier};
+use agentvm_tests::{World, reason, until_true};
+use serde_json::{Value, json};
+
+async fn warm(world: &World, more: Value) {
+    let mut spec = json!({"warm": {"min": 1, "max": 1}});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    world.pool_with("default", spec).await;
+    idle(world, 1).await;
+}
+
+/// As many machines are parked, proven, and nothing else is there but what is in quarantine.
+async fn idle(world: &World, wanted: usize) {
+    let so = || async {
+        let all = world.fake.list().await.unwrap();
+        let parked = all.iter().filter(|machine| matches!(machine.mark, Mark::Parked { .. })).count();
+        parked == wanted && all.iter().all(|machine| machine.mark != Mark::None)
+    };
+    until_true("machines are parked", so).await;
+}
+
+/// Another run of a script, when it is over and its machine had the time to come back.
+async fn run(world: &World, name: &str, script: &str) -> AgentRun {
+    world.script(name, script, json!({})).await;
+    let run = world.finished(name).await;
+    assert_eq!(reason(&run, "Succeeded"), "True/Completed", "{name}");
+    run
+}
+
+fn reset(run: &AgentRun) -> &ResetStatus {
+    run.status.as_ref().unwrap().reset.as_ref().unwrap()
+}
+
+fn assert_proven(run: &AgentRun) {
+    let checks = &reset(run).checks;
+    assert!(!checks.is_empty() && checks.iter().all(|check| check.result == "Passed"), "{checks:?}");
+}
+
+fn machine(run: &AgentRun) -> (String, String) {
+    let attempt = run.status.as_ref().unwrap().attempts.last().unwrap();
+    (attempt.vm_name.clone(), attempt.nonce.clone())
+}
+
+async fn quarantined(world: &World) -> Vec<Machine> {
+    let all = world.fake.list().await.unwrap();
+    all.into_iter().filter(|machine| matches!(machine.mark, Mark::Quarantined { .. })).collect()
+}
+
+#[tokio::test]
+async fn two_runs_on_one_machine_are_two_incarnations_of_it() {
+    let world = World::new().await;
+    warm(&world, json!({})).await;
+    let first = run(&world, "first", "echo a > /workspace/work/left; echo b > /workspace/output/left").await;
+    let second = run(&world, "second", "ls /workspace/work /workspace/output").await;
+    let ((machine_a, nonce_a), (machine_b, nonce_b)) = (machine(&first), machine(&second));
+    assert_eq!(machine_a, machine_b);
+    assert_ne!(nonce_a, nonce_b);
+    assert!(!second.status.as_ref().unwrap().stdout.as_ref().unwrap().contains("left"));
+    assert_proven(&first);
+    assert_proven(&second);
+    assert_eq!((reset(&first).tier.as_str(), reset(&second).tier.as_str()), ("Fresh", "InPlace"));
+    let checks: Vec<&str> = reset(&second).checks.iter().map(|check| check.name.as_str()).collect();
+    assert_eq!(checks, [Proof::CHECKS.as_slice(), &["guest"]].concat());
+    // The session was kept open: one connection for each incarnation.
+    idle(&world, 1).await;
+    let faults = world.fake.faults();
+    assert_eq!((faults.calls(Op::Create), faults.calls(Op::Reset), faults.calls(Op::Connect)), (1, 2, 1 + 3));
+}
+
+#[tokio::test]
+async fn never_means_a_fresh_process_every_time_and_an_edit_is_followed() {
+    let world = World::new().await;
+    warm(&world, json!({"reusePolicy": "Never"})).await;
+    for name in ["first", "second"] {
+        assert_eq!(reset(&run(&world, name, "true").await).tier, "Fresh");
+    }
+    idle(&world, 1).await;
+    assert_eq!((world.fake.faults().calls(Op::Reset), world.fake.faults().calls(Op::Create)), (0, 3));
+    world.patch::<agentvm_crds::AgentVMPool>("default", json!({"spec": {"reusePolicy": "VerifiedReset"}})).await;
+    world
+        .script("gate", &format!("until [ -e {} ]; do sleep 0.02; done", world.outside("gate").display()), json!({}))
+        .await;
+    world.running("gate").await;
+    world
+        .until("default", "seen", |pool: &agentvm_crds::AgentVMPool| {
+            pool.status.as_ref().is_some_and(|status| status.observed_generation == pool.metadata.generation)
+        })
+        .await;
+    std::fs::write(world.outside("gate"), "").unwrap();
+    world.finished("gate").await;
+    assert_eq!(reset(&run(&world, "after", "true").await).tier, "InPlace");
+}
+
+#[tokio::test]
+async fn after_max_reuses_comes_a_fresh_process() {
+    let world = World::new().await;
+    warm(&world, json!({"maxReuses": 2})).await;
+    let mut tiers = Vec::new();
+    for n in 0..5 {
+        tiers.push(reset(&run(&world, &format!("run-{n}"), "true").await).tier.clone());
+    }
+    assert_eq!(tiers, ["Fresh", "InPlace", "InPlace", "Fresh", "InPlace"]);
+}
+
+#[tokio::test]
+async fn where_resets_are_not_offered_none_is_tried() {
+    let mut world = World::at_rest().await;
+    world.fake.knobs().set_tiers(Tier::Fresh, "InPlace: the library is missing");
+    world.start().await;
+    warm(&world, json!({})).await;
+    for name in ["first", "second"] {
+        assert_eq!(reset(&run(&world, name, "true").await).tier, "Fresh");
+    }
+    assert_eq!(world.fake.faults().calls(Op::Reset), 0);
+}
+
+#[tokio::test]
+async fn what_fails_its_proof_is_kept_for_a_look_and_lent_to_nobody() {
+    for check in Proof::CHECKS.into_iter().chain(["guest"]) {
+        let world = World::new().await;
+        // Room for one in quarantine, one at work and one in reserve: nothing has to yield.
+        warm(&world, json!({"warm": {"min": 1, "max": 3}, "quarantineSeconds": 600})).await;
+        world
+            .script(
+                "first",
+                &format!("until [ -e {} ]; do sleep 0.02; done", world.outside("gate").display()),
+                json!({}),
+            )
+            .await;
+        world.running("first").await;
+        // Its replacement is there: only the reset meets the sabotage.
+        idle_beside(&world, 1).await;
+        match check {
+            "guest" => world.fake.knobs().lie(1),
+            _ => world.fake.knobs().sabotage(check, 1),
+        }
+        std::fs::write(world.outside("gate"), "").unwrap();
+        let (suspect, nonce) = machine(&world.finished("first").await);
+        until_true("it is in quarantine", || async { !quarantined(&world).await.is_empty() }).await;
+        let kept = quarantined(&world).await.remove(0);
+        assert_eq!(kept.record.name.as_str(), suspect, "{check}");
+        let Mark::Quarantined { why, .. } = &kept.mark else { panic!("{kept:?}") };
+        assert!(why.starts_with(check), "{check}: {why}");
+        for n in 0..3 {
+            let other = run(&world, &format!("after-{n}"), "true").await;
+            assert_proven(&other);
+            assert!(machine(&other).0 != suspect && machine(&other).1 != nonce, "{check}: it was lent");
+        }
+        assert_eq!(quarantined(&world).await.len(), 1, "{check}: it is still there");
+    }
+}
+
+/// As many machines are parked beside one that is at work.
+async fn idle_beside(world: &World, wanted: usize) {
+    let so = || async {
+        let all = world.fake.list().await.unwrap();
+        all.iter().filter(|machine| matches!(machine.mark, Mark::Parked { .. })).count() == wanted
+    };
+    until_true("machines are parked", so).await;
+}
+
+#[tokio::test]
+async fn quarantine_ends_with_its_time_and_is_nothing_where_it_has_none() {
+    let world = World::new().await;
+    warm(&world, json!({"warm": {"min": 1, "max": 1}, "quarantineSeconds": 0})).await;
+    world.fake.knobs().sabotage("memory", 1);
+    run(&world, "first", "true").await;
+    idle(&world, 1).await;
+    assert_eq!(quarantined(&world).await, []);
+    world
+        .patch::<agentvm_crds::AgentVMPool>(
+            "default",
+            json!({"spec": {"quarantineSeconds": 2, "warm": {"min": 0, "max": 2}}}),
+        )
+        .await;
+    world.script("gate", "sleep 0.5", json!({})).await;
+    world.running("gate").await;
+    world.fake.knobs().sabotage("memory", 1);
+    world.finished("gate").await;
+    until_true("it is in quarantine", || async { quarantined(&world).await.len() == 1 }).await;
+    until_true("its time is over", || async { quarantined(&world).await.is_empty() }).await;
+}
+
+#[tokio::test]
+async fn a_way_that_fails_again_and_again_is_left_alone() {
+    let world = World::new().await;
+    warm(&world, json!({"quarantineSeconds": 0})).await;
+    world.fake.knobs().sabotage("disk", 3);
+    for n in 0..5 {
+        assert_eq!(reset(&run(&world, &format!("run-{n}"), "true").await).tier, "Fresh");
+        idle(&world, 1).await;
+    }
+    assert_eq!(world.fake.faults().calls(Op::Reset), 3, "then it isn't tried any more");
+}
+
+#[tokio::test]
+async fn a_reset_that_goes_wrong_costs_a_fresh_process_and_no_run() {
+    let world = World::new().await;
+    warm(&world, json!({})).await;
+    let refused = || HvError::Refused { what: "reset it".into(), detail: "injected".into() };
+    world.fake.faults().next(Op::Reset, Fault::Fail(refused()));
+    let tiers = [run(&world, "first", "true").await, run(&world, "second", "true").await];
+    assert_eq!(tiers.each_ref().map(|run| reset(run).tier.clone()), ["Fresh", "Fresh"]);
+    assert_eq!(quarantined(&world).await, [], "nothing was seen that needs a look");
+    world.fake.faults().next(Op::Reset, Fault::DoneButUnknown);
+    run(&world, "third", "true").await;
+    let last = run(&world, "fourth", "true").await;
+    assert_proven(&last);
+    assert_eq!(reset(&last).tier, "Fresh", "what isn't known to be proven isn't");
+}
+
+#[tokio::test]
+async fn a_session_that_breaks_while_the_machine_waits_is_opened_again() {
+    let world = World::new().await;
+    warm(&world, json!({})).await;
+    let machine = world.fake.list().await.unwrap().remove(0).record.name;
+    // A new connection replaces the one that was kept.
+    drop(world.fake.connect(&machine).await.unwrap());
+    let run = run(&world, "run", "true").await;
+    assert_eq!(run.status.unwrap().attempts.len(), 1);
+}

@@ -27,7 +27,7 @@ pub fn status(tier: Tier, took: Duration, proof: Option<&Proof>, guest: Result<(
     let outside: Vec<ResetCheck> = match proof {
         Some(proof) => {
             let checks = proof.checks.iter();
-            checks.map(|c| check(&c.name, c.result.as_ref().map(|()| ()).map_err(String::as_str))).collect()
+            checks.map(|c| check(&c.name, c.result.as_ref().copied().map_err(String::as_str))).collect()
         }
         None => vec![check("process", Ok(()))],
     };

@@ -32,7 +32,7 @@ use agentvm_core::{
     pool::SlotSeen,
     run::{Claim, StopCause},
 };
-use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop, Usage};
+use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop, Tiers, Usage};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
@@ -192,19 +192,19 @@ impl Machines {
             inner.claims.pass().await;
             let outcome = inner.hv.tiers(&golden).await.map_err(|why| chain(&why));
             match &outcome {
-                Ok(tiers) => tracing::info!(
-                    golden = %golden,
-                    tier = tiers.best.as_str(),
-                    why_not_better = tiers.why_not_better,
-                    "the ways back to the golden state were tested"
-                ),
+                Ok(Tiers { best, why_not_better }) => {
+                    let tier = best.as_str();
+                    tracing::info!(golden = %golden, tier, why_not_better, "the ways back to the golden state were tested");
+                }
                 Err(why) => {
-                    tracing::warn!(golden = %golden, "the ways back to the golden state could not be tested: {why}")
+                    tracing::warn!(golden = %golden, "the ways back to the golden state could not be tested: {why}");
                 }
             }
-            inner.board().ways.end_test(&golden, outcome, Timestamp::now());
-            let pools = inner.board().ways.pools_of(&golden);
-            pools.into_iter().for_each(|uid| inner.tell(Event::Pool { uid }));
+            let mut board = inner.board();
+            board.ways.end_test(&golden, outcome, Timestamp::now());
+            for uid in board.ways.pools_of(&golden) {
+                inner.tell(Event::Pool { uid });
+            }
         });
     }
 

@@ -131,7 +131,7 @@ impl Preparation<'_> {
         let (mut session, hello) = opened.map_err(PrepareError::Session)?;
         // One that booted has nothing of the golden's memory in it; there is nothing to compare.
         let guest = if tier == Tier::Boot { Ok(()) } else { evidence::judge(self.guest, &hello) };
-        let said = guest.as_ref().map(|()| ()).map_err(String::as_str);
+        let said = guest.as_ref().copied().map_err(String::as_str);
         let reset = evidence::status(tier, begun.elapsed(), proof, said);
         evidence::log(record, &reset);
         guest.map_err(PrepareError::Guest)?;

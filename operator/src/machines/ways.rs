@@ -178,10 +178,10 @@ mod tests {
             namespace: "default".into(),
             name: "pool".into(),
             uid: POOL.into(),
-            health_check: Duration::from_secs(60),
+            health_check: Duration::from_mins(1),
             reuse_policy: ReusePolicy::VerifiedReset,
             max_reuses: 3,
-            quarantine: Duration::from_secs(600),
+            quarantine: Duration::from_mins(10),
             max: 2,
             golden: Some(golden()),
         });

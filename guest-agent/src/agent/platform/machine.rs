@@ -40,14 +40,15 @@ impl Machine {
         Group::create("run", meminfo("MemAvailable:").unwrap_or(128 << 20)).map_err(PlatformError::Cgroup)
     }
 
-    /// Leaves nothing that a capture can't hold (a mounted share) or shouldn't (secrets, caches).
+    /// Leaves nothing that a capture can't hold (a mounted share) or shouldn't (secrets, caches, a name).
     pub fn quiesce(&mut self) -> Result<(), PlatformError> {
         workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
         rehydrate::unmount_share().map_err(|why| PlatformError::Step { step: "unmounting the share", why })?;
         self.share_mounted = false;
         rustix::fs::sync();
         fs::write("/proc/sys/vm/drop_caches", "3")
-            .map_err(|why| PlatformError::Step { step: "dropping the page cache", why })
+            .map_err(|why| PlatformError::Step { step: "dropping the page cache", why })?;
+        rehydrate::anonymity()
     }
 }
 

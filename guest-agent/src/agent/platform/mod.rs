@@ -1,6 +1,7 @@
 //! What is around the agent: a machine of its own, or only a folder on somebody's host (for tests without machines).
 //! Everything above this is the same code in both.
 
+mod etc;
 mod folder;
 mod inspect;
 mod machine;

@@ -11,7 +11,7 @@ use agentvm_guest_agent::protocol::{MOUNT_TAG, Rehydrate};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::time::{ClockId, Timespec};
 
-use super::PlatformError;
+use super::{PlatformError, etc};
 use crate::mounts::{AGENT_DIR, MountError, mount};
 use crate::users::{AGENT_GID, AGENT_UID};
 use crate::workspace::WORKSPACE;
@@ -28,12 +28,21 @@ pub fn identity(order: &Rehydrate) -> Result<(), PlatformError> {
         return Err(PlatformError::MachineId(order.machine_id.clone()));
     }
     refresh(order.time_unix_nanos, &order.entropy.0)?;
+    names(name, &order.machine_id, etc::put)
+}
+
+/// The identity of nobody, before a capture. Its files are new and in the page cache, where every copy then finds them.
+pub fn anonymity() -> Result<(), PlatformError> {
+    names("agentvm", &"0".repeat(32), etc::replace)
+}
+
+fn names(host: &str, machine_id: &str, write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
     let step = |step: &'static str| move |why: io::Error| PlatformError::Step { step, why };
-    rustix::system::sethostname(name.as_bytes()).map_err(|why| step("setting the host name")(why.into()))?;
-    replace("/etc/hostname", &format!("{name}\n")).map_err(step("writing /etc/hostname"))?;
-    let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{name}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
-    replace("/etc/hosts", &hosts).map_err(step("writing /etc/hosts"))?;
-    replace("/etc/machine-id", &format!("{}\n", order.machine_id)).map_err(step("writing /etc/machine-id"))
+    rustix::system::sethostname(host.as_bytes()).map_err(|why| step("setting the host name")(why.into()))?;
+    write("/etc/hostname", &format!("{host}\n")).map_err(step("writing /etc/hostname"))?;
+    let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{host}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    write("/etc/hosts", &hosts).map_err(step("writing /etc/hosts"))?;
+    write("/etc/machine-id", &format!("{machine_id}\n")).map_err(step("writing /etc/machine-id"))
 }
 
 /// Time and randomness, which go stale in a parked machine; 0 leaves the clock alone.
@@ -87,14 +96,6 @@ pub fn unmount_share() -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A new file in the place of the old one: an image may have a link there that leads elsewhere, or nowhere.
-fn replace(path: &str, content: &str) -> io::Result<()> {
-    let temporary = format!("{path}.agentvm");
-    fs::create_dir_all("/etc")?;
-    fs::write(&temporary, content)?;
-    fs::rename(&temporary, path)
 }
 
 fn is_host_name(name: &str) -> bool {

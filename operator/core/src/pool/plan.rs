@@ -11,6 +11,11 @@ use jiff::{Timestamp, ToSpan};
 use super::ValidPool;
 use crate::names::GoldenKey;
 
+/// How long a machine that is more than wanted stays idle before it goes, seconds. While one is claimed another is made in its
+/// place, and when it comes back from its reset there is one too many: where runs follow each other, each would cost a creation
+/// and a removal.
+const LINGER: i64 = 10;
+
 /// What is in a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SlotSeen {
@@ -65,7 +70,7 @@ pub struct Plan {
 /// Decides; never acts.
 pub fn plan(want: &ValidPool, seen: &Seen, now: Timestamp) -> Plan {
     let retire = retired(want, seen, now);
-    let mut plan = Plan { wake: next_expiry(want, seen, &retire), retire, ..Plan::default() };
+    let mut plan = Plan { wake: next_expiry(want, seen, &retire, now), retire, ..Plan::default() };
     if seen.golden.is_err() {
         return plan;
     }
@@ -138,9 +143,11 @@ fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
     let beyond_max = current.iter().filter(|(slot, ..)| *slot >= want.max).map(|(slot, ..)| *slot).collect::<Vec<_>>();
     retire.extend(&beyond_max);
     current.retain(|(slot, ..)| *slot < want.max);
-    while count(current.len()) > keep {
-        retire.extend(current.pop().map(|(slot, ..)| *slot));
-    }
+    let surplus = current.len().saturating_sub(keep as usize);
+    let lingered = current.iter().rev().filter(|(_, since, _)| lingers_until(*since) <= now);
+    let gone: Vec<u32> = lingered.map(|(slot, ..)| *slot).take(surplus).collect();
+    current.retain(|(slot, ..)| !gone.contains(slot));
+    retire.extend(gone);
     let busy = seen.slots.values().any(|s| matches!(s, SlotSeen::Creating | SlotSeen::Resetting | SlotSeen::Ending));
     if retire.is_empty() && !busy {
         let oldest = current.iter().min_by_key(|(_, since, _)| *since);
@@ -151,13 +158,19 @@ fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
     retire
 }
 
-fn next_expiry(want: &ValidPool, seen: &Seen, retire: &[u32]) -> Option<Timestamp> {
-    let ages = seen.slots.iter().filter(|(slot, _)| !retire.contains(slot)).filter_map(|(_, state)| match state {
-        SlotSeen::Idle { since, .. } => Some(expires(want, *since)),
-        SlotSeen::Quarantined { until } => Some(*until),
-        _ => None,
-    });
-    ages.min()
+fn next_expiry(want: &ValidPool, seen: &Seen, retire: &[u32], now: Timestamp) -> Option<Timestamp> {
+    let stays = || seen.slots.iter().filter(|(slot, _)| !retire.contains(slot)).map(|(_, state)| state);
+    let idle =
+        || stays().filter_map(|state| if let SlotSeen::Idle { since, .. } = state { Some(*since) } else { None });
+    let too_many = count(idle().count()) > want.min.max(seen.queued);
+    let lingering = idle().map(lingers_until).filter(|until| too_many && *until > now);
+    let quarantines =
+        stays().filter_map(|state| if let SlotSeen::Quarantined { until } = state { Some(*until) } else { None });
+    idle().map(|since| expires(want, since)).chain(lingering).chain(quarantines).min()
+}
+
+fn lingers_until(since: Timestamp) -> Timestamp {
+    since.checked_add(LINGER.seconds()).unwrap_or(Timestamp::MAX)
 }
 
 fn expires(want: &ValidPool, since: Timestamp) -> Timestamp {
@@ -207,9 +220,19 @@ mod tests {
     fn what_is_outdated_old_or_too_much_goes() {
         let other = SlotSeen::Idle { since: at(0), golden: key("old") };
         assert_eq!(plan(&pool(2, 4), &seen([(0, other), (1, idle(0))]), at(1)).retire, [0]);
-        assert_eq!(plan(&pool(1, 4), &seen([(0, idle(0)), (1, idle(0))]), at(1)).retire, [1]);
         assert_eq!(plan(&pool(2, 4), &seen([(0, idle(50)), (1, idle(0))]), at(100)).retire, [1]);
         assert_eq!(plan(&pool(2, 4), &seen([(0, idle(50)), (1, idle(0))]), at(99)).wake, Some(at(100)));
+    }
+
+    #[test]
+    fn what_is_more_than_wanted_lingers_for_the_next_run() {
+        let world = seen([(0, idle(0)), (1, idle(5)), (2, idle(0))]);
+        assert_eq!(plan(&pool(1, 4), &world, at(9)), Plan { wake: Some(at(10)), ..Plan::default() });
+        let later = plan(&pool(1, 4), &world, at(10));
+        assert_eq!((later.retire, later.wake), (vec![0, 2], Some(at(105))), "one has to stay, and it is the latest");
+        assert_eq!(plan(&pool(2, 4), &world, at(10)).retire, [2], "the highest slots first");
+        let shrunk = seen([(0, idle(0)), (1, idle(0))]);
+        assert_eq!(plan(&pool(1, 1), &shrunk, at(1)).retire, [1], "max is never passed for that");
     }
 
     #[test]
@@ -296,8 +319,9 @@ mod tests {
             }
             // Everything succeeds from now on: the pool comes to rest.
             world.queued = 0;
-            let now = at(10_000);
-            for _ in 0..50 {
+            let mut now = at(10_000);
+            for round in 0..50 {
+                now = at(10_000 + round);
                 world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap());
                 let plan = plan(&want, &world, now);
                 for slot in &plan.create { world.slots.insert(*slot, SlotSeen::Idle { since: now, golden: key("g") }); }

@@ -4,8 +4,6 @@
 
 use std::sync::Arc;
 
-use agentvm_hypervisor::Tier;
-
 use super::error::{BenchError, step};
 use super::lab::Lab;
 use super::product::Machine;
@@ -19,7 +17,7 @@ pub async fn run(lab: &Arc<Lab>, memory_mib: u32, count: usize) -> Result<Report
     let bar = bar("density", count);
     let mut machines = Vec::new();
     for slot in 0..u32::try_from(count).unwrap_or(u32::MAX) {
-        let mut machine = Machine::new(lab, &golden.key, slot, Tier::Fresh)?;
+        let mut machine = Machine::new(lab, &golden, slot)?;
         machine.prepare().await?;
         machines.push(machine);
         bar.inc(1);

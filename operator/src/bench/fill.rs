@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use agentvm_core::names::GoldenKey;
-use agentvm_hypervisor::Tier;
+use agentvm_hypervisor::Golden;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
@@ -19,7 +18,7 @@ pub async fn run(lab: &Arc<Lab>, memory_mib: u32, count: u32, n: usize) -> Resul
     let golden = lab.golden(memory_mib, Vec::new()).await?;
     // As many at a time as the operator makes.
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let fill = |name, at_once| Fill { lab: lab.clone(), golden: golden.key.clone(), name, at_once, count };
+    let fill = |name, at_once| Fill { lab: lab.clone(), golden: golden.clone(), name, at_once, count };
     let mut contenders: Vec<Box<dyn Contender>> =
         vec![Box::new(fill("parallel", cores)), Box::new(fill("one_by_one", 1))];
     alternate(&mut contenders, n, "", &mut report).await?;
@@ -33,7 +32,7 @@ pub async fn run(lab: &Arc<Lab>, memory_mib: u32, count: u32, n: usize) -> Resul
 
 struct Fill {
     lab: Arc<Lab>,
-    golden: GoldenKey,
+    golden: Golden,
     name: &'static str,
     at_once: usize,
     count: u32,
@@ -49,7 +48,7 @@ impl Contender for Fill {
         let began = Instant::now();
         let (lab, golden) = (&self.lab, &self.golden);
         let made = stream::iter(0..self.count).map(|slot| async move {
-            let mut machine = Machine::new(lab, golden, slot, Tier::Fresh)?;
+            let mut machine = Machine::new(lab, golden, slot)?;
             machine.prepare().await?;
             Ok::<_, BenchError>(machine)
         });

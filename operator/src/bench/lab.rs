@@ -160,6 +160,13 @@ impl Lab {
         if let Value::Object(fields) = fields { fields } else { Map::new() }
     }
 
+    /// What spoils a comparison on this host.
+    pub fn caveat(&self) -> Option<String> {
+        let said = "libvirtd was running before: where process 1 takes its time to reap (containers without an init), everything that \
+                    ends a QEMU process looks slower than under agentvm's reaper; stop that libvirtd for comparable figures";
+        (!self.ours).then(|| said.to_owned())
+    }
+
     /// Ends all that was measured, and gives its disk back.
     pub async fn stop(&self) {
         if let Some((folder, parts)) = self.parts.lock().await.take() {

@@ -74,11 +74,14 @@ async fn on_a_host(
         started = Lab::start(settings, image, folder) => started?,
         () = end.next() => return Err(BenchError::Interrupted),
     };
-    let done = tokio::select! {
+    let mut done = tokio::select! {
         done = measure(which, settings, &lab) => done,
         () = end.next() => Err(BenchError::Interrupted),
     };
     lab.stop().await;
+    if let Ok(report) = &mut done {
+        report.notes.extend(lab.caveat());
+    }
     done
 }
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_hypervisor::MachineRecord;
 use agentvm_hypervisor::libvirt::Baseline;
-use agentvm_hypervisor::{MachineRecord, Tier};
 
 use super::error::{BenchError, step};
 use super::guest::{self, LOAD, Ran};
 use super::lab::Lab;
-use super::product::{Laps, Machine};
+use super::product::{Laps, record};
 use super::rounds::{Contender, Round};
 use crate::goldens::quiesce;
 use crate::machines::{Session, fresh_nonce, rehydrate};
@@ -56,7 +56,7 @@ pub struct Ordinary {
 impl Ordinary {
     pub fn new(lab: &Arc<Lab>, way: Way, memory_mib: u32, setup: Option<String>) -> Result<Self, BenchError> {
         let baseline = lab.baseline(&format!("{}-{memory_mib}", way.name()), memory_mib);
-        let record = Machine::new(lab, &GoldenKey::derive(&["none"]), 0, Tier::Fresh)?.spec.record;
+        let record = MachineRecord { token: token()?, ..record(lab, &GoldenKey::derive(&["none"]), 0) };
         Ok(Self { lab: lab.clone(), baseline, way, record, setup, session: None })
     }
 
@@ -121,7 +121,7 @@ impl Ordinary {
 
     /// Another incarnation, as far as its agent is concerned.
     pub async fn identity(&mut self, session: &mut Session) -> Result<(), BenchError> {
-        self.record.nonce = fresh_nonce().map_err(step("get random bytes"))?.to_string();
+        self.record.nonce = token()?;
         rehydrate(session, &self.record, false).await.map_err(step("give the machine its identity"))
     }
 
@@ -137,6 +137,10 @@ impl Ordinary {
     pub async fn remove(&self) -> Result<(), BenchError> {
         self.baseline.remove().await.map_err(step("remove an ordinary domain"))
     }
+}
+
+fn token() -> Result<String, BenchError> {
+    Ok(fresh_nonce().map_err(step("get random bytes"))?.to_string())
 }
 
 #[async_trait::async_trait(?Send)]

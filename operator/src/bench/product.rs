@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::{MachineKind, MachineRecord, MachineSpec, Stop, Tier};
+use agentvm_hypervisor::{Golden, MachineKind, MachineRecord, MachineSpec, Stop, Tier};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -12,37 +12,43 @@ use super::error::{BenchError, step};
 use super::guest::{self, LOAD};
 use super::lab::Lab;
 use super::rounds::{Contender, Round};
-use crate::machines::{Session, fresh_nonce};
+use crate::machines::{Session, fresh_nonce, judge};
 
 /// The limit of a machine's share.
 const SHARE_BYTES: u64 = 64 << 20;
+
+/// Of nobody's pool, without an incarnation yet.
+pub fn record(lab: &Lab, golden: &GoldenKey, slot: u32) -> MachineRecord {
+    MachineRecord {
+        name: DomainName::for_slot(&lab.instance, "bench", slot),
+        instance: lab.instance.clone(),
+        kind: MachineKind::Pool,
+        namespace: "bench".to_owned(),
+        owner: "bench".to_owned(),
+        owner_uid: "bench".to_owned(),
+        slot,
+        golden: golden.clone(),
+        nonce: String::new(),
+        token: String::new(),
+        created: Timestamp::now().as_second(),
+    }
+}
 
 /// A machine that isn't anyone's pool's.
 pub struct Machine {
     pub lab: Arc<Lab>,
     pub spec: MachineSpec,
+    /// What the golden's agent said of itself.
+    guest: String,
     /// With the agent, from its first answer on.
     pub session: Option<Session>,
 }
 
 impl Machine {
     /// Nothing is made yet.
-    pub fn new(lab: &Arc<Lab>, golden: &GoldenKey, slot: u32, tier: Tier) -> Result<Self, BenchError> {
-        let record = MachineRecord {
-            name: DomainName::for_slot(&lab.instance, "bench", slot),
-            instance: lab.instance.clone(),
-            kind: MachineKind::Pool,
-            namespace: "bench".to_owned(),
-            owner: "bench".to_owned(),
-            owner_uid: "bench".to_owned(),
-            slot,
-            golden: golden.clone(),
-            nonce: String::new(),
-            token: String::new(),
-            created: Timestamp::now().as_second(),
-        };
-        let mut machine =
-            Self { lab: lab.clone(), spec: MachineSpec { record, share_bytes: SHARE_BYTES, tier }, session: None };
+    pub fn new(lab: &Arc<Lab>, golden: &Golden, slot: u32) -> Result<Self, BenchError> {
+        let spec = MachineSpec { record: record(lab, &golden.key, slot), share_bytes: SHARE_BYTES, tier: Tier::Fresh };
+        let mut machine = Self { lab: lab.clone(), spec, guest: golden.guest.clone(), session: None };
         machine.incarnate()?;
         Ok(machine)
     }
@@ -76,8 +82,11 @@ impl Machine {
         self.lab.hv.pause(self.name()).await.map_err(step("pause a machine"))
     }
 
+    /// The agent's first answer, which must be the golden's: the second half of the proof.
     pub async fn hello(&mut self) -> Result<(), BenchError> {
-        self.session = Some(guest::hello(&*self.lab.hv, self.name()).await?);
+        let (session, hello) = guest::inspect(&*self.lab.hv, self.name()).await?;
+        judge(&self.guest, &hello).map_err(|why| BenchError::Found(format!("{} is not proven: {why}", self.name())))?;
+        self.session = Some(session);
         Ok(())
     }
 

@@ -49,11 +49,11 @@ async fn one_size(
     let tiers = lab.hv.tiers(&golden.key).await.map_err(super::error::step("test the ways back"))?;
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if tiers.best == Tier::InPlace {
-        contenders.push(Box::new(InPlace(Machine::new(lab, &golden.key, 0, Tier::Fresh)?)));
+        contenders.push(Box::new(InPlace(Machine::new(lab, &golden, 0)?)));
     } else {
         report.notes.push(format!("{memory_mib} MiB: no reset in place on this host. {}", tiers.why_not_better));
     }
-    let fresh = Machine::new(lab, &golden.key, 1, Tier::Fresh)?;
+    let fresh = Machine::new(lab, &golden, 1)?;
     contenders.push(Box::new(Fresh(fresh)));
     for way in [Way::Revert, Way::Restore, Way::Boot] {
         contenders.push(Box::new(Ordinary::new(lab, way, memory_mib, touch.clone())?));

@@ -37,6 +37,8 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use evidence::judge;
+
 pub use board::{AttemptView, Command, SlotKey, Trouble};
 pub use order::{Order, SecretFile};
 pub use prepare::{PrepareError, rehydrate, unix_nanos};

@@ -134,6 +134,8 @@ impl<'a> Attempt<'a> {
         let (resumed, put) = tokio::join!(self.resumed(), self.put_input());
         self.acquired = Some(resumed?);
         put?;
+        // Told to stop meanwhile: nothing was sent yet.
+        self.may_start()?;
         self.start(&mut session, KEPT_PATIENCE).await?;
         Ok(session)
     }

@@ -4,7 +4,8 @@
 mod hostile;
 
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FileChunk, GuestMessage, HostHello, HostMessage, Nonce, Output, RunAs, Stop, StreamId, encode,
+    Blob, Execute, FileChunk, GuestAck, GuestMessage, HostHello, HostMessage, Inspection, Nonce, Output, RunAs, Stop,
+    StreamId, encode,
 };
 
 /// xorshift: the same numbers in every run.
@@ -38,8 +39,11 @@ fn seed() -> Vec<u8> {
     };
     let chunk = FileChunk { path: "p".into(), mode: 0o644, size: 4, offset: 0, data: b"AGVM".to_vec() };
     let output = Output { stream: StreamId::Stdout, offset: 7, data: b"AGVM\x01".to_vec() };
+    let inspection = Some(Inspection::new(Some(nonce.clone()), vec!["init<".into()], vec!["/ ext4 /dev/vda".into()]));
     let frames = [
-        HostMessage::Hello(HostHello::new(nonce.clone(), None)).into_frame(),
+        GuestMessage::Ack(GuestAck::Quiesce { inspection }).into_frame(),
+        HostMessage::Hello(HostHello::new(nonce.clone(), None).inspecting()).into_frame(),
+        HostMessage::Warm.into_frame(),
         HostMessage::Execute(execute).into_frame(),
         HostMessage::File(chunk).into_frame(),
         HostMessage::Stop(Stop::Attempt { nonce, grace_millis: 1 }).into_frame(),
@@ -54,7 +58,7 @@ fn seed() -> Vec<u8> {
 
 #[test]
 fn unharmed_frames_are_all_decoded() {
-    assert_eq!(hostile::decode_all(&seed()), 5);
+    assert_eq!(hostile::decode_all(&seed()), 7);
 }
 
 #[test]

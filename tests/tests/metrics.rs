@@ -44,6 +44,14 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
     let hit = format!("agent_vm_pool_acquire_duration_seconds_count{{pool_id=\"{pool}\",result=\"hit\"}}");
     assert!(value(&metrics, &hit) >= 1.0, "the first run found a machine:\n{}", metrics.text());
 
+    for series in [
+        format!("agent_vm_reset_duration_seconds_count{{pool_id=\"{pool}\",result=\"proven\",tier=\"fresh\"}}"),
+        format!("agent_vm_boot_duration_seconds_count{{kind=\"clone\",pool_id=\"{pool}\"}}"),
+        format!("agent_vm_boot_duration_seconds_count{{kind=\"reset\",pool_id=\"{pool}\"}}"),
+    ] {
+        until_true("machines are measured as they are made", || async { value(&metrics, &series) >= 1.0 }).await;
+    }
+
     let as_sent = || async {
         let sent = world.wire.writes().iter().filter(|sent| sent.path.contains("/agentruns/")).count();
         is(value(&metrics, "agentvm_api_writes_total{kind=\"AgentRun\",verb=\"update\"}"), u32::try_from(sent).unwrap())

@@ -171,6 +171,7 @@ fn machines_config(config: &OperatorConfig) -> machines::Config {
         share_bytes: config.share_bytes,
         parallel: config.parallel,
         runs: config.runs.clone(),
+        metrics: config.metrics.clone(),
     }
 }
 

@@ -7,6 +7,7 @@ mod board;
 mod evidence;
 mod finish;
 mod life;
+mod measure;
 mod order;
 mod prepare;
 mod recover;
@@ -46,6 +47,7 @@ pub use session::{Session, SessionError, fresh_nonce, kind as message_kind, rand
 pub use task::chain;
 pub use ways::{PoolOwner, TierView};
 
+use crate::metrics::Metrics;
 use board::{Board, Entry};
 use life::Life;
 use task::{Origin, Task};
@@ -69,6 +71,7 @@ pub struct Config {
     pub parallel: usize,
     /// Folder of what runs leave.
     pub runs: PathBuf,
+    pub metrics: Metrics,
 }
 
 #[derive(Debug)]

@@ -21,6 +21,7 @@ use super::{
     evidence::Evidence,
     finish::finish,
     life::Life,
+    measure::measured,
     order::Order,
     prepare::{Preparation, PrepareError, Ready},
     session::{Session, SessionError, fresh_nonce},
@@ -123,12 +124,14 @@ impl Task {
     async fn create(&self, tier: Tier) -> Result<Ready, PrepareError> {
         // Closed only when the operator stops; then nobody needs the machine.
         let _permit = self.inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
-        self.preparation(&self.spec(tier)).create().await
+        let spec = self.spec(tier);
+        measured(&self.inner.config.metrics, &self.record, tier, self.preparation(&spec).create()).await
     }
 
     async fn reset(&self) -> Result<Ready, PrepareError> {
         let _permit = self.inner.resets.acquire().await.map_err(|_| PrepareError::Stopping)?;
-        self.preparation(&self.spec(Tier::InPlace)).reset().await
+        let (spec, tier) = (self.spec(Tier::InPlace), Tier::InPlace);
+        measured(&self.inner.config.metrics, &self.record, tier, self.preparation(&spec).reset()).await
     }
 
     fn spec(&self, tier: Tier) -> MachineSpec {

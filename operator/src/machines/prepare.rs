@@ -125,10 +125,14 @@ impl Preparation<'_> {
     async fn answer(&self, begun: Instant, proof: Option<&Proof>) -> Result<Ready, PrepareError> {
         let (name, record) = (&self.spec.record.name, &self.spec.record);
         let tier = if proof.is_some() { Tier::InPlace } else { self.spec.tier };
+        let mut phases = Phases::since(begun);
+        phases.end("state");
         self.hv.resume(name).await.map_err(PrepareError::Power)?;
+        phases.end("resume");
         let patience = if tier == Tier::Boot { FIRST_ANSWER_BOOT } else { FIRST_ANSWER };
         let opened = Session::inspect(self.hv, name, patience).await;
         let (mut session, hello) = opened.map_err(PrepareError::Session)?;
+        phases.end("hello");
         // One that booted has nothing of the golden's memory in it; there is nothing to compare.
         let guest = if tier == Tier::Boot { Ok(()) } else { evidence::judge(self.guest, &hello) };
         let said = guest.as_ref().copied().map_err(String::as_str);
@@ -136,12 +140,35 @@ impl Preparation<'_> {
         evidence::log(record, &reset);
         guest.map_err(PrepareError::Guest)?;
         self.claims.pass().await;
+        phases.end("pass");
         rehydrate(&mut session, record, true).await?;
+        phases.end("rehydrate");
         session.request(HostMessage::Warm, REPLY, is_warm).await.map_err(PrepareError::Warm)?;
+        phases.end("warm");
         let evidence = Evidence { reset: reset.clone(), reuses: self.reuses };
         let text = serde_json::to_string(&evidence).map_err(PrepareError::Evidence)?;
         self.hv.park(name, &text).await.map_err(PrepareError::Power)?;
+        phases.end("park");
+        tracing::debug!(machine = %name, tier = tier.as_str(), phases = ?phases.done, "prepared");
         Ok(Ready { session: Some(session), reset })
+    }
+}
+
+/// Where the time goes, for whoever wants less of it.
+struct Phases {
+    last: Instant,
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Phases {
+    fn since(begun: Instant) -> Self {
+        Self { last: begun, done: Vec::new() }
+    }
+
+    fn end(&mut self, phase: &'static str) {
+        let now = Instant::now();
+        self.done.push((phase, now.saturating_duration_since(self.last)));
+        self.last = now;
     }
 }
 

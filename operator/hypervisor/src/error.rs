@@ -44,6 +44,12 @@ pub enum HvError {
 }
 
 impl HvError {
+    /// As text in one line, for places that hold no chain.
+    pub(crate) fn with_cause(&self) -> String {
+        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}")).unwrap_or_default();
+        format!("{self}{cause}")
+    }
+
     /// Did whoever injects faults end the job? Then nothing is cleaned up, as nothing would be after a kill. No job gives this error itself.
     pub(crate) fn is_death(&self) -> bool {
         matches!(self, Self::OutcomeUnknown { .. })

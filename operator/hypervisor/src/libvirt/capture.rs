@@ -24,6 +24,9 @@ use super::{digest, disk, machine, qmp};
 use crate::files::{io, read_json, remove_tree, write_json};
 use crate::{CaptureStep as Step, Golden, HvError, MachineKind, MachineRecord, Stop};
 
+/// Device state, twice, and what describes it.
+const CAPTURE_BYTES: u64 = 16 << 20;
+
 struct Capture<'a> {
     host: &'a Host,
     domain: Domain,
@@ -41,7 +44,10 @@ pub fn capture(host: &Host, conn: &Connect, template: &DomainName, guest: &str) 
     host.locks.with(template.as_str(), || {
         let mut capture = Capture::open(host, conn, template)?;
         guest.clone_into(&mut capture.guest);
-        let done = Step::ALL.into_iter().try_for_each(|step| capture.timed(step));
+        let (what, root) = ("capture a golden", host.layout.root());
+        let done = disk::budget(what, root, CAPTURE_BYTES, 0)
+            .and_then(|()| Step::ALL.into_iter().try_for_each(|step| capture.timed(step)));
+        let done = done.map_err(|error| disk::or_full(error, what, root));
         let done = done.and_then(|()| golden::open(host, &capture.record.golden));
         if let Err(error) = &done
             && error.is_death()

@@ -32,7 +32,9 @@ pub fn create(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<(), HvE
         }
         let whole = golden::open(host, &spec.record.golden)?;
         host.set_at_work(name, true);
-        let made = Clone { host, conn, spec, whole: &whole, domain: None }.run().inspect_err(|error| {
+        let made = Clone { host, conn, spec, whole: &whole, domain: None }.run();
+        let full = |error| disk::or_full(error, "create a machine", host.layout.root());
+        let made = made.map_err(full).inspect_err(|error| {
             if error.is_death() {
                 return;
             }

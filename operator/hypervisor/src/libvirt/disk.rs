@@ -1,11 +1,15 @@
 //! qcow2 files, and what the host has left of disk and memory.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
 use crate::HvError;
 use crate::files::run;
+
+/// With less than this nothing works that writes.
+const FULL_BYTES: u64 = 2 << 20;
 
 /// A new qcow2 file of `gib` on top of `backing`, which isn't opened: a running QEMU may hold it.
 pub fn create_overlay(path: &Path, backing: &Path, format: &str, gib: u32) -> Result<(), HvError> {
@@ -42,6 +46,18 @@ pub fn budget(what: &str, folder: &Path, disk_bytes: u64, memory_mib: u64) -> Re
     check(what, (disk_bytes, free_bytes(folder)), (memory_mib, free_memory_mib()))
 }
 
+/// An error of something that writes below `folder`, told as what it is when nothing can be written there any more: every program has words of
+/// its own for that.
+pub fn or_full(error: HvError, what: &str, folder: &Path) -> HvError {
+    let said = matches!(&error, HvError::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
+    let known = matches!(error, HvError::NoCapacity { .. } | HvError::OutcomeUnknown { .. });
+    if known || !(said || free_bytes(folder) < FULL_BYTES) {
+        return error;
+    }
+    let detail = format!("the file system of {} is full; free some of it ({})", folder.display(), error.with_cause());
+    HvError::NoCapacity { what: what.to_owned(), detail }
+}
+
 fn check(what: &str, disk: (u64, u64), memory: (u64, u64)) -> Result<(), HvError> {
     let full = |detail: String| Err(HvError::NoCapacity { what: what.to_owned(), detail });
     let mib = |bytes: u64| bytes >> 20;
@@ -57,6 +73,15 @@ fn check(what: &str, disk: (u64, u64), memory: (u64, u64)) -> Result<(), HvError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_as_such_whoever_met_it() {
+        let met = || HvError::Io { what: "write".to_owned(), source: ErrorKind::StorageFull.into() };
+        let told = or_full(met(), "create a machine", Path::new("/"));
+        assert!(matches!(&told, HvError::NoCapacity { detail, .. } if detail.contains("is full")), "{told}");
+        let other = HvError::Refused { what: "x".to_owned(), detail: "y".to_owned() };
+        assert!(matches!(or_full(other, "x", Path::new("/")), HvError::Refused { .. }));
+    }
 
     #[test]
     fn what_does_not_fit_is_refused_with_numbers() {

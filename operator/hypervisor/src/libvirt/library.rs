@@ -15,22 +15,26 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than any answer.
 const ANSWER_MAX: u64 = 512;
 
-/// A connection to the library.
+/// A connection to the library of one process.
 #[derive(Debug)]
 pub struct Library {
     stream: UnixStream,
-    /// The process that listens.
-    pub pid: u32,
 }
 
 impl Library {
-    pub fn connect(socket: &Path) -> Result<Self, HvError> {
+    /// The socket stands in a folder of QEMU's own: another process's may have been put in its place, and root must not tell that one
+    /// to drop anything.
+    pub fn connect(socket: &Path, of: u32) -> Result<Self, HvError> {
         let stream = UnixStream::connect(socket).map_err(io("reach the preloaded library at", socket))?;
         let timeouts = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
         timeouts.map_err(io("reach the preloaded library at", socket))?;
         let peer = socket_peercred(&stream).map_err(|e| io("see who listens at", socket)(e.into()))?;
         let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0);
-        Ok(Self { stream, pid })
+        if pid == of {
+            return Ok(Self { stream });
+        }
+        let detail = format!("process {pid} listens there, not the machine's {of}");
+        Err(HvError::Refused { what: format!("reach the preloaded library at {}", socket.display()), detail })
     }
 
     /// Everything of a memory of `bytes`, which must be one mapping.
@@ -73,11 +77,22 @@ mod tests {
             let (mut endless, _) = listener.accept().unwrap();
             while endless.write_all(&[b'x'; 4096]).is_ok() {}
         });
-        let library = Library::connect(&socket).unwrap();
-        assert_eq!(library.pid, std::process::id());
-        assert!(library.drop_pages(1).is_err());
-        assert!(Library::connect(&socket).unwrap().drop_pages(1).unwrap_err().to_string().len() < 1000);
+        let me = std::process::id();
+        assert!(Library::connect(&socket, me).unwrap().drop_pages(1).is_err());
+        assert!(Library::connect(&socket, me).unwrap().drop_pages(1).unwrap_err().to_string().len() < 1000);
         serve.join().unwrap();
-        assert!(Library::connect(Path::new("/nowhere")).is_err());
+        assert!(Library::connect(Path::new("/nowhere"), me).is_err());
+    }
+
+    #[test]
+    fn another_process_is_told_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("sock");
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let refused = Library::connect(&socket, 1).unwrap_err().to_string();
+        assert!(refused.contains("not the machine's 1"), "{refused}");
+        let mut heard = Vec::new();
+        listener.accept().unwrap().0.read_to_end(&mut heard).unwrap();
+        assert_eq!(heard, b"");
     }
 }

@@ -54,8 +54,6 @@ struct Reset<'a> {
     whole: Whole,
     disk: Arc<Reference>,
     process: Identity,
-    /// Who listens at the library's socket.
-    listener: u32,
     /// What QEMU said to the last load.
     monitor: String,
     checks: Vec<Check>,
@@ -92,8 +90,8 @@ impl<'a> Reset<'a> {
         let whole = golden::open(host, &spec.record.golden)?;
         let disk = host.golden_disk(&whole)?;
         let (checks, steps) = (Vec::new(), Vec::new());
-        let (listener, monitor) = (0, String::new());
-        Ok(Self { host, spec, sabotage, domain, dir, whole, disk, process, listener, monitor, checks, steps })
+        let monitor = String::new();
+        Ok(Self { host, spec, sabotage, domain, dir, whole, disk, process, monitor, checks, steps })
     }
 
     fn run(&mut self) -> Result<(), HvError> {
@@ -163,8 +161,7 @@ impl<'a> Reset<'a> {
     }
 
     fn drop_pages(&mut self) -> Result<(), HvError> {
-        let library = Library::connect(&self.dir.reset_socket())?;
-        self.listener = library.pid;
+        let library = Library::connect(&self.dir.reset_socket(), self.process.pid)?;
         if self.sabotage == Sabotage::SkipDrop {
             return Ok(());
         }
@@ -189,7 +186,7 @@ impl<'a> Reset<'a> {
         let check = |name: &str, result| Check { name: name.to_owned(), result };
         self.checks = vec![
             check("monitor", self.monitor().map_err(|why| why.chars().take(500).collect())),
-            check("process", proof::process::check(&self.process, self.listener)),
+            check("process", proof::process::check(&self.process)),
             check("disk", proof::flat(self.disk.check(&self.dir.overlay()))),
             check("memory", proof::flat(proof::memory::check(pid, &self.whole.dir.memory(), self.memory_bytes()))),
         ];

@@ -10,8 +10,8 @@ use virt::connect::Connect;
 
 use super::golden::{self, Whole};
 use super::host::Host;
+use super::proof::memory;
 use super::proof::smaps::{self, Place};
-use super::proof::{memory, told};
 use super::reset::{Sabotage, reset};
 use super::{clone, domain, machine, process};
 use crate::locks::lock;
@@ -95,7 +95,7 @@ fn best(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Resul
     match clone::create(host, conn, spec) {
         Ok(()) => {}
         Err(error) if error.is_transient() => return Err(error),
-        Err(error) => return boot(host, conn, spec, &told(&error)),
+        Err(error) => return boot(host, conn, spec, &error.with_cause()),
     }
     let in_place = in_place(host, conn, spec, whole);
     Ok(match in_place {
@@ -115,31 +115,37 @@ fn in_place(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> R
     run_until_dirty(host, conn, &spec.record.name, whole)?;
     finds(host, conn, spec, Sabotage::SkipDrop, "memory")?;
     finds(host, conn, spec, Sabotage::TouchDisk, "disk")?;
-    reset(host, conn, spec, Sabotage::None).map(drop).map_err(|e| format!("the self-test's reset failed: {}", told(&e)))
+    reset(host, conn, spec, Sabotage::None)
+        .map(drop)
+        .map_err(|e| format!("the self-test's reset failed: {}", e.with_cause()))
 }
 
-/// A sabotaged reset must fail for its own reason and no other.
+/// A sabotaged reset must fail for its own reason and no other. Where the memory stayed as it was, QEMU may notice too: rings in it don't
+/// fit the devices that were loaded.
 fn finds(host: &Host, conn: &Connect, spec: &MachineSpec, sabotage: Sabotage, part: &str) -> Result<(), String> {
     let proof = match reset(host, conn, spec, sabotage) {
-        Ok(_) => return Err(format!("the proof did not notice a reset with a fault in its {part}")),
+        Ok(_) => return Err(format!("the proof did not notice a fault in the {part}")),
         Err(HvError::NotProven { proof, .. }) => proof,
-        Err(other) => return Err(format!("the self-test's reset failed: {}", told(&other))),
+        Err(other) => return Err(format!("the self-test's reset failed: {}", other.with_cause())),
     };
-    let failed = proof.checks.iter().filter_map(|check| Some((check, check.result.as_ref().err()?)));
-    let other = failed.clone().find(|(check, _)| check.name != part);
-    match other {
-        Some((check, why)) => Err(format!("the self-test failed in {}: {why}", check.name)),
-        None => Ok(()),
+    let expected = |name: &str| name == part || (sabotage == Sabotage::SkipDrop && name == "monitor");
+    let failed = || proof.checks.iter().filter_map(|check| Some((&check.name, check.result.as_ref().err()?)));
+    if let Some((name, why)) = failed().find(|(name, _)| !expected(name)) {
+        return Err(format!("the self-test failed in {name}: {why}"));
     }
+    if !failed().any(|(name, _)| name == part) {
+        return Err(format!("the proof did not notice a fault in the {part}"));
+    }
+    Ok(())
 }
 
 fn run_until_dirty(host: &Host, conn: &Connect, name: &DomainName, whole: &Whole) -> Result<(), String> {
-    let pid = process::pid(name).map_err(|e| told(&e))?;
+    let pid = process::pid(name).map_err(|e| e.with_cause())?;
     let memory = whole.dir.memory();
-    machine::resume(host, conn, name).map_err(|e| told(&e))?;
+    machine::resume(host, conn, name).map_err(|e| e.with_cause())?;
     let deadline = Instant::now() + DIRTY;
     loop {
-        let table = memory::read_smaps(pid).map_err(|e| told(&e))?;
+        let table = memory::read_smaps(pid).map_err(|e| e.with_cause())?;
         let mappings = smaps::of(&table, &memory.to_string_lossy(), Place::File);
         if mappings.iter().any(|mapping| mapping.kib("Anonymous").is_some_and(|kib| kib > 0)) {
             break;
@@ -149,6 +155,6 @@ fn run_until_dirty(host: &Host, conn: &Connect, name: &DomainName, whole: &Whole
         }
         std::thread::sleep(POLL);
     }
-    let domain = domain::get(conn, name).map_err(|e| told(&e))?;
-    domain.suspend().map_err(domain::refused("pause a machine")).map_err(|e| told(&e))
+    let domain = domain::get(conn, name).map_err(|e| e.with_cause())?;
+    domain.suspend().map_err(domain::refused("pause a machine")).map_err(|e| e.with_cause())
 }

@@ -74,6 +74,17 @@ impl Guest {
 
     /// Runs a shell command as root; its exit code and output.
     pub async fn sh(&mut self, token: &str, command: &str) -> (Option<i32>, String) {
+        let nonce = self.begin(token, command).await;
+        let mut said = Vec::new();
+        loop {
+            if let Some(code) = self.hear(&nonce, &mut said).await {
+                return (code, String::from_utf8_lossy(&said).trim().to_owned());
+            }
+        }
+    }
+
+    /// Starts a shell command as root.
+    pub async fn begin(&mut self, token: &str, command: &str) -> Nonce {
         let nonce = self.rehydrate(token).await;
         let argv = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
         self.send(HostMessage::Execute(Execute {
@@ -91,24 +102,27 @@ impl Guest {
             entropy: Blob(vec![9; 64]),
         }))
         .await;
-        let mut said = Vec::new();
-        loop {
-            match self.receive().await {
-                GuestMessage::Output(output) => {
-                    let offset = output.offset + output.data.len() as u64;
-                    if output.stream == StreamId::Stdout || output.stream == StreamId::Stderr {
-                        said.extend_from_slice(&output.data);
-                    }
-                    self.send(HostMessage::Ack(HostAck::Output { stream: output.stream, offset })).await;
+        nonce
+    }
+
+    /// The next message; the exit code when it is the command's end, else what it says is added to `said`.
+    pub async fn hear(&mut self, nonce: &Nonce, said: &mut Vec<u8>) -> Option<Option<i32>> {
+        match self.receive().await {
+            GuestMessage::Output(output) => {
+                let offset = output.offset + output.data.len() as u64;
+                if output.stream == StreamId::Stdout || output.stream == StreamId::Stderr {
+                    said.extend_from_slice(&output.data);
                 }
-                GuestMessage::Result(result) if result.nonce == nonce => {
-                    self.send(HostMessage::Ack(HostAck::Result { nonce })).await;
-                    return (result.exit_code, String::from_utf8_lossy(&said).trim().to_owned());
-                }
-                GuestMessage::Error(report) => panic!("{report:?}"),
-                _ => {}
+                self.send(HostMessage::Ack(HostAck::Output { stream: output.stream, offset })).await;
             }
+            GuestMessage::Result(result) if result.nonce == *nonce => {
+                self.send(HostMessage::Ack(HostAck::Result { nonce: nonce.clone() })).await;
+                return Some(result.exit_code);
+            }
+            GuestMessage::Error(report) => panic!("{report:?}"),
+            _ => {}
         }
+        None
     }
 
     /// Asks the agent to make itself ready for a capture.

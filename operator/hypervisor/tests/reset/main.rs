@@ -1,9 +1,15 @@
 //! Resets in place of real machines: what comes back, how it is proven, and that the proof can fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
+mod busy;
+mod faults;
+mod full;
+#[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
-#[path = "libvirt_host/memory.rs"]
+mod marks;
 mod memory;
+mod private;
+mod sabotage;
 
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::{Hypervisor, Mark, PowerState, Stop, Tier};

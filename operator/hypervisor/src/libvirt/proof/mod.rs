@@ -12,10 +12,5 @@ use crate::HvError;
 
 /// What can't be looked at isn't proven.
 pub fn flat(found: Result<Result<(), String>, HvError>) -> Result<(), String> {
-    found.map_err(|e| told(&e))?
-}
-
-pub fn told(error: &HvError) -> String {
-    let cause = std::error::Error::source(error).map(|cause| format!(": {cause}")).unwrap_or_default();
-    format!("{error}{cause}")
+    found.map_err(|e| e.with_cause())?
 }

@@ -1,8 +1,8 @@
 //! Every run gets a machine in its golden state, and no two machines are one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use agentvm_e2e::{Error, Host, ensure};
+use agentvm_e2e::{Error, Host, Run, ensure};
 
 pub async fn what_one_run_leaves_no_other_finds(host: &Host) -> Result<(), Error> {
     const LITTER: &str = "
@@ -34,37 +34,85 @@ pub async fn what_one_run_leaves_no_other_finds(host: &Host) -> Result<(), Error
     Ok(())
 }
 
+/// Everything that must be no other run's. A name for each line, so that what repeats can be told.
+const WHO: &str = "import os, random, socket, tempfile, uuid
+print('machine-id', open('/etc/machine-id').read().strip())
+print('hostname', socket.gethostname() + '/' + open('/etc/hostname').read().strip())
+print('urandom', open('/dev/urandom', 'rb').read(16).hex())
+print('getrandom', os.getrandom(16).hex())
+print('random', open('/dev/random', 'rb').read(16).hex())
+print('uuid4', uuid.uuid4())
+print('kernel-uuid', open('/proc/sys/kernel/random/uuid').read().strip())
+print('seed', random.random())
+print('temporary', tempfile.mktemp())
+print('stack', open('/proc/self/stat').read().split()[27])";
+
+/// What two runs have in common of the above.
+fn shared(one: &Run, two: &Run) -> Result<Vec<String>, Error> {
+    let lines: BTreeSet<&str> = one.stdout().lines().collect();
+    ensure!(lines.len() == 10 && two.stdout().lines().count() == 10, "{one}\n{two}");
+    Ok(two.stdout().lines().filter(|line| lines.contains(line)).map(str::to_owned).collect())
+}
+
+fn machine(run: &Run) -> String {
+    run.status().vm_name.clone().unwrap_or_default()
+}
+
 pub async fn two_machines_are_two(host: &Host) -> Result<(), Error> {
-    const WHO: &str = "import socket, uuid, os, random, tempfile
-print(open('/etc/machine-id').read().strip())
-print(socket.gethostname() + ' ' + open('/etc/hostname').read().strip())
-print(os.urandom(16).hex())
-print(uuid.uuid4())
-print(random.random())
-print(open('/proc/sys/kernel/random/uuid').read().strip())
-print(tempfile.mktemp())";
     let (one, two) = tokio::join!(host.script("Python", WHO), host.script("Python", WHO));
     let (one, two) = (one?, two?);
-    let lines: BTreeSet<&str> = one.stdout().lines().chain(two.stdout().lines()).collect();
-    ensure!(lines.len() == 14, "{one}\n{two}");
+    ensure!(machine(&one) != machine(&two), "{one}\n{two}");
+    ensure!(shared(&one, &two)?.is_empty(), "{one}\n{two}");
     for run in [one, two] {
-        let vm = run.status().vm_name.clone().unwrap_or_default();
-        ensure!(run.stdout().contains(&format!("{vm} {vm}\n")), "{vm}: {run}");
+        let vm = machine(&run);
+        ensure!(run.stdout().contains(&format!("hostname {vm}/{vm}\n")), "{vm}: {run}");
     }
+    Ok(())
+}
+
+pub async fn two_runs_on_one_machine_are_two(host: &Host) -> Result<(), Error> {
+    let mut first: BTreeMap<String, Run> = BTreeMap::new();
+    // One of a few machines each: before long one of them comes again.
+    for _ in 0..30 {
+        let run = host.script("Python", WHO).await?;
+        let before = first.insert(machine(&run), run.clone());
+        let in_place = run.status().reset.as_ref().is_some_and(|reset| reset.tier == "InPlace");
+        if let Some(before) = before.filter(|_| in_place) {
+            let same = shared(&before, &run)?;
+            ensure!(same.iter().all(|line| line.starts_with("hostname ")), "{same:?}\n{before}\n{run}");
+            return Ok(());
+        }
+    }
+    Err(format!("no machine was brought back in place: {first:?}").into())
+}
+
+pub async fn a_run_tells_what_its_machine_was_proven_by(host: &Host) -> Result<(), Error> {
+    let run = host.script("Bash", "true").await?;
+    let reset = run.status().reset.clone().ok_or_else(|| format!("no proof: {run}"))?;
+    ensure!(reset.checks.iter().all(|check| check.result == "Passed"), "{reset:?}");
+    let names: BTreeSet<&str> = reset.checks.iter().map(|check| check.name.as_str()).collect();
+    ensure!(names.contains("guest") && names.contains("process"), "{reset:?}");
+    let outside = ["memory", "disk", "monitor"].iter().all(|name| names.contains(name));
+    ensure!(outside || reset.tier != "InPlace", "{reset:?}");
     Ok(())
 }
 
 pub async fn the_clock_is_the_hosts(host: &Host) -> Result<(), Error> {
     // A new file of the share has the host's time; a parked machine's own stood still until EXECUTE.
-    const ASK: &str = "import os, time
-path = '/workspace/output/now'
-before = time.time()
-open(path, 'w').close()
-after = time.time()
-made = os.stat(path).st_mtime
-print(max(made - after, before - made, 0.0))";
-    let run = host.script("Python", ASK).await?;
-    let off: f64 = run.stdout().trim().parse().map_err(|why| format!("{why}: {run}"))?;
-    ensure!(off < 2.0, "the clock is {off} s off");
+    const ASK: &str = "before=$EPOCHREALTIME; : > /workspace/output/now; after=$EPOCHREALTIME
+echo $before $after $(stat -c %.6Y /workspace/output/now)";
+    let mut off = Vec::new();
+    for _ in 0..5 {
+        let run = host.script("Bash", ASK).await?;
+        let times: Vec<f64> = run.stdout().split_whitespace().filter_map(|time| time.parse().ok()).collect();
+        let [before, after, made] = times[..] else { return Err(format!("no times: {run}").into()) };
+        println!(
+            "measured: guest's clock minus host's: {:.1} to {:.1} ms",
+            (before - made) * 1e3,
+            (after - made) * 1e3
+        );
+        off.push((before - made).abs().max((after - made).abs()));
+    }
+    ensure!(off.iter().all(|off| *off < 0.05), "the clock is {off:?} s off");
     Ok(())
 }

@@ -37,6 +37,8 @@ fn main() -> ExitCode {
         workspace::permissions_to_execute_survive,
         freshness::what_one_run_leaves_no_other_finds,
         freshness::two_machines_are_two,
+        freshness::two_runs_on_one_machine_are_two,
+        freshness::a_run_tells_what_its_machine_was_proven_by,
         freshness::the_clock_is_the_hosts,
         basics::three_languages_are_there,
         basics::the_tools_of_an_agent_are_there,

@@ -85,6 +85,10 @@ impl Task {
         let (tier, done) = match origin {
             Origin::Golden => {
                 let tier = self.inner.board().ways.creation(&self.key.pool_uid, &self.record.golden, Timestamp::now());
+                if tier == Tier::Boot {
+                    // It has no private mapping of the golden's memory: there is nothing to drop.
+                    self.reuses = u32::MAX;
+                }
                 (tier, self.create(tier).await)
             }
             Origin::Reset => (Tier::InPlace, self.reset().await),

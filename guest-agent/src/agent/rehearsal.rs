@@ -32,6 +32,7 @@ pub async fn rehearse(platform: &Platform, commands: &[&[&str]]) -> Result<(), S
     for argv in commands {
         let there = argv.first().is_some_and(|program| Path::new(program).exists());
         if there && let Some(order) = as_received(order(argv)) {
+            platform.follow_the_host();
             let attempt = Ready::parked(platform).await?.execute(platform, &order)?;
             timeout(PATIENCE, finish(attempt)).await.map_err(|_| StartError::Late(PATIENCE))?;
         }

@@ -1,6 +1,7 @@
 //! What is around the agent: a machine of its own, or only a folder on somebody's host (for tests without machines).
 //! Everything above this is the same code in both.
 
+mod clock;
 mod etc;
 mod folder;
 mod inspect;
@@ -65,9 +66,27 @@ impl Platform {
     /// What has gone stale while the machine was parked: the clock, and the randomness.
     pub fn refresh(&self, order: &Execute) -> Result<(), PlatformError> {
         match self {
-            Self::Machine(_) => rehydrate::refresh(order.time_unix_nanos, &order.entropy.0),
+            Self::Machine(_) => {
+                rehydrate::refresh(order.time_unix_nanos, &order.entropy.0)?;
+                self.follow_the_host();
+                Ok(())
+            }
             Self::Folder(_) => Ok(()),
         }
+    }
+
+    /// Where there is a share, the clock is set by it. Where that fails the order's own time is all there is.
+    pub fn follow_the_host(&self) {
+        if let Some(output) = self.shared_output()
+            && let Err(why) = clock::follow(&output)
+        {
+            crate::log::error("the host's time could not be read off the share", &why);
+        }
+    }
+
+    fn shared_output(&self) -> Option<PathBuf> {
+        let shared = matches!(self, Self::Machine(machine) if machine.has_share());
+        shared.then(|| self.workspace().join("output"))
     }
 
     /// Where the next attempt goes, and the handle on all of it.
@@ -77,9 +96,8 @@ impl Platform {
             Self::Folder(_) => None,
         };
         let isolation = group.as_ref().map(|group| Isolation { cgroup: group.path().to_owned() });
-        let shared = matches!(self, Self::Machine(machine) if machine.has_share());
-        let shared_output = shared.then(|| self.workspace().join("output"));
-        Ok((isolation, Scope::new(group, Folders { secrets: self.secrets(), shared_output })))
+        let folders = Folders { secrets: self.secrets(), shared_output: self.shared_output() };
+        Ok((isolation, Scope::new(group, folders)))
     }
 
     /// What to start for `order`.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ const SETTLED: Duration = Duration::from_millis(1200);
 /// A client of the product, as a user has one.
 pub struct Full {
     pub client: Client,
+    /// Where the operator serves its metrics.
+    pub metrics: Option<SocketAddr>,
     seen: watch::Receiver<HashMap<String, Seen>>,
     watcher: JoinHandle<()>,
 }
@@ -46,10 +49,10 @@ pub struct Seen {
 
 impl Full {
     /// Takes a client of an API server that has the kinds and an operator.
-    pub fn new(client: Client) -> Self {
+    pub fn new(client: Client, metrics: Option<SocketAddr>) -> Self {
         let (tell, seen) = watch::channel(HashMap::new());
         let watcher = tokio::spawn(follow(client.clone(), tell));
-        Self { client, seen, watcher }
+        Self { client, metrics, seen, watcher }
     }
 
     pub fn api<K>(&self) -> Api<K>

@@ -140,7 +140,8 @@ impl Lab {
         started.map_err(step("start the product"))?;
         let control_plane = parts.control_plane.as_ref();
         let config = control_plane.ok_or_else(|| BenchError::Found("there is no control plane".to_owned()))?;
-        Ok(Full::new(Client::try_from(config.client_config()).map_err(step("make a client"))?))
+        let metrics = parts.served.as_ref().and_then(|served| served.metrics.as_ref()).map(|server| server.address);
+        Ok(Full::new(Client::try_from(config.client_config()).map_err(step("make a client"))?, metrics))
     }
 
     /// What the figures come from.

@@ -8,6 +8,7 @@
 
 mod acquire;
 mod container;
+mod counters;
 mod density;
 mod error;
 mod fill;
@@ -24,6 +25,7 @@ mod run;
 mod scale;
 mod stats;
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use std::sync::Arc;
 use crate::cli::bench_args::{BenchArgs, BenchOutput, Which};
 use crate::cli::serve::{EndSignals, block_on};
 use crate::cli::{Failure, GlobalArgs, guest_image, print};
-use crate::config::{self, Settings};
+use crate::config::{self, MetricsSettings, Settings};
 
 use error::BenchError;
 use folder::Throwaway;
@@ -45,8 +47,8 @@ const PARENT: &str = "/var/tmp";
 pub fn run(args: &BenchArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
     let common = args.which.common();
     let mut settings = config::load(&common.settings.flags(global))?.settings;
-    // The address may be that of an operator at work on this host.
-    settings.metrics.listen = None;
+    // An address of our own: another operator may be at work on this host.
+    settings.metrics = MetricsSettings { listen: Some((Ipv4Addr::LOCALHOST, 0).into()), explicit: true };
     let image = guest_image::find(common.image_dir.as_deref()).map_err(Failure::failed)?.dir;
     let report = block_on(async {
         let mut end = EndSignals::new()?;

@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use agentvm_crds::AgentRun;
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::GetParams;
-use kube::core::Request;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::counters::Counters;
 use super::density::mebibytes;
-use super::error::{BenchError, step};
+use super::error::BenchError;
 use super::full::Full;
 use super::lab::Lab;
 use super::report::{Report, Unit};
@@ -52,7 +51,7 @@ pub async fn run(lab: &Arc<Lab>, full: Full, memory_mib: u32, n: usize) -> Resul
     report.notes.push(format!(
         "machines of {memory_mib} MiB; claimed: from before the create of a run to a watcher that sees its claim; objects: finished \
          runs that are kept (they were cancelled at once), and those of the bench; api_writes: to runs and Events, the user's create \
-         included, for each run, as kube-apiserver counts them; rss: of this process, operator and bench"
+         included, for each run, as kube-apiserver counts them; reconcile_mean: of the operator's reconciliations of runs, by its own metrics; rss: of this process, operator and bench"
     ));
     Ok(report)
 }
@@ -87,19 +86,28 @@ impl Scale {
         self.bar.set_message(label.to_owned());
         // The first is for warming up.
         self.one(None, machines).await?;
-        let before = writes(&self.full).await?;
+        let before = self.counters().await?;
         for _ in 0..n {
             self.one(Some(label), machines).await?;
             self.bar.inc(1);
         }
         // The Event of a run comes after its end.
         self.full.settled(machines).await?;
-        let written = writes(&self.full).await?.saturating_sub(before);
-        // Neither comes near what a float can count.
+        let after = self.counters().await?;
+        // It comes nowhere near what a float can count.
         #[allow(clippy::cast_precision_loss)]
-        self.report.add(&format!("{label}/api_writes"), Unit::Count, written as f64 / n as f64);
+        let writes = (after.writes - before.writes) / n as f64;
+        self.report.add(&format!("{label}/api_writes"), Unit::Count, writes);
+        let reconciles = (after.reconciles - before.reconciles).max(1.0);
+        let mean = (after.reconcile_seconds - before.reconcile_seconds) / reconciles * 1000.0;
+        self.report.add(&format!("{label}/reconcile_mean"), Unit::Millis, mean);
         self.report.add(&format!("{label}/rss"), Unit::Mebibytes, mebibytes(resident()));
         Ok(())
+    }
+
+    async fn counters(&self) -> Result<Counters, BenchError> {
+        let operator = self.full.metrics.ok_or_else(|| BenchError::Found("the operator has no metrics".to_owned()))?;
+        Counters::read(&self.full.client, operator).await
     }
 
     async fn one(&mut self, label: Option<&str>, machines: u32) -> Result<(), BenchError> {
@@ -118,24 +126,6 @@ impl Scale {
     }
 }
 
-/// Writes to runs and Events that the API server has counted.
-async fn writes(full: &Full) -> Result<u64, BenchError> {
-    let request = Request::new("").get("metrics", &GetParams::default()).map_err(step("ask for metrics"))?;
-    let text = full.client.request_text(request).await.map_err(step("read the API server's metrics"))?;
-    Ok(count_writes(&text))
-}
-
-fn count_writes(metrics: &str) -> u64 {
-    let counted = metrics.lines().filter(|line| line.starts_with("apiserver_request_total{"));
-    let ours = counted.filter(|line| {
-        let has =
-            |label: &str, values: &[&str]| values.iter().any(|value| line.contains(&format!("{label}=\"{value}\"")));
-        has("resource", &["agentruns", "events"]) && has("verb", &["POST", "PUT", "PATCH", "APPLY", "DELETE"])
-    });
-    // The number is a float in text, and a whole one.
-    ours.filter_map(|line| line.rsplit(' ').next()?.split('.').next()?.parse::<u64>().ok()).sum()
-}
-
 /// Bytes of memory that this process holds.
 fn resident() -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -148,17 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn writes_to_runs_and_events_are_counted() {
-        let metrics = r#"
-# TYPE apiserver_request_total counter
-apiserver_request_total{code="200",group="agentvm.dev",resource="agentruns",scope="resource",subresource="status",verb="PUT"} 12
-apiserver_request_total{code="201",group="agentvm.dev",resource="agentruns",scope="resource",subresource="",verb="POST"} 4
-apiserver_request_total{code="201",group="events.k8s.io",resource="events",scope="resource",verb="POST"} 4
-apiserver_request_total{code="200",group="agentvm.dev",resource="agentruns",scope="cluster",verb="WATCH"} 9
-apiserver_request_total{code="200",group="agentvm.dev",resource="agentvmpools",scope="resource",verb="PUT"} 7
-apiserver_request_total{code="200",group="coordination.k8s.io",resource="leases",scope="resource",verb="PUT"} 1e+06
-"#;
-        assert_eq!(count_writes(metrics), 20);
+    fn a_process_knows_what_it_holds() {
         assert!(resident() > 1 << 20);
     }
 }

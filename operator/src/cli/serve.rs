@@ -61,7 +61,7 @@ pub struct Served {
     pub operator: Operator,
     pub libvirt: Libvirt,
     /// Serves `/metrics` for as long as this is kept.
-    _metrics: Option<metrics::Server>,
+    pub metrics: Option<metrics::Server>,
 }
 
 /// Connects to libvirt and starts the operator.
@@ -86,7 +86,7 @@ pub async fn serve(
     .await
     .map_err(Failure::failed)?;
     let operator = Operator::start(client, Arc::new(libvirt.clone()), config).map_err(Failure::failed)?;
-    Ok(Served { operator, libvirt, _metrics: server })
+    Ok(Served { operator, libvirt, metrics: server })
 }
 
 /// Serves metrics where it is asked for. The default address may be somebody else's: nothing stops for that.

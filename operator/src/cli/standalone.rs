@@ -50,7 +50,7 @@ pub fn run(args: &StandaloneArgs, global: &GlobalArgs) -> Result<ExitCode, Failu
 pub(crate) struct Parts {
     pub(crate) control_plane: Option<ControlPlane>,
     libvirtd: Option<Libvirtd>,
-    served: Option<Served>,
+    pub(crate) served: Option<Served>,
 }
 
 async fn live(

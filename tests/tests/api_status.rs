@@ -103,10 +103,16 @@ async fn of_a_pool_on_a_hundred_nodes() {
         warm: 1,
         claimed: 0,
         creating: 1,
+        resetting: 1,
+        quarantined: 1,
+        total: 4,
         accelerator: "TCG".to_owned(),
         tier: "Fresh".to_owned(),
+        tier_message: Some("t".repeat(192)),
+        reset_trouble: Some("r".repeat(192)),
+        unshared_memory_bytes: Some(1 << 30),
         reason: "HypervisorUnavailable".to_owned(),
-        message: "m".repeat(MESSAGE),
+        message: "m".repeat(640),
     };
     let status = json!({
         "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 0, "total": 100,

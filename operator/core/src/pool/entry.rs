@@ -7,8 +7,10 @@ use agentvm_crds::{PoolNode, PoolReason, ReusePolicy};
 use super::{Blocked, Plan, Seen, SlotSeen, ValidPool};
 use crate::status::clip;
 
-/// The longest message of an entry, bytes.
-const MAX_MESSAGE: usize = 1024;
+/// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a status.
+const MAX_MESSAGE: usize = 640;
+/// The same of a word on tiers; there are two.
+const MAX_TIER_MESSAGE: usize = 192;
 
 /// How many machines are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,8 +86,8 @@ pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'
         total: int(counts.total),
         accelerator: facts.accelerator.to_owned(),
         tier: tier.tier,
-        tier_message: Some(tier.why_not_better).filter(|why| !why.is_empty()).map(|why| clip(&why, MAX_MESSAGE)),
-        reset_trouble: tier.trouble.map(|why| clip(&why, MAX_MESSAGE)),
+        tier_message: Some(tier.why_not_better).filter(|why| !why.is_empty()).map(|why| clip(&why, MAX_TIER_MESSAGE)),
+        reset_trouble: tier.trouble.map(|why| clip(&why, MAX_TIER_MESSAGE)),
         unshared_memory_bytes: median_mib(facts.unshared),
         reason: reason.as_str().to_owned(),
         message: clip(&message, MAX_MESSAGE),

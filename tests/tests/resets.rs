@@ -1,17 +1,24 @@
 //! A machine that served a run serves another one only when it is proven to be in its golden state; what isn't is lent to nobody.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
 
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use agentvm_crds::{AgentRun, ResetStatus};
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{HvError, Hypervisor, Machine, Mark, Proof, Tier};
-use agentvm_tests::{World, reason, until_true};
+use agentvm_tests::{Outside, World, reason, until_true};
+use kube::ResourceExt;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
+/// A pool of one machine, or of as many as is said, ready.
 async fn warm(world: &World, more: Value) {
     let mut spec = json!({"warm": {"min": 1, "max": 1}});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let wanted = spec["warm"]["min"].as_u64().unwrap();
     world.pool_with("default", spec).await;
-    idle(world, 1).await;
+    idle(world, usize::try_from(wanted).unwrap()).await;
 }
 
 /// As many machines are parked, proven, and nothing else is there but what is in quarantine.
@@ -223,4 +230,29 @@ async fn a_session_that_breaks_while_the_machine_waits_is_opened_again() {
     drop(world.fake.connect(&machine).await.unwrap());
     let run = run(&world, "run", "true").await;
     assert_eq!(run.status.unwrap().attempts.len(), 1);
+}
+
+#[tokio::test]
+async fn a_new_operator_lends_what_was_parked_with_its_proof_and_keeps_what_is_in_quarantine() {
+    let world = World::at_rest().await;
+    let operator = async || Outside::start(Path::new(env!("CARGO_BIN_EXE_fake-operator")), &world).await.unwrap();
+    let first = operator().await;
+    warm(&world, json!({"warm": {"min": 2, "max": 3}, "healthCheckSeconds": 1})).await;
+    run(&world, "first", "true").await;
+    idle(&world, 2).await;
+    first.kill().unwrap();
+    let mut there = world.fake.list().await.unwrap();
+    let (suspect, other) = (there.remove(0).record, there.remove(0));
+    let Mark::Parked { evidence } = other.mark else { panic!("{other:?}") };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    world.fake.quarantine(&suspect.name, i64::try_from(now).unwrap() + 4, "a test says so").await.unwrap();
+    let _second = operator().await;
+    let after = run(&world, "after", "true").await;
+    assert_eq!(machine(&after), (other.record.name.to_string(), other.record.nonce), "the one that was parked");
+    assert_proven(&after);
+    let kept: Value = serde_json::from_str(&evidence).unwrap();
+    assert_eq!(kept["reset"], serde_json::to_value(reset(&after)).unwrap(), "what proved it then proves it now");
+    until_true("its time is over", || async { quarantined(&world).await.is_empty() }).await;
+    let lent = world.bench.api::<AgentRun>().list(&ListParams::default()).await.unwrap();
+    assert!(lent.iter().all(|run| machine(run).1 != suspect.nonce || run.name_any() == "first"), "{lent:?}");
 }

@@ -96,3 +96,30 @@ impl BaselineXml {
         el("seclabel").attr("type", "static").attr("model", "dac").attr("relabel", "no").child(label)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_our_recipe_is_in_it() {
+        let xml = BaselineXml {
+            name: DomainName::from_recorded("avm-0-libvirt_revert-512"),
+            kvm: false,
+            emulator: "/usr/bin/qemu-system-x86_64".into(),
+            resources: Resources { vcpus: 1, memory_mib: 512, disk_gib: 4, cpu_shares: 1024 },
+            kernel: "/i/vmlinuz".into(),
+            initrd: "/i/initrd.img".into(),
+            cmdline: "quiet".to_owned(),
+            dir: MachineDir("/m".into()),
+            user: (64055, 107),
+        };
+        let text = xml.render().unwrap();
+        for ours in ["commandline", "LD_PRELOAD", "memory-backend", "filesystem", "<address", "agentvm:machine"] {
+            assert!(!text.contains(ours), "{ours}: {text}");
+        }
+        for needed in ["type=\"qemu\"", ">512<", "/m/overlay.qcow2", "/m/agent.sock", "+64055:+107"] {
+            assert!(text.contains(needed), "{needed}: {text}");
+        }
+    }
+}

@@ -112,7 +112,7 @@ async fn of_a_pool_on_a_hundred_nodes() {
         reset_trouble: Some("r".repeat(192)),
         unshared_memory_bytes: Some(1 << 30),
         reason: "HypervisorUnavailable".to_owned(),
-        message: "m".repeat(640),
+        message: "m".repeat(576),
     };
     let status = json!({
         "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 0, "total": 100,

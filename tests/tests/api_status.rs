@@ -115,7 +115,7 @@ async fn of_a_pool_on_a_hundred_nodes() {
         message: "m".repeat(576),
     };
     let status = json!({
-        "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 0, "total": 100,
+        "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 100, "resetting": 100, "quarantined": 100, "total": 400,
         "nodes": (0..100).map(node).collect::<Vec<_>>(),
         "conditions": conditions(&["Ready", "Progressing", "Degraded", "Reconciling", "Stalled"]),
     });

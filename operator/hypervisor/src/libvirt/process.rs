@@ -71,14 +71,26 @@ fn started(stat: &str) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
-/// The process that libvirt runs for a machine now.
+/// The process that libvirt runs for a machine now. Where libvirt has other process IDs than we see, the number is nobody's or
+/// somebody else's.
 pub fn pid(name: &DomainName) -> Result<u32, HvError> {
     let file = Path::new(PIDS).join(format!("{name}.pid"));
     let text = fs::read_to_string(&file).map_err(io("read", &file))?;
-    text.trim().parse().map_err(|_| HvError::Refused {
+    let pid = text.trim().parse().ok();
+    let runs = |pid: &u32| fs::read(folder(*pid).join("cmdline")).is_ok_and(|arguments| is_of(&arguments, name));
+    pid.filter(runs).ok_or_else(|| HvError::Refused {
         what: format!("find the process of machine {name}"),
-        detail: format!("{} holds no number", file.display()),
+        detail: format!(
+            "process {} isn't it; agentvm must see libvirt's processes (in a cluster: share the process namespace)",
+            text.trim()
+        ),
     })
+}
+
+/// libvirt names the guest in QEMU's arguments.
+fn is_of(arguments: &[u8], name: &DomainName) -> bool {
+    let wanted = format!("guest={name},");
+    arguments.split(|byte| *byte == 0).any(|argument| argument.starts_with(wanted.as_bytes()))
 }
 
 /// Notes the process that a machine was made in.
@@ -113,6 +125,15 @@ mod tests {
         assert!(says(|i| i.command_line.clear()).contains("command line"));
         assert!(says(|i| i.program_file.1 += 1).contains("program"));
         assert!(Identity::of(u32::MAX).is_err());
+    }
+
+    #[test]
+    fn another_machine_s_process_isn_t_this_one_s() {
+        let name = DomainName::from_recorded("avm-1-2-3");
+        assert!(is_of(b"qemu\0-name\0guest=avm-1-2-3,debug-threads=on\0", &name));
+        assert!(!is_of(b"qemu\0-name\0guest=avm-1-2-33,debug-threads=on\0", &name));
+        assert!(!is_of(b"grep\0x guest=avm-1-2-3,\0", &name));
+        assert!(pid(&name).is_err());
     }
 
     #[test]

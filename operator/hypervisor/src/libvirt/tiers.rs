@@ -112,6 +112,7 @@ fn boot(host: &Host, conn: &Connect, spec: &MachineSpec, why: &str) -> Result<Ti
 
 fn in_place(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Result<(), String> {
     host.preload.clone()?;
+    process::pid(&spec.record.name).map_err(|e| e.with_cause())?;
     run_until_dirty(host, conn, &spec.record.name, whole)?;
     finds(host, conn, spec, Sabotage::SkipDrop, "memory")?;
     finds(host, conn, spec, Sabotage::TouchDisk, "disk")?;

@@ -39,6 +39,7 @@ async fn marks_say_what_is_true_also_to_the_next_operator() {
     assert_eq!(guest.sh(TOKEN, "echo same session").await.1, "same session");
     quarantine(&host, &hv, &spec).await;
     tiers_without_the_library(&host, &key).await;
+    what_a_killed_self_test_leaves_is_swept(&host, &hv, &key).await;
     a_machine_may_boot(&host, &hv, &key).await;
     hv.release().await;
 }
@@ -71,6 +72,17 @@ async fn tiers_without_the_library(host: &TestHost, key: &GoldenKey) {
         assert!(tiers.why_not_better.starts_with("InPlace: ") && tiers.why_not_better.contains(why), "{tiers:?}");
         assert_eq!(host.domains(), Vec::<String>::new());
     }
+}
+
+async fn what_a_killed_self_test_leaves_is_swept(host: &TestHost, hv: &Libvirt, key: &GoldenKey) {
+    let mut left = host.machine(key, 2, "nonce");
+    "self-test".clone_into(&mut left.record.owner_uid);
+    hv.create(&left).await.unwrap();
+    let next = host.connect().await;
+    assert_eq!(next.list().await.unwrap(), [], "it is nobody's");
+    let swept = next.sweep().await.unwrap();
+    assert!(swept.contains(&format!("self-test's machine {}", left.record.name)), "{swept:?}");
+    assert_eq!((host.domains(), host.mounts()), (vec![], vec![]));
 }
 
 async fn a_machine_may_boot(host: &TestHost, hv: &Libvirt, key: &GoldenKey) {

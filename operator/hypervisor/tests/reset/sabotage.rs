@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig, Sabotage};
 use agentvm_hypervisor::{
-    HvError, Hypervisor, MachineSpec, PowerState, Proof, ResetStep, Step, StepHook, Stop, Verdict,
+    HvError, Hypervisor, MachineSpec, Mark, PowerState, Proof, ResetStep, Step, StepHook, Stop, Verdict,
 };
 
 use crate::libvirt_host::guest::Guest;
@@ -72,6 +72,9 @@ impl Saboteur {
         let listed = self.hv.list().await.unwrap();
         assert!(matches!(&listed[0].state, PowerState::Dead { why } if why.contains("reset was interrupted")));
         assert!(matches!(self.hv.resume(&spec.record.name).await, Err(HvError::Refused { .. })));
+        self.hv.quarantine(&spec.record.name, 7, "not proven").await.unwrap();
+        let kept = self.hv.list().await.unwrap().remove(0);
+        assert!(matches!((kept.mark, kept.state), (Mark::Quarantined { .. }, PowerState::Paused)));
         self.hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
         println!("{:?}", proof.failure());
         failed(&proof)

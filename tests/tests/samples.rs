@@ -74,7 +74,7 @@ async fn kubectl_shows_tables_and_explains_fields() {
     }
     let shown = [
         ("gsnap", "NAME READY REASON SOURCE PROFILE AGE"),
-        ("avmp", "NAME READY WARM CLAIMED TOTAL MIN MAX GOLDEN REASON AGE"),
+        ("avmp", "NAME READY WARM CLAIMED TOTAL MIN MAX GOLDEN TIER REASON AGE"),
         ("arun", "NAME STATUS EXIT SECONDS POOL MACHINE AGE"),
     ];
     for (kind, columns) in shown {

@@ -299,4 +299,61 @@ mod tests {
         assert_eq!(second.failures, 2);
         assert!(second.hold_until.duration_since(first.hold_until) > first.hold_until.duration_since(start));
     }
+
+    fn with_one() -> (Board, SlotKey, mpsc::UnboundedReceiver<Command>) {
+        let (mut board, key) = (Board::default(), SlotKey { pool_uid: "pool".into(), slot: 0 });
+        let (commands, received) = mpsc::unbounded_channel();
+        let entry = Entry {
+            name: DomainName::from_recorded("vm"),
+            nonce: "first".into(),
+            golden: GoldenKey::from_recorded("g"),
+            size: Resources { vcpus: 1, memory_mib: 1, disk_gib: 1, cpu_shares: 1 },
+            life: Life::Creating,
+            reset: None,
+            usage: None,
+            claiming: None,
+            commands,
+        };
+        assert!(board.insert(key.clone(), entry));
+        (board, key, received)
+    }
+
+    #[test]
+    fn a_machine_that_is_brought_back_is_another_one_to_the_run_that_had_it() {
+        let (mut board, key, mut received) = with_one();
+        let (run, proof) = ("run".to_owned(), ResetStatus { tier: "Fresh".into(), ..ResetStatus::default() });
+        board.set_idle(&key, proof.clone(), Timestamp::UNIX_EPOCH);
+        let claim = board.acquire("pool", &run, "node").unwrap();
+        assert_eq!((claim.nonce.as_str(), claim.reset), ("first", Some(proof)));
+        board.renew(&key, "second");
+        assert!(board.attempt(&run, "first").is_none() && board.attempt(&run, "second").is_none());
+        assert!(!board.tell_run(&run, Command::Release), "a second release doesn't reach it");
+        board.retire("pool", &[0]);
+        assert_eq!(board.seen("pool")[&0], SlotSeen::Resetting);
+        assert_eq!((board.numbers("pool"), board.acquire("pool", &run, "node").is_none()), ((0, 1), true));
+        board.set_life(&key, Life::Quarantined { until: Timestamp::MAX });
+        assert!(board.acquire("pool", &run, "node").is_none(), "nobody gets what is in quarantine");
+        board.retire("pool", &[0]);
+        assert!(matches!(received.try_recv(), Ok(Command::Release)));
+    }
+
+    #[tokio::test]
+    async fn a_claim_is_urgent_until_it_is_given_back_or_its_task_takes_over() {
+        let (mut board, key, _received) = with_one();
+        let waited = async |board: &Board| {
+            let begun = tokio::time::Instant::now();
+            board.claims.pass().await;
+            begun.elapsed() > std::time::Duration::from_millis(100)
+        };
+        board.set_idle(&key, ResetStatus::default(), Timestamp::UNIX_EPOCH);
+        board.acquire("pool", &"run".to_owned(), "node").unwrap();
+        assert!(waited(&board).await);
+        board.give_back(&"run".to_owned(), Timestamp::UNIX_EPOCH);
+        assert!(!waited(&board).await);
+        board.acquire("pool", &"run".to_owned(), "node").unwrap();
+        let claiming = board.take_claiming(&key);
+        assert!(waited(&board).await);
+        drop(claiming);
+        assert!(!waited(&board).await);
+    }
 }

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestMessage, HostAck, HostHello, HostMessage, Nonce, Rehydrate,
-    RunAs, Secret, Stop, StreamId, connect,
+    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestMessage, HostAck, HostHello, HostMessage,
+    Inspection, Nonce, Rehydrate, RunAs, Secret, Stop, StreamId, connect,
 };
 use agentvm_hypervisor::{Channel, Hypervisor};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -29,14 +29,25 @@ pub struct Guest {
 impl Guest {
     /// Connects, again and again while the guest boots.
     pub async fn open(hv: &dyn Hypervisor, name: &DomainName, token: &str) -> Self {
+        Self::greet(hv, name, token).await.0
+    }
+
+    /// The same, with what the agent sees of its machine.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub async fn inspect(hv: &dyn Hypervisor, name: &DomainName, token: &str) -> (Self, Inspection) {
+        let (guest, hello) = Self::greet(hv, name, token).await;
+        (guest, hello.inspection.expect("it was asked"))
+    }
+
+    async fn greet(hv: &dyn Hypervisor, name: &DomainName, token: &str) -> (Self, GuestHello) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let (read, write) = tokio::io::split(hv.connect(name).await.unwrap());
             let mut guest = Self { reader: FrameReader::new(read), writer: FrameWriter::new(write) };
-            let hello = HostHello::new(nonce(), Some(Secret::new(token)));
+            let hello = HostHello::new(nonce(), Some(Secret::new(token))).inspecting();
             let session = connect(&mut guest.reader, &mut guest.writer, hello);
-            if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_secs(2), session).await {
-                return guest;
+            if let Ok(Ok(hello)) = tokio::time::timeout(Duration::from_secs(2), session).await {
+                return (guest, hello);
             }
             assert!(tokio::time::Instant::now() < deadline, "the agent of {name} never answered");
         }
@@ -125,12 +136,12 @@ impl Guest {
         None
     }
 
-    /// Asks the agent to make itself ready for a capture.
-    pub async fn quiesce(mut self) {
-        self.send(HostMessage::Stop(Stop::Quiesce { golden: None })).await;
+    /// Asks the agent to make itself ready for a capture; what it then sees of its machine.
+    pub async fn quiesce(mut self) -> Inspection {
+        self.send(HostMessage::Stop(Stop::Quiesce { golden: Some(nonce()) })).await;
         loop {
             match self.receive().await {
-                GuestMessage::Ack(GuestAck::Quiesce { .. }) => return,
+                GuestMessage::Ack(GuestAck::Quiesce { inspection }) => return inspection.expect("there is a machine"),
                 GuestMessage::Error(report) => panic!("{report:?}"),
                 _ => {}
             }

@@ -107,9 +107,9 @@ impl TestHost {
         took("template boot to agent answer", booting);
         assert_eq!(guest.sh(TOKEN, "echo setup > /etc/golden; cat /etc/golden").await, (Some(0), "setup".to_owned()));
         assert_eq!(hv.sweep().await.unwrap(), Vec::<String>::new(), "a template that is being set up isn't debris");
-        guest.quiesce().await;
+        let inspection = guest.quiesce().await;
         let capturing = Instant::now();
-        let golden = hv.capture(&spec.record.name, "").await.unwrap();
+        let golden = hv.capture(&spec.record.name, &serde_json::to_string(&inspection).unwrap()).await.unwrap();
         took("capture", capturing);
         println!("measured: golden memory: {} MiB of 512", golden.memory_bytes >> 20);
         golden

@@ -3,6 +3,7 @@
 
 mod busy;
 mod faults;
+mod inspection;
 mod full;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;

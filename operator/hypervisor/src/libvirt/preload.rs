@@ -85,6 +85,11 @@ mod tests {
     }
 
     #[test]
+    fn it_is_told_by_the_names_that_it_reads() {
+        assert_eq!((SOCKET_ENV, MEMORY_ENV), (agentvm_preload::SOCKET_ENV, agentvm_preload::MEMORY_ENV));
+    }
+
+    #[test]
     fn why_there_is_none_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path().to_owned());

@@ -22,6 +22,9 @@
 //!   -> ACK Result{nonce}
 //! ```
 //!
+//! WARM may be left out: it goes the way of an attempt once and has the next one's launcher wait in its place. It empties the
+//! folder for secrets, like the end of every attempt: FILE comes after it.
+//!
 //! After a lost connection: HELLO from both, then `-> RESUME {nonce, offsets}`; the agent replays OUTPUT from there and goes
 //! on live. RESULT follows all output, and is sent again on every RESUME until it is acknowledged. Before RESUME (or an
 //! EXECUTE on the same connection) the agent sends no OUTPUT and no RESULT.

@@ -124,7 +124,9 @@ pub async fn at_a_rate(
 
 fn summarize(report: &mut Report, failed: &[String]) {
     let all = report.samples("rate/succeeded").cloned().unwrap_or_default();
-    for (name, part) in [("rate/first", all.first(ENDS)), ("rate/last", all.last(ENDS))] {
+    // Of a short row, its halves: a run isn't compared with itself.
+    let ends = ENDS.min(all.first(usize::MAX).len() / 2);
+    for (name, part) in [("rate/first", all.first(ends)), ("rate/last", all.last(ends))] {
         for value in part {
             report.add(name, Unit::Millis, value);
         }

@@ -3,8 +3,8 @@
 
 mod busy;
 mod faults;
-mod inspection;
 mod full;
+mod inspection;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
 mod marks;

@@ -14,7 +14,7 @@ use super::error::{BenchError, step};
 use crate::machines::{Session, random, rehydrate, unix_nanos};
 
 /// The longest that anything here takes is a boot without KVM.
-const PATIENCE: Duration = Duration::from_mins(4);
+pub const PATIENCE: Duration = Duration::from_mins(4);
 /// What a run costs a machine before it is brought back: about 20 MiB of memory.
 pub const LOAD: &str = "dd if=/dev/zero of=/dev/shm/load bs=1M count=20 2>/dev/null";
 

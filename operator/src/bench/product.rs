@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_guest_agent::protocol::GuestHello;
 use agentvm_hypervisor::{Golden, MachineKind, MachineRecord, MachineSpec, Stop, Tier};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -85,7 +86,19 @@ impl Machine {
     /// The agent's first answer, which must be the golden's: the second half of the proof.
     pub async fn hello(&mut self) -> Result<(), BenchError> {
         let (session, hello) = guest::inspect(&*self.lab.hv, self.name()).await?;
-        judge(&self.guest, &hello).map_err(|why| BenchError::Found(format!("{} is not proven: {why}", self.name())))?;
+        self.take(session, &hello)
+    }
+
+    /// Lets it run and takes the same answer, as a pool does it; when it ran.
+    pub async fn wake(&mut self) -> Result<Instant, BenchError> {
+        let woken = Session::wake(&*self.lab.hv, self.name(), guest::PATIENCE).await;
+        let (session, hello, running) = woken.map_err(step(format!("wake {}", self.name())))?;
+        self.take(session, &hello)?;
+        Ok(running)
+    }
+
+    fn take(&mut self, session: Session, hello: &GuestHello) -> Result<(), BenchError> {
+        judge(&self.guest, hello).map_err(|why| BenchError::Found(format!("{} is not proven: {why}", self.name())))?;
         self.session = Some(session);
         Ok(())
     }
@@ -134,9 +147,7 @@ impl Contender for InPlace {
             return Err(BenchError::Found(format!("a machine was reset and not proven: {why}")));
         }
         let reset = began.elapsed();
-        machine.resume().await?;
-        let restored = began.elapsed();
-        machine.hello().await?;
+        let restored = machine.wake().await?.saturating_duration_since(began);
         let ready = began.elapsed();
         machine.pause().await?;
         let mut round = Round::default().figure("restored", restored).figure("ready", ready);
@@ -174,9 +185,8 @@ impl Contender for Fresh {
         machine.incarnate()?;
         machine.create().await?;
         laps.lap("create");
-        machine.resume().await?;
-        let restored = laps.lap("resume");
-        machine.hello().await?;
+        let running = machine.wake().await?;
+        let restored = laps.lap_at("resume", running);
         let ready = laps.lap("hello");
         machine.pause().await?;
         Ok(laps.into_round().figure("restored", restored).figure("ready", ready))
@@ -198,7 +208,12 @@ impl Laps {
 
     /// A step is over; the time since the beginning.
     pub fn lap(&mut self, phase: &str) -> Duration {
-        let now = self.began.elapsed();
+        self.lap_at(phase, Instant::now())
+    }
+
+    /// The same for one that was over at that time.
+    pub fn lap_at(&mut self, phase: &str, at: Instant) -> Duration {
+        let now = at.saturating_duration_since(self.began);
         self.round = std::mem::take(&mut self.round).phase(phase, now.saturating_sub(self.last));
         self.last = now;
         now

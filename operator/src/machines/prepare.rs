@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     evidence::{self, Evidence},
-    session::{Session, SessionError, random},
+    session::{Session, SessionError, WakeError, random},
     urgent::Claims,
 };
 
@@ -127,12 +127,12 @@ impl Preparation<'_> {
         let tier = if proof.is_some() { Tier::InPlace } else { self.spec.tier };
         let mut phases = Phases::since(begun);
         phases.end("state");
-        self.hv.resume(name).await.map_err(PrepareError::Power)?;
-        phases.end("resume");
         let patience = if tier == Tier::Boot { FIRST_ANSWER_BOOT } else { FIRST_ANSWER };
-        let opened = Session::inspect(self.hv, name, patience).await;
-        let (mut session, hello) = opened.map_err(PrepareError::Session)?;
-        phases.end("hello");
+        let (mut session, hello, _) = Session::wake(self.hv, name, patience).await.map_err(|why| match why {
+            WakeError::Resume(why) => PrepareError::Power(why),
+            WakeError::Session(why) => PrepareError::Session(why),
+        })?;
+        phases.end("wake");
         // One that booted has nothing of the golden's memory in it; there is nothing to compare.
         let guest = if tier == Tier::Boot { Ok(()) } else { evidence::judge(self.guest, &hello) };
         let said = guest.as_ref().copied().map_err(String::as_str);

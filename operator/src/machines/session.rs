@@ -52,6 +52,15 @@ pub enum SessionError {
     Random(#[source] std::io::Error),
 }
 
+/// Why a machine did not wake.
+#[derive(Debug, thiserror::Error)]
+pub enum WakeError {
+    #[error("the machine could not be resumed")]
+    Resume(#[source] HvError),
+    #[error("no session with its agent")]
+    Session(#[source] SessionError),
+}
+
 /// A session.
 pub struct Session {
     reader: FrameReader<ReadHalf<Channel>>,
@@ -89,6 +98,19 @@ impl Session {
         patience: Duration,
     ) -> Result<(Self, GuestHello), SessionError> {
         Self::begin(hv, name, Greeting { token: None, inspect: true }, patience).await
+    }
+
+    /// Lets a paused machine run and inspects it. The greeting waits in the channel when the machine wakes, so that nothing is
+    /// lost between the two. Also: when it ran.
+    pub async fn wake(
+        hv: &dyn Hypervisor,
+        name: &DomainName,
+        patience: Duration,
+    ) -> Result<(Self, GuestHello, Instant), WakeError> {
+        let resumed = async { hv.resume(name).await.map(|()| Instant::now()).map_err(WakeError::Resume) };
+        let greeted = async { Self::inspect(hv, name, patience).await.map_err(WakeError::Session) };
+        let (running, (session, hello)) = tokio::try_join!(resumed, greeted)?;
+        Ok((session, hello, running))
     }
 
     async fn begin(

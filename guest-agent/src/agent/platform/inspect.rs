@@ -11,18 +11,42 @@ use rustix::process::WaitOptions;
 pub fn machine(golden: Option<Nonce>) -> Inspection {
     // The dead are no state: whether the reaper had its turn already is chance.
     while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
-    let stats = fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
-        let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
-        // Threads of the kernel's run no program. They are the most by far, and reading what they are takes longest.
-        match fs::read_link(format!("/proc/{pid}/exe")) {
-            Err(why) if why.kind() == ErrorKind::NotFound => return None,
-            _ => {}
-        }
-        fs::read(format!("/proc/{pid}/stat")).ok()
-    });
+    let pids = descendants().unwrap_or_else(everyone);
+    let stats = pids.into_iter().filter_map(|pid| fs::read(format!("/proc/{pid}/stat")).ok());
     let table: Vec<Process> = stats.filter_map(|stat| Process::parse(&stat)).collect();
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     Inspection::new(golden, names(&table), mounts.lines().filter_map(mount).collect())
+}
+
+/// The first process and all that come from it: everything but the kernel's threads, which are the most by far and come from the
+/// second. What lost its parents is the first one's child. `None`: this kernel doesn't list children.
+fn descendants() -> Option<Vec<u32>> {
+    let (mut found, mut next) = (vec![1], 0);
+    while let Some(pid) = found.get(next).copied() {
+        next += 1;
+        for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            match fs::read_to_string(thread.path().join("children")) {
+                Ok(children) => {
+                    found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+                }
+                Err(why) if why.kind() == ErrorKind::NotFound && pid == 1 => return None,
+                Err(_) => {}
+            }
+        }
+    }
+    found.sort_unstable();
+    Some(found)
+}
+
+/// Every process that runs a program, one by one.
+fn everyone() -> Vec<u32> {
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let runs_a_program = |pid: &u32| match fs::read_link(format!("/proc/{pid}/exe")) {
+        Err(why) => why.kind() != ErrorKind::NotFound,
+        Ok(_) => true,
+    };
+    pids.filter(runs_a_program).collect()
 }
 
 /// A line of the process table, as far as it matters.

@@ -14,7 +14,7 @@ use agentvm_core::{
     run::{Claim, FinishedAttempt},
 };
 use agentvm_crds::ResetStatus;
-use agentvm_hypervisor::{Resources, Usage};
+use agentvm_hypervisor::{Resources, Tier, Usage};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -122,6 +122,10 @@ impl Board {
             nonce.clone_into(&mut entry.nonce);
             entry.reset = None;
         }
+    }
+
+    pub fn is_idle(&self, key: &SlotKey) -> bool {
+        self.slots.get(key).is_some_and(|entry| matches!(entry.life, Life::Idle { .. }))
     }
 
     pub fn take_claiming(&mut self, key: &SlotKey) -> Option<Claiming> {
@@ -254,9 +258,12 @@ impl Board {
         self.trouble.get(pool_uid).cloned()
     }
 
-    /// A machine of the pool was made.
-    pub fn clear_trouble(&mut self, pool_uid: &str) {
-        self.trouble.remove(pool_uid);
+    /// A machine of the pool was made or brought back. Only the former says that machines can be made again.
+    pub fn note_success(&mut self, pool_uid: &str, tier: Tier, now: Timestamp) {
+        if tier != Tier::InPlace {
+            self.trouble.remove(pool_uid);
+        }
+        self.ways.note(pool_uid, tier, Ok(()), now);
     }
 
     /// Notes a failure; the next machine of the pool waits longer each time. Those that were being made at the same time
@@ -300,6 +307,16 @@ mod tests {
         assert!(second.hold_until.duration_since(first.hold_until) > first.hold_until.duration_since(start));
     }
 
+    #[test]
+    fn a_reset_does_not_say_that_machines_can_be_made_again() {
+        let (mut board, now) = (Board::default(), Timestamp::UNIX_EPOCH);
+        board.note_trouble("pool", "the host is full".to_owned(), now);
+        board.note_success("pool", Tier::InPlace, now);
+        assert!(board.trouble("pool").is_some());
+        board.note_success("pool", Tier::Fresh, now);
+        assert!(board.trouble("pool").is_none());
+    }
+
     fn with_one() -> (Board, SlotKey, mpsc::UnboundedReceiver<Command>) {
         let (mut board, key) = (Board::default(), SlotKey { pool_uid: "pool".into(), slot: 0 });
         let (commands, received) = mpsc::unbounded_channel();
@@ -337,23 +354,19 @@ mod tests {
         assert!(matches!(received.try_recv(), Ok(Command::Release)));
     }
 
-    #[tokio::test]
-    async fn a_claim_is_urgent_until_it_is_given_back_or_its_task_takes_over() {
+    #[test]
+    fn a_claim_is_urgent_until_it_is_given_back_or_its_task_takes_over() {
         let (mut board, key, _received) = with_one();
-        let waited = async |board: &Board| {
-            let begun = tokio::time::Instant::now();
-            board.claims.pass().await;
-            begun.elapsed() > std::time::Duration::from_millis(100)
-        };
         board.set_idle(&key, ResetStatus::default(), Timestamp::UNIX_EPOCH);
+        assert!(!board.is_idle(&SlotKey { slot: 1, ..key.clone() }) && board.is_idle(&key));
         board.acquire("pool", &"run".to_owned(), "node").unwrap();
-        assert!(waited(&board).await);
+        assert!(board.claims.any() && !board.is_idle(&key));
         board.give_back(&"run".to_owned(), Timestamp::UNIX_EPOCH);
-        assert!(!waited(&board).await);
+        assert!(!board.claims.any() && board.is_idle(&key));
         board.acquire("pool", &"run".to_owned(), "node").unwrap();
         let claiming = board.take_claiming(&key);
-        assert!(waited(&board).await);
+        assert!(board.claims.any());
         drop(claiming);
-        assert!(!waited(&board).await);
+        assert!(!board.claims.any());
     }
 }

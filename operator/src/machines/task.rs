@@ -112,10 +112,7 @@ impl Task {
         };
         match done {
             Ok(ready) => {
-                let mut board = self.inner.board();
-                board.clear_trouble(&self.key.pool_uid);
-                board.ways.note(&self.key.pool_uid, tier, Ok(()), Timestamp::now());
-                drop(board);
+                self.inner.board().note_success(&self.key.pool_uid, tier, Timestamp::now());
                 Some(self.idle(ready))
             }
             Err(why) => {

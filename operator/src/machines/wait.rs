@@ -35,9 +35,11 @@ impl Task {
                     Some(Command::Release) | None => return None,
                 },
                 why = &mut lost => {
-                    tracing::warn!(machine = %name, "an idle machine is lost: {why}");
-                    // A run may have taken it since: then it finds out by itself.
-                    if self.retire_if_idle() { return None; }
+                    if self.retire_if_idle() {
+                        tracing::warn!(machine = %name, "an idle machine is lost: {why}");
+                        return None;
+                    }
+                    // A run has taken it since: it finds out by itself, and says so. It may be given back, too.
                     lost.set(look_after(self.inner.clone(), self.key.clone(), name.clone()));
                 }
             }
@@ -72,16 +74,41 @@ impl Task {
 async fn look_after(inner: Arc<Inner>, key: SlotKey, name: agentvm_core::names::DomainName) -> String {
     sleep(SETTLE).await;
     loop {
-        match inner.hv.state(&name).await {
-            Ok(PowerState::Absent) => return "its process is gone".to_owned(),
-            Ok(PowerState::Dead { why }) => return why,
-            // A host that doesn't answer says nothing about the machine.
-            Ok(PowerState::Paused | PowerState::Running) | Err(_) => {}
+        // A host that doesn't answer says nothing about the machine.
+        if let Ok(state) = inner.hv.state(&name).await
+            && let Some(why) = lost(state, inner.board().is_idle(&key))
+        {
+            return why;
         }
         if let Ok(usage) = inner.hv.usage(&name).await {
             inner.board().set_usage(&key, usage);
         }
         let every = inner.board().ways.pool(&key.pool_uid).map_or(HEALTH_CHECK, |pool| pool.health_check);
         sleep(every).await;
+    }
+}
+
+/// Why a machine can't be lent. One that a run has may be running: it was found like this after a restart.
+fn lost(state: PowerState, idle: bool) -> Option<String> {
+    match state {
+        PowerState::Absent => Some("its process is gone".to_owned()),
+        PowerState::Dead { why } => Some(why),
+        PowerState::Running if idle => Some("it runs where it should be paused".to_owned()),
+        PowerState::Paused | PowerState::Running => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_machine_stands_still_or_is_lost() {
+        for idle in [true, false] {
+            assert_eq!(lost(PowerState::Paused, idle), None);
+            assert!(lost(PowerState::Absent, idle).is_some());
+            assert_eq!(lost(PowerState::Dead { why: "why".into() }, idle), Some("why".into()));
+        }
+        assert!(lost(PowerState::Running, true).is_some() && lost(PowerState::Running, false).is_none());
     }
 }

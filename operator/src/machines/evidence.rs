@@ -22,16 +22,11 @@ pub struct Evidence {
     pub reuses: u32,
 }
 
-/// The whole proof. A fresh process has no checks from outside but that it is one.
+/// The whole proof, of nothing but what was looked at: from outside, that is a machine that was brought back.
 pub fn status(tier: Tier, took: Duration, proof: Option<&Proof>, guest: Result<(), &str>) -> ResetStatus {
-    let outside: Vec<ResetCheck> = match proof {
-        Some(proof) => {
-            let checks = proof.checks.iter();
-            checks.map(|c| check(&c.name, c.result.as_ref().copied().map_err(String::as_str))).collect()
-        }
-        None => vec![check("process", Ok(()))],
-    };
-    let checks = outside.into_iter().chain([check("guest", guest)]).collect();
+    let outside = proof.into_iter().flat_map(|proof| &proof.checks);
+    let outside = outside.map(|c| check(&c.name, c.result.as_ref().copied().map_err(String::as_str)));
+    let checks = outside.chain([check("guest", guest)]).collect();
     let millis = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     ResetStatus { tier: tier.as_str().to_owned(), millis, checks }
 }
@@ -56,12 +51,17 @@ pub fn log(record: &MachineRecord, reset: &ResetStatus) {
     );
 }
 
+/// Has nobody used this machine, as far as its agent says? All that there is to ask of one that booted: it has nothing of the
+/// golden's memory, and nothing to compare.
+pub fn unused(hello: &GuestHello) -> Result<(), String> {
+    let used = hello.machine.is_some() || hello.attempt.is_some() || hello.executed;
+    if used { Err("its agent has an identity already".to_owned()) } else { Ok(()) }
+}
+
 /// Is what an agent says of its machine what it said when the golden was captured? `golden` is what was kept then. A second
 /// line: an agent that was taken over can say anything.
 pub fn judge(golden: &str, hello: &GuestHello) -> Result<(), String> {
-    if hello.machine.is_some() || hello.attempt.is_some() || hello.executed {
-        return Err("its agent has an identity already".to_owned());
-    }
+    unused(hello)?;
     let wanted: Inspection = serde_json::from_str(golden)
         .map_err(|_| "its golden does not say what to expect; capture it again".to_owned())?;
     let seen = hello.inspection.as_ref().ok_or("its agent does not say what it sees")?;
@@ -132,6 +132,10 @@ mod tests {
         }
         let held = GuestHello { machine: Some(Nonce::from_bytes([9; 16])), ..hello(Some(inspection())) };
         assert!(judge(&golden, &held).unwrap_err().contains("identity"));
+        assert_eq!(unused(&hello(None)), Ok(()));
+        for used in [held, GuestHello { executed: true, ..hello(None) }] {
+            assert!(unused(&used).unwrap_err().contains("identity"));
+        }
     }
 
     #[test]
@@ -148,7 +152,6 @@ mod tests {
             ["memory", "disk", "monitor", "process", "guest"].into_iter().zip(wanted).collect::<Vec<_>>()
         );
         let fresh = status(Tier::Fresh, Duration::ZERO, None, Err("another"));
-        assert_eq!(fresh.checks.len(), 2);
-        assert_eq!(fresh.checks[1].result, "another");
+        assert_eq!(fresh.checks, [check("guest", Err("another"))], "nothing else was looked at");
     }
 }

@@ -133,8 +133,10 @@ impl Preparation<'_> {
             WakeError::Session(why) => PrepareError::Session(why),
         })?;
         phases.end("wake");
-        // One that booted has nothing of the golden's memory in it; there is nothing to compare.
-        let guest = if tier == Tier::Boot { Ok(()) } else { evidence::judge(self.guest, &hello) };
+        let guest = match tier {
+            Tier::Boot => evidence::unused(&hello),
+            Tier::InPlace | Tier::Fresh => evidence::judge(self.guest, &hello),
+        };
         let said = guest.as_ref().copied().map_err(String::as_str);
         let reset = evidence::status(tier, begun.elapsed(), proof, said);
         evidence::log(record, &reset);

@@ -7,13 +7,16 @@ use agentvm_core::{
     names::{DomainName, GoldenKey},
 };
 use agentvm_crds::GoldenReason;
+use agentvm_guest_agent::protocol::Inspection;
 use agentvm_hypervisor::{Accelerator, Golden, HvError, MachineKind, MachineRecord, Resources, Stop, TemplateSpec};
 use jiff::Timestamp;
+use tokio::time::sleep;
 
 use super::{
     Inner, Owner,
     image::{ImageError, rootfs},
     setup::{quiesce, run_steps},
+    steady::steady,
 };
 use crate::machines::{PrepareError, Session, SessionError, fresh_nonce, rehydrate};
 
@@ -23,6 +26,9 @@ const BOOT_TCG: Duration = Duration::from_mins(4);
 
 /// How long a guest that was made ready may take over the end of the session.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// Between two looks at a guest that ran a setup: what its daemons do by themselves has the time to show.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Why a capture failed.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,11 @@ pub enum CaptureError {
     Session(#[from] SessionError),
     #[error("spec.setup.steps[{index}]: {how}")]
     Setup { index: usize, how: String },
+    #[error(
+        "spec.setup leaves something running that changes by itself, so no machine could be proven to be this golden: {0}; \
+         end it in the last step, or start it in the run"
+    )]
+    Unsteady(String),
     #[error("what the agent in the template sees could not be written down")]
     Inspection(#[source] serde_json::Error),
     #[error("the golden could not be written")]
@@ -56,7 +67,7 @@ impl CaptureError {
                 GoldenReason::NoCapacity
             }
             Self::Boot(_) | Self::Identity(_) => GoldenReason::BootTimeout,
-            Self::Setup { .. } => GoldenReason::SetupFailed,
+            Self::Setup { .. } | Self::Unsteady(_) => GoldenReason::SetupFailed,
             Self::Start(_) | Self::Session(_) | Self::Inspection(_) | Self::Write(_) => GoldenReason::CaptureFailed,
         }
     }
@@ -137,11 +148,22 @@ async fn boot_and_write(
     rehydrate(&mut session, &spec.record, false).await.map_err(CaptureError::Identity)?;
     run_steps(&mut session, &spec.record, &recipe.steps, say).await?;
     say("is made ready for capture".to_owned());
-    let inspection = quiesce(&mut session).await?;
+    let mut inspection = quiesce(&mut session).await?;
     drop(session);
+    if !recipe.steps.is_empty() {
+        inspection = steady(inspection, || look_again(inner, name, patience)).await?;
+    }
     // The guest notices that the channel is closed: once here, or else in every copy while its first answer is waited for.
-    tokio::time::sleep(SETTLE).await;
+    sleep(SETTLE).await;
     say("is written down".to_owned());
     let guest = serde_json::to_string(&inspection).map_err(CaptureError::Inspection)?;
     inner.hv.capture(name, &guest).await.map_err(CaptureError::Write)
+}
+
+/// As every copy will be asked.
+async fn look_again(inner: &Inner, name: &DomainName, patience: Duration) -> Result<Inspection, CaptureError> {
+    sleep(BETWEEN_LOOKS).await;
+    let (_, hello) = Session::inspect(&*inner.hv, name, patience).await?;
+    let missing = || SessionError::Unexpected("a HELLO that does not say what it sees".to_owned());
+    Ok(hello.inspection.ok_or_else(missing)?)
 }

@@ -5,6 +5,7 @@
 mod capture;
 mod image;
 mod setup;
+mod steady;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -65,6 +65,11 @@ pub fn judge(golden: &str, hello: &GuestHello) -> Result<(), String> {
     let wanted: Inspection = serde_json::from_str(golden)
         .map_err(|_| "its golden does not say what to expect; capture it again".to_owned())?;
     let seen = hello.inspection.as_ref().ok_or("its agent does not say what it sees")?;
+    matches_captured(&wanted, seen)
+}
+
+/// Is what was seen what was captured? Says in what it differs.
+pub fn matches_captured(wanted: &Inspection, seen: &Inspection) -> Result<(), String> {
     if wanted.golden.is_none() || seen.golden != wanted.golden {
         return Err("its agent is not the one of the golden".to_owned());
     }

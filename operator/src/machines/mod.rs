@@ -38,7 +38,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
-pub(crate) use evidence::judge;
+pub(crate) use evidence::{judge, matches_captured};
 
 pub use board::{AttemptView, Command, SlotKey, Trouble};
 pub use order::{Order, SecretFile};

@@ -1,0 +1,55 @@
+//! Is a template the same from one moment to the next? Every machine of a golden has to be what was captured, to the last process:
+//! one that changes by itself would be kept for a look each time.
+
+use agentvm_guest_agent::protocol::Inspection;
+
+use super::CaptureError;
+use crate::machines::matches_captured;
+
+/// Looks before it is given up: what the setup left running may still be about to end.
+const LOOKS: u32 = 3;
+
+/// What two looks in a row agree on.
+pub async fn steady<F: Future<Output = Result<Inspection, CaptureError>>>(
+    first: Inspection,
+    mut look: impl FnMut() -> F,
+) -> Result<Inspection, CaptureError> {
+    let (mut before, mut why) = (first, String::new());
+    for _ in 0..LOOKS {
+        let now = look().await?;
+        match matches_captured(&before, &now) {
+            Ok(()) => return Ok(now),
+            Err(what) => (before, why) = (now, what),
+        }
+    }
+    Err(CaptureError::Unsteady(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_guest_agent::protocol::Nonce;
+
+    use super::*;
+    use crate::machines::SessionError;
+
+    fn seen(processes: &[&str]) -> Inspection {
+        let processes = processes.iter().map(|name| (*name).to_owned()).collect();
+        Inspection::new(Some(Nonce::from_bytes([7; 16])), processes, vec![])
+    }
+
+    #[tokio::test]
+    async fn what_ends_is_waited_for_and_what_goes_on_changing_is_refused() {
+        let ending = steady(seen(&["init<", "left<init"]), || async { Ok(seen(&["init<"])) }).await;
+        assert_eq!(ending.unwrap(), seen(&["init<"]));
+        let (mut looks, children) = (0, ["a<daemon", "b<daemon"]);
+        let look = || {
+            looks += 1;
+            std::future::ready(Ok(seen(&["init<", "daemon<init", children[looks % 2]])))
+        };
+        let why = steady(seen(&["init<", "daemon<init", "a<daemon"]), look).await.unwrap_err();
+        assert!(why.to_string().contains("a process too many: \"b<daemon\""), "{why}");
+        assert_eq!((looks, why.reason()), (3, agentvm_crds::GoldenReason::SetupFailed));
+        let broken = steady(seen(&[]), || async { Err(CaptureError::Session(SessionError::Closed)) }).await;
+        assert!(matches!(broken, Err(CaptureError::Session(_))));
+    }
+}

@@ -273,3 +273,16 @@ async fn a_new_operator_lends_what_was_parked_with_its_proof_and_keeps_what_is_i
     let lent = world.bench.api::<AgentRun>().list(&ListParams::default()).await.unwrap();
     assert!(lent.iter().all(|run| machine(run).1 != suspect.nonce || run.name_any() == "first"), "{lent:?}");
 }
+
+#[tokio::test]
+async fn an_idle_machine_that_runs_is_lent_to_nobody() {
+    let world = World::new().await;
+    warm(&world, json!({"healthCheckSeconds": 1})).await;
+    let suspect = world.fake.list().await.unwrap().remove(0).record;
+    world.fake.resume(&suspect.name).await.unwrap();
+    let gone =
+        || async { world.fake.list().await.unwrap().iter().all(|machine| machine.record.nonce != suspect.nonce) };
+    until_true("it is gone", gone).await;
+    idle(&world, 1).await;
+    assert_ne!(machine(&run(&world, "after", "true").await).1, suspect.nonce);
+}

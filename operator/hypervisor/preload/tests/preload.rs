@@ -16,6 +16,15 @@ fn library() -> PathBuf {
     std::env::current_exe().unwrap().with_file_name("libagentvm_preload.so")
 }
 
+/// Program and library where any user may walk to: the build may stand in somebody's home. Copied by another process, because
+/// a program that a fork of this one still holds open for writing can't be started.
+fn within_reach(dir: &Path) -> (PathBuf, PathBuf) {
+    let program = Path::new(env!("CARGO_BIN_EXE_agentvm-preload-subject"));
+    let copied = Command::new("cp").arg(program).arg(library()).arg(dir).status().unwrap();
+    assert!(copied.success());
+    (dir.join(program.file_name().unwrap()), dir.join(library().file_name().unwrap()))
+}
+
 struct Subject {
     dir: tempfile::TempDir,
     child: Child,
@@ -29,10 +38,11 @@ impl Subject {
         std::fs::write(dir.path().join("memory"), vec![b'g'; SIZE]).unwrap();
         std::os::unix::fs::chown(dir.path(), Some(user), None).unwrap();
         std::os::unix::fs::chown(dir.path().join("memory"), Some(user), None).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_agentvm-preload-subject"))
+        let (program, preload) = within_reach(dir.path());
+        let mut child = Command::new(program)
             .arg(how)
             .arg(dir.path().join("memory"))
-            .env("LD_PRELOAD", library())
+            .env("LD_PRELOAD", preload)
             .env("AGENTVM_RESET_SOCKET", dir.path().join("sock"))
             .env("AGENTVM_GOLDEN_MEMORY", dir.path().join("memory"))
             .uid(user)

@@ -34,6 +34,10 @@ pub enum HvError {
     /// The machine was reset, and what was seen of it from outside isn't the golden state.
     #[error("machine {name} is not in its golden state after a reset: {}", proof.failure().unwrap_or_default())]
     NotProven { name: DomainName, proof: Box<Proof> },
+    /// The machine is too far gone, or keeps too much of the host, to be worth a reset: to be replaced. This says nothing against the
+    /// way back itself.
+    #[error("machine {name} is not worth a reset: {why}")]
+    NotResettable { name: DomainName, why: String },
     /// A file operation of ours.
     #[error("could not {what}")]
     Io {

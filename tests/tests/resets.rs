@@ -286,3 +286,19 @@ async fn an_idle_machine_that_runs_is_lent_to_nobody() {
     idle(&world, 1).await;
     assert_ne!(machine(&run(&world, "after", "true").await).1, suspect.nonce);
 }
+
+#[tokio::test]
+async fn machines_that_are_not_worth_a_reset_are_replaced_and_the_way_stays_open() {
+    let world = World::new().await;
+    warm(&world, json!({})).await;
+    let name = world.fake.list().await.unwrap().remove(0).record.name;
+    for n in 0..4 {
+        let why = "its disk has grown".to_owned();
+        world.fake.faults().next(Op::Reset, Fault::Fail(HvError::NotResettable { name: name.clone(), why }));
+        assert_eq!(reset(&run(&world, &format!("run-{n}"), "true").await).tier, "Fresh");
+        idle(&world, 1).await;
+    }
+    run(&world, "before", "true").await;
+    assert_eq!(reset(&run(&world, "after", "true").await).tier, "InPlace");
+    assert_eq!(quarantined(&world).await, []);
+}

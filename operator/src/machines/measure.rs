@@ -25,6 +25,8 @@ pub async fn measured(
         }
         // It says nothing of the machine.
         Err(PrepareError::Stopping) => {}
+        // None was carried out.
+        Err(why) if why.not_resettable().is_some() => {}
         Err(why) if why.not_proven().is_some() => metrics.reset(&pool, tier, ResetResult::NotProven, took),
         Err(_) => metrics.reset(&pool, tier, ResetResult::Failed, took),
     }

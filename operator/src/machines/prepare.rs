@@ -59,15 +59,24 @@ impl PrepareError {
         }
     }
 
-    /// Whether it says something about the way that was taken; a host that is gone or full doesn't.
+    /// Why it isn't worth a reset, where that is all: what a run can do to its own machine says nothing about the way.
+    pub fn not_resettable(&self) -> Option<&str> {
+        match self {
+            Self::Reset(HvError::NotResettable { why, .. }) => Some(why),
+            _ => None,
+        }
+    }
+
+    /// Whether it says something about the way that was taken; a host that is gone or full doesn't, nor does what was left of a
+    /// machine.
     pub fn speaks_against(&self, tier: Tier) -> bool {
         match self {
             Self::Create(why) => tier == Tier::Fresh && matches!(why, HvError::Refused { .. }),
+            Self::Reset(HvError::NotResettable { .. }) | Self::Nonce(_) | Self::Evidence(_) | Self::Stopping => false,
             Self::Reset(why) | Self::Power(why) => {
                 tier == Tier::InPlace && !matches!(why, HvError::Unavailable { .. } | HvError::NoCapacity { .. })
             }
             Self::Session(_) | Self::Guest(_) | Self::Rehydrate(_) | Self::Warm(_) => tier == Tier::InPlace,
-            Self::Nonce(_) | Self::Evidence(_) | Self::Stopping => false,
         }
     }
 }
@@ -205,4 +214,21 @@ fn machine_id(record: &MachineRecord) -> String {
 /// A time as the protocol has it.
 pub fn unix_nanos(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_core::names::DomainName;
+
+    use super::*;
+
+    #[test]
+    fn what_a_run_did_to_its_machine_says_nothing_about_the_way() {
+        let name = DomainName::from_recorded("vm");
+        let full = PrepareError::Reset(HvError::NotResettable { name, why: "its disk has grown".into() });
+        assert_eq!((full.not_resettable(), full.not_proven()), (Some("its disk has grown"), None));
+        assert!(!full.speaks_against(Tier::InPlace));
+        let refused = PrepareError::Reset(HvError::Refused { what: "reset it".into(), detail: "no".into() });
+        assert!(refused.not_resettable().is_none() && refused.speaks_against(Tier::InPlace));
+    }
 }

@@ -155,6 +155,10 @@ impl Task {
         if matches!(why, PrepareError::Stopping) {
             return;
         }
+        if let Some(why) = why.not_resettable() {
+            tracing::info!(machine = %self.record.name, pool = %self.record.owner, "a machine is replaced: {why}");
+            return;
+        }
         let (message, now) = (chain(why), Timestamp::now());
         let what = if tier == Tier::InPlace { "brought back" } else { "made" };
         tracing::warn!(machine = %self.record.name, pool = %self.record.owner, tier = tier.as_str(), "a machine could not be {what}: {message}");

@@ -231,6 +231,8 @@ async fn a_reset_that_goes_wrong_costs_a_fresh_process_and_no_run() {
     let tiers = [run(&world, "first", "true").await, run(&world, "second", "true").await];
     assert_eq!(tiers.each_ref().map(|run| reset(run).tier.clone()), ["Fresh", "Fresh"]);
     assert_eq!(quarantined(&world).await, [], "nothing was seen that needs a look");
+    // The fault is for the third one's reset, so the second one's must be over.
+    idle(&world, 1).await;
     world.fake.faults().next(Op::Reset, Fault::DoneButUnknown);
     run(&world, "third", "true").await;
     let last = run(&world, "fourth", "true").await;

@@ -9,7 +9,7 @@ mod world;
 
 pub use agents::{agent_binary, scratch};
 pub use look::{Conditioned, condition, reason};
-pub use outside::{DIE_AT, Outside};
+pub use outside::{DIE_AT, HANG_AT, Outside};
 pub use wire::{Sent, Wire, operator_client};
 pub use world::{PATIENCE, World, operator_config, until_true};
 

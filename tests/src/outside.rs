@@ -11,6 +11,8 @@ use crate::{Error, World, agent_binary};
 
 /// Names the step before which `fake-operator` ends itself, as JSON.
 pub const DIE_AT: &str = "AGENTVM_DIE_AT";
+/// Says which resume `fake-operator` never gets to carry out: a number, from 1.
+pub const HANG_AT: &str = "AGENTVM_HANG_AT_RESUME";
 
 /// Killed when it goes out of scope.
 #[derive(Debug)]
@@ -22,19 +24,22 @@ impl Outside {
         Self::begin(binary, world, None).await
     }
 
-    /// The same; it ends as if killed before it takes this step for the first time.
-    pub async fn start_and_die_at(binary: &Path, world: &World, step: Step) -> Result<Self, Error> {
-        Self::begin(binary, world, Some(step)).await
+    /// The same; its `nth` resume of a machine waits for ever.
+    pub async fn start_and_hang_at_resume(binary: &Path, world: &World, nth: u64) -> Result<Self, Error> {
+        Self::begin(binary, world, Some((HANG_AT, nth.to_string()))).await
     }
 
-    async fn begin(binary: &Path, world: &World, fatal: Option<Step>) -> Result<Self, Error> {
+    /// The same; it ends as if killed before it takes this step for the first time.
+    pub async fn start_and_die_at(binary: &Path, world: &World, step: Step) -> Result<Self, Error> {
+        Self::begin(binary, world, Some((DIE_AT, serde_json::to_string(&step)?))).await
+    }
+
+    async fn begin(binary: &Path, world: &World, fault: Option<(&str, String)>) -> Result<Self, Error> {
         let log = File::options().create(true).append(true).open(world.folder.join("operator.log"))?;
         let mut command = Command::new(binary);
         command.arg(test_support::shared().await?.kubeconfig_path()).arg(&world.bench.namespace);
         command.arg(&world.folder).arg(agent_binary()).stdin(Stdio::null()).stderr(log);
-        if let Some(step) = fatal {
-            command.env(DIE_AT, serde_json::to_string(&step)?);
-        }
+        command.envs(fault);
         Ok(Self(command.spawn()?))
     }
 

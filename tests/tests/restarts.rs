@@ -195,3 +195,24 @@ async fn a_claim_that_was_never_dispatched_is_given_back() {
     let run = world.finished("claimed").await;
     assert_eq!((reason(&run, "Succeeded"), run.status.unwrap().attempts.len()), ("True/Completed".into(), 1));
 }
+
+#[tokio::test]
+async fn a_machine_that_holds_the_input_of_a_run_is_lent_to_no_other() {
+    let world = World::at_rest().await;
+    // The first resume prepares the machine, the second is the claim's.
+    let binary = Path::new(env!("CARGO_BIN_EXE_fake-operator"));
+    let first = Outside::start_and_hang_at_resume(binary, &world, 2).await.unwrap();
+    world.warm_pool("default", 1, 1).await;
+    let machine = world.fake.list().await.unwrap().remove(0);
+    let files = json!({"files": [{"path": "secret", "content": "of the first run"}]});
+    world.script("first", "cat /workspace/input/secret", files).await;
+    let input = world.share(machine.record.name.as_str()).join("input/secret");
+    until_true("its input is there", || async { input.exists() }).await;
+    first.kill().unwrap();
+    world.delete::<AgentRun>("first").await;
+    let _second = operator(&world).await;
+    world.script("after", "ls /workspace/input", json!({})).await;
+    let after = world.finished("after").await.status.unwrap();
+    assert_eq!(after.stdout.as_deref(), Some(""), "it found something of another run");
+    assert_ne!(after.attempts[0].nonce, machine.record.nonce);
+}

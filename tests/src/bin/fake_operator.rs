@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentvm_hypervisor::fake::FakeHypervisor;
+use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{Step, StepHook, Verdict};
 use agentvm_operator::controllers::Operator;
-use agentvm_tests::{DIE_AT, Error, operator_client, operator_config};
+use agentvm_tests::{DIE_AT, Error, HANG_AT, operator_client, operator_config};
 use tokio::signal::unix::{SignalKind, signal};
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -28,6 +28,9 @@ async fn main() -> Result<(), Error> {
         // Nothing is tidied up, as with kill -9.
         let die = move |_: &_, step| if step == fatal { std::process::abort() } else { Verdict::Go };
         fake.knobs().set_hook(StepHook::new(die));
+    }
+    if let Ok(nth) = std::env::var(HANG_AT) {
+        fake.faults().nth(Op::Resume, nth.parse()?, Fault::Delay(Duration::from_hours(1)));
     }
     let config = operator_config(&fake, &folder)?;
     let (client, _) = operator_client(&kubeconfig, &namespace).await?;

@@ -1,7 +1,7 @@
 //! One lock for each machine: two calls for the same name take turns, others don't wait.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// Locks by machine name.
 #[derive(Debug, Default)]
@@ -10,9 +10,21 @@ pub struct Locks(Mutex<HashMap<String, Arc<Mutex<()>>>>);
 impl Locks {
     /// Runs `job` while nobody else works on `name`.
     pub fn with<T>(&self, name: &str, job: impl FnOnce() -> T) -> T {
+        self.with_or(name, || {}, job)
+    }
+
+    /// As [`Self::with`]; when somebody works on `name` already, `held` runs before the wait.
+    pub fn with_or<T>(&self, name: &str, held: impl FnOnce(), job: impl FnOnce() -> T) -> T {
         let lock = Arc::clone(lock(&self.0).entry(name.to_owned()).or_default());
         let done = {
-            let _turn = self::lock(&lock);
+            let _turn = match lock.try_lock() {
+                Ok(turn) => turn,
+                Err(TryLockError::Poisoned(turn)) => turn.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    held();
+                    self::lock(&lock)
+                }
+            };
             job()
         };
         let mut all = self::lock(&self.0);
@@ -33,6 +45,25 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use std::sync::mpsc::channel;
+
+    #[test]
+    fn who_has_to_wait_can_make_the_other_end() {
+        let locks = Locks::default();
+        let (end, ended) = channel();
+        let (begun, has_begun) = channel();
+        std::thread::scope(|scope| {
+            let locks = &locks;
+            scope.spawn(move || {
+                locks.with("a", || {
+                    begun.send(()).unwrap();
+                    ended.recv().unwrap()
+                })
+            });
+            has_begun.recv().unwrap();
+            assert!(locks.with_or("a", || end.send(true).unwrap(), || true));
+            assert!(locks.with_or("a", || unreachable!(), || true));
+        });
+    }
 
     #[test]
     fn the_same_name_waits_another_does_not_and_nothing_is_kept() {

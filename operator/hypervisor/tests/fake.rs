@@ -277,3 +277,17 @@ async fn killed_at_any_step_nothing_half_made_looks_whole() {
         assert_eq!(half, matches!(fatal, Step::Capture(_)), "{fatal:?}");
     }
 }
+
+#[tokio::test]
+async fn a_machine_with_a_run_s_input_is_not_parked_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let fake = with_golden(dir.path()).await;
+    let _gone = fake.guard();
+    let spec = machine(&fake, 0, "n");
+    fake.create(&spec).await.unwrap();
+    fake.park(&spec.record.name, "evidence").await.unwrap();
+    assert!(matches!(fake.list().await.unwrap()[0].mark, Mark::Parked { .. }));
+    fake.put_input(&spec.record.name, vec![]).await.unwrap();
+    let seen = &fake.list().await.unwrap()[0];
+    assert_eq!((&seen.mark, &seen.state), (&Mark::None, &PowerState::Paused));
+}

@@ -24,7 +24,7 @@ pub use faults::{Fault, Faults, Op};
 pub use knobs::Knobs;
 use store::Store;
 
-use crate::workspace::{collect, input, virtfs::Mapping};
+use crate::workspace::collect;
 use crate::{
     Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec, Mark,
     PowerState, Proof, Stop, TemplateSpec, Tiers, Usage,
@@ -216,7 +216,7 @@ impl Hypervisor for FakeHypervisor {
 
     async fn put_input(&self, name: &DomainName, files: Vec<InputFile>) -> Result<(), HvError> {
         let name = name.clone();
-        self.call(Op::PutInput, move |store| input::put(&store.existing_share(&name)?, Mapping::Plain, &files)).await
+        self.call(Op::PutInput, move |store| store.put_input(&name, &files)).await
     }
 
     async fn collect(&self, name: &DomainName, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError> {

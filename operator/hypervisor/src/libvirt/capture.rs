@@ -163,6 +163,8 @@ impl<'a> Capture<'a> {
         if golden::open(self.host, &self.record.golden).is_ok() {
             return remove_tree(&self.half.0);
         }
+        // What was read of a broken one isn't true of this one.
+        self.host.forget_golden(&self.record.golden);
         remove_tree(&self.whole.0)?;
         sync(&self.half.0)?;
         fs::rename(&self.half.0, &self.whole.0).map_err(io("publish", &self.whole.0))?;

@@ -14,6 +14,7 @@ use virt::domain::Domain;
 use super::domain_xml::{DomainSpec, Memory, Preload};
 use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
+use super::worker::{Wanted, still};
 use super::{disk, domain, machine, metadata, process, qmp};
 use crate::files::io;
 use crate::workspace::share;
@@ -24,26 +25,25 @@ const PROCESS_MIB: u64 = 128;
 /// What a share's file system takes before anything is in it, and some air.
 const SLACK_BYTES: u64 = 64 << 20;
 
-pub fn create(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<(), HvError> {
+pub fn create(host: &Host, conn: &Connect, spec: &MachineSpec, wanted: Wanted<'_>) -> Result<(), HvError> {
     let name = &spec.record.name;
     host.locks.with(name.as_str(), || {
+        still(wanted, "create a machine")?;
         if is_there(host, conn, spec)? {
             return Ok(());
         }
         let whole = golden::open(host, &spec.record.golden)?;
-        host.set_at_work(name, true);
+        let _at_work = host.at_work(name);
         let made = Clone { host, conn, spec, whole: &whole, domain: None }.run();
         let full = |error| disk::or_full(error, "create a machine", host.layout.root());
-        let made = made.map_err(full).inspect_err(|error| {
+        made.map_err(full).inspect_err(|error| {
             if error.is_death() {
                 return;
             }
             if let Err(error) = machine::discard(host, conn, name, Stop::Force) {
                 tracing::warn!(%name, error = &error as &dyn std::error::Error, "a failed machine is left to the next sweep");
             }
-        });
-        host.set_at_work(name, false);
-        made
+        })
     })
 }
 

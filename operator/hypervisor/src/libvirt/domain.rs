@@ -101,20 +101,31 @@ pub fn end(domain: &Domain, how: Stop, grace: Duration) -> Result<(), HvError> {
         wait(domain, grace, ended)?;
     }
     if domain.is_active().unwrap_or(false) {
-        qmp::quit(domain);
+        // Not waited for: a QEMU whose main loop stands still never answers, until what comes below ends it.
+        let asked = domain.clone();
+        let ask = std::thread::Builder::new().name("libvirt-quit".to_owned()).spawn(move || qmp::quit(&asked));
+        if let Err(error) = ask {
+            tracing::debug!(%error, "QEMU is ended without being asked");
+        }
         let deadline = Instant::now() + QUIT;
         while domain.is_active().unwrap_or(false) && Instant::now() < deadline {
             std::thread::sleep(POLL);
         }
     }
-    if domain.is_active().unwrap_or(false) {
-        match domain.destroy() {
-            Err(e) if domain.is_active().unwrap_or(true) => return Err(refused("end a domain by force")(e)),
-            _ => {}
-        }
-    }
+    kill(domain)?;
     match domain.undefine() {
         Err(e) if !is(&e, ErrorNumber::NoDomain) => Err(refused("forget a domain")(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Ends QEMU whatever it is doing, and whoever waits for its monitor: libvirt kills first and takes its turn after. Not running is fine.
+pub fn kill(domain: &Domain) -> Result<(), HvError> {
+    if !domain.is_active().unwrap_or(false) {
+        return Ok(());
+    }
+    match domain.destroy() {
+        Err(e) if domain.is_active().unwrap_or(true) => Err(refused("end a domain by force")(e)),
         _ => Ok(()),
     }
 }

@@ -128,8 +128,24 @@ impl Host {
         }
     }
 
+    /// As [`Self::set_at_work`], until what comes back is dropped: also when the job panics.
+    pub fn at_work(&self, name: &DomainName) -> AtWork<'_> {
+        self.set_at_work(name, true);
+        AtWork(self, name.clone())
+    }
+
     pub fn is_at_work(&self, name: &DomainName) -> bool {
         lock(&self.at_work).contains(name.as_str())
+    }
+}
+
+/// Something is done to a machine as long as this lives.
+#[derive(Debug)]
+pub struct AtWork<'a>(&'a Host, DomainName);
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.set_at_work(&self.1, false);
     }
 }
 

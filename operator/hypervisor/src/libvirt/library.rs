@@ -3,17 +3,18 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::net::sockopt::socket_peercred;
+use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::HvError;
 use crate::files::io;
 
-/// Of a thread that has nothing else to do. Dropping takes milliseconds for gigabytes.
+/// For the whole answer, of a thread that has nothing else to do. Dropping takes milliseconds for gigabytes.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than any answer.
-const ANSWER_MAX: u64 = 512;
+const ANSWER_MAX: usize = 512;
 
 /// A connection to the library of one process.
 #[derive(Debug)]
@@ -25,9 +26,7 @@ impl Library {
     /// The socket stands in a folder of QEMU's own: another process's may have been put in its place, and root must not tell that one
     /// to drop anything.
     pub fn connect(socket: &Path, of: u32) -> Result<Self, HvError> {
-        let stream = UnixStream::connect(socket).map_err(io("reach the preloaded library at", socket))?;
-        let timeouts = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
-        timeouts.map_err(io("reach the preloaded library at", socket))?;
+        let stream = open(socket, PATIENCE).map_err(io("reach the preloaded library at", socket))?;
         let peer = socket_peercred(&stream).map_err(|e| io("see who listens at", socket)(e.into()))?;
         let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0);
         if pid == of {
@@ -42,10 +41,38 @@ impl Library {
         let refused = |detail: String| HvError::Refused { what: "drop a machine's private pages".to_owned(), detail };
         let mut said = String::new();
         let asked = self.stream.write_all(b"drop\n");
-        let heard = asked.and_then(|()| self.stream.take(ANSWER_MAX).read_to_string(&mut said));
+        let heard = asked.and_then(|()| hear(&mut self.stream, &mut said, PATIENCE));
         heard.map_err(|e| refused(format!("the preloaded library doesn't answer: {e}")))?;
         check(said.trim_end(), bytes).map_err(refused)
     }
+}
+
+/// Who listens there may let nobody in: connecting waits for room in the queue as long as sending waits.
+fn open(socket: &Path, patience: Duration) -> std::io::Result<UnixStream> {
+    let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_timeout(&fd, Timeout::Send, Some(patience))?;
+    connect(&fd, &SocketAddrUnix::new(socket)?)?;
+    Ok(fd.into())
+}
+
+/// All of the answer, or as much as there may be of one. The time is for all of it: who sends a byte now and then gets no more.
+fn hear(stream: &mut UnixStream, said: &mut String, patience: Duration) -> std::io::Result<()> {
+    let deadline = Instant::now() + patience;
+    let mut heard = Vec::new();
+    let mut part = [0; ANSWER_MAX];
+    while heard.len() < ANSWER_MAX {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut part)? {
+            0 => break,
+            length => heard.extend_from_slice(&part[..length]),
+        }
+    }
+    said.push_str(&String::from_utf8_lossy(&heard));
+    Ok(())
 }
 
 fn check(said: &str, bytes: u64) -> Result<(), String> {
@@ -82,6 +109,27 @@ mod tests {
         assert!(Library::connect(&socket, me).unwrap().drop_pages(1).unwrap_err().to_string().len() < 1000);
         serve.join().unwrap();
         assert!(Library::connect(Path::new("/nowhere"), me).is_err());
+    }
+
+    #[test]
+    fn who_lets_nobody_in_or_dribbles_costs_a_moment_only() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("sock");
+        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        rustix::net::bind(&listener, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
+        rustix::net::listen(&listener, 0).unwrap();
+        let moment = Duration::from_millis(50);
+        let in_the_queue: Vec<_> = (0..8).map_while(|_| open(&socket, moment).ok()).collect();
+        assert!(in_the_queue.len() < 8, "the queue has an end");
+        let (mut us, mut them) = UnixStream::pair().unwrap();
+        let dribble = std::thread::spawn(move || {
+            while them.write_all(b"x").is_ok() {
+                std::thread::yield_now();
+            }
+        });
+        let slow = std::thread::spawn(move || hear(&mut us, &mut String::new(), Duration::ZERO).unwrap_err().kind());
+        assert_eq!(slow.join().unwrap(), std::io::ErrorKind::TimedOut);
+        dribble.join().unwrap();
     }
 
     #[test]

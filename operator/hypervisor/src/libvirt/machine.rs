@@ -13,16 +13,18 @@ use super::proof::{
     self,
     smaps::{self, Place},
 };
+use super::worker::{Wanted, still};
 use super::{marks, process, tiers};
 use crate::files::remove_tree;
-use crate::workspace::share;
-use crate::{HvError, Machine, MachineKind, MachineRecord, Mark, PowerState, Stop, Usage};
+use crate::workspace::{input, share};
+use crate::{HvError, InputFile, Machine, MachineKind, MachineRecord, Mark, PowerState, Stop, Usage};
 
 /// The mark goes first: an operator that is killed in between finds a machine of which nothing good is said.
-pub fn resume(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvError> {
+pub fn resume(host: &Host, conn: &Connect, name: &DomainName, wanted: Wanted<'_>) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
     let state = state_of(host, &domain, name)?;
     let dir = host.layout.machine(name);
+    still(wanted, "resume a machine")?;
     if matches!(state, PowerState::Paused | PowerState::Running) {
         usable(&dir, name, "resume")?;
         marks::clear_parked(&dir)?;
@@ -33,6 +35,16 @@ pub fn resume(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvEr
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
         PowerState::Dead { why } => Err(HvError::Refused { what: format!("resume machine {name}"), detail: why }),
     }
+}
+
+/// The mark goes first here too: a share with a run's input in it isn't that of a parked machine, whether or not it has been resumed.
+pub fn put_input(host: &Host, name: &DomainName, files: &[InputFile]) -> Result<(), HvError> {
+    let dir = host.layout.machine(name);
+    if !dir.share().is_dir() {
+        return Err(HvError::NoSuchMachine(name.clone()));
+    }
+    marks::clear_parked(&dir)?;
+    input::put(&dir.share(), host.mapping(), files)
 }
 
 /// Not while it is being made or reset, and not when it isn't to be trusted.
@@ -139,8 +151,21 @@ pub fn all(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
     Ok(machines)
 }
 
-pub fn destroy(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Result<(), HvError> {
-    host.locks.with(name.as_str(), || discard(host, conn, name, how))
+/// Whoever works on it may wait for a QEMU that doesn't answer any more, and holds its lock meanwhile: by force, QEMU goes first.
+pub fn destroy(host: &Host, conn: &Connect, name: &DomainName, how: Stop, wanted: Wanted<'_>) -> Result<(), HvError> {
+    let held = || {
+        if how == Stop::Force
+            && wanted()
+            && let Ok(Some(domain)) = domain::find(conn, name)
+            && let Err(error) = domain::kill(&domain)
+        {
+            tracing::warn!(%name, error = &error as &dyn std::error::Error, "a machine that somebody works on could not be ended");
+        }
+    };
+    host.locks.with_or(name.as_str(), held, || {
+        still(wanted, "destroy a machine")?;
+        discard(host, conn, name, how)
+    })
 }
 
 /// As [`destroy`], for callers that hold the machine's lock.

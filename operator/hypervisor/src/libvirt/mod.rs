@@ -53,9 +53,9 @@ use host::Host;
 pub use preload::find_preload;
 #[doc(hidden)]
 pub use reset::Sabotage;
-use worker::Lane;
+use worker::{Lane, Wanted};
 
-use crate::workspace::{collect, input, share};
+use crate::workspace::{collect, share};
 use crate::{
     Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec,
     PowerState, Proof, Stop, TemplateSpec, Tiers, Usage,
@@ -148,7 +148,18 @@ impl Libvirt {
         job: impl FnOnce(&Host, &Connect) -> Result<T, HvError> + Send + 'static,
     ) -> Result<T, HvError> {
         let host = Arc::clone(&self.host);
-        self.builds.call(what, deadline, move |conn| job(&host, conn)).await
+        self.builds.call(what, deadline, move |conn, _| job(&host, conn)).await
+    }
+
+    /// As [`Self::build`], for jobs that wait for others first and mustn't begin when nobody waits for them any more.
+    async fn build_if<T: Send + 'static>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        job: impl FnOnce(&Host, &Connect, Wanted<'_>) -> Result<T, HvError> + Send + 'static,
+    ) -> Result<T, HvError> {
+        let host = Arc::clone(&self.host);
+        self.builds.call(what, deadline, move |conn, wanted| job(&host, conn, wanted)).await
     }
 
     async fn claim<T: Send + 'static>(
@@ -157,7 +168,7 @@ impl Libvirt {
         job: impl FnOnce(&Host, &Connect) -> Result<T, HvError> + Send + 'static,
     ) -> Result<T, HvError> {
         let host = Arc::clone(&self.host);
-        self.claims.call(what, self.host.config.call_timeout, move |conn| job(&host, conn)).await
+        self.claims.call(what, self.host.config.call_timeout, move |conn, _| job(&host, conn)).await
     }
 
     fn share(&self, name: &DomainName) -> Result<PathBuf, HvError> {
@@ -208,7 +219,8 @@ impl Hypervisor for Libvirt {
         self.channels.close(&spec.record.name);
         let (host, spec) = (Arc::clone(&self.host), spec.clone());
         let (within, sabotage) = (self.host.config.start_timeout, self.host.config.sabotage);
-        self.resets.call("reset a machine", within, move |conn| reset::reset(&host, conn, &spec, sabotage)).await
+        let job = move |conn: &Connect, wanted: Wanted<'_>| reset::reset(&host, conn, &spec, sabotage, wanted);
+        self.resets.call("reset a machine", within, job).await
     }
 
     async fn park(&self, name: &DomainName, evidence: &str) -> Result<(), HvError> {
@@ -239,12 +251,14 @@ impl Hypervisor for Libvirt {
 
     async fn create(&self, spec: &MachineSpec) -> Result<(), HvError> {
         let (spec, within) = (spec.clone(), self.host.config.start_timeout);
-        self.build("create a machine", within, move |host, conn| clone::create(host, conn, &spec)).await
+        let job = move |host: &Host, conn: &Connect, wanted: Wanted<'_>| clone::create(host, conn, &spec, wanted);
+        self.build_if("create a machine", within, job).await
     }
 
     async fn resume(&self, name: &DomainName) -> Result<(), HvError> {
-        let name = name.clone();
-        self.claim("resume a machine", move |host, conn| machine::resume(host, conn, &name)).await
+        let (host, name, within) = (Arc::clone(&self.host), name.clone(), self.host.config.call_timeout);
+        let job = move |conn: &Connect, wanted: Wanted<'_>| machine::resume(&host, conn, &name, wanted);
+        self.claims.call("resume a machine", within, job).await
     }
 
     async fn pause(&self, name: &DomainName) -> Result<(), HvError> {
@@ -259,7 +273,9 @@ impl Hypervisor for Libvirt {
 
     async fn destroy(&self, name: &DomainName, how: Stop) -> Result<(), HvError> {
         let (name, within) = (name.clone(), self.host.config.stop_timeout + self.host.config.start_timeout);
-        self.build("destroy a machine", within, move |host, conn| machine::destroy(host, conn, &name, how)).await
+        let job =
+            move |host: &Host, conn: &Connect, wanted: Wanted<'_>| machine::destroy(host, conn, &name, how, wanted);
+        self.build_if("destroy a machine", within, job).await
     }
 
     async fn list(&self) -> Result<Vec<Machine>, HvError> {
@@ -271,8 +287,8 @@ impl Hypervisor for Libvirt {
     }
 
     async fn put_input(&self, name: &DomainName, files: Vec<InputFile>) -> Result<(), HvError> {
-        let (share, mapping) = (self.share(name)?, self.host.mapping());
-        blocking("put input", move || input::put(&share, mapping, &files)).await
+        let (host, name) = (Arc::clone(&self.host), name.clone());
+        blocking("put input", move || machine::put_input(&host, &name, &files)).await
     }
 
     async fn collect(&self, name: &DomainName, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError> {

@@ -20,17 +20,20 @@ use virt::domain::Domain;
 use super::domain::{self, refused};
 use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
-use super::layout::MachineDir;
+use super::layout::{GoldenDir, MachineDir};
 use super::library::Library;
 use super::process::{self, Identity};
 use super::proof::{self, disk::Reference};
-use super::{marks, qmp};
+use super::worker::{Wanted, still};
+use super::{disk, machine, marks, qmp};
 use crate::files::io;
 use crate::workspace::share;
-use crate::{Check, HvError, MachineSpec, PowerState, Proof, ResetStep, Step};
+use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
 
 /// The first try and the only other one.
 const ROUNDS: usize = 2;
+/// So much more of the host's disk than a new one may a machine keep.
+const KEPT_BYTES: u64 = 256 << 20;
 
 /// What a reset leaves out or adds, so that the proof has something to find.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,13 +63,19 @@ struct Reset<'a> {
     steps: Vec<(ResetStep, Duration)>,
 }
 
-pub fn reset(host: &Host, conn: &Connect, spec: &MachineSpec, sabotage: Sabotage) -> Result<Proof, HvError> {
+pub fn reset(
+    host: &Host,
+    conn: &Connect,
+    spec: &MachineSpec,
+    sabotage: Sabotage,
+    wanted: Wanted<'_>,
+) -> Result<Proof, HvError> {
     let name = &spec.record.name;
     host.locks.with(name.as_str(), || {
+        still(wanted, "reset a machine")?;
         let mut reset = Reset::open(host, conn, spec, sabotage)?;
-        host.set_at_work(name, true);
+        let _at_work = host.at_work(name);
         let done = reset.run();
-        host.set_at_work(name, false);
         tracing::debug!(%name, steps = ?reset.steps, error = ?done.as_ref().err(), "machine reset");
         done?;
         Ok(reset.proof())
@@ -80,6 +89,10 @@ impl<'a> Reset<'a> {
         let dir = host.layout.machine(name);
         let refuse =
             |detail: &str| HvError::Refused { what: format!("reset machine {name}"), detail: detail.to_owned() };
+        let now = machine::record(host, &domain)?;
+        if now.is_none_or(|now| is_later(&now, &spec.record)) {
+            return Err(refuse("it is another one by now"));
+        }
         if marks::is_quarantined(&dir) {
             return Err(refuse("it is quarantined"));
         }
@@ -89,6 +102,9 @@ impl<'a> Reset<'a> {
         let process = process::remembered(host, name).ok_or_else(|| refuse("its process was never noted"))?;
         let whole = golden::open(host, &spec.record.golden)?;
         let disk = host.golden_disk(&whole)?;
+        if let Some(why) = keeps_too_much(&dir, &whole.dir) {
+            return Err(HvError::NotResettable { name: name.clone(), why });
+        }
         let (checks, steps) = (Vec::new(), Vec::new());
         let monitor = String::new();
         Ok(Self { host, spec, sabotage, domain, dir, whole, disk, process, monitor, checks, steps })
@@ -105,9 +121,8 @@ impl<'a> Reset<'a> {
             }
             self.step(ResetStep::Share)?;
             self.step(ResetStep::Prove)?;
-            if self.proof().failure().is_none() {
-                break;
-            }
+            let Some(why) = self.proof().failure() else { break };
+            tracing::warn!(name = %self.spec.record.name, round, why, "a proof failed");
         }
         let proof = self.proof();
         if proof.failure().is_some() {
@@ -120,18 +135,20 @@ impl<'a> Reset<'a> {
     fn step(&mut self, step: ResetStep) -> Result<(), HvError> {
         self.host.before(&self.spec.record.name, Step::Reset(step))?;
         let began = Instant::now();
+        let root = self.host.layout.root();
+        let full = |error| disk::or_full(error, "reset a machine", root);
         let done = match step {
-            ResetStep::Enter => self.enter(),
+            ResetStep::Enter => self.enter().map_err(full),
             ResetStep::Stop => self.stop(),
             ResetStep::Drop => self.drop_pages(),
             ResetStep::Load => self.load(),
-            ResetStep::Share => share::renew(&self.dir.share(), self.host.mapping()),
+            ResetStep::Share => share::renew(&self.spec.record.name, &self.dir.share(), self.host.mapping()),
             ResetStep::Prove => {
                 self.prove();
                 Ok(())
             }
-            ResetStep::Record => self.record(),
-            ResetStep::Ready => rename(&self.dir.resetting(), &self.dir.ready()),
+            ResetStep::Record => self.record().map_err(full),
+            ResetStep::Ready => rename(&self.dir.resetting(), &self.dir.ready()).map_err(full),
         };
         self.steps.push((step, began.elapsed()));
         done
@@ -150,13 +167,18 @@ impl<'a> Reset<'a> {
         }
     }
 
+    /// Until here the guest may end the machine as it likes, also between a look and a call.
     fn stop(&self) -> Result<(), HvError> {
         let name = &self.spec.record.name;
+        let ended = |why: String| HvError::NotResettable { name: name.clone(), why };
         match domain::power(&self.domain)? {
-            PowerState::Running => self.domain.suspend().map_err(refused(format!("pause machine {name}"))),
+            PowerState::Running => self.domain.suspend().map_err(|error| match domain::power(&self.domain) {
+                Ok(PowerState::Dead { why }) => ended(why),
+                _ => refused(format!("pause machine {name}"))(error),
+            }),
             PowerState::Paused => Ok(()),
             PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
-            PowerState::Dead { why } => Err(HvError::Refused { what: format!("reset machine {name}"), detail: why }),
+            PowerState::Dead { why } => Err(ended(why)),
         }
     }
 
@@ -213,6 +235,50 @@ impl<'a> Reset<'a> {
     }
 }
 
+/// The name has been given to another machine since somebody asked for the reset of the one before.
+fn is_later(now: &MachineRecord, meant: &MachineRecord) -> bool {
+    now.golden != meant.golden || now.owner_uid != meant.owner_uid || now.created > meant.created
+}
+
+/// A reset frees what a run wrote, but the files keep their blocks: no discard reaches them. With another machine they go.
+fn keeps_too_much(dir: &MachineDir, golden: &GoldenDir) -> Option<String> {
+    let allowed = golden::allocated(&golden.snapshot()) + KEPT_BYTES;
+    let kept = golden::allocated(&dir.overlay()).max(golden::allocated(&dir.share_image()));
+    let mib = |bytes: u64| bytes >> 20;
+    (kept > allowed)
+        .then(|| format!("a file of it keeps {} MiB of the host's disk, and {} are allowed", mib(kept), mib(allowed)))
+}
+
 fn rename(from: &std::path::Path, to: &std::path::Path) -> Result<(), HvError> {
     fs::rename(from, to).map_err(io("rename", from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::libvirt::metadata::tests::record;
+
+    #[test]
+    fn a_machine_that_was_made_after_the_reset_was_asked_for_is_another() {
+        let meant = MachineRecord { nonce: "next".to_owned(), created: 7, ..record("pool") };
+        assert!(!is_later(&MachineRecord { created: 6, ..record("pool") }, &meant));
+        assert!(!is_later(&meant, &meant), "a reset may be asked for again");
+        assert!(is_later(&MachineRecord { created: 8, ..record("pool") }, &meant));
+        let golden = agentvm_core::names::GoldenKey::derive(&["another"]);
+        assert!(is_later(&MachineRecord { golden, created: 7, ..record("pool") }, &meant));
+    }
+
+    #[test]
+    fn what_a_run_left_on_the_host_s_disk_counts_and_holes_do_not() {
+        let (machine, golden) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (dir, golden) = (MachineDir(machine.path().to_owned()), GoldenDir(golden.path().to_owned()));
+        fs::write(golden.snapshot(), "small").unwrap();
+        fs::File::create(dir.share_image()).unwrap().set_len(KEPT_BYTES * 4).unwrap();
+        assert_eq!(keeps_too_much(&dir, &golden), None);
+        let overlay = fs::File::create(dir.overlay()).unwrap();
+        match rustix::fs::fallocate(&overlay, rustix::fs::FallocateFlags::empty(), 0, KEPT_BYTES + (1 << 20)) {
+            Ok(()) => assert!(keeps_too_much(&dir, &golden).unwrap().contains("257 MiB")),
+            Err(why) => assert_eq!(why, rustix::io::Errno::OPNOTSUPP, "this file system can't"),
+        }
+    }
 }

@@ -5,6 +5,7 @@ use virt::connect::Connect;
 
 use super::host::Host;
 use super::layout::HALF;
+use super::worker::ALWAYS;
 use super::{machine, tiers};
 use crate::files::{names_in, remove_tree};
 use crate::{HvError, MachineKind, Stop};
@@ -15,13 +16,13 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
     for machine in machine::all(host, conn)? {
         let name = machine.record.name.clone();
         if tiers::is_test(&machine.record) && !tiers::is_testing(host, &name) {
-            machine::destroy(host, conn, &name, Stop::Force)?;
+            machine::destroy(host, conn, &name, Stop::Force, ALWAYS)?;
             swept.push(format!("self-test's machine {name}"));
             continue;
         }
         // The setup of a golden can't be taken up in the middle, so its template starts again from the image.
         if machine.record.kind == MachineKind::Template && !host.is_at_work(&name) {
-            machine::destroy(host, conn, &name, Stop::Force)?;
+            machine::destroy(host, conn, &name, Stop::Force, ALWAYS)?;
             swept.push(format!("template {name}"));
         } else {
             kept.push((name, machine.record.golden));

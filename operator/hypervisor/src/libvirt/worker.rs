@@ -1,7 +1,8 @@
 //! Threads that own the connections to libvirt, so that nothing blocks the async runtime.
 //!
 //! A job that was sent is a job that may happen: when its deadline passes the caller learns that the outcome is unknown. A
-//! job that nobody waits for any more when its turn comes is dropped unstarted.
+//! job that nobody waits for any more when its turn comes is dropped unstarted. One that has to wait for something else asks again
+//! before it begins: by then the name that it works on may be another machine's.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,6 +14,18 @@ use virt::connect::Connect;
 
 use crate::HvError;
 use crate::locks::lock;
+
+/// Does the caller still wait for the job?
+pub type Wanted<'a> = &'a dyn Fn() -> bool;
+
+/// For callers that wait themselves.
+pub const ALWAYS: Wanted<'static> = &|| true;
+
+/// An error when nobody waits any more; nobody reads it either.
+pub fn still(wanted: Wanted<'_>, what: &str) -> Result<(), HvError> {
+    let gone = || HvError::Refused { what: what.to_owned(), detail: "nobody waits for it any more".to_owned() };
+    if wanted() { Ok(()) } else { Err(gone()) }
+}
 
 type Job = Box<dyn FnOnce(&mut Link) + Send>;
 
@@ -42,13 +55,19 @@ impl Lane {
         &self,
         what: impl Into<String>,
         deadline: Duration,
-        job: impl FnOnce(&Connect) -> Result<T, HvError> + Send + 'static,
+        job: impl FnOnce(&Connect, Wanted<'_>) -> Result<T, HvError> + Send + 'static,
     ) -> Result<T, HvError> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |link| {
             if !answer.is_closed() {
+                let wanted = || !answer.is_closed();
+                let done = link.with(|conn| {
+                    // It may have taken a while to get a connection.
+                    still(&wanted, "begin a job of libvirt's")?;
+                    job(conn, &wanted)
+                });
                 // Nobody may be listening any more; then the next look at the host shows what happened.
-                let _ = answer.send(link.with(job));
+                let _ = answer.send(done);
             }
         });
         let what = what.into();
@@ -177,7 +196,8 @@ mod tests {
     #[tokio::test]
     async fn a_job_runs_on_a_connection_and_answers() {
         let lane = Lane::start("test", TEST, 2).unwrap();
-        let names = lane.call("list", SOON, |conn| Ok(conn.list_all_domains(0).map_or(0, |d| d.len()))).await.unwrap();
+        let names =
+            lane.call("list", SOON, |conn, _| Ok(conn.list_all_domains(0).map_or(0, |d| d.len()))).await.unwrap();
         assert_eq!(names, 1, "the test driver has one domain");
     }
 
@@ -185,22 +205,39 @@ mod tests {
     async fn a_deadline_means_unknown_and_what_nobody_waits_for_is_not_begun() {
         let lane = Lane::start("test", TEST, 1).unwrap();
         let (release, wait) = std::sync::mpsc::channel::<()>();
-        let stuck = lane.call("get stuck", Duration::from_millis(20), move |_| Ok(wait.recv().is_ok())).await;
+        let stuck = lane.call("get stuck", Duration::from_millis(20), move |_, _| Ok(wait.recv().is_ok())).await;
         assert!(matches!(stuck, Err(HvError::OutcomeUnknown { what, .. }) if what == "get stuck"));
         let (begun, was_begun) = std::sync::mpsc::channel::<()>();
-        let queued = lane.call("wait behind it", Duration::from_millis(20), move |_| Ok(begun.send(()).is_ok())).await;
+        let queued =
+            lane.call("wait behind it", Duration::from_millis(20), move |_, _| Ok(begun.send(()).is_ok())).await;
         assert!(matches!(queued, Err(HvError::OutcomeUnknown { .. })));
         release.send(()).unwrap();
-        assert!(lane.call("go on", SOON, |_| Ok(true)).await.unwrap());
+        assert!(lane.call("go on", SOON, |_, _| Ok(true)).await.unwrap());
         assert!(was_begun.try_recv().is_err());
+    }
+
+    #[tokio::test]
+    async fn a_job_that_waited_for_another_sees_that_its_caller_has_gone() {
+        let lane = Lane::start("test", TEST, 1).unwrap();
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        let (seen, was_seen) = std::sync::mpsc::channel();
+        let job = move |_: &Connect, wanted: Wanted<'_>| {
+            let before = still(wanted, "x").is_ok();
+            let _ = wait.recv();
+            seen.send((before, still(wanted, "x").is_ok())).unwrap();
+            Ok(())
+        };
+        assert!(lane.call("wait for a lock", Duration::from_millis(200), job).await.is_err());
+        release.send(()).unwrap();
+        assert_eq!(was_seen.recv_timeout(SOON).unwrap(), (true, false));
     }
 
     #[tokio::test]
     async fn a_panic_costs_one_job() {
         let lane = Lane::start("test", TEST, 1).unwrap();
-        let broken = lane.call::<()>("panic", SOON, |_| panic!("on purpose")).await;
+        let broken = lane.call::<()>("panic", SOON, |_, _| panic!("on purpose")).await;
         assert!(matches!(broken, Err(HvError::Refused { .. })));
-        assert!(lane.call("go on", SOON, |_| Ok(true)).await.unwrap());
+        assert!(lane.call("go on", SOON, |_, _| Ok(true)).await.unwrap());
     }
 
     #[tokio::test]
@@ -208,7 +245,7 @@ mod tests {
         let lane = Lane::start("test", "qemu+unix:///system?socket=/nowhere/libvirt-sock", 1).unwrap();
         for _ in 0..3 {
             let began = Instant::now();
-            let error = lane.call("ask", SOON, |_| Ok(())).await.unwrap_err();
+            let error = lane.call("ask", SOON, |_, _| Ok(())).await.unwrap_err();
             assert!(matches!(&error, HvError::Unavailable { uri, .. } if uri.contains("/nowhere")), "{error}");
             assert!(error.is_transient() && began.elapsed() < Duration::from_secs(5));
         }

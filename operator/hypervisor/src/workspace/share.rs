@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use agentvm_core::names::DomainName;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
@@ -43,7 +44,7 @@ pub fn mount(image: &Path, at: &Path, bytes: u64, mapping: Mapping) -> Result<()
 }
 
 /// Makes a mounted share what it was when it was made: empty, with `input` and `output` in it. QEMU holds it, so it stays mounted.
-pub fn renew(at: &Path, mapping: Mapping) -> Result<(), HvError> {
+pub fn renew(of: &DomainName, at: &Path, mapping: Mapping) -> Result<(), HvError> {
     let refused = |detail: String| HvError::Refused { what: format!("empty the share {}", at.display()), detail };
     if !is_mounted(at) {
         return Err(refused("it is not mounted".to_owned()));
@@ -54,7 +55,10 @@ pub fn renew(at: &Path, mapping: Mapping) -> Result<(), HvError> {
     });
     match emptied {
         Ok(()) => lay_out(at, mapping).map_err(|e| io("lay out the share", at)(e.into())),
-        Err(Errno::OVERFLOW) => Err(refused(format!("more than {ENTRIES_MAX} entries are in it"))),
+        Err(Errno::OVERFLOW) => {
+            let why = format!("more than {ENTRIES_MAX} entries are in its share");
+            Err(HvError::NotResettable { name: of.clone(), why })
+        }
         Err(other) => Err(io("empty the share", at)(other.into())),
     }
 }
@@ -64,7 +68,10 @@ fn forget_attributes(root: &OwnedFd) -> rustix::io::Result<()> {
     let mut names = vec![0; 64 << 10];
     let length = rustix::fs::flistxattr(root, &mut names)?;
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        rustix::fs::fremovexattr(root, name)?;
+        // The rest is the host's own, and may not even be removable: a label of SELinux, for example.
+        if name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") {
+            rustix::fs::fremovexattr(root, name)?;
+        }
     }
     Ok(())
 }
@@ -203,17 +210,20 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let mounted = Mounted::new(4 << 20);
         let (share, fresh) = (mounted.share(), Mounted::new(4 << 20));
-        renew(&fresh.share(), PLAIN).unwrap();
+        let name = DomainName::from_recorded("m");
+        renew(&name, &fresh.share(), PLAIN).unwrap();
         std::os::unix::fs::symlink("/etc", share.join("link")).unwrap();
         fs::create_dir_all(share.join("output/a/b")).unwrap();
         fs::remove_dir(share.join("input")).unwrap();
         fs::write(share.join("input"), "a file now").unwrap();
         rustix::fs::setxattr(&share, "user.mine", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+        rustix::fs::setxattr(&share, "trusted.host", b"1", rustix::fs::XattrFlags::empty()).unwrap();
         fs::set_permissions(&share, fs::Permissions::from_mode(0o1777)).unwrap();
-        renew(&share, PLAIN).unwrap();
+        renew(&name, &share, PLAIN).unwrap();
+        rustix::fs::removexattr(&share, "trusted.host").unwrap();
         assert_eq!(state(&share), state(&fresh.share()));
         assert!(state(&share).len() == 3 && Path::new("/etc").exists());
-        assert!(renew(mounted.dir.path(), PLAIN).unwrap_err().to_string().contains("not mounted"));
+        assert!(renew(&name, mounted.dir.path(), PLAIN).unwrap_err().to_string().contains("not mounted"));
     }
 
     /// Names, modes and attributes.

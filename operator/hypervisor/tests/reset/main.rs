@@ -11,6 +11,7 @@ mod marks;
 mod memory;
 mod private;
 mod sabotage;
+mod stuck;
 
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::{Hypervisor, Mark, PowerState, Stop, Tier};

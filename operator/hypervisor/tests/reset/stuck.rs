@@ -1,0 +1,43 @@
+//! A QEMU that answers nothing any more while its machine is reset: it is ended all the same, and in time.
+
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::GoldenKey;
+use agentvm_hypervisor::{HvError, Hypervisor, Mark, Stop};
+
+use crate::libvirt_host::TestHost;
+use crate::memory::pid;
+
+fn freeze(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_that_hangs_does_not_keep_its_machine_alive() {
+    let host = TestHost::new();
+    let hv = host.connect().await;
+    let key = GoldenKey::derive(&["stuck"]);
+    host.golden(&hv, &key).await;
+    let spec = host.machine(&key, 0, "nonce-1");
+    let name = &spec.record.name;
+    hv.create(&spec).await.unwrap();
+    hv.park(name, "evidence").await.unwrap();
+    hv.put_input(name, vec![]).await.unwrap();
+    assert_eq!(hv.list().await.unwrap()[0].mark, Mark::None, "a share with input isn't that of a parked machine");
+    freeze(pid(name));
+    let (resetting, next) = (hv.clone(), host.machine(&key, 0, "nonce-2"));
+    let reset = tokio::spawn(async move { resetting.reset(&next).await });
+    let marked = host.dir.path().join("machines").join(name.as_str()).join("resetting");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !marked.exists() && Instant::now() < deadline {
+        tokio::task::yield_now().await;
+    }
+    assert!(marked.exists() && !reset.is_finished());
+    let began = Instant::now();
+    hv.destroy(name, Stop::Force).await.unwrap();
+    println!("measured: a frozen machine ended in {:?}", began.elapsed());
+    assert!(matches!(reset.await.unwrap(), Err(HvError::Refused { .. } | HvError::Io { .. })));
+    assert_eq!((host.domains(), host.mounts()), (vec![], vec![]));
+    hv.release().await;
+}

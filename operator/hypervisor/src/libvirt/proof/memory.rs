@@ -19,7 +19,8 @@ const ACCESS_MODE: u32 = 0o3;
 pub fn check(pid: u32, memory: &Path, bytes: u64) -> Result<Result<(), String>, HvError> {
     let table = read_smaps(pid)?;
     let found = smaps::of(&table, &memory.to_string_lossy(), Place::File);
-    Ok(judge(&found, &memory.to_string_lossy(), bytes).and_then(|()| descriptors(pid, memory)))
+    let inode = fs::metadata(memory).map_err(io("look at", memory))?.ino();
+    Ok(judge(&found, (&memory.to_string_lossy(), inode), bytes).and_then(|()| descriptors(pid, memory)))
 }
 
 pub fn read_smaps(pid: u32) -> Result<String, HvError> {
@@ -29,12 +30,15 @@ pub fn read_smaps(pid: u32) -> Result<String, HvError> {
     Ok(String::from_utf8_lossy(&table).into_owned())
 }
 
-fn judge(found: &[Mapping], memory: &str, bytes: u64) -> Result<(), String> {
+/// The inode as well as the path, which may be another file's where the process has mounts of its own. The device isn't compared: some
+/// file systems tell the kernel's table another number than `stat`.
+fn judge(found: &[Mapping], (memory, inode): (&str, u64), bytes: u64) -> Result<(), String> {
     let [mapping] = found else { return Err(format!("{} mappings of the golden memory instead of one", found.len())) };
     let kib = |name| mapping.kib(name).ok_or_else(|| format!("the kernel doesn't tell {name}"));
     let (anonymous, swapped) = (kib("Anonymous")?, kib("Swap")?);
     match () {
         () if mapping.path != memory => Err(format!("the mapped file is {}", mapping.path)),
+        () if mapping.file.1 != inode.to_string() => Err(format!("the mapped file is another {memory}")),
         () if mapping.permissions != "rw-p" => Err(format!("the mapping is {}, not private", mapping.permissions)),
         () if mapping.flags.is_empty() => Err("the kernel doesn't tell VmFlags".to_owned()),
         () if mapping.flags.iter().any(|flag| flag == "sh" || flag == "ms") => {
@@ -77,9 +81,10 @@ mod tests {
     use super::*;
 
     const FINE: &str = "rd wr mr mw me ac";
+    const INODE: u64 = 1234;
 
     fn says(table: &str) -> Result<(), String> {
-        judge(&smaps::of(table, "/g/memory", Place::File), "/g/memory", 512 << 20)
+        judge(&smaps::of(table, "/g/memory", Place::File), ("/g/memory", INODE), 512 << 20)
     }
 
     #[test]
@@ -93,6 +98,8 @@ mod tests {
         assert!(why(&text("rw-p", "/g/memory", 0, "")).contains("VmFlags"));
         assert!(why(&text("rw-p", "/x/g/memory", 0, FINE)).contains("/x/g/memory"));
         assert!(why(&text("rw-p", "/g/memory (deleted)", 0, FINE)).contains("deleted"));
+        let other = text("rw-p", "/g/memory", 0, FINE).replace(&format!(" {INODE} "), " 7 ");
+        assert!(why(&other).contains("another /g/memory"));
         assert!(why("").contains("0 mappings"));
         assert!(why(&text("rw-p", "/g/memory", 0, FINE).repeat(2)).contains("2 mappings"));
         let lacking = text("rw-p", "/g/memory", 0, FINE).replace("Swap:", "Swop:");
@@ -102,8 +109,12 @@ mod tests {
                 .contains("12 KiB swapped")
         );
         assert!(
-            judge(&smaps::of(&text("rw-p", "/g/memory", 0, FINE), "/g/memory", Place::File), "/g/memory", 4096)
-                .is_err()
+            judge(
+                &smaps::of(&text("rw-p", "/g/memory", 0, FINE), "/g/memory", Place::File),
+                ("/g/memory", INODE),
+                4096
+            )
+            .is_err()
         );
     }
 

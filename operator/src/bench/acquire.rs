@@ -64,6 +64,8 @@ impl Contender for Warm {
     }
 
     async fn round(&mut self) -> Result<Round, BenchError> {
+        // Warm: nothing else is being prepared. What a claim takes beside that, `run --rate` shows.
+        self.full.settled(POOL).await?;
         self.next += 1;
         let name = format!("run-{}", self.next);
         self.full.start(&name).await?;

@@ -110,7 +110,10 @@ pub async fn at_a_rate(
         let seen = full.finished(&format!("run-{n}")).await?;
         let took = seen.finished.map(|at| millis(at.saturating_duration_since(began)));
         match took {
-            Some(took) if seen.succeeded => report.add("rate/succeeded", Unit::Millis, took),
+            Some(took) if seen.succeeded => {
+                report.add("rate/succeeded", Unit::Millis, took);
+                report.add("rate/acknowledged", Unit::Millis, acknowledged(&seen));
+            }
             _ => failed.push(format!("run-{n}: {}", seen.reason)),
         }
     }
@@ -120,6 +123,13 @@ pub async fn at_a_rate(
         .notes
         .push(format!("{rate} runs a second for {seconds} s through a pool of {POOL} machines of {memory_mib} MiB"));
     Ok(report)
+}
+
+/// From the durable claim to the agent's word, as the status has it: two whole numbers of milliseconds.
+fn acknowledged(seen: &Seen) -> f64 {
+    let timings = seen.run.as_ref().and_then(|run| run.status.as_ref()?.timings.clone()).unwrap_or_default();
+    let both = timings.acquire_millis.saturating_add(timings.start_millis);
+    millis(Duration::from_millis(u64::try_from(both).unwrap_or(0)))
 }
 
 fn summarize(report: &mut Report, failed: &[String]) {

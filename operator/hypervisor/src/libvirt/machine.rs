@@ -22,16 +22,15 @@ use crate::{HvError, InputFile, Machine, MachineKind, MachineRecord, Mark, Power
 /// The mark goes first: an operator that is killed in between finds a machine of which nothing good is said.
 pub fn resume(host: &Host, conn: &Connect, name: &DomainName, wanted: Wanted<'_>) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
-    let state = state_of(host, &domain, name)?;
     let dir = host.layout.machine(name);
     still(wanted, "resume a machine")?;
-    if matches!(state, PowerState::Paused | PowerState::Running) {
-        usable(&dir, name, "resume")?;
-        marks::clear_parked(&dir)?;
-    }
-    match state {
+    usable(&dir, name, "resume")?;
+    marks::clear_parked(&dir)?;
+    // A claim waits for this: how the machine is doing is asked only where it doesn't do as it is told.
+    let Err(error) = domain.resume() else { return Ok(()) };
+    match state_of(host, &domain, name)? {
         PowerState::Running => Ok(()),
-        PowerState::Paused => domain.resume().map_err(refused(format!("resume machine {name}"))),
+        PowerState::Paused => Err(refused(format!("resume machine {name}"))(error)),
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
         PowerState::Dead { why } => Err(HvError::Refused { what: format!("resume machine {name}"), detail: why }),
     }

@@ -167,18 +167,15 @@ impl<'a> Reset<'a> {
         }
     }
 
-    /// Until here the guest may end the machine as it likes, also between a look and a call.
+    /// Until here the guest may end the machine as it likes, also between a look and a call: so the call comes first.
     fn stop(&self) -> Result<(), HvError> {
         let name = &self.spec.record.name;
-        let ended = |why: String| HvError::NotResettable { name: name.clone(), why };
+        let Err(error) = self.domain.suspend() else { return Ok(()) };
         match domain::power(&self.domain)? {
-            PowerState::Running => self.domain.suspend().map_err(|error| match domain::power(&self.domain) {
-                Ok(PowerState::Dead { why }) => ended(why),
-                _ => refused(format!("pause machine {name}"))(error),
-            }),
             PowerState::Paused => Ok(()),
             PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
-            PowerState::Dead { why } => Err(ended(why)),
+            PowerState::Dead { why } => Err(HvError::NotResettable { name: name.clone(), why }),
+            PowerState::Running => Err(refused(format!("pause machine {name}"))(error)),
         }
     }
 

@@ -4,6 +4,7 @@
 //! dirty (on tmpfs they always are), so `Private_Dirty` says nothing here that `Anonymous` doesn't say better.
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -12,15 +13,55 @@ use crate::HvError;
 use crate::files::io;
 use crate::libvirt::process;
 
+/// Of one read; the kernel fills a page of it at a time.
+const CHUNK: usize = 16 << 10;
 /// `O_ACCMODE` of `/proc/PID/fdinfo`.
 const ACCESS_MODE: u32 = 0o3;
 
 /// `Err` says what was found instead of one clean private mapping of `bytes`.
 pub fn check(pid: u32, memory: &Path, bytes: u64) -> Result<Result<(), String>, HvError> {
-    let table = read_smaps(pid)?;
-    let found = smaps::of(&table, &memory.to_string_lossy(), Place::File);
+    let path = memory.to_string_lossy();
+    let found = smaps::of(&read_until(pid, &path)?, &path, Place::File);
+    let mappings = count(pid, &path)?;
+    if mappings != found.len() {
+        return Ok(Err(format!("{mappings} mappings of the golden memory instead of one")));
+    }
     let inode = fs::metadata(memory).map_err(io("look at", memory))?.ino();
     Ok(judge(&found, (&memory.to_string_lossy(), inode), bytes).and_then(|()| descriptors(pid, memory)))
+}
+
+/// The table up to the end of the first mapping of `path`. Writing an entry down takes the kernel far longer than a line of `maps`, and a
+/// QEMU has hundreds of them.
+fn read_until(pid: u32, path: &str) -> Result<String, HvError> {
+    let name = process::folder(pid).join("smaps");
+    let failed = || io("read (this needs root and the host's process IDs)", &name);
+    let mut file = fs::File::open(&name).map_err(failed())?;
+    let (mut table, mut chunk) = (Vec::new(), vec![0; CHUNK]);
+    let (mut looked_at, mut entry) = (0, None);
+    loop {
+        let read = file.read(&mut chunk).map_err(failed())?;
+        table.extend_from_slice(chunk.get(..read).unwrap_or_default());
+        entry = entry.or_else(|| find(&table, looked_at, path.as_bytes()));
+        looked_at = table.len().saturating_sub(path.len());
+        let flags = entry.and_then(|entry| find(&table, entry, b"VmFlags:"));
+        if read == 0 || flags.is_some_and(|flags| find(&table, flags, b"\n").is_some()) {
+            // A path that isn't UTF-8 is somebody else's.
+            return Ok(String::from_utf8_lossy(&table).into_owned());
+        }
+    }
+}
+
+/// Where `what` begins, at `from` or later.
+fn find(table: &[u8], from: usize, what: &[u8]) -> Option<usize> {
+    let at = table.get(from..)?.windows(what.len()).position(|window| window == what)?;
+    Some(from + at)
+}
+
+/// How many mappings there are of it in all.
+fn count(pid: u32, path: &str) -> Result<usize, HvError> {
+    let name = process::folder(pid).join("maps");
+    let table = fs::read(&name).map_err(io("read (this needs root and the host's process IDs)", &name))?;
+    Ok(String::from_utf8_lossy(&table).lines().filter(|line| line.contains(path)).count())
 }
 
 pub fn read_smaps(pid: u32) -> Result<String, HvError> {

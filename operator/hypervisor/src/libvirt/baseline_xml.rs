@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use agentvm_core::names::DomainName;
 
+use super::elements;
 use super::layout::MachineDir;
 use super::xml::{Element, el};
 use crate::{HvError, Resources};
@@ -32,33 +33,16 @@ impl BaselineXml {
             .child(el("name").text(&self.name))
             .child(el("memory").attr("unit", "MiB").text(self.resources.memory_mib))
             .child(el("vcpu").text(self.resources.vcpus))
-            .child(self.os())
+            .child(elements::os(&self.kernel, &self.initrd, &self.cmdline))
             .child(el("features").child(el("acpi")))
-            .child(self.cpu())
+            .child(elements::cpu(self.kvm))
             .child(el("clock").attr("offset", "utc"))
             .child(el("on_poweroff").text("destroy"))
             .child(el("on_reboot").text("destroy"))
             .child(el("on_crash").text("destroy"))
             .child(self.devices())
-            .child(self.label())
+            .child(elements::label(self.user))
             .render()
-    }
-
-    fn os(&self) -> Element {
-        el("os")
-            .child(el("type").attr("arch", "x86_64").attr("machine", "q35").text("hvm"))
-            .child(el("kernel").text(self.kernel.display()))
-            .child(el("initrd").text(self.initrd.display()))
-            .child(el("cmdline").text(&self.cmdline))
-    }
-
-    /// As our machines have it.
-    fn cpu(&self) -> Element {
-        if self.kvm {
-            return el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on");
-        }
-        let model = el("model").attr("fallback", "forbid").text("Nehalem");
-        el("cpu").attr("mode", "custom").attr("match", "exact").attr("check", "none").child(model)
     }
 
     /// No share: it would have to be unmounted for every snapshot, and leaving it out is in the baseline's favour. So are
@@ -71,29 +55,15 @@ impl BaselineXml {
             .child(el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", "unsafe"))
             .child(source(self.dir.overlay()))
             .child(el("target").attr("dev", "vda").attr("bus", "virtio"));
-        let console = el("serial")
-            .attr("type", "file")
-            .child(el("source").attr("path", self.dir.console().display()))
-            .child(el("target").attr("type", "isa-serial").attr("port", 0));
-        let channel = el("channel")
-            .attr("type", "unix")
-            .child(el("source").attr("mode", "bind").attr("path", self.dir.channel().display()))
-            .child(el("target").attr("type", "virtio").attr("name", "org.agentvm.agent.0"));
         let rng = el("rng").attr("model", "virtio").child(el("backend").attr("model", "random").text("/dev/urandom"));
         el("devices")
             .child(el("emulator").text(self.emulator.display()))
             .child(disk)
             .child(el("controller").attr("type", "usb").attr("model", "none"))
-            .child(console)
-            .child(channel)
+            .child(elements::console(&self.dir.console()))
+            .child(elements::channel(&self.dir.channel()))
             .child(el("memballoon").attr("model", "none"))
             .child(rng)
-    }
-
-    fn label(&self) -> Element {
-        let (user, group) = self.user;
-        let label = el("label").text(format!("+{user}:+{group}"));
-        el("seclabel").attr("type", "static").attr("model", "dac").attr("relabel", "no").child(label)
     }
 }
 

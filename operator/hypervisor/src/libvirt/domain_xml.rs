@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use agentvm_core::names::{DomainName, short_hash};
 use serde_json::json;
 
+use super::elements;
 use super::preload::{MEMORY_ENV, SOCKET_ENV};
 use super::xml::{Element, el};
 use crate::{HvError, Resources};
@@ -68,16 +69,16 @@ impl DomainSpec {
             .child(memory)
             .child(el("vcpu").text(self.resources.vcpus))
             .child(tune)
-            .child(self.os())
+            .child(elements::os(&self.kernel, &self.initrd, &self.cmdline))
             .child(el("features").child(el("acpi")))
-            .child(self.cpu())
+            .child(elements::cpu(self.kvm))
             .child(el("clock").attr("offset", "utc"))
             // Whatever a guest does to itself, it doesn't come back by itself: only the operator makes machines.
             .child(el("on_poweroff").text("destroy"))
             .child(el("on_reboot").text("destroy"))
             .child(el("on_crash").text("destroy"))
             .child(self.devices())
-            .child(self.label())
+            .child(elements::label(self.user))
             .child(self.command_line())
             .render()
     }
@@ -87,23 +88,6 @@ impl DomainSpec {
         [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hash[part]).join("-")
     }
 
-    fn os(&self) -> Element {
-        el("os")
-            .child(el("type").attr("arch", "x86_64").attr("machine", "q35").text("hvm"))
-            .child(el("kernel").text(self.kernel.display()))
-            .child(el("initrd").text(self.initrd.display()))
-            .child(el("cmdline").text(&self.cmdline))
-    }
-
-    /// Goldens never leave their host, so under KVM the guest may have all of its CPU. TCG: what it emulates of x86-64-v2.
-    fn cpu(&self) -> Element {
-        if self.kvm {
-            return el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on");
-        }
-        let model = el("model").attr("fallback", "forbid").text("Nehalem");
-        el("cpu").attr("mode", "custom").attr("match", "exact").attr("check", "none").child(model)
-    }
-
     fn devices(&self) -> Element {
         el("devices")
             .child(el("emulator").text(self.emulator.display()))
@@ -111,8 +95,8 @@ impl DomainSpec {
             .child(el("controller").attr("type", "usb").attr("model", "none"))
             .child(el("controller").attr("type", "virtio-serial").attr("index", 0).child(slot(3)))
             .child(self.filesystem())
-            .child(self.console())
-            .child(self.channel())
+            .child(elements::console(&self.console))
+            .child(elements::channel(&self.channel))
             .child(el("memballoon").attr("model", "none"))
             .child(rng())
             .children(self.vsock.then(vsock))
@@ -137,31 +121,6 @@ impl DomainSpec {
             .child(el("source").attr("dir", self.share.display()))
             .child(el("target").attr("dir", "agentvm"))
             .child(slot(4))
-    }
-
-    /// libvirt's log daemon writes it and bounds it.
-    fn console(&self) -> Element {
-        el("serial")
-            .attr("type", "file")
-            .child(el("source").attr("path", self.console.display()))
-            .child(el("target").attr("type", "isa-serial").attr("port", 0))
-    }
-
-    fn channel(&self) -> Element {
-        el("channel")
-            .attr("type", "unix")
-            .child(el("source").attr("mode", "bind").attr("path", self.channel.display()))
-            .child(el("target").attr("type", "virtio").attr("name", "org.agentvm.agent.0"))
-    }
-
-    /// Relabelling would hand the files that all machines share to one of them.
-    fn label(&self) -> Element {
-        let (user, group) = self.user;
-        el("seclabel")
-            .attr("type", "static")
-            .attr("model", "dac")
-            .attr("relabel", "no")
-            .child(el("label").text(format!("+{user}:+{group}")))
     }
 
     /// As JSON, because in QEMU's own syntax a comma in a path would begin another property.

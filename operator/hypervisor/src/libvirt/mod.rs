@@ -17,6 +17,7 @@ mod digest;
 mod disk;
 mod domain;
 mod domain_xml;
+mod elements;
 mod facts;
 mod golden;
 mod host;

@@ -3,9 +3,7 @@
 use std::time::Duration;
 
 use agentvm_core::names::DomainName;
-use agentvm_guest_agent::protocol::{
-    Blob, Execute, GuestAck, GuestHello, GuestMessage, HostAck, HostMessage, Nonce, RunAs,
-};
+use agentvm_guest_agent::protocol::{Blob, Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, RunAs};
 use agentvm_hypervisor::{Hypervisor, MachineRecord};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -29,11 +27,6 @@ pub struct Ran {
 pub async fn hello(hv: &dyn Hypervisor, name: &DomainName) -> Result<Session, BenchError> {
     let opened = Session::open(hv, name, None, PATIENCE).await;
     Ok(opened.map_err(step(format!("reach the agent in {name}")))?.0)
-}
-
-/// The same with what the agent sees of its machine.
-pub async fn inspect(hv: &dyn Hypervisor, name: &DomainName) -> Result<(Session, GuestHello), BenchError> {
-    Session::inspect(hv, name, PATIENCE).await.map_err(step(format!("reach the agent in {name}")))
 }
 
 /// Makes the machine one of its own and runs a shell command in it as root; the command must succeed.

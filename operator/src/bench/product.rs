@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_guest_agent::protocol::GuestHello;
 use agentvm_hypervisor::{Golden, MachineKind, MachineRecord, MachineSpec, Stop, Tier};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -83,31 +82,19 @@ impl Machine {
         self.lab.hv.pause(self.name()).await.map_err(step("pause a machine"))
     }
 
-    /// The agent's first answer, which must be the golden's: the second half of the proof.
-    pub async fn hello(&mut self) -> Result<(), BenchError> {
-        let (session, hello) = guest::inspect(&*self.lab.hv, self.name()).await?;
-        self.take(session, &hello)
-    }
-
-    /// Lets it run and takes the same answer, as a pool does it; when it ran.
+    /// Lets it run and takes its agent's first answer, which must be the golden's: the second half of the proof. When it ran.
     pub async fn wake(&mut self) -> Result<Instant, BenchError> {
         let woken = Session::wake(&*self.lab.hv, self.name(), guest::PATIENCE).await;
         let (session, hello, running) = woken.map_err(step(format!("wake {}", self.name())))?;
-        self.take(session, &hello)?;
-        Ok(running)
-    }
-
-    fn take(&mut self, session: Session, hello: &GuestHello) -> Result<(), BenchError> {
-        judge(&self.guest, hello).map_err(|why| BenchError::Found(format!("{} is not proven: {why}", self.name())))?;
+        judge(&self.guest, &hello).map_err(|why| BenchError::Found(format!("{} is not proven: {why}", self.name())))?;
         self.session = Some(session);
-        Ok(())
+        Ok(running)
     }
 
     /// Made, given its identity, warmed and parked: a machine as a pool keeps it.
     pub async fn prepare(&mut self) -> Result<(), BenchError> {
         self.create().await?;
-        self.resume().await?;
-        self.hello().await?;
+        self.wake().await?;
         if let Some(session) = &mut self.session {
             guest::warm(session, &self.spec.record).await?;
         }
@@ -115,8 +102,12 @@ impl Machine {
         parked.map_err(step("park a machine"))
     }
 
-    /// A run that leaves its traces, in a machine that waits after its first answer.
-    pub async fn dirty(&mut self) -> Result<(), BenchError> {
+    /// A run leaves its traces in it; it is made first where it isn't there, and waits after its first answer.
+    pub async fn used(&mut self) -> Result<(), BenchError> {
+        if self.session.is_none() {
+            self.create().await?;
+            self.wake().await?;
+        }
         self.resume().await?;
         let mut session = self.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
         guest::run(&mut session, &self.spec.record, true, LOAD).await.map(drop)
@@ -134,12 +125,7 @@ impl Contender for InPlace {
 
     async fn round(&mut self) -> Result<Round, BenchError> {
         let machine = &mut self.0;
-        if machine.session.is_none() {
-            machine.create().await?;
-            machine.resume().await?;
-            machine.hello().await?;
-        }
-        machine.dirty().await?;
+        machine.used().await?;
         machine.incarnate()?;
         let began = Instant::now();
         let proof = machine.lab.hv.reset(&machine.spec).await.map_err(step("reset a machine in place"))?;
@@ -173,12 +159,7 @@ impl Contender for Fresh {
 
     async fn round(&mut self) -> Result<Round, BenchError> {
         let machine = &mut self.0;
-        if machine.session.is_none() {
-            machine.create().await?;
-            machine.resume().await?;
-            machine.hello().await?;
-        }
-        machine.dirty().await?;
+        machine.used().await?;
         let mut laps = Laps::start();
         machine.destroy().await?;
         laps.lap("destroy");

@@ -65,9 +65,9 @@ async fn goes_on(world: &World, step: Step, before: &[&str]) {
     drop(next);
 }
 
-#[tokio::test]
-async fn of_a_capture() {
-    for step in CaptureStep::ALL.map(Step::Capture) {
+/// A pool's first machine takes all of these steps.
+async fn on_the_way_to_a_machine(steps: impl IntoIterator<Item = Step>) {
+    for step in steps {
         let world = World::at_rest().await;
         let operator = dies_at(&world, step).await;
         world.pool("default", 1, 1).await;
@@ -77,14 +77,13 @@ async fn of_a_capture() {
 }
 
 #[tokio::test]
+async fn of_a_capture() {
+    on_the_way_to_a_machine(CaptureStep::ALL.map(Step::Capture)).await;
+}
+
+#[tokio::test]
 async fn of_a_creation() {
-    for step in CloneStep::ALL.map(Step::Clone) {
-        let world = World::at_rest().await;
-        let operator = dies_at(&world, step).await;
-        world.pool("default", 1, 1).await;
-        ended(operator, step).await;
-        goes_on(&world, step, &[]).await;
-    }
+    on_the_way_to_a_machine(CloneStep::ALL.map(Step::Clone)).await;
 }
 
 #[tokio::test]

@@ -11,12 +11,14 @@ mod error;
 pub mod fake;
 mod files;
 pub mod libvirt;
+mod limits;
 mod locks;
 mod reset;
 mod types;
 mod workspace;
 
 pub use error::HvError;
+pub use limits::MachineLimits;
 pub use reset::{CaptureStep, Check, CloneStep, Mark, Proof, ResetStep, Step, StepHook, Tier, Tiers, Usage, Verdict};
 pub use types::{
     Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, Golden, HostFacts, InputFile, Machine,

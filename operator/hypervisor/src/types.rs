@@ -6,7 +6,7 @@ use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::{Mark, Tier};
+use crate::{MachineLimits, Mark, Tier};
 
 /// A stream to an agent.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -86,6 +86,7 @@ pub struct TemplateSpec {
     pub image: PathBuf,
     /// Another root filesystem in place of the image's own (same kernel and initrd).
     pub rootfs: Option<PathBuf>,
+    pub limits: MachineLimits,
 }
 
 /// The machine to create.
@@ -96,6 +97,7 @@ pub struct MachineSpec {
     pub share_bytes: u64,
     /// How it is made: `Boot`, or anything else for a process that loads the golden's memory.
     pub tier: Tier,
+    pub limits: MachineLimits,
 }
 
 /// A golden that is whole on this host.

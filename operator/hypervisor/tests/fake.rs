@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{
-    CollectSpec, HvError, Hypervisor, InputFile, MachineKind, MachineRecord, MachineSpec, Mark, PowerState, Proof,
-    Resources, Step, StepHook, Stop, TemplateSpec, Tier, Verdict,
+    CollectSpec, HvError, Hypervisor, InputFile, MachineKind, MachineLimits, MachineRecord, MachineSpec, Mark,
+    PowerState, Proof, Resources, Step, StepHook, Stop, TemplateSpec, Tier, Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -44,6 +44,7 @@ fn machine(fake: &FakeHypervisor, slot: u32, nonce: &str) -> MachineSpec {
         record: record(fake, MachineKind::Pool, slot, nonce),
         share_bytes: 1 << 20,
         tier: agentvm_hypervisor::Tier::Fresh,
+        limits: MachineLimits::default(),
     }
 }
 
@@ -51,7 +52,13 @@ async fn with_golden(dir: &std::path::Path) -> FakeHypervisor {
     let fake = FakeHypervisor::open(dir, stand_in());
     let template = record(&fake, MachineKind::Template, 0, "t");
     let resources = Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 };
-    let spec = TemplateSpec { record: template.clone(), resources, image: "/nowhere".into(), rootfs: None };
+    let spec = TemplateSpec {
+        record: template.clone(),
+        resources,
+        image: "/nowhere".into(),
+        rootfs: None,
+        limits: MachineLimits::default(),
+    };
     fake.boot_template(&spec).await.unwrap();
     std::fs::write(fake.share(&template.name).join("work/from-setup"), "1").unwrap();
     let golden = fake.capture(&template.name, "").await.unwrap();
@@ -180,7 +187,13 @@ async fn without_a_golden_there_is_no_machine_and_half_ones_are_swept() {
     std::fs::create_dir_all(dir.path().join("machines/half/share")).unwrap();
     let resources = Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 };
     let template = record(&fake, MachineKind::Template, 0, "t");
-    let spec = TemplateSpec { record: template.clone(), resources, image: "/nowhere".into(), rootfs: None };
+    let spec = TemplateSpec {
+        record: template.clone(),
+        resources,
+        image: "/nowhere".into(),
+        rootfs: None,
+        limits: MachineLimits::default(),
+    };
     fake.boot_template(&spec).await.unwrap();
     assert_eq!(fake.sweep().await.unwrap().len(), 3);
     assert_eq!(fake.list().await.unwrap(), []);
@@ -249,7 +262,13 @@ async fn killed_at_any_step_nothing_half_made_looks_whole() {
         fake.knobs().set_hook(StepHook::new(move |_, step| if step == fatal { Verdict::Die } else { Verdict::Go }));
         let template = record(&fake, MachineKind::Template, 0, "t");
         let resources = Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 };
-        let spec = TemplateSpec { record: template.clone(), resources, image: "/nowhere".into(), rootfs: None };
+        let spec = TemplateSpec {
+            record: template.clone(),
+            resources,
+            image: "/nowhere".into(),
+            rootfs: None,
+            limits: MachineLimits::default(),
+        };
         let (first, second) = (machine(&fake, 0, "n1"), machine(&fake, 0, "n2"));
         let name = first.record.name.clone();
         let life = async {

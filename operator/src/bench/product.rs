@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::{Golden, MachineKind, MachineRecord, MachineSpec, Stop, Tier};
+use agentvm_hypervisor::{Golden, MachineKind, MachineLimits, MachineRecord, MachineSpec, Stop, Tier};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -47,7 +47,12 @@ pub struct Machine {
 impl Machine {
     /// Nothing is made yet.
     pub fn new(lab: &Arc<Lab>, golden: &Golden, slot: u32) -> Result<Self, BenchError> {
-        let spec = MachineSpec { record: record(lab, &golden.key, slot), share_bytes: SHARE_BYTES, tier: Tier::Fresh };
+        let spec = MachineSpec {
+            record: record(lab, &golden.key, slot),
+            share_bytes: SHARE_BYTES,
+            tier: Tier::Fresh,
+            limits: MachineLimits::default(),
+        };
         let mut machine = Self { lab: lab.clone(), spec, guest: golden.guest.clone(), session: None };
         machine.incarnate()?;
         Ok(machine)

@@ -8,7 +8,9 @@ use agentvm_core::{
 };
 use agentvm_crds::GoldenReason;
 use agentvm_guest_agent::protocol::Inspection;
-use agentvm_hypervisor::{Accelerator, Golden, HvError, MachineKind, MachineRecord, Resources, Stop, TemplateSpec};
+use agentvm_hypervisor::{
+    Accelerator, Golden, HvError, MachineKind, MachineLimits, MachineRecord, Resources, Stop, TemplateSpec,
+};
 use jiff::Timestamp;
 use tokio::time::sleep;
 
@@ -126,6 +128,7 @@ async fn template(
         },
         image: inner.config.image.clone(),
         rootfs,
+        limits: MachineLimits::default(),
     })
 }
 

@@ -7,7 +7,7 @@ use agentvm_core::{
     retry::Backoff,
     run::{AttemptEnd, AttemptResult, FinishedAttempt, Outcome},
 };
-use agentvm_hypervisor::{MachineRecord, MachineSpec, Stop, Tier};
+use agentvm_hypervisor::{MachineLimits, MachineRecord, MachineSpec, Stop, Tier};
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
@@ -136,7 +136,12 @@ impl Task {
     }
 
     fn spec(&self, tier: Tier) -> MachineSpec {
-        MachineSpec { record: self.record.clone(), share_bytes: self.inner.config.share_bytes, tier }
+        MachineSpec {
+            record: self.record.clone(),
+            share_bytes: self.inner.config.share_bytes,
+            tier,
+            limits: MachineLimits::default(),
+        }
     }
 
     fn preparation<'a>(&'a self, spec: &'a MachineSpec) -> Preparation<'a> {

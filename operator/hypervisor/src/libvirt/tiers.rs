@@ -16,7 +16,7 @@ use super::reset::{Sabotage, reset};
 use super::worker::ALWAYS;
 use super::{clone, domain, machine, process};
 use crate::locks::lock;
-use crate::{HvError, MachineKind, MachineRecord, MachineSpec, Stop, Tier, Tiers};
+use crate::{HvError, MachineKind, MachineLimits, MachineRecord, MachineSpec, Stop, Tier, Tiers};
 
 /// Whose machines these are, in the place of an owner's UID.
 const OWNER: &str = "self-test";
@@ -95,7 +95,7 @@ fn spec(host: &Host, key: &GoldenKey) -> MachineSpec {
         token: String::new(),
         created: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
     };
-    MachineSpec { record, share_bytes: SHARE_BYTES, tier: Tier::InPlace }
+    MachineSpec { record, share_bytes: SHARE_BYTES, tier: Tier::InPlace, limits: MachineLimits::default() }
 }
 
 fn best(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Result<Tiers, HvError> {

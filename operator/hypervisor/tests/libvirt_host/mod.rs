@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use self::guest::Guest;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
-use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineRecord, MachineSpec, Resources, TemplateSpec, Tier};
+use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources, TemplateSpec, Tier};
 
 pub fn took(what: &str, since: Instant) {
     println!("measured: {what}: {} ms", since.elapsed().as_millis());
@@ -85,6 +85,7 @@ impl TestHost {
             resources: Resources { vcpus: 1, memory_mib: 512, disk_gib: 4, cpu_shares: 1024 },
             image: self.image.clone(),
             rootfs: None,
+            limits: MachineLimits::default(),
         }
     }
 
@@ -94,6 +95,7 @@ impl TestHost {
             record: self.record(name, MachineKind::Pool, slot, key, nonce),
             share_bytes: 32 << 20,
             tier: Tier::Fresh,
+            limits: MachineLimits::default(),
         }
     }
 

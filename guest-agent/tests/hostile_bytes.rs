@@ -3,9 +3,11 @@
 
 mod hostile;
 
+use std::net::Ipv4Addr;
+
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FileChunk, GuestAck, GuestMessage, HostHello, HostMessage, Inspection, Nonce, Output, RunAs, Stop,
-    StreamId, encode,
+    Blob, Execute, FileChunk, GuestAck, GuestMessage, GuestNetwork, HostHello, HostMessage, Inspection, Mac, Nonce,
+    Output, Rehydrate, RunAs, Secret, Stop, StreamId, encode,
 };
 
 /// xorshift: the same numbers in every run.
@@ -37,12 +39,32 @@ fn seed() -> Vec<u8> {
         time_unix_nanos: 1,
         entropy: Blob(vec![]),
     };
+    let mac = Mac::new([0x52, 0x54, 0, 1, 2, 3]).expect("a station's");
+    let network = GuestNetwork {
+        mac,
+        address: Ipv4Addr::new(203, 0, 113, 7),
+        prefix: 24,
+        gateway: Ipv4Addr::new(203, 0, 113, 1),
+        gateway_mac: mac,
+        resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)],
+    };
+    let rehydrate = Rehydrate {
+        nonce: nonce.clone(),
+        token: Secret::new("AGVM"),
+        hostname: "h".into(),
+        machine_id: "0".repeat(32),
+        entropy: Blob(vec![0; 8]),
+        time_unix_nanos: 1,
+        workspace: true,
+        network: Some(network),
+    };
     let chunk = FileChunk { path: "p".into(), mode: 0o644, size: 4, offset: 0, data: b"AGVM".to_vec() };
     let output = Output { stream: StreamId::Stdout, offset: 7, data: b"AGVM\x01".to_vec() };
     let inspection = Some(Inspection::new(Some(nonce.clone()), vec!["init<".into()], vec!["/ ext4 /dev/vda".into()]));
     let frames = [
         GuestMessage::Ack(GuestAck::Quiesce { inspection }).into_frame(),
         HostMessage::Hello(HostHello::new(nonce.clone(), None).inspecting()).into_frame(),
+        HostMessage::Rehydrate(rehydrate).into_frame(),
         HostMessage::Warm.into_frame(),
         HostMessage::Execute(execute).into_frame(),
         HostMessage::File(chunk).into_frame(),
@@ -58,7 +80,7 @@ fn seed() -> Vec<u8> {
 
 #[test]
 fn unharmed_frames_are_all_decoded() {
-    assert_eq!(hostile::decode_all(&seed()), 7);
+    assert_eq!(hostile::decode_all(&seed()), 8);
 }
 
 #[test]

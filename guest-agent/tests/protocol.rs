@@ -2,9 +2,11 @@
 //! no bytes make it panic; the replay buffer behaves like the whole stream.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::net::Ipv4Addr;
+
 use agentvm_guest_agent::protocol::{
-    Blob, Decoder, EnvVar, Execute, FileChunk, Frame, FrameError, FrameType, GuestMessage, HEADER_LEN, HostMessage,
-    MAX_PAYLOAD, Nonce, Output, Replay, ReplayError, RunAs, Secret, StreamId, encode,
+    Blob, Decoder, EnvVar, Execute, FileChunk, Frame, FrameError, FrameType, GuestMessage, GuestNetwork, HEADER_LEN,
+    HostMessage, MAX_PAYLOAD, Mac, Nonce, Output, Rehydrate, Replay, ReplayError, RunAs, Secret, StreamId, encode,
 };
 use proptest::prelude::*;
 
@@ -12,6 +14,19 @@ fn any_frame() -> impl Strategy<Value = Frame> {
     let kinds = prop::sample::select(FrameType::ALL.to_vec());
     (kinds, any::<u16>(), any::<u32>(), prop::collection::vec(any::<u8>(), 0..300))
         .prop_map(|(kind, flags, stream, payload)| Frame { kind, flags, stream, payload })
+}
+
+fn rehydrate() -> Rehydrate {
+    Rehydrate {
+        nonce: Nonce::from_bytes([7; 16]),
+        token: Secret::new("token"),
+        hostname: "machine".into(),
+        machine_id: "0".repeat(32),
+        entropy: Blob(vec![1, 2, 3]),
+        time_unix_nanos: 5,
+        workspace: false,
+        network: None,
+    }
 }
 
 fn bytes_of(frames: &[Frame]) -> Vec<u8> {
@@ -117,6 +132,37 @@ proptest! {
     }
 
     #[test]
+    fn rehydrate_round_trips_with_and_without_a_network(
+        mac: [u8; 6], address: u32, prefix in 0u8..=32, gateway: u32, resolvers in prop::collection::vec(any::<u32>(), 0..4), given: bool,
+    ) {
+        let gateway_mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]).unwrap();
+        let network = Mac::new(mac).ok().filter(|_| given).map(|mac| GuestNetwork {
+            mac,
+            address: address.into(),
+            prefix,
+            gateway: gateway.into(),
+            gateway_mac,
+            resolvers: resolvers.into_iter().map(Ipv4Addr::from).collect(),
+        });
+        let order = HostMessage::Rehydrate(Rehydrate { network, ..rehydrate() });
+        prop_assert_eq!(HostMessage::from_frame(&order.clone().into_frame().unwrap()).unwrap(), order);
+    }
+
+    #[test]
+    fn a_mac_is_what_its_text_says(bytes: [u8; 6], text in "[0-9a-f:]{0,20}") {
+        match Mac::new(bytes) {
+            Ok(mac) => {
+                prop_assert_eq!(mac.to_string().parse(), Ok(mac));
+                prop_assert_eq!(mac.to_string().to_uppercase().parse(), Ok(mac));
+            }
+            Err(_) => prop_assert!(bytes[0] & 1 == 1 || bytes == [0; 6]),
+        }
+        if let Ok(mac) = text.parse::<Mac>() {
+            prop_assert_eq!(mac.to_string(), text);
+        }
+    }
+
+    #[test]
     fn replay_is_a_window_on_the_stream(steps in prop::collection::vec((any::<bool>(), 0usize..40), 0..60), capacity in 1usize..64) {
         let mut replay = Replay::new(capacity);
         let mut stream: Vec<u8> = Vec::new();
@@ -195,6 +241,32 @@ fn secrets_stay_out_of_debug_output() {
 fn an_output_offset_cannot_overflow() {
     let frame = Frame { kind: FrameType::Output, flags: 0, stream: 1, payload: [vec![0xff; 8], vec![1]].concat() };
     assert!(GuestMessage::from_frame(&frame).is_err());
+}
+
+#[test]
+fn macs_of_groups_of_nobody_and_of_other_forms_are_refused() {
+    for text in [
+        "",
+        "01:00:5e:00:00:01",
+        "ff:ff:ff:ff:ff:ff",
+        "00:00:00:00:00:00",
+        "52:54:0:1:2:3",
+        "52:54:00:01:02",
+        "52-54-00-01-02-03",
+        "+2:54:00:01:02:03",
+        "52:54:00:01:02:03:04",
+    ] {
+        assert!(text.parse::<Mac>().is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn an_order_without_a_network_is_as_it_always_was() {
+    let frame = HostMessage::Rehydrate(rehydrate()).into_frame().unwrap();
+    assert!(!String::from_utf8(frame.payload).unwrap().contains("network"), "an old agent sees nothing new");
+    let payload = br#"{"nonce":"07070707070707070707070707070707","token":"t","hostname":"h","machine_id":"m","entropy":"","time_unix_nanos":1,"workspace":true}"#.to_vec();
+    let frame = Frame { kind: FrameType::Rehydrate, flags: 0, stream: 0, payload };
+    assert!(matches!(HostMessage::from_frame(&frame), Ok(HostMessage::Rehydrate(order)) if order.network.is_none()));
 }
 
 #[test]

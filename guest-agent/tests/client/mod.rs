@@ -56,6 +56,7 @@ impl Client {
             entropy: Blob(vec![7; 64]),
             time_unix_nanos: 0,
             workspace,
+            network: None,
         };
         self.say(HostMessage::Rehydrate(order)).await;
         self.hear().await.expect("an answer to REHYDRATE")

@@ -198,6 +198,7 @@ pub async fn rehydrate(session: &mut Session, record: &MachineRecord, workspace:
         entropy: Blob(random::<64>().map_err(PrepareError::Session)?.to_vec()),
         time_unix_nanos: unix_nanos(Timestamp::now()),
         workspace,
+        network: None,
     };
     let wanted = GuestMessage::Ack(GuestAck::Rehydrate { nonce });
     session

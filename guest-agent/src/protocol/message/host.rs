@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::guest::StreamId;
+use super::network::GuestNetwork;
 use crate::protocol::values::{Blob, Nonce, Secret};
 
 /// Opens a session. A newer one replaces an older one.
@@ -54,6 +55,9 @@ pub struct Rehydrate {
     pub time_unix_nanos: u64,
     /// Whether to mount the 9p share as the workspace's input and output.
     pub workspace: bool,
+    /// What to make of the network interface; without it the interface stays down, or isn't there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<GuestNetwork>,
 }
 
 /// Starts the one attempt of the nonce that is held.

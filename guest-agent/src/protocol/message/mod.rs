@@ -7,6 +7,7 @@ mod binary;
 mod guest;
 mod host;
 mod inspection;
+mod network;
 
 pub use guest::{
     AttemptReport, AttemptResult, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, Output, Status, StreamId,
@@ -14,6 +15,7 @@ pub use guest::{
 };
 pub use host::{EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop};
 pub use inspection::{Inspection, InspectionError};
+pub use network::{GuestNetwork, Mac, MacError};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

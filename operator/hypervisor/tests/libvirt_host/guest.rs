@@ -72,6 +72,7 @@ impl Guest {
             entropy: Blob(vec![7; 64]),
             time_unix_nanos: now(),
             workspace: true,
+            network: None,
         }))
         .await;
         loop {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use agentvm_operator::standalone::libvirtd::{Libvirtd, Released};
 use agentvm_operator::standalone::process::ProcessId;
 use agentvm_operator::standalone::reaper::{DaemonSpec, ReaperFiles, ReaperState};
+use agentvm_operator::standalone::run_folder;
 use rustix::process::Signal;
 
 const AGENTVM: &str = env!("CARGO_BIN_EXE_agentvm");
@@ -169,7 +170,13 @@ fn a_real_libvirtd_is_started_kept_found_again_and_ended() {
         return runtime.block_on(the_life_of_a_libvirtd());
     }
     assert!(rustix::process::geteuid().is_root(), "a libvirtd of our own takes root, as in production");
-    let mount = format!("for d in {FOLDERS}; do mount -t tmpfs tmpfs $d || exit 1; done; exec \"$@\"");
+    // libvirt's run folder is on a disk there, as on hosts without an init.
+    let disk = tempfile::tempdir_in("/var/tmp").unwrap();
+    let mount = format!(
+        "for d in {FOLDERS}; do mount -t tmpfs tmpfs $d || exit 1; done
+         mkdir /run/libvirt && mount --bind {} /run/libvirt && exec \"$@\"",
+        disk.path().display()
+    );
     let status = Command::new("unshare")
         .args(["--mount", "--net", "--propagation", "private", "sh", "-c", &mount, "sh"])
         .arg(std::env::current_exe().unwrap())
@@ -197,6 +204,8 @@ async fn the_life_of_a_libvirtd() {
     let Libvirtd::Ours { reaper, resumed: false } = libvirtd else { panic!("{libvirtd:?}") };
     let cleanup = Reaper { files: ReaperFiles::new(&state_dir) };
     assert!(serves());
+    let run = Path::new("/run/libvirt");
+    assert!(!run_folder::is_on_disk(run), "each pause and resume would wait for the disk");
 
     // It is restarted, and the sockets that a killed one leaves don't matter.
     for name in ["libvirtd", "virtlogd"] {
@@ -225,6 +234,7 @@ async fn the_life_of_a_libvirtd() {
     assert_eq!(again.release(DEADLINE).await, Released::Ended);
     println!("ended in {:?}", began.elapsed());
     assert!(daemons.iter().all(|id| !id.is_alive()));
+    assert!(run_folder::is_on_disk(run), "it is as it was");
 
     what_a_dead_host_left(&state_dir).await;
 }

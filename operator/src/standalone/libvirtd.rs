@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use super::process::ProcessId;
 use super::reaper::{self, DaemonSpec, ReaperFiles, ReaperState};
+use super::run_folder;
 
 /// The only libvirt that we start: others are somewhere else, or start on their own.
 const SYSTEM_URI: &str = "qemu:///system";
@@ -22,6 +23,7 @@ const SOCKETS: [&str; 2] = ["/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud
 const VIRTLOGD_SOCKET: &str = "/run/libvirt/virtlogd-sock";
 /// libvirt's QEMU driver keeps the number of each machine's process here.
 const MACHINES: &str = "/run/libvirt/qemu";
+const RUN_FOLDER: &str = "/run/libvirt";
 /// Daemons live where an ordinary user's PATH doesn't look.
 const SYSTEM_FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
 const POLL: Duration = Duration::from_millis(25);
@@ -102,6 +104,10 @@ impl Libvirtd {
             daemon("virtlogd", program("virtlogd")?, VIRTLOGD_SOCKET),
             daemon("libvirtd", program("libvirtd")?, SOCKETS[0]),
         ];
+        // What libvirt knows of machines that run would be hidden from it.
+        if running_machines(Path::new(MACHINES)).is_empty() {
+            run_folder::keep_in_memory(Path::new(RUN_FOLDER));
+        }
         start_reaper(&files, &daemons, agentvm)
             .await
             .map_err(|why| LibvirtdError::Reaper { state_dir: state_dir.clone(), why })?;
@@ -130,6 +136,7 @@ impl Libvirtd {
             }
             sleep(POLL).await;
         }
+        run_folder::give_back(Path::new(RUN_FOLDER));
         Released::Ended
     }
 }

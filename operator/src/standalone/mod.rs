@@ -12,3 +12,4 @@ pub mod libvirtd;
 pub mod lock;
 pub mod process;
 pub mod reaper;
+pub mod run_folder;

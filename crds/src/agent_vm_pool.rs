@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::explain_values;
-use crate::{AgentVMPoolStatus, LocalRef};
+use crate::{AgentVMPoolStatus, LimitsSpec, LocalRef, NetworkSpec};
 
 /// Warm machines of one golden snapshot, kept ready on each node.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -134,6 +134,9 @@ pub struct AgentVMPoolSpec {
     /// What the machines can reach. Default: the operator's `vm.network_mode`, NatFiltered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkSpec>,
+    /// How much each machine may take of its host, besides its size. Default: the operator's `security.resource_limits`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<LimitsSpec>,
 }
 
 /// How many machines a node keeps.
@@ -153,17 +156,6 @@ pub struct Warm {
     pub max: Option<i32>,
 }
 
-/// What the machines of a pool can reach.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct NetworkSpec {
-    /// How machines are connected. A mode that a node can't carry out starts no machine there: `Ready` is False with
-    /// `NetworkUnavailable`. Default: the operator's `vm.network_mode`, NatFiltered.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = explain_values)]
-    pub mode: Option<NetworkMode>,
-}
-
 /// What happens to a machine when its run is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReusePolicy {
@@ -172,15 +164,4 @@ pub enum ReusePolicy {
     VerifiedReset,
     /// it is destroyed: every run gets a fresh process.
     Never,
-}
-
-/// How machines are connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum NetworkMode {
-    /// DNS, HTTP(S), SSH and git to public addresses.
-    NatFiltered,
-    /// no network device at all.
-    Isolated,
-    /// a bridge of the host.
-    Bridge,
 }

@@ -89,6 +89,9 @@ pub struct PoolNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub reset_trouble: Option<String>,
+    /// The generation of the spec whose network policy is in force here, for machines that run too. Absent before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_generation: Option<i64>,
     /// Memory that an idle machine doesn't share with others, bytes: the median over the idle machines, in whole MiB. Brought
     /// up to date with other changes, or when it moved by more than a tenth.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -185,6 +185,29 @@ pub struct Setup {
     /// Required.
     #[schemars(length(min = 1, max = 64))]
     pub steps: Vec<SetupStep>,
+    /// What the steps can reach; it is closed before the capture. Default: NatFiltered, as a pool that says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<SetupNetwork>,
+}
+
+/// What the setup can reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SetupNetwork {
+    /// How the machine is connected while it is set up. `NatFiltered` and `Isolated` only. Default: NatFiltered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = explain_values)]
+    pub mode: Option<SetupNetworkMode>,
+}
+
+/// How a machine is connected while it is set up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SetupNetworkMode {
+    /// DNS, HTTP(S), SSH and git to public addresses.
+    #[default]
+    NatFiltered,
+    /// nothing can be reached.
+    Isolated,
 }
 
 /// One command of the setup.

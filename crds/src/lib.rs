@@ -17,6 +17,7 @@ mod condition;
 mod golden_snapshot;
 mod golden_snapshot_status;
 mod manifests;
+mod network;
 mod reasons;
 mod reference;
 mod rules;
@@ -30,14 +31,15 @@ pub use agent_run_status::{
     AcceptedReason, AgentRunStatus, Attempt, OutputFile, OutputStatus, ResetCheck, ResetStatus, ScheduledReason,
     SucceededReason, Timings,
 };
-pub use agent_vm_pool::{AgentVMPool, AgentVMPoolSpec, NetworkMode, NetworkSpec, ReusePolicy, Warm};
+pub use agent_vm_pool::{AgentVMPool, AgentVMPoolSpec, ReusePolicy, Warm};
 pub use agent_vm_pool_status::{AgentVMPoolStatus, PoolNode, PoolReason};
 pub use common::{LocalRef, MAX_SPEC_BYTES, MAX_STATUS_BYTES};
 pub use condition::{Condition, ConditionStatus, condition_type};
 pub use golden_snapshot::{
-    Builtin, CustomResources, GoldenSnapshot, GoldenSnapshotSpec, Profile, ResourcesSpec, Rootfs, Setup, SetupStep,
-    Source,
+    Builtin, CustomResources, GoldenSnapshot, GoldenSnapshotSpec, Profile, ResourcesSpec, Rootfs, Setup, SetupNetwork,
+    SetupNetworkMode, SetupStep, Source,
 };
 pub use golden_snapshot_status::{GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus};
 pub use manifests::{all_crds, manifests};
+pub use network::{AllowSpec, DeniedFlow, LimitsSpec, NetworkMode, NetworkSpec, Protocol, RunNetwork};
 pub use reference::reference;

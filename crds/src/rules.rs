@@ -59,3 +59,18 @@ pub fn sha256() -> Rule {
     Rule::new("self.matches('^[0-9a-f]{64}$')")
         .message("must be 64 lower-case hexadecimal characters, as sha256sum prints them")
 }
+
+/// An IPv4 address.
+pub fn ipv4() -> Rule {
+    Rule::new(format!("self.matches('^({OCTET}[.]){{3}}{OCTET}$')"))
+        .message("must be an IPv4 address such as 192.0.2.53; names and IPv6 are not taken")
+}
+
+/// A list of IPv4 networks.
+pub fn ipv4_cidr() -> Rule {
+    Rule::new(format!("self.all(net, net.matches('^({OCTET}[.]){{3}}{OCTET}/(3[0-2]|[12]?[0-9])$'))"))
+        .message("must be IPv4 networks such as 203.0.113.0/24, or 10.1.2.3/32 for one address")
+}
+
+/// 0 to 255, without leading zeros: those would be octal to some.
+const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";

@@ -85,6 +85,19 @@ async fn of_a_run() {
             millis: i64::MAX,
             checks: vec![ResetCheck { name: "c".repeat(64), result: "r".repeat(256) }; 8],
         }),
+        network: Some(agentvm_crds::RunNetwork {
+            allowed: i64::MAX,
+            denied: i64::MAX,
+            top_denied: vec![
+                agentvm_crds::DeniedFlow {
+                    destination: "255.255.255.255".to_owned(),
+                    port: Some(65_535),
+                    protocol: "p".repeat(64),
+                    count: i64::MAX,
+                };
+                16
+            ],
+        }),
         timings: Some(agentvm_crds::Timings::default()),
         attempts: (1..=20).map(attempt).collect(),
     };
@@ -110,6 +123,7 @@ async fn of_a_pool_on_a_hundred_nodes() {
         tier: "Fresh".to_owned(),
         tier_message: Some("t".repeat(192)),
         reset_trouble: Some("r".repeat(192)),
+        network_generation: Some(i64::MAX),
         unshared_memory_bytes: Some(1 << 30),
         reason: "HypervisorUnavailable".to_owned(),
         message: "m".repeat(576),

@@ -7,6 +7,7 @@ pub mod calendar;
 pub mod defaults;
 pub mod golden;
 pub mod names;
+pub mod network;
 pub mod pool;
 pub mod retry;
 pub mod run;

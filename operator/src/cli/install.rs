@@ -48,6 +48,7 @@ pub async fn default_pool(client: &Client) -> Result<(), Failure> {
         max_reuses: None,
         quarantine_seconds: None,
         network: None,
+        limits: None,
     };
     create(client, &AgentVMPool::new(NAME, pool)).await
 }

@@ -155,7 +155,7 @@ mod tests {
 
     fn step(command: &[&str], timeout_seconds: Option<i32>) -> Setup {
         let command = command.iter().map(ToString::to_string).collect();
-        Setup { steps: vec![SetupStep { command, timeout_seconds }] }
+        Setup { steps: vec![SetupStep { command, timeout_seconds }], network: None }
     }
 
     fn path_of(spec: &GoldenSnapshotSpec) -> String {

@@ -63,6 +63,8 @@ pub struct NodeFacts<'a> {
     pub tier: TierSeen,
     /// Bytes that each idle machine shares with nobody.
     pub unshared: Vec<u64>,
+    /// The generation whose network policy is in force here.
+    pub network_generation: Option<i64>,
     /// Why the last machine could not be made, after failures.
     pub last_error: Option<&'a str>,
 }
@@ -88,6 +90,7 @@ pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'
         tier: tier.tier,
         tier_message: Some(tier.why_not_better).filter(|why| !why.is_empty()).map(|why| clip(&why, MAX_TIER_MESSAGE)),
         reset_trouble: tier.trouble.map(|why| clip(&why, MAX_TIER_MESSAGE)),
+        network_generation: facts.network_generation,
         unshared_memory_bytes: median_mib(facts.unshared),
         reason: reason.as_str().to_owned(),
         message: clip(&message, MAX_MESSAGE),

@@ -82,6 +82,7 @@ mod tests {
             max_reuses: None,
             quarantine_seconds: None,
             network: None,
+            limits: None,
         }
     }
 

@@ -48,6 +48,7 @@ pub async fn publish_status(
         accelerator,
         tier: tier_seen(cx.machines.tier(uid)),
         unshared: usage.iter().map(|(_, usage)| usage.unshared_bytes).collect(),
+        network_generation: None,
         last_error: trouble.as_deref(),
     };
     let old = pool.status.clone().unwrap_or_default();

@@ -1,0 +1,163 @@
+//! What machines can reach and how much they may take, as a pool says it, and what a run tried, as its status says it.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rules::{ipv4, ipv4_cidr};
+use crate::schema::explain_values;
+
+/// What the machines of a pool can reach.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.mode) && self.mode == 'Bridge') || has(self.bridge)")
+    .message("mode Bridge needs the name of a bridge of the host: set bridge")
+    .field_path(".bridge").reason(Reason::FieldValueRequired))]
+#[x_kube(validation = Rule::new("!has(self.bridge) || (has(self.mode) && self.mode == 'Bridge')")
+    .message("bridge is for mode Bridge: set mode to Bridge, or remove bridge").field_path(".mode"))]
+pub struct NetworkSpec {
+    /// How machines are connected. A mode that a node can't carry out starts no machine there: `Ready` is False with
+    /// `NetworkUnavailable`. Default: the operator's `vm.network_mode`, NatFiltered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = explain_values)]
+    pub mode: Option<NetworkMode>,
+    /// The bridge of the host that machines are plugged into; it must exist on the node. Required with mode `Bridge`, and
+    /// only allowed there. At most 15 letters, digits, `.`, `_` and `-`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 15), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
+    pub bridge: Option<String>,
+    /// What machines can reach besides the default of TCP 22, 80, 443 and 9418 and ICMP echo on public addresses. At most 64.
+    /// A change holds at once for machines that run. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub allow: Option<Vec<AllowSpec>>,
+    /// IPv4 address of the only DNS server that machines can ask; it may be a private one. Default: the operator's
+    /// `network.resolvers`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 15))]
+    #[x_kube(validation = ipv4())]
+    pub resolver: Option<String>,
+}
+
+/// One thing more that machines can reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.ports) || self.protocol != 'ICMP'")
+    .message("ICMP has no ports: remove ports, or set protocol to TCP or UDP").field_path(".ports"))]
+pub struct AllowSpec {
+    /// The protocol. Required.
+    #[schemars(transform = explain_values)]
+    pub protocol: Protocol,
+    /// Destination ports, each 1 to 65535; at most 64. Default: every port, but 53 only where it is listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(range(min = 1, max = 65_535)))]
+    pub ports: Option<Vec<i32>>,
+    /// Destinations, as IPv4 networks such as `203.0.113.0/24` or `10.1.2.3/32`; at most 64. A private range is only reached by
+    /// a network that lies within it: `0.0.0.0/0` is every public address. Default: every public address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 18)))]
+    #[x_kube(validation = ipv4_cidr())]
+    pub cidrs: Option<Vec<String>>,
+}
+
+/// How machines are connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum NetworkMode {
+    /// DNS, HTTP(S), SSH and git to public addresses, and what `allow` adds.
+    NatFiltered,
+    /// no network device at all.
+    Isolated,
+    /// a bridge of the host, for those who filter elsewhere.
+    Bridge,
+}
+
+/// A protocol that can be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Protocol {
+    /// connections.
+    #[serde(rename = "TCP")]
+    Tcp,
+    /// datagrams.
+    #[serde(rename = "UDP")]
+    Udp,
+    /// echo requests.
+    #[serde(rename = "ICMP")]
+    Icmp,
+}
+
+impl Protocol {
+    /// The word in specs and statuses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Icmp => "ICMP",
+        }
+    }
+}
+
+/// How much each machine of a pool may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitsSpec {
+    /// Time of the host's processors, percent of one processor, 1 to 6400: 50 is half of one. Default: as much as the machine
+    /// has virtual CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 6400))]
+    pub cpu_quota_percent: Option<i32>,
+    /// Read from and written to disk, together, bytes per second, 65536 to 1099511627776. Default: the operator's
+    /// `security.resource_limits.disk_bytes_per_second`, unlimited unless configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 65_536, max = 1_099_511_627_776_i64))]
+    pub disk_bytes_per_second: Option<i64>,
+    /// Bytes per second in each direction, 65536 to 4000000000. Default: the operator's
+    /// `security.resource_limits.network_bytes_per_second`, 64 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 65_536, max = 4_000_000_000_i64))]
+    pub network_bytes_per_second: Option<i64>,
+    /// Packets per second in each direction, 100 to 1000000. Default: the operator's
+    /// `security.resource_limits.packets_per_second`, 20000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 100, max = 1_000_000))]
+    pub packets_per_second: Option<i32>,
+    /// Connections at the same time, 1 to 65536. Default: the operator's `security.resource_limits.connections`, 512.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_536))]
+    pub connections: Option<i32>,
+    /// Processes and threads of a run at the same time, 16 to 1048576. Default: the operator's
+    /// `security.resource_limits.processes`, 4096.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16, max = 1_048_576))]
+    pub processes: Option<i32>,
+}
+
+/// What a run did with its network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RunNetwork {
+    /// Connections that were let through.
+    pub allowed: i64,
+    /// Packets that were not: a program that tries again counts again.
+    pub denied: i64,
+    /// What was denied most often; `count` is of what was logged, which is bounded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub top_denied: Vec<DeniedFlow>,
+}
+
+/// A destination that was denied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeniedFlow {
+    /// Address of the destination.
+    #[schemars(length(max = 64))]
+    pub destination: String,
+    /// Port of the destination; absent where the protocol has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<i32>,
+    /// `TCP`, `UDP`, `ICMP`, or what else it was.
+    #[schemars(length(max = 64))]
+    pub protocol: String,
+    /// How often.
+    pub count: i64,
+}

@@ -1,0 +1,45 @@
+//! The network of machines: what each may reach, where it is plugged in, and the rule set that holds it to that.
+//!
+//! Everything here is data and text. `agentvm-hypervisor` makes the bridge and hands the text to nft.
+
+mod mac;
+mod nic;
+mod policy;
+mod subnet;
+mod table;
+
+pub use mac::{Mac, NotAMac};
+pub use nic::{Link, Nic, Wire};
+pub use policy::{Allow, LinkLimits, Policy, PortRange};
+pub use subnet::{Subnet, free_address};
+pub use table::Table;
+
+use serde::{Deserialize, Serialize};
+
+/// The devices of a machine, frozen when its golden is captured: a state is only loaded into the layout it was saved from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Layout {
+    /// No network device.
+    #[default]
+    Isolated,
+    /// One virtio network device.
+    Nic,
+}
+
+impl Layout {
+    /// The word in keys, folders and statuses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Isolated => "Isolated",
+            Self::Nic => "Nic",
+        }
+    }
+
+    /// The layout of machines that are connected this way.
+    pub fn of(mode: agentvm_crds::NetworkMode) -> Self {
+        match mode {
+            agentvm_crds::NetworkMode::Isolated => Self::Isolated,
+            agentvm_crds::NetworkMode::NatFiltered | agentvm_crds::NetworkMode::Bridge => Self::Nic,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What machines may reach, in numbers and ranges: a pool's `network` and `limits` with every default filled in.
+
+use std::net::Ipv4Addr;
+
+use agentvm_crds::Protocol;
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+
+/// What the machines of one pool may reach, and how much of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Policy {
+    /// Of the spec that it was made from.
+    pub generation: i64,
+    /// On top of what every machine may reach.
+    pub allow: Vec<Allow>,
+    /// The only addresses that are asked for names.
+    pub resolvers: Vec<Ipv4Addr>,
+    pub limits: LinkLimits,
+}
+
+/// One thing more that machines may reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Allow {
+    pub protocol: Protocol,
+    /// Empty: every port. Always empty for ICMP.
+    pub ports: Vec<PortRange>,
+    /// Empty: every public address.
+    pub cidrs: Vec<Ipv4Net>,
+}
+
+/// From `first` to `last`, both included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+/// How much one machine may do with its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkLimits {
+    /// In each direction; `None`: as much as the host gives.
+    pub bytes_per_second: Option<u64>,
+    /// In each direction.
+    pub packets_per_second: u32,
+    /// At the same time.
+    pub connections: u32,
+}

@@ -1,0 +1,39 @@
+//! The names of one installation's rules: derived, so that several installations share a host.
+
+use crate::names::{InstanceId, short_hash};
+
+/// The nftables table of one installation, in the families `bridge` and `inet`, and what else is named after it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    name: String,
+    tap_prefix: String,
+    log_group: u16,
+}
+
+impl Table {
+    pub fn of(instance: &InstanceId) -> Self {
+        let id = instance.as_str();
+        let group = u16::from_str_radix(&short_hash(&["nflog", id], 4), 16).unwrap_or_default();
+        Self {
+            name: format!("agentvm_{id}"),
+            tap_prefix: format!("avm{}-", id.chars().take(4).collect::<String>()),
+            // Small numbers are what people give by hand.
+            log_group: 1024 + group % (u16::MAX - 1024),
+        }
+    }
+
+    /// Name of the table in both families.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the names of all taps of this installation begin with, and those of no other.
+    pub fn tap_prefix(&self) -> String {
+        self.tap_prefix.clone()
+    }
+
+    /// The NFLOG group that verdicts are told to.
+    pub fn log_group(&self) -> u16 {
+        self.log_group
+    }
+}

@@ -2,12 +2,18 @@
 //!
 //! Everything here is data and text. `agentvm-hypervisor` makes the bridge and hands the text to nft.
 
+mod advice;
+mod flow;
+mod ledger;
 mod mac;
 mod nic;
 mod policy;
+pub mod rules;
 mod subnet;
 mod table;
 
+pub use flow::{Destination, Flow, FlowVerdict, Target, TargetKind};
+pub use ledger::{Counted, Ledger};
 pub use mac::{Mac, NotAMac};
 pub use nic::{Link, Nic, Wire};
 pub use policy::{Allow, LinkLimits, Policy, PortRange};

@@ -1,0 +1,95 @@
+//! One machine's elements in the sets: what opens its link, and what closes it.
+
+use std::net::Ipv4Addr;
+
+use super::counters;
+use super::names::{
+    ABROAD, ARRIVING, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED, POOLS, STATIONS,
+};
+use crate::network::{Link, Table, Wire};
+
+/// An element of a set, or a key of a map with its value.
+struct Element {
+    family: &'static str,
+    set: &'static str,
+    key: String,
+    verdict: Option<String>,
+}
+
+impl Element {
+    fn member(family: &'static str, set: &'static str, key: String) -> Self {
+        Self { family, set, key, verdict: None }
+    }
+
+    fn verdict(family: &'static str, set: &'static str, key: String, verdict: String) -> Self {
+        Self { family, set, key, verdict: Some(verdict) }
+    }
+
+    fn add(&self, table: &Table) -> String {
+        let verdict = self.verdict.as_ref().map(|verdict| format!(" : {verdict}")).unwrap_or_default();
+        format!("add element {} {} {} {{ {}{verdict} }}\n", self.family, table.name(), self.set, self.key)
+    }
+
+    fn delete(&self, table: &Table) -> String {
+        format!("delete element {} {} {} {{ {} }}\n", self.family, table.name(), self.set, self.key)
+    }
+}
+
+/// Lets a machine talk, and counts from nothing. Its policy is part of the table already. The link itself, the tap, goes
+/// up after this.
+pub fn open(table: &Table, link: &Link) -> String {
+    // Adding what is there changes nothing, so that this also deletes what isn't.
+    let again = |element: Element| [element.add(table), element.delete(table), element.add(table)].concat();
+    let counted: String = counted(link).map(again).collect();
+    connected(link).iter().fold(counted, |text, element| text + &element.add(table))
+}
+
+/// Cuts a machine off, after its tap went down. Its counters stay to be read. nft refuses it if the link isn't open in this
+/// table; then someone else changed it, and [`super::whole`] without this link is what closes it.
+pub fn close(table: &Table, link: &Link) -> String {
+    connected(link).iter().map(|element| element.delete(table)).collect()
+}
+
+/// The elements for [`super::whole`], which keeps what was counted.
+pub(super) fn keep(table: &Table, link: &Link) -> String {
+    let counted: String = counted(link).map(|element| element.add(table)).collect();
+    connected(link).iter().fold(counted, |text, element| text + &element.add(table))
+}
+
+fn counted(link: &Link) -> impl Iterator<Item = Element> {
+    let (allowed, denied) = counters(link);
+    allowed.into_iter().chain(denied).map(|counter| {
+        let element = if counter.family == FAMILY_BRIDGE { quoted(&counter.element) } else { counter.element };
+        Element::member(counter.family, counter.set, element)
+    })
+}
+
+fn connected(link: &Link) -> Vec<Element> {
+    let tap = quoted(&link.nic.tap);
+    let chains = OwnerChains::of(&link.owner_uid);
+    let mut elements = vec![
+        Element::verdict(FAMILY_BRIDGE, LEAVING, tap.clone(), format!("jump {}", chains.leave)),
+        Element::verdict(FAMILY_BRIDGE, ARRIVING, tap.clone(), format!("goto {}", chains.arrive)),
+    ];
+    match &link.nic.wire {
+        Wire::Nat { address, .. } => elements.extend(on_our_bridge(link, &tap, *address, chains)),
+        Wire::Bridge { .. } => elements.extend([
+            Element::member(FAMILY_BRIDGE, STATIONS, format!("{tap} . {}", link.nic.mac)),
+            Element::member(FAMILY_BRIDGE, PLUGGED, tap.clone()),
+            Element::verdict(FAMILY_BRIDGE, ABROAD, tap, format!("goto {}", chains.abroad)),
+        ]),
+    }
+    elements
+}
+
+fn on_our_bridge(link: &Link, tap: &str, address: Ipv4Addr, chains: OwnerChains) -> [Element; 3] {
+    [
+        Element::member(FAMILY_BRIDGE, PINNED, format!("{tap} . {} . {address}", link.nic.mac)),
+        Element::member(FAMILY_INET, LINKED, address.to_string()),
+        Element::verdict(FAMILY_INET, POOLS, address.to_string(), format!("goto {}", chains.pool)),
+    ]
+}
+
+fn quoted(tap: &str) -> String {
+    format!("\"{tap}\"")
+}

@@ -1,0 +1,176 @@
+//! Rules as data: what the generators write, what the tests walk a packet through, and what becomes text.
+
+use std::net::Ipv4Addr;
+
+use agentvm_crds::Protocol;
+use ipnet::Ipv4Net;
+
+use crate::network::{Mac, PortRange};
+
+/// The rules of one family.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rules {
+    pub family: &'static str,
+    pub sets: Vec<Set>,
+    pub chains: Vec<Chain>,
+}
+
+/// A set or map of the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Set {
+    pub name: String,
+    pub kind: SetKind,
+    /// As nft writes it, behind `typeof`.
+    pub key: &'static str,
+}
+
+/// What a set is for, which says what it looks like and whether a rewrite empties it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SetKind {
+    /// Who is connected. Emptied and filled by every rewrite.
+    Members,
+    /// The same, with a chain for each.
+    Verdicts,
+    /// Who is counted. A rewrite keeps what was counted.
+    Counted,
+    /// Filled by packets; remembers how fast they come.
+    Rates,
+    /// Filled by packets; remembers the connections.
+    Connections,
+}
+
+/// A chain.
+#[derive(Clone, Debug)]
+pub(super) struct Chain {
+    pub name: String,
+    /// `type … hook … priority …`, of a chain that the kernel calls.
+    pub hook: Option<String>,
+    pub rules: Vec<Rule>,
+}
+
+/// If all of `when` holds, `then`.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    pub when: Vec<When>,
+    pub then: Then,
+}
+
+/// Which way a rule looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    In,
+    Out,
+}
+
+/// A condition.
+#[derive(Clone, Debug)]
+pub(super) enum When {
+    /// The interface has this name, or one that begins with it (`*`).
+    Interface(Side, String),
+    NotInterface(Side, String),
+    /// The tap is in a set.
+    Tap(Side, &'static str),
+    /// An Ethernet frame with just this ethertype: no VLAN tag before it.
+    Frame(Ether),
+    NotFrame(Ether),
+    /// To this address.
+    ToMac(Mac),
+    ToMacOrAll(Mac),
+    /// To a group address, which all is one of.
+    ToGroup,
+    /// ARP over Ethernet for IPv4, request or reply.
+    PlainArp,
+    ArpTarget(Ipv4Addr),
+    /// Tap, MAC and IPv4 source are those of one machine; in ARP, what it says of itself too.
+    PinnedIp,
+    PinnedArp,
+    /// Tap and MAC are those of one machine on a bridge of the host.
+    Station,
+    StationArp,
+    /// Not a fragment, no IP options.
+    PlainIp,
+    NotIpv4,
+    Destination(Vec<Ipv4Net>),
+    Source(Ipv4Net),
+    /// The destination is not a machine whose link is open.
+    NotToLinked,
+    /// A broadcast, an address of the host, …: nothing that is routed to one other machine.
+    NotUnicast,
+    /// The protocol, to one of these ports; to any if there are none. ICMP: an echo request.
+    Service(Protocol, Vec<PortRange>),
+    /// TCP or UDP to port 53.
+    Dns,
+    UdpFrom(u16),
+    UdpPorts {
+        from: u16,
+        to: u16,
+    },
+    Invalid,
+    /// Belongs to a connection that was let through before.
+    Known,
+    /// Answers a connection that was let through.
+    Answer,
+    /// "Too big": all that path MTU discovery needs.
+    PathMtu,
+    /// More than so many packets in a second through the interface of this side.
+    PacketsOver(Side, u32),
+    BytesOver(Side, u64),
+    ConnectionsOver(u32),
+}
+
+/// Ethertypes that machines may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ether {
+    Ipv4,
+    Arp,
+}
+
+/// What happens.
+#[derive(Clone, Debug)]
+pub(super) enum Then {
+    Accept,
+    Drop,
+    Jump(String),
+    Goto(String),
+    /// What the map says of the tap; nothing if it isn't in it.
+    ByTap(Side, &'static str),
+    BySource(&'static str),
+    /// Counts for the tap or source address, and goes on.
+    CountTap(&'static str),
+    CountSource(&'static str),
+    /// Tells user space, at most so often, and goes on.
+    Log {
+        prefix: &'static str,
+        group: u16,
+        by: LogKey,
+    },
+    Masquerade,
+}
+
+/// Whose log lines are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LogKey {
+    Source,
+    Tap,
+}
+
+impl Set {
+    pub fn new(name: impl Into<String>, kind: SetKind, key: &'static str) -> Self {
+        Self { name: name.into(), kind, key }
+    }
+}
+
+impl Chain {
+    pub fn new(name: impl Into<String>, rules: Vec<Rule>) -> Self {
+        Self { name: name.into(), hook: None, rules }
+    }
+
+    pub fn base(name: &str, hook: &str, rules: Vec<Rule>) -> Self {
+        Self { name: name.to_owned(), hook: Some(hook.to_owned()), rules }
+    }
+}
+
+/// A rule.
+pub(super) fn rule(when: impl Into<Vec<When>>, then: Then) -> Rule {
+    Rule { when: when.into(), then }
+}

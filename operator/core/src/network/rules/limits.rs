@@ -1,0 +1,74 @@
+//! How fast a machine may send and be sent to: before anything else looks at its frames.
+
+use super::ir::{Chain, Ether, Rule, Set, SetKind, Side, Then, When, rule};
+use super::names::OwnerChains;
+use crate::network::{LinkLimits, Policy};
+
+/// Room for every machine of a host, several times over: a full set would limit nobody.
+pub(super) const METER_SIZE: u32 = 65_535;
+
+/// A burst of a quarter of a second.
+pub(super) fn packet_burst(rate: u32) -> u32 {
+    (rate / 4).max(50)
+}
+
+/// An eighth of a second, and never less than a few of the largest segments: a limit below those would let nothing through.
+pub(super) fn byte_burst(rate: u64) -> u64 {
+    (rate / 8).clamp(256 * 1024, 64 * 1024 * 1024)
+}
+
+/// The chains that a tap's frames go through on their way out and in.
+pub(super) fn of_policy(owner_uid: &str, policy: &Policy) -> [Chain; 2] {
+    let chains = OwnerChains::of(owner_uid);
+    let mut arriving = over(&policy.limits, Side::Out);
+    // Nothing else is for a machine: no IPv6, no router's announcements.
+    arriving.push(rule([When::Frame(Ether::Ipv4)], Then::Accept));
+    arriving.push(rule([When::Frame(Ether::Arp)], Then::Accept));
+    arriving.push(rule([], Then::Drop));
+    [Chain::new(chains.leave, over(&policy.limits, Side::In)), Chain::new(chains.arrive, arriving)]
+}
+
+fn over(limits: &LinkLimits, side: Side) -> Vec<Rule> {
+    let mut rules = vec![rule([When::PacketsOver(side, limits.packets_per_second)], Then::Drop)];
+    rules.extend(limits.bytes_per_second.map(|rate| rule([When::BytesOver(side, rate)], Then::Drop)));
+    rules
+}
+
+/// The sets that the limits of this policy are kept in. Named by their number: another limit begins with a new one.
+pub(super) fn bridge_sets(limits: &LinkLimits) -> Vec<Set> {
+    let sides = [Side::In, Side::Out];
+    let packets = sides.map(|side| (side, packets_set(side, limits.packets_per_second)));
+    let bytes = limits.bytes_per_second.map(|rate| sides.map(|side| (side, bytes_set(side, rate))));
+    let all = packets.into_iter().chain(bytes.into_iter().flatten());
+    all.map(|(side, name)| Set::new(name, SetKind::Rates, interface(side))).collect()
+}
+
+pub(super) fn inet_sets(limits: &LinkLimits) -> Vec<Set> {
+    vec![Set::new(connections_set(limits.connections), SetKind::Connections, "ip saddr")]
+}
+
+pub(super) fn interface(side: Side) -> &'static str {
+    match side {
+        Side::In => "iifname",
+        Side::Out => "oifname",
+    }
+}
+
+pub(super) fn packets_set(side: Side, rate: u32) -> String {
+    format!("{}_packets_{rate}", word(side))
+}
+
+pub(super) fn bytes_set(side: Side, rate: u64) -> String {
+    format!("{}_bytes_{rate}", word(side))
+}
+
+pub(super) fn connections_set(limit: u32) -> String {
+    format!("connections_{limit}")
+}
+
+fn word(side: Side) -> &'static str {
+    match side {
+        Side::In => "leaving",
+        Side::Out => "arriving",
+    }
+}

@@ -1,0 +1,70 @@
+//! The rule set of one installation, made of all policies and all machines whose link is open.
+//!
+//! One table, named after the installation, in the families `bridge` (what a machine may say on the wire, how fast) and
+//! `inet` (what is routed for it). Sets and maps carry the machines, so that opening a link adds elements and leaves
+//! rules alone. Each text is one transaction of `nft -f -`: all of it holds, or what held before.
+//!
+//! No rule looks at anything but this installation's taps and bridge, and every base chain accepts what it doesn't
+//! know: whatever becomes of this table, nobody is locked out of the host.
+
+mod elements;
+mod forward;
+mod frames;
+mod host;
+mod ir;
+mod limits;
+mod names;
+mod ranges;
+mod text;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use ipnet::Ipv4Net;
+
+pub use elements::{close, open};
+pub use forward::DEFAULT_PORTS;
+pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT};
+pub use ranges::{names_private, nowhere, private};
+pub use write::{forget, fresh, whole};
+
+use super::{Link, Mac, Policy, Subnet, Table};
+
+/// All that the rule set is made of.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    pub table: &'a Table,
+    pub subnet: &'a Subnet,
+    /// Of the installation's bridge.
+    pub gateway_mac: Mac,
+    /// What no policy opens: addresses of nodes, API server, pods and services.
+    pub never: &'a [Ipv4Net],
+    /// By UID of the owner.
+    pub policies: &'a BTreeMap<String, Policy>,
+    /// Owners that may still have chains and have no policy any more.
+    pub gone: &'a [String],
+    /// The links that are open. One without a policy stays closed.
+    pub links: &'a [Link],
+}
+
+/// The names of the counters of a machine: set, and the element in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counter {
+    pub family: &'static str,
+    pub set: &'static str,
+    pub element: String,
+}
+
+/// What a machine is counted by: connections that were let through; packets, and frames, that were not. Counting begins
+/// anew when its link is opened.
+pub fn counters(link: &Link) -> (Vec<Counter>, Vec<Counter>) {
+    let of = |family, set, element: &str| Counter { family, set, element: element.to_owned() };
+    let address = link.nic.address().map(|address| address.to_string());
+    let allowed = address.iter().map(|address| of(names::FAMILY_INET, names::ALLOWED, address)).collect();
+    let denied = address.iter().map(|address| of(names::FAMILY_INET, names::DENIED, address));
+    let frames = of(names::FAMILY_BRIDGE, names::REFUSED, &link.nic.tap);
+    (allowed, denied.chain([frames]).collect())
+}

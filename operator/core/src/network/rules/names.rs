@@ -1,0 +1,72 @@
+//! Names of chains and sets. None of them is a word of nft's language.
+
+use crate::names::short_hash;
+
+pub(super) const FAMILY_BRIDGE: &str = "bridge";
+pub(super) const FAMILY_INET: &str = "inet";
+
+/// Tap, MAC and IPv4 address of each machine on our own bridge.
+pub(super) const PINNED: &str = "pinned";
+/// Tap and MAC of each machine on a bridge of the host.
+pub(super) const STATIONS: &str = "stations";
+/// Taps on a bridge of the host.
+pub(super) const PLUGGED: &str = "plugged";
+/// What a tap's frames go through on their way out of the machine, and into it.
+pub(super) const LEAVING: &str = "leaving";
+pub(super) const ARRIVING: &str = "arriving";
+/// What a tap on a bridge of the host may say.
+pub(super) const ABROAD: &str = "abroad";
+/// Frames that were dropped, by tap.
+pub(super) const REFUSED: &str = "refused";
+/// Addresses of machines whose link is open.
+pub(super) const LINKED: &str = "linked";
+/// What a machine may reach, by its address.
+pub(super) const POOLS: &str = "pools";
+/// Connections that were let through and packets that were not, by address.
+pub(super) const ALLOWED: &str = "allowed";
+pub(super) const DENIED: &str = "denied";
+
+/// Chains that say no, count and tell.
+pub(super) const REFUSE: &str = "refuse";
+pub(super) const LIMITED: &str = "over_limit";
+
+/// What the log lines of a verdict begin with.
+pub const PREFIX_ALLOW: &str = "allow";
+/// A packet to where its machine may not go.
+pub const PREFIX_DENY: &str = "deny";
+/// A connection more than the machine may have.
+pub const PREFIX_LIMIT: &str = "limit";
+/// A frame that isn't what the machine may say: another's address, another protocol.
+pub const PREFIX_FRAME: &str = "frame";
+
+/// The chains of one owner.
+#[derive(Clone, Debug)]
+pub(super) struct OwnerChains {
+    pub leave: String,
+    pub arrive: String,
+    pub abroad: String,
+    pub pool: String,
+    pub begin: String,
+}
+
+impl OwnerChains {
+    pub fn of(owner_uid: &str) -> Self {
+        let hash = short_hash(&["policy", owner_uid], 12);
+        let name = |what: &str| format!("{what}_{hash}");
+        Self {
+            leave: name("leave"),
+            arrive: name("arrive"),
+            abroad: name("abroad"),
+            pool: name("pool"),
+            begin: name("begin"),
+        }
+    }
+
+    pub fn in_bridge(&self) -> [&str; 3] {
+        [&self.leave, &self.arrive, &self.abroad]
+    }
+
+    pub fn in_inet(&self) -> [&str; 2] {
+        [&self.pool, &self.begin]
+    }
+}

@@ -1,0 +1,32 @@
+//! The texts as they are committed, for people to read. `UPDATE=1 cargo test -p agentvm-core` writes them anew.
+
+use super::sample::Sample;
+use crate::network::rules::{close, fresh, open, whole};
+
+fn assert_committed(name: &str, text: &str) {
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/network/rules/expected").join(name);
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&file, text).unwrap();
+    }
+    let committed = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(committed == text, "{name} is not what the rules are: look at UPDATE=1 cargo test -p agentvm-core");
+}
+
+#[test]
+fn the_texts_are_the_committed_ones() {
+    let sample = Sample::new();
+    assert_committed("whole.nft", &whole(&sample.wanted()));
+    assert_committed("open.nft", &open(&sample.table, &sample.links[0]));
+    assert_committed("close.nft", &close(&sample.table, &sample.links[0]));
+    assert_committed("open-bridge.nft", &open(&sample.table, &sample.links[3]));
+}
+
+#[test]
+fn every_name_is_the_installations_own() {
+    let sample = Sample::new();
+    let text = fresh(&sample.wanted());
+    for line in text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase())) {
+        assert!(line.contains("agentvm_0a1b2c3d"), "{line}");
+    }
+    assert!(text.starts_with("add table bridge agentvm_0a1b2c3d\ndelete table"));
+}

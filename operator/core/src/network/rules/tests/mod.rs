@@ -1,0 +1,4 @@
+//! The rule set as text, as nft takes it, and as it judges packets.
+
+mod golden;
+mod sample;

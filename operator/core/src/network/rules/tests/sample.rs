@@ -1,0 +1,73 @@
+//! An installation with two pools, a template, and a machine on a bridge of the host.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use agentvm_crds::Protocol;
+
+use crate::names::{DomainName, InstanceId};
+use crate::network::rules::Wanted;
+use crate::network::{Allow, Link, LinkLimits, Mac, Nic, Policy, PortRange, Subnet, Table};
+
+pub struct Sample {
+    pub instance: InstanceId,
+    pub table: Table,
+    pub subnet: Subnet,
+    pub never: Vec<ipnet::Ipv4Net>,
+    pub policies: BTreeMap<String, Policy>,
+    pub gone: Vec<String>,
+    pub links: Vec<Link>,
+}
+
+pub fn policy() -> Policy {
+    Policy {
+        generation: 1,
+        allow: Vec::new(),
+        resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)],
+        limits: LinkLimits { bytes_per_second: Some(67_108_864), packets_per_second: 20_000, connections: 512 },
+    }
+}
+
+pub fn allow(protocol: Protocol, ports: &[u16], cidrs: &[&str]) -> Allow {
+    let ports = ports.iter().map(|port| PortRange { first: *port, last: *port }).collect();
+    Allow { protocol, ports, cidrs: cidrs.iter().map(|net| net.parse().unwrap()).collect() }
+}
+
+impl Sample {
+    pub fn new() -> Self {
+        let instance = InstanceId::from_recorded("0a1b2c3d");
+        let subnet = Subnet { bridge: "agentvm0".into(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
+        let nat = |host, owner: &str| Link {
+            nic: Nic::nat(&instance, &subnet, Ipv4Addr::new(192, 168, 101, host)),
+            owner_uid: owner.to_owned(),
+        };
+        let slot = DomainName::for_slot(&instance, "uid-registry", 7);
+        let plugged = Link { nic: Nic::bridge(&instance, &slot, "br0"), owner_uid: "uid-registry".to_owned() };
+        let links = vec![nat(10, "uid-default"), nat(11, "uid-registry"), nat(12, "uid-unknown"), plugged];
+        let registry = Policy {
+            allow: vec![
+                allow(Protocol::Tcp, &[8080, 8081, 5000], &["203.0.113.0/24", "203.0.113.7/32", "10.1.2.3/32"]),
+                allow(Protocol::Udp, &[], &[]),
+                allow(Protocol::Icmp, &[], &["10.1.2.0/24"]),
+            ],
+            limits: LinkLimits { bytes_per_second: None, packets_per_second: 1000, connections: 64 },
+            ..policy()
+        };
+        let policies = BTreeMap::from([("uid-default".to_owned(), policy()), ("uid-registry".to_owned(), registry)]);
+        let never = vec!["10.96.0.0/12".parse().unwrap(), "198.51.100.17/32".parse().unwrap()];
+        let table = Table::of(&instance);
+        Self { instance, table, subnet, never, policies, gone: vec!["uid-gone".to_owned()], links }
+    }
+
+    pub fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            table: &self.table,
+            subnet: &self.subnet,
+            gateway_mac: Mac::new([0x52, 0x54, 0, 1, 1, 1]),
+            never: &self.never,
+            policies: &self.policies,
+            gone: &self.gone,
+            links: &self.links,
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Rules as nft reads them.
+
+use std::fmt::Display;
+
+use agentvm_crds::Protocol;
+
+use super::ir::{Chain, Ether, LogKey, Rule, Set, SetKind, Side, Then, When};
+use super::limits::{METER_SIZE, byte_burst, bytes_set, connections_set, interface, packet_burst, packets_set};
+use super::names::{LINKED, PINNED, STATIONS};
+use crate::network::PortRange;
+
+/// Log lines of one machine and one verdict, in a second; and how many at once.
+const LOG_RATE: &str = "10/second burst 50 packets";
+/// As much of a packet as says where it was going.
+const LOG_BYTES: u32 = 96;
+
+/// `set NAME { … }`, as part of a table.
+pub(super) fn set(set: &Set) -> String {
+    let (word, more) = match set.kind {
+        SetKind::Members => ("set", String::new()),
+        SetKind::Verdicts => ("map", String::new()),
+        SetKind::Counted => ("set", "; counter".to_owned()),
+        // Forgotten a minute after the last packet: an interface's name is used again by another machine.
+        SetKind::Rates => ("set", format!("; size {METER_SIZE}; flags dynamic,timeout; timeout 1m")),
+        SetKind::Connections => ("set", format!("; size {METER_SIZE}; flags dynamic")),
+    };
+    let verdict = if set.kind == SetKind::Verdicts { " : verdict" } else { "" };
+    format!("\t{word} {} {{ typeof {}{verdict}{more}; }}\n", set.name, set.key)
+}
+
+/// A chain without its rules, so that others can point to it.
+pub(super) fn declare(chain: &Chain) -> String {
+    match &chain.hook {
+        Some(hook) => format!("\tchain {} {{ {hook}; policy accept; }}\n", chain.name),
+        None => format!("\tchain {} {{ }}\n", chain.name),
+    }
+}
+
+/// A chain's rules, as part of a table.
+pub(super) fn rules(chain: &Chain) -> String {
+    let lines: String = chain.rules.iter().map(|rule| format!("\t\t{}\n", line(rule))).collect();
+    format!("\tchain {} {{\n{lines}\t}}\n", chain.name)
+}
+
+fn line(rule: &Rule) -> String {
+    let words: Vec<String> = rule.when.iter().map(when).chain([then(&rule.then)]).collect();
+    words.join(" ")
+}
+
+fn when(when: &When) -> String {
+    match when {
+        When::Interface(side, name) => format!("{} \"{name}\"", interface(*side)),
+        When::NotInterface(side, name) => format!("{} != \"{name}\"", interface(*side)),
+        When::Tap(side, set) => format!("{} @{set}", interface(*side)),
+        When::Frame(ether) => format!("ether type {}", ethertype(*ether)),
+        When::NotFrame(ether) => format!("ether type != {}", ethertype(*ether)),
+        When::ToMac(mac) => format!("ether daddr {mac}"),
+        When::ToMacOrAll(mac) => format!("ether daddr {{ {mac}, ff:ff:ff:ff:ff:ff }}"),
+        When::ToGroup => "ether daddr & 01:00:00:00:00:00 != 00:00:00:00:00:00".to_owned(),
+        When::PlainArp => "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp operation { request, reply }".to_owned(),
+        When::ArpTarget(address) => format!("arp daddr ip {address}"),
+        When::PinnedIp => format!("iifname . ether saddr . ip saddr @{PINNED}"),
+        When::PinnedArp => {
+            format!("iifname . ether saddr . arp saddr ip @{PINNED} iifname . arp saddr ether . arp saddr ip @{PINNED}")
+        }
+        When::Station => format!("iifname . ether saddr @{STATIONS}"),
+        When::StationArp => {
+            format!("iifname . ether saddr @{STATIONS} iifname . arp saddr ether @{STATIONS}")
+        }
+        When::PlainIp => "ip hdrlength 5 ip frag-off & 0x3fff == 0".to_owned(),
+        When::NotIpv4 => "meta nfproto != ipv4".to_owned(),
+        When::Destination(nets) => format!("ip daddr {}", one_of(nets)),
+        When::Source(net) => format!("ip saddr {net}"),
+        When::NotToLinked => format!("ip daddr != @{LINKED}"),
+        When::NotUnicast => "fib daddr type != unicast".to_owned(),
+        When::Service(Protocol::Icmp, _) => "icmp type echo-request".to_owned(),
+        When::Service(Protocol::Tcp, ports) => format!("tcp dport {}", ports_text(ports)),
+        When::Service(Protocol::Udp, ports) => format!("udp dport {}", ports_text(ports)),
+        When::Dns => "meta l4proto { tcp, udp } th dport 53".to_owned(),
+        When::UdpFrom(port) => format!("udp sport {port}"),
+        When::UdpPorts { from, to } => format!("udp sport {from} udp dport {to}"),
+        When::Invalid => "ct state invalid".to_owned(),
+        When::Known => "ct status confirmed".to_owned(),
+        When::Answer => "ct state established ct direction reply".to_owned(),
+        When::PathMtu => "ct state related icmp type destination-unreachable icmp code frag-needed".to_owned(),
+        When::PacketsOver(side, rate) => {
+            over(*side, &packets_set(*side, *rate), &format!("{rate}/second burst {} packets", packet_burst(*rate)))
+        }
+        When::BytesOver(side, rate) => {
+            over(*side, &bytes_set(*side, *rate), &format!("{rate} bytes/second burst {} bytes", byte_burst(*rate)))
+        }
+        When::ConnectionsOver(limit) => {
+            format!("add @{} {{ ip saddr ct count over {limit} }}", connections_set(*limit))
+        }
+    }
+}
+
+fn then(then: &Then) -> String {
+    match then {
+        Then::Accept => "accept".to_owned(),
+        Then::Drop => "drop".to_owned(),
+        Then::Jump(chain) => format!("jump {chain}"),
+        Then::Goto(chain) => format!("goto {chain}"),
+        Then::ByTap(side, map) => format!("{} vmap @{map}", interface(*side)),
+        Then::BySource(map) => format!("ip saddr vmap @{map}"),
+        Then::CountTap(set) => format!("iifname @{set}"),
+        Then::CountSource(set) => format!("ip saddr @{set}"),
+        Then::Log { prefix, group, by } => {
+            let key = match by {
+                LogKey::Source => "ip saddr",
+                LogKey::Tap => "iifname",
+            };
+            let set = log_set(prefix);
+            format!(
+                "update @{set} {{ {key} limit rate {LOG_RATE} }} log prefix \"{prefix}\" group {group} snaplen {LOG_BYTES}"
+            )
+        }
+        Then::Masquerade => "masquerade".to_owned(),
+    }
+}
+
+/// The set that bounds the log lines of a verdict.
+pub(super) fn log_set(prefix: &str) -> String {
+    format!("told_{prefix}")
+}
+
+fn over(side: Side, set: &str, rate: &str) -> String {
+    format!("update @{set} {{ {} limit rate over {rate} }}", interface(side))
+}
+
+fn ethertype(ether: Ether) -> &'static str {
+    match ether {
+        Ether::Ipv4 => "ip",
+        Ether::Arp => "arp",
+    }
+}
+
+fn ports_text(ports: &[PortRange]) -> String {
+    let mut ports: Vec<PortRange> = ports.to_vec();
+    ports.sort_unstable();
+    one_of(&joined(&ports))
+}
+
+/// Without overlaps, which nft takes for a mistake.
+fn joined(sorted: &[PortRange]) -> Vec<PortRange> {
+    let mut all: Vec<PortRange> = Vec::new();
+    for range in sorted {
+        match all.last_mut() {
+            Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => last.last = last.last.max(range.last),
+            _ => all.push(*range),
+        }
+    }
+    all
+}
+
+fn one_of<T: Display>(items: &[T]) -> String {
+    let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+    match items.as_slice() {
+        [one] => one.clone(),
+        many => format!("{{ {} }}", many.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_that_touch_are_one_range() {
+        let port = |first, last| PortRange { first, last };
+        assert_eq!(ports_text(&[port(443, 443), port(22, 22)]), "{ 22, 443 }");
+        assert_eq!(ports_text(&[port(82, 90), port(80, 80), port(81, 85), port(80, 80)]), "80-90");
+        assert_eq!(ports_text(&[port(65_535, 65_535), port(0, 65_534)]), "0-65535");
+    }
+}

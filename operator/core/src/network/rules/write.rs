@@ -1,0 +1,123 @@
+//! The whole table as one transaction.
+
+use super::ir::{Chain, Rules, Set, SetKind};
+use super::names::{
+    ABROAD, ALLOWED, ARRIVING, DENIED, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED,
+    POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, REFUSED, STATIONS,
+};
+use super::{Wanted, elements, forward, frames, host, limits, text};
+use crate::network::Table;
+
+/// The table as it is to be, whatever it is now, with what its machines were counted and limited by until now.
+pub fn whole(wanted: &Wanted<'_>) -> String {
+    let families = [in_bridge(wanted), in_inet(wanted)];
+    let mut out: String = families.iter().map(|rules| emptied(wanted.table, rules)).collect();
+    out.extend(
+        wanted.gone.iter().filter(|owner| !wanted.policies.contains_key(*owner)).map(|o| chains_gone(wanted, o)),
+    );
+    out.extend(families.iter().map(|rules| block(wanted.table, rules.family, rules.chains.iter().map(text::rules))));
+    let links = wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid));
+    out.extend(links.map(|link| elements::keep(wanted.table, link)));
+    out
+}
+
+/// The same, and nothing of what was there before: at the start, and after someone else had a hand in it.
+pub fn fresh(wanted: &Wanted<'_>) -> String {
+    forget(wanted.table) + &whole(wanted)
+}
+
+/// No table at all.
+pub fn forget(table: &Table) -> String {
+    // Adding it first makes deleting it succeed where there is none.
+    let gone = |family| format!("add table {family} {0}\ndelete table {family} {0}\n", table.name());
+    [FAMILY_BRIDGE, FAMILY_INET].map(gone).concat()
+}
+
+/// All rules of the bridge family.
+pub(super) fn in_bridge(wanted: &Wanted<'_>) -> Rules {
+    let mut sets = vec![
+        Set::new(PINNED, SetKind::Members, "iifname . ether saddr . ip saddr"),
+        Set::new(STATIONS, SetKind::Members, "iifname . ether saddr"),
+        Set::new(PLUGGED, SetKind::Members, "iifname"),
+        Set::new(LEAVING, SetKind::Verdicts, "iifname"),
+        Set::new(ARRIVING, SetKind::Verdicts, "oifname"),
+        Set::new(ABROAD, SetKind::Verdicts, "iifname"),
+        Set::new(REFUSED, SetKind::Counted, "iifname"),
+        Set::new(text::log_set(PREFIX_FRAME), SetKind::Rates, "iifname"),
+    ];
+    sets.extend(unique(wanted.policies.values().flat_map(|policy| limits::bridge_sets(&policy.limits))));
+    let mut chains = frames::shared(wanted);
+    for (owner, policy) in wanted.policies {
+        chains.extend(limits::of_policy(owner, policy));
+        chains.push(frames::abroad(wanted, owner, policy));
+    }
+    Rules { family: FAMILY_BRIDGE, sets, chains }
+}
+
+/// All rules of the inet family.
+pub(super) fn in_inet(wanted: &Wanted<'_>) -> Rules {
+    let mut sets = vec![
+        Set::new(POOLS, SetKind::Verdicts, "ip saddr"),
+        Set::new(LINKED, SetKind::Members, "ip daddr"),
+        Set::new(ALLOWED, SetKind::Counted, "ip saddr"),
+        Set::new(DENIED, SetKind::Counted, "ip saddr"),
+    ];
+    let told = [PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT];
+    sets.extend(told.map(|prefix| Set::new(text::log_set(prefix), SetKind::Rates, "ip saddr")));
+    sets.extend(unique(wanted.policies.values().flat_map(|policy| limits::inet_sets(&policy.limits))));
+    let mut chains = forward::shared(wanted);
+    chains.extend(host::chains(wanted));
+    for (owner, policy) in wanted.policies {
+        chains.extend(forward::of_policy(wanted, owner, policy));
+    }
+    Rules { family: FAMILY_INET, sets, chains }
+}
+
+fn unique(sets: impl Iterator<Item = Set>) -> Vec<Set> {
+    let mut all: Vec<Set> = Vec::new();
+    for set in sets {
+        if !all.contains(&set) {
+            all.push(set);
+        }
+    }
+    all
+}
+
+/// Table, sets and chains as they have to be, the latter without rules, and nobody connected.
+fn emptied(table: &Table, rules: &Rules) -> String {
+    let parts = rules.sets.iter().map(text::set).chain(rules.chains.iter().map(text::declare));
+    let mut out = block(table, rules.family, parts);
+    out += &format!("flush table {} {}\n", rules.family, table.name());
+    for set in &rules.sets {
+        let word = match set.kind {
+            SetKind::Members => "set",
+            SetKind::Verdicts => "map",
+            SetKind::Counted | SetKind::Rates | SetKind::Connections => continue,
+        };
+        out += &format!("flush {word} {} {} {}\n", rules.family, table.name(), set.name);
+    }
+    out
+}
+
+fn chains_gone(wanted: &Wanted<'_>, owner: &str) -> String {
+    let chains = OwnerChains::of(owner);
+    let gone = |family: &str, names: &[&str]| -> String {
+        // As with the table: what isn't there is made first.
+        let line = |verb: &str, name: &str| format!("{verb} chain {family} {} {name}\n", wanted.table.name());
+        let added: String = names.iter().map(|name| line("add", name)).collect();
+        names.iter().fold(added, |text, name| text + &line("delete", name))
+    };
+    gone(FAMILY_BRIDGE, &chains.in_bridge()) + &gone(FAMILY_INET, &chains.in_inet())
+}
+
+fn block(table: &Table, family: &str, parts: impl Iterator<Item = String>) -> String {
+    format!("table {family} {} {{\n{}}}\n", table.name(), parts.collect::<String>())
+}
+
+impl Rules {
+    /// The chain of this name.
+    #[cfg(test)]
+    pub fn chain(&self, name: &str) -> Option<&Chain> {
+        self.chains.iter().find(|chain| chain.name == name)
+    }
+}

@@ -1,0 +1,6 @@
+//! Machines with a network: what they reach, and what they don't whatever they try.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+
+#[path = "../libvirt_host/internet/mod.rs"]
+mod internet;
+mod internet_works;

@@ -1,0 +1,129 @@
+//! One thing that a machine tried with its network, as the rules saw it. All of it is a guest's word but for who tried.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Instant;
+
+use agentvm_crds::Protocol;
+
+use super::Mac;
+use crate::names::DomainName;
+
+/// Something that was logged by the rules.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub machine: DomainName,
+    /// When it was heard of; never before it happened.
+    pub at: Instant,
+    pub verdict: FlowVerdict,
+    pub target: Target,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowVerdict {
+    /// A new connection was let through.
+    Allowed,
+    /// A packet that no rule lets through.
+    Denied,
+    /// It would have been let through, had the machine not had its share already.
+    Limited,
+    /// No machine may ever send such a frame: a source that isn't its own, a VLAN tag, IPv6, …
+    Frame,
+}
+
+/// Where it was to go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Target {
+    pub kind: TargetKind,
+    pub to: Destination,
+    /// Of TCP and UDP, where the packet was whole enough to have one.
+    pub port: Option<u16>,
+}
+
+/// What kind of packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum TargetKind {
+    Ip(Protocol),
+    /// Another protocol over IPv4, by number.
+    OtherIp(u8),
+    Ipv6,
+    Arp,
+    Vlan,
+    /// Another kind of frame, by number.
+    Ethertype(u16),
+}
+
+/// An address, or the device where there was none to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Destination {
+    Address(IpAddr),
+    Device(Mac),
+    /// The packet was too short to say.
+    Unknown,
+}
+
+impl FlowVerdict {
+    /// The word in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+            Self::Limited => "limited",
+            Self::Frame => "frame",
+        }
+    }
+}
+
+impl Target {
+    /// What every system sends by itself as soon as it has a network: looking for neighbours, routers and services. It is
+    /// dropped like anything else that isn't allowed, and nobody needs to hear of it.
+    pub fn is_chatter(&self) -> bool {
+        let group = match self.to {
+            Destination::Address(IpAddr::V4(to)) => to.is_multicast() || to.is_broadcast(),
+            Destination::Address(IpAddr::V6(to)) => to.is_multicast(),
+            Destination::Device(to) => to.bytes()[0] & 1 == 1,
+            Destination::Unknown => false,
+        };
+        group && self.kind != TargetKind::Arp
+    }
+
+    /// The address, where it is an IPv4 one.
+    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+        match self.to {
+            Destination::Address(IpAddr::V4(to)) => Some(to),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TargetKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(protocol) => f.write_str(protocol.as_str()),
+            Self::OtherIp(number) => write!(f, "IP protocol {number}"),
+            Self::Ipv6 => f.write_str("IPv6"),
+            Self::Arp => f.write_str("ARP"),
+            Self::Vlan => f.write_str("VLAN"),
+            Self::Ethertype(number) => write!(f, "frame 0x{number:04x}"),
+        }
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Device(mac) => mac.fmt(f),
+            Self::Unknown => f.write_str("unknown"),
+        }
+    }
+}
+
+/// As people read it: `TCP 203.0.113.9 port 8080`.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.to)?;
+        self.port.map_or(Ok(()), |port| write!(f, " port {port}"))
+    }
+}

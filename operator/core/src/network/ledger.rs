@@ -1,0 +1,212 @@
+//! What one run tried with its network: bounded whatever it did, and what its status, the log and an Event say of it.
+
+use std::collections::BTreeMap;
+
+use agentvm_crds::{DeniedFlow, RunNetwork};
+
+use super::{Flow, FlowVerdict, Target, advice::advice};
+
+/// Destinations of each verdict that are told apart; what comes after them is only counted.
+const MAX_TARGETS: usize = 64;
+/// Denied destinations that a status lists.
+const MAX_TOP: usize = 10;
+/// Denied destinations that one Event names.
+const MAX_NAMED: usize = 5;
+/// Denied destinations that Events name in a run's life.
+const MAX_NAMED_EVER: usize = 20;
+
+/// What the rules have counted of a machine, exact where the log is bounded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Connections.
+    pub allowed: u64,
+    /// Packets.
+    pub denied: u64,
+}
+
+/// The book of one run.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    allowed: Page,
+    denied: Page,
+    /// Denied and not named in an Event yet, in the order in which they came.
+    unnamed: Vec<(Target, FlowVerdict)>,
+    named: usize,
+}
+
+/// One side of it.
+#[derive(Debug, Default)]
+struct Page {
+    targets: BTreeMap<Target, u64>,
+    all: u64,
+    /// Those of destinations that there was no room for.
+    more: u64,
+}
+
+impl Page {
+    /// Whether the destination is worth a line: it is new, and there was room.
+    fn note(&mut self, target: Target) -> bool {
+        self.all = self.all.saturating_add(1);
+        if let Some(count) = self.targets.get_mut(&target) {
+            *count = count.saturating_add(1);
+            return false;
+        }
+        if self.targets.len() >= MAX_TARGETS {
+            self.more = self.more.saturating_add(1);
+            return false;
+        }
+        self.targets.insert(target, 1).is_none()
+    }
+}
+
+impl Ledger {
+    /// Writes something down. Whether it is worth a line in the log: the first of its kind is.
+    pub fn note(&mut self, flow: &Flow) -> bool {
+        let (verdict, target) = (flow.verdict, flow.target);
+        if verdict == FlowVerdict::Allowed {
+            return self.allowed.note(target);
+        }
+        let (first, chatter) = if target.is_chatter() { (false, true) } else { (self.denied.note(target), false) };
+        if first && !chatter && self.named + self.unnamed.len() < MAX_NAMED_EVER {
+            self.unnamed.push((target, verdict));
+        }
+        first
+    }
+
+    /// Whether an Event has something to say.
+    pub fn has_news(&self) -> bool {
+        !self.unnamed.is_empty()
+    }
+
+    /// What an Event says of what was denied since the last one. `pool` as people know it.
+    pub fn news(&mut self, pool: &str) -> Option<String> {
+        let count = self.unnamed.len().min(MAX_NAMED);
+        let named: Vec<_> = self.unnamed.drain(..count).collect();
+        self.named += named.len();
+        let lines: Vec<String> = named.iter().map(|(target, verdict)| advice(target, *verdict)).collect();
+        if lines.is_empty() {
+            return None;
+        }
+        let more = self.unnamed.len() + usize::try_from(self.denied.more).unwrap_or(usize::MAX);
+        let rest = if more == 0 { String::new() } else { format!("; {more} more") };
+        Some(format!("not reached from pool {pool}: {}{rest}", lines.join("; ")))
+    }
+
+    /// What came after the bounded part, for the log: "n more dropped".
+    pub fn unwritten(&self, counted: Option<Counted>) -> u64 {
+        let written = self.denied.all - self.denied.more;
+        self.totals(counted).denied.saturating_sub(written)
+    }
+
+    /// What was counted, by whoever saw more: the log is bounded on its way here, the rules may have been made anew.
+    pub fn totals(&self, counted: Option<Counted>) -> Counted {
+        let Counted { allowed, denied } = counted.unwrap_or_default();
+        Counted { allowed: allowed.max(self.allowed.all), denied: denied.max(self.denied.all) }
+    }
+
+    /// What the run's status says.
+    pub fn status(&self, counted: Option<Counted>) -> RunNetwork {
+        let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        let mut top: Vec<(&Target, u64)> = self.denied.targets.iter().map(|(target, count)| (target, *count)).collect();
+        top.sort_by_key(|(target, count)| (std::cmp::Reverse(*count), **target));
+        let listed = top.into_iter().take(MAX_TOP).map(|(target, count)| DeniedFlow {
+            destination: target.to.to_string(),
+            port: target.port.map(i32::from),
+            protocol: target.kind.to_string(),
+            count: signed(count),
+        });
+        let totals = self.totals(counted);
+        RunNetwork { allowed: signed(totals.allowed), denied: signed(totals.denied), top_denied: listed.collect() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Instant;
+
+    use agentvm_crds::Protocol;
+    use proptest::prelude::*;
+
+    use super::super::{Destination, TargetKind};
+    use super::*;
+    use crate::names::DomainName;
+
+    fn target(to: Ipv4Addr, port: u16) -> Target {
+        let to = Destination::Address(IpAddr::V4(to));
+        Target { kind: TargetKind::Ip(Protocol::Tcp), to, port: Some(port) }
+    }
+
+    fn flow(verdict: FlowVerdict, target: Target) -> Flow {
+        Flow { machine: DomainName::from_recorded("m"), at: Instant::now(), verdict, target }
+    }
+
+    fn denied(ledger: &mut Ledger, port: u16) -> bool {
+        ledger.note(&flow(FlowVerdict::Denied, target(Ipv4Addr::new(203, 0, 113, 9), port)))
+    }
+
+    #[test]
+    fn a_destination_is_a_line_once_and_counted_every_time() {
+        let mut ledger = Ledger::default();
+        assert!(denied(&mut ledger, 8080) && !denied(&mut ledger, 8080) && denied(&mut ledger, 25));
+        assert!(ledger.note(&flow(FlowVerdict::Allowed, target(Ipv4Addr::new(203, 0, 113, 9), 443))));
+        let status = ledger.status(None);
+        assert_eq!((status.allowed, status.denied, status.top_denied.len()), (1, 3, 2));
+        let top = &status.top_denied[0];
+        assert_eq!((&*top.destination, top.port, &*top.protocol, top.count), ("203.0.113.9", Some(8080), "TCP", 2));
+    }
+
+    #[test]
+    fn the_rules_counts_win_where_the_log_was_bounded() {
+        let mut ledger = Ledger::default();
+        denied(&mut ledger, 8080);
+        let counted = Some(Counted { allowed: 7, denied: 500 });
+        assert_eq!((ledger.status(counted).allowed, ledger.status(counted).denied), (7, 500));
+        assert_eq!((ledger.unwritten(counted), ledger.unwritten(None)), (499, 0));
+    }
+
+    #[test]
+    fn an_event_names_each_destination_once() {
+        let mut ledger = Ledger::default();
+        assert_eq!(ledger.news("ns/p"), None);
+        denied(&mut ledger, 8080);
+        denied(&mut ledger, 8080);
+        let news = ledger.news("ns/p").unwrap();
+        assert!(news.contains("pool ns/p") && news.matches("8080").count() >= 1, "{news}");
+        denied(&mut ledger, 8080);
+        assert!(!ledger.has_news() && ledger.news("ns/p").is_none());
+        denied(&mut ledger, 25);
+        assert!(ledger.news("ns/p").unwrap().contains("port 25"));
+    }
+
+    #[test]
+    fn chatter_is_nobodys_news() {
+        let mut ledger = Ledger::default();
+        let all = "ff02::2".parse().map(IpAddr::V6).unwrap();
+        let chatter = Target { kind: TargetKind::Ipv6, to: Destination::Address(all), port: None };
+        assert!(!ledger.note(&flow(FlowVerdict::Frame, chatter)) && !ledger.has_news());
+        assert_eq!(ledger.status(None), RunNetwork::default());
+    }
+
+    proptest! {
+        #[test]
+        fn a_ledger_is_bounded_whatever_a_run_tries(tried in prop::collection::vec(any::<(u32, u16, bool)>(), 0..2_000)) {
+            let mut ledger = Ledger::default();
+            let (mut lines, mut events, mut longest) = (0, 0, 0);
+            for (address, port, allowed) in &tried {
+                let verdict = if *allowed { FlowVerdict::Allowed } else { FlowVerdict::Denied };
+                lines += usize::from(ledger.note(&flow(verdict, target(Ipv4Addr::from(*address), *port))));
+                if let Some(news) = ledger.news("some-namespace/some-pool") {
+                    (events, longest) = (events + 1, longest.max(news.len()));
+                }
+            }
+            prop_assert!(lines <= 2 * MAX_TARGETS && events <= MAX_NAMED_EVER && longest < 1000);
+            let status = ledger.status(None);
+            prop_assert!(status.top_denied.len() <= MAX_TOP);
+            prop_assert!(status.top_denied.windows(2).all(|pair| pair[0].count >= pair[1].count));
+            let seen = |wanted: bool| tried.iter().filter(|(_, _, allowed)| *allowed == wanted).count();
+            prop_assert_eq!(status.allowed, i64::try_from(seen(true)).unwrap());
+            prop_assert!(status.denied <= i64::try_from(seen(false)).unwrap());
+        }
+    }
+}

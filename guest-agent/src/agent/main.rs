@@ -10,6 +10,7 @@ mod init;
 mod launch;
 mod log;
 mod mounts;
+mod network;
 mod outbox;
 mod platform;
 mod power;

@@ -84,6 +84,13 @@ pub fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags & allowed) }.map_err(io::Error::from)
 }
 
+/// A network and mounts of this thread's own, for a test.
+#[cfg(test)]
+pub fn own_network() -> io::Result<()> {
+    // SAFETY: namespaces only, and of this thread only.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }.map_err(io::Error::from)
+}
+
 /// Makes the command the leader of a session of its own, so that no terminal or group of the agent's is its.
 pub fn in_own_session(command: &mut Command) {
     // SAFETY: setsid is async-signal-safe and allocates nothing.

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use agentvm_guest_agent::protocol::Rehydrate;
+use agentvm_guest_agent::protocol::{GuestNetwork, Rehydrate};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::system::RebootCommand;
 
-use super::{PlatformError, meminfo, rehydrate};
+use super::{PlatformError, etc, meminfo, rehydrate};
 use crate::cgroup::Group;
 use crate::mounts::AGENT_DIR;
 use crate::workspace;
@@ -16,6 +16,8 @@ use crate::workspace;
 #[derive(Debug, Default)]
 pub struct Machine {
     share_mounted: bool,
+    /// Whether the interface is somebody's.
+    networked: bool,
 }
 
 impl Machine {
@@ -23,11 +25,24 @@ impl Machine {
     pub fn rehydrate(&mut self, order: &Rehydrate) -> Result<(), PlatformError> {
         workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
         rehydrate::identity(order)?;
+        self.network(order.network.as_ref())?;
         if order.workspace && !self.share_mounted {
             rehydrate::mount_share().map_err(PlatformError::Workspace)?;
             self.share_mounted = true;
         }
         Ok(())
+    }
+
+    /// An interface that nobody gave a network is down since boot, and stays so.
+    fn network(&mut self, order: Option<&GuestNetwork>) -> Result<(), PlatformError> {
+        if let Some(order) = order {
+            self.networked = true;
+            rehydrate::join(order)
+        } else if std::mem::take(&mut self.networked) {
+            rehydrate::leave(etc::put)
+        } else {
+            Ok(())
+        }
     }
 
     pub fn has_share(&self) -> bool {
@@ -40,11 +55,13 @@ impl Machine {
         Group::create("run", meminfo("MemAvailable:").unwrap_or(128 << 20)).map_err(PlatformError::Cgroup)
     }
 
-    /// Leaves nothing that a capture can't hold (a mounted share) or shouldn't (secrets, caches, a name).
+    /// Leaves nothing that a capture can't hold (a mounted share) or shouldn't (secrets, caches, a name, an address).
     pub fn quiesce(&mut self) -> Result<(), PlatformError> {
         workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
         rehydrate::unmount_share().map_err(|why| PlatformError::Step { step: "unmounting the share", why })?;
         self.share_mounted = false;
+        self.networked = false;
+        rehydrate::leave(etc::replace)?;
         rustix::fs::sync();
         fs::write("/proc/sys/vm/drop_caches", "3")
             .map_err(|why| PlatformError::Step { step: "dropping the page cache", why })?;

@@ -20,6 +20,7 @@ use agentvm_guest_agent::protocol::{Execute, Inspection, Nonce, Rehydrate, RunAs
 use crate::cgroup::CgroupError;
 use crate::launch::{Isolation, Spec};
 use crate::mounts::MountError;
+use crate::network::NetworkError;
 use crate::scope::{Folders, Scope};
 use crate::users::{AGENT_GID, AGENT_HOME, AGENT_NAME, AGENT_UID};
 
@@ -35,6 +36,8 @@ pub enum PlatformError {
     Cgroup(#[source] CgroupError),
     #[error("the workspace could not be mounted")]
     Workspace(#[source] MountError),
+    #[error("the network could not be set up")]
+    Network(#[source] NetworkError),
     #[error("{0:?} is not a host name of at most 63 letters, digits and hyphens")]
     HostName(String),
     #[error("{0:?} is not a machine-id of 32 lower-case hex characters")]
@@ -55,7 +58,7 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// Gives it the identity and the share; all of it, or an error.
+    /// Gives it the identity, the network and the share; all of it, or an error. A folder has its host's network.
     pub fn rehydrate(&mut self, order: &Rehydrate) -> Result<(), PlatformError> {
         match self {
             Self::Machine(machine) => machine.rehydrate(order),

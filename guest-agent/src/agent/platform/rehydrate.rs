@@ -1,24 +1,26 @@
-//! Making a clone a machine of its own: randomness, time, name, id, share.
+//! Making a clone a machine of its own: randomness, time, name, id, network, share.
 //!
 //! A clone wakes with everything its template knew; two clones that drew random numbers before this would draw the same.
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use agentvm_guest_agent::protocol::{MOUNT_TAG, Rehydrate};
+use agentvm_guest_agent::protocol::{GuestNetwork, MOUNT_TAG, Rehydrate};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::time::{ClockId, Timespec};
 
 use super::{PlatformError, etc};
 use crate::mounts::{AGENT_DIR, MountError, mount};
+use crate::network;
 use crate::users::{AGENT_GID, AGENT_UID};
 use crate::workspace::WORKSPACE;
 
 const SHARE_OPTIONS: &str = "trans=virtio,version=9p2000.L,msize=262144,cache=mmap,access=client";
 
-/// Everything but the share.
+/// Everything but network and share.
 pub fn identity(order: &Rehydrate) -> Result<(), PlatformError> {
     let name = order.hostname.as_str();
     if !is_host_name(name) {
@@ -43,6 +45,23 @@ fn names(host: &str, machine_id: &str, write: impl Fn(&str, &str) -> io::Result<
     let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{host}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
     write("/etc/hosts", &hosts).map_err(step("writing /etc/hosts"))?;
     write("/etc/machine-id", &format!("{machine_id}\n")).map_err(step("writing /etc/machine-id"))
+}
+
+/// Up, with an address and whom to ask for names.
+pub fn join(order: &GuestNetwork) -> Result<(), PlatformError> {
+    network::configure(order).map_err(PlatformError::Network)?;
+    resolvers(&order.resolvers, etc::put)
+}
+
+/// Down, without anything that tells where the machine was.
+pub fn leave(write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
+    network::withdraw().map_err(PlatformError::Network)?;
+    resolvers(&[], write)
+}
+
+fn resolvers(resolvers: &[Ipv4Addr], write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
+    let text = network::resolv_conf(resolvers);
+    write("/etc/resolv.conf", &text).map_err(|why| PlatformError::Step { step: "writing /etc/resolv.conf", why })
 }
 
 /// Time and randomness, which go stale in a parked machine; 0 leaves the clock alone.

@@ -1,0 +1,62 @@
+//! The interface itself, wherever it is and whatever it is called.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::netlink::Netlink;
+use super::{NetworkError, apply, change};
+
+pub const INTERFACES: &str = "/sys/class/net";
+/// `ARPHRD_ETHER`; the loopback interface is of another type.
+const ETHERNET: u32 = 1;
+/// More addresses than anybody gave it.
+const MAX_ADDRESSES: usize = 64;
+
+/// An interface of the kernel's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    pub index: u32,
+    name: String,
+}
+
+impl Interface {
+    /// The one that a machine has. Of several, one with a device behind it; of those the first by name.
+    pub fn find() -> Result<Option<Self>, NetworkError> {
+        let entries = fs::read_dir(INTERFACES).map_err(NetworkError::Interfaces)?;
+        let all = entries.flatten().filter_map(|entry| {
+            let (path, name) = (entry.path(), entry.file_name().into_string().ok()?);
+            let field = |file: &str| fs::read_to_string(path.join(file)).ok()?.trim().parse::<u32>().ok();
+            let virtual_ = !path.join("device").exists();
+            (field("type")? == ETHERNET).then_some((virtual_, Self { name, index: field("ifindex")? }))
+        });
+        Ok(all.min_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name))).map(|(_, interface)| interface))
+    }
+
+    /// Down, which takes routes and neighbours along, and without an address.
+    pub fn empty(&self, kernel: &Netlink) -> Result<(), NetworkError> {
+        apply(kernel, &[change::down(self.index)])?;
+        let take = change::any_address_away(self.index);
+        for _ in 0..MAX_ADDRESSES {
+            match kernel.apply(&take) {
+                Ok(()) => {}
+                // None left, or none possible.
+                Err(why) if matches!(Errno::from_io_error(&why), Some(Errno::ADDRNOTAVAIL | Errno::NODEV)) => break,
+                Err(why) => return Err(NetworkError::Change { what: take.what, why }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Before it is up: an interface with IPv6 announces itself.
+    pub fn without_ipv6(&self) -> Result<(), NetworkError> {
+        let switch = Path::new("/proc/sys/net/ipv6/conf").join(&self.name).join("disable_ipv6");
+        match fs::write(switch, "1") {
+            // A kernel without it.
+            Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|why| NetworkError::Change { what: "switching IPv6 off", why }),
+        }
+    }
+}

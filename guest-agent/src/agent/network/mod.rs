@@ -1,0 +1,90 @@
+//! The machine's one network interface: down and nobody's until a machine is told its network, and down and nobody's again before a
+//! golden is captured of it.
+//!
+//! Nothing is asked for on the wire, and nothing announced: no DHCP, no IPv6, the gateway's MAC known from the start. The host lets
+//! pass only what comes from the MAC and the address that it gave.
+
+mod change;
+mod interface;
+mod netlink;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use agentvm_guest_agent::protocol::GuestNetwork;
+
+use change::Change;
+use interface::{INTERFACES, Interface};
+use netlink::Netlink;
+
+/// Of an interface nobody has: one of those that everybody may make up.
+const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0];
+
+/// Why the network isn't as it was ordered.
+#[derive(Debug, thiserror::Error)]
+pub enum NetworkError {
+    #[error(
+        "a network was asked for and this machine has no Ethernet interface in {INTERFACES}; give it a virtio NIC, or no network"
+    )]
+    NoInterface,
+    #[error("{address}/{prefix} with the gateway {gateway} is no network: {why}")]
+    Order { address: Ipv4Addr, prefix: u8, gateway: Ipv4Addr, why: &'static str },
+    #[error("the kernel's list of interfaces could not be read")]
+    Interfaces(#[source] io::Error),
+    #[error("no connection to the kernel's routing")]
+    Netlink(#[source] io::Error),
+    #[error("{what} failed")]
+    Change {
+        what: &'static str,
+        #[source]
+        why: io::Error,
+    },
+}
+
+/// Makes the interface what was ordered, whatever it was before. If that fails it is left down.
+pub fn configure(order: &GuestNetwork) -> Result<(), NetworkError> {
+    check(order)?;
+    let interface = Interface::find()?.ok_or(NetworkError::NoInterface)?;
+    let kernel = Netlink::open().map_err(NetworkError::Netlink)?;
+    let done = interface
+        .empty(&kernel)
+        .and_then(|()| interface.without_ipv6())
+        .and_then(|()| apply(&kernel, &change::wanted(interface.index, order)));
+    if done.is_err() {
+        let _ = apply(&kernel, &[change::down(interface.index)]);
+    }
+    done
+}
+
+/// Takes everything from the interface that tells whose it was. No interface is nobody's already.
+pub fn withdraw() -> Result<(), NetworkError> {
+    let Some(interface) = Interface::find()? else { return Ok(()) };
+    let kernel = Netlink::open().map_err(NetworkError::Netlink)?;
+    interface.empty(&kernel)?;
+    apply(&kernel, &[change::mac(interface.index, NOBODY)])
+}
+
+/// For `/etc/resolv.conf`. Without resolvers the C library asks this machine itself, which refuses at once.
+pub fn resolv_conf(resolvers: &[Ipv4Addr]) -> String {
+    resolvers.iter().fold(String::new(), |text, resolver| text + &format!("nameserver {resolver}\n"))
+}
+
+fn check(order: &GuestNetwork) -> Result<(), NetworkError> {
+    let GuestNetwork { address, prefix, gateway, .. } = *order;
+    let bad = |why| NetworkError::Order { address, prefix, gateway, why };
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+    let network = |address: Ipv4Addr| u32::from(address) & mask;
+    match prefix {
+        0 | 31.. => Err(bad("the prefix is not one of 1 to 30")),
+        _ if network(address) != network(gateway) => Err(bad("the gateway is in another network")),
+        _ if address == gateway => Err(bad("the machine would be its own gateway")),
+        _ => Ok(()),
+    }
+}
+
+fn apply(kernel: &Netlink, changes: &[Change]) -> Result<(), NetworkError> {
+    let one = |change: &Change| kernel.apply(change).map_err(|why| NetworkError::Change { what: change.what, why });
+    changes.iter().try_for_each(one)
+}

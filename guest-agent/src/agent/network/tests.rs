@@ -1,0 +1,168 @@
+//! On an interface of the kernel's, in a network of the test's own: nothing of it can reach the host's.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use agentvm_guest_agent::protocol::{GuestNetwork, Mac};
+
+use super::*;
+
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
+const GATEWAY_MAC: &str = "52:54:00:00:00:01";
+
+fn order(last: u8) -> GuestNetwork {
+    GuestNetwork {
+        mac: Mac::new([0x52, 0x54, 0, 0, 1, last]).unwrap(),
+        address: Ipv4Addr::new(203, 0, 113, last),
+        prefix: 24,
+        gateway: GATEWAY,
+        gateway_mac: GATEWAY_MAC.parse().unwrap(),
+        resolvers: vec![],
+    }
+}
+
+/// Runs on a thread whose network is its own. Only root can; elsewhere there is nothing to be tested.
+fn in_own_network(test: impl FnOnce() + Send + 'static) {
+    if !rustix::process::geteuid().is_root() {
+        return println!("not tested: this takes root");
+    }
+    let own = || {
+        crate::sys::own_network().unwrap();
+        run("mount --make-rprivate /");
+        run("mount -t sysfs sys /sys");
+        crate::sys::loopback_up().unwrap();
+        test();
+    };
+    std::thread::spawn(own).join().unwrap();
+}
+
+fn run(line: &str) -> String {
+    let mut words = line.split(' ');
+    let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What is at the other end of the machine's wire, in a network of its own too.
+struct Gateway(Child);
+
+impl Gateway {
+    fn new() -> Self {
+        let process = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let gateway = Self(process);
+        let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while network(&gateway.0.id().to_string()) == network("thread-self") {
+            assert!(Instant::now() < deadline, "the gateway has no network of its own");
+            std::thread::yield_now();
+        }
+        run(&format!("ip link add eth0 type veth peer name far address {GATEWAY_MAC} netns {}", gateway.0.id()));
+        gateway.run(&format!("ip address add {GATEWAY}/24 dev far"));
+        gateway.run("ip link set far up");
+        gateway
+    }
+
+    fn run(&self, line: &str) -> String {
+        run(&format!("nsenter --net=/proc/{}/ns/net {line}", self.0.id()))
+    }
+
+    fn frames(&self) -> u64 {
+        self.run("cat /proc/net/dev")
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("far:")?.split_whitespace().nth(1)?.parse().ok())
+            .unwrap()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Nobody listens there; whoever says so is reached.
+fn is_reached(address: Ipv4Addr) -> bool {
+    let answer = TcpStream::connect_timeout(&SocketAddr::from((address, 9)), Duration::from_secs(5));
+    answer.is_err_and(|why| why.kind() == io::ErrorKind::ConnectionRefused)
+}
+
+#[test]
+fn a_machine_is_where_it_was_told_and_nowhere_before_and_after() {
+    in_own_network(|| {
+        let gateway = Gateway::new();
+        for last in [7, 8] {
+            let began = Instant::now();
+            configure(&order(last)).unwrap();
+            println!("measured: configure: {} us", began.elapsed().as_micros());
+            let shown = run("ip -o address show dev eth0");
+            assert!(shown.contains(&format!(" inet 203.0.113.{last}/24 ")), "{shown}");
+            assert_eq!(shown.lines().count(), 1, "one address, and none of IPv6: {shown}");
+            assert!(run("ip -o link show dev eth0").contains(&format!("52:54:00:00:01:0{last}")));
+            assert_eq!(run("ip -4 route show default").trim(), "default via 203.0.113.1 dev eth0 proto static");
+            assert_eq!(run("ip neighbour show").trim(), format!("203.0.113.1 dev eth0 lladdr {GATEWAY_MAC} PERMANENT"));
+            if last == 7 {
+                assert_eq!(gateway.frames(), 0, "nothing is announced");
+            }
+            assert!(is_reached(GATEWAY));
+            assert!(is_reached(Ipv4Addr::LOCALHOST));
+        }
+        withdraw().unwrap();
+        withdraw().unwrap();
+        let link = run("ip -o link show dev eth0");
+        assert!(link.contains("state DOWN") && link.contains("02:00:00:00:00:00"), "{link}");
+        for what in ["address show dev eth0", "route show", "neighbour show"] {
+            assert_eq!(run(&format!("ip -o {what}")).trim(), "", "{what}");
+        }
+        assert!(!is_reached(GATEWAY));
+    });
+}
+
+#[test]
+fn a_network_without_an_interface_is_an_error_that_says_so() {
+    in_own_network(|| {
+        let why = configure(&order(7)).unwrap_err();
+        assert!(matches!(why, NetworkError::NoInterface), "{why}");
+        assert!(why.to_string().contains("give it a virtio NIC"));
+        withdraw().unwrap();
+    });
+}
+
+#[test]
+fn addresses_that_others_left_go_too_and_what_fails_leaves_it_down() {
+    in_own_network(|| {
+        run("ip link add eth0 type veth peer name far");
+        run("ip link set eth0 up");
+        for address in ["198.51.100.1/24", "198.51.100.2/24", "192.0.2.1/32"] {
+            run(&format!("ip address add {address} dev eth0"));
+        }
+        configure(&order(7)).unwrap();
+        assert_eq!(run("ip -o -4 address show dev eth0").lines().count(), 1);
+        let index = Interface::find().unwrap().unwrap().index;
+        // A route beyond what is reachable is the kernel's to refuse.
+        let why = apply(&Netlink::open().unwrap(), &[change::default_route(index, Ipv4Addr::new(198, 51, 100, 9))]);
+        assert_eq!(why.unwrap_err().to_string(), "adding the default route failed");
+    });
+}
+
+#[test]
+fn orders_that_cannot_work_are_refused_with_the_reason() {
+    let fails = |change: fn(&mut GuestNetwork), with: &str| {
+        let mut order = order(7);
+        change(&mut order);
+        let why = check(&order).unwrap_err().to_string();
+        assert!(why.contains(with), "{why}");
+    };
+    assert!(check(&order(7)).is_ok());
+    fails(|order| order.prefix = 0, "prefix");
+    fails(|order| order.prefix = 33, "prefix");
+    fails(|order| order.gateway = Ipv4Addr::new(203, 0, 114, 1), "another network");
+    fails(|order| order.address = order.gateway, "own gateway");
+}
+
+#[test]
+fn resolvers_become_lines() {
+    assert_eq!(resolv_conf(&[]), "");
+    assert_eq!(resolv_conf(&[GATEWAY, Ipv4Addr::LOCALHOST]), "nameserver 203.0.113.1\nnameserver 127.0.0.1\n");
+}

@@ -45,6 +45,9 @@ pub fn boot() -> Result<(), BootError> {
     root_file_system()?;
     mounts::machine_file_systems().map_err(BootError::Mount)?;
     cgroup::prepare().map_err(BootError::Cgroups)?;
+    // Whoever asks may send an echo request without the power to send anything else.
+    std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")
+        .map_err(|why| BootError::Step { step: "permitting ping", why })?;
     sys::loopback_up().map_err(|why| BootError::Step { step: "bringing the loopback interface up", why })?;
     rustix::system::sethostname(b"agentvm")
         .map_err(|why| BootError::Step { step: "setting the host name", why: why.into() })?;
@@ -62,11 +65,11 @@ fn open_console() {
     }
 }
 
-/// Loads what the initrd brought, in its order. A module that can't be loaded may not be needed on this machine; what is
+/// Loads what the initrd brought, in its order, but for sockets to a host that isn't there to talk to. A module that can't be loaded may not be needed on this machine; what is
 /// needed and missing shows a step later, by name.
 fn load_modules() {
     let order = std::fs::read_to_string("/modules/order").unwrap_or_default();
-    for name in order.lines() {
+    for name in order.lines().filter(|name| !is_vsock(name) || has_vsock_device()) {
         let loaded = std::fs::File::open(Path::new("/modules").join(name))
             .and_then(|file| Ok(rustix::system::finit_module(&file, c"", 0)?));
         match loaded {
@@ -76,6 +79,20 @@ fn load_modules() {
     }
     // The initrd lives in memory; what was loaded isn't needed twice.
     let _ = std::fs::remove_dir_all("/modules");
+}
+
+/// Without its modules there are no such sockets, and so no way from a run to the host or to the agent on them.
+fn is_vsock(module: &str) -> bool {
+    module.contains("vsock")
+}
+
+/// Known once the bus's driver is loaded, which comes earlier in the order.
+fn has_vsock_device() -> bool {
+    const VSOCK: &str = "0x0013";
+    let devices = std::fs::read_dir("/sys/bus/virtio/devices").into_iter().flatten().flatten();
+    devices
+        .filter_map(|device| std::fs::read_to_string(device.path().join("device")).ok())
+        .any(|kind| kind.trim() == VSOCK)
 }
 
 fn root_file_system() -> Result<(), BootError> {

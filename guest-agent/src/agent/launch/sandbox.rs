@@ -3,9 +3,9 @@
 //! - a cgroup with limits, and a cgroup namespace, so that the limits are out of reach;
 //! - the PID namespace the launcher is PID 1 of, with a /proc of its own: no process of the agent's has a number there;
 //! - a mount namespace: a /dev without disks, ports and memory, /sys and /proc/sys read-only, nothing of the agent's own;
-//! - a bounding set of capabilities: root inside is root over files, users and the network, not over the kernel.
+//! - a bounding set of capabilities: root inside is root over files and users, not over the kernel and the network.
 //!
-//! What a root run can't do: mount, load modules, reboot, trace the agent, set the clock, make device nodes, read the kernel log.
+//! What a root run can't do: mount, change the network, load modules, reboot, trace the agent, set the clock, make device nodes, read the kernel log.
 
 use std::io;
 use std::path::Path;
@@ -35,7 +35,9 @@ pub enum SandboxError {
     },
 }
 
-/// What root keeps, as in an ordinary container, with the network and without making device nodes.
+/// What root keeps: what it has in an ordinary container, without making device nodes. Its machine's address, routes and MAC are not
+/// its to change. It may send any frame it likes: what leaves the machine is judged by the host, which a machine's kernel couldn't be
+/// trusted to do.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
@@ -46,7 +48,6 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SETPCAP)
     .union(CapabilitySet::SETFCAP)
     .union(CapabilitySet::NET_BIND_SERVICE)
-    .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::NET_RAW)
     .union(CapabilitySet::SYS_CHROOT)
     .union(CapabilitySet::SYS_NICE)
@@ -147,4 +148,60 @@ fn drop_capabilities() -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// In a thread, whose capabilities are its own.
+    #[test]
+    fn root_without_the_network_changes_nothing_of_it() {
+        if !rustix::process::geteuid().is_root() {
+            return println!("not tested: this takes root");
+        }
+        let attempts = || {
+            crate::sys::own_network().unwrap();
+            crate::sys::loopback_up().unwrap();
+            drop_capabilities().unwrap();
+            let fails = |line: &str| {
+                let output = Command::new("sh").args(["-c", line]).output().unwrap();
+                let said = String::from_utf8_lossy(&output.stderr).into_owned();
+                assert!(said.contains("not permitted"), "{line}: {said}");
+            };
+            fails("ip link set lo down");
+            fails("ip link set lo address 02:00:00:00:00:01");
+            fails("ip address add 203.0.113.9/24 dev lo");
+            fails("ip route add 203.0.113.0/24 dev lo");
+            fails("ip neighbour add 203.0.113.9 lladdr 02:00:00:00:00:01 dev lo");
+            fails("ip link add new type veth peer name other");
+            let kept = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let bounds = kept.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
+            let bounds = CapabilitySet::from_bits_retain(u64::from_str_radix(bounds.trim(), 16).unwrap());
+            assert!(KEPT.contains(bounds), "{bounds:?}");
+        };
+        std::thread::spawn(attempts).join().unwrap();
+    }
+
+    #[test]
+    fn what_reaches_the_kernel_and_the_network_is_not_kept() {
+        let powers = CapabilitySet::NET_ADMIN
+            | CapabilitySet::SYS_ADMIN
+            | CapabilitySet::SYS_MODULE
+            | CapabilitySet::SYS_RAWIO
+            | CapabilitySet::SYS_PTRACE
+            | CapabilitySet::SYS_BOOT
+            | CapabilitySet::SYS_TIME
+            | CapabilitySet::SYS_RESOURCE
+            | CapabilitySet::SYSLOG
+            | CapabilitySet::BPF
+            | CapabilitySet::PERFMON
+            | CapabilitySet::MKNOD
+            | CapabilitySet::DAC_READ_SEARCH
+            | CapabilitySet::MAC_ADMIN
+            | CapabilitySet::CHECKPOINT_RESTORE;
+        assert!(KEPT.intersection(powers).is_empty());
+    }
 }

@@ -2,6 +2,7 @@
 //! it back to an earlier state. Only `agentvm bench` makes them; the sweep takes what a crash of it leaves for debris.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -121,9 +122,10 @@ fn boot(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
     remove(this, host, conn)?;
     let image = Image::open(&this.image)?;
     let dir = host.layout.machine(&this.name);
-    host.make_folder(&dir.0)?;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir.0).map_err(io("make", &dir.0))?;
+    host.user.admit(&dir.0)?;
     disk::create_overlay(&dir.overlay(), &image.rootfs, "raw", this.resources.disk_gib)?;
-    host.give(&dir.overlay())?;
+    host.user.own(&dir.overlay())?;
     let xml = BaselineXml {
         name: this.name.clone(),
         kvm: facts::get(host, conn)?.accelerator == Accelerator::Kvm,
@@ -133,7 +135,7 @@ fn boot(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
         initrd: image.initrd,
         cmdline: image.cmdline,
         dir: dir.clone(),
-        user: (host.user.uid, host.user.gid),
+        user: host.user,
     };
     domain::start(conn, &this.name, &xml.render()?, false)?;
     fs::write(dir.ready(), "").map_err(io("write", &dir.ready()))

@@ -8,6 +8,7 @@ use agentvm_core::names::DomainName;
 
 use super::elements;
 use super::layout::MachineDir;
+use super::qemu_user::QemuUser;
 use super::xml::{Element, el};
 use crate::{HvError, Resources};
 
@@ -23,7 +24,7 @@ pub struct BaselineXml {
     pub cmdline: String,
     pub dir: MachineDir,
     /// User and group of the QEMU process.
-    pub user: (u32, u32),
+    pub user: QemuUser,
 }
 
 impl BaselineXml {
@@ -82,7 +83,7 @@ mod tests {
             initrd: "/i/initrd.img".into(),
             cmdline: "quiet".to_owned(),
             dir: MachineDir("/m".into()),
-            user: (64055, 107),
+            user: QemuUser { uid: 64055, gid: 107 },
         };
         let text = xml.render().unwrap();
         for ours in ["commandline", "LD_PRELOAD", "memory-backend", "filesystem", "<address", "agentvm:machine"] {

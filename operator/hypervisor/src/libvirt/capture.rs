@@ -20,7 +20,7 @@ use super::golden::{self, Recipe};
 use super::host::Host;
 use super::layout::GoldenDir;
 use super::xml::el;
-use super::{digest, disk, machine, qmp};
+use super::{acl, digest, disk, machine, qmp};
 use crate::files::{io, read_json, remove_tree, write_json};
 use crate::{CaptureStep as Step, Golden, HvError, MachineKind, MachineRecord, Stop};
 
@@ -100,7 +100,7 @@ impl<'a> Capture<'a> {
     fn overlay(&self) -> Result<(), HvError> {
         let path = self.half.snapshot();
         disk::create_overlay(&path, &self.half.disk(), "qcow2", self.recipe.resources.disk_gib)?;
-        self.host.give(&path)?;
+        self.host.user_of(&self.record.name).own(&path)?;
         let disk = el("disk").attr("name", "vda").attr("snapshot", "external").attr("type", "file");
         let disk = disk.child(el("driver").attr("type", "qcow2")).child(el("source").attr("file", path.display()));
         let xml = el("domainsnapshot").child(el("disks").child(disk)).render()?;
@@ -135,6 +135,7 @@ impl<'a> Capture<'a> {
         for file in &files {
             seal(file, 0o444)?;
         }
+        acl::forget(&self.half.0).map_err(|e| io("open up", &self.half.0)(e.into()))?;
         seal(&self.half.0, 0o711)
     }
 

@@ -4,7 +4,7 @@
 //! golden's disks instead.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, chown};
 use std::time::Instant;
 
 use serde_json::json;
@@ -121,17 +121,15 @@ fn lay_out(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError
     // A machine that boots has RAM of its own, and loads nothing of the golden's.
     let own_mib = if spec.tier == Tier::Boot { u64::from(whole.recipe.resources.memory_mib) } else { 0 };
     disk::budget("create a machine", host.layout.root(), overlay_bytes + SLACK_BYTES, PROCESS_MIB + own_mib)?;
-    host.make_folder(&dir.0)?;
+    let user = host.make_machine(&spec.record.name)?;
     if preload(host, spec).is_some() {
         fs::DirBuilder::new().mode(0o700).create(dir.reset()).map_err(io("make", &dir.reset()))?;
-        host.give(&dir.reset())?;
+        chown(dir.reset(), Some(user.uid), Some(user.gid)).map_err(io("give to QEMU's user", &dir.reset()))?;
     }
     write_secret(&dir.token(), &spec.record.token)?;
     fs::copy(whole.dir.snapshot(), dir.overlay()).map_err(io("copy the golden's overlay to", &dir.overlay()))?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    fs::set_permissions(dir.overlay(), mode).map_err(io("open up", &dir.overlay()))?;
-    host.give(&dir.overlay())?;
-    share::mount(&dir.share_image(), &dir.share(), spec.share_bytes, host.mapping())
+    user.own(&dir.overlay())?;
+    share::mount(&dir.share_image(), &dir.share(), spec.share_bytes, host.mapping(&spec.record.name))
 }
 
 fn preload(host: &Host, spec: &MachineSpec) -> Option<Preload> {
@@ -141,6 +139,9 @@ fn preload(host: &Host, spec: &MachineSpec) -> Option<Preload> {
 
 fn domain_spec(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<DomainSpec, HvError> {
     let dir = host.layout.machine(&spec.record.name);
+    if whole.recipe.kvm {
+        host.open_kvm()?;
+    }
     Ok(DomainSpec {
         name: spec.record.name.clone(),
         nonce: spec.record.nonce.clone(),
@@ -159,7 +160,7 @@ fn domain_spec(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<DomainS
             Tier::InPlace | Tier::Fresh => Memory::Private { file: whole.dir.memory(), preload: preload(host, spec) },
         },
         vsock: whole.recipe.vsock,
-        user: (host.user.uid, host.user.gid),
+        user: host.user_of(&spec.record.name),
         metadata: metadata::element(&spec.record)?,
     })
 }

@@ -7,6 +7,7 @@ use agentvm_core::names::InstanceId;
 
 use super::preload::find_preload;
 use super::reset::Sabotage;
+use super::slot_user::FIRST_UID;
 use crate::StepHook;
 
 /// How to reach libvirt, where to keep files, how long to wait.
@@ -31,6 +32,8 @@ pub struct LibvirtConfig {
     pub workers: usize,
     /// The library that QEMU is started with so that machines can be reset in place.
     pub preload: Option<PathBuf>,
+    /// The first of the numbers that machines have as users of their own; without one all run as QEMU's user.
+    pub first_uid: Option<u32>,
     /// Called before each step of capture, clone and reset. For tests.
     pub on_step: StepHook,
     /// What resets leave out on purpose. For tests of the proof.
@@ -53,6 +56,7 @@ impl LibvirtConfig {
             call_timeout: Duration::from_secs(10),
             workers: 4,
             preload: find_preload(),
+            first_uid: Some(FIRST_UID),
             on_step: StepHook::default(),
             sabotage: Sabotage::None,
         }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::elements;
 use super::preload::{MEMORY_ENV, SOCKET_ENV};
+use super::qemu_user::QemuUser;
 use super::xml::{Element, el};
 use crate::{HvError, Resources};
 
@@ -34,7 +35,7 @@ pub struct DomainSpec {
     pub memory: Memory,
     pub vsock: bool,
     /// User and group of the QEMU process.
-    pub user: (u32, u32),
+    pub user: QemuUser,
     pub metadata: Element,
 }
 

@@ -22,7 +22,7 @@ fn domain(memory: Memory, path: &str, owner: &str) -> DomainSpec {
         console: file("console.log"),
         memory,
         vsock: false,
-        user: (64055, 64055),
+        user: QemuUser { uid: 64055, gid: 64055 },
         metadata: metadata::element(&record).unwrap(),
     }
 }

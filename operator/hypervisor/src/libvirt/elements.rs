@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::qemu_user::QemuUser;
 use super::xml::{Element, el};
 
 pub fn os(kernel: &Path, initrd: &Path, cmdline: &str) -> Element {
@@ -37,10 +38,10 @@ pub fn channel(socket: &Path) -> Element {
 }
 
 /// Relabelling would hand the files that all machines share to one of them.
-pub fn label((user, group): (u32, u32)) -> Element {
+pub fn label(user: QemuUser) -> Element {
     el("seclabel")
         .attr("type", "static")
         .attr("model", "dac")
         .attr("relabel", "no")
-        .child(el("label").text(format!("+{user}:+{group}")))
+        .child(el("label").text(format!("+{}:+{}", user.uid, user.gid)))
 }

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -15,6 +15,7 @@ use super::layout::Layout;
 use super::preload;
 use super::proof::disk::Reference;
 use super::qemu_user::QemuUser;
+use super::slot_user;
 use crate::files::io;
 use crate::locks::{Locks, lock};
 use crate::workspace::share;
@@ -25,7 +26,10 @@ use crate::{HostFacts, HvError, Step, Tiers, Verdict};
 pub struct Host {
     pub config: LibvirtConfig,
     pub layout: Layout,
+    /// Who QEMU runs as where nobody says otherwise.
     pub user: QemuUser,
+    /// Held while a machine gets a user of its own.
+    choosing: Mutex<()>,
     pub locks: Locks,
     /// Machines that this process is making at this moment, and templates that it has booted: not debris.
     at_work: Mutex<HashSet<String>>,
@@ -65,12 +69,17 @@ impl Host {
             });
         }
         user.can_reach(&layout.machines())?;
+        if let Some(first) = config.first_uid {
+            slot_user::check_block(first)?;
+            QemuUser { uid: first, ..user }.can_reach(&layout.machines())?;
+        }
         share::propagate(&layout.machines())?;
         let preload = preload::install(config.preload.as_deref(), &layout);
         Ok(Self {
             config,
             layout,
             user,
+            choosing: Mutex::default(),
             preload,
             locks: Locks::default(),
             at_work: Mutex::default(),
@@ -96,19 +105,41 @@ impl Host {
         lock(&self.tiers).remove(key);
     }
 
-    pub fn mapping(&self) -> Mapping {
-        Mapping::Virtfs { uid: self.user.uid, gid: self.user.gid }
+    /// How files get into a machine's share.
+    pub fn mapping(&self, name: &DomainName) -> Mapping {
+        let QemuUser { uid, gid } = self.user_of(name);
+        Mapping::Virtfs { uid, gid }
     }
 
-    /// Gives a file to QEMU's user.
-    pub fn give(&self, path: &Path) -> Result<(), HvError> {
-        chown(path, Some(self.user.uid), Some(self.user.gid)).map_err(io("give to QEMU's user", path))
+    /// Who a machine's QEMU runs as.
+    pub fn user_of(&self, name: &DomainName) -> QemuUser {
+        slot_user::of(&self.layout, name).map_or(self.user, |uid| QemuUser { uid, ..self.user })
     }
 
-    /// A folder that QEMU's group may walk through and only root may change.
-    pub fn make_folder(&self, path: &Path) -> Result<(), HvError> {
-        fs::DirBuilder::new().recursive(true).mode(0o710).create(path).map_err(io("make", path))?;
-        chown(path, None, Some(self.user.gid)).map_err(io("open to QEMU's group", path))
+    /// The folder of a machine, and who its QEMU will run as.
+    pub fn make_machine(&self, name: &DomainName) -> Result<QemuUser, HvError> {
+        let folder = self.layout.machine(name).0;
+        let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io("make", &folder));
+        let Some(first) = self.config.first_uid else {
+            make()?;
+            self.user.admit(&folder)?;
+            return Ok(self.user);
+        };
+        let _choosing = lock(&self.choosing);
+        let uid = slot_user::choose(&self.layout, name, first)?;
+        make()?;
+        slot_user::write(&self.layout, name, uid)?;
+        let user = QemuUser { uid, ..self.user };
+        user.admit(&folder)?;
+        Ok(user)
+    }
+
+    /// Before a machine starts with KVM.
+    pub fn open_kvm(&self) -> Result<(), HvError> {
+        if self.config.first_uid.is_none() {
+            return Ok(());
+        }
+        self.user.open_device(Path::new("/dev/kvm"))
     }
 
     /// Asks whoever injects faults whether `step` may be taken.
@@ -159,6 +190,7 @@ pub fn write_secret(path: &Path, text: &str) -> Result<(), HvError> {
 mod tests {
     use super::*;
     use agentvm_core::names::InstanceId;
+    use std::os::unix::fs::PermissionsExt;
 
     fn refusal(dir: std::path::PathBuf) -> String {
         Host::prepare(LibvirtConfig::new(dir, InstanceId::for_state_dir("/x"))).unwrap_err().to_string()
@@ -169,14 +201,13 @@ mod tests {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         let long = refusal(dir.path().join("long-".repeat(12)));
         assert!(long.contains("choose a shorter one"), "{long}");
-        fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let closed = refusal(dir.path().join("x"));
         assert!(closed.contains("chmod o+x"), "{closed}");
     }
 
     #[test]
     fn a_secret_is_for_root_only() {
-        use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         write_secret(&dir.path().join("token"), "s").unwrap();
         assert_eq!(fs::metadata(dir.path().join("token")).unwrap().permissions().mode() & 0o777, 0o600);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! machines/<name>/   overlay.qcow2  share.img  share/  agent.sock  console.log  reset/sock
-//!                    token  record.json  process.json  parked  quarantined.json  ready | resetting
+//!                    user  token  record.json  process.json  parked  quarantined.json  ready | resetting
 //! preload/           <sha256>.so, the library that resets in place take
 //! golden/<key>/      memory  state  snapshot.qcow2  disk.qcow2  rootfs.raw  vmlinuz  initrd.img  golden.json  recipe.json
 //! golden/.tmp-<key>/ the same, while it is being made
@@ -99,6 +99,11 @@ impl MachineDir {
 
     pub fn console(&self) -> PathBuf {
         self.0.join("console.log")
+    }
+
+    /// Who its QEMU runs as; see `slot_user.rs`.
+    pub fn user(&self) -> PathBuf {
+        self.0.join("user")
     }
 
     pub fn token(&self) -> PathBuf {

@@ -43,7 +43,7 @@ pub fn put_input(host: &Host, name: &DomainName, files: &[InputFile]) -> Result<
         return Err(HvError::NoSuchMachine(name.clone()));
     }
     marks::clear_parked(&dir)?;
-    input::put(&dir.share(), host.mapping(), files)
+    input::put(&dir.share(), host.mapping(name), files)
 }
 
 /// Not while it is being made or reset, and not when it isn't to be trusted.

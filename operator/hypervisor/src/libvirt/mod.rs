@@ -7,6 +7,7 @@
 //! resuming one for a claim behind neither. The control channel is a virtio-serial port bound to a unix socket in the machine's folder.
 
 mod accelerator;
+mod acl;
 mod baseline;
 mod baseline_xml;
 mod capture;
@@ -33,6 +34,7 @@ mod proof;
 mod qemu_user;
 mod qmp;
 mod reset;
+mod slot_user;
 mod sweep;
 mod template;
 mod tiers;

@@ -1,10 +1,14 @@
 //! Who QEMU runs as, and whether that user can walk to our files.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
+use rustix::io::Errno;
+
+use super::acl;
 use crate::HvError;
+use crate::files::io;
 
 /// The user and group of QEMU processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +50,35 @@ impl QemuUser {
             }
         }
         Ok(())
+    }
+
+    /// Gives it a file, which nobody else but root can open then.
+    pub fn own(self, path: &Path) -> Result<(), HvError> {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io("close", path))?;
+        chown(path, Some(self.uid), Some(self.gid)).map_err(io("give to QEMU's user", path))
+    }
+
+    /// Lets it walk through a folder that is root's otherwise. Where the file system has no access lists, all of its group can, and the
+    /// modes of what is in the folder have to do.
+    pub fn admit(self, folder: &Path) -> Result<(), HvError> {
+        match acl::only_walked_by(folder, self.uid) {
+            Ok(()) => Ok(()),
+            Err(Errno::OPNOTSUPP) => {
+                fs::set_permissions(folder, fs::Permissions::from_mode(0o710)).map_err(io("open up", folder))?;
+                chown(folder, None, Some(self.gid)).map_err(io("open to QEMU's group", folder))
+            }
+            Err(other) => Err(io("open up", folder)(other.into())),
+        }
+    }
+
+    /// Lets its group use a device that is another group's: a user without a name is in no second group.
+    pub fn open_device(self, device: &Path) -> Result<(), HvError> {
+        // Where libvirt runs in another container, the device isn't ours to open.
+        let Ok(stat) = fs::metadata(device) else { return Ok(()) };
+        if stat.mode() & 0o006 == 0o006 || (stat.gid() == self.gid && stat.mode() & 0o060 == 0o060) {
+            return Ok(());
+        }
+        acl::shared_with_group(device, self.gid).map_err(io("let QEMU's group use", device))
     }
 
     fn may_enter(self, mode: u32, uid: u32, gid: u32) -> bool {

@@ -147,7 +147,9 @@ impl<'a> Reset<'a> {
             ResetStep::Stop => self.stop(),
             ResetStep::Drop => self.drop_pages(),
             ResetStep::Load => self.load(),
-            ResetStep::Share => share::renew(&self.spec.record.name, &self.dir.share(), self.host.mapping()),
+            ResetStep::Share => {
+                share::renew(&self.spec.record.name, &self.dir.share(), self.host.mapping(&self.spec.record.name))
+            }
             ResetStep::Prove => {
                 self.prove();
                 Ok(())

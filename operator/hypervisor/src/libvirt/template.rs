@@ -1,9 +1,10 @@
 //! Boots the machine that a golden will be captured from. Its memory is a file from the first instruction on.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
+use agentvm_core::names::DomainName;
 use virt::connect::Connect;
 
 use super::domain_xml::{DomainSpec, Memory};
@@ -51,8 +52,8 @@ fn try_boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
     let half = host.layout.half_golden(&spec.record.golden);
     remove_tree(&half.0)?;
     machine::remove_files(host, &spec.record.name)?;
-    let recipe = lay_out_golden(host, conn, spec, &image, &half)?;
     lay_out_machine(host, spec)?;
+    let recipe = lay_out_golden(host, conn, spec, &image, &half)?;
     let xml = domain_spec(host, spec, &recipe, &half)?.to_xml()?;
     domain::start(conn, &spec.record.name, &xml, false)?;
     let ready = host.layout.machine(&spec.record.name).ready();
@@ -66,7 +67,9 @@ fn lay_out_golden(
     image: &Image,
     half: &GoldenDir,
 ) -> Result<Recipe, HvError> {
-    host.make_folder(&half.0)?;
+    let user = host.user_of(&spec.record.name);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&half.0).map_err(io("make", &half.0))?;
+    user.admit(&half.0)?;
     let rootfs = spec.rootfs.as_deref().unwrap_or(&image.rootfs);
     let bytes = fs::metadata(rootfs).map_err(io("read", rootfs))?.len();
     if bytes > u64::from(spec.resources.disk_gib) << 30 {
@@ -74,7 +77,7 @@ fn lay_out_golden(
         return Err(HvError::BadImage { path: rootfs.display().to_string(), detail });
     }
     match &spec.rootfs {
-        None => refer(host, rootfs, &half.rootfs())?,
+        None => refer(host, &spec.record.name, rootfs, &half.rootfs())?,
         Some(theirs) => keep(theirs, &half.rootfs())?,
     }
     fs::copy(&image.kernel, half.kernel()).map_err(io("copy", &image.kernel))?;
@@ -85,7 +88,7 @@ fn lay_out_golden(
     // QEMU may write to the files that are there, not make others.
     fs::File::create(half.state()).map_err(io("make", &half.state()))?;
     for file in [half.disk(), half.memory(), half.state()] {
-        host.give(&file)?;
+        user.own(&file)?;
     }
     let facts = facts::get(host, conn)?;
     let recipe = Recipe {
@@ -106,24 +109,27 @@ fn keep(rootfs: &Path, at: &Path) -> Result<(), HvError> {
 }
 
 /// A second name for the file, so that a cleaned image cache costs no golden; across file systems a link that says where it is.
-fn refer(host: &Host, rootfs: &Path, at: &Path) -> Result<(), HvError> {
+fn refer(host: &Host, name: &DomainName, rootfs: &Path, at: &Path) -> Result<(), HvError> {
     let rootfs = rootfs.canonicalize().map_err(io("find", rootfs))?;
     if fs::hard_link(&rootfs, at).is_ok() {
         return Ok(());
     }
-    host.user.can_reach(rootfs.parent().unwrap_or(Path::new("/")))?;
+    host.user_of(name).can_reach(rootfs.parent().unwrap_or(Path::new("/")))?;
     std::os::unix::fs::symlink(&rootfs, at).map_err(io("link to", &rootfs))
 }
 
 fn lay_out_machine(host: &Host, spec: &TemplateSpec) -> Result<(), HvError> {
     let dir = host.layout.machine(&spec.record.name);
-    host.make_folder(&dir.0)?;
+    host.make_machine(&spec.record.name)?;
     write_secret(&dir.token(), &spec.record.token)?;
-    share::mount(&dir.share_image(), &dir.share(), SHARE_BYTES, host.mapping())
+    share::mount(&dir.share_image(), &dir.share(), SHARE_BYTES, host.mapping(&spec.record.name))
 }
 
 fn domain_spec(host: &Host, spec: &TemplateSpec, recipe: &Recipe, half: &GoldenDir) -> Result<DomainSpec, HvError> {
     let dir = host.layout.machine(&spec.record.name);
+    if recipe.kvm {
+        host.open_kvm()?;
+    }
     Ok(DomainSpec {
         name: spec.record.name.clone(),
         nonce: spec.record.nonce.clone(),
@@ -139,7 +145,7 @@ fn domain_spec(host: &Host, spec: &TemplateSpec, recipe: &Recipe, half: &GoldenD
         console: dir.console(),
         memory: Memory::Shared(half.memory()),
         vsock: recipe.vsock,
-        user: (host.user.uid, host.user.gid),
+        user: host.user_of(&spec.record.name),
         metadata: metadata::element(&spec.record)?,
     })
 }

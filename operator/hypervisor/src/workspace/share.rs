@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -28,7 +29,8 @@ const BUSY: Duration = Duration::from_secs(2);
 /// Makes the image and mounts it at `at`, with `input` and `output` in it. Mounted already is fine.
 pub fn mount(image: &Path, at: &Path, bytes: u64, mapping: Mapping) -> Result<(), HvError> {
     if !is_mounted(at) {
-        let file = fs::File::create(image).map_err(io("make", image))?;
+        let mut create = fs::OpenOptions::new();
+        let file = create.write(true).create(true).truncate(true).mode(0o600).open(image).map_err(io("make", image))?;
         file.set_len(bytes.max(MIN_BYTES)).map_err(io("size", image))?;
         let mut make = Command::new("mke2fs");
         // No journal and no lazy background work: the image lives as long as one machine.
@@ -85,8 +87,8 @@ fn lay_out(at: &Path, mapping: Mapping) -> rustix::io::Result<()> {
         }
         give(tree::open_folder(&root, name)?, mapping, 0o755, true)?;
     }
-    // What QEMU makes is for its own user, whatever was said of it before.
-    rustix::fs::fchmod(&root, Mode::from_raw_mode(0o755))?;
+    // What QEMU makes is for its own user, whatever was said of it before; the guest's view of the mode is an attribute.
+    rustix::fs::fchmod(&root, Mode::RWXU)?;
     give(&root, mapping, 0o755, true)
 }
 

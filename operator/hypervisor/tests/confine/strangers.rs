@@ -1,0 +1,173 @@
+//! Whoever takes over the QEMU of one machine is one user of the host: this becomes that user, and tries what isn't its own.
+
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use agentvm_core::names::GoldenKey;
+use agentvm_hypervisor::{Hypervisor, Stop, Tier};
+
+use crate::libvirt_host::TestHost;
+use crate::libvirt_host::guest::Guest;
+use crate::{libvirt_host, pid, status};
+
+const ATTEMPTS: &str = "AGENTVM_TEST_ATTEMPTS";
+
+/// Something that a process may try, and what came of it.
+type Tried = (String, Result<(), String>);
+
+/// Runs in a process of another user, where the other test has put its attempts into the environment.
+#[test]
+fn as_another_user() {
+    let Some(attempts) = std::env::var_os(ATTEMPTS) else { return };
+    for line in attempts.to_str().unwrap().lines() {
+        let (verb, path) = line.split_once(' ').unwrap();
+        let done = attempt(verb, Path::new(path));
+        println!("tried {line}: {}", done.map_or_else(|why| format!("{:?}", why.kind()), |()| "done".to_owned()));
+    }
+}
+
+fn attempt(verb: &str, path: &Path) -> std::io::Result<()> {
+    let open = |write: bool| std::fs::OpenOptions::new().read(!write).write(write).open(path);
+    match verb {
+        "read" => open(false).map(drop),
+        "write" => open(true).map(drop),
+        "list" => std::fs::read_dir(path).map(drop),
+        "make" => std::fs::File::create_new(path).and_then(|_| std::fs::remove_file(path)),
+        "remove" => std::fs::remove_file(path),
+        "connect" => UnixStream::connect(path).map(drop),
+        "signal" => Ok(rustix::process::test_kill_process(
+            rustix::process::Pid::from_raw(path.to_str().unwrap().parse().unwrap()).unwrap(),
+        )?),
+        other => panic!("{other}"),
+    }
+}
+
+/// As the user of a process, with its groups: no more than it has.
+fn try_as(process: u32, attempts: &[String]) -> Vec<Tried> {
+    let id = |field| status(process, field)[1].parse::<u32>().unwrap();
+    let output = Command::new("/proc/self/exe")
+        .args(["--exact", "strangers::as_another_user", "--nocapture"])
+        .env(ATTEMPTS, attempts.join("\n"))
+        .uid(id("Uid"))
+        .gid(id("Gid"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let tried = said.lines().filter_map(|line| {
+        let (what, came) = line.split_once("tried ")?.1.rsplit_once(": ")?;
+        Some((what.to_owned(), if came == "done" { Ok(()) } else { Err(came.to_owned()) }))
+    });
+    let tried: Vec<_> = tried.collect();
+    assert_eq!(tried.len(), attempts.len(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    tried
+}
+
+/// What a machine has on the host, as attempts.
+fn belongings(host: &TestHost, spec: &agentvm_hypervisor::MachineSpec) -> Vec<String> {
+    let name = &spec.record.name;
+    let at = |file: &str| host.dir.path().join("machines").join(name.as_str()).join(file).display().to_string();
+    let pid = pid(name);
+    let mut all = Vec::new();
+    for (verbs, file) in [
+        (&["read", "write"][..], "overlay.qcow2"),
+        (&["list"], "share"),
+        (&["list"], "share/input"),
+        (&["read"], "share/input/mine"),
+        (&["list"], "share/output"),
+        (&["make"], "share/output/theirs"),
+        (&["list"], "reset"),
+        (&["connect"], "reset/sock"),
+    ] {
+        all.extend(verbs.iter().map(|verb| format!("{verb} {}", at(file))));
+    }
+    all.push(format!("read /proc/{pid}/maps"));
+    all.push(format!("list /proc/{pid}/fd"));
+    all.push(format!("signal {pid}"));
+    all
+}
+
+/// What is nobody's but root's, even where it is the machine's own.
+fn roots(host: &TestHost, spec: &agentvm_hypervisor::MachineSpec) -> Vec<String> {
+    let dir = host.dir.path().join("machines").join(spec.record.name.as_str());
+    let at = |verb: &str, file: &str| format!("{verb} {}", dir.join(file).display());
+    let mut all = vec![format!("list {}", dir.display()), at("make", "new")];
+    for file in ["token", "share.img", "console.log", "record.json", "process.json", "ready", "user"] {
+        all.extend([at("write", file), at("remove", file)]);
+    }
+    all.extend(["token", "share.img", "console.log"].map(|file| at("read", file)));
+    all.push(at("connect", "agent.sock"));
+    all
+}
+
+fn goldens(host: &TestHost, key: &GoldenKey) -> (Vec<String>, Vec<String>) {
+    let dir = host.dir.path().join("golden").join(key.as_str());
+    let files = ["memory", "state", "snapshot.qcow2", "disk.qcow2", "rootfs.raw", "vmlinuz", "initrd.img"];
+    let with = |verb: &str| files.map(|file| format!("{verb} {}", dir.join(file).display()));
+    let mut closed: Vec<String> = with("write").into_iter().chain(with("remove")).collect();
+    closed.extend(["golden.json", "recipe.json"].map(|file| format!("write {}", dir.join(file).display())));
+    closed.push(format!("make {}", dir.join("new").display()));
+    closed.push(format!("make {}", host.dir.path().join("golden/new").display()));
+    closed.push(format!("make {}", host.dir.path().join("machines/new").display()));
+    (with("read").to_vec(), closed)
+}
+
+/// Sockets and secrets that libvirt keeps for a machine.
+fn libvirts(name: &str) -> Vec<String> {
+    let id = Command::new("virsh").args(["-q", "-c", "qemu:///system", "domid", name]).output().unwrap();
+    // The rest of the folder's name is the machine's, cut.
+    let start = format!("domain-{}-", String::from_utf8(id.stdout).unwrap().trim());
+    let mut folders = std::fs::read_dir("/var/lib/libvirt/qemu").unwrap().flatten();
+    let folder = folders.find(|entry| entry.file_name().to_string_lossy().starts_with(&start));
+    let folder = folder.expect("libvirt keeps a folder for each domain").path();
+    let at = |verb: &str, file: &str| format!("{verb} {}", folder.join(file).display());
+    vec![at("connect", "monitor.sock"), at("read", "master-key.aes"), at("make", "new")]
+}
+
+fn outcome(tried: &[Tried], wanted: bool) -> Vec<&Tried> {
+    tried.iter().filter(|(_, came)| came.is_ok() != wanted).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_user_of_one_machine_can_do_nothing_to_another_nor_to_a_golden() {
+    let host = TestHost::new();
+    let hv = host.connect().await;
+    let key = GoldenKey::derive(&["confine"]);
+    host.golden(&hv, &key).await;
+    let specs = [0, 1].map(|slot| {
+        let mut spec = host.machine(&key, slot, &format!("nonce-{slot}"));
+        spec.tier = Tier::InPlace;
+        spec
+    });
+    for spec in &specs {
+        let name = &spec.record.name;
+        hv.create(spec).await.unwrap();
+        let file = agentvm_hypervisor::InputFile { path: "mine".into(), mode: 0o600, content: b"1".to_vec() };
+        hv.put_input(name, vec![file]).await.unwrap();
+        hv.resume(name).await.unwrap();
+        let mut guest = Guest::open(&hv, name, libvirt_host::TOKEN).await;
+        let work = "cat /workspace/input/mine && echo made > /workspace/output/made && cat /workspace/output/made";
+        assert_eq!(guest.sh(libvirt_host::TOKEN, work).await, (Some(0), "1made".to_owned()), "its share works");
+    }
+    let [one, other] = [0, 1].map(|n: usize| pid(&specs[n].record.name));
+    assert_ne!(status(one, "Uid"), status(other, "Uid"));
+
+    let own = try_as(one, &belongings(&host, &specs[0]));
+    assert_eq!(outcome(&own, true), Vec::<&Tried>::new(), "the control: what is its own is open to it");
+    let theirs = try_as(other, &belongings(&host, &specs[0]));
+    assert_eq!(outcome(&theirs, false), Vec::<&Tried>::new(), "of the other machine");
+    for user in [one, other] {
+        let closed = try_as(user, &roots(&host, &specs[0]));
+        assert_eq!(outcome(&closed, false), Vec::<&Tried>::new(), "of root");
+        let (open, closed) = goldens(&host, &key);
+        assert_eq!(outcome(&try_as(user, &open), true), Vec::<&Tried>::new(), "goldens are read by all");
+        assert_eq!(outcome(&try_as(user, &closed), false), Vec::<&Tried>::new(), "goldens are written by nobody");
+    }
+    let theirs = try_as(other, &libvirts(specs[0].record.name.as_str()));
+    assert_eq!(outcome(&theirs, false), Vec::<&Tried>::new(), "what libvirt keeps of the other machine");
+    for spec in &specs {
+        hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
+    }
+    hv.release().await;
+}

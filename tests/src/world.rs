@@ -203,6 +203,7 @@ pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorC
         runs: folder.join("runs"),
         image,
         images_folder: Some(folder.join("images")),
+        linger: Duration::ZERO,
         metrics: Metrics::off(),
     })
 }

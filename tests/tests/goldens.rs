@@ -30,7 +30,7 @@ async fn what_setup_made_is_in_every_machine() {
     let golden = world.says::<GoldenSnapshot>("made", "Ready", "True/Captured").await;
     let status = golden.status.as_ref().unwrap();
     let [node] = status.nodes.as_slice() else { panic!("{:?}", status.nodes) };
-    assert_eq!((node.name.as_str(), node.layout.as_str(), node.state), ("node-a", "Isolated", GoldenNodeState::Ready));
+    assert_eq!((node.name.as_str(), node.layout.as_str(), node.state), ("node-a", "Nic", GoldenNodeState::Ready));
     assert!(node.captured_time.is_some() && node.boot_seconds.is_some() && node.digest.is_some() && node.key.is_some());
     assert!(status.digest.as_ref().unwrap().starts_with("sha256:"));
     assert_eq!((reason(&golden, "Stalled"), reason(&golden, "Reconciling")), (String::new(), String::new()));
@@ -53,8 +53,9 @@ async fn a_step_that_fails_is_named_with_what_it_said() {
     assert_eq!(world.fake.goldens().await.unwrap(), []);
     let spec = json!({"goldenSnapshotRef": {"name": "bad"}, "network": {"mode": "Isolated"}});
     world.create::<AgentVMPool>("of-bad", spec).await;
-    let pool = world.says::<AgentVMPool>("of-bad", "Ready", "False/SnapshotNotReady").await;
-    assert!(condition(&pool, "Ready").unwrap().message.contains("the disk is on fire"));
+    let said = |pool: &AgentVMPool| condition(pool, "Ready").is_some_and(|c| c.message.contains("the disk is on fire"));
+    let pool = world.until("of-bad", "says why", said).await;
+    assert_eq!(reason(&pool, "Ready"), "False/SnapshotNotReady");
 }
 
 #[tokio::test]

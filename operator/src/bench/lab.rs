@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentvm_controlplane::Binaries;
-use agentvm_core::golden::{LAYOUT_ISOLATED, Local, MachineSize, Recipe, SourceKind, Step};
+use agentvm_core::golden::{Local, MachineSize, Recipe, SourceKind, Step};
 use agentvm_core::names::{DomainName, InstanceId};
+use agentvm_core::network::Layout;
 use agentvm_hypervisor::libvirt::{Baseline, Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, Hypervisor, Resources, Stop};
 use kube::Client;
@@ -23,9 +24,11 @@ use crate::cli::args::{ImageArgs, StandaloneArgs};
 use crate::cli::bench_args::Common;
 use crate::cli::standalone;
 use crate::config::Settings;
-use crate::goldens::{self, Goldens, Owner};
+use crate::goldens::{self, Goldens, Owner, Wanted};
 use crate::standalone::libvirtd::{Libvirtd, Released};
 
+/// The devices of machines that are measured.
+const LAYOUT: Layout = Layout::Isolated;
 /// How long libvirtd may take to end.
 const LIBVIRTD: Duration = Duration::from_secs(6);
 
@@ -69,8 +72,13 @@ impl Lab {
         let facts = hv.facts().await.map_err(step("look at the host"))?;
         let (sender, events) = mpsc::unbounded_channel();
         let image_digest = goldens::image_digest(&image).map_err(step("use the guest image"))?;
-        let config =
-            goldens::Config { instance: instance.clone(), image: image.clone(), images_folder: None, image_digest };
+        let config = goldens::Config {
+            instance: instance.clone(),
+            image: image.clone(),
+            images_folder: None,
+            image_digest,
+            linger: goldens::LINGER,
+        };
         Ok(Arc::new(Self {
             goldens: Goldens::new(hv.clone(), config, sender),
             libvirt,
@@ -88,11 +96,16 @@ impl Lab {
 
     /// Captures a golden of this size; `setup` runs in it before.
     pub async fn golden(&self, memory_mib: u32, setup: Vec<Step>) -> Result<Golden, BenchError> {
-        let recipe = Recipe { source: SourceKind::Debian, size: size(memory_mib), steps: setup };
-        let key = self.goldens.key(&recipe, &self.facts);
+        let recipe = Recipe {
+            source: SourceKind::Debian,
+            size: size(memory_mib),
+            steps: setup,
+            setup_network: agentvm_crds::SetupNetworkMode::Isolated,
+        };
+        let key = self.goldens.key(&recipe, LAYOUT, &self.facts);
         let owner = Owner { namespace: "bench".to_owned(), name: format!("{memory_mib}mib"), uid: key.to_string() };
         let mut events = self.events.lock().await;
-        self.goldens.capture(owner, recipe, key.clone());
+        self.goldens.capture(owner, Wanted { recipe, layout: LAYOUT, key: key.clone() });
         loop {
             match self.goldens.local(&key) {
                 Local::Ready => break,
@@ -156,7 +169,7 @@ impl Lab {
         let fields = json!({
             "agentvm": format!("{} ({}, {build})", env!("CARGO_PKG_VERSION"), env!("AGENTVM_COMMIT")),
             "accelerator": accelerator, "cpu": cpu_model, "cpus": cpus, "memoryMiB": memory_mib, "qemu": qemu_version,
-            "libvirt": libvirt_version, "libvirtd": libvirtd, "kernel": kernel_version, "layout": LAYOUT_ISOLATED,
+            "libvirt": libvirt_version, "libvirtd": libvirtd, "kernel": kernel_version, "layout": LAYOUT.as_str(),
         });
         if let Value::Object(fields) = fields { fields } else { Map::new() }
     }

@@ -16,6 +16,7 @@ use super::{Failure, args::ImageArgs, guest_image};
 use crate::{
     config::{MetricsSettings, Settings},
     controllers::{Budget, HostState, Operator, OperatorConfig},
+    goldens,
     metrics::{self, Metrics},
 };
 
@@ -144,6 +145,7 @@ fn operator_config(
         runs: settings.execution.workspace_path.join("runs"),
         image,
         images_folder: images.images_folder.clone(),
+        linger: goldens::LINGER,
         metrics,
     }
 }

@@ -12,6 +12,7 @@ use std::{
 
 use agentvm_core::{defaults::Defaults, retry::Backoff};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
+use futures::channel::mpsc::UnboundedSender;
 use kube::{
     Client,
     core::DeserializeGuard,
@@ -54,6 +55,7 @@ pub struct Context {
     pub recorder: Recorder,
     pub metrics: Metrics,
     pub host: watch::Receiver<HostState>,
+    snapshots: UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>>,
     draining: AtomicBool,
     evicting: AtomicBool,
     failures: Mutex<HashMap<String, u32>>,
@@ -78,11 +80,12 @@ pub struct Parts {
     pub recorder: Recorder,
     pub metrics: Metrics,
     pub host: watch::Receiver<HostState>,
+    pub snapshots: UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>>,
 }
 
 impl Context {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, defaults, budget, machines, goldens, caches, recorder, metrics, host } = parts;
+        let Parts { client, defaults, budget, machines, goldens, caches, recorder, metrics, host, snapshots } = parts;
         let (node, runs_folder) = (machines.config().node.clone(), machines.config().runs.clone());
         Self {
             client,
@@ -96,6 +99,7 @@ impl Context {
             recorder,
             metrics,
             host,
+            snapshots,
             draining: AtomicBool::new(false),
             evicting: AtomicBool::new(false),
             failures: Mutex::default(),
@@ -128,6 +132,11 @@ impl Context {
 
     pub fn snapshot(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<Guarded<GoldenSnapshot>>> {
         self.caches.snapshots.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// Has a snapshot looked at: it is needed in a layout that nobody has asked for yet.
+    pub fn wake_snapshot(&self, namespace: &str, name: &str) {
+        let _ = self.snapshots.unbounded_send(ObjectRef::new(name).within(namespace));
     }
 
     /// How long to wait after another failure of this object.

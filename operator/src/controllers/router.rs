@@ -113,6 +113,11 @@ impl Router {
         }
     }
 
+    /// A sender of its own for whoever needs a snapshot to be looked at.
+    pub fn snapshot_sender(&self) -> UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>> {
+        self.snapshots.clone()
+    }
+
     /// A sender of its own for [`Router::wake_runs`].
     pub fn run_sender(&self) -> UnboundedSender<ObjectRef<Guarded<AgentRun>>> {
         self.runs.clone()

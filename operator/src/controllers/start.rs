@@ -61,6 +61,8 @@ pub struct OperatorConfig {
     pub image: PathBuf,
     /// Folder of the root filesystems that users may name; none where there is none.
     pub images_folder: Option<PathBuf>,
+    /// How long goldens are kept whose layout no pool needs.
+    pub linger: Duration,
     /// Where it is counted and measured; off unless somebody listens.
     pub metrics: Metrics,
 }
@@ -117,6 +119,7 @@ impl Operator {
             recorder: Recorder::new(client.clone(), &config.node, config.metrics.clone()),
             metrics: config.metrics,
             host: host.clone(),
+            snapshots: router.snapshot_sender(),
         }));
         let mut tasks = JoinSet::new();
         tasks.spawn(drive(golden_controller, golden::reconcile, cx.clone()));
@@ -181,6 +184,7 @@ fn goldens_config(config: &OperatorConfig, image_digest: String) -> goldens::Con
         image: config.image.clone(),
         images_folder: config.images_folder.clone(),
         image_digest,
+        linger: config.linger,
     }
 }
 

@@ -5,11 +5,17 @@
 
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
-use agentvm_core::{golden::recipe, names::GoldenKey};
-use kube::{Resource, runtime::reflector::Store};
+use agentvm_core::{
+    golden::{needed, recipe},
+    names::GoldenKey,
+    network::Layout,
+};
+use agentvm_crds::GoldenSnapshot;
+use agentvm_hypervisor::HostFacts;
+use kube::{Resource, ResourceExt, runtime::reflector::Store};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::{Context, Guarded, HostState};
+use super::{Context, Guarded, HostState, golden::asked};
 use crate::metrics::pool_label;
 
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -56,19 +62,19 @@ fn sweep_machines(cx: &Context) {
     }
 }
 
-async fn sweep_goldens(cx: &Context, facts: &agentvm_hypervisor::HostFacts) {
-    let wanted: HashSet<GoldenKey> = cx
-        .caches
-        .snapshots
-        .state()
-        .iter()
-        .filter_map(|object| object.0.as_ref().ok())
-        .filter_map(|snapshot| recipe(&snapshot.spec, &cx.defaults).ok())
-        .map(|recipe| cx.goldens.key(&recipe, facts))
-        .chain(cx.machines.goldens_in_use())
-        .collect();
-    cx.goldens.forget_failures(&wanted);
-    for key in cx.goldens.at_rest().into_iter().filter(|key| !wanted.contains(key)) {
+async fn sweep_goldens(cx: &Context, facts: &HostFacts) {
+    let (mut needed, mut known) = (HashSet::new(), HashSet::new());
+    for snapshot in cx.caches.snapshots.state().iter().filter_map(|object| object.0.as_ref().ok()) {
+        for (key, wanted) in keys(snapshot, cx, facts) {
+            if wanted {
+                needed.insert(key.clone());
+            }
+            known.insert(key);
+        }
+    }
+    cx.goldens.forget_failures(&needed);
+    needed.extend(cx.machines.goldens_in_use());
+    for key in cx.goldens.leaving(&needed, &known) {
         match cx.goldens.remove(&key).await {
             Ok(()) => tracing::info!(%key, "removed a golden that nothing uses"),
             Err(why) => {
@@ -76,6 +82,14 @@ async fn sweep_goldens(cx: &Context, facts: &agentvm_hypervisor::HostFacts) {
             }
         }
     }
+}
+
+/// The goldens that a snapshot may have here, and which of them it needs.
+fn keys(snapshot: &GoldenSnapshot, cx: &Context, facts: &HostFacts) -> Vec<(GoldenKey, bool)> {
+    let Ok(recipe) = recipe(&snapshot.spec, &cx.defaults) else { return vec![] };
+    let wanted = needed(asked(&snapshot.namespace().unwrap_or_default(), &snapshot.name_any(), cx));
+    let key = |layout| (cx.goldens.key(&recipe, layout, facts), wanted.contains(&layout));
+    [Layout::Isolated, Layout::Nic].map(key).to_vec()
 }
 
 /// `FOLDER/UID` of runs that are gone.

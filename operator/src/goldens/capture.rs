@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use agentvm_core::{
-    golden::{Local, Recipe},
-    names::{DomainName, GoldenKey},
-};
+use agentvm_core::{golden::Local, names::DomainName};
 use agentvm_crds::GoldenReason;
 use agentvm_guest_agent::protocol::Inspection;
 use agentvm_hypervisor::{
@@ -15,7 +12,7 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::{
-    Inner, Owner,
+    Inner, Owner, Wanted,
     image::{ImageError, rootfs},
     setup::{quiesce, run_steps},
     steady::steady,
@@ -76,15 +73,10 @@ impl CaptureError {
 }
 
 /// The whole capture.
-pub(super) async fn capture(
-    inner: &Inner,
-    owner: &Owner,
-    recipe: &Recipe,
-    key: &GoldenKey,
-) -> Result<Golden, CaptureError> {
-    let spec = template(inner, owner, recipe, key).await?;
+pub(super) async fn capture(inner: &Inner, owner: &Owner, wanted: &Wanted) -> Result<Golden, CaptureError> {
+    let spec = template(inner, owner, wanted).await?;
     let name = spec.record.name.clone();
-    let done = boot_and_write(inner, owner, recipe, key, &spec).await;
+    let done = boot_and_write(inner, owner, wanted, &spec).await;
     if done.is_err() {
         // What is left of it would be in the way of the next try.
         if let Err(why) = inner.hv.destroy(&name, Stop::Force).await {
@@ -94,15 +86,11 @@ pub(super) async fn capture(
     done
 }
 
-async fn template(
-    inner: &Inner,
-    owner: &Owner,
-    recipe: &Recipe,
-    key: &GoldenKey,
-) -> Result<TemplateSpec, CaptureError> {
+async fn template(inner: &Inner, owner: &Owner, wanted: &Wanted) -> Result<TemplateSpec, CaptureError> {
+    let Wanted { recipe, key, .. } = wanted;
     inner.set(key, owner, Local::Capturing { doing: "checks its source".to_owned() });
-    let (wanted, folder) = (recipe.clone(), inner.config.images_folder.clone());
-    let rootfs = tokio::task::spawn_blocking(move || rootfs(&wanted, folder.as_deref()))
+    let (asked, folder) = (recipe.clone(), inner.config.images_folder.clone());
+    let rootfs = tokio::task::spawn_blocking(move || rootfs(&asked, folder.as_deref()))
         .await
         .map_err(|why| CaptureError::Image(ImageError::Read(std::io::Error::other(why))))?
         .map_err(CaptureError::Image)?;
@@ -135,10 +123,10 @@ async fn template(
 async fn boot_and_write(
     inner: &Inner,
     owner: &Owner,
-    recipe: &Recipe,
-    key: &GoldenKey,
+    wanted: &Wanted,
     spec: &TemplateSpec,
 ) -> Result<Golden, CaptureError> {
+    let Wanted { recipe, key, .. } = wanted;
     let say = |doing: String| inner.set(key, owner, Local::Capturing { doing });
     let name = &spec.record.name;
     say("boots".to_owned());

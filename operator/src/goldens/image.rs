@@ -79,6 +79,7 @@ mod tests {
             source: SourceKind::Rootfs { path: path.into(), sha256: sha256.into() },
             size: MachineSize { vcpus: 1, memory_mib: 512, disk_gib: 4, cpu_shares: 1024 },
             steps: vec![],
+            setup_network: agentvm_crds::SetupNetworkMode::NatFiltered,
         }
     }
 

@@ -11,11 +11,13 @@ use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use agentvm_core::{
-    golden::{LAYOUT_ISOLATED, Local, Recipe},
+    golden::{Local, Recipe},
     names::{GoldenKey, InstanceId},
+    network::Layout,
     retry::Backoff,
 };
 use agentvm_crds::GoldenReason;
@@ -38,6 +40,20 @@ pub struct Config {
     pub images_folder: Option<PathBuf>,
     /// Digest of the default guest image: another image makes other goldens.
     pub image_digest: String,
+    /// See [`LINGER`].
+    pub linger: Duration,
+}
+
+/// How long a golden is kept whose snapshot is there and whose layout no pool needs: a pool that is made anew, or changes its
+/// mind, finds it again.
+pub const LINGER: Duration = Duration::from_mins(1);
+
+/// A golden that somebody wants.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub recipe: Recipe,
+    pub layout: Layout,
+    pub key: GoldenKey,
 }
 
 /// The object that a golden is captured for.
@@ -53,6 +69,8 @@ struct State {
     whole: HashMap<GoldenKey, Golden>,
     work: HashMap<GoldenKey, Local>,
     failures: HashMap<GoldenKey, u32>,
+    /// Since when nobody needs it.
+    idle: HashMap<GoldenKey, Instant>,
 }
 
 #[derive(Debug)]
@@ -100,16 +118,16 @@ impl Goldens {
     }
 
     /// All that the files of a golden depend on.
-    pub fn key(&self, recipe: &Recipe, facts: &HostFacts) -> GoldenKey {
+    pub fn key(&self, recipe: &Recipe, layout: Layout, facts: &HostFacts) -> GoldenKey {
         let accelerator = match facts.accelerator {
             Accelerator::Kvm => "kvm",
             Accelerator::Tcg { .. } => "tcg",
         };
         GoldenKey::derive(&[
-            "golden/3",
+            "golden/4",
             &recipe.digest(),
             &self.inner.config.image_digest,
-            LAYOUT_ISOLATED,
+            layout.as_str(),
             &facts.qemu_version,
             &facts.libvirt_version,
             &facts.kernel_version,
@@ -130,11 +148,6 @@ impl Goldens {
         state.work.get(key).cloned().unwrap_or(Local::Absent)
     }
 
-    /// Goldens that are whole and not being worked on.
-    pub fn at_rest(&self) -> Vec<GoldenKey> {
-        self.inner.state().whole.keys().cloned().collect()
-    }
-
     /// Forgets how captures failed that nobody wants any more: whoever asks for the same again gets another try.
     pub fn forget_failures(&self, wanted: &HashSet<GoldenKey>) {
         let mut state = self.inner.state();
@@ -142,28 +155,43 @@ impl Goldens {
         state.failures.retain(|key, _| wanted.contains(key));
     }
 
+    /// Whole goldens to remove. Those in `needed` stay; those in `known`, of layouts that their snapshots might be asked for
+    /// again, stay for a while.
+    pub fn leaving(&self, needed: &HashSet<GoldenKey>, known: &HashSet<GoldenKey>) -> Vec<GoldenKey> {
+        let now = Instant::now();
+        let State { whole, idle, .. } = &mut *self.inner.state();
+        idle.retain(|key, _| whole.contains_key(key) && !needed.contains(key));
+        let unneeded = whole.keys().filter(|key| !needed.contains(*key));
+        let over = |key: &GoldenKey, since: Instant| !known.contains(key) || now >= since + self.inner.config.linger;
+        unneeded.filter(|key| over(key, *idle.entry((*key).clone()).or_insert(now))).cloned().collect()
+    }
+
     /// Removes a golden that nobody needs any more.
     pub async fn remove(&self, key: &GoldenKey) -> Result<(), HvError> {
-        self.inner.state().whole.remove(key);
-        self.inner.hv.remove_golden(key).await
+        let removed = self.inner.state().whole.remove(key);
+        self.inner.hv.remove_golden(key).await?;
+        if let Some(golden) = removed {
+            let _ = self.inner.events.send(golden.owner_uid);
+        }
+        Ok(())
     }
 
     /// Starts a capture, or queues it behind the one that is under way.
-    pub fn capture(&self, owner: Owner, recipe: Recipe, key: GoldenKey) {
-        let inner = self.inner.clone();
+    pub fn capture(&self, owner: Owner, wanted: Wanted) {
+        let (inner, key) = (self.inner.clone(), wanted.key.clone());
         inner.set(&key, &owner, Local::Queued);
         self.inner.tasks.spawn(async move {
             // Closed only when the operator stops.
             let Ok(_turn) = inner.turn.acquire().await else { return };
             let started = tokio::time::Instant::now();
-            let Some(done) = inner.end.run_until_cancelled(capture::capture(&inner, &owner, &recipe, &key)).await
-            else {
+            let Some(done) = inner.end.run_until_cancelled(capture::capture(&inner, &owner, &wanted)).await else {
                 return;
             };
             match done {
                 Ok(golden) => {
                     let seconds = started.elapsed().as_secs_f64();
-                    tracing::info!(golden = %owner.name, key = %key, seconds, "captured");
+                    let layout = wanted.layout.as_str();
+                    tracing::info!(golden = %owner.name, layout, key = %key, seconds, "captured");
                     let mut state = inner.state();
                     state.work.remove(&key);
                     state.failures.remove(&key);

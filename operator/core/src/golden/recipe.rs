@@ -1,6 +1,6 @@
 //! From a spec to a recipe that can be carried out: sizes resolved, steps bounded, a digest over all of it.
 
-use agentvm_crds::{Builtin, CustomResources, GoldenSnapshotSpec, Profile};
+use agentvm_crds::{Builtin, CustomResources, GoldenSnapshotSpec, Profile, SetupNetworkMode};
 
 use crate::{
     defaults::{Defaults, InvalidSpec},
@@ -36,6 +36,8 @@ pub struct Recipe {
     pub source: SourceKind,
     pub size: MachineSize,
     pub steps: Vec<Step>,
+    /// What the steps can reach.
+    pub setup_network: SetupNetworkMode,
 }
 
 /// Resolves a spec with the operator's defaults.
@@ -58,7 +60,8 @@ pub fn recipe(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<Recipe, 
         .flat_map(|setup| setup.steps.iter().enumerate())
         .map(|(index, step)| check_step(index, &step.command, step.timeout_seconds))
         .collect::<Result<_, _>>()?;
-    Ok(Recipe { source, size, steps })
+    let network = spec.setup.as_ref().and_then(|setup| setup.network.as_ref());
+    Ok(Recipe { source, size, steps, setup_network: network.and_then(|network| network.mode).unwrap_or_default() })
 }
 
 impl Recipe {
@@ -74,6 +77,10 @@ impl Recipe {
         for step in &self.steps {
             parts.push(format!("step/{}/{}", step.timeout_seconds, step.command.len()));
             parts.extend(step.command.iter().cloned());
+        }
+        // What nothing is done with makes no difference.
+        if !self.steps.is_empty() && self.setup_network == SetupNetworkMode::Isolated {
+            parts.push("setup/isolated".to_owned());
         }
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         format!("sha256:{}", short_hash(&parts, 64))
@@ -140,7 +147,7 @@ fn check_rootfs_path(path: &str) -> Result<(), InvalidSpec> {
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::{ResourcesSpec, Rootfs, Setup, SetupStep, Source};
+    use agentvm_crds::{ResourcesSpec, Rootfs, Setup, SetupNetwork, SetupStep, Source};
 
     use super::*;
 
@@ -178,11 +185,14 @@ mod tests {
         let small = GoldenSnapshotSpec { resources: Some(light), ..debian() };
         let one = GoldenSnapshotSpec { setup: Some(step(&["a b"], None)), ..debian() };
         let two = GoldenSnapshotSpec { setup: Some(step(&["a", "b"], None)), ..debian() };
+        let alone = SetupNetwork { mode: Some(SetupNetworkMode::Isolated) };
+        let alone = Setup { network: Some(alone), ..step(&["a b"], None) };
+        let alone = GoldenSnapshotSpec { setup: Some(alone), ..debian() };
         assert_eq!(digest(&base), digest(&described));
-        let mut all = vec![digest(&base), digest(&small), digest(&one), digest(&two)];
+        let mut all = vec![digest(&base), digest(&small), digest(&one), digest(&two), digest(&alone)];
         all.sort();
         all.dedup();
-        assert_eq!(all.len(), 4);
+        assert_eq!(all.len(), 5);
     }
 
     #[test]

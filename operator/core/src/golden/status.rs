@@ -1,15 +1,18 @@
 //! What a golden's status says: this node's entry, and the conditions over all entries.
 
+use std::collections::BTreeSet;
+
 use agentvm_crds::{
     Condition, ConditionStatus, GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus, condition_type,
 };
 use jiff::Timestamp;
 
-use super::{LAYOUT_ISOLATED, Local};
+use super::Local;
+use crate::network::Layout;
 use crate::status::{condition, settle};
 
-/// This node's entry, without what only a captured golden has.
-pub fn node_entry(node: &str, local: &Local) -> GoldenNode {
+/// This node's entry for a layout, without what only a captured golden has.
+pub fn node_entry(node: &str, layout: Layout, local: &Local) -> GoldenNode {
     let (state, message) = match local {
         Local::Absent => (GoldenNodeState::Pending, None),
         Local::Queued => (GoldenNodeState::Pending, Some("waits for another capture on this node".to_owned())),
@@ -21,7 +24,7 @@ pub fn node_entry(node: &str, local: &Local) -> GoldenNode {
     };
     GoldenNode {
         name: node.to_owned(),
-        layout: LAYOUT_ISOLATED.to_owned(),
+        layout: layout.as_str().to_owned(),
         state,
         digest: None,
         key: None,
@@ -32,25 +35,28 @@ pub fn node_entry(node: &str, local: &Local) -> GoldenNode {
     }
 }
 
-/// The status with this node's entry in it; conditions are a function of all entries.
+/// The status with this node's entries in it, one for each layout; conditions are a function of all entries. `local` is what
+/// [`super::least`] says of this node's.
 pub fn next_status(
     old: &GoldenSnapshotStatus,
     generation: Option<i64>,
     digest: Option<String>,
-    entry: GoldenNode,
+    entries: Vec<GoldenNode>,
     local: &Local,
     now: Timestamp,
 ) -> GoldenSnapshotStatus {
-    let mut nodes: Vec<GoldenNode> = old.nodes.iter().filter(|n| n.name != entry.name).cloned().collect();
-    nodes.push(entry);
+    let ours = |node: &GoldenNode| entries.iter().any(|entry| entry.name == node.name);
+    let mut nodes: Vec<GoldenNode> = old.nodes.iter().filter(|node| !ours(node)).cloned().collect();
+    nodes.extend(entries);
     nodes.sort_by(|a, b| (&a.name, &a.layout).cmp(&(&b.name, &b.layout)));
     let conditions = settle(&old.conditions, conditions(&nodes, local, generation, now));
     GoldenSnapshotStatus { observed_generation: generation, digest, nodes, conditions }
 }
 
 fn conditions(nodes: &[GoldenNode], local: &Local, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    let ready = nodes.iter().filter(|n| n.state == GoldenNodeState::Ready).count();
-    let all = nodes.len();
+    let names = |of: fn(&GoldenNode) -> bool| nodes.iter().filter(|n| of(n)).map(|n| &n.name).collect::<BTreeSet<_>>();
+    let all = names(|_| true).len();
+    let ready = all - names(|n| n.state != GoldenNodeState::Ready).len();
     let count = format!("captured on {ready} of {all} nodes");
     let make = |type_, status, reason: GoldenReason, message: &str| {
         condition(type_, status, reason.as_str(), message, generation, now)
@@ -82,7 +88,11 @@ mod tests {
 
     fn status(local: &Local) -> GoldenSnapshotStatus {
         let now = Timestamp::from_second(5).unwrap();
-        next_status(&GoldenSnapshotStatus::default(), Some(3), None, node_entry("n1", local), local, now)
+        next_status(&GoldenSnapshotStatus::default(), Some(3), None, vec![entry("n1", local)], local, now)
+    }
+
+    fn entry(node: &str, local: &Local) -> GoldenNode {
+        node_entry(node, Layout::Nic, local)
     }
 
     #[test]
@@ -108,9 +118,20 @@ mod tests {
     fn another_node_keeps_its_entry_and_counts() {
         let now = Timestamp::from_second(5).unwrap();
         let old = status(&Local::Capturing { doing: "boots".into() });
-        let both = next_status(&old, Some(3), None, node_entry("n2", &Local::Ready), &Local::Ready, now);
+        let both = next_status(&old, Some(3), None, vec![entry("n2", &Local::Ready)], &Local::Ready, now);
         assert_eq!(both.nodes.len(), 2);
         let ready = find(&both.conditions, "Ready").unwrap();
         assert_eq!((ready.status, ready.message.as_str()), (ConditionStatus::False, "captured on 1 of 2 nodes"));
+    }
+
+    #[test]
+    fn a_node_has_an_entry_for_each_layout_and_counts_once() {
+        let now = Timestamp::from_second(5).unwrap();
+        let both = [Layout::Nic, Layout::Isolated].map(|layout| node_entry("n1", layout, &Local::Ready)).to_vec();
+        let old = next_status(&status(&Local::Ready), Some(3), None, both, &Local::Ready, now);
+        assert_eq!(old.nodes.iter().map(|n| n.layout.as_str()).collect::<Vec<_>>(), ["Isolated", "Nic"]);
+        assert_eq!(find(&old.conditions, "Ready").unwrap().message, "captured on 1 of 1 nodes");
+        let one = next_status(&old, Some(3), None, vec![entry("n1", &Local::Ready)], &Local::Ready, now);
+        assert_eq!(one.nodes.len(), 1, "nobody needs the other any more");
     }
 }

@@ -1,5 +1,6 @@
 //! The controller of `GoldenSnapshot`.
 
+mod layouts;
 mod observe;
 mod publish;
 
@@ -7,31 +8,51 @@ use std::{sync::Arc, time::Duration};
 
 use agentvm_core::golden::{Plan, plan};
 use agentvm_crds::GoldenSnapshot;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
 
 use super::{Context, Guarded, error::Error};
-use crate::goldens::Owner;
+use crate::goldens::{Owner, Wanted};
+pub use layouts::asked;
 use observe::{Seen, observe};
 
 /// A look from time to time, should an event have been missed.
 const SLOW: Duration = Duration::from_mins(1);
+
+/// How long a snapshot waits for a pool that names it: they are often made together, and the pool may need another layout than
+/// one that nobody has asked for. A capture takes its time, and there is one at a time.
+const ALONE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Observe, plan, execute, publish.
 pub async fn reconcile(object: Arc<Guarded<GoldenSnapshot>>, cx: Arc<Context>) -> Result<Action, Error> {
     let Ok(snapshot) = &object.0 else { return Ok(Action::await_change()) };
     let seen = observe(snapshot, &cx);
     let mut again = SLOW;
-    if let Seen::Here { recipe, key, local, .. } = &seen {
-        match plan(local, Timestamp::now()) {
-            Plan::Capture if !cx.draining() => cx.goldens.capture(owner(snapshot)?, recipe.clone(), key.clone()),
-            Plan::WaitUntil(at) => again = super::run::until(at).min(SLOW),
-            Plan::Capture | Plan::Wait => {}
+    if let Seen::Here { recipe, parts, asked } = &seen {
+        let early = if *asked { None } else { early(snapshot, Timestamp::now()) };
+        for part in parts.iter().filter(|part| part.needed) {
+            let (layout, key) = (part.layout, part.key.clone());
+            match (plan(&part.local, Timestamp::now()), early) {
+                (Plan::Capture, Some(wait)) => again = again.min(wait),
+                (Plan::Capture, None) if !cx.draining() => {
+                    cx.goldens.capture(owner(snapshot)?, Wanted { recipe: recipe.clone(), layout, key });
+                }
+                (Plan::WaitUntil(at), _) => again = again.min(super::run::until(at)),
+                (Plan::Capture | Plan::Wait, _) => {}
+            }
         }
     }
     // A capture that was just begun is seen again, so that the status says so.
     publish::publish_status(snapshot, &observe(snapshot, &cx), &cx).await?;
     Ok(Action::requeue(again))
+}
+
+/// How long until a snapshot that nobody names is captured all the same. The clock of the API server is another one: a time to
+/// come says nothing.
+fn early(snapshot: &GoldenSnapshot, now: Timestamp) -> Option<Duration> {
+    let age = now.duration_since(snapshot.metadata.creation_timestamp.as_ref()?.0);
+    let fresh = !age.is_negative() && age < ALONE;
+    fresh.then(|| Duration::try_from(ALONE - age).unwrap_or_default())
 }
 
 fn owner(snapshot: &GoldenSnapshot) -> Result<Owner, Error> {

@@ -1,13 +1,18 @@
 //! What is seen of a snapshot on this node.
 
+use std::collections::BTreeSet;
+
 use agentvm_core::{
     defaults::InvalidSpec,
-    golden::{Local, Recipe, recipe},
+    golden::{Local, Recipe, needed, recipe},
     names::GoldenKey,
+    network::Layout,
 };
 use agentvm_crds::GoldenSnapshot;
-use agentvm_hypervisor::Golden;
+use agentvm_hypervisor::{Golden, HostFacts};
+use kube::ResourceExt;
 
+use super::layouts::asked;
 use crate::controllers::{Context, HostState};
 
 /// A snapshot as this node sees it.
@@ -21,10 +26,21 @@ pub enum Seen {
     },
     Here {
         recipe: Recipe,
-        key: GoldenKey,
-        local: Local,
-        golden: Option<Box<Golden>>,
+        /// One for each layout that is needed, or still there.
+        parts: Vec<Part>,
+        /// A pool names it.
+        asked: bool,
     },
+}
+
+/// A snapshot in one layout.
+#[derive(Debug)]
+pub struct Part {
+    pub layout: Layout,
+    pub needed: bool,
+    pub key: GoldenKey,
+    pub local: Local,
+    pub golden: Option<Golden>,
 }
 
 /// Looks; changes nothing.
@@ -38,9 +54,20 @@ pub fn observe(snapshot: &GoldenSnapshot, cx: &Context) -> Seen {
             Seen::NoHost { digest: recipe.digest(), why: why.clone() }
         }
         HostState::Ready(facts) => {
-            let key = cx.goldens.key(&recipe, facts);
-            let (local, golden) = (cx.goldens.local(&key), cx.goldens.get(&key).map(Box::new));
-            Seen::Here { recipe, key, local, golden }
+            let asked = asked(&snapshot.namespace().unwrap_or_default(), &snapshot.name_any(), cx);
+            let parts = parts(&asked, &recipe, facts, cx);
+            Seen::Here { recipe, parts, asked: !asked.is_empty() }
         }
     }
+}
+
+fn parts(asked: &BTreeSet<Layout>, recipe: &Recipe, facts: &HostFacts, cx: &Context) -> Vec<Part> {
+    let wanted = needed(asked.iter().copied());
+    let part = |layout| {
+        let key = cx.goldens.key(recipe, layout, facts);
+        let (local, golden) = (cx.goldens.local(&key), cx.goldens.get(&key));
+        Part { layout, needed: wanted.contains(&layout), key, local, golden }
+    };
+    let all = [Layout::Isolated, Layout::Nic].map(part);
+    all.into_iter().filter(|part| part.needed || !matches!(part.local, Local::Absent | Local::Failed { .. })).collect()
 }

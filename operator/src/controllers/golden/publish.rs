@@ -2,7 +2,8 @@
 
 use agentvm_core::{
     calendar,
-    golden::{Local, next_status, node_entry},
+    golden::{Local, least, next_status, node_entry},
+    network::Layout,
     status::find,
 };
 use agentvm_crds::{GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, condition_type};
@@ -11,7 +12,7 @@ use kube::Resource;
 
 use super::{
     super::{Context, error::Error, publish::publish},
-    Seen,
+    observe::{Part, Seen},
 };
 
 /// Writes the status where it differs; an Event when `Ready` changes its reason for good or ill.
@@ -35,25 +36,31 @@ pub async fn publish_status(snapshot: &GoldenSnapshot, seen: &Seen, cx: &Context
 fn status(snapshot: &GoldenSnapshot, old: &GoldenSnapshotStatus, seen: &Seen, node: &str) -> GoldenSnapshotStatus {
     let generation = snapshot.metadata.generation;
     let failed = |reason, message: &str| Local::Failed { reason, message: message.to_owned(), retry_at: None };
-    let (local, digest, entry) = match seen {
-        Seen::Invalid(why) => (failed(GoldenReason::InvalidSpec, &why.to_string()), None, None),
+    let (local, digest, entries) = match seen {
+        Seen::Invalid(why) => (failed(GoldenReason::InvalidSpec, &why.to_string()), None, vec![]),
         Seen::NoHost { digest, why } => {
             // It comes back by itself: not stalled.
             let retry_at = Some(Timestamp::UNIX_EPOCH);
             let reason = GoldenReason::HypervisorUnavailable;
-            (Local::Failed { reason, message: why.clone(), retry_at }, Some(digest.clone()), None)
+            (Local::Failed { reason, message: why.clone(), retry_at }, Some(digest.clone()), vec![])
         }
-        Seen::Here { recipe, key, local, golden } => {
-            let mut entry = node_entry(node, local);
-            entry.key = Some(key.to_string());
-            if let Some(golden) = golden {
-                describe(&mut entry, golden);
-            }
-            (local.clone(), Some(recipe.digest()), Some(entry))
+        Seen::Here { recipe, parts, .. } => {
+            let needed = parts.iter().filter(|part| part.needed).map(|part| (part.layout, part.local.clone()));
+            let local = least(&needed.collect::<Vec<_>>());
+            (local, Some(recipe.digest()), parts.iter().map(|part| entry(node, part)).collect())
         }
     };
-    let entry = entry.unwrap_or_else(|| node_entry(node, &local));
-    next_status(old, generation, digest, entry, &local, Timestamp::now())
+    let entries = if entries.is_empty() { vec![node_entry(node, Layout::Nic, &local)] } else { entries };
+    next_status(old, generation, digest, entries, &local, Timestamp::now())
+}
+
+fn entry(node: &str, part: &Part) -> GoldenNode {
+    let mut entry = node_entry(node, part.layout, &part.local);
+    entry.key = Some(part.key.to_string());
+    if let Some(golden) = &part.golden {
+        describe(&mut entry, golden);
+    }
+    entry
 }
 
 fn describe(entry: &mut GoldenNode, golden: &agentvm_hypervisor::Golden) {

@@ -3,6 +3,7 @@
 use agentvm_core::{
     golden::{Local, recipe},
     names::GoldenKey,
+    network::Layout,
     pool::{Blocked, Seen, ValidPool},
 };
 use agentvm_crds::{AgentVMPool, NetworkMode, PoolReason};
@@ -59,8 +60,12 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> Result<GoldenKey, 
         Ok(recipe) => recipe,
         Err(why) => return not_ready(why),
     };
-    let key = cx.goldens.key(&recipe, &facts);
-    match cx.goldens.local(&key) {
+    let key = cx.goldens.key(&recipe, Layout::of(want.network_mode), &facts);
+    let local = cx.goldens.local(&key);
+    if local == Local::Absent {
+        cx.wake_snapshot(namespace, name);
+    }
+    match local {
         Local::Ready => Ok(key),
         Local::Absent | Local::Queued => not_ready("waits to be captured on this node".to_owned()),
         Local::Capturing { doing } => not_ready(format!("is being captured on this node: {doing}")),

@@ -1,0 +1,23 @@
+//! Which layouts a snapshot is wanted in: what the pools of its namespace that name it say.
+
+use std::collections::BTreeSet;
+
+use agentvm_core::network::Layout;
+use agentvm_crds::AgentVMPool;
+use kube::ResourceExt;
+
+use crate::controllers::Context;
+
+/// The layouts that pools need of a snapshot; none where no pool names it.
+pub fn asked(namespace: &str, snapshot: &str, cx: &Context) -> BTreeSet<Layout> {
+    let pools = cx.caches.pools.state();
+    let of_snapshot = pools.iter().filter_map(|object| object.0.as_ref().ok()).filter(|pool| {
+        pool.namespace().as_deref() == Some(namespace) && pool.spec.golden_snapshot_ref.name == snapshot
+    });
+    of_snapshot.map(|pool| layout(pool, cx)).collect()
+}
+
+fn layout(pool: &AgentVMPool, cx: &Context) -> Layout {
+    let asked = pool.spec.network.as_ref().and_then(|network| network.mode);
+    Layout::of(asked.unwrap_or(cx.defaults.network_mode))
+}

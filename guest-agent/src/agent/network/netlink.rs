@@ -3,7 +3,6 @@
 use std::io;
 use std::os::fd::OwnedFd;
 
-use netlink_packet_core::{ErrorBuffer, NetlinkBuffer};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
@@ -34,16 +33,14 @@ impl Netlink {
     }
 }
 
+/// The kind stands behind the length, the number of an error (negative; 0: none) behind the header.
 fn verdict(answer: &[u8]) -> io::Result<()> {
-    let odd = || io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer is no verdict");
-    let message = NetlinkBuffer::new_checked(answer).map_err(|_| odd())?;
-    if message.message_type() != VERDICT {
-        return Err(odd());
-    }
-    let verdict = ErrorBuffer::new_checked(message.payload()).map_err(|_| odd())?;
-    match verdict.code() {
-        None => Ok(()),
-        Some(code) => Err(io::Error::from_raw_os_error(code.get().saturating_neg())),
+    let kind = answer.get(4..6).and_then(<[u8]>::first_chunk).copied().map(u16::from_ne_bytes);
+    let code = answer.get(16..20).and_then(<[u8]>::first_chunk).copied().map(i32::from_ne_bytes);
+    match (kind, code) {
+        (Some(VERDICT), Some(0)) => Ok(()),
+        (Some(VERDICT), Some(code)) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the kernel's answer is no verdict")),
     }
 }
 

@@ -11,6 +11,8 @@ const HEADROOM: u64 = 48 << 20;
 /// A process costs the kernel about this much: more of them than fit would be a way around the memory limit.
 const BYTES_PER_PROCESS: u64 = 128 << 10;
 const MAX_PROCESSES: u64 = 4096;
+/// PID 1 of an attempt is ours, and not counted as its own.
+const LAUNCHER: u64 = 1;
 
 /// A file of the cgroup tree that couldn't be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +53,8 @@ pub fn prepare() -> Result<(), CgroupError> {
 #[derive(Debug)]
 pub struct Group {
     path: PathBuf,
+    /// What its memory carries.
+    processes: u64,
 }
 
 impl Group {
@@ -60,8 +64,15 @@ impl Group {
         create(&path)?;
         let memory = memory_available.saturating_sub(HEADROOM).max(memory_available / 2);
         write(&path, "memory.max", &memory.to_string())?;
-        write(&path, "pids.max", &process_limit(memory).to_string())?;
-        Ok(Self { path })
+        let processes = process_limit(memory);
+        write(&path, "pids.max", &processes.to_string())?;
+        Ok(Self { path, processes })
+    }
+
+    /// No more processes than `most`, nor than its memory carries. Its launcher is one of them.
+    pub fn limit_processes(&self, most: u32) -> Result<(), CgroupError> {
+        let most = u64::from(most).saturating_add(LAUNCHER).min(self.processes);
+        write(&self.path, "pids.max", &most.to_string())
     }
 
     pub fn path(&self) -> &Path {

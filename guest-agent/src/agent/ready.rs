@@ -7,6 +7,7 @@ use agentvm_guest_agent::protocol::Execute;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::attempt::Attempt;
+use crate::cgroup::CgroupError;
 use crate::launch::{LaunchError, Launched, launch};
 use crate::platform::{Platform, PlatformError};
 use crate::scope::Scope;
@@ -22,6 +23,8 @@ const TICK: Duration = Duration::from_millis(1);
 pub enum StartError {
     #[error("the surroundings could not be made")]
     Platform(#[source] PlatformError),
+    #[error("the processes could not be limited")]
+    Limit(#[source] CgroupError),
     #[error("the command could not be started")]
     Launch(#[source] LaunchError),
     #[error("what belongs to a start did not happen within {} s", .0.as_secs())]
@@ -58,6 +61,7 @@ impl Ready {
 
     /// Gives it its command.
     pub fn execute(mut self, platform: &Platform, order: &Execute) -> Result<Attempt, StartError> {
+        self.scope.limit(order.max_processes).map_err(StartError::Limit)?;
         self.launched.start(&platform.spec(order)).map_err(StartError::Launch)?;
         Ok(Attempt::new(order, self.scope, self.launched))
     }

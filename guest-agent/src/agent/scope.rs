@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use agentvm_guest_agent::protocol::Status;
 
-use crate::cgroup::Group;
+use crate::cgroup::{CgroupError, Group};
 use crate::launch::{Launched, Order};
 use crate::workspace;
 
@@ -29,6 +29,14 @@ impl Scope {
     /// With a cgroup where there is one.
     pub fn new(group: Option<Group>, folders: Folders) -> Self {
         Self { group, folders }
+    }
+
+    /// No more processes at a time than `most`, where that isn't 0.
+    pub fn limit(&self, most: u32) -> Result<(), CgroupError> {
+        match &self.group {
+            Some(group) if most > 0 => group.limit_processes(most),
+            _ => Ok(()),
+        }
     }
 
     /// SIGTERM to all.

@@ -128,6 +128,7 @@ pub fn order(nonce: &Nonce, argv: &[&str]) -> Execute {
         grace_millis: 5000,
         max_stdout_bytes: 1 << 20,
         max_stderr_bytes: 1 << 20,
+        max_processes: 0,
         time_unix_nanos: 0,
         entropy: Blob(vec![9; 64]),
     }

@@ -56,6 +56,7 @@ pub async fn execute(session: &mut Session, record: &MachineRecord, argv: &[&str
         grace_millis: 1000,
         max_stdout_bytes: 1 << 20,
         max_stderr_bytes: 1 << 20,
+        max_processes: 0,
         time_unix_nanos: unix_nanos(Timestamp::now()),
         entropy: Blob(random::<64>().map_err(step("get random bytes"))?.to_vec()),
     });

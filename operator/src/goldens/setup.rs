@@ -76,6 +76,7 @@ async fn run_step(
         grace_millis: u64::try_from(GRACE.as_millis()).unwrap_or(5000),
         max_stdout_bytes: MAX_OUTPUT,
         max_stderr_bytes: MAX_OUTPUT,
+        max_processes: 0,
         time_unix_nanos: unix_nanos(Timestamp::now()),
         entropy: Blob(random::<64>()?.to_vec()),
     };

@@ -211,6 +211,7 @@ impl<'a> Attempt<'a> {
             grace_millis: millis(GRACE),
             max_stdout_bytes: order.max_stream_bytes,
             max_stderr_bytes: order.max_stream_bytes,
+            max_processes: 0,
             time_unix_nanos: unix_nanos(Timestamp::now()),
             entropy: Blob(random::<64>()?.to_vec()),
         };

@@ -87,6 +87,9 @@ pub struct Execute {
     pub max_stdout_bytes: u64,
     /// What is kept of stderr.
     pub max_stderr_bytes: u64,
+    /// Processes and threads that it may have at a time; 0 means as many as the machine's memory carries, which is the most.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_processes: u32,
     /// The host's wall clock; 0 leaves the guest's alone.
     pub time_unix_nanos: u64,
     /// Fresh randomness again: a parked machine may have waited long.
@@ -95,6 +98,11 @@ pub struct Execute {
 
 fn default_grace() -> u64 {
     5000
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "it is what serde calls")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One variable of the environment.

@@ -110,6 +110,7 @@ impl Guest {
             grace_millis: 1000,
             max_stdout_bytes: 1 << 20,
             max_stderr_bytes: 1 << 20,
+            max_processes: 0,
             time_unix_nanos: now(),
             entropy: Blob(vec![9; 64]),
         }))

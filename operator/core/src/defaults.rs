@@ -1,6 +1,9 @@
 //! What an object gets where it says nothing: the operator's configuration, as plain data.
 
+use std::net::Ipv4Addr;
+
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
+use ipnet::Ipv4Net;
 
 /// Defaults and limits of this operator. `Default` is what the documentation says without any configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,52 @@ pub struct Defaults {
     pub cpu_shares: u32,
     /// The largest machine that a golden may ask for, MiB.
     pub memory_hard_limit_mib: Option<u32>,
+    pub network: NetworkDefaults,
+    pub limits: LimitDefaults,
+}
+
+/// Of machines with a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkDefaults {
+    /// Whom machines ask for names where their pool says nothing.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// Addresses of nodes, API server, pods and services, as far as the operator was told: no policy opens them.
+    pub deny_cidrs: Vec<Ipv4Net>,
+    /// Where this installation's machines are. Whoever knows that another subnet was taken says so here.
+    pub machines: Ipv4Net,
+}
+
+/// How much a machine may take where its pool says nothing. `None`: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitDefaults {
+    pub disk_bytes_per_second: Option<u64>,
+    pub network_bytes_per_second: Option<u64>,
+    pub packets_per_second: u32,
+    pub connections: u32,
+    pub processes: u32,
+}
+
+impl Default for NetworkDefaults {
+    fn default() -> Self {
+        Self {
+            // Two of public operators: what the host itself asks is often a private address, or its own loopback.
+            resolvers: vec![Ipv4Addr::new(1, 1, 1, 1), Ipv4Addr::new(9, 9, 9, 9)],
+            deny_cidrs: Vec::new(),
+            machines: Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 101, 0), 24),
+        }
+    }
+}
+
+impl Default for LimitDefaults {
+    fn default() -> Self {
+        Self {
+            disk_bytes_per_second: None,
+            network_bytes_per_second: Some(64 << 20),
+            packets_per_second: 20_000,
+            connections: 512,
+            processes: 4096,
+        }
+    }
 }
 
 impl Default for Defaults {
@@ -39,6 +88,8 @@ impl Default for Defaults {
             profile: Profile::Standard,
             cpu_shares: 1024,
             memory_hard_limit_mib: None,
+            network: NetworkDefaults::default(),
+            limits: LimitDefaults::default(),
         }
     }
 }

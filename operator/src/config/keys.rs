@@ -1,9 +1,10 @@
 //! The keys: path, environment variable and reader of each. One place says what a key is called and may hold.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
+use ipnet::Ipv4Net;
 
 use super::value::{self, MEMORY_MAX_MIB};
 
@@ -58,6 +59,29 @@ pub(super) const MEMORY_HARD_LIMIT: Key<Option<u32>> = Key {
     variable: None,
     parse: value::limit::<256, MEMORY_MAX_MIB>,
 };
+
+// The ranges of these are those of a pool's `limits`.
+pub(super) const DISK_BYTES: Key<Option<u64>> = Key {
+    path: "security.resource_limits.disk_bytes_per_second",
+    variable: None,
+    parse: value::rate::<65_536, 1_099_511_627_776>,
+};
+pub(super) const NETWORK_BYTES: Key<Option<u64>> = Key {
+    path: "security.resource_limits.network_bytes_per_second",
+    variable: None,
+    parse: value::rate::<65_536, 4_000_000_000>,
+};
+pub(super) const PACKETS: Key<u32> =
+    Key { path: "security.resource_limits.packets_per_second", variable: None, parse: value::whole::<100, 1_000_000> };
+pub(super) const CONNECTIONS: Key<u32> =
+    Key { path: "security.resource_limits.connections", variable: None, parse: value::whole::<1, 65_536> };
+pub(super) const PROCESSES: Key<u32> =
+    Key { path: "security.resource_limits.processes", variable: None, parse: value::whole::<16, 1_048_576> };
+
+pub(super) const RESOLVERS: Key<Vec<Ipv4Addr>> =
+    Key { path: "network.resolvers", variable: None, parse: value::resolvers };
+pub(super) const DENY_CIDRS: Key<Vec<Ipv4Net>> =
+    Key { path: "network.deny_cidrs", variable: None, parse: value::networks };
 
 pub(super) const NODE_NAME: Key<String> = Key { path: "node.name", variable: None, parse: value::node_name };
 pub(super) const NODE_MACHINES: Key<Option<u32>> =

@@ -2,12 +2,13 @@
 //!
 //! Most of them are defaults for fields that an object leaves out; each says so.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentvm_core::defaults::Defaults;
+use agentvm_core::defaults::{Defaults, LimitDefaults, NetworkDefaults};
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
+use ipnet::Ipv4Net;
 
 use super::HostDefaults;
 use super::keys;
@@ -25,6 +26,7 @@ pub struct Settings {
     pub pool: PoolSettings,
     pub execution: ExecutionSettings,
     pub limits: ResourceLimits,
+    pub network: NetworkSettings,
     pub node: NodeSettings,
     pub metrics: MetricsSettings,
 }
@@ -75,6 +77,21 @@ pub struct ResourceLimits {
     pub cpu_shares: u32,
     /// The largest machine that a golden may ask for on this host, MiB.
     pub memory_hard_limit_mib: Option<u32>,
+    /// Of a pool without the same in its `limits`.
+    pub disk_bytes_per_second: Option<u64>,
+    pub network_bytes_per_second: Option<u64>,
+    pub packets_per_second: u32,
+    pub connections: u32,
+    pub processes: u32,
+}
+
+/// `network.*`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkSettings {
+    /// Of a pool without `network.resolver`.
+    pub resolvers: Vec<Ipv4Addr>,
+    /// What no pool can open.
+    pub deny_cidrs: Vec<Ipv4Net>,
 }
 
 /// `node.*`: this host, and what all of its machines together may take.
@@ -124,6 +141,15 @@ impl Settings {
             limits: ResourceLimits {
                 cpu_shares: from.take(&keys::CPU_SHARES, 1024),
                 memory_hard_limit_mib: from.take(&keys::MEMORY_HARD_LIMIT, None),
+                disk_bytes_per_second: from.take(&keys::DISK_BYTES, None),
+                network_bytes_per_second: from.take(&keys::NETWORK_BYTES, Some(64 << 20)),
+                packets_per_second: from.take(&keys::PACKETS, 20_000),
+                connections: from.take(&keys::CONNECTIONS, 512),
+                processes: from.take(&keys::PROCESSES, 4096),
+            },
+            network: NetworkSettings {
+                resolvers: from.take(&keys::RESOLVERS, NetworkDefaults::default().resolvers),
+                deny_cidrs: from.take(&keys::DENY_CIDRS, Vec::new()),
             },
             node: NodeSettings {
                 name: from.take(&keys::NODE_NAME, host.node_name()),
@@ -155,6 +181,18 @@ impl Settings {
             profile: self.vm.default_profile,
             cpu_shares: self.limits.cpu_shares,
             memory_hard_limit_mib: self.limits.memory_hard_limit_mib,
+            network: NetworkDefaults {
+                resolvers: self.network.resolvers.clone(),
+                deny_cidrs: self.network.deny_cidrs.clone(),
+                ..NetworkDefaults::default()
+            },
+            limits: LimitDefaults {
+                disk_bytes_per_second: self.limits.disk_bytes_per_second,
+                network_bytes_per_second: self.limits.network_bytes_per_second,
+                packets_per_second: self.limits.packets_per_second,
+                connections: self.limits.connections,
+                processes: self.limits.processes,
+            },
         }
     }
 

@@ -1,9 +1,12 @@
 //! The kinds of values: how each is read from text, and what is said when it can't be.
 
-use std::net::SocketAddr;
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use agentvm_core::network::rules::nowhere;
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
+use ipnet::Ipv4Net;
 use serde_json::Value as Json;
 
 /// The largest memory that any key may name, MiB (16 TiB).
@@ -25,6 +28,32 @@ impl Value for Option<u32> {
     fn json(&self) -> Json {
         self.map_or_else(|| Json::from("unlimited"), Json::from)
     }
+}
+
+impl Value for Option<u64> {
+    fn json(&self) -> Json {
+        self.map_or_else(|| Json::from("unlimited"), Json::from)
+    }
+}
+
+impl Value for Vec<Ipv4Addr> {
+    fn json(&self) -> Json {
+        listed(self)
+    }
+}
+
+impl Value for Vec<Ipv4Net> {
+    fn json(&self) -> Json {
+        listed(self)
+    }
+}
+
+/// As the reader takes it: one text, so that a file, a variable and a flag say it the same way.
+fn listed<T: Display>(items: &[T]) -> Json {
+    if items.is_empty() {
+        return Json::from("none");
+    }
+    Json::from(items.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
 }
 
 impl Value for String {
@@ -88,6 +117,39 @@ pub(super) fn limit<const MIN: u32, const MAX: u32>(text: &str) -> Result<Option
         return Ok(None);
     }
     whole::<MIN, MAX>(text).map(Some).map_err(|why| format!("{why}, nor \"unlimited\""))
+}
+
+/// The same, of a number that needs more room.
+pub(super) fn rate<const MIN: u64, const MAX: u64>(text: &str) -> Result<Option<u64>, String> {
+    if text == "unlimited" {
+        return Ok(None);
+    }
+    let said = text.parse::<u64>().ok().filter(|n| (MIN..=MAX).contains(n));
+    said.map(Some).ok_or_else(|| format!("\"{text}\" is neither a whole number from {MIN} to {MAX}, nor \"unlimited\""))
+}
+
+/// IPv4 addresses that can be asked for names. A name isn't taken: who would be asked for it?
+pub(super) fn resolvers(text: &str) -> Result<Vec<Ipv4Addr>, String> {
+    let addresses: Vec<Ipv4Addr> = items(text, "an IPv4 address such as 192.0.2.53")?;
+    let closed = |address: &&Ipv4Addr| nowhere().iter().any(|range| range.contains(*address));
+    match addresses.iter().find(closed) {
+        Some(address) => Err(format!(
+            "{address} can't be reached by machines: loopback, link-local, multicast and reserved addresses never are"
+        )),
+        None => Ok(addresses),
+    }
+}
+
+/// IPv4 networks.
+pub(super) fn networks(text: &str) -> Result<Vec<Ipv4Net>, String> {
+    let networks: Vec<Ipv4Net> = items(text, "an IPv4 network such as 10.96.0.0/12")?;
+    Ok(networks.into_iter().map(|network| network.trunc()).collect())
+}
+
+/// `none`, or items with commas or spaces between.
+fn items<T: std::str::FromStr>(text: &str, what: &str) -> Result<Vec<T>, String> {
+    let items = text.split([',', ' ']).filter(|item| !item.is_empty() && text != "none");
+    items.map(|item| item.parse().map_err(|_| format!("\"{item}\" is not {what}"))).collect()
 }
 
 pub(super) fn network_mode(text: &str) -> Result<NetworkMode, String> {
@@ -182,6 +244,19 @@ mod tests {
         assert_eq!(limit::<1, 10>("unlimited"), Ok(None));
         assert_eq!(limit::<1, 10>("3"), Ok(Some(3)));
         assert!(limit::<1, 10>("infinite").is_err_and(|why| why.contains("unlimited")));
+    }
+
+    #[test]
+    fn lists_are_one_text() {
+        let resolvers = resolvers("192.0.2.53, 192.0.2.54").unwrap();
+        assert_eq!(resolvers.json(), Json::from("192.0.2.53,192.0.2.54"));
+        assert!(super::resolvers("127.0.0.53").is_err_and(|why| why.contains("never are")));
+        assert!(super::resolvers("dns.example").is_err_and(|why| why.contains("IPv4 address")));
+        assert_eq!(networks("none"), Ok(Vec::new()));
+        assert_eq!(networks("10.96.1.0/12").unwrap().json(), Json::from("10.96.0.0/12"));
+        assert!(networks("10.96.0.0").is_err() && networks("fd00::/8").is_err());
+        assert_eq!(rate::<10, 20>("unlimited"), Ok(None));
+        assert!(rate::<10, 20>("9").is_err_and(|why| why.contains("from 10 to 20")));
     }
 
     #[test]

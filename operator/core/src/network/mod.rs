@@ -11,7 +11,9 @@ mod policy;
 pub mod rules;
 mod subnet;
 mod table;
+mod validate;
 
+pub use agentvm_crds::Protocol;
 pub use flow::{Destination, Flow, FlowVerdict, Target, TargetKind};
 pub use ledger::{Counted, Ledger};
 pub use mac::{Mac, NotAMac};
@@ -19,6 +21,7 @@ pub use nic::{Link, Nic, Wire};
 pub use policy::{Allow, LinkLimits, Policy, PortRange};
 pub use subnet::{Subnet, free_address};
 pub use table::Table;
+pub use validate::{bridge, policy};
 
 use serde::{Deserialize, Serialize};
 

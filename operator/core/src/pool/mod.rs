@@ -10,28 +10,31 @@ pub use entry::{Counts, NodeFacts, TierSeen, node_entry, settle_memory};
 pub use plan::{Blocked, Plan, Seen, SlotSeen, plan};
 pub use reuse::{Streak, Used, Way, way};
 pub use status::{invalid_status, next_status};
-pub use validate::{ValidPool, validate};
+pub(crate) use validate::bytes;
+pub use validate::{HostLimits, ValidPool, validate};
 
 #[cfg(test)]
 mod fixture {
     //! The pool that this folder's tests decide about.
 
-    use agentvm_crds::{NetworkMode, ReusePolicy};
+    use agentvm_crds::{AgentVMPoolSpec, LocalRef, NetworkMode, NetworkSpec, Warm};
 
-    use super::ValidPool;
+    use super::{ValidPool, validate};
+    use crate::defaults::Defaults;
 
     pub fn pool(min: u32, max: u32) -> ValidPool {
-        ValidPool {
-            golden: "g".into(),
-            min,
-            max,
-            ttl_seconds: 100,
-            health_check_seconds: 60,
-            max_run_seconds: 60,
-            reuse_policy: ReusePolicy::VerifiedReset,
-            max_reuses: 100,
-            quarantine_seconds: 600,
-            network_mode: NetworkMode::Isolated,
-        }
+        let spec = AgentVMPoolSpec {
+            golden_snapshot_ref: LocalRef { name: "g".into() },
+            warm: Some(Warm { min: i32::try_from(min).ok(), max: i32::try_from(max).ok() }),
+            ttl_seconds: Some(100),
+            health_check_seconds: None,
+            max_run_seconds: Some(60),
+            reuse_policy: None,
+            max_reuses: None,
+            quarantine_seconds: None,
+            network: Some(NetworkSpec { mode: Some(NetworkMode::Isolated), ..NetworkSpec::default() }),
+            limits: None,
+        };
+        validate(&spec, &Defaults::default()).unwrap()
     }
 }

@@ -1,8 +1,9 @@
 //! From a pool's spec to numbers that make sense.
 
-use agentvm_crds::{AgentVMPoolSpec, NetworkMode, ReusePolicy};
+use agentvm_crds::{AgentVMPoolSpec, LimitsSpec, NetworkMode, ReusePolicy};
 
 use crate::defaults::{Defaults, InvalidSpec};
+use crate::network::{self, Policy};
 
 /// A pool with every default filled in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +19,27 @@ pub struct ValidPool {
     pub max_reuses: u32,
     pub quarantine_seconds: u32,
     pub network_mode: NetworkMode,
+    /// With mode `Bridge`, and only then.
+    pub bridge: Option<String>,
+    /// What its machines may reach.
+    pub(super) policy: Policy,
+    pub limits: HostLimits,
+}
+
+/// What one machine may take of its host, besides its size and its network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostLimits {
+    /// Of one processor; `None`: as much as the machine has virtual CPUs.
+    pub cpu_quota_percent: Option<u32>,
+    pub disk_bytes_per_second: Option<u64>,
+    pub processes: u32,
+}
+
+impl ValidPool {
+    /// What its machines may reach, as of this generation of the spec that it was made from.
+    pub fn policy(&self, generation: i64) -> Policy {
+        Policy { generation, ..self.policy.clone() }
+    }
 }
 
 /// Fills defaults in and refuses what can't be.
@@ -36,6 +58,8 @@ pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults) -> Result<ValidPool
     if min > max {
         return Err(InvalidSpec::new("spec.warm.min", format!("must not be above max: {min} > {max}")));
     }
+    let network = spec.network.as_ref();
+    let network_mode = network.and_then(|n| n.mode).unwrap_or(defaults.network_mode);
     Ok(ValidPool {
         golden: spec.golden_snapshot_ref.name.clone(),
         min,
@@ -51,8 +75,31 @@ pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults) -> Result<ValidPool
         reuse_policy: spec.reuse_policy.unwrap_or(defaults.reuse_policy),
         max_reuses: number("spec.maxReuses", spec.max_reuses, defaults.max_reuses, 0)?,
         quarantine_seconds: number("spec.quarantineSeconds", spec.quarantine_seconds, defaults.quarantine_seconds, 0)?,
-        network_mode: spec.network.as_ref().and_then(|n| n.mode).unwrap_or(defaults.network_mode),
+        network_mode,
+        bridge: network::bridge(network, network_mode)?,
+        policy: network::policy(network, spec.limits.as_ref(), 0, defaults)?,
+        limits: host_limits(spec.limits.as_ref(), defaults)?,
     })
+}
+
+fn host_limits(limits: Option<&LimitsSpec>, defaults: &Defaults) -> Result<HostLimits, InvalidSpec> {
+    let quota = limits.and_then(|limits| limits.cpu_quota_percent);
+    let disk = limits.and_then(|limits| limits.disk_bytes_per_second);
+    let processes = limits.and_then(|limits| limits.processes);
+    Ok(HostLimits {
+        cpu_quota_percent: quota.map(|_| number("spec.limits.cpuQuotaPercent", quota, 0, 1)).transpose()?,
+        disk_bytes_per_second: bytes("spec.limits.diskBytesPerSecond", disk, 1 << 40)?
+            .or(defaults.limits.disk_bytes_per_second),
+        processes: number("spec.limits.processes", processes, defaults.limits.processes, 16)?,
+    })
+}
+
+/// A rate in bytes: too small a one would stop a machine, not slow it down.
+pub(crate) fn bytes(path: &str, asked: Option<i64>, most: u64) -> Result<Option<u64>, InvalidSpec> {
+    const LEAST: u64 = 64 << 10;
+    let Some(value) = asked else { return Ok(None) };
+    let rate = u64::try_from(value).ok().filter(|rate| (LEAST..=most).contains(rate));
+    rate.map(Some).ok_or_else(|| InvalidSpec::new(path, format!("must be {LEAST} to {most}, is {value}")))
 }
 
 fn number(path: &str, value: Option<i32>, default: u32, least: u32) -> Result<u32, InvalidSpec> {
@@ -67,7 +114,7 @@ fn number(path: &str, value: Option<i32>, default: u32, least: u32) -> Result<u3
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::{LocalRef, Warm};
+    use agentvm_crds::{LocalRef, NetworkSpec, Warm};
 
     use super::*;
 
@@ -114,5 +161,21 @@ mod tests {
         assert_eq!(of(&off), Ok((ReusePolicy::Never, 0, 0)));
         let negative = AgentVMPoolSpec { quarantine_seconds: Some(-1), ..spec(None, None) };
         assert_eq!(of(&negative).unwrap_err().path, "spec.quarantineSeconds");
+    }
+
+    #[test]
+    fn a_network_and_limits_are_checked_with_the_rest() {
+        let of = |spec: &AgentVMPoolSpec| validate(spec, &Defaults::default());
+        let network = |mode| Some(NetworkSpec { mode: Some(mode), ..NetworkSpec::default() });
+        let bridge = AgentVMPoolSpec { network: network(NetworkMode::Bridge), ..spec(None, None) };
+        assert_eq!(of(&bridge).unwrap_err().path, "spec.network.bridge");
+        let slow = LimitsSpec { disk_bytes_per_second: Some(1), ..LimitsSpec::default() };
+        let slow = AgentVMPoolSpec { limits: Some(slow), ..spec(None, None) };
+        assert_eq!(of(&slow).unwrap_err().path, "spec.limits.diskBytesPerSecond");
+        let limits = LimitsSpec { cpu_quota_percent: Some(50), processes: Some(64), ..LimitsSpec::default() };
+        let limited = of(&AgentVMPoolSpec { limits: Some(limits), ..spec(None, None) }).unwrap();
+        assert_eq!((limited.limits.cpu_quota_percent, limited.limits.processes), (Some(50), 64));
+        assert_eq!(limited.policy(3).generation, 3);
+        assert_eq!(of(&spec(None, None)).unwrap().limits, HostLimits { processes: 4096, ..HostLimits::default() });
     }
 }

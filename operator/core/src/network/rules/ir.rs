@@ -130,7 +130,6 @@ pub(super) enum Ether {
 pub(super) enum Then {
     Accept,
     Drop,
-    Jump(String),
     Goto(String),
     /// What the map says of the tap; nothing if it isn't in it.
     ByTap(Side, &'static str),

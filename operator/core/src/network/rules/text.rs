@@ -99,7 +99,6 @@ fn then(then: &Then) -> String {
     match then {
         Then::Accept => "accept".to_owned(),
         Then::Drop => "drop".to_owned(),
-        Then::Jump(chain) => format!("jump {chain}"),
         Then::Goto(chain) => format!("goto {chain}"),
         Then::ByTap(side, map) => format!("{} vmap @{map}", interface(*side)),
         Then::BySource(map) => format!("ip saddr vmap @{map}"),

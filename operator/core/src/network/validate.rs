@@ -1,0 +1,261 @@
+//! From a pool's `network` and `limits` to a policy: defaults filled in, and refused what must not or can't be.
+
+use std::net::Ipv4Addr;
+
+use agentvm_crds::{AllowSpec, LimitsSpec, NetworkMode, NetworkSpec, Protocol};
+use ipnet::Ipv4Net;
+
+use super::rules::nowhere;
+use super::{Allow, LinkLimits, Policy, PortRange};
+use crate::defaults::{Defaults, InvalidSpec, NetworkDefaults};
+
+/// What the API lets through; an object that was written some other way is held to the same.
+const MOST_ENTRIES: usize = 64;
+/// What Linux takes for the name of an interface.
+const MOST_NAME: usize = 15;
+
+/// The policy of a pool, as of this generation of its spec. Without `network` and `limits`: what everybody gets.
+pub fn policy(
+    network: Option<&NetworkSpec>,
+    limits: Option<&LimitsSpec>,
+    generation: i64,
+    defaults: &Defaults,
+) -> Result<Policy, InvalidSpec> {
+    let entries = network.and_then(|network| network.allow.as_deref()).unwrap_or_default();
+    bounded("spec.network.allow", entries.len())?;
+    let allow = entries.iter().enumerate().map(|(at, entry)| allowed(at, entry, &defaults.network));
+    Ok(Policy {
+        generation,
+        allow: allow.collect::<Result<_, _>>()?,
+        resolvers: resolvers(network.and_then(|network| network.resolver.as_deref()), &defaults.network)?,
+        limits: link_limits(limits, defaults)?,
+    })
+}
+
+/// The bridge of the host that machines are plugged into: named with mode `Bridge`, and only there.
+pub fn bridge(network: Option<&NetworkSpec>, mode: NetworkMode) -> Result<Option<String>, InvalidSpec> {
+    let wrong = |problem: &str| Err(InvalidSpec::new("spec.network.bridge", problem));
+    match (mode, network.and_then(|network| network.bridge.as_deref())) {
+        (NetworkMode::Bridge, None) => wrong("is required with mode Bridge: name a bridge of the host"),
+        (NetworkMode::Bridge, Some(name)) if !is_interface(name) => wrong(
+            "must be the name of an interface: at most 15 letters, digits, '.', '_' and '-', a letter or digit first",
+        ),
+        // There machines could pretend to be one another's.
+        (NetworkMode::Bridge, Some(name)) if name.starts_with("agentvm") || name.starts_with("avm") => {
+            wrong("must not be a bridge of agentvm: use mode NatFiltered for that, or name one of your own")
+        }
+        (NetworkMode::Bridge, Some(name)) => Ok(Some(name.to_owned())),
+        (_, Some(_)) => wrong("is only allowed with mode Bridge: set mode to Bridge, or remove bridge"),
+        (_, None) => Ok(None),
+    }
+}
+
+fn is_interface(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    name.len() <= MOST_NAME && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain)
+}
+
+fn allowed(at: usize, entry: &AllowSpec, defaults: &NetworkDefaults) -> Result<Allow, InvalidSpec> {
+    let path = format!("spec.network.allow[{at}]");
+    let ports = entry.ports.as_deref().unwrap_or_default();
+    if entry.protocol == Protocol::Icmp && !ports.is_empty() {
+        return Err(InvalidSpec::new(format!("{path}.ports"), "ICMP has no ports: remove them"));
+    }
+    let cidrs = entry.cidrs.as_deref().unwrap_or_default();
+    bounded(&format!("{path}.ports"), ports.len())?;
+    bounded(&format!("{path}.cidrs"), cidrs.len())?;
+    let ports = ports.iter().enumerate().map(|(at, port)| one_port(&format!("{path}.ports[{at}]"), *port));
+    let cidrs = cidrs.iter().enumerate().map(|(at, text)| cidr(&format!("{path}.cidrs[{at}]"), text, defaults));
+    Ok(Allow {
+        protocol: entry.protocol,
+        ports: ports.collect::<Result<_, _>>()?,
+        cidrs: cidrs.collect::<Result<_, _>>()?,
+    })
+}
+
+fn bounded(path: &str, length: usize) -> Result<(), InvalidSpec> {
+    if length > MOST_ENTRIES {
+        return Err(InvalidSpec::new(path, format!("has {length} items; at most {MOST_ENTRIES} are taken")));
+    }
+    Ok(())
+}
+
+fn one_port(path: &str, port: i32) -> Result<PortRange, InvalidSpec> {
+    let port = u16::try_from(port).ok().filter(|port| *port > 0);
+    let port = port.ok_or_else(|| InvalidSpec::new(path, "must be 1 to 65535"))?;
+    Ok(PortRange { first: port, last: port })
+}
+
+fn cidr(path: &str, text: &str, defaults: &NetworkDefaults) -> Result<Ipv4Net, InvalidSpec> {
+    let net: Ipv4Net = text.parse().map_err(|_| {
+        InvalidSpec::new(
+            path,
+            format!("\"{text}\" is not an IPv4 network such as 203.0.113.0/24, or 10.1.2.3/32 for one address"),
+        )
+    })?;
+    if net != net.trunc() {
+        // The one is a private range and the other a single address: not for us to guess.
+        let (whole, one) = (net.trunc(), net.addr());
+        return Err(InvalidSpec::new(
+            path,
+            format!("{text} means {whole}: write that, or {one}/32 for the one address"),
+        ));
+    }
+    match closed(&net, defaults) {
+        Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be allowed: {why}"))),
+        None => Ok(net),
+    }
+}
+
+/// Why nothing in this network can be opened by any policy.
+fn closed(net: &Ipv4Net, defaults: &NetworkDefaults) -> Option<String> {
+    if nowhere().iter().any(|range| range.contains(net)) {
+        return Some("loopback, link-local (cloud metadata), multicast and reserved addresses never are".to_owned());
+    }
+    if defaults.machines.contains(net) {
+        return Some(format!("it is in {}, where the machines themselves are", defaults.machines));
+    }
+    let denied = defaults.deny_cidrs.iter().find(|range| range.contains(net))?;
+    Some(format!("{denied} is among the operator's network.deny_cidrs"))
+}
+
+fn resolvers(asked: Option<&str>, defaults: &NetworkDefaults) -> Result<Vec<Ipv4Addr>, InvalidSpec> {
+    let path = "spec.network.resolver";
+    let Some(text) = asked else { return Ok(defaults.resolvers.clone()) };
+    let address: Ipv4Addr = text.parse().map_err(|_| {
+        InvalidSpec::new(path, format!("\"{text}\" is not an IPv4 address; names and IPv6 are not taken"))
+    })?;
+    match closed(&address.into(), defaults) {
+        Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be reached by machines: {why}"))),
+        None => Ok(vec![address]),
+    }
+}
+
+fn link_limits(limits: Option<&LimitsSpec>, defaults: &Defaults) -> Result<LinkLimits, InvalidSpec> {
+    let preset = defaults.limits;
+    let count = |field: &str, asked: Option<i32>, preset: u32, least: i32, most: i32| {
+        let path = || format!("spec.limits.{field}");
+        let Some(value) = asked else { return Ok(preset) };
+        u32::try_from(value)
+            .ok()
+            .filter(|_| (least..=most).contains(&value))
+            .ok_or_else(|| InvalidSpec::new(path(), format!("must be {least} to {most}, is {value}")))
+    };
+    let packets = limits.and_then(|limits| limits.packets_per_second);
+    let connections = limits.and_then(|limits| limits.connections);
+    let bytes = limits.and_then(|limits| limits.network_bytes_per_second);
+    Ok(LinkLimits {
+        bytes_per_second: crate::pool::bytes("spec.limits.networkBytesPerSecond", bytes, 4_000_000_000)?
+            .or(preset.network_bytes_per_second),
+        packets_per_second: count("packetsPerSecond", packets, preset.packets_per_second, 100, 1_000_000)?,
+        connections: count("connections", connections, preset.connections, 1, 65_536)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(protocol: Protocol, ports: &[i32], cidrs: &[&str]) -> NetworkSpec {
+        let list = |some: bool| some.then_some(());
+        NetworkSpec {
+            allow: Some(vec![AllowSpec {
+                protocol,
+                ports: list(!ports.is_empty()).map(|()| ports.to_vec()),
+                cidrs: list(!cidrs.is_empty()).map(|()| cidrs.iter().map(ToString::to_string).collect()),
+            }]),
+            ..NetworkSpec::default()
+        }
+    }
+
+    fn refused(network: &NetworkSpec) -> (String, String) {
+        let defaults = Defaults {
+            network: NetworkDefaults {
+                deny_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
+                ..NetworkDefaults::default()
+            },
+            ..Defaults::default()
+        };
+        let why = policy(Some(network), None, 1, &defaults).unwrap_err();
+        (why.path, why.problem)
+    }
+
+    #[test]
+    fn without_a_word_there_is_a_policy_that_allows_nothing_more() {
+        let policy = policy(None, None, 7, &Defaults::default()).unwrap();
+        assert_eq!((policy.generation, policy.allow.len()), (7, 0));
+        assert_eq!(policy.resolvers, Defaults::default().network.resolvers);
+        assert_eq!((policy.limits.packets_per_second, policy.limits.connections), (20_000, 512));
+        assert_eq!(policy.limits.bytes_per_second, Some(64 << 20));
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_allowed() {
+        let spec = spec(Protocol::Tcp, &[8080, 5000], &["10.1.2.3/32", "203.0.113.0/24"]);
+        let policy = policy(Some(&spec), None, 1, &Defaults::default()).unwrap();
+        let [allow] = policy.allow.as_slice() else { panic!("{policy:?}") };
+        assert_eq!(allow.ports.iter().map(ToString::to_string).collect::<Vec<_>>(), ["8080", "5000"]);
+        assert_eq!(allow.cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.2.3/32", "203.0.113.0/24"]);
+    }
+
+    #[test]
+    fn what_no_policy_opens_is_refused_where_it_stands() {
+        let metadata = "169.254.169.254/32";
+        for net in [
+            "127.0.0.1/32",
+            metadata,
+            "224.0.0.0/4",
+            "255.255.255.255/32",
+            "0.0.0.0/8",
+            "192.168.101.10/32",
+            "10.100.0.0/16",
+        ] {
+            let (path, why) = refused(&spec(Protocol::Tcp, &[80], &["203.0.113.0/24", net]));
+            assert_eq!(path, "spec.network.allow[0].cidrs[1]", "{net}");
+            assert!(why.contains("can't be allowed"), "{why}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_named_by_their_path() {
+        let (path, why) = refused(&spec(Protocol::Tcp, &[80], &["10.1.2.3/8"]));
+        assert_eq!(path, "spec.network.allow[0].cidrs[0]");
+        assert_eq!(why, "10.1.2.3/8 means 10.0.0.0/8: write that, or 10.1.2.3/32 for the one address");
+        for bad in ["fd00::/8", "10.0.0.0", "10.0.0.0/33", "example.org", ""] {
+            assert_eq!(refused(&spec(Protocol::Tcp, &[], &[bad])).0, "spec.network.allow[0].cidrs[0]", "{bad}");
+        }
+        assert_eq!(refused(&spec(Protocol::Udp, &[53, 0], &[])).0, "spec.network.allow[0].ports[1]");
+        assert_eq!(refused(&spec(Protocol::Udp, &[65_536], &[])).0, "spec.network.allow[0].ports[0]");
+        assert_eq!(refused(&spec(Protocol::Icmp, &[1], &[])).0, "spec.network.allow[0].ports");
+        assert_eq!(refused(&spec(Protocol::Tcp, &[1; 65], &[])).0, "spec.network.allow[0].ports");
+        for resolver in ["::1", "dns.example", "127.0.0.53", "10.96.0.10", "1.1.1.1.1"] {
+            let network = NetworkSpec { resolver: Some(resolver.to_owned()), ..NetworkSpec::default() };
+            assert_eq!(refused(&network).0, "spec.network.resolver", "{resolver}");
+        }
+        let limits = LimitsSpec { connections: Some(0), ..LimitsSpec::default() };
+        assert_eq!(policy(None, Some(&limits), 1, &Defaults::default()).unwrap_err().path, "spec.limits.connections");
+        let limits = LimitsSpec { network_bytes_per_second: Some(1), ..LimitsSpec::default() };
+        let path = policy(None, Some(&limits), 1, &Defaults::default()).unwrap_err().path;
+        assert_eq!(path, "spec.limits.networkBytesPerSecond");
+    }
+
+    #[test]
+    fn a_resolver_may_be_private() {
+        let network = NetworkSpec { resolver: Some("10.0.0.2".to_owned()), ..NetworkSpec::default() };
+        let policy = policy(Some(&network), None, 1, &Defaults::default()).unwrap();
+        assert_eq!(policy.resolvers, [Ipv4Addr::new(10, 0, 0, 2)]);
+    }
+
+    #[test]
+    fn a_bridge_is_named_for_mode_bridge_and_is_not_ours() {
+        let named = |name: &str| NetworkSpec { bridge: Some(name.to_owned()), ..NetworkSpec::default() };
+        let of = |name: &str| bridge(Some(&named(name)), NetworkMode::Bridge);
+        assert_eq!(of("br0"), Ok(Some("br0".to_owned())));
+        for bad in ["", "a/b", "sixteen-letters-", "..", "br 0", "-br", "br0;", "agentvm0", "avmb0a1b2c3d"] {
+            assert_eq!(of(bad).unwrap_err().path, "spec.network.bridge", "{bad}");
+        }
+        assert!(bridge(None, NetworkMode::Bridge).is_err());
+        assert!(bridge(Some(&named("br0")), NetworkMode::NatFiltered).is_err());
+        assert_eq!(bridge(None, NetworkMode::NatFiltered), Ok(None));
+    }
+}

@@ -1,7 +1,8 @@
 //! Talks to an agent by hand:
 //!
 //! ```text
-//!   agentctl SOCKET [--root] [--share] [--timeout MILLIS] [--cap BYTES] run -- ARGV...   one attempt on a machine of its own
+//!   agentctl SOCKET [--root] [--share] [--timeout MILLIS] [--cap BYTES] [--network JSON] run -- ARGV...
+//!                                                        one attempt on a machine of its own; JSON is a GuestNetwork
 //!   agentctl SOCKET quiesce | poweroff | hello
 //! ```
 #![allow(clippy::expect_used, clippy::panic, reason = "a tool for developers: what goes wrong is shown as it is")]
@@ -32,9 +33,12 @@ async fn main() {
     match options.last().map(String::as_str) {
         Some("run") => {
             let nonce = nonce();
-            let answer = client.rehydrate(&nonce, TOKEN, options.iter().any(|word| word == "--share")).await;
+            let share = options.iter().any(|word| word == "--share");
+            let network = value("--network").map(|text| serde_json::from_str(text).expect("a GuestNetwork"));
+            let asked = Instant::now();
+            let answer = client.rehydrate_in(&nonce, TOKEN, share, network).await;
             assert!(matches!(answer, GuestMessage::Ack(GuestAck::Rehydrate { .. })), "{answer:?}");
-            eprintln!("rehydrated after {:?}", start.elapsed());
+            eprintln!("rehydrated within {:?}", asked.elapsed());
             let mut order = order(&nonce, &argv.iter().map(String::as_str).collect::<Vec<_>>());
             order.run_as = if options.iter().any(|word| word == "--root") { RunAs::Root } else { RunAs::Agent };
             order.timeout_millis = value("--timeout").map_or(60_000, |text| text.parse().expect("milliseconds"));

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    AttemptResult, Blob, ConnectError, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestMessage, HostAck,
-    HostHello, HostMessage, Nonce, Rehydrate, Resume, RunAs, Secret, StreamId, connect,
+    AttemptResult, Blob, ConnectError, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestMessage,
+    GuestNetwork, HostAck, HostHello, HostMessage, Nonce, Rehydrate, Resume, RunAs, Secret, StreamId, connect,
 };
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -48,6 +48,16 @@ impl Client {
     }
 
     pub async fn rehydrate(&mut self, nonce: &Nonce, token: &str, workspace: bool) -> GuestMessage {
+        self.rehydrate_in(nonce, token, workspace, None).await
+    }
+
+    pub async fn rehydrate_in(
+        &mut self,
+        nonce: &Nonce,
+        token: &str,
+        workspace: bool,
+        network: Option<GuestNetwork>,
+    ) -> GuestMessage {
         let order = Rehydrate {
             nonce: nonce.clone(),
             token: Secret::new(token),
@@ -56,7 +66,7 @@ impl Client {
             entropy: Blob(vec![7; 64]),
             time_unix_nanos: 0,
             workspace,
-            network: None,
+            network,
         };
         self.say(HostMessage::Rehydrate(order)).await;
         self.hear().await.expect("an answer to REHYDRATE")

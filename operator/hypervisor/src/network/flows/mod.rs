@@ -1,0 +1,200 @@
+//! What machines try with their network, as the rules log it (NFLOG), joined with the machine that tried.
+//!
+//! A thread of its own reads the installation's group; it never waits for whoever listens. What is lost on the way, in the
+//! kernel or here, is counted and said: the rules' own counters stay exact.
+
+mod message;
+mod packet;
+mod reader;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::DomainName;
+use agentvm_core::network::rules::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT};
+use agentvm_core::network::{Flow, FlowVerdict, Target};
+use tokio::sync::mpsc;
+
+use message::{Logged, Said};
+use reader::Reader;
+
+/// Flows that may wait for whoever listens.
+const WAITING: usize = 1024;
+/// Between two tries to join the group.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long it takes to notice that nobody listens any more.
+const NOTICE: Duration = Duration::from_millis(250);
+/// Between two lines about what was lost.
+const SAY_LOST: Duration = Duration::from_secs(10);
+
+/// By what a packet's machine is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Of a packet whose source was pinned before it was logged.
+    Address(Ipv4Addr),
+    /// Of a frame, whose addresses prove nothing.
+    Tap(String),
+}
+
+/// Says which machine it is. Asked for every flow: it must not block.
+#[derive(Clone)]
+pub struct Whose(Arc<dyn Fn(&Origin) -> Option<DomainName> + Send + Sync>);
+
+impl Whose {
+    pub fn new(known: impl Fn(&Origin) -> Option<DomainName> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(known))
+    }
+}
+
+impl fmt::Debug for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Whose")
+    }
+}
+
+/// Reads the group for as long as somebody listens.
+pub fn listen(group: u16, whose: Whose) -> io::Result<mpsc::Receiver<Flow>> {
+    let (sender, receiver) = mpsc::channel(WAITING);
+    let mut listener = Listener { group, whose, sender, lost: Lost::default() };
+    std::thread::Builder::new().name("flows".to_owned()).spawn(move || listener.listen())?;
+    Ok(receiver)
+}
+
+struct Listener {
+    group: u16,
+    whose: Whose,
+    sender: mpsc::Sender<Flow>,
+    lost: Lost,
+}
+
+impl Listener {
+    /// Joins, reads, and joins again when that ends.
+    fn listen(&mut self) {
+        let mut said = false;
+        while !self.sender.is_closed() {
+            match Reader::join(self.group) {
+                Ok(mut reader) => {
+                    said = false;
+                    if let Err(why) = self.follow(&mut reader) {
+                        tracing::warn!(
+                            group = self.group,
+                            error = &why as &dyn std::error::Error,
+                            "the log of the network broke off; it is joined again"
+                        );
+                    }
+                }
+                Err(why) if said => tracing::debug!(group = self.group, "NFLOG: {why}"),
+                Err(why) => {
+                    said = true;
+                    tracing::warn!(
+                        "what machines try with their network can't be read from NFLOG group {}: {why}; it takes CAP_NET_ADMIN and the kernel module nfnetlink_log, and no other process may read the group; tried again every {RETRY:?}",
+                        self.group
+                    );
+                }
+            }
+            let again = Instant::now() + RETRY;
+            while Instant::now() < again && !self.sender.is_closed() {
+                std::thread::sleep(NOTICE);
+            }
+        }
+    }
+
+    /// Until nobody listens, or the socket breaks.
+    fn follow(&mut self, reader: &mut Reader) -> io::Result<()> {
+        while !self.sender.is_closed() {
+            let heard: Vec<_> = match reader.next(NOTICE) {
+                Ok(datagram) => datagram.into_iter().flat_map(message::read).filter_map(packet).collect(),
+                Err(why) if reader::is_overrun(&why) => {
+                    self.lost.overruns += 1;
+                    Vec::new()
+                }
+                Err(why) => return Err(why),
+            };
+            for (from, verdict, target) in heard {
+                self.tell(reader, from, verdict, target);
+            }
+            self.lost.say();
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, reader: &Reader, from: From, verdict: FlowVerdict, target: Target) {
+        let origin = match from {
+            From::Address(address) => Some(Origin::Address(address)),
+            From::Device(index) => reader.device(index).map(Origin::Tap),
+        };
+        let Some(machine) = origin.and_then(|origin| (self.whose.0)(&origin)) else {
+            self.lost.nobodys += 1;
+            return;
+        };
+        let flow = Flow { machine, at: Instant::now(), verdict, target };
+        if self.sender.try_send(flow).is_err() {
+            self.lost.unheard += 1;
+        }
+    }
+}
+
+/// Where a packet came from, as far as it says so itself.
+enum From {
+    Address(Ipv4Addr),
+    Device(u32),
+}
+
+fn packet(said: Said<'_>) -> Option<(From, FlowVerdict, Target)> {
+    let Said::Packet(logged) = said else { return None };
+    let verdict = verdict(&logged)?;
+    if verdict == FlowVerdict::Frame {
+        return Some((From::Device(logged.device?), verdict, packet::of_frame(&logged)));
+    }
+    let (source, target) = packet::of_ipv4(logged.payload)?;
+    Some((From::Address(source), verdict, target))
+}
+
+fn verdict(logged: &Logged<'_>) -> Option<FlowVerdict> {
+    let known = [
+        (PREFIX_ALLOW, FlowVerdict::Allowed),
+        (PREFIX_DENY, FlowVerdict::Denied),
+        (PREFIX_LIMIT, FlowVerdict::Limited),
+        (PREFIX_FRAME, FlowVerdict::Frame),
+    ];
+    known.into_iter().find(|(prefix, _)| prefix.as_bytes() == logged.prefix).map(|(_, verdict)| verdict)
+}
+
+/// What nobody heard of.
+#[derive(Debug, Default)]
+struct Lost {
+    /// Times that the kernel had no room.
+    overruns: u64,
+    /// Flows that whoever listens had no room for.
+    unheard: u64,
+    /// Flows of machines that are gone, or of none.
+    nobodys: u64,
+    said: Option<Instant>,
+}
+
+impl Lost {
+    fn say(&mut self) {
+        let Self { overruns, unheard, nobodys, said } = self;
+        let none = *overruns == 0 && *unheard == 0 && *nobodys == 0;
+        if none || said.is_some_and(|said| said.elapsed() < SAY_LOST) {
+            return;
+        }
+        if *overruns == 0 && *unheard == 0 {
+            tracing::debug!(nobodys, "flows of no machine were left out");
+        } else {
+            tracing::warn!(
+                overruns,
+                unheard,
+                nobodys,
+                "more was tried with the network than the log could hold; counts stay exact"
+            );
+        }
+        *self = Self { said: Some(Instant::now()), ..Self::default() };
+    }
+}

@@ -1,0 +1,136 @@
+//! What a packet says of where it was to go. Every byte is a guest's, and there may be any number of them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use agentvm_core::network::{Destination, Mac, Protocol, Target, TargetKind};
+
+use super::message::{Logged, number};
+
+const IPV4: u16 = 0x0800;
+const ARP: u16 = 0x0806;
+const VLAN: u16 = 0x8100;
+const VLAN_OF_VLANS: u16 = 0x88a8;
+const IPV6: u16 = 0x86dd;
+
+/// Source and target of a packet that starts with its IPv4 header; `None` where it is no such packet.
+pub fn of_ipv4(packet: &[u8]) -> Option<(Ipv4Addr, Target)> {
+    let first = *packet.first()?;
+    let header = usize::from(first & 15) * 4;
+    if first >> 4 != 4 || header < 20 {
+        return None;
+    }
+    let source = Ipv4Addr::from(number::<4>(packet.get(12..)?)?);
+    let to = Ipv4Addr::from(number::<4>(packet.get(16..)?)?);
+    let kind = match *packet.get(9)? {
+        1 => TargetKind::Ip(Protocol::Icmp),
+        6 => TargetKind::Ip(Protocol::Tcp),
+        17 => TargetKind::Ip(Protocol::Udp),
+        other => TargetKind::OtherIp(other),
+    };
+    let fragment = u16::from_be_bytes(number(packet.get(6..)?)?) & 0x1fff != 0;
+    let has_port = matches!(kind, TargetKind::Ip(Protocol::Tcp | Protocol::Udp)) && !fragment;
+    let port = packet.get(header + 2..).filter(|_| has_port).and_then(number).map(u16::from_be_bytes);
+    Some((source, Target { kind, to: Destination::Address(IpAddr::V4(to)), port }))
+}
+
+/// The target of a frame that no machine may send.
+pub fn of_frame(frame: &Logged<'_>) -> Target {
+    let device = number(frame.link_header).map_or(Destination::Unknown, |mac| Destination::Device(Mac::new(mac)));
+    let written = frame.link_header.get(12..).and_then(number).map(u16::from_be_bytes);
+    let ethertype = written.or(frame.ethertype).unwrap_or_default();
+    let plain = |kind| Target { kind, to: device, port: None };
+    let address = |bytes: Option<IpAddr>| bytes.map_or(device, Destination::Address);
+    if frame.tagged {
+        return plain(TargetKind::Vlan);
+    }
+    match ethertype {
+        IPV4 => of_ipv4(frame.payload).map_or_else(|| plain(TargetKind::Ethertype(IPV4)), |(_, target)| target),
+        ARP => {
+            let asked = frame.payload.get(24..).and_then(number::<4>).map(Ipv4Addr::from);
+            Target { to: address(asked.map(IpAddr::V4)), ..plain(TargetKind::Arp) }
+        }
+        IPV6 => {
+            let to = frame.payload.get(24..).and_then(number::<16>).map(Ipv6Addr::from);
+            Target { to: address(to.map(IpAddr::V6)), ..plain(TargetKind::Ipv6) }
+        }
+        VLAN | VLAN_OF_VLANS => plain(TargetKind::Vlan),
+        other => plain(TargetKind::Ethertype(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tcp() -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0x40, 0, 64, 6, 0, 0];
+        packet.extend([192, 168, 101, 10, 203, 0, 113, 9]);
+        packet.extend([0xc0, 0, 0x1f, 0x90]);
+        packet
+    }
+
+    fn header(ethertype: u16) -> Vec<u8> {
+        let mut header = vec![0xff; 6];
+        header.extend([0x52, 0x54, 0, 0, 0, 1]);
+        header.extend(ethertype.to_be_bytes());
+        header
+    }
+
+    #[test]
+    fn a_packet_is_read_as_far_as_it_goes() {
+        let (source, target) = of_ipv4(&tcp()).unwrap();
+        assert_eq!((source, target.to_string().as_str()), ([192, 168, 101, 10].into(), "TCP 203.0.113.9 port 8080"));
+        assert_eq!(of_ipv4(&tcp()[..20]).unwrap().1.port, None, "cut before its port");
+        assert_eq!(of_ipv4(&tcp()[..19]), None);
+        let mut fragment = tcp();
+        fragment[7] = 1;
+        assert_eq!(of_ipv4(&fragment).unwrap().1.port, None, "the middle of a packet has no ports");
+        let mut options = tcp();
+        options[0] = 0x46;
+        assert_eq!(of_ipv4(&options).unwrap().1.port, None, "the header is longer than what there is");
+        options[0] = 0x44;
+        assert_eq!(of_ipv4(&options), None, "a header can't be that short");
+    }
+
+    #[test]
+    fn frames_say_what_they_are() {
+        let mut arp = vec![0; 24];
+        arp.extend([192, 168, 101, 11]);
+        let frame = |ethertype, payload: &[u8], tagged| {
+            let link_header = header(ethertype);
+            of_frame(&Logged { payload, tagged, link_header: &link_header, ..Logged::default() }).to_string()
+        };
+        assert_eq!(frame(ARP, &arp, false), "ARP 192.168.101.11");
+        assert_eq!(frame(IPV4, &tcp(), false), "TCP 203.0.113.9 port 8080");
+        assert_eq!(frame(IPV4, &tcp(), true), "VLAN ff:ff:ff:ff:ff:ff");
+        assert_eq!(frame(VLAN, &[], false), "VLAN ff:ff:ff:ff:ff:ff");
+        assert_eq!(frame(0x88cc, &[], false), "frame 0x88cc ff:ff:ff:ff:ff:ff");
+        assert_eq!(frame(IPV6, &[0; 40], false), "IPv6 ::");
+        assert_eq!(of_frame(&Logged::default()).to_string(), "frame 0x0000 unknown");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_do_harm(
+            payload in prop::collection::vec(any::<u8>(), 0..120),
+            link_header in prop::collection::vec(any::<u8>(), 0..20),
+            ethertype in any::<Option<u16>>(), tagged in any::<bool>(),
+        ) {
+            let _ = of_ipv4(&payload);
+            let text = of_frame(&Logged { ethertype, tagged, link_header: &link_header, payload: &payload, ..Logged::default() });
+            prop_assert!(text.to_string().len() <= 80);
+        }
+
+        #[test]
+        fn every_header_of_a_packet_is_read_without_harm(
+            first in 0x40_u8..0x50, middle in prop::collection::vec(any::<u8>(), 19..95), cut in 0_usize..96,
+        ) {
+            let mut packet = vec![first];
+            packet.extend(middle);
+            packet.truncate(cut);
+            let _ = of_ipv4(&packet);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Real packets, logged by real rules, in a network namespace that each test has for itself; and bytes that nobody should send.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use agentvm_core::names::DomainName;
+use proptest::prelude::*;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::timeout;
+
+use super::*;
+
+const GROUP: u16 = 4242;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Runs the test that calls it once more, alone in a network namespace. `true`: this is that run.
+fn alone(test: &str) -> bool {
+    if std::env::var_os("AGENTVM_TEST_ALONE").is_some() {
+        return true;
+    }
+    let mut again = Command::new("unshare");
+    again.arg("--net").arg(std::env::current_exe().unwrap());
+    again.args(["--exact", &format!("network::flows::tests::{test}"), "--nocapture"]).env("AGENTVM_TEST_ALONE", "1");
+    let done = again.output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success() && said.contains("1 passed"), "{said}");
+    false
+}
+
+fn run(command: &str) {
+    let done = Command::new("sh").args(["-ec", command]).output().unwrap();
+    assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// A machine's end of a wire: a namespace that a process holds open. Ends with it.
+struct Guest(Child);
+
+impl Guest {
+    /// `192.168.77.10` behind a port `tap0` of the bridge `wire0` that has `.1`; the default route leads there.
+    fn plugged_in() -> Self {
+        let child = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let guest = Self(child.unwrap());
+        let own = fs::read_link("/proc/self/ns/net").unwrap();
+        let path = format!("/proc/{}/ns/net", guest.0.id());
+        while fs::read_link(&path).unwrap() == own {
+            std::thread::yield_now();
+        }
+        run(&format!(
+            "ip link add wire0 type bridge && ip link add tap0 type veth peer name eth0 netns {} && ip link set tap0 master wire0
+             ip addr add 192.168.77.1/24 dev wire0 && ip link set wire0 up && ip link set tap0 up && sysctl -qw net.ipv4.ip_forward=1
+             ip link add world type veth peer name far && ip addr add 203.0.113.1/24 dev world
+             ip link set world up && ip link set far up",
+            guest.0.id()
+        ));
+        guest.does(
+            "ip addr add 192.168.77.10/24 dev eth0 && ip link set eth0 up && ip route add default via 192.168.77.1",
+        );
+        guest
+    }
+
+    fn does(&self, command: &str) {
+        run(&format!("nsenter --net=/proc/{}/ns/net bash -c '{command}'", self.0.id()));
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn rules() {
+    run(&format!(
+        "nft -f - <<'END'
+table bridge t {{
+  chain c {{ type filter hook prerouting priority -300; policy accept;
+    iifname tap0 ether type ip6 log prefix \"frame\" group {GROUP} snaplen 96 drop
+    iifname tap0 arp daddr ip 192.168.77.99 log prefix \"frame\" group {GROUP} snaplen 96 drop }}
+}}
+table inet t {{
+  chain c {{ type filter hook forward priority -10; policy drop;
+    iifname wire0 udp dport 53 log prefix \"allow\" group {GROUP} snaplen 96 accept
+    iifname wire0 udp dport 5353 log prefix \"limit\" group {GROUP} snaplen 96 drop
+    iifname wire0 udp dport 666 log prefix \"another's\" group {GROUP} drop
+    iifname wire0 log prefix \"deny\" group {GROUP} snaplen 96 drop }}
+}}
+END"
+    ));
+}
+
+fn whose() -> Whose {
+    let machine = || Some(DomainName::from_recorded("machine"));
+    Whose::new(move |origin| match origin {
+        Origin::Address(address) if *address == Ipv4Addr::new(192, 168, 77, 10) => machine(),
+        Origin::Tap(tap) if tap == "tap0" => machine(),
+        _ => None,
+    })
+}
+
+/// Everything but what systems send by themselves, until this was heard.
+async fn heard(flows: &mut Receiver<Flow>, last: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let until = async {
+        while all.last().is_none_or(|said: &String| said != last) {
+            let flow = flows.recv().await.unwrap();
+            assert_eq!(flow.machine.as_str(), "machine");
+            if !flow.target.is_chatter() && flow.target.kind != agentvm_core::network::TargetKind::Ipv6 {
+                all.push(format!("{} {}", flow.verdict.as_str(), flow.target));
+            }
+        }
+    };
+    let done = timeout(PATIENCE, until).await;
+    assert!(done.is_ok(), "never heard of {last}: {all:?}");
+    all
+}
+
+/// Returns when the group has a reader.
+async fn joined() {
+    let group = GROUP.to_string();
+    let listed = || fs::read_to_string("/proc/net/netfilter/nfnetlink_log").unwrap_or_default();
+    let there = async {
+        while !listed().lines().any(|line| line.split_whitespace().next() == Some(&group)) {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, there).await.is_ok(), "nobody joined group {group}: {}", listed());
+}
+
+#[tokio::test]
+async fn what_the_rules_log_is_heard_with_whose_it_is() {
+    if !alone("what_the_rules_log_is_heard_with_whose_it_is") {
+        return;
+    }
+    let mut flows = listen(GROUP, whose()).unwrap();
+    joined().await;
+    rules();
+    let guest = Guest::plugged_in();
+    let send = |to: &str| guest.does(&format!("echo hello > /dev/udp/{to}"));
+    send("203.0.113.9/53");
+    send("203.0.113.9/666");
+    send("203.0.113.9/5353");
+    guest.does("timeout 0.1 bash -c \"echo > /dev/tcp/203.0.113.9/8080\" || true");
+    guest.does("ip neigh flush all; echo > /dev/udp/192.168.77.99/1");
+    send("10.1.2.3/5432");
+    let mut all = heard(&mut flows, "denied UDP 10.1.2.3 port 5432").await;
+    all.dedup();
+    assert_eq!(
+        all,
+        [
+            "allowed UDP 203.0.113.9 port 53",
+            "limited UDP 203.0.113.9 port 5353",
+            "denied TCP 203.0.113.9 port 8080",
+            "frame ARP 192.168.77.99",
+            "denied UDP 10.1.2.3 port 5432",
+        ]
+    );
+    let refused = Reader::join(GROUP).unwrap_err();
+    assert!(matches!(refused.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::AlreadyExists), "{refused}");
+    assert!(Reader::join(GROUP + 1).is_ok(), "another installation has another group");
+}
+
+#[tokio::test]
+async fn a_flood_that_nobody_reads_is_survived() {
+    if !alone("a_flood_that_nobody_reads_is_survived") {
+        return;
+    }
+    let mut flows = listen(GROUP, whose()).unwrap();
+    joined().await;
+    rules();
+    let guest = Guest::plugged_in();
+    guest.does("exec 3> /dev/udp/203.0.113.9/9; for n in {1..20000}; do echo >&3; done");
+    // The reader has nowhere to put them, and reads on.
+    let full = async {
+        while flows.len() < WAITING {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, full).await.is_ok(), "{} flows", flows.len());
+    guest.does("echo > /dev/udp/203.0.113.9/10");
+    while flows.try_recv().is_ok() {}
+    let again = async {
+        loop {
+            guest.does("echo > /dev/udp/203.0.113.9/11");
+            if let Ok(Some(flow)) = timeout(Duration::from_millis(200), flows.recv()).await
+                && flow.target.port == Some(11)
+            {
+                break;
+            }
+        }
+    };
+    assert!(timeout(PATIENCE, again).await.is_ok(), "it is heard again when there is room");
+    drop(flows);
+    let left = async {
+        while Reader::join(GROUP).is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, left).await.is_ok(), "the group is left when nobody listens");
+}
+
+/// As the kernel sends it: header, group, attributes.
+fn datagram(attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    let mut body = vec![2, 0];
+    body.extend(GROUP.to_be_bytes());
+    for (kind, value) in attributes {
+        body.extend(u16::try_from(value.len() + 4).unwrap().to_ne_bytes());
+        body.extend(kind.to_ne_bytes());
+        body.extend(value);
+        body.resize(body.len().next_multiple_of(4), 0);
+    }
+    let mut all = u32::try_from(body.len() + 16).unwrap().to_ne_bytes().to_vec();
+    all.extend((4_u16 << 8).to_ne_bytes());
+    all.extend([0; 10]);
+    all.extend(body);
+    all
+}
+
+#[test]
+fn attributes_are_read_by_their_kind() {
+    let bytes = datagram(&[(6, vec![0, 0, 0, 7]), (4, vec![0, 0, 0, 3]), (10, b"deny\0".to_vec()), (9, vec![1, 2, 3])]);
+    let twice = [bytes.clone(), bytes.clone()].concat();
+    let said: Vec<_> = message::read(&twice).collect();
+    let payload: &[u8] = &[1, 2, 3];
+    let expected = Logged { group: GROUP, prefix: b"deny", device: Some(7), payload, ..Logged::default() };
+    assert_eq!(said, [Said::Packet(expected), Said::Packet(expected)], "the port of the bridge, not the bridge");
+    let mut cut = bytes;
+    cut.truncate(cut.len() - 1);
+    assert_eq!(message::read(&cut).count(), 0, "a message that isn't all there says nothing");
+    let answer = [20_u32.to_ne_bytes().as_slice(), &2_u16.to_ne_bytes(), &[0; 10], &(-1_i32).to_ne_bytes()].concat();
+    assert_eq!(message::read(&answer).collect::<Vec<_>>(), [Said::Answer(-1)]);
+}
+
+fn attributes() -> impl Strategy<Value = Vec<(u16, Vec<u8>)>> {
+    prop::collection::vec((0_u16..24, prop::collection::vec(any::<u8>(), 0..100)), 0..12)
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_to_their_end(bytes in prop::collection::vec(any::<u8>(), 0..2_000)) {
+        prop_assert!(message::read(&bytes).filter_map(packet).count() <= bytes.len() / 16);
+    }
+
+    #[test]
+    fn any_attributes_and_any_damage_to_them_are_read_to_their_end(
+        attributes in attributes(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
+    ) {
+        let mut bytes = datagram(&attributes);
+        let length = bytes.len();
+        prop_assert_eq!(message::read(&bytes).count(), 1);
+        bytes[at.index(length)] = byte;
+        bytes.truncate(cut.index(length));
+        prop_assert!(message::read(&bytes).filter_map(packet).count() <= bytes.len() / 16 + 1);
+    }
+}

@@ -1,0 +1,3 @@
+//! The host's side of the machines' network.
+
+pub mod flows;

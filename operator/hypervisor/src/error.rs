@@ -38,6 +38,9 @@ pub enum HvError {
     /// way back itself.
     #[error("machine {name} is not worth a reset: {why}")]
     NotResettable { name: DomainName, why: String },
+    /// No network for machines, or not this one: the rules could not be set, a bridge isn't there, there is no policy yet.
+    #[error("no network for machines: could not {what}: {detail}")]
+    NetworkUnavailable { what: String, detail: String },
     /// A file operation of ours.
     #[error("could not {what}")]
     Io {
@@ -63,7 +66,11 @@ impl HvError {
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::OutcomeUnknown { .. } | Self::NoCapacity { .. } | Self::Io { .. }
+            Self::Unavailable { .. }
+                | Self::OutcomeUnknown { .. }
+                | Self::NoCapacity { .. }
+                | Self::NetworkUnavailable { .. }
+                | Self::Io { .. }
         )
     }
 }

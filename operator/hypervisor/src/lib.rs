@@ -13,6 +13,7 @@ mod files;
 pub mod libvirt;
 mod limits;
 mod locks;
+mod network;
 mod reset;
 mod types;
 mod workspace;
@@ -22,11 +23,16 @@ pub use limits::MachineLimits;
 pub use reset::{CaptureStep, Check, CloneStep, Mark, Proof, ResetStep, Step, StepHook, Tier, Tiers, Usage, Verdict};
 pub use types::{
     Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, Golden, HostFacts, InputFile, Machine,
-    MachineKind, MachineRecord, MachineSpec, PowerState, Resources, SkippedEntry, Stop, TemplateSpec,
+    MachineKind, MachineRecord, MachineSpec, PowerState, Resources, SkippedEntry, Stop, TemplateSpec, Traffic,
 };
 
-use agentvm_core::names::{DomainName, GoldenKey};
+use std::collections::BTreeMap;
 use std::path::Path;
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_core::network::{Flow, Mac, Policy, Subnet};
+use ipnet::Ipv4Net;
+use tokio::sync::mpsc::Receiver;
 
 /// A host of machines.
 #[async_trait::async_trait]
@@ -95,6 +101,30 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
 
     /// Copies what a guest left in `output` into the directory `into` (created; replaced when it exists), trusting nothing in it.
     async fn collect(&self, name: &DomainName, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError>;
+
+    /// The installation's own bridge, which is made where it isn't there; cheap once it is.
+    async fn subnet(&self) -> Result<Subnet, HvError>;
+
+    /// The address that the bridge answers with: what machines are told to send to.
+    fn gateway_mac(&self) -> Mac;
+
+    /// What machines may reach from now on, by UID of their owner, all owners at once, in one transaction; `never` is what no policy opens.
+    /// Links that are open follow at once, and those whose owner has no policy any more are closed. The first call of a process takes
+    /// over the links that the one before left open.
+    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<Ipv4Net>) -> Result<(), HvError>;
+
+    /// Connects a machine, after the rules that hold it are in force. Without a policy of its owner it is
+    /// [`HvError::NetworkUnavailable`]. Open is fine, and no network device either: there is nothing to connect.
+    async fn open_link(&self, name: &DomainName) -> Result<(), HvError>;
+
+    /// Cuts a machine off and forgets its connections. Closed is fine, and so is no such machine.
+    async fn close_link(&self, name: &DomainName) -> Result<(), HvError>;
+
+    /// What went over a machine's link since it was opened last; also after it was closed.
+    async fn traffic(&self, name: &DomainName) -> Result<Traffic, HvError>;
+
+    /// What machines try with their network, as the rules log it. There is one reader: `None` when somebody has it.
+    fn flows(&self) -> Option<Receiver<Flow>>;
 
     /// Removes what no machine and no golden owns: half captures, overlays, shares and sockets of a crash. At start.
     async fn sweep(&self) -> Result<Vec<String>, HvError>;

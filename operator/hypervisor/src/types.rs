@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
+use agentvm_core::network::{Layout, Nic};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -75,6 +76,9 @@ pub struct MachineRecord {
     pub token: String,
     /// Unix seconds.
     pub created: i64,
+    /// Its network device, which its golden has to have too. Its link is closed until it is opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nic: Option<Nic>,
 }
 
 /// The template to boot.
@@ -108,6 +112,9 @@ pub struct Golden {
     /// `sha256:…` of memory, device state and disks.
     pub digest: String,
     pub resources: Resources,
+    /// Machines of it have these devices.
+    #[serde(default)]
+    pub layout: Layout,
     /// Allocated bytes of the memory file.
     pub memory_bytes: u64,
     /// Unix seconds.
@@ -121,6 +128,19 @@ pub struct Golden {
     /// What its agent said of itself when it was captured; opaque here.
     #[serde(default)]
     pub guest: String,
+}
+
+/// What went over a machine's link since it was opened last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Connections that were let through.
+    pub allowed: u64,
+    /// Packets and frames that were not.
+    pub denied: u64,
+    /// Bytes to the machine.
+    pub received_bytes: u64,
+    /// Bytes from the machine, before any rule looked at them.
+    pub sent_bytes: u64,
 }
 
 /// A machine as it is seen on the host.

@@ -36,6 +36,7 @@ fn record(fake: &FakeHypervisor, kind: MachineKind, slot: u32, nonce: &str) -> M
         nonce: nonce.to_owned(),
         token: "token".to_owned(),
         created: 1,
+        nic: None,
     }
 }
 

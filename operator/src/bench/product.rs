@@ -31,6 +31,7 @@ pub fn record(lab: &Lab, golden: &GoldenKey, slot: u32) -> MachineRecord {
         nonce: String::new(),
         token: String::new(),
         created: Timestamp::now().as_second(),
+        nic: None,
     }
 }
 

@@ -107,6 +107,7 @@ async fn template(inner: &Inner, owner: &Owner, wanted: &Wanted) -> Result<Templ
             nonce: fresh_nonce()?.to_string(),
             token: fresh_nonce()?.to_string(),
             created: Timestamp::now().as_second(),
+            nic: None,
         },
         resources: Resources {
             vcpus: recipe.size.vcpus,

@@ -160,6 +160,7 @@ impl Machines {
             nonce: fresh_nonce()?.to_string(),
             token: fresh_nonce()?.to_string(),
             created: Timestamp::now().as_second(),
+            nic: None,
         };
         self.spawn(record, golden.resources.clone(), golden.guest.clone(), Life::Creating, Origin::Golden);
         Ok(())

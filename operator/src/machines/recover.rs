@@ -96,6 +96,7 @@ mod tests {
             nonce: "n".into(),
             token: "t".into(),
             created: 0,
+            nic: None,
         };
         Machine { record, state, mark }
     }

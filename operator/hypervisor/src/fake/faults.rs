@@ -30,6 +30,11 @@ pub enum Op {
     Connect,
     PutInput,
     Collect,
+    Subnet,
+    Police,
+    OpenLink,
+    CloseLink,
+    Traffic,
     Sweep,
 }
 

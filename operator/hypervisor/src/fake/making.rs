@@ -82,6 +82,7 @@ impl Store {
             let mut way = Way { store: self, name, proof: Proof::default() };
             way.step(ResetStep::Enter, || {
                 self.unmark(name)?;
+                self.close_link(name)?;
                 remove_file(&self.ready_file(name))
             })?;
             let dir = self.machine(name);

@@ -1,7 +1,7 @@
 //! Machines that are agent processes of this host: the [`Hypervisor`] of tests, with its state on disk and faults on request.
 //!
 //! ```text
-//! <dir>/machines/<name>/{record.json, agent.pid, ready, mark.json, agent.sock, agent.log, share/{input,output,work,secrets}}
+//! <dir>/machines/<name>/{record.json, agent.pid, ready, link, mark.json, agent.sock, agent.log, share/{input,output,work,secrets}}
 //! <dir>/goldens/<key>/{golden.json, work/}
 //! ```
 //! Everything stands on disk, and the processes outlive whoever started them: an operator that was killed with -9 opens the
@@ -11,23 +11,29 @@ mod faults;
 mod golden;
 mod knobs;
 mod making;
+mod network;
 mod power;
 mod process;
 mod store;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
+use agentvm_core::network::{Flow, Mac, Policy, Subnet};
+use ipnet::Ipv4Net;
+use tokio::sync::mpsc::Receiver;
 
 pub use faults::{Fault, Faults, Op};
 pub use knobs::Knobs;
+pub use network::{Network, Policed};
 use store::Store;
 
 use crate::workspace::collect;
 use crate::{
     Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec, Mark,
-    PowerState, Proof, Stop, TemplateSpec, Tiers, Usage,
+    PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
 };
 
 /// A host whose machines are processes.
@@ -56,6 +62,16 @@ impl FakeHypervisor {
     /// What may be turned: tier, proofs, lies, the hook of the steps.
     pub fn knobs(&self) -> &Knobs {
         &self.store.knobs
+    }
+
+    /// What was said of the network, what is counted of it, and flows to send.
+    pub fn network(&self) -> &Network {
+        &self.store.network
+    }
+
+    /// Whether a machine is connected.
+    pub fn is_open(&self, name: &DomainName) -> bool {
+        self.store.is_open(name)
     }
 
     /// The most machines of one owner (by UID) that this process has seen to exist at once.
@@ -222,6 +238,37 @@ impl Hypervisor for FakeHypervisor {
     async fn collect(&self, name: &DomainName, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError> {
         let (name, spec, into) = (name.clone(), spec.clone(), into.to_owned());
         self.call(Op::Collect, move |store| collect::collect(&store.existing_share(&name)?, &spec, &into)).await
+    }
+
+    async fn subnet(&self) -> Result<Subnet, HvError> {
+        self.call(Op::Subnet, |_| Ok(network::subnet())).await
+    }
+
+    fn gateway_mac(&self) -> Mac {
+        network::gateway_mac()
+    }
+
+    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<Ipv4Net>) -> Result<(), HvError> {
+        self.call(Op::Police, move |store| store.police(policies, never)).await
+    }
+
+    async fn open_link(&self, name: &DomainName) -> Result<(), HvError> {
+        let name = name.clone();
+        self.call(Op::OpenLink, move |store| store.open_link(&name)).await
+    }
+
+    async fn close_link(&self, name: &DomainName) -> Result<(), HvError> {
+        let name = name.clone();
+        self.call(Op::CloseLink, move |store| store.close_link(&name)).await
+    }
+
+    async fn traffic(&self, name: &DomainName) -> Result<Traffic, HvError> {
+        let name = name.clone();
+        self.call(Op::Traffic, move |store| store.traffic(&name)).await
+    }
+
+    fn flows(&self) -> Option<Receiver<Flow>> {
+        self.store.network.flows()
     }
 
     async fn sweep(&self) -> Result<Vec<String>, HvError> {

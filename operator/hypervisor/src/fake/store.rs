@@ -9,6 +9,7 @@ use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use serde::{Deserialize, Serialize};
 
 use super::knobs::Knobs;
+use super::network::Network;
 use super::process::Agent;
 use crate::files::{names_in, read_json, remove_tree};
 use crate::locks::{Locks, lock};
@@ -26,6 +27,7 @@ pub struct Store {
     pub agent_binary: PathBuf,
     pub locks: Locks,
     pub knobs: Arc<Knobs>,
+    pub network: Network,
     peaks: Mutex<HashMap<String, usize>>,
 }
 
@@ -52,7 +54,7 @@ pub fn facts() -> HostFacts {
 
 impl Store {
     pub fn new(dir: PathBuf, agent_binary: PathBuf, knobs: Arc<Knobs>) -> Self {
-        Self { dir, agent_binary, locks: Locks::default(), knobs, peaks: Mutex::default() }
+        Self { dir, agent_binary, locks: Locks::default(), knobs, network: Network::default(), peaks: Mutex::default() }
     }
 
     pub fn instance(&self) -> InstanceId {

@@ -148,6 +148,7 @@ impl<'a> Capture<'a> {
             key: self.record.golden.clone(),
             digest,
             resources: self.recipe.resources.clone(),
+            layout: self.recipe.layout,
             memory_bytes: golden::allocated(&self.half.memory()),
             captured: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             boot_millis: booted.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use agentvm_core::names::GoldenKey;
+use agentvm_core::network::Layout;
 use serde::{Deserialize, Serialize};
 
 use super::host::Host;
@@ -18,6 +19,8 @@ pub struct Recipe {
     pub cmdline: String,
     pub kvm: bool,
     pub vsock: bool,
+    #[serde(default)]
+    pub layout: Layout,
 }
 
 /// A golden with its recipe.

@@ -40,6 +40,7 @@ pub mod tests {
             nonce: "0123456789abcdef0123456789abcdef".to_owned(),
             token: "secret".to_owned(),
             created: 1_700_000_000,
+            nic: None,
         }
     }
 

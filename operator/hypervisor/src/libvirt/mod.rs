@@ -42,11 +42,15 @@ mod worker;
 mod xml;
 
 use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
 use virt::connect::Connect;
+use agentvm_core::network::{Flow, Mac, Policy, Subnet};
+use ipnet::Ipv4Net;
+use tokio::sync::mpsc::Receiver;
 
 pub use accelerator::boots as boots_with_kvm;
 pub use baseline::Baseline;
@@ -61,7 +65,7 @@ use worker::{Lane, Wanted};
 use crate::workspace::{collect, share};
 use crate::{
     Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec,
-    PowerState, Proof, Stop, TemplateSpec, Tiers, Usage,
+    PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
 };
 
 /// Threads that serve claims: resume, pause, state, list, health.
@@ -190,6 +194,11 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[async_trait::async_trait]
+/// Until `network/` is behind the trait.
+fn no_network() -> HvError {
+    HvError::NetworkUnavailable { what: "make one".to_owned(), detail: "this build has none yet".to_owned() }
+}
+
 impl Hypervisor for Libvirt {
     async fn facts(&self) -> Result<HostFacts, HvError> {
         self.build("look at the host", self.host.config.start_timeout, facts::get).await
@@ -300,6 +309,34 @@ impl Hypervisor for Libvirt {
     }
 
     async fn sweep(&self) -> Result<Vec<String>, HvError> {
+    async fn subnet(&self) -> Result<Subnet, HvError> {
+        Err(no_network())
+    }
+
+    fn gateway_mac(&self) -> Mac {
+        Mac::derive(&["gateway", self.host.config.instance.as_str()])
+    }
+
+    async fn police(&self, _: BTreeMap<String, Policy>, _: Vec<Ipv4Net>) -> Result<(), HvError> {
+        Err(no_network())
+    }
+
+    async fn open_link(&self, _: &DomainName) -> Result<(), HvError> {
+        Err(no_network())
+    }
+
+    async fn close_link(&self, _: &DomainName) -> Result<(), HvError> {
+        Ok(())
+    }
+
+    async fn traffic(&self, _: &DomainName) -> Result<Traffic, HvError> {
+        Err(no_network())
+    }
+
+    fn flows(&self) -> Option<Receiver<Flow>> {
+        None
+    }
+
         self.build("sweep", self.host.config.capture_timeout, sweep::sweep).await
     }
 }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use agentvm_core::names::DomainName;
+use agentvm_core::network::Layout;
 use virt::connect::Connect;
 
 use super::domain_xml::{DomainSpec, Memory};
@@ -97,6 +98,7 @@ fn lay_out_golden(
         kvm: facts.accelerator == Accelerator::Kvm,
         // docs/decisions/0006: a device that nobody uses is a way to the host that a run could use.
         vsock: false,
+        layout: if spec.record.nic.is_some() { Layout::Nic } else { Layout::Isolated },
     };
     write_json(&half.recipe(), &recipe)?;
     Ok(recipe)

@@ -94,6 +94,7 @@ fn spec(host: &Host, key: &GoldenKey) -> MachineSpec {
         nonce: format!("{:032x}", now.as_nanos()),
         token: String::new(),
         created: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        nic: None,
     };
     MachineSpec { record, share_bytes: SHARE_BYTES, tier: Tier::InPlace, limits: MachineLimits::default() }
 }

@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use self::guest::Guest;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
-use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources, TemplateSpec, Tier};
+use agentvm_hypervisor::{
+    Golden, Hypervisor, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources, TemplateSpec, Tier,
+};
 
 pub fn took(what: &str, since: Instant) {
     println!("measured: {what}: {} ms", since.elapsed().as_millis());
@@ -130,6 +132,7 @@ impl TestHost {
             nonce: nonce.to_owned(),
             token: TOKEN.to_owned(),
             created: 1,
+            nic: None,
         }
     }
 

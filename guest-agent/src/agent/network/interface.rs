@@ -4,16 +4,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use rustix::io::Errno;
-
-use super::netlink::Netlink;
-use super::{NetworkError, apply, change};
+use super::NetworkError;
 
 pub const INTERFACES: &str = "/sys/class/net";
 /// `ARPHRD_ETHER`; the loopback interface is of another type.
 const ETHERNET: u32 = 1;
-/// More addresses than anybody gave it.
-const MAX_ADDRESSES: usize = 64;
 
 /// An interface of the kernel's.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,22 +30,7 @@ impl Interface {
         Ok(all.min_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name))).map(|(_, interface)| interface))
     }
 
-    /// Down, which takes routes and neighbours along, and without an address.
-    pub fn empty(&self, kernel: &Netlink) -> Result<(), NetworkError> {
-        apply(kernel, &[change::down(self.index)])?;
-        let take = change::any_address_away(self.index);
-        for _ in 0..MAX_ADDRESSES {
-            match kernel.apply(&take) {
-                Ok(()) => {}
-                // None left, or none possible.
-                Err(why) if matches!(Errno::from_io_error(&why), Some(Errno::ADDRNOTAVAIL | Errno::NODEV)) => break,
-                Err(why) => return Err(NetworkError::Change { what: take.what, why }),
-            }
-        }
-        Ok(())
-    }
-
-    /// Before it is up: an interface with IPv6 announces itself.
+    /// As long as it is down: what is up with IPv6 has announced itself already.
     pub fn without_ipv6(&self) -> Result<(), NetworkError> {
         let switch = Path::new("/proc/sys/net/ipv6/conf").join(&self.name).join("disable_ipv6");
         match fs::write(switch, "1") {

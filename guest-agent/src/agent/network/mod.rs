@@ -14,6 +14,7 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use agentvm_guest_agent::protocol::GuestNetwork;
+use rustix::io::Errno;
 
 use change::Change;
 use interface::{INTERFACES, Interface};
@@ -21,6 +22,8 @@ use netlink::Netlink;
 
 /// Of an interface nobody has: one of those that everybody may make up.
 const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0];
+/// More addresses than anybody gave it.
+const MAX_ADDRESSES: usize = 64;
 
 /// Why the network isn't as it was ordered.
 #[derive(Debug, thiserror::Error)]
@@ -43,27 +46,54 @@ pub enum NetworkError {
     },
 }
 
-/// Makes the interface what was ordered, whatever it was before. If that fails it is left down.
-pub fn configure(order: &GuestNetwork) -> Result<(), NetworkError> {
-    check(order)?;
-    let interface = Interface::find()?.ok_or(NetworkError::NoInterface)?;
-    let kernel = Netlink::open().map_err(NetworkError::Netlink)?;
-    let done = interface
-        .empty(&kernel)
-        .and_then(|()| interface.without_ipv6())
-        .and_then(|()| apply(&kernel, &change::wanted(interface.index, order)));
-    if done.is_err() {
-        let _ = apply(&kernel, &[change::down(interface.index)]);
-    }
-    done
+/// What is known of the machine's interface.
+#[derive(Debug, Default)]
+pub struct Network {
+    /// Looked for once: before a capture, so that no copy has to look.
+    interface: Option<Interface>,
+    /// Whether it is somebody's.
+    joined: bool,
 }
 
-/// Takes everything from the interface that tells whose it was. No interface is nobody's already.
-pub fn withdraw() -> Result<(), NetworkError> {
-    let Some(interface) = Interface::find()? else { return Ok(()) };
-    let kernel = Netlink::open().map_err(NetworkError::Netlink)?;
-    interface.empty(&kernel)?;
-    apply(&kernel, &[change::mac(interface.index, NOBODY)])
+impl Network {
+    /// Makes the interface what was ordered, whatever it was before. If that fails it is left down.
+    pub fn join(&mut self, order: &GuestNetwork) -> Result<(), NetworkError> {
+        check(order)?;
+        let index = self.interface()?.ok_or(NetworkError::NoInterface)?;
+        let kernel = Netlink::open().map_err(NetworkError::Netlink)?;
+        self.joined = true;
+        let done = empty(&kernel, index).and_then(|()| apply(&kernel, &change::wanted(index, order)));
+        if done.is_err() {
+            let _ = apply(&kernel, &[change::down(index)]);
+        }
+        done
+    }
+
+    /// Takes everything from the interface that tells whose it was. No interface is nobody's already.
+    pub fn leave(&mut self) -> Result<(), NetworkError> {
+        if let Some(index) = self.interface()? {
+            let kernel = Netlink::open().map_err(NetworkError::Netlink)?;
+            empty(&kernel, index)?;
+            apply(&kernel, &[change::mac(index, NOBODY)])?;
+        }
+        self.joined = false;
+        Ok(())
+    }
+
+    /// Whether there may be something to take from the interface.
+    pub fn is_joined(&self) -> bool {
+        self.joined
+    }
+
+    /// Its number. One that is seen for the first time is kept from announcing itself, which it would do with IPv6.
+    fn interface(&mut self) -> Result<Option<u32>, NetworkError> {
+        if self.interface.is_none() {
+            let found = Interface::find()?;
+            found.as_ref().map_or(Ok(()), Interface::without_ipv6)?;
+            self.interface = found;
+        }
+        Ok(self.interface.as_ref().map(|interface| interface.index))
+    }
 }
 
 /// For `/etc/resolv.conf`. Without resolvers the C library asks this machine itself, which refuses at once.
@@ -82,6 +112,21 @@ fn check(order: &GuestNetwork) -> Result<(), NetworkError> {
         _ if address == gateway => Err(bad("the machine would be its own gateway")),
         _ => Ok(()),
     }
+}
+
+/// Down, which takes routes and neighbours along, and without an address.
+fn empty(kernel: &Netlink, index: u32) -> Result<(), NetworkError> {
+    apply(kernel, &[change::down(index)])?;
+    let take = change::any_address_away(index);
+    for _ in 0..MAX_ADDRESSES {
+        match kernel.apply(&take) {
+            Ok(()) => {}
+            // None left, or none possible.
+            Err(why) if matches!(Errno::from_io_error(&why), Some(Errno::ADDRNOTAVAIL | Errno::NODEV)) => break,
+            Err(why) => return Err(NetworkError::Change { what: take.what, why }),
+        }
+    }
+    Ok(())
 }
 
 fn apply(kernel: &Netlink, changes: &[Change]) -> Result<(), NetworkError> {

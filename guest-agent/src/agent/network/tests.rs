@@ -91,11 +91,11 @@ fn is_reached(address: Ipv4Addr) -> bool {
 #[test]
 fn a_machine_is_where_it_was_told_and_nowhere_before_and_after() {
     in_own_network(|| {
-        let gateway = Gateway::new();
+        let (gateway, mut network) = (Gateway::new(), Network::default());
         for last in [7, 8] {
             let began = Instant::now();
-            configure(&order(last)).unwrap();
-            println!("measured: configure: {} us", began.elapsed().as_micros());
+            network.join(&order(last)).unwrap();
+            println!("measured: joining: {} us", began.elapsed().as_micros());
             let shown = run("ip -o address show dev eth0");
             assert!(shown.contains(&format!(" inet 203.0.113.{last}/24 ")), "{shown}");
             assert_eq!(shown.lines().count(), 1, "one address, and none of IPv6: {shown}");
@@ -108,8 +108,8 @@ fn a_machine_is_where_it_was_told_and_nowhere_before_and_after() {
             assert!(is_reached(GATEWAY));
             assert!(is_reached(Ipv4Addr::LOCALHOST));
         }
-        withdraw().unwrap();
-        withdraw().unwrap();
+        network.leave().unwrap();
+        network.leave().unwrap();
         let link = run("ip -o link show dev eth0");
         assert!(link.contains("state DOWN") && link.contains("02:00:00:00:00:00"), "{link}");
         for what in ["address show dev eth0", "route show", "neighbour show"] {
@@ -122,10 +122,10 @@ fn a_machine_is_where_it_was_told_and_nowhere_before_and_after() {
 #[test]
 fn a_network_without_an_interface_is_an_error_that_says_so() {
     in_own_network(|| {
-        let why = configure(&order(7)).unwrap_err();
+        let why = Network::default().join(&order(7)).unwrap_err();
         assert!(matches!(why, NetworkError::NoInterface), "{why}");
         assert!(why.to_string().contains("give it a virtio NIC"));
-        withdraw().unwrap();
+        Network::default().leave().unwrap();
     });
 }
 
@@ -137,7 +137,7 @@ fn addresses_that_others_left_go_too_and_what_fails_leaves_it_down() {
         for address in ["198.51.100.1/24", "198.51.100.2/24", "192.0.2.1/32"] {
             run(&format!("ip address add {address} dev eth0"));
         }
-        configure(&order(7)).unwrap();
+        Network::default().join(&order(7)).unwrap();
         assert_eq!(run("ip -o -4 address show dev eth0").lines().count(), 1);
         let index = Interface::find().unwrap().unwrap().index;
         // A route beyond what is reachable is the kernel's to refuse.

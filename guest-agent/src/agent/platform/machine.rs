@@ -10,14 +10,14 @@ use rustix::system::RebootCommand;
 use super::{PlatformError, etc, meminfo, rehydrate};
 use crate::cgroup::Group;
 use crate::mounts::AGENT_DIR;
+use crate::network::Network;
 use crate::workspace;
 
 /// What the machine has been through since boot.
 #[derive(Debug, Default)]
 pub struct Machine {
     share_mounted: bool,
-    /// Whether the interface is somebody's.
-    networked: bool,
+    network: Network,
 }
 
 impl Machine {
@@ -25,7 +25,7 @@ impl Machine {
     pub fn rehydrate(&mut self, order: &Rehydrate) -> Result<(), PlatformError> {
         workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
         rehydrate::identity(order)?;
-        self.network(order.network.as_ref())?;
+        self.set_network(order.network.as_ref())?;
         if order.workspace && !self.share_mounted {
             rehydrate::mount_share().map_err(PlatformError::Workspace)?;
             self.share_mounted = true;
@@ -34,14 +34,11 @@ impl Machine {
     }
 
     /// An interface that nobody gave a network is down since boot, and stays so.
-    fn network(&mut self, order: Option<&GuestNetwork>) -> Result<(), PlatformError> {
-        if let Some(order) = order {
-            self.networked = true;
-            rehydrate::join(order)
-        } else if std::mem::take(&mut self.networked) {
-            rehydrate::leave(etc::put)
-        } else {
-            Ok(())
+    fn set_network(&mut self, order: Option<&GuestNetwork>) -> Result<(), PlatformError> {
+        match order {
+            Some(order) => rehydrate::join(&mut self.network, order),
+            None if self.network.is_joined() => rehydrate::leave(&mut self.network, etc::put),
+            None => Ok(()),
         }
     }
 
@@ -60,8 +57,7 @@ impl Machine {
         workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
         rehydrate::unmount_share().map_err(|why| PlatformError::Step { step: "unmounting the share", why })?;
         self.share_mounted = false;
-        self.networked = false;
-        rehydrate::leave(etc::replace)?;
+        rehydrate::leave(&mut self.network, etc::replace)?;
         rustix::fs::sync();
         fs::write("/proc/sys/vm/drop_caches", "3")
             .map_err(|why| PlatformError::Step { step: "dropping the page cache", why })?;

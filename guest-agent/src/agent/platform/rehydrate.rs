@@ -14,7 +14,7 @@ use rustix::time::{ClockId, Timespec};
 
 use super::{PlatformError, etc};
 use crate::mounts::{AGENT_DIR, MountError, mount};
-use crate::network;
+use crate::network::{Network, resolv_conf};
 use crate::users::{AGENT_GID, AGENT_UID};
 use crate::workspace::WORKSPACE;
 
@@ -48,19 +48,19 @@ fn names(host: &str, machine_id: &str, write: impl Fn(&str, &str) -> io::Result<
 }
 
 /// Up, with an address and whom to ask for names.
-pub fn join(order: &GuestNetwork) -> Result<(), PlatformError> {
-    network::configure(order).map_err(PlatformError::Network)?;
+pub fn join(network: &mut Network, order: &GuestNetwork) -> Result<(), PlatformError> {
+    network.join(order).map_err(PlatformError::Network)?;
     resolvers(&order.resolvers, etc::put)
 }
 
 /// Down, without anything that tells where the machine was.
-pub fn leave(write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
-    network::withdraw().map_err(PlatformError::Network)?;
+pub fn leave(network: &mut Network, write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
+    network.leave().map_err(PlatformError::Network)?;
     resolvers(&[], write)
 }
 
 fn resolvers(resolvers: &[Ipv4Addr], write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
-    let text = network::resolv_conf(resolvers);
+    let text = resolv_conf(resolvers);
     write("/etc/resolv.conf", &text).map_err(|why| PlatformError::Step { step: "writing /etc/resolv.conf", why })
 }
 

@@ -86,6 +86,11 @@ impl Internet {
         &self.name
     }
 
+    /// Different for each that is there at the same time, but by a rare accident.
+    pub fn number(&self) -> u8 {
+        self.table.to_le_bytes()[0]
+    }
+
     fn wire(&self) {
         let (name, link, table) = (&self.name, self.link(), self.table);
         ip(&format!("netns add {name}"));

@@ -1,0 +1,166 @@
+//! The escape table: what a machine tries, whatever kind of machine it is. Each attack is tried by whoever the test says.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::ground::{Ground, HostServers, Machine, Spy, host_addresses, host_ports};
+use crate::internet::{DNS, ICMP, NODE, NOT_NODE, OTHER_DNS, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB};
+
+/// Of the frames that are sent, these are well-formed: the bridge hands them to the host, which has to refuse them.
+const FOR_THE_ROUTER: [&str; 8] =
+    ["routed-to-", "broadcast-routed", "proto-", "icmp-", "to-", "private-", "port-", "six-in-four"];
+
+pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
+    ground.put(machine, "connects.py", include_str!("connects.py")).await;
+    ground.put(machine, "frames.py", include_str!("frames.py")).await;
+}
+
+/// Reachable by default.
+pub async fn reaches_the_internet(ground: &Ground<'_>, machine: &mut impl Machine) {
+    let mut what: Vec<String> = [22, 80, 443, 9418].iter().map(|port| format!("tcp:{WEB}:{port}")).collect();
+    what.extend([format!("tcp:{NOT_NODE}:443"), format!("ping:{WEB}"), format!("tcp:{DNS}:53")]);
+    for (what, came) in ground.reach(machine, "", &what).await {
+        assert_eq!(came, "ok", "{what}");
+    }
+    let names = [format!("dns:web.test@{DNS}"), format!("dns:metadata.google.internal@{DNS}")];
+    let came: Vec<String> = ground.reach(machine, "", &names).await.into_values().collect();
+    assert_eq!(came, [PRIVATE[4].to_string(), WEB.to_string()]);
+    for (protocol, port) in [(TCP, 22), (TCP, 80), (TCP, 443), (TCP, 9418), (ICMP, 0)] {
+        assert!(ground.internet.seen.until(protocol, WEB, port), "{protocol} {port}");
+    }
+}
+
+/// Nobody in the internet is asked but at what the policy names.
+pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machine) {
+    ground.internet.seen.forget();
+    let mut what = vec![format!("tcp:{WEB}:8080"), format!("tcp:{WEB}:25"), format!("tcp:{OTHER_DNS}:53")];
+    what.extend([443, 8080].map(|port| format!("udp:{WEB}:{port}")));
+    what.extend([OTHER_DNS, WEB].into_iter().chain(PRIVATE).map(|resolver| format!("dns:web.test@{resolver}")));
+    for address in PRIVATE.into_iter().chain([NODE]) {
+        what.extend(PORTS.map(|port| format!("tcp:{address}:{port}")));
+        what.push(format!("ping:{address}"));
+    }
+    what.push(format!("tcp:{PRIVATE_V6}:80"));
+    not_reached(ground, machine, &what).await;
+    let seen = ground.internet.seen.all();
+    let unwanted: Vec<_> =
+        seen.keys().filter(|(protocol, to, port)| !ordinary(*protocol, &to.to_string(), *port)).collect();
+    assert!(unwanted.is_empty(), "these arrived: {unwanted:?}");
+}
+
+/// What the kernels at both ends of the wire to the internet say by themselves.
+fn ordinary(protocol: u8, to: &str, port: u16) -> bool {
+    to.starts_with("ff02:") || (protocol == UDP && port == 5353)
+}
+
+/// No address of the host, on no port, whoever listens there.
+pub async fn reaches_no_host(ground: &Ground<'_>, machine: &mut impl Machine) {
+    let servers = HostServers::new();
+    let (tcp, udp) = (host_ports("tcp"), host_ports("udp"));
+    assert!(tcp.contains(&servers.tcp) && udp.contains(&servers.udp));
+    let mut what = Vec::new();
+    for address in host_addresses() {
+        what.extend(tcp.iter().map(|port| format!("tcp:{address}:{port}")));
+        what.extend(udp.iter().map(|port| format!("udp:{address}:{port}")));
+        what.push(format!("ping:{address}"));
+    }
+    not_reached(ground, machine, &what).await;
+    assert_eq!(servers.asked(), 0, "a server of the host was asked");
+}
+
+/// Not even that another machine is there.
+pub async fn reaches_no_machine(ground: &Ground<'_>, machine: &mut impl Machine) {
+    let addresses = ground.others.iter().filter_map(agentvm_core::network::Nic::address);
+    let what: Vec<String> = addresses
+        .flat_map(|address| {
+            let ports = [22, 80, 443, 8000].map(|port| format!("tcp:{address}:{port}"));
+            ports.into_iter().chain([format!("ping:{address}"), format!("udp:{address}:53")])
+        })
+        .collect();
+    not_reached(ground, machine, &what).await;
+}
+
+/// Connected by nobody: whatever it tries, nothing of it is seen but on its own tap.
+pub async fn reaches_nothing(ground: &Ground<'_>, machine: &mut impl Machine) {
+    ground.internet.seen.forget();
+    let what = [format!("tcp:{WEB}:443"), format!("ping:{WEB}"), format!("dns:web.test@{DNS}")];
+    for (what, came) in ground.reach(machine, "", &what).await {
+        assert_ne!(came, "ok", "{what}");
+    }
+    assert_eq!(ground.internet.seen.to(WEB) + ground.internet.seen.to(DNS), 0);
+}
+
+/// Holds a connection to a port that stays allowed and one to a port that `tighten` closes: the first goes on, the second ends.
+pub async fn a_policy_is_tightened<F: Future>(
+    ground: &Ground<'_>,
+    machine: &mut impl Machine,
+    tighten: impl FnOnce() -> F,
+) {
+    ground.put(machine, "holding.py", include_str!("holding.py")).await;
+    ground.internet.seen.forget();
+    let holding = format!("python3 /tmp/holding.py {WEB}:443 {WEB}:8080");
+    let tightened = async {
+        // Both talk.
+        while ground.internet.seen.count(TCP, WEB, 443).min(ground.internet.seen.count(TCP, WEB, 8080)) < 5 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tighten().await
+    };
+    let (said, _) = tokio::join!(machine.sh(&holding), tightened);
+    assert_eq!(said, format!("{WEB}:443 talks\n{WEB}:8080 silent"));
+    not_reached(ground, machine, &[format!("tcp:{WEB}:8080")]).await;
+}
+
+async fn not_reached(ground: &Ground<'_>, machine: &mut impl Machine, what: &[String]) {
+    for chunk in what.chunks(100) {
+        let reached = ground.reach(machine, "", chunk).await;
+        // A refusal is an answer too.
+        let told: Vec<_> = reached.iter().filter(|(_, came)| ["ok", "refused"].contains(&came.as_str())).collect();
+        assert!(told.is_empty(), "reached: {told:?}");
+    }
+}
+
+/// Frames made by hand: they are seen on the attacker's own tap and nowhere else.
+pub async fn sends_no_frame(ground: &Ground<'_>, machine: &mut impl Machine) {
+    let spy = Spy::new();
+    let said = machine.sh(&format!("python3 /tmp/frames.py {}", ground.frames())).await;
+    assert!(said.starts_with("sent "), "{said}");
+    // The last one is permitted: when it is out, the others have had their chance.
+    spy.until("control-end", &ground.internet.link());
+    let seen = spy.seen();
+    assert!(seen["control"].iter().any(|(link, _)| *link == ground.internet.link()));
+    let own = |way: &str| (ground.own.tap.clone(), way.to_owned());
+    let (mut tried, mut escaped) = (0, Vec::new());
+    for (mark, links) in seen.iter().filter(|(mark, _)| !mark.starts_with("control")) {
+        assert!(links.contains(&own("in")), "{mark} was sent");
+        tried += 1;
+        let routed = FOR_THE_ROUTER.iter().any(|name| mark.starts_with(name));
+        let mut allowed = BTreeSet::from([own("in")]);
+        allowed.extend(routed.then(|| (ground.subnet.bridge.clone(), "in".to_owned())));
+        escaped.extend(links.difference(&allowed).map(|at| (mark.clone(), at.clone())));
+    }
+    println!("frames: {tried} kinds tried");
+    assert!(tried > 80, "only {tried} kinds of frames were sent");
+    assert!(escaped.is_empty(), "these came through: {escaped:#?}");
+    bridge_is_as_it_was(ground);
+}
+
+/// Nobody's place on the bridge was taken over.
+fn bridge_is_as_it_was(ground: &Ground<'_>) {
+    let bridge = &ground.subnet.bridge;
+    let of_bridge = |file: &str| std::fs::read_to_string(format!("/sys/class/net/{bridge}/bridge/{file}")).unwrap();
+    assert_eq!(of_bridge("stp_state").trim(), "0", "with STP on, a machine may become the bridge's root");
+    assert_eq!(of_bridge("root_id"), of_bridge("bridge_id"));
+    let output = std::process::Command::new("bridge").args(["fdb", "show", "dev", &ground.own.tap]).output().unwrap();
+    let learnt = String::from_utf8(output.stdout).unwrap();
+    let others = ground.others.iter().map(|nic| nic.mac.to_string()).chain([ground.gateway_mac.to_string()]);
+    for mac in others {
+        assert!(!learnt.contains(&mac), "frames for {mac} go to the attacker now:\n{learnt}");
+    }
+    let output = std::process::Command::new("ip").args(["neigh", "show", "dev", bridge]).output().unwrap();
+    let neighbours = String::from_utf8(output.stdout).unwrap();
+    let own = ground.own.mac.to_string();
+    for line in neighbours.lines().filter(|line| line.contains(&own)) {
+        assert!(line.starts_with(&format!("{} ", ground.own.address().unwrap())), "the host believes: {line}");
+    }
+}

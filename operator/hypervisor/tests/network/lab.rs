@@ -1,0 +1,172 @@
+//! Machines without a virtual machine: network namespaces plugged into a bridge as taps are, under the rules that real ones get.
+//!
+//! The attacker sits in one, with every right within it, as the root of a machine has. It is here because it takes a second:
+//! `escape.rs` tries the same from real guests.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::process::Command;
+
+use agentvm_core::names::InstanceId;
+use agentvm_core::network::rules::{self, Wanted};
+use agentvm_core::network::{Link, Mac, Nic, Policy, Subnet, Table};
+
+use crate::ground::{Ground, Machine, node_networks, policy};
+use crate::internet::Internet;
+
+const GATEWAY_MAC: [u8; 6] = [0x52, 0x54, 0, 1, 1, 1];
+
+pub struct Lab {
+    pub table: Table,
+    pub subnet: Subnet,
+    pub policies: BTreeMap<String, Policy>,
+    pub links: Vec<Link>,
+    pub internet: Internet,
+    namespaces: Vec<String>,
+}
+
+impl Lab {
+    /// A bridge and three machines, the first two of one pool; no rules yet, the taps down.
+    pub fn new() -> Self {
+        let internet = Internet::new();
+        let id = internet.namespace().to_owned();
+        let instance = InstanceId::for_state_dir(&id);
+        let number = internet.number() % 50 + 200;
+        let subnet = Subnet { bridge: format!("{id}b"), gateway: Ipv4Addr::new(192, 168, number, 1), prefix: 24 };
+        let links = ["pool-one", "pool-one", "pool-two"].iter().zip(subnet.machines()).map(|(owner, address)| Link {
+            nic: Nic::nat(&instance, &subnet, address),
+            owner_uid: (*owner).to_owned(),
+        });
+        let this = Self {
+            table: Table::of(&instance),
+            policies: [("pool-one".to_owned(), policy()), ("pool-two".to_owned(), policy())].into(),
+            links: links.collect(),
+            namespaces: (0..3).map(|n| format!("{id}m{n}")).collect(),
+            internet,
+            subnet,
+        };
+        this.wire();
+        this
+    }
+
+    fn wire(&self) {
+        let Subnet { bridge, gateway, .. } = &self.subnet;
+        let mac = Mac::new(GATEWAY_MAC);
+        ip(&format!("link add {bridge} address {mac} type bridge stp_state 0 forward_delay 0"));
+        ip(&format!("addr add {gateway}/24 dev {bridge}"));
+        ip(&format!("link set {bridge} up"));
+        for (link, namespace) in self.links.iter().zip(&self.namespaces) {
+            let Nic { tap, mac: own, .. } = &link.nic;
+            let address = link.nic.address().unwrap();
+            ip(&format!("netns add {namespace}"));
+            ip(&format!("link add {tap} type veth peer name eth0 address {own} netns {namespace}"));
+            ip(&format!("link set {tap} master {bridge}"));
+            // As libvirt does it where it keeps the bridge's table. There are frames that a bridge learns from before any rule sees them.
+            bridge_tool(&format!("link set dev {tap} isolated on learning off flood off"));
+            bridge_tool(&format!("fdb replace {own} dev {tap} master static"));
+            ip(&format!("-n {namespace} link set lo up"));
+            ip(&format!("-n {namespace} link set eth0 up"));
+            ip(&format!("-n {namespace} addr add {address}/24 dev eth0"));
+            ip(&format!("-n {namespace} route add default via {gateway}"));
+            ip(&format!("-n {namespace} neigh replace {gateway} lladdr {mac} nud permanent dev eth0"));
+        }
+        self.internet.attach(bridge, &self.subnet.net().to_string());
+        for way in [bridge.clone(), self.internet.link()] {
+            std::fs::write(format!("/proc/sys/net/ipv4/conf/{way}/forwarding"), "1").unwrap();
+        }
+    }
+
+    /// What `nft -f -` is told of these machines, whatever was there.
+    pub fn rules(&self) -> String {
+        self.told(rules::fresh)
+    }
+
+    /// The same, for a table that is there.
+    pub fn rules_kept(&self) -> String {
+        self.told(rules::whole)
+    }
+
+    fn told(&self, text: fn(&Wanted<'_>) -> String) -> String {
+        let never = node_networks();
+        let wanted = Wanted {
+            table: &self.table,
+            subnet: &self.subnet,
+            gateway_mac: Mac::new(GATEWAY_MAC),
+            never: &never,
+            policies: &self.policies,
+            gone: &[],
+            links: &self.links,
+        };
+        text(&wanted)
+    }
+
+    /// The rules first, the links after.
+    pub fn connect(&self) {
+        nft(&self.rules());
+        for link in &self.links {
+            ip(&format!("link set {} up", link.nic.tap));
+        }
+    }
+
+    /// One of the machines.
+    pub fn machine(&self, number: usize) -> Namespace {
+        Namespace(self.namespaces[number].clone())
+    }
+
+    pub fn ground(&self) -> Ground<'_> {
+        let nic = |n: usize| self.links[n].nic.clone();
+        Ground {
+            internet: &self.internet,
+            subnet: self.subnet.clone(),
+            gateway_mac: Mac::new(GATEWAY_MAC),
+            own: nic(0),
+            others: [nic(1), nic(2)],
+            link: "eth0".to_owned(),
+        }
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for family in ["bridge", "inet"] {
+            let _ = Command::new("nft").args(["delete", "table", family, self.table.name()]).output();
+        }
+        for namespace in &self.namespaces {
+            let _ = Command::new("ip").args(["netns", "delete", namespace]).output();
+        }
+        for link in self.links.iter().map(|link| &link.nic.tap).chain([&self.subnet.bridge]) {
+            let _ = Command::new("ip").args(["link", "delete", link]).output();
+        }
+    }
+}
+
+/// A machine that is only a namespace.
+pub struct Namespace(String);
+
+impl Machine for Namespace {
+    async fn sh(&mut self, command: &str) -> String {
+        let arguments = ["netns", "exec", &self.0, "sh", "-c", command];
+        let output = tokio::process::Command::new("ip").args(arguments).output().await.unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said).trim().to_owned()
+    }
+}
+
+pub fn ip(arguments: &str) {
+    run(Command::new("ip").args(arguments.split(' ')));
+}
+
+fn bridge_tool(arguments: &str) {
+    run(Command::new("bridge").args(arguments.split(' ')));
+}
+
+pub fn nft(text: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    run(Command::new("nft").arg("-f").arg(file.path()));
+}
+
+fn run(command: &mut Command) {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

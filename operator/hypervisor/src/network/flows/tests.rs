@@ -50,7 +50,7 @@ impl Guest {
             "ip link add wire0 type bridge && ip link add tap0 type veth peer name eth0 netns {} && ip link set tap0 master wire0
              ip addr add 192.168.77.1/24 dev wire0 && ip link set wire0 up && ip link set tap0 up && sysctl -qw net.ipv4.ip_forward=1
              ip link add world type veth peer name far && ip addr add 203.0.113.1/24 dev world
-             ip link set world up && ip link set far up",
+             ip link set world up && ip link set far up && ip route add default dev world",
             guest.0.id()
         ));
         guest.does(
@@ -77,14 +77,16 @@ fn rules() {
 table bridge t {{
   chain c {{ type filter hook prerouting priority -300; policy accept;
     iifname tap0 ether type ip6 log prefix \"frame\" group {GROUP} snaplen 96 drop
-    iifname tap0 arp daddr ip 192.168.77.99 log prefix \"frame\" group {GROUP} snaplen 96 drop }}
+    iifname tap0 arp daddr ip 192.168.77.99 log prefix \"frame\" group {GROUP} snaplen 96 drop
+  }}
 }}
 table inet t {{
   chain c {{ type filter hook forward priority -10; policy drop;
     iifname wire0 udp dport 53 log prefix \"allow\" group {GROUP} snaplen 96 accept
     iifname wire0 udp dport 5353 log prefix \"limit\" group {GROUP} snaplen 96 drop
     iifname wire0 udp dport 666 log prefix \"another's\" group {GROUP} drop
-    iifname wire0 log prefix \"deny\" group {GROUP} snaplen 96 drop }}
+    iifname wire0 log prefix \"deny\" group {GROUP} snaplen 96 drop
+  }}
 }}
 END"
     ));

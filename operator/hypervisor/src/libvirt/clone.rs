@@ -15,7 +15,7 @@ use super::domain_xml::{DomainSpec, Memory, Preload};
 use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
 use super::worker::{Wanted, still};
-use super::{disk, domain, machine, metadata, process, qmp};
+use super::{disk, domain, limits, machine, metadata, process, qmp};
 use crate::files::io;
 use crate::workspace::share;
 use crate::{CloneStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
@@ -84,7 +84,10 @@ impl Clone<'_> {
                 CloneStep::LayOut => lay_out(self.host, self.spec, self.whole)?,
                 CloneStep::Start => {
                     let xml = domain_spec(self.host, self.spec, self.whole)?.to_xml()?;
-                    self.domain = Some(domain::start(self.conn, name, &xml, true)?);
+                    let recipe = &self.whole.recipe;
+                    let started = domain::start(self.conn, name, &xml, true)?;
+                    limits::memory(&started, self.host.memory_limit_mib(&recipe.resources, recipe.kvm));
+                    self.domain = Some(started);
                 }
                 CloneStep::Load => self.load()?,
                 CloneStep::Ready => self.ready()?,
@@ -127,6 +130,7 @@ fn lay_out(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError
         chown(dir.reset(), Some(user.uid), Some(user.gid)).map_err(io("give to QEMU's user", &dir.reset()))?;
     }
     write_secret(&dir.token(), &spec.record.token)?;
+    limits::remember(&dir, &spec.limits)?;
     fs::copy(whole.dir.snapshot(), dir.overlay()).map_err(io("copy the golden's overlay to", &dir.overlay()))?;
     user.own(&dir.overlay())?;
     share::mount(&dir.share_image(), &dir.share(), spec.share_bytes, host.mapping(&spec.record.name))
@@ -161,6 +165,7 @@ fn domain_spec(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<DomainS
         },
         vsock: whole.recipe.vsock,
         user: host.user_of(&spec.record.name),
+        limits: spec.limits,
         metadata: metadata::element(&spec.record)?,
     })
 }

@@ -11,10 +11,15 @@ use agentvm_core::names::{DomainName, short_hash};
 use serde_json::json;
 
 use super::elements;
+use super::limits;
 use super::preload::{MEMORY_ENV, SOCKET_ENV};
 use super::qemu_user::QemuUser;
 use super::xml::{Element, el};
-use crate::{HvError, Resources};
+use crate::{HvError, MachineLimits, Resources};
+
+/// What QEMU's q35 brings along unasked, and libvirt doesn't ask for: an AHCI controller, an SMBus with memory modules' EEPROMs, a PS/2
+/// controller with mouse and keyboard, VMware's port and mouse. No guest of ours uses them, and each is code that a guest can talk to.
+const LEFT_OUT: &str = "sata=off,smbus=off,i8042=off,vmport=off";
 
 /// Everything that a domain is made of.
 #[derive(Clone, Debug)]
@@ -36,6 +41,7 @@ pub struct DomainSpec {
     pub vsock: bool,
     /// User and group of the QEMU process.
     pub user: QemuUser,
+    pub limits: MachineLimits,
     pub metadata: Element,
 }
 
@@ -60,7 +66,6 @@ pub struct Preload {
 impl DomainSpec {
     pub fn to_xml(&self) -> Result<String, HvError> {
         let memory = el("memory").attr("unit", "MiB").text(self.resources.memory_mib);
-        let tune = el("cputune").child(el("shares").text(self.resources.cpu_shares));
         el("domain")
             .attr("type", if self.kvm { "kvm" } else { "qemu" })
             .attr("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
@@ -69,7 +74,7 @@ impl DomainSpec {
             .child(el("metadata").child(self.metadata.clone()))
             .child(memory)
             .child(el("vcpu").text(self.resources.vcpus))
-            .child(tune)
+            .child(limits::cpu(&self.resources, &self.limits))
             .child(elements::os(&self.kernel, &self.initrd, &self.cmdline))
             .child(el("features").child(el("acpi")))
             .child(elements::cpu(self.kvm))
@@ -111,6 +116,7 @@ impl DomainSpec {
             .child(el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", "unsafe"))
             .child(el("source").attr("file", self.overlay.display()))
             .child(el("target").attr("dev", "vda").attr("bus", "virtio"))
+            .children(limits::disk(&self.limits))
             .child(slot(2))
     }
 
@@ -139,7 +145,8 @@ impl DomainSpec {
             Memory::Own => json!({ "qom-type": "memory-backend-ram", "id": "golden", "size": size }),
         };
         let mut arguments = vec!["-object".to_owned(), backend.to_string()];
-        arguments.extend(["-machine", "memory-backend=golden"].map(str::to_owned));
+        arguments.extend(["-machine".to_owned(), format!("memory-backend=golden,{LEFT_OUT}")]);
+        arguments.extend(limits::share(&self.limits));
         if matches!(self.memory, Memory::Private { .. }) {
             arguments.extend(["-incoming", "defer"].map(str::to_owned));
         }

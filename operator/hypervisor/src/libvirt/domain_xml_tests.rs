@@ -23,6 +23,7 @@ fn domain(memory: Memory, path: &str, owner: &str) -> DomainSpec {
         memory,
         vsock: false,
         user: QemuUser { uid: 64055, gid: 64055 },
+        limits: MachineLimits { cpu_quota_percent: Some(150), disk_bytes_per_second: Some(100 << 20), processes: 0 },
         metadata: metadata::element(&record).unwrap(),
     }
 }

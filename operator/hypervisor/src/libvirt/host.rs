@@ -12,6 +12,7 @@ use agentvm_core::names::{DomainName, GoldenKey};
 use super::config::LibvirtConfig;
 use super::golden::Whole;
 use super::layout::Layout;
+use super::limits;
 use super::preload;
 use super::proof::disk::Reference;
 use super::qemu_user::QemuUser;
@@ -20,7 +21,10 @@ use crate::files::io;
 use crate::locks::{Locks, lock};
 use crate::workspace::share;
 use crate::workspace::virtfs::Mapping;
-use crate::{HostFacts, HvError, Step, Tiers, Verdict};
+use crate::{HostFacts, HvError, Resources, Step, Tiers, Verdict};
+
+/// The kernel's number of the file system.
+const TMPFS: i64 = 0x0102_1994;
 
 #[derive(Debug)]
 pub struct Host {
@@ -140,6 +144,13 @@ impl Host {
             return Ok(());
         }
         self.user.open_device(Path::new("/dev/kvm"))
+    }
+
+    /// Where the state directory is in memory, what a machine writes to its disk is too.
+    pub fn memory_limit_mib(&self, resources: &Resources, kvm: bool) -> u64 {
+        let in_memory = rustix::fs::statfs(self.layout.root()).is_ok_and(|fs| fs.f_type == TMPFS);
+        let disk_mib = if in_memory { u64::from(resources.disk_gib) << 10 } else { 0 };
+        limits::memory_mib(resources, kvm, disk_mib)
     }
 
     /// Asks whoever injects faults whether `step` may be taken.

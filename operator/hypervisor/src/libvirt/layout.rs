@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! machines/<name>/   overlay.qcow2  share.img  share/  agent.sock  console.log  reset/sock
-//!                    user  token  record.json  process.json  parked  quarantined.json  ready | resetting
+//!                    user  token  record.json  process.json  limits.json  parked  quarantined.json  ready | resetting
 //! preload/           <sha256>.so, the library that resets in place take
 //! golden/<key>/      memory  state  snapshot.qcow2  disk.qcow2  rootfs.raw  vmlinuz  initrd.img  golden.json  recipe.json
 //! golden/.tmp-<key>/ the same, while it is being made
@@ -132,6 +132,11 @@ impl MachineDir {
     /// The incarnation after a reset; it wins over the domain's metadata.
     pub fn record(&self) -> PathBuf {
         self.0.join("record.json")
+    }
+
+    /// With which limits its process was started.
+    pub fn limits(&self) -> PathBuf {
+        self.0.join("limits.json")
     }
 
     /// Which process the machine was made in.

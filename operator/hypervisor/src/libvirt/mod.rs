@@ -25,6 +25,7 @@ mod host;
 mod image;
 mod layout;
 mod library;
+mod limits;
 mod machine;
 mod marks;
 mod metadata;
@@ -41,16 +42,16 @@ mod tiers;
 mod worker;
 mod xml;
 
-use std::path::{Path, PathBuf};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use virt::connect::Connect;
 use agentvm_core::network::{Flow, Mac, Policy, Subnet};
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc::Receiver;
+use virt::connect::Connect;
 
 pub use accelerator::boots as boots_with_kvm;
 pub use baseline::Baseline;
@@ -193,12 +194,12 @@ async fn blocking<T: Send + 'static>(
     done.map_err(|e| HvError::Refused { what: what.to_owned(), detail: format!("its thread ended: {e}") })?
 }
 
-#[async_trait::async_trait]
 /// Until `network/` is behind the trait.
 fn no_network() -> HvError {
     HvError::NetworkUnavailable { what: "make one".to_owned(), detail: "this build has none yet".to_owned() }
 }
 
+#[async_trait::async_trait]
 impl Hypervisor for Libvirt {
     async fn facts(&self) -> Result<HostFacts, HvError> {
         self.build("look at the host", self.host.config.start_timeout, facts::get).await
@@ -308,7 +309,6 @@ impl Hypervisor for Libvirt {
         blocking("collect output", move || collect::collect(&share, &spec, &into)).await
     }
 
-    async fn sweep(&self) -> Result<Vec<String>, HvError> {
     async fn subnet(&self) -> Result<Subnet, HvError> {
         Err(no_network())
     }
@@ -337,6 +337,7 @@ impl Hypervisor for Libvirt {
         None
     }
 
+    async fn sweep(&self) -> Result<Vec<String>, HvError> {
         self.build("sweep", self.host.config.capture_timeout, sweep::sweep).await
     }
 }

@@ -25,7 +25,7 @@ use super::library::Library;
 use super::process::{self, Identity};
 use super::proof::{self, disk::Reference};
 use super::worker::{Wanted, still};
-use super::{disk, machine, marks, qmp};
+use super::{disk, limits, machine, marks, qmp};
 use crate::files::io;
 use crate::workspace::share;
 use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
@@ -102,7 +102,7 @@ impl<'a> Reset<'a> {
         let process = process::remembered(host, name).ok_or_else(|| refuse("its process was never noted"))?;
         let whole = golden::open(host, &spec.record.golden)?;
         let disk = host.golden_disk(&whole)?;
-        if let Some(why) = keeps_too_much(&dir, &whole.dir) {
+        if let Some(why) = keeps_too_much(&dir, &whole.dir).or_else(|| limits::outdated(&dir, &spec.limits)) {
             return Err(HvError::NotResettable { name: name.clone(), why });
         }
         let (checks, steps) = (Vec::new(), Vec::new());

@@ -13,7 +13,7 @@ use super::golden::Recipe;
 use super::host::{Host, write_secret};
 use super::image::Image;
 use super::layout::GoldenDir;
-use super::{disk, domain, facts, machine, metadata};
+use super::{disk, domain, facts, limits, machine, metadata};
 use crate::files::{io, remove_tree, write_json};
 use crate::workspace::share;
 use crate::{Accelerator, HvError, PowerState, Stop, TemplateSpec};
@@ -56,7 +56,8 @@ fn try_boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
     lay_out_machine(host, spec)?;
     let recipe = lay_out_golden(host, conn, spec, &image, &half)?;
     let xml = domain_spec(host, spec, &recipe, &half)?.to_xml()?;
-    domain::start(conn, &spec.record.name, &xml, false)?;
+    let started = domain::start(conn, &spec.record.name, &xml, false)?;
+    limits::memory(&started, host.memory_limit_mib(&recipe.resources, recipe.kvm));
     let ready = host.layout.machine(&spec.record.name).ready();
     fs::write(&ready, "").map_err(io("write", &ready))
 }
@@ -148,6 +149,7 @@ fn domain_spec(host: &Host, spec: &TemplateSpec, recipe: &Recipe, half: &GoldenD
         memory: Memory::Shared(half.memory()),
         vsock: recipe.vsock,
         user: host.user_of(&spec.record.name),
+        limits: spec.limits,
         metadata: metadata::element(&spec.record)?,
     })
 }

@@ -1,6 +1,6 @@
 //! A status has a largest size, whatever the run did: tails, then lists, are cut until it fits.
 
-use agentvm_crds::{AgentRunStatus, MAX_STATUS_BYTES, ResetCheck, ResetStatus};
+use agentvm_crds::{AgentRunStatus, DeniedFlow, MAX_STATUS_BYTES, ResetCheck, ResetStatus, RunNetwork};
 
 use crate::status::{clip, tail};
 
@@ -10,10 +10,11 @@ const MAX_CHECKS: usize = 16;
 const MAX_RESULT: usize = 256;
 /// Bytes of a name.
 const MAX_NAME: usize = 64;
+/// Destinations that a status lists at the most.
+const MAX_DENIED: usize = 16;
 
 /// What a status says of a reset, however much was noted.
 pub fn bounded_reset(reset: &ResetStatus) -> ResetStatus {
-    let plain = |text: &str, max| clip(&text.replace(|c: char| c.is_control(), "\u{fffd}"), max);
     let check = |check: &ResetCheck| ResetCheck {
         name: plain(&check.name, MAX_NAME),
         result: plain(&check.result, MAX_RESULT),
@@ -23,6 +24,21 @@ pub fn bounded_reset(reset: &ResetStatus) -> ResetStatus {
         millis: reset.millis.max(0),
         checks: reset.checks.iter().take(MAX_CHECKS).map(check).collect(),
     }
+}
+
+/// What a status says of the network, however much was noted.
+pub fn bounded_network(network: &RunNetwork) -> RunNetwork {
+    let denied = |flow: &DeniedFlow| DeniedFlow {
+        destination: plain(&flow.destination, MAX_NAME),
+        port: flow.port,
+        protocol: plain(&flow.protocol, MAX_NAME),
+        count: flow.count,
+    };
+    RunNetwork { top_denied: network.top_denied.iter().take(MAX_DENIED).map(denied).collect(), ..*network }
+}
+
+fn plain(text: &str, max: usize) -> String {
+    clip(&text.replace(|c: char| c.is_control(), "\u{fffd}"), max)
 }
 
 /// Cuts until the status is as small as it has to be: encoding can make texts several times longer.

@@ -1,6 +1,6 @@
 //! How an attempt ended and what it left: what machines report and statuses tell.
 
-use agentvm_crds::{OutputStatus, SucceededReason, Timings};
+use agentvm_crds::{OutputStatus, RunNetwork, SucceededReason, Timings};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct Outcome {
     pub stderr_cut: bool,
     pub duration_seconds: Option<f64>,
     pub output: Option<OutputStatus>,
+    /// What it did with its network; none where its machine had none.
+    pub network: Option<RunNetwork>,
     pub timings: Timings,
 }
 

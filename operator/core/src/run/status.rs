@@ -7,7 +7,7 @@ use agentvm_crds::{
 use jiff::Timestamp;
 
 use super::{
-    bounded::{bounded, bounded_reset},
+    bounded::{bounded, bounded_network, bounded_reset},
     result::{AttemptResult, Claim, FinishedAttempt},
 };
 use crate::{
@@ -154,6 +154,7 @@ pub fn finished_attempt(
     status.stderr_truncated = Some(stderr_cut || outcome.stderr_cut);
     status.duration_seconds = outcome.duration_seconds;
     status.output.clone_from(&outcome.output);
+    status.network = outcome.network.as_ref().map(bounded_network);
     status.timings = Some(outcome.timings.clone());
     if let Some(output) = &mut status.output {
         output.files.truncate(MAX_FILES);
@@ -231,7 +232,7 @@ impl Conditions {
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::{MAX_STATUS_BYTES, OutputFile, OutputStatus, ResetCheck, ResetStatus};
+    use agentvm_crds::{DeniedFlow, MAX_STATUS_BYTES, OutputFile, OutputStatus, ResetCheck, ResetStatus, RunNetwork};
     use proptest::prelude::*;
 
     use super::*;
@@ -325,6 +326,9 @@ mod tests {
             let mut done = ended(AttemptEnd::Exited(0));
             done.outcome.stdout = vec![byte; len];
             done.outcome.stderr = vec![1; len];
+            let (destination, protocol) = ("\u{1}".repeat(path_len), "\u{2}".repeat(path_len));
+            let denied = DeniedFlow { destination, port: Some(1), protocol, count: 1 };
+            done.outcome.network = Some(RunNetwork { allowed: 1, denied: 1, top_denied: vec![denied; files] });
             done.outcome.output = Some(OutputStatus {
                 files: vec![file; files],
                 skipped: vec!["\u{2}".repeat(path_len); files],

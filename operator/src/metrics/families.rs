@@ -19,6 +19,9 @@ pub(super) struct Families {
     pub reset: HistogramVec,
     pub memory: IntGaugeVec,
     pub unshared: IntGaugeVec,
+    pub connections: IntCounterVec,
+    pub received: IntCounterVec,
+    pub sent: IntCounterVec,
     pub executions: IntCounterVec,
     pub execution: HistogramVec,
     pub reconcile: HistogramVec,
@@ -65,6 +68,21 @@ impl Families {
             unshared: gauge(
                 "agent_vm_unshared_memory_bytes",
                 "Memory of a machine's process that goes away with it: all but what it shares of its golden.",
+                &["vm_id"],
+            )?,
+            connections: counter(
+                "agent_vm_network_connections_total",
+                "Connections of runs that were let through, and packets of theirs that were not.",
+                &["pool_id", "verdict"],
+            )?,
+            received: counter(
+                "agent_vm_network_receive_bytes_total",
+                "Bytes that a machine received while runs had it.",
+                &["vm_id"],
+            )?,
+            sent: counter(
+                "agent_vm_network_transmit_bytes_total",
+                "Bytes that a machine sent while runs had it, dropped ones too.",
                 &["vm_id"],
             )?,
             executions: counter("agent_execution_total", "Runs that are over, by reason.", &["status", "pool_id"])?,

@@ -12,6 +12,7 @@ impl Families {
         keep(&self.pool_size, exists);
         keep(&self.acquire, exists);
         keep(&self.reset, exists);
+        keep(&self.connections, exists);
         keep(&self.executions, exists);
         keep(&self.execution, exists);
     }
@@ -20,6 +21,12 @@ impl Families {
         // Absent is fine.
         let _ = self.unshared.remove_label_values(&[name]);
         let _ = self.memory.remove_label_values(&[name]);
+    }
+
+    /// Apart from the other: a counter goes on from run to run, for as long as the machine is there.
+    pub fn forget_traffic(&self, name: &str) {
+        let _ = self.received.remove_label_values(&[name]);
+        let _ = self.sent.remove_label_values(&[name]);
     }
 }
 

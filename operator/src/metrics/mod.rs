@@ -18,7 +18,7 @@ use std::{
 };
 
 use agentvm_core::{names::DomainName, pool::Counts};
-use agentvm_hypervisor::{Tier, Usage};
+use agentvm_hypervisor::{Tier, Traffic, Usage};
 
 pub use labels::{AcquireKind, BootKind, Kind, ResetResult, Verb, pool_id, pool_label};
 pub use server::{Server, serve};
@@ -117,6 +117,21 @@ impl Metrics {
         for gone in before.unwrap_or_default().difference(&now) {
             all.forget_machine(gone);
         }
+    }
+
+    /// What a machine did with its network on behalf of a run, since it was asked last.
+    pub fn network(&self, pool: &str, machine: &DomainName, more: Traffic) {
+        self.with(|all| {
+            all.connections.with_label_values(&[pool, "allowed"]).inc_by(more.allowed);
+            all.connections.with_label_values(&[pool, "denied"]).inc_by(more.denied);
+            all.received.with_label_values(&[machine.as_str()]).inc_by(more.received_bytes);
+            all.sent.with_label_values(&[machine.as_str()]).inc_by(more.sent_bytes);
+        });
+    }
+
+    /// A machine is gone, or another process: its counters end.
+    pub fn machine_gone(&self, machine: &DomainName) {
+        self.with(|all| all.forget_traffic(machine.as_str()));
     }
 
     /// Something was sent to the API server.

@@ -1,0 +1,85 @@
+//! The task that listens to what the host logs, and the one that tells of it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use agentvm_core::network::Flow;
+use kube::Resource;
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{
+    News,
+    books::{Books, Noted},
+    lines::Lines,
+};
+use crate::controllers::Context;
+
+/// Why an Event about a run was written.
+const DENIED: &str = "NetworkDenied";
+/// How often it is looked whether there is something to tell.
+const TELL: Duration = Duration::from_millis(500);
+/// How often the numbers of runs that go on are read: it costs the host a little for each.
+const METER: Duration = Duration::from_secs(15);
+
+/// Listens and tells for ever. Who listens never waits for the API server.
+pub async fn watch(cx: Arc<Context>, flows: mpsc::Receiver<Flow>) {
+    let books = &cx.machines.config().books;
+    tokio::join!(listen(books, flows), tell(&cx, books), meter(&cx, books));
+}
+
+async fn listen(books: &Books, mut flows: mpsc::Receiver<Flow>) {
+    let mut lines = Lines::default();
+    while let Some(flow) = flows.recv().await {
+        let (machine, verdict, target) = (&flow.machine, flow.verdict.as_str(), flow.target);
+        match books.note(&flow) {
+            Noted::First(owner) => tracing::info!(run = owner.run, machine = %machine, verdict, "network: {target}"),
+            Noted::Again => {}
+            Noted::Nobodys if target.is_chatter() => {}
+            Noted::Nobodys => match lines.may_write(Instant::now()) {
+                Some(0) => tracing::info!(machine = %machine, verdict, "network: {target}"),
+                Some(more) => tracing::info!(machine = %machine, verdict, "network: {target}; {more} more dropped"),
+                None => {}
+            },
+        }
+    }
+}
+
+async fn tell(cx: &Context, books: &Books) {
+    let mut tick = ticks(TELL);
+    loop {
+        tick.tick().await;
+        for news in books.news(Instant::now()) {
+            event(cx, &news).await;
+        }
+    }
+}
+
+async fn event(cx: &Context, news: &News) {
+    let found = cx.caches.runs.find(|run| run.meta().uid.as_deref() == Some(&news.run_uid));
+    let Some(about) = found.and_then(|run| run.0.as_ref().ok().map(|run| run.object_ref(&()))) else { return };
+    cx.recorder.warning(&about, DENIED, "Run", &news.text).await;
+}
+
+async fn meter(cx: &Context, books: &Books) {
+    let mut tick = ticks(METER);
+    loop {
+        tick.tick().await;
+        for machine in books.machines() {
+            match cx.machines.host().traffic(&machine).await {
+                Ok(traffic) => books.meter(&machine, traffic, &cx.metrics),
+                Err(why) => tracing::debug!(machine = %machine, "its traffic could not be read: {why}"),
+            }
+        }
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut tick = interval(period);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick
+}

@@ -1,11 +1,50 @@
 //! What keeps a machine's QEMU in its place on a real host: its user, the layers around its process, and its limits.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
+mod layers;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
+mod limits;
 mod strangers;
 
-use agentvm_core::names::DomainName;
+use std::process::Command;
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_hypervisor::{Hypervisor, InputFile, Stop, Tier};
+use libvirt_host::guest::Guest;
+use libvirt_host::{TOKEN, TestHost};
+
+/// One of these tests at a time: they share two processors, and one of them measures.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_takes_over_a_qemu_is_in_a_small_room() {
+    let _turn = TURN.lock().await;
+    let host = TestHost::new();
+    let hv = host.connect().await;
+    let key = GoldenKey::derive(&["confine"]);
+    host.golden(&hv, &key).await;
+    let specs = [0, 1].map(|slot| host.machine(&key, slot, &format!("nonce-{slot}"))).map(|mut spec| {
+        spec.tier = Tier::InPlace;
+        spec
+    });
+    for spec in &specs {
+        let name = &spec.record.name;
+        hv.create(spec).await.unwrap();
+        let file = InputFile { path: "mine".into(), mode: 0o600, content: b"1".to_vec() };
+        hv.put_input(name, vec![file]).await.unwrap();
+        hv.resume(name).await.unwrap();
+        let mut guest = Guest::open(&hv, name, TOKEN).await;
+        let work = "cat /workspace/input/mine && echo made > /workspace/output/made && cat /workspace/output/made";
+        assert_eq!(guest.sh(TOKEN, work).await, (Some(0), "1made".to_owned()), "its share works");
+    }
+    layers::are_there(&specs[0].record.name);
+    strangers::find_nothing_open(&host, &key, &specs);
+    for spec in &specs {
+        hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
+    }
+    hv.release().await;
+}
 
 /// The process of a machine.
 fn pid(name: &DomainName) -> u32 {
@@ -17,4 +56,10 @@ fn status(pid: u32, field: &str) -> Vec<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':')).unwrap();
     line.split_whitespace().map(str::to_owned).collect()
+}
+
+fn virsh(arguments: &[&str]) -> String {
+    let output = Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
 }

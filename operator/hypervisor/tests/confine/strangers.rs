@@ -6,11 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use agentvm_core::names::GoldenKey;
-use agentvm_hypervisor::{Hypervisor, Stop, Tier};
+use agentvm_hypervisor::MachineSpec;
 
 use crate::libvirt_host::TestHost;
-use crate::libvirt_host::guest::Guest;
-use crate::{libvirt_host, pid, status};
+use crate::{pid, status};
 
 const ATTEMPTS: &str = "AGENTVM_TEST_ATTEMPTS";
 
@@ -65,7 +64,7 @@ fn try_as(process: u32, attempts: &[String]) -> Vec<Tried> {
 }
 
 /// What a machine has on the host, as attempts.
-fn belongings(host: &TestHost, spec: &agentvm_hypervisor::MachineSpec) -> Vec<String> {
+fn belongings(host: &TestHost, spec: &MachineSpec) -> Vec<String> {
     let name = &spec.record.name;
     let at = |file: &str| host.dir.path().join("machines").join(name.as_str()).join(file).display().to_string();
     let pid = pid(name);
@@ -89,7 +88,7 @@ fn belongings(host: &TestHost, spec: &agentvm_hypervisor::MachineSpec) -> Vec<St
 }
 
 /// What is nobody's but root's, even where it is the machine's own.
-fn roots(host: &TestHost, spec: &agentvm_hypervisor::MachineSpec) -> Vec<String> {
+fn roots(host: &TestHost, spec: &MachineSpec) -> Vec<String> {
     let dir = host.dir.path().join("machines").join(spec.record.name.as_str());
     let at = |verb: &str, file: &str| format!("{verb} {}", dir.join(file).display());
     let mut all = vec![format!("list {}", dir.display()), at("make", "new")];
@@ -129,45 +128,21 @@ fn outcome(tried: &[Tried], wanted: bool) -> Vec<&Tried> {
     tried.iter().filter(|(_, came)| came.is_ok() != wanted).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_user_of_one_machine_can_do_nothing_to_another_nor_to_a_golden() {
-    let host = TestHost::new();
-    let hv = host.connect().await;
-    let key = GoldenKey::derive(&["confine"]);
-    host.golden(&hv, &key).await;
-    let specs = [0, 1].map(|slot| {
-        let mut spec = host.machine(&key, slot, &format!("nonce-{slot}"));
-        spec.tier = Tier::InPlace;
-        spec
-    });
-    for spec in &specs {
-        let name = &spec.record.name;
-        hv.create(spec).await.unwrap();
-        let file = agentvm_hypervisor::InputFile { path: "mine".into(), mode: 0o600, content: b"1".to_vec() };
-        hv.put_input(name, vec![file]).await.unwrap();
-        hv.resume(name).await.unwrap();
-        let mut guest = Guest::open(&hv, name, libvirt_host::TOKEN).await;
-        let work = "cat /workspace/input/mine && echo made > /workspace/output/made && cat /workspace/output/made";
-        assert_eq!(guest.sh(libvirt_host::TOKEN, work).await, (Some(0), "1made".to_owned()), "its share works");
-    }
-    let [one, other] = [0, 1].map(|n: usize| pid(&specs[n].record.name));
+/// `specs` are two machines that run.
+pub fn find_nothing_open(host: &TestHost, key: &GoldenKey, specs: &[MachineSpec; 2]) {
+    let [one, other] = specs.each_ref().map(|spec| pid(&spec.record.name));
     assert_ne!(status(one, "Uid"), status(other, "Uid"));
-
-    let own = try_as(one, &belongings(&host, &specs[0]));
+    let own = try_as(one, &belongings(host, &specs[0]));
     assert_eq!(outcome(&own, true), Vec::<&Tried>::new(), "the control: what is its own is open to it");
-    let theirs = try_as(other, &belongings(&host, &specs[0]));
+    let theirs = try_as(other, &belongings(host, &specs[0]));
     assert_eq!(outcome(&theirs, false), Vec::<&Tried>::new(), "of the other machine");
     for user in [one, other] {
-        let closed = try_as(user, &roots(&host, &specs[0]));
+        let closed = try_as(user, &roots(host, &specs[0]));
         assert_eq!(outcome(&closed, false), Vec::<&Tried>::new(), "of root");
-        let (open, closed) = goldens(&host, &key);
+        let (open, closed) = goldens(host, key);
         assert_eq!(outcome(&try_as(user, &open), true), Vec::<&Tried>::new(), "goldens are read by all");
         assert_eq!(outcome(&try_as(user, &closed), false), Vec::<&Tried>::new(), "goldens are written by nobody");
     }
     let theirs = try_as(other, &libvirts(specs[0].record.name.as_str()));
     assert_eq!(outcome(&theirs, false), Vec::<&Tried>::new(), "what libvirt keeps of the other machine");
-    for spec in &specs {
-        hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
-    }
-    hv.release().await;
 }

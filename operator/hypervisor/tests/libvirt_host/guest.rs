@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestMessage, HostAck, HostHello, HostMessage,
-    Inspection, Nonce, Rehydrate, RunAs, Secret, Stop, StreamId, connect,
+    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestMessage, GuestNetwork, HostAck, HostHello,
+    HostMessage, Inspection, Nonce, Rehydrate, RunAs, Secret, Stop, StreamId, connect,
 };
 use agentvm_hypervisor::{Channel, Hypervisor};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -24,6 +24,8 @@ pub fn nonce() -> Nonce {
 pub struct Guest {
     reader: FrameReader<ReadHalf<Channel>>,
     writer: FrameWriter<WriteHalf<Channel>>,
+    /// What it is told about its network, with each command.
+    pub network: Option<GuestNetwork>,
 }
 
 impl Guest {
@@ -43,7 +45,7 @@ impl Guest {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let (read, write) = tokio::io::split(hv.connect(name).await.unwrap());
-            let mut guest = Self { reader: FrameReader::new(read), writer: FrameWriter::new(write) };
+            let mut guest = Self { reader: FrameReader::new(read), writer: FrameWriter::new(write), network: None };
             let hello = HostHello::new(nonce(), Some(Secret::new(token))).inspecting();
             let session = connect(&mut guest.reader, &mut guest.writer, hello);
             if let Ok(Ok(hello)) = tokio::time::timeout(Duration::from_secs(2), session).await {
@@ -72,7 +74,7 @@ impl Guest {
             entropy: Blob(vec![7; 64]),
             time_unix_nanos: now(),
             workspace: true,
-            network: None,
+            network: self.network.clone(),
         }))
         .await;
         loop {
@@ -97,6 +99,11 @@ impl Guest {
 
     /// Starts a shell command as root.
     pub async fn begin(&mut self, token: &str, command: &str) -> Nonce {
+        self.begin_with(token, command, 0).await
+    }
+
+    /// The same, with no more processes at a time than `max_processes`.
+    pub async fn begin_with(&mut self, token: &str, command: &str, max_processes: u32) -> Nonce {
         let nonce = self.rehydrate(token).await;
         let argv = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
         self.send(HostMessage::Execute(Execute {
@@ -110,7 +117,7 @@ impl Guest {
             grace_millis: 1000,
             max_stdout_bytes: 1 << 20,
             max_stderr_bytes: 1 << 20,
-            max_processes: 0,
+            max_processes,
             time_unix_nanos: now(),
             entropy: Blob(vec![9; 64]),
         }))

@@ -26,10 +26,9 @@ fn need_libvirtd() {
     ONCE.call_once(|| {
         let answers =
             || Command::new("virsh").args(["-c", "qemu:///system", "version"]).output().unwrap().status.success();
-        if answers() {
-            return;
-        }
-        for daemon in ["virtlogd", "libvirtd"] {
+        // The log daemon may have ended, with nothing to do, before the other one did.
+        let missing = [("virtlogd", !Path::new("/run/libvirt/virtlogd-sock").exists()), ("libvirtd", !answers())];
+        for (daemon, _) in missing.into_iter().filter(|(_, missing)| *missing) {
             assert!(Command::new(daemon).args(["-d", "--timeout", "300"]).status().unwrap().success(), "{daemon}");
         }
         let deadline = Instant::now() + Duration::from_secs(30);

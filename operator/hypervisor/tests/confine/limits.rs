@@ -1,0 +1,138 @@
+//! Limits of real machines: what they hold back, and what a neighbour feels of a machine that takes all that it can get.
+
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_hypervisor::libvirt::Libvirt;
+use agentvm_hypervisor::{HvError, Hypervisor, MachineLimits, MachineSpec, Stop, Tier};
+
+use crate::libvirt_host::guest::Guest;
+use crate::libvirt_host::{TOKEN, TestHost};
+use crate::{TURN, pid};
+
+const LIMITS: MachineLimits =
+    MachineLimits { cpu_quota_percent: Some(50), disk_bytes_per_second: Some(4 << 20), processes: 0 };
+/// As many rounds with and without the neighbour, by turns: what the host does besides hits both.
+const ROUNDS: usize = 7;
+const TRIES: usize = 3;
+/// Enough work that a start of a process doesn't count, on the disk and on the processor.
+const WORK: &str =
+    "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/var/work bs=64k count=32 conv=fsync 2>&1";
+/// Everything at once, without an end.
+const HOG: &str = "for n in 1 2 3 4; do (while :; do :; done) & done; \
+    (while :; do dd if=/dev/zero of=/var/hog bs=1M count=16 conv=fsync; done) & \
+    while :; do dd if=/dev/zero of=/workspace/output/hog bs=64k count=64; done";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_takes_all_it_can_get_is_held_back_and_its_neighbour_hardly_feels_it() {
+    let _turn = TURN.lock().await;
+    let host = TestHost::new();
+    let hv = host.connect().await;
+    let key = GoldenKey::derive(&["limits"]);
+    host.golden(&hv, &key).await;
+    let limited = MachineSpec { limits: LIMITS, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
+    let free = host.machine(&key, 1, "nonce-1");
+    let mut guests = Vec::new();
+    for spec in [&limited, &free] {
+        hv.create(spec).await.unwrap();
+        hv.resume(&spec.record.name).await.unwrap();
+        guests.push(Guest::open(&hv, &spec.record.name, TOKEN).await);
+    }
+    let [bad, good] = &mut guests[..] else { panic!("two") };
+    processes(bad).await;
+    disk(bad, good).await;
+    processor(bad, &limited.record.name).await;
+    neighbour(&hv, &limited.record.name, good).await;
+    // Limits are those of a process: a reset keeps them, and with others it takes a fresh one.
+    let next = |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-2") };
+    hv.reset(&next(LIMITS)).await.unwrap();
+    let other = hv.reset(&next(MachineLimits::default())).await.unwrap_err();
+    assert!(matches!(&other, HvError::NotResettable { why, .. } if why.contains("limits")), "{other}");
+    for spec in [&limited, &free] {
+        hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
+    }
+    hv.release().await;
+}
+
+/// A run that starts many gets as many as it may have.
+async fn processes(guest: &mut Guest) {
+    let many = "n=0; while [ $n -lt 40 ]; do sleep 60 & n=$((n+1)); done; echo all";
+    let nonce = guest.begin_with(TOKEN, many, 12).await;
+    let mut said = Vec::new();
+    let end = loop {
+        if let Some(code) = guest.hear(&nonce, &mut said).await {
+            break code;
+        }
+    };
+    let said = String::from_utf8_lossy(&said);
+    assert!(end != Some(0) && said.to_lowercase().contains("fork") && !said.contains("all"), "{end:?}: {said}");
+    let enough = "n=0; while [ $n -lt 40 ]; do sleep 0 & n=$((n+1)); done; wait; echo all";
+    assert_eq!(guest.sh(TOKEN, enough).await, (Some(0), "all".to_owned()), "the control: as many, and no limit");
+}
+
+/// Time can only be lost to others, so a disk that is too fast is what the limit let through.
+async fn disk(bad: &mut Guest, good: &mut Guest) {
+    for (place, sync) in [("/var/fill", "conv=fsync oflag=direct"), ("/workspace/output/fill", "")] {
+        let write = format!("dd if=/dev/zero of={place} bs=512k count=32 {sync} 2>&1; rm {place}");
+        let mut took = Vec::new();
+        for guest in [&mut *bad, &mut *good] {
+            let began = Instant::now();
+            assert_eq!(guest.sh(TOKEN, &write).await.0, Some(0));
+            took.push(began.elapsed());
+        }
+        println!("measured: 16 MiB to {place}: {took:?} with 4 MiB/s and without a limit");
+        assert!(took[0] > Duration::from_secs(3), "16 MiB at 4 MiB/s in {:?}", took[0]);
+        assert!(took[1] < took[0] / 2, "the control: {took:?}");
+    }
+}
+
+/// What its process used in three seconds, of which it may have half.
+async fn processor(guest: &mut Guest, name: &DomainName) {
+    guest.begin(TOKEN, HOG).await;
+    let (began, used) = (Instant::now(), used(name));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let percent = 100.0 * (self::used(name) - used).as_secs_f64() / began.elapsed().as_secs_f64();
+    println!("measured: a machine that may have 50 % of a processor used {percent:.0} %");
+    assert!((10.0..60.0).contains(&percent), "{percent}");
+}
+
+/// Processor time of all threads; the kernel counts hundredths of seconds.
+fn used(name: &DomainName) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid(name))).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    Duration::from_millis(10 * fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
+}
+
+/// Whoever else uses the host can only make the difference larger: one of a few tries has to do.
+async fn neighbour(hv: &Libvirt, bad: &DomainName, good: &mut Guest) {
+    let mut slower = Vec::new();
+    for _ in 0..TRIES {
+        slower.push(try_neighbour(hv, bad, good).await);
+        if slower.last().is_some_and(|times| *times < 1.25) {
+            return;
+        }
+    }
+    panic!("a run takes {slower:?} times as long beside a machine that takes all it can get");
+}
+
+/// By how much a run takes longer beside the bad one, which goes on with what it was told; paused, it isn't there.
+async fn try_neighbour(hv: &Libvirt, bad: &DomainName, good: &mut Guest) -> f64 {
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        for (hogs, times) in [(false, &mut alone), (true, &mut beside)] {
+            if hogs {
+                hv.resume(bad).await.unwrap()
+            } else {
+                hv.pause(bad).await.unwrap()
+            }
+            let began = Instant::now();
+            assert_eq!(good.sh(TOKEN, WORK).await.0, Some(0));
+            times.push(began.elapsed());
+        }
+    }
+    alone.sort();
+    beside.sort();
+    let (alone, beside) = (alone[ROUNDS / 2], beside[ROUNDS / 2]);
+    println!("measured: a run takes {alone:?} alone and {beside:?} beside a machine that takes all it can get");
+    beside.as_secs_f64() / alone.as_secs_f64()
+}

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::internet::offers::{GitServer, IN_REPOSITORY, REPOSITORY};
 use crate::internet::{DNS, ICMP, Internet, NODE, NOT_NODE, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB};
 
 /// Asks from the host, by the wire: the address that says it was reached.
@@ -65,6 +66,31 @@ fn pages_are_served_and_pings_answered() {
     let ping = Command::new("python3").args(["-c", echo, &link, &WEB.to_string()]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&ping.stdout).trim(), "0", "{}", String::from_utf8_lossy(&ping.stderr));
     assert!(internet.seen.until(ICMP, WEB, 0));
+}
+
+/// As tools on the host see it, with the host's own pip, npm and git.
+#[test]
+fn packages_and_a_repository_are_offered() {
+    let internet = Internet::new();
+    internet.offer_packages();
+    let server = GitServer::new(&internet);
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(at("known"), server.host()).unwrap();
+    std::fs::write(at("resolv.conf"), format!("nameserver {DNS}\n")).unwrap();
+    std::fs::write(at("key"), server.key()).unwrap();
+    std::fs::set_permissions(at("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let clone = format!(
+        "mount --bind {} /etc/resolv.conf; GIT_SSH_COMMAND='ssh -i {} -o UserKnownHostsFile={}' git clone -q {REPOSITORY} {} && cat {}/file; \
+         curl -sf http://registry.test/simple/tiny-agent/ http://registry.test/tiny-tool",
+        at("resolv.conf"),
+        at("key"),
+        at("known"),
+        at("clone"),
+        at("clone")
+    );
+    let said = internet.run("sh", &["-c", &clone]);
+    assert!(said.starts_with(IN_REPOSITORY) && said.contains("any.whl") && said.contains("sha512-"), "{said}");
 }
 
 /// Whatever the rules under test let through: not on to the real network.

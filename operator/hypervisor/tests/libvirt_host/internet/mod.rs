@@ -5,6 +5,7 @@
 //! comes from the guests' bridge only; the host's own way to the world stays as it is, and several tests have one each.
 #![allow(dead_code, reason = "not every test needs all of it")]
 
+pub mod offers;
 mod seen;
 mod serve;
 

@@ -28,12 +28,13 @@ const PUT: u16 = 0x505;
 const IPV4: u8 = 2;
 /// `IFF_UP`, as a flag and as the mask of flags to change.
 const UP: u32 = 1;
+/// Of a link: `IFLA_ADDRESS`.
+const MAC: u16 = 1;
 
 /// From an empty interface that is down to what was ordered. In this order: each needs the one before.
 pub fn wanted(index: u32, order: &GuestNetwork) -> Vec<Change> {
     vec![
-        mac(index, order.mac.bytes()),
-        up(index),
+        up(index, order.mac.bytes()),
         address(index, order.address, order.prefix),
         neighbour(index, order.gateway, order.gateway_mac.bytes()),
         default_route(index, order.gateway),
@@ -44,13 +45,14 @@ pub fn down(index: u32) -> Change {
     Change { what: "bringing the interface down", message: message(SET_LINK, REQUEST, &link(index, 0, UP), &[]) }
 }
 
-fn up(index: u32) -> Change {
-    Change { what: "bringing the interface up", message: message(SET_LINK, REQUEST, &link(index, UP, UP), &[]) }
+/// The kernel changes the MAC first.
+fn up(index: u32, mac: [u8; 6]) -> Change {
+    let message = message(SET_LINK, REQUEST, &link(index, UP, UP), &[(MAC, &mac)]);
+    Change { what: "bringing the interface up with its MAC address", message }
 }
 
 pub fn mac(index: u32, mac: [u8; 6]) -> Change {
-    const ADDRESS: u16 = 1;
-    let message = message(SET_LINK, REQUEST, &link(index, 0, 0), &[(ADDRESS, &mac)]);
+    let message = message(SET_LINK, REQUEST, &link(index, 0, 0), &[(MAC, &mac)]);
     Change { what: "setting the MAC address", message }
 }
 
@@ -82,9 +84,9 @@ fn on_interface(index: u32, prefix: u8) -> [u8; 8] {
 fn neighbour(index: u32, address: Ipv4Addr, mac: [u8; 6]) -> Change {
     const PERMANENT: u16 = 0x80;
     const ADDRESS: u16 = 1;
-    const MAC: u16 = 2;
+    const LINK_ADDRESS: u16 = 2;
     let header: [u8; 12] = packed(&[&[IPV4, 0, 0, 0], &index.to_ne_bytes(), &PERMANENT.to_ne_bytes(), &[0; 2]]);
-    let message = message(NEW_NEIGHBOUR, PUT, &header, &[(ADDRESS, &address.octets()), (MAC, &mac)]);
+    let message = message(NEW_NEIGHBOUR, PUT, &header, &[(ADDRESS, &address.octets()), (LINK_ADDRESS, &mac)]);
     Change { what: "adding the gateway's MAC address", message }
 }
 

@@ -13,6 +13,7 @@ const VERDICT: u16 = 2;
 /// A verdict repeats its request; ours are small.
 const ANSWER: usize = 4096;
 
+#[derive(Debug)]
 pub struct Netlink(OwnedFd);
 
 impl Netlink {
@@ -22,6 +23,15 @@ impl Netlink {
         // The kernel itself: what anybody else sends isn't received.
         rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self(socket))
+    }
+
+    /// The one that is there, or a new one in its place.
+    pub fn kept(place: &mut Option<Self>) -> io::Result<&Self> {
+        let kept = match place.take() {
+            Some(kept) => kept,
+            None => Self::open()?,
+        };
+        Ok(place.insert(kept))
     }
 
     /// The kernel answers before `send` returns.

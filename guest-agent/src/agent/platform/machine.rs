@@ -7,7 +7,7 @@ use agentvm_guest_agent::protocol::{GuestNetwork, Rehydrate};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::system::RebootCommand;
 
-use super::{PlatformError, etc, meminfo, rehydrate};
+use super::{PlatformError, meminfo, rehydrate};
 use crate::cgroup::Group;
 use crate::mounts::AGENT_DIR;
 use crate::network::Network;
@@ -37,7 +37,7 @@ impl Machine {
     fn set_network(&mut self, order: Option<&GuestNetwork>) -> Result<(), PlatformError> {
         match order {
             Some(order) => rehydrate::join(&mut self.network, order),
-            None if self.network.is_joined() => rehydrate::leave(&mut self.network, etc::put),
+            None if self.network.is_joined() => rehydrate::leave(&mut self.network),
             None => Ok(()),
         }
     }
@@ -57,7 +57,7 @@ impl Machine {
         workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
         rehydrate::unmount_share().map_err(|why| PlatformError::Step { step: "unmounting the share", why })?;
         self.share_mounted = false;
-        rehydrate::leave(&mut self.network, etc::replace)?;
+        self.network.leave().map_err(PlatformError::Network)?;
         rustix::fs::sync();
         fs::write("/proc/sys/vm/drop_caches", "3")
             .map_err(|why| PlatformError::Step { step: "dropping the page cache", why })?;

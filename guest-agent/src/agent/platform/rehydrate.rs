@@ -35,7 +35,8 @@ pub fn identity(order: &Rehydrate) -> Result<(), PlatformError> {
 
 /// The identity of nobody, before a capture. Its files are new and in the page cache, where every copy then finds them.
 pub fn anonymity() -> Result<(), PlatformError> {
-    names("agentvm", &"0".repeat(32), etc::replace)
+    names("agentvm", &"0".repeat(32), etc::replace)?;
+    resolvers(&[], etc::replace)
 }
 
 fn names(host: &str, machine_id: &str, write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
@@ -54,9 +55,9 @@ pub fn join(network: &mut Network, order: &GuestNetwork) -> Result<(), PlatformE
 }
 
 /// Down, without anything that tells where the machine was.
-pub fn leave(network: &mut Network, write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
+pub fn leave(network: &mut Network) -> Result<(), PlatformError> {
     network.leave().map_err(PlatformError::Network)?;
-    resolvers(&[], write)
+    resolvers(&[], etc::put)
 }
 
 fn resolvers(resolvers: &[Ipv4Addr], write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {

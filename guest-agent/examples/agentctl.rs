@@ -1,7 +1,7 @@
 //! Talks to an agent by hand:
 //!
 //! ```text
-//!   agentctl SOCKET [--root] [--share] [--timeout MILLIS] [--cap BYTES] [--network JSON] run -- ARGV...
+//!   agentctl SOCKET [--root] [--share] [--timeout MILLIS] [--cap BYTES] [--network JSON] [--secret FILE] run -- ARGV...
 //!                                                        one attempt on a machine of its own; JSON is a GuestNetwork
 //!   agentctl SOCKET quiesce | poweroff | hello
 //! ```
@@ -14,7 +14,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::time::Instant;
 
-use agentvm_guest_agent::protocol::{GuestAck, GuestMessage, HostMessage, RunAs, Stop};
+use agentvm_guest_agent::protocol::{FileChunk, GuestAck, GuestMessage, HostMessage, RunAs, Stop};
 use client::{Client, Collected, nonce, order};
 
 /// Fixed, so that one call after the other reaches the same machine.
@@ -39,6 +39,9 @@ async fn main() {
             let answer = client.rehydrate_in(&nonce, TOKEN, share, network).await;
             assert!(matches!(answer, GuestMessage::Ack(GuestAck::Rehydrate { .. })), "{answer:?}");
             eprintln!("rehydrated within {:?}", asked.elapsed());
+            if let Some(file) = value("--secret") {
+                send_secret(&mut client, Path::new(file)).await;
+            }
             let mut order = order(&nonce, &argv.iter().map(String::as_str).collect::<Vec<_>>());
             order.run_as = if options.iter().any(|word| word == "--root") { RunAs::Root } else { RunAs::Agent };
             order.timeout_millis = value("--timeout").map_or(60_000, |text| text.parse().expect("milliseconds"));
@@ -57,4 +60,14 @@ async fn main() {
     if matches!(options.last().map(String::as_str), Some("quiesce" | "poweroff")) {
         eprintln!("{:?} after {:?}", client.hear().await, start.elapsed());
     }
+}
+
+/// A small file, under its own name.
+async fn send_secret(client: &mut Client, file: &Path) {
+    let data = std::fs::read(file).expect("a file that can be read");
+    let path = file.file_name().and_then(|name| name.to_str()).expect("a name").to_owned();
+    let size = data.len() as u64;
+    client.say(HostMessage::File(FileChunk { path, mode: 0o644, size, offset: 0, data })).await;
+    let answer = client.hear().await;
+    assert!(matches!(answer, Some(GuestMessage::Ack(GuestAck::File { .. }))), "{answer:?}");
 }

@@ -61,7 +61,8 @@ pub fn write_chunk(secrets: &Path, chunk: &FileChunk, owner: Option<(u32, u32)>)
         return Err(FileError::Order { offset: chunk.offset, have });
     }
     file.write_all(&chunk.data).map_err(failed)?;
-    let mode = Mode::from_raw_mode(chunk.mode & 0o777);
+    // The folder is its owner's alone, so what others may do says nothing; but ssh refuses a key that says it.
+    let mode = Mode::from_raw_mode(chunk.mode & 0o700);
     rustix::fs::fchmod(&file, mode).map_err(|why| failed(why.into()))?;
     Ok(end)
 }
@@ -135,7 +136,11 @@ mod tests {
         assert_eq!(write_chunk(dir.path(), &chunk("a/b/c", 4, b"5678"), None).unwrap(), 8);
         let path = dir.path().join("a/b/c");
         assert_eq!(std::fs::read(&path).unwrap(), b"12345678");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640, "no set-uid bit");
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o7777,
+            0o600,
+            "no set-uid bit, and nobody else's"
+        );
         clear(dir.path());
         assert!(!path.exists());
     }

@@ -130,7 +130,7 @@ pub enum RunAs {
 pub struct FileChunk {
     /// Relative, below `/workspace/secrets`.
     pub path: String,
-    /// Permission bits.
+    /// Permission bits; of them the owner's count.
     pub mode: u32,
     /// Of the whole file.
     pub size: u64,

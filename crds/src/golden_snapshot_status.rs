@@ -103,6 +103,8 @@ reasons!(
         SetupFailed,
         /// Memory, state or disks could not be written.
         CaptureFailed,
+        /// There is no network for its setup, or none for machines at all.
+        NetworkUnavailable,
         /// The node has no room for it.
         NoCapacity,
         /// libvirt or QEMU does not answer.

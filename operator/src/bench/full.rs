@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, GoldenSnapshot};
+use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, GoldenSnapshot, NetworkMode};
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -32,6 +32,7 @@ pub struct Full {
     pub client: Client,
     /// Where the operator serves its metrics.
     pub metrics: Option<SocketAddr>,
+    network: NetworkMode,
     seen: watch::Receiver<HashMap<String, Seen>>,
     watcher: JoinHandle<()>,
 }
@@ -49,10 +50,10 @@ pub struct Seen {
 
 impl Full {
     /// Takes a client of an API server that has the kinds and an operator.
-    pub fn new(client: Client, metrics: Option<SocketAddr>) -> Self {
+    pub fn new(client: Client, metrics: Option<SocketAddr>, network: NetworkMode) -> Self {
         let (tell, seen) = watch::channel(HashMap::new());
         let watcher = tokio::spawn(follow(client.clone(), tell));
-        Self { client, metrics, seen, watcher }
+        Self { client, metrics, network, seen, watcher }
     }
 
     pub fn api<K>(&self) -> Api<K>
@@ -70,7 +71,7 @@ impl Full {
         self.create::<GoldenSnapshot>("default", golden).await?;
         let warm = json!({"min": min, "max": max});
         let pool = json!({
-            "goldenSnapshotRef": {"name": "default"}, "warm": warm, "network": {"mode": "Isolated"},
+            "goldenSnapshotRef": {"name": "default"}, "warm": warm, "network": {"mode": self.network},
         });
         self.create::<AgentVMPool>("default", pool).await?;
         self.until_warm(min).await

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::{BenchError, step};
+use crate::links::Links;
 use crate::machines::{Session, random, rehydrate, unix_nanos};
 
 /// The longest that anything here takes is a boot without KVM.
@@ -30,14 +31,27 @@ pub async fn hello(hv: &dyn Hypervisor, name: &DomainName) -> Result<Session, Be
 }
 
 /// Makes the machine one of its own and runs a shell command in it as root; the command must succeed.
-pub async fn run(session: &mut Session, record: &MachineRecord, share: bool, command: &str) -> Result<Ran, BenchError> {
-    rehydrate(session, record, share).await.map_err(step("give the machine its identity"))?;
+pub async fn run(
+    session: &mut Session,
+    links: &Links,
+    record: &MachineRecord,
+    share: bool,
+    command: &str,
+) -> Result<Ran, BenchError> {
+    identify(session, links, record, share).await?;
     execute(session, record, &["/bin/sh", "-c", command]).await
 }
 
+/// Its own name, nonce and network, as pools give them to their machines.
+async fn identify(session: &mut Session, links: &Links, record: &MachineRecord, share: bool) -> Result<(), BenchError> {
+    let given = rehydrate(session, record, links.told(record), share).await;
+    given.map_err(step("give the machine its identity"))?;
+    links.open(record).await.map_err(step("connect the machine"))
+}
+
 /// Makes the machine one of its own and has it go the way of a run once.
-pub async fn warm(session: &mut Session, record: &MachineRecord) -> Result<(), BenchError> {
-    rehydrate(session, record, true).await.map_err(step("give the machine its identity"))?;
+pub async fn warm(session: &mut Session, links: &Links, record: &MachineRecord) -> Result<(), BenchError> {
+    identify(session, links, record, true).await?;
     let wanted = GuestMessage::Ack(GuestAck::Warm);
     session.request(HostMessage::Warm, PATIENCE, |message| *message == wanted).await.map_err(step("warm a machine"))
 }

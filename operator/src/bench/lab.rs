@@ -10,7 +10,8 @@ use std::time::Duration;
 use agentvm_controlplane::Binaries;
 use agentvm_core::golden::{Local, MachineSize, Recipe, SourceKind, Step};
 use agentvm_core::names::{DomainName, InstanceId};
-use agentvm_core::network::Layout;
+use agentvm_core::network::{Layout, policy};
+use agentvm_crds::NetworkMode;
 use agentvm_hypervisor::libvirt::{Baseline, Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, Hypervisor, Resources, Stop};
 use kube::Client;
@@ -21,14 +22,15 @@ use super::error::{BenchError, step};
 use super::folder::Throwaway;
 use super::full::Full;
 use crate::cli::args::{ImageArgs, StandaloneArgs};
-use crate::cli::bench_args::Common;
+use crate::cli::bench_args::{BenchNetwork, Common};
 use crate::cli::standalone;
 use crate::config::Settings;
 use crate::goldens::{self, Goldens, Owner, Wanted};
+use crate::links::{Links, Plug};
 use crate::standalone::libvirtd::{Libvirtd, Released};
 
-/// The devices of machines that are measured.
-const LAYOUT: Layout = Layout::Isolated;
+/// Whose machines those of a bench are.
+pub const OWNER: &str = "bench";
 /// How long libvirtd may take to end.
 const LIBVIRTD: Duration = Duration::from_secs(6);
 
@@ -40,6 +42,8 @@ pub struct Lab {
     pub instance: InstanceId,
     pub folder: PathBuf,
     pub image: PathBuf,
+    pub links: Links,
+    network: BenchNetwork,
     ours: bool,
     goldens: Goldens,
     events: AsyncMutex<mpsc::UnboundedReceiver<String>>,
@@ -55,7 +59,12 @@ pub fn size(memory_mib: u32) -> MachineSize {
 
 impl Lab {
     /// `image` is the folder of the guest image.
-    pub async fn start(settings: &Settings, image: PathBuf, folder: &Throwaway) -> Result<Arc<Self>, BenchError> {
+    pub async fn start(
+        settings: &Settings,
+        network: BenchNetwork,
+        image: PathBuf,
+        folder: &Throwaway,
+    ) -> Result<Arc<Self>, BenchError> {
         let libvirtd = Libvirtd::ensure(&settings.libvirt.uri, &folder.libvirt()).await;
         let ours = matches!(libvirtd.map_err(step("find or start a libvirtd"))?, Libvirtd::Ours { .. });
         let state_dir = folder.host();
@@ -71,16 +80,25 @@ impl Lab {
         let hv: Arc<dyn Hypervisor> = Arc::new(libvirt.clone());
         let facts = hv.facts().await.map_err(step("look at the host"))?;
         let (sender, events) = mpsc::unbounded_channel();
+        let defaults = settings.defaults();
+        let setup_policy = policy(None, None, 0, &defaults).map_err(step("use the network that is configured"))?;
         let image_digest = goldens::image_digest(&image).map_err(step("use the guest image"))?;
         let config = goldens::Config {
             instance: instance.clone(),
             image: image.clone(),
             images_folder: None,
             image_digest,
+            setup_policy: setup_policy.clone(),
             linger: goldens::LINGER,
         };
+        let links = Links::new(hv.clone(), instance.clone(), defaults.network.deny_cidrs);
+        if network == BenchNetwork::Nat {
+            links.police(OWNER, setup_policy).await.map_err(step("set the rules of machines"))?;
+        }
         Ok(Arc::new(Self {
-            goldens: Goldens::new(hv.clone(), config, sender),
+            goldens: Goldens::new(hv.clone(), links.clone(), config, sender),
+            links,
+            network,
             libvirt,
             hv,
             facts,
@@ -94,6 +112,30 @@ impl Lab {
         }))
     }
 
+    /// The devices of machines that are measured.
+    fn layout(&self) -> Layout {
+        match self.network {
+            BenchNetwork::Nat => Layout::Nic,
+            BenchNetwork::Isolated => Layout::Isolated,
+        }
+    }
+
+    /// What they are plugged into.
+    pub fn plug(&self) -> Plug {
+        match self.network {
+            BenchNetwork::Nat => Plug::Nat,
+            BenchNetwork::Isolated => Plug::Nothing,
+        }
+    }
+
+    /// As a pool says it.
+    fn mode(&self) -> NetworkMode {
+        match self.network {
+            BenchNetwork::Nat => NetworkMode::NatFiltered,
+            BenchNetwork::Isolated => NetworkMode::Isolated,
+        }
+    }
+
     /// Captures a golden of this size; `setup` runs in it before.
     pub async fn golden(&self, memory_mib: u32, setup: Vec<Step>) -> Result<Golden, BenchError> {
         let recipe = Recipe {
@@ -102,10 +144,10 @@ impl Lab {
             steps: setup,
             setup_network: agentvm_crds::SetupNetworkMode::Isolated,
         };
-        let key = self.goldens.key(&recipe, LAYOUT, &self.facts);
+        let key = self.goldens.key(&recipe, self.layout(), &self.facts);
         let owner = Owner { namespace: "bench".to_owned(), name: format!("{memory_mib}mib"), uid: key.to_string() };
         let mut events = self.events.lock().await;
-        self.goldens.capture(owner, Wanted { recipe, layout: LAYOUT, key: key.clone() });
+        self.goldens.capture(owner, Wanted { recipe, layout: self.layout(), key: key.clone() });
         loop {
             match self.goldens.local(&key) {
                 Local::Ready => break,
@@ -154,7 +196,7 @@ impl Lab {
         let control_plane = parts.control_plane.as_ref();
         let config = control_plane.ok_or_else(|| BenchError::Found("there is no control plane".to_owned()))?;
         let metrics = parts.served.as_ref().and_then(|served| served.metrics.as_ref()).map(|server| server.address);
-        Ok(Full::new(Client::try_from(config.client_config()).map_err(step("make a client"))?, metrics))
+        Ok(Full::new(Client::try_from(config.client_config()).map_err(step("make a client"))?, metrics, self.mode()))
     }
 
     /// What the figures come from.
@@ -169,7 +211,7 @@ impl Lab {
         let fields = json!({
             "agentvm": format!("{} ({}, {build})", env!("CARGO_PKG_VERSION"), env!("AGENTVM_COMMIT")),
             "accelerator": accelerator, "cpu": cpu_model, "cpus": cpus, "memoryMiB": memory_mib, "qemu": qemu_version,
-            "libvirt": libvirt_version, "libvirtd": libvirtd, "kernel": kernel_version, "layout": LAYOUT.as_str(),
+            "libvirt": libvirt_version, "libvirtd": libvirtd, "kernel": kernel_version, "layout": self.layout().as_str(),
         });
         if let Value::Object(fields) = fields { fields } else { Map::new() }
     }

@@ -73,7 +73,7 @@ async fn on_a_host(
     end: &mut EndSignals,
 ) -> Result<Report, BenchError> {
     let lab = tokio::select! {
-        started = Lab::start(settings, image, folder) => started?,
+        started = Lab::start(settings, which.common().network, image, folder) => started?,
         () = end.next() => return Err(BenchError::Interrupted),
     };
     let mut done = tokio::select! {

@@ -122,7 +122,7 @@ impl Ordinary {
     /// Another incarnation, as far as its agent is concerned.
     pub async fn identity(&mut self, session: &mut Session) -> Result<(), BenchError> {
         self.record.nonce = token()?;
-        rehydrate(session, &self.record, false).await.map_err(step("give the machine its identity"))
+        rehydrate(session, &self.record, None, false).await.map_err(step("give the machine its identity"))
     }
 
     pub async fn execute(&self, session: &mut Session, command: &str) -> Result<Ran, BenchError> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::error::{BenchError, step};
 use super::guest::{self, LOAD};
-use super::lab::Lab;
+use super::lab::{Lab, OWNER};
 use super::rounds::{Contender, Round};
 use crate::machines::{Session, fresh_nonce, judge};
 
@@ -25,7 +25,7 @@ pub fn record(lab: &Lab, golden: &GoldenKey, slot: u32) -> MachineRecord {
         kind: MachineKind::Pool,
         namespace: "bench".to_owned(),
         owner: "bench".to_owned(),
-        owner_uid: "bench".to_owned(),
+        owner_uid: OWNER.to_owned(),
         slot,
         golden: golden.clone(),
         nonce: String::new(),
@@ -72,12 +72,21 @@ impl Machine {
         &self.spec.record.name
     }
 
-    pub async fn create(&self) -> Result<(), BenchError> {
+    pub async fn create(&mut self) -> Result<(), BenchError> {
+        let (lab, record) = (&self.lab, &mut self.spec.record);
+        record.nic = lab.links.nic(&record.name, &lab.plug()).await.map_err(step("connect a machine"))?;
         self.lab.hv.create(&self.spec).await.map_err(step("create a machine"))
     }
 
     pub async fn destroy(&self) -> Result<(), BenchError> {
-        self.lab.hv.destroy(self.name(), Stop::Force).await.map_err(step("destroy a machine"))
+        self.lab.hv.destroy(self.name(), Stop::Force).await.map_err(step("destroy a machine"))?;
+        self.lab.links.free(self.name());
+        Ok(())
+    }
+
+    /// As it is released.
+    async fn cut_off(&self) -> Result<(), BenchError> {
+        self.lab.links.close(&self.spec.record).await.map_err(step("cut a machine off"))
     }
 
     pub async fn resume(&self) -> Result<(), BenchError> {
@@ -102,7 +111,7 @@ impl Machine {
         self.create().await?;
         self.wake().await?;
         if let Some(session) = &mut self.session {
-            guest::warm(session, &self.spec.record).await?;
+            guest::warm(session, &self.lab.links, &self.spec.record).await?;
         }
         let parked = self.lab.hv.park(self.name(), "bench").await;
         parked.map_err(step("park a machine"))
@@ -116,7 +125,7 @@ impl Machine {
         }
         self.resume().await?;
         let mut session = self.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
-        guest::run(&mut session, &self.spec.record, true, LOAD).await.map(drop)
+        guest::run(&mut session, &self.lab.links, &self.spec.record, true, LOAD).await.map(drop)
     }
 }
 
@@ -134,6 +143,8 @@ impl Contender for InPlace {
         machine.used().await?;
         machine.incarnate()?;
         let began = Instant::now();
+        machine.cut_off().await?;
+        let cut_off = began.elapsed();
         let proof = machine.lab.hv.reset(&machine.spec).await.map_err(step("reset a machine in place"))?;
         if let Some(why) = proof.failure() {
             return Err(BenchError::Found(format!("a machine was reset and not proven: {why}")));
@@ -146,8 +157,9 @@ impl Contender for InPlace {
         for (step, took) in &proof.steps {
             round = round.phase(format!("{step:?}").to_lowercase(), *took);
         }
-        let unseen = reset.saturating_sub(proof.took());
+        let unseen = reset.saturating_sub(proof.took()).saturating_sub(cut_off);
         Ok(round
+            .phase("cut off", cut_off)
             .phase("between steps", unseen)
             .phase("resume", restored.saturating_sub(reset))
             .phase("hello", ready.saturating_sub(restored)))
@@ -167,6 +179,8 @@ impl Contender for Fresh {
         let machine = &mut self.0;
         machine.used().await?;
         let mut laps = Laps::start();
+        machine.cut_off().await?;
+        laps.lap("cut off");
         machine.destroy().await?;
         laps.lap("destroy");
         machine.incarnate()?;

@@ -18,6 +18,15 @@ pub enum BenchOutput {
     Json,
 }
 
+/// What the measured machines are connected to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BenchNetwork {
+    /// As pools are by default: a network device, and rules that hold it.
+    Nat,
+    /// No network device.
+    Isolated,
+}
+
 #[derive(Clone, Debug, Args)]
 pub struct BenchArgs {
     #[command(subcommand)]
@@ -107,6 +116,9 @@ pub struct Common {
     /// How the figures are printed; with -v the table also shows where the time went.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: BenchOutput,
+    /// How agentvm's own machines are connected; ordinary domains that they are compared with have no network.
+    #[arg(long, value_name = "MODE", default_value = "nat")]
+    pub network: BenchNetwork,
     /// Folder in which the bench makes one of its own; removed in the end. QEMU's user must be able to traverse it. Default: /var/tmp.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,

@@ -8,11 +8,8 @@ use agentvm_hypervisor::{HostFacts, HvError};
 use kube::{Api, Client, api::ListParams};
 use tokio::{sync::watch, time::sleep};
 
-use super::{Guarded, error::Error};
-use crate::{
-    goldens::Goldens,
-    machines::{Machines, chain},
-};
+use super::{Context, Guarded, error::Error, pool};
+use crate::machines::chain;
 
 /// Between two looks at a host that answers.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -49,13 +46,13 @@ impl HostState {
 }
 
 /// Watches the host for ever.
-pub async fn watch_host(client: Client, machines: Machines, goldens: Goldens, state: watch::Sender<HostState>) {
+pub async fn watch_host(cx: Arc<Context>, state: watch::Sender<HostState>) {
     let mut failures = 0;
     loop {
         let known = state.borrow().facts().cloned();
         let looked = match known {
-            None => take_over(&client, &machines, &goldens).await,
-            Some(facts) => machines.host().health().await.map(|()| facts).map_err(Problem::Host),
+            None => take_over(&cx).await,
+            Some(facts) => cx.machines.host().health().await.map(|()| facts).map_err(Problem::Host),
         };
         failures = if looked.is_ok() { 0 } else { failures + 1 };
         publish(&state, &looked);
@@ -72,13 +69,15 @@ enum Problem {
 }
 
 /// Before anything new is made: remove what a crash left half made, take over what lives.
-async fn take_over(client: &Client, machines: &Machines, goldens: &Goldens) -> Result<Arc<HostFacts>, Problem> {
+async fn take_over(cx: &Context) -> Result<Arc<HostFacts>, Problem> {
+    let Context { client, machines, goldens, .. } = cx;
     let hv = machines.host();
     hv.health().await.map_err(Problem::Host)?;
     let facts = hv.facts().await.map_err(Problem::Host)?;
     let whole = goldens.refresh().await.map_err(Problem::Host)?;
     let open = open_attempts(client).await.map_err(Problem::Api)?;
     let found = machines.recover(&open, &whole).await.map_err(Problem::Host)?;
+    pool::police_all(cx).await;
     for gone in hv.sweep().await.map_err(Problem::Host)? {
         tracing::info!("removed what an earlier end left behind: {gone}");
     }

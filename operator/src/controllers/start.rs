@@ -2,7 +2,11 @@
 
 use std::{fmt::Debug, future::Future, hash::Hash, path::PathBuf, sync::Arc, time::Duration};
 
-use agentvm_core::{defaults::Defaults, names::InstanceId};
+use agentvm_core::{
+    defaults::{Defaults, InvalidSpec},
+    names::InstanceId,
+    network::policy,
+};
 use agentvm_hypervisor::Hypervisor;
 use futures::{StreamExt, channel::mpsc::UnboundedSender};
 use kube::{
@@ -34,8 +38,10 @@ use super::{
 };
 use crate::{
     goldens::{self, Goldens},
+    links::Links,
     machines::{self, Machines},
     metrics::Metrics,
+    network::{self, Books},
 };
 
 /// Runs, pools and snapshots.
@@ -70,6 +76,8 @@ pub struct OperatorConfig {
 /// Why an operator could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    #[error("the network that machines get by default can't be")]
+    Network(#[source] InvalidSpec),
     #[error("the default guest image can't be used")]
     Image(#[source] goldens::ImageError),
     #[error("the folder {} can't be made", .0.display())]
@@ -96,8 +104,10 @@ impl Operator {
         std::fs::create_dir_all(&config.runs).map_err(|why| StartError::Folder(config.runs.clone(), why))?;
         let (machine_events, machine_queue) = mpsc::unbounded_channel();
         let (golden_events, golden_queue) = mpsc::unbounded_channel();
-        let machines = Machines::new(hv.clone(), machines_config(&config), machine_events);
-        let goldens = Goldens::new(hv, goldens_config(&config, image_digest), golden_events);
+        let links = Links::new(hv.clone(), config.instance.clone(), config.defaults.network.deny_cidrs.clone());
+        let machines = Machines::new(hv.clone(), links.clone(), machines_config(&config), machine_events);
+        let goldens_config = goldens_config(&config, image_digest)?;
+        let goldens = Goldens::new(hv, links, goldens_config, golden_events);
         let (host_state, host) = watch::channel(HostState::Unknown("the host was not asked yet".to_owned()));
         let (router, queues) = router();
         let wake_runs = router.run_sender();
@@ -106,17 +116,17 @@ impl Operator {
         let pool_controller = filled.controller(&client).reconcile_on(queues.pools);
         let golden_controller = filled.controller(&client).reconcile_on(queues.snapshots);
         let cx = Arc::new(Context::new(Parts {
-            client: client.clone(),
+            recorder: Recorder::new(client.clone(), &config.node, config.metrics.clone()),
+            client,
             defaults: config.defaults,
             budget: config.budget,
-            machines: machines.clone(),
-            goldens: goldens.clone(),
+            machines,
+            goldens,
             caches: Caches {
                 runs: run_controller.store(),
                 pools: pool_controller.store(),
                 snapshots: golden_controller.store(),
             },
-            recorder: Recorder::new(client.clone(), &config.node, config.metrics.clone()),
             metrics: config.metrics,
             host: host.clone(),
             snapshots: router.snapshot_sender(),
@@ -126,8 +136,12 @@ impl Operator {
         tasks.spawn(drive(pool_controller, pool::reconcile, cx.clone()));
         tasks.spawn(drive(run_controller, run::reconcile, cx.clone()));
         tasks.spawn(router.route(cx.clone(), machine_queue, golden_queue, host));
-        tasks.spawn(when_cached(filled.clone(), watch_host(client, machines, goldens, host_state)));
+        tasks.spawn(when_cached(filled.clone(), watch_host(cx.clone(), host_state)));
         tasks.spawn(when_cached(filled, sweep(cx.clone())));
+        // A host that has one reader of flows already goes without.
+        if let Some(flows) = cx.machines.host().flows() {
+            tasks.spawn(network::watch(cx.clone(), flows));
+        }
         Ok(Self { cx, tasks, wake_runs })
     }
 
@@ -175,17 +189,19 @@ fn machines_config(config: &OperatorConfig) -> machines::Config {
         parallel: config.parallel,
         runs: config.runs.clone(),
         metrics: config.metrics.clone(),
+        books: Books::default(),
     }
 }
 
-fn goldens_config(config: &OperatorConfig, image_digest: String) -> goldens::Config {
-    goldens::Config {
+fn goldens_config(config: &OperatorConfig, image_digest: String) -> Result<goldens::Config, StartError> {
+    Ok(goldens::Config {
+        setup_policy: policy(None, None, 0, &config.defaults).map_err(StartError::Network)?,
         instance: config.instance.clone(),
         image: config.image.clone(),
         images_folder: config.images_folder.clone(),
         image_digest,
         linger: config.linger,
-    }
+    })
 }
 
 /// Runs a controller: failures are logged and tried again, slower each time.

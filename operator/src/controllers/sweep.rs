@@ -16,7 +16,7 @@ use kube::{Resource, ResourceExt, runtime::reflector::Store};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Context, Guarded, HostState, golden::asked};
-use crate::metrics::pool_label;
+use crate::{machines::chain, metrics::pool_label};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -32,6 +32,7 @@ pub async fn sweep(cx: Arc<Context>) {
             HostState::Unknown(_) | HostState::Unavailable { .. } => continue,
         };
         sweep_machines(&cx);
+        sweep_policies(&cx).await;
         sweep_goldens(&cx, &facts).await;
         let (runs, keep) = (cx.runs_folder.clone(), uids(&cx.caches.runs));
         if let Err(why) = tokio::task::spawn_blocking(move || sweep_folders(&runs, &keep)).await {
@@ -59,6 +60,20 @@ fn sweep_machines(cx: &Context) {
             let slots: Vec<u32> = cx.machines.seen(uid).into_keys().collect();
             cx.machines.retire(uid, &slots);
         }
+    }
+}
+
+/// A policy outlives its pool for as long as a machine of it lives, and that of a setup goes with it.
+async fn sweep_policies(cx: &Context) {
+    let mut owners = uids(&cx.caches.pools);
+    owners.extend(uids(&cx.caches.snapshots));
+    owners.extend(cx.machines.owners().0);
+    if let Err(why) = cx.machines.links().keep(|uid| owners.contains(uid)).await {
+        tracing::warn!(
+            error = &why as &dyn std::error::Error,
+            "the rules of machines could not be changed: {}",
+            chain(&why)
+        );
     }
 }
 

@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use agentvm_core::{golden::Local, names::DomainName};
-use agentvm_crds::GoldenReason;
+use agentvm_core::{
+    golden::{Local, Recipe},
+    names::DomainName,
+    network::Layout,
+};
+use agentvm_crds::{GoldenReason, SetupNetworkMode};
 use agentvm_guest_agent::protocol::Inspection;
 use agentvm_hypervisor::{
     Accelerator, Golden, HvError, MachineKind, MachineLimits, MachineRecord, Resources, Stop, TemplateSpec,
@@ -17,6 +21,7 @@ use super::{
     setup::{quiesce, run_steps},
     steady::steady,
 };
+use crate::links::Plug;
 use crate::machines::{PrepareError, Session, SessionError, fresh_nonce, rehydrate};
 
 /// From power on to the agent's first answer. Emulation is an order of magnitude slower.
@@ -40,6 +45,8 @@ pub enum CaptureError {
     Boot(#[source] SessionError),
     #[error("the agent in the template did not take its identity")]
     Identity(#[source] PrepareError),
+    #[error("the template has no network for its setup; with `setup.network: {{mode: Isolated}}` it needs none")]
+    Network(#[source] HvError),
     #[error("the session with the agent in the template broke")]
     Session(#[from] SessionError),
     #[error("spec.setup.steps[{index}]: {how}")]
@@ -65,6 +72,7 @@ impl CaptureError {
             Self::Start(HvError::NoCapacity { .. }) | Self::Write(HvError::NoCapacity { .. }) => {
                 GoldenReason::NoCapacity
             }
+            Self::Network(_) | Self::Start(HvError::NetworkUnavailable { .. }) => GoldenReason::NetworkUnavailable,
             Self::Boot(_) | Self::Identity(_) => GoldenReason::BootTimeout,
             Self::Setup { .. } | Self::Unsteady(_) => GoldenReason::SetupFailed,
             Self::Start(_) | Self::Session(_) | Self::Inspection(_) | Self::Write(_) => GoldenReason::CaptureFailed,
@@ -81,22 +89,27 @@ pub(super) async fn capture(inner: &Inner, owner: &Owner, wanted: &Wanted) -> Re
         // What is left of it would be in the way of the next try.
         if let Err(why) = inner.hv.destroy(&name, Stop::Force).await {
             tracing::warn!(template = %name, error = &why as &dyn std::error::Error, "a template could not be removed");
+            return done;
         }
     }
+    inner.links.free(&name);
     done
 }
 
 async fn template(inner: &Inner, owner: &Owner, wanted: &Wanted) -> Result<TemplateSpec, CaptureError> {
-    let Wanted { recipe, key, .. } = wanted;
+    let Wanted { recipe, key, layout } = wanted;
     inner.set(key, owner, Local::Capturing { doing: "checks its source".to_owned() });
     let (asked, folder) = (recipe.clone(), inner.config.images_folder.clone());
     let rootfs = tokio::task::spawn_blocking(move || rootfs(&asked, folder.as_deref()))
         .await
         .map_err(|why| CaptureError::Image(ImageError::Read(std::io::Error::other(why))))?
         .map_err(CaptureError::Image)?;
+    let name = DomainName::for_template(&inner.config.instance, key);
+    let plug = if *layout == Layout::Nic { Plug::Nat } else { Plug::Nothing };
+    let nic = inner.links.nic(&name, &plug).await.map_err(CaptureError::Start)?;
     Ok(TemplateSpec {
         record: MachineRecord {
-            name: DomainName::for_template(&inner.config.instance, key),
+            name,
             instance: inner.config.instance.clone(),
             kind: MachineKind::Template,
             namespace: owner.namespace.clone(),
@@ -107,7 +120,7 @@ async fn template(inner: &Inner, owner: &Owner, wanted: &Wanted) -> Result<Templ
             nonce: fresh_nonce()?.to_string(),
             token: fresh_nonce()?.to_string(),
             created: Timestamp::now().as_second(),
-            nic: None,
+            nic,
         },
         resources: Resources {
             vcpus: recipe.size.vcpus,
@@ -137,8 +150,10 @@ async fn boot_and_write(
     };
     inner.hv.boot_template(spec).await.map_err(CaptureError::Start)?;
     let (mut session, _) = Session::open(&*inner.hv, name, None, patience).await.map_err(CaptureError::Boot)?;
-    rehydrate(&mut session, &spec.record, false).await.map_err(CaptureError::Identity)?;
-    run_steps(&mut session, &spec.record, &recipe.steps, say).await?;
+    rehydrate(&mut session, &spec.record, None, false).await.map_err(CaptureError::Identity)?;
+    if !recipe.steps.is_empty() {
+        set_up(inner, &mut session, recipe, &spec.record, say).await?;
+    }
     say("is made ready for capture".to_owned());
     let mut inspection = quiesce(&mut session).await?;
     drop(session);
@@ -150,6 +165,30 @@ async fn boot_and_write(
     say("is written down".to_owned());
     let guest = serde_json::to_string(&inspection).map_err(CaptureError::Inspection)?;
     inner.hv.capture(name, &guest).await.map_err(CaptureError::Write)
+}
+
+/// Runs the setup with the network that it asks for, which is gone when it is done.
+async fn set_up(
+    inner: &Inner,
+    session: &mut Session,
+    recipe: &Recipe,
+    record: &MachineRecord,
+    say: impl FnMut(String),
+) -> Result<(), CaptureError> {
+    let (links, owner) = (&inner.links, record.owner_uid.as_str());
+    if record.nic.is_none() || recipe.setup_network == SetupNetworkMode::Isolated {
+        return run_steps(session, record, None, &recipe.steps, say).await;
+    }
+    links.police(owner, inner.config.setup_policy.clone()).await.map_err(CaptureError::Network)?;
+    let network = links.told(record);
+    rehydrate(session, record, network.clone(), false).await.map_err(CaptureError::Identity)?;
+    links.open(record).await.map_err(CaptureError::Network)?;
+    let done = run_steps(session, record, network, &recipe.steps, say).await;
+    let closed = links.close(record).await.map_err(CaptureError::Network);
+    if let Err(why) = links.unpolice(owner).await {
+        tracing::warn!(template = %record.name, error = &why as &dyn std::error::Error, "the policy of a setup could not be taken back");
+    }
+    done.and(closed)
 }
 
 /// As every copy will be asked.

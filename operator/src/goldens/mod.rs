@@ -17,7 +17,7 @@ use std::{
 use agentvm_core::{
     golden::{Local, Recipe},
     names::{GoldenKey, InstanceId},
-    network::Layout,
+    network::{Layout, Policy},
     retry::Backoff,
 };
 use agentvm_crds::GoldenReason;
@@ -25,6 +25,8 @@ use agentvm_hypervisor::{Accelerator, Golden, HostFacts, HvError, Hypervisor};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::links::Links;
 
 pub use capture::CaptureError;
 pub use image::{ImageError, image_digest};
@@ -40,6 +42,8 @@ pub struct Config {
     pub images_folder: Option<PathBuf>,
     /// Digest of the default guest image: another image makes other goldens.
     pub image_digest: String,
+    /// What a setup may reach.
+    pub setup_policy: Policy,
     /// See [`LINGER`].
     pub linger: Duration,
 }
@@ -76,6 +80,7 @@ struct State {
 #[derive(Debug)]
 struct Inner {
     hv: Arc<dyn Hypervisor>,
+    links: Links,
     config: Config,
     state: Mutex<State>,
     turn: Semaphore,
@@ -103,10 +108,10 @@ pub struct Goldens {
 }
 
 impl Goldens {
-    pub fn new(hv: Arc<dyn Hypervisor>, config: Config, events: mpsc::UnboundedSender<String>) -> Self {
+    pub fn new(hv: Arc<dyn Hypervisor>, links: Links, config: Config, events: mpsc::UnboundedSender<String>) -> Self {
         let turn = Semaphore::new(1);
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-        let inner = Inner { hv, config, state: Mutex::default(), turn, events, tasks, end };
+        let inner = Inner { hv, links, config, state: Mutex::default(), turn, events, tasks, end };
         Self { inner: Arc::new(inner) }
     }
 

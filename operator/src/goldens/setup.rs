@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use agentvm_core::{golden::Step, status::tail};
 use agentvm_guest_agent::protocol::{
-    AttemptResult, Blob, Execute, GuestAck, GuestMessage, HostAck, HostMessage, Inspection, Nonce, RunAs, Stop,
+    AttemptResult, Blob, Execute, GuestAck, GuestMessage, GuestNetwork, HostAck, HostMessage, Inspection, Nonce, RunAs,
+    Stop,
 };
 use agentvm_hypervisor::MachineRecord;
 use jiff::Timestamp;
@@ -27,6 +28,7 @@ const MAX_OUTPUT: u64 = 64 << 20;
 pub async fn run_steps(
     session: &mut Session,
     record: &MachineRecord,
+    network: Option<GuestNetwork>,
     steps: &[Step],
     mut doing: impl FnMut(String),
 ) -> Result<(), CaptureError> {
@@ -34,7 +36,7 @@ pub async fn run_steps(
         doing(format!("runs step {} of {} of the setup", index + 1, steps.len()));
         // Each step is an incarnation of its own: the agent executes a nonce once.
         let record = MachineRecord { nonce: crate::machines::fresh_nonce()?.to_string(), ..record.clone() };
-        rehydrate(session, &record, false).await.map_err(CaptureError::Identity)?;
+        rehydrate(session, &record, network.clone(), false).await.map_err(CaptureError::Identity)?;
         let limit = Duration::from_secs(u64::from(step.timeout_seconds)) + GRACE + SLACK;
         let ended = timeout(limit, run_step(session, &record, step)).await;
         let (result, output) =

@@ -4,16 +4,18 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::Ipv4Addr,
     sync::Arc,
 };
 
 use agentvm_core::{
     names::{DomainName, GoldenKey},
+    network::Nic,
     pool::SlotSeen,
     retry::Backoff,
     run::{Claim, FinishedAttempt},
 };
-use agentvm_crds::ResetStatus;
+use agentvm_crds::{PoolReason, ResetStatus};
 use agentvm_hypervisor::{Resources, Tier, Usage};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -24,6 +26,7 @@ use super::{
     urgent::{Claiming, Claims},
     ways::Ways,
 };
+use crate::links::PoolNetwork;
 
 /// A slot of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +56,9 @@ pub struct Entry {
     pub life: Life,
     /// What proves it; none before it was proven.
     pub reset: Option<ResetStatus>,
+    /// Its network device, and whom its guest asks for names; as far as it is idle.
+    pub nic: Option<Nic>,
+    pub resolvers: Vec<Ipv4Addr>,
     /// What it cost when it was asked last.
     pub usage: Option<Usage>,
     /// From the pop to the acknowledgement of EXECUTE; the task takes it over.
@@ -60,10 +66,19 @@ pub struct Entry {
     pub commands: mpsc::UnboundedSender<Command>,
 }
 
+/// What the board says of a machine from when it is idle.
+#[derive(Clone, Debug, Default)]
+pub struct Idle {
+    pub reset: ResetStatus,
+    pub nic: Option<Nic>,
+    pub resolvers: Vec<Ipv4Addr>,
+}
+
 /// Failures in a row to make machines of a pool.
 #[derive(Clone, Debug)]
 pub struct Trouble {
     pub failures: u32,
+    pub reason: PoolReason,
     pub message: String,
     pub hold_until: Timestamp,
 }
@@ -108,11 +123,19 @@ impl Board {
     }
 
     /// Prepared and proven: idle.
-    pub fn set_idle(&mut self, key: &SlotKey, reset: ResetStatus, now: Timestamp) {
+    pub fn set_idle(&mut self, key: &SlotKey, idle: Idle, now: Timestamp) {
         if let Some(entry) = self.slots.get_mut(key) {
             entry.life = Life::Idle { since: now };
-            entry.reset = Some(reset);
+            entry.reset = Some(idle.reset);
+            (entry.nic, entry.resolvers) = (idle.nic, idle.resolvers);
         }
+    }
+
+    /// Idle machines of a pool that are connected in another way than it wants by now.
+    pub fn otherwise_connected(&self, pool_uid: &str, wanted: &PoolNetwork) -> Vec<u32> {
+        let idle = self.slots.iter().filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
+        let fits = |e: &Entry| wanted.plug.fits(e.nic.as_ref()) && (e.nic.is_none() || e.resolvers == wanted.resolvers);
+        idle.filter(|(_, entry)| !fits(entry)).map(|(key, _)| key.slot).collect()
     }
 
     /// The run's machine is on its way to become another incarnation: nobody finds it by its old nonce from here on.
@@ -268,15 +291,15 @@ impl Board {
 
     /// Notes a failure; the next machine of the pool waits longer each time. Those that were being made at the same time
     /// fail for the same reason: they count once.
-    pub fn note_trouble(&mut self, pool_uid: &str, message: String, now: Timestamp) {
+    pub fn note_trouble(&mut self, pool_uid: &str, reason: PoolReason, message: String, now: Timestamp) {
         if let Some(trouble) = self.trouble.get_mut(pool_uid).filter(|trouble| now < trouble.hold_until) {
-            trouble.message = message;
+            (trouble.reason, trouble.message) = (reason, message);
             return;
         }
         let failures = self.trouble.get(pool_uid).map_or(1, |t| t.failures.saturating_add(1));
         let delay = Backoff::MACHINE.after(failures, pool_uid);
         let hold_until = now.checked_add(delay).unwrap_or(now);
-        self.trouble.insert(pool_uid.to_owned(), Trouble { failures, message, hold_until });
+        self.trouble.insert(pool_uid.to_owned(), Trouble { failures, reason, message, hold_until });
     }
 }
 
@@ -289,84 +312,5 @@ fn count(n: usize) -> u32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failures_of_one_batch_count_once() {
-        let mut board = Board::default();
-        let start = Timestamp::UNIX_EPOCH;
-        for n in 0..20 {
-            board.note_trouble("pool", format!("failure {n}"), start);
-        }
-        let first = board.trouble("pool").unwrap();
-        assert_eq!((first.failures, first.message.as_str()), (1, "failure 19"));
-        board.note_trouble("pool", "again".to_owned(), first.hold_until);
-        let second = board.trouble("pool").unwrap();
-        assert_eq!(second.failures, 2);
-        assert!(second.hold_until.duration_since(first.hold_until) > first.hold_until.duration_since(start));
-    }
-
-    #[test]
-    fn a_reset_does_not_say_that_machines_can_be_made_again() {
-        let (mut board, now) = (Board::default(), Timestamp::UNIX_EPOCH);
-        board.note_trouble("pool", "the host is full".to_owned(), now);
-        board.note_success("pool", Tier::InPlace, now);
-        assert!(board.trouble("pool").is_some());
-        board.note_success("pool", Tier::Fresh, now);
-        assert!(board.trouble("pool").is_none());
-    }
-
-    fn with_one() -> (Board, SlotKey, mpsc::UnboundedReceiver<Command>) {
-        let (mut board, key) = (Board::default(), SlotKey { pool_uid: "pool".into(), slot: 0 });
-        let (commands, received) = mpsc::unbounded_channel();
-        let entry = Entry {
-            name: DomainName::from_recorded("vm"),
-            nonce: "first".into(),
-            golden: GoldenKey::from_recorded("g"),
-            size: Resources { vcpus: 1, memory_mib: 1, disk_gib: 1, cpu_shares: 1 },
-            life: Life::Creating,
-            reset: None,
-            usage: None,
-            claiming: None,
-            commands,
-        };
-        assert!(board.insert(key.clone(), entry));
-        (board, key, received)
-    }
-
-    #[test]
-    fn a_machine_that_is_brought_back_is_another_one_to_the_run_that_had_it() {
-        let (mut board, key, mut received) = with_one();
-        let (run, proof) = ("run".to_owned(), ResetStatus { tier: "Fresh".into(), ..ResetStatus::default() });
-        board.set_idle(&key, proof.clone(), Timestamp::UNIX_EPOCH);
-        let claim = board.acquire("pool", &run, "node").unwrap();
-        assert_eq!((claim.nonce.as_str(), claim.reset), ("first", Some(proof)));
-        board.renew(&key, "second");
-        assert!(board.attempt(&run, "first").is_none() && board.attempt(&run, "second").is_none());
-        assert!(!board.tell_run(&run, Command::Release), "a second release doesn't reach it");
-        board.retire("pool", &[0]);
-        assert_eq!(board.seen("pool")[&0], SlotSeen::Resetting);
-        assert_eq!((board.numbers("pool"), board.acquire("pool", &run, "node").is_none()), ((0, 1), true));
-        board.set_life(&key, Life::Quarantined { until: Timestamp::MAX });
-        assert!(board.acquire("pool", &run, "node").is_none(), "nobody gets what is in quarantine");
-        board.retire("pool", &[0]);
-        assert!(matches!(received.try_recv(), Ok(Command::Release)));
-    }
-
-    #[test]
-    fn a_claim_is_urgent_until_it_is_given_back_or_its_task_takes_over() {
-        let (mut board, key, _received) = with_one();
-        board.set_idle(&key, ResetStatus::default(), Timestamp::UNIX_EPOCH);
-        assert!(!board.is_idle(&SlotKey { slot: 1, ..key.clone() }) && board.is_idle(&key));
-        board.acquire("pool", &"run".to_owned(), "node").unwrap();
-        assert!(board.claims.any() && !board.is_idle(&key));
-        board.give_back(&"run".to_owned(), Timestamp::UNIX_EPOCH);
-        assert!(!board.claims.any() && board.is_idle(&key));
-        board.acquire("pool", &"run".to_owned(), "node").unwrap();
-        let claiming = board.take_claiming(&key);
-        assert!(board.claims.any());
-        drop(claiming);
-        assert!(!board.claims.any());
-    }
-}
+#[path = "board_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! What proves a machine: the checks from outside, its agent's own answer, and how it all is told.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use agentvm_core::status::clip;
 use agentvm_crds::{ResetCheck, ResetStatus};
@@ -20,6 +20,9 @@ pub struct Evidence {
     pub reset: ResetStatus,
     /// How often this process was brought back.
     pub reuses: u32,
+    /// Whom its guest was told to ask for names.
+    #[serde(default)]
+    pub resolvers: Vec<Ipv4Addr>,
 }
 
 /// The whole proof, of nothing but what was looked at: from outside, that is a machine that was brought back.

@@ -19,7 +19,7 @@ pub async fn measured(
     let (pool, took) = (pool_id(&record.namespace, &record.owner), begin.elapsed());
     match &done {
         Ok(ready) => {
-            let proven = Duration::from_millis(u64::try_from(ready.reset.millis).unwrap_or(0));
+            let proven = Duration::from_millis(u64::try_from(ready.idle.reset.millis).unwrap_or(0));
             metrics.reset(&pool, tier, ResetResult::Proven, proven);
             metrics.booted(&pool, kind(tier), took);
         }

@@ -47,7 +47,11 @@ pub use session::{Session, SessionError, fresh_nonce, kind as message_kind, rand
 pub use task::chain;
 pub use ways::{PoolOwner, TierView};
 
-use crate::metrics::Metrics;
+use crate::{
+    links::{Links, PoolNetwork},
+    metrics::Metrics,
+    network::Books,
+};
 use board::{Board, Entry};
 use life::Life;
 use task::{Origin, Task};
@@ -72,11 +76,14 @@ pub struct Config {
     /// Folder of what runs leave.
     pub runs: PathBuf,
     pub metrics: Metrics,
+    /// What runs try with their network.
+    pub books: Books,
 }
 
 #[derive(Debug)]
 struct Inner {
     hv: Arc<dyn Hypervisor>,
+    links: Links,
     config: Config,
     board: Mutex<Board>,
     creation: Semaphore,
@@ -111,11 +118,12 @@ pub struct Machines {
 }
 
 impl Machines {
-    pub fn new(hv: Arc<dyn Hypervisor>, config: Config, events: mpsc::UnboundedSender<Event>) -> Self {
+    pub fn new(hv: Arc<dyn Hypervisor>, links: Links, config: Config, events: mpsc::UnboundedSender<Event>) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let board = Board::default();
         let inner = Inner {
             hv,
+            links,
             creation: Semaphore::new(config.parallel.max(1)),
             resets: Semaphore::new(cores.max(2)),
             config,
@@ -134,6 +142,10 @@ impl Machines {
 
     pub fn host(&self) -> &Arc<dyn Hypervisor> {
         &self.inner.hv
+    }
+
+    pub fn links(&self) -> &Links {
+        &self.inner.links
     }
 
     /// What a pool wants now; its machines that are there already follow it.
@@ -162,7 +174,8 @@ impl Machines {
             created: Timestamp::now().as_second(),
             nic: None,
         };
-        self.spawn(record, golden.resources.clone(), golden.guest.clone(), Life::Creating, Origin::Golden);
+        let origin = Origin::Golden { plug: pool.network.plug.clone() };
+        self.spawn(record, golden.resources.clone(), golden.guest.clone(), Life::Creating, origin);
         Ok(())
     }
 
@@ -176,6 +189,8 @@ impl Machines {
             size,
             life,
             reset: None,
+            nic: None,
+            resolvers: vec![],
             usage: None,
             claiming: None,
             commands: sender,
@@ -265,6 +280,11 @@ impl Machines {
 
     pub fn retire(&self, pool_uid: &str, slots: &[u32]) {
         self.inner.board().retire(pool_uid, slots);
+    }
+
+    /// Idle machines of a pool that are connected in another way than it wants by now.
+    pub fn otherwise_connected(&self, pool_uid: &str, wanted: &PoolNetwork) -> Vec<u32> {
+        self.inner.board().otherwise_connected(pool_uid, wanted)
     }
 
     pub fn seen(&self, pool_uid: &str) -> BTreeMap<u32, SlotSeen> {

@@ -5,17 +5,21 @@
 
 use std::time::Duration;
 
-use agentvm_crds::ResetStatus;
-use agentvm_guest_agent::protocol::{Blob, GuestAck, GuestMessage, HostMessage, Nonce, NonceError, Rehydrate, Secret};
+use agentvm_crds::PoolReason;
+use agentvm_guest_agent::protocol::{
+    Blob, GuestAck, GuestMessage, GuestNetwork, HostMessage, Nonce, NonceError, Rehydrate, Secret,
+};
 use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord, MachineSpec, Proof, Tier};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::{
+    board::Idle,
     evidence::{self, Evidence},
     session::{Session, SessionError, WakeError, random},
     urgent::Claims,
 };
+use crate::links::Links;
 
 /// How long a fresh clone may take to its first answer; emulated ones need about a second.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -41,6 +45,8 @@ pub enum PrepareError {
     Rehydrate(#[source] SessionError),
     #[error("its agent did not warm it")]
     Warm(#[source] SessionError),
+    #[error("the machine has no network")]
+    Network(#[source] HvError),
     #[error("its recorded nonce is none")]
     Nonce(#[source] NonceError),
     #[error("its proof could not be written down")]
@@ -67,12 +73,25 @@ impl PrepareError {
         }
     }
 
+    /// What the pool says while it lasts.
+    pub fn reason(&self) -> PoolReason {
+        match self {
+            Self::Network(HvError::NoCapacity { .. }) => PoolReason::NoCapacity,
+            Self::Network(_) | Self::Create(HvError::NetworkUnavailable { .. }) => PoolReason::NetworkUnavailable,
+            _ => PoolReason::CreateFailed,
+        }
+    }
+
     /// Whether it says something about the way that was taken; a host that is gone or full doesn't, nor does what was left of a
     /// machine.
     pub fn speaks_against(&self, tier: Tier) -> bool {
         match self {
             Self::Create(why) => tier == Tier::Fresh && matches!(why, HvError::Refused { .. }),
-            Self::Reset(HvError::NotResettable { .. }) | Self::Nonce(_) | Self::Evidence(_) | Self::Stopping => false,
+            Self::Reset(HvError::NotResettable { .. } | HvError::NetworkUnavailable { .. })
+            | Self::Network(_)
+            | Self::Nonce(_)
+            | Self::Evidence(_)
+            | Self::Stopping => false,
             Self::Reset(why) | Self::Power(why) => {
                 tier == Tier::InPlace && !matches!(why, HvError::Unavailable { .. } | HvError::NoCapacity { .. })
             }
@@ -86,13 +105,14 @@ impl PrepareError {
 pub struct Ready {
     /// Open since it was prepared; none where the machine was found like this.
     pub session: Option<Session>,
-    pub reset: ResetStatus,
+    pub idle: Idle,
 }
 
 /// What preparing takes.
 #[derive(Debug)]
 pub struct Preparation<'a> {
     pub hv: &'a dyn Hypervisor,
+    pub links: &'a Links,
     pub claims: &'a Claims,
     pub spec: &'a MachineSpec,
     /// What the golden's agent said of itself.
@@ -152,16 +172,22 @@ impl Preparation<'_> {
         guest.map_err(PrepareError::Guest)?;
         self.claims.pass().await;
         phases.end("pass");
-        rehydrate(&mut session, record, true).await?;
+        let network = self.links.told(record);
+        let resolvers = network.as_ref().map(|network| network.resolvers.clone()).unwrap_or_default();
+        rehydrate(&mut session, record, network, true).await?;
         phases.end("rehydrate");
+        // Its address is its own from here on, and the rules that hold it to that come first.
+        self.links.open(record).await.map_err(PrepareError::Network)?;
+        phases.end("network");
         session.request(HostMessage::Warm, REPLY, is_warm).await.map_err(PrepareError::Warm)?;
         phases.end("warm");
-        let evidence = Evidence { reset: reset.clone(), reuses: self.reuses };
+        let evidence = Evidence { reset: reset.clone(), reuses: self.reuses, resolvers: resolvers.clone() };
         let text = serde_json::to_string(&evidence).map_err(PrepareError::Evidence)?;
         self.hv.park(name, &text).await.map_err(PrepareError::Power)?;
         phases.end("park");
         tracing::debug!(machine = %name, tier = tier.as_str(), phases = ?phases.done, "prepared");
-        Ok(Ready { session: Some(session), reset })
+        let idle = Idle { reset, nic: record.nic.clone(), resolvers };
+        Ok(Ready { session: Some(session), idle })
     }
 }
 
@@ -187,8 +213,13 @@ fn is_warm(message: &GuestMessage) -> bool {
     *message == GuestMessage::Ack(GuestAck::Warm)
 }
 
-/// Gives a machine its identity: nonce, token, name, clock, randomness, workspace.
-pub async fn rehydrate(session: &mut Session, record: &MachineRecord, workspace: bool) -> Result<(), PrepareError> {
+/// Gives a machine its identity: nonce, token, name, clock, randomness, place in the network, workspace.
+pub async fn rehydrate(
+    session: &mut Session,
+    record: &MachineRecord,
+    network: Option<GuestNetwork>,
+    workspace: bool,
+) -> Result<(), PrepareError> {
     let nonce: Nonce = record.nonce.parse().map_err(PrepareError::Nonce)?;
     let message = Rehydrate {
         nonce: nonce.clone(),
@@ -198,7 +229,7 @@ pub async fn rehydrate(session: &mut Session, record: &MachineRecord, workspace:
         entropy: Blob(random::<64>().map_err(PrepareError::Session)?.to_vec()),
         time_unix_nanos: unix_nanos(Timestamp::now()),
         workspace,
-        network: None,
+        network,
     };
     let wanted = GuestMessage::Ack(GuestAck::Rehydrate { nonce });
     session

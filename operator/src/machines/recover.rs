@@ -44,6 +44,7 @@ impl Machines {
                 _ => &mut found.lost,
             };
             *counter += 1;
+            self.inner.links.take_over(&machine.record);
             self.spawn(machine.record, size, guest, life, origin);
         }
         Ok(found)
@@ -103,7 +104,8 @@ mod tests {
 
     #[test]
     fn only_what_is_parked_with_its_proof_is_idle_again() {
-        let evidence = serde_json::to_string(&Evidence { reset: ResetStatus::default(), reuses: 3 }).unwrap();
+        let evidence =
+            serde_json::to_string(&Evidence { reset: ResetStatus::default(), reuses: 3, resolvers: vec![] }).unwrap();
         let parked = |evidence: &str| Mark::Parked { evidence: evidence.to_owned() };
         let kept = Mark::Quarantined { until: 9, why: "disk".into() };
         let dead = || PowerState::Dead { why: "its reset was interrupted".into() };

@@ -7,7 +7,7 @@ use agentvm_core::{
     retry::Backoff,
     run::{AttemptEnd, AttemptResult, FinishedAttempt, Outcome},
 };
-use agentvm_hypervisor::{MachineLimits, MachineRecord, MachineSpec, Stop, Tier};
+use agentvm_hypervisor::{MachineRecord, MachineSpec, Stop, Tier};
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     Event, Inner,
     attempt::{Attempt, GRACE, SLACK, stopped},
-    board::{Command, SlotKey},
+    board::{Command, Idle, SlotKey},
     evidence::Evidence,
     finish::finish,
     life::Life,
@@ -27,12 +27,13 @@ use super::{
     session::{Session, SessionError, fresh_nonce},
     store::Store,
 };
+use crate::{links::Plug, network};
 
 /// Where a machine comes from.
 #[derive(Debug)]
 pub enum Origin {
-    /// To be made.
-    Golden,
+    /// To be made, connected like this.
+    Golden { plug: Plug },
     /// To be brought back: its run is over.
     Reset,
     /// Found after a restart as it was left: proven, prepared, never resumed since.
@@ -74,7 +75,7 @@ impl Task {
             let Some(session) = self.prepared(origin).await else { break };
             let Some(order) = self.wait().await else { break };
             if let Left::Behind { intact } = self.execute(&order, session).await {
-                next = self.brought_back(intact);
+                next = self.brought_back(intact).await;
             }
         }
         self.remove().await;
@@ -83,18 +84,19 @@ impl Task {
     /// `None`: it comes to nothing. Within: the session that its preparation left open.
     async fn prepared(&mut self, origin: Origin) -> Option<Option<Session>> {
         let (tier, done) = match origin {
-            Origin::Golden => {
+            Origin::Golden { plug } => {
                 let tier = self.inner.board().ways.creation(&self.key.pool_uid, &self.record.golden, Timestamp::now());
                 if tier == Tier::Boot {
                     // It has no private mapping of the golden's memory: there is nothing to drop.
                     self.reuses = u32::MAX;
                 }
-                (tier, self.create(tier).await)
+                (tier, self.create(tier, &plug).await)
             }
             Origin::Reset => (Tier::InPlace, self.reset().await),
-            Origin::FoundParked(Evidence { reset, reuses }) => {
+            Origin::FoundParked(Evidence { reset, reuses, resolvers }) => {
                 self.reuses = reuses;
-                self.idle(Ready { session: None, reset });
+                let idle = Idle { reset, nic: self.record.nic.clone(), resolvers };
+                self.idle(Ready { session: None, idle });
                 return Some(None);
             }
             Origin::FoundClaimed => {
@@ -122,9 +124,11 @@ impl Task {
         }
     }
 
-    async fn create(&self, tier: Tier) -> Result<Ready, PrepareError> {
+    async fn create(&mut self, tier: Tier, plug: &Plug) -> Result<Ready, PrepareError> {
+        let inner = self.inner.clone();
         // Closed only when the operator stops; then nobody needs the machine.
-        let _permit = self.inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
+        let _permit = inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
+        self.record.nic = inner.links.nic(&self.record.name, plug).await.map_err(PrepareError::Network)?;
         let spec = self.spec(tier);
         measured(&self.inner.config.metrics, &self.record, tier, self.preparation(&spec).create()).await
     }
@@ -140,17 +144,17 @@ impl Task {
             record: self.record.clone(),
             share_bytes: self.inner.config.share_bytes,
             tier,
-            limits: MachineLimits::default(),
+            limits: self.inner.board().ways.pool(&self.key.pool_uid).map(|pool| pool.limits).unwrap_or_default(),
         }
     }
 
     fn preparation<'a>(&'a self, spec: &'a MachineSpec) -> Preparation<'a> {
         let Self { inner, guest, reuses, .. } = self;
-        Preparation { hv: &*inner.hv, claims: &inner.claims, spec, guest, reuses: *reuses }
+        Preparation { hv: &*inner.hv, links: &inner.links, claims: &inner.claims, spec, guest, reuses: *reuses }
     }
 
     fn idle(&self, ready: Ready) -> Option<Session> {
-        self.inner.board().set_idle(&self.key, ready.reset, Timestamp::now());
+        self.inner.board().set_idle(&self.key, ready.idle, Timestamp::now());
         self.tell_pool();
         ready.session
     }
@@ -174,7 +178,7 @@ impl Task {
             }
             // After a reset that failed a fresh process is worth a try at once.
             if tier != Tier::InPlace {
-                board.note_trouble(&self.key.pool_uid, message, now);
+                board.note_trouble(&self.key.pool_uid, why.reason(), message, now);
             }
         }
         if let Some(why) = why.not_proven() {
@@ -195,9 +199,20 @@ impl Task {
     }
 
     /// Whether the machine is brought back; then it is another one from here on.
-    fn brought_back(&mut self, intact: bool) -> Option<Origin> {
+    async fn brought_back(&mut self, intact: bool) -> Option<Origin> {
+        // Nothing of this run is on the wire any more when the next incarnation begins, whichever way that goes.
+        if let Err(why) = self.inner.links.close(&self.record).await {
+            tracing::warn!(machine = %self.record.name, error = &why as &dyn std::error::Error, "a machine's link could not be closed: it is replaced");
+            return None;
+        }
         let (key, now) = (&self.key, Timestamp::now());
-        let used = self.inner.board().ways.used(&key.pool_uid, key.slot, &self.record.golden, now)?;
+        let used = self.inner.board().ways.used(
+            &key.pool_uid,
+            key.slot,
+            &self.record.golden,
+            self.record.nic.as_ref(),
+            now,
+        )?;
         let slot_wanted = used.slot_wanted && !self.inner.stopping();
         let decided = way(&Used { reuses: self.reuses, intact, slot_wanted, ..used });
         if let Way::Replace { why } = decided {
@@ -228,7 +243,12 @@ impl Task {
         let life = Life::Driven { run: order.run_uid.clone() };
         self.inner.board().set_life(&self.key, life);
         self.tell_pool();
-        let Some((done, intact)) = self.drive(order, session, driven).await else { return Left::Dropped };
+        network::opened(&self.inner.config.books, &self.record, &order.run_uid, &order.run);
+        let driven = self.drive(order, session, driven).await;
+        let Inner { hv, config, .. } = &*self.inner;
+        let network = network::closed(&**hv, &config.books, &self.record, &config.metrics).await;
+        let Some((mut done, intact)) = driven else { return Left::Dropped };
+        done.outcome.network = network;
         let life = Life::Ended { run: order.run_uid.clone(), done: Arc::new(done) };
         self.inner.board().set_life(&self.key, life);
         self.inner.tell(Event::Run { uid: order.run_uid.clone() });
@@ -301,6 +321,8 @@ impl Task {
             tracing::warn!(machine = %self.record.name, error = &why as &dyn std::error::Error, "a machine could not be removed");
             sleep(Backoff::MACHINE.after(failures, self.record.name.as_str())).await;
         }
+        self.inner.links.free(&self.record.name);
+        self.inner.config.metrics.machine_gone(&self.record.name);
         self.inner.board().remove(&self.key);
         self.tell_pool();
     }

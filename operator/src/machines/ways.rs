@@ -4,11 +4,14 @@ use std::{collections::HashMap, time::Duration};
 
 use agentvm_core::{
     names::GoldenKey,
+    network::Nic,
     pool::{Streak, Used},
 };
 use agentvm_crds::ReusePolicy;
-use agentvm_hypervisor::{Tier, Tiers};
+use agentvm_hypervisor::{MachineLimits, Tier, Tiers};
 use jiff::{Timestamp, ToSpan};
+
+use crate::links::PoolNetwork;
 
 /// After a self-test that could not be carried out (the host was full, or didn't answer).
 const TEST_AGAIN_SECONDS: i64 = 60;
@@ -28,6 +31,8 @@ pub struct PoolOwner {
     pub max: u32,
     /// What new machines are made of; none where none can be made.
     pub golden: Option<GoldenKey>,
+    pub network: PoolNetwork,
+    pub limits: MachineLimits,
 }
 
 /// How machines of a pool get to their golden state at the moment.
@@ -108,14 +113,21 @@ impl Ways {
     }
 
     /// What decides about a machine of this slot whose run is over, as far as it is known here; `None`: the pool isn't.
-    pub fn used(&self, pool_uid: &str, slot: u32, golden: &GoldenKey, now: Timestamp) -> Option<Used> {
+    pub fn used(
+        &self,
+        pool_uid: &str,
+        slot: u32,
+        golden: &GoldenKey,
+        nic: Option<&Nic>,
+        now: Timestamp,
+    ) -> Option<Used> {
         let pool = self.pools.get(pool_uid)?;
         let streak = self.in_place.get(pool_uid);
         Some(Used {
             policy: pool.reuse_policy,
             max_reuses: pool.max_reuses,
             reuses: 0,
-            golden_wanted: pool.golden.as_ref() == Some(golden),
+            golden_wanted: pool.golden.as_ref() == Some(golden) && pool.network.plug.fits(nic),
             slot_wanted: slot < pool.max,
             intact: true,
             in_place: self.tested(golden).best == Tier::InPlace && streak.is_none_or(|s| s.given_up(now).is_none()),
@@ -165,6 +177,7 @@ impl Ways {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::links::Plug;
 
     const POOL: &str = "uid";
 
@@ -184,12 +197,14 @@ mod tests {
             quarantine: Duration::from_mins(10),
             max: 2,
             golden: Some(golden()),
+            network: PoolNetwork { plug: Plug::Nothing, resolvers: vec![] },
+            limits: MachineLimits::default(),
         });
         ways
     }
 
     fn in_place(ways: &Ways, slot: u32) -> bool {
-        let used = ways.used(POOL, slot, &golden(), Timestamp::UNIX_EPOCH).unwrap();
+        let used = ways.used(POOL, slot, &golden(), None, Timestamp::UNIX_EPOCH).unwrap();
         agentvm_core::pool::way(&used) == agentvm_core::pool::Way::InPlace
     }
 
@@ -228,6 +243,6 @@ mod tests {
         }
         assert_eq!((ways.creation(POOL, &golden(), now), ways.view(POOL, now).tier), (Tier::Boot, Tier::Boot));
         ways.keep(|_| false);
-        assert!(ways.pool(POOL).is_none() && ways.used(POOL, 0, &golden(), now).is_none());
+        assert!(ways.pool(POOL).is_none() && ways.used(POOL, 0, &golden(), None, now).is_none());
     }
 }

@@ -13,3 +13,31 @@ mod watch;
 
 pub use books::{Books, News, Owner};
 pub use watch::watch;
+
+use agentvm_crds::RunNetwork;
+use agentvm_hypervisor::{Hypervisor, MachineRecord};
+
+use crate::metrics::{Metrics, pool_id};
+
+/// What the machine does from now on is this run's doing. Nothing, where it has no network.
+pub fn opened(books: &Books, record: &MachineRecord, run_uid: &str, run: &str) {
+    if record.nic.is_some() {
+        let pool = pool_id(&record.namespace, &record.owner);
+        books.open(&record.name, Owner { run_uid: run_uid.to_owned(), run: run.to_owned(), pool });
+    }
+}
+
+/// The run is over: what its status says of its network.
+pub async fn closed(
+    hv: &dyn Hypervisor,
+    books: &Books,
+    record: &MachineRecord,
+    metrics: &Metrics,
+) -> Option<RunNetwork> {
+    record.nic.as_ref()?;
+    let asked = hv.traffic(&record.name).await;
+    let traffic = asked.inspect_err(|why| {
+        tracing::warn!(machine = %record.name, error = why as &dyn std::error::Error, "what the rules counted could not be read; what was logged is told instead");
+    });
+    books.close(&record.name, traffic.ok(), metrics)
+}

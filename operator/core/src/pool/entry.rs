@@ -66,13 +66,18 @@ pub struct NodeFacts<'a> {
     /// The generation whose network policy is in force here.
     pub network_generation: Option<i64>,
     /// Why the last machine could not be made, after failures.
-    pub last_error: Option<&'a str>,
+    pub last_error: Option<(PoolReason, &'a str)>,
+    /// More to be said to people; nothing is wrong with the pool.
+    pub note: &'a str,
 }
 
 /// This node's entry.
 pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'_>) -> PoolNode {
     let counts = Counts::of(seen);
-    let (reason, message) = explain(want, seen, plan, counts, facts.last_error);
+    let (reason, mut message) = explain(want, seen, plan, counts, facts.last_error);
+    if !facts.note.is_empty() {
+        message = format!("{message}; {}", facts.note);
+    }
     let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     let tier = asked_tier(want, facts.tier);
     PoolNode {
@@ -123,7 +128,7 @@ fn explain(
     seen: &Seen,
     plan: &Plan,
     counts: Counts,
-    last_error: Option<&str>,
+    last_error: Option<(PoolReason, &str)>,
 ) -> (PoolReason, String) {
     let Counts { warm, claimed, creating, resetting, quarantined, total } = counts;
     let mut have = format!("{warm} of {} machines ready, {claimed} in use", want.min);
@@ -135,13 +140,16 @@ fn explain(
     }
     if plan.no_room_for > 0 {
         let short = plan.no_room_for;
-        return (PoolReason::NoCapacity, format!("{have}; this node has no room for {short} more (node budget)"));
+        return (
+            PoolReason::NoCapacity,
+            format!("{have}; this node has no room for {short} more ({})", seen.room.limit),
+        );
     }
     if warm >= want.min {
         return (PoolReason::Filled, have);
     }
-    if let Some(error) = last_error {
-        return (PoolReason::CreateFailed, format!("{have}; the last machine could not be made: {error}"));
+    if let Some((reason, error)) = last_error {
+        return (reason, format!("{have}; the last machine could not be made: {error}"));
     }
     if total >= want.max && creating + resetting == 0 {
         return (PoolReason::Busy, format!("{have}; max {} is reached", want.max));
@@ -181,7 +189,7 @@ mod tests {
 
     fn world(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> Seen {
         let golden = Ok(GoldenKey::from_recorded("k"));
-        Seen { slots: slots.into_iter().collect(), queued: 0, room: 10, golden, hold_until: None }
+        Seen { slots: slots.into_iter().collect(), queued: 0, room: 10.into(), golden, hold_until: None }
     }
 
     fn entry(want: &ValidPool, tier: TierSeen, unshared: Vec<u64>) -> PoolNode {

@@ -7,7 +7,7 @@ mod status;
 mod validate;
 
 pub use entry::{Counts, NodeFacts, TierSeen, node_entry, settle_memory};
-pub use plan::{Blocked, Plan, Seen, SlotSeen, plan};
+pub use plan::{Blocked, Plan, Room, Seen, SlotSeen, plan};
 pub use reuse::{Streak, Used, Way, way};
 pub use status::{invalid_status, next_status};
 pub(crate) use validate::bytes;

@@ -49,11 +49,31 @@ pub struct Seen {
     /// Runs that wait for a machine of this pool.
     pub queued: u32,
     /// How many more machines of this size the node can take.
-    pub room: u32,
+    pub room: Room,
     /// What to make machines of, or why there is nothing.
     pub golden: Result<GoldenKey, Blocked>,
     /// After failures: no new machine before this time.
     pub hold_until: Option<Timestamp>,
+}
+
+/// What a node has left for a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub machines: u32,
+    /// What there are no more of then, for people.
+    pub limit: String,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        0.into()
+    }
+}
+
+impl From<u32> for Room {
+    fn from(machines: u32) -> Self {
+        Self { machines, limit: "node budget".to_owned() }
+    }
 }
 
 /// What to do.
@@ -85,7 +105,7 @@ pub fn plan(want: &ValidPool, seen: &Seen, now: Timestamp) -> Plan {
     }
     let free = want.max.saturating_sub(count(seen.slots.len()));
     let missing = wanted.min(free);
-    let fits = missing.min(seen.room);
+    let fits = missing.min(seen.room.machines);
     plan.no_room_for = missing - fits;
     plan.create = (0..want.max).filter(|n| !seen.slots.contains_key(n)).take(fits as usize).collect();
     // One machine has to be there when anyone waits, whatever `min` says.
@@ -199,7 +219,7 @@ mod tests {
     }
 
     fn seen(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> Seen {
-        Seen { slots: slots.into_iter().collect(), queued: 0, room: 100, golden: Ok(key("g")), hold_until: None }
+        Seen { slots: slots.into_iter().collect(), queued: 0, room: 100.into(), golden: Ok(key("g")), hold_until: None }
     }
 
     fn idle(since: i64) -> SlotSeen {
@@ -211,7 +231,7 @@ mod tests {
         assert_eq!(plan(&pool(2, 4), &seen([]), at(0)).create, [0, 1]);
         let busy = Seen { queued: 6, ..seen([(0, SlotSeen::Claimed), (1, SlotSeen::Claimed)]) };
         assert_eq!(plan(&pool(2, 4), &busy, at(0)).create, [2, 3]);
-        let full = Seen { room: 1, ..seen([(0, SlotSeen::Claimed)]) };
+        let full = Seen { room: 1.into(), ..seen([(0, SlotSeen::Claimed)]) };
         let tight = plan(&pool(3, 4), &full, at(0));
         assert_eq!((tight.create, tight.no_room_for), (vec![1], 2));
     }
@@ -266,7 +286,7 @@ mod tests {
         let full = seen([(0, kept(90)), (1, kept(80)), (2, idle(0))]);
         assert_eq!(plan(&pool(2, 3), &full, at(1)).retire, [1], "no slot is free");
         assert_eq!(plan(&pool(1, 3), &full, at(1)).retire, NONE, "min is there");
-        let no_room = Seen { room: 0, ..seen([(0, kept(90)), (1, kept(80))]) };
+        let no_room = Seen { room: 0.into(), ..seen([(0, kept(90)), (1, kept(80))]) };
         assert_eq!(plan(&pool(1, 4), &no_room, at(1)).retire, [1], "the node is full");
         let leaving = seen([(0, kept(90)), (1, SlotSeen::Ending)]);
         assert_eq!(plan(&pool(1, 2), &leaving, at(1)).retire, NONE, "another slot will be free");

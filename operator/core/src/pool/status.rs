@@ -115,7 +115,12 @@ mod tests {
     fn status(want: &ValidPool, seen: &Seen, error: Option<&str>, accelerator: &str) -> AgentVMPoolStatus {
         let now = Timestamp::UNIX_EPOCH;
         let plan = plan(want, seen, now);
-        let entry = node_entry(want, seen, &plan, NodeFacts { last_error: error, ..facts(accelerator) });
+        let entry = node_entry(
+            want,
+            seen,
+            &plan,
+            NodeFacts { last_error: error.map(|error| (PoolReason::CreateFailed, error)), ..facts(accelerator) },
+        );
         next_status(&AgentVMPoolStatus::default(), Some(1), entry, now)
     }
 
@@ -126,7 +131,7 @@ mod tests {
 
     fn world(slots: Vec<SlotSeen>, golden: Result<GoldenKey, Blocked>) -> Seen {
         let slots: BTreeMap<u32, SlotSeen> = (0..).zip(slots).collect();
-        Seen { slots, queued: 0, room: 10, golden, hold_until: None }
+        Seen { slots, queued: 0, room: 10.into(), golden, hold_until: None }
     }
 
     fn idle() -> SlotSeen {
@@ -193,7 +198,7 @@ mod tests {
         assert_eq!(reason(&pool(2, 4), &world(vec![SlotSeen::Creating], Ok(key())), None), "Filling");
         assert_eq!(reason(&pool(2, 4), &world(vec![], Ok(key())), Some("no disk")), "CreateFailed");
         assert_eq!(reason(&pool(2, 2), &world(vec![SlotSeen::Claimed, SlotSeen::Claimed], Ok(key())), None), "Busy");
-        let tight = Seen { room: 0, ..world(vec![], Ok(key())) };
+        let tight = Seen { room: 0.into(), ..world(vec![], Ok(key())) };
         assert_eq!(reason(&pool(2, 2), &tight, None), "NoCapacity");
         let blocked = Blocked { reason: PoolReason::SnapshotMissing, message: "golden g isn't there".into() };
         let stuck = status(&pool(2, 2), &world(vec![], Err(blocked)), None, "KVM");

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use agentvm_core::pool::{Plan, Seen, ValidPool};
 use agentvm_crds::AgentVMPool;
+use agentvm_hypervisor::MachineLimits;
 
 use crate::{
     controllers::{Context, error::Error},
+    links::PoolNetwork,
     machines::PoolOwner,
 };
 
@@ -23,9 +25,17 @@ pub fn execute(pool: &AgentVMPool, want: &ValidPool, seen: &Seen, plan: &Plan, c
         quarantine: Duration::from_secs(u64::from(want.quarantine_seconds)),
         max: want.max,
         golden: seen.golden.as_ref().ok().cloned(),
+        network: PoolNetwork::of(want),
+        limits: MachineLimits {
+            cpu_quota_percent: want.limits.cpu_quota_percent,
+            disk_bytes_per_second: want.limits.disk_bytes_per_second,
+            processes: want.limits.processes,
+        },
     };
     cx.machines.set_pool(owner.clone());
     cx.machines.retire(&owner.uid, &plan.retire);
+    // What its guest was told at rehydrate isn't told again.
+    cx.machines.retire(&owner.uid, &cx.machines.otherwise_connected(&owner.uid, &owner.network));
     if cx.draining() {
         return Ok(());
     }

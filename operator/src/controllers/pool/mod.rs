@@ -1,6 +1,7 @@
 //! The controller of `AgentVMPool`.
 
 mod execute;
+mod network;
 mod observe;
 mod publish;
 
@@ -12,6 +13,7 @@ use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
 use super::{Context, Guarded, error::Error, run::until};
+pub use network::police_all;
 
 /// A look from time to time, should an event have been missed.
 const SLOW: Duration = Duration::from_secs(30);
@@ -23,12 +25,15 @@ pub async fn reconcile(object: Arc<Guarded<AgentVMPool>>, cx: Arc<Context>) -> R
         Ok(want) => want,
         Err(why) => return publish::invalid(pool, &why, &cx).await,
     };
-    let seen = observe::observe(pool, &want, &cx)?;
+    // First of all: it holds for machines that run.
+    let network = network::police(pool, &want, &cx).await;
+    let seen = observe::observe(pool, &want, &network, &cx)?;
     let plan = plan(&want, &seen, Timestamp::now());
     execute::execute(pool, &want, &seen, &plan, &cx)?;
-    let after = observe::observe(pool, &want, &cx)?;
+    let after = observe::observe(pool, &want, &network, &cx)?;
     let again = publish::publish_status(pool, &want, &after, &plan, &cx).await?;
-    let wake = plan.wake.map_or(SLOW, until);
+    let slow = if network.is_err() { network::AGAIN } else { SLOW };
+    let wake = plan.wake.map_or(slow, until).min(slow);
     // What a look at idle machines found is told by the next one.
     let look = Duration::from_secs(u64::from(want.health_check_seconds)).min(SLOW);
     Ok(Action::requeue(again.unwrap_or(look).min(wake).min(look)))

@@ -4,7 +4,7 @@ use agentvm_core::{
     golden::{Local, recipe},
     names::GoldenKey,
     network::Layout,
-    pool::{Blocked, Seen, ValidPool},
+    pool::{Blocked, Room, Seen, ValidPool},
 };
 use agentvm_crds::{AgentVMPool, NetworkMode, PoolReason};
 use kube::ResourceExt;
@@ -16,15 +16,17 @@ use crate::controllers::{
 };
 
 /// Looks; changes nothing.
-pub fn observe(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Result<Seen, Error> {
+pub fn observe(
+    pool: &AgentVMPool,
+    want: &ValidPool,
+    network: &Result<(), Blocked>,
+    cx: &Context,
+) -> Result<Seen, Error> {
     let uid = pool.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
     let namespace = pool.namespace().ok_or(Error::Incomplete("namespace"))?;
-    let golden = golden(&namespace, want, cx);
-    let room = golden
-        .as_ref()
-        .ok()
-        .and_then(|key| cx.goldens.get(key))
-        .map_or(0, |golden| room(cx, u64::from(golden.resources.memory_mib)));
+    let golden = network.clone().and_then(|()| golden(&namespace, want, cx));
+    let size = golden.as_ref().ok().and_then(|key| cx.goldens.get(key)).map(|golden| golden.resources.memory_mib);
+    let room = size.map_or_else(Room::default, |memory_mib| room(want, u64::from(memory_mib), cx));
     let queued = waiting_count(waiting(cx, &namespace, &pool.name_any()).len());
     let hold_until = cx.machines.trouble(uid).map(|trouble| trouble.hold_until);
     Ok(Seen { slots: cx.machines.seen(uid), queued, room, golden, hold_until })
@@ -33,13 +35,6 @@ pub fn observe(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Result<See
 /// What machines are made of, or the one reason why none can be made.
 fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> Result<GoldenKey, Blocked> {
     let blocked = |reason, message: String| Err(Blocked { reason, message });
-    if want.network_mode != NetworkMode::Isolated {
-        let message = format!(
-            "spec.network.mode: {:?} is not available in this version, so no machine is started; set `network: {{mode: Isolated}}`",
-            want.network_mode
-        );
-        return blocked(PoolReason::NetworkUnavailable, message);
-    }
     let facts = match &*cx.host.borrow() {
         HostState::Ready(facts) => facts.clone(),
         HostState::Unknown(why) | HostState::Unavailable { why, .. } => {
@@ -73,10 +68,14 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> Result<GoldenKey, 
     }
 }
 
-/// Machines of this size that still fit into the node's budget.
-fn room(cx: &Context, memory_mib: u64) -> u32 {
+/// Machines of this size that still fit into the node's budget, and find an address where they need one.
+fn room(want: &ValidPool, memory_mib: u64, cx: &Context) -> Room {
     let (machines, used) = cx.machines.in_use();
     let by_memory = cx.budget.memory_mib.saturating_sub(used) / memory_mib.max(1);
     let by_count = cx.budget.machines.saturating_sub(machines);
-    u32::try_from(by_memory).unwrap_or(u32::MAX).min(by_count)
+    let budget = u32::try_from(by_memory).unwrap_or(u32::MAX).min(by_count);
+    match cx.machines.links().room().filter(|_| want.network_mode == NetworkMode::NatFiltered) {
+        Some((addresses, full)) if addresses < budget => Room { machines: addresses, limit: full },
+        _ => Room { machines: budget, ..Room::default() },
+    }
 }

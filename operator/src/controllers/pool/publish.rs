@@ -10,7 +10,7 @@ use agentvm_core::{
     },
     status::find,
 };
-use agentvm_crds::{AgentVMPool, AgentVMPoolStatus, PoolReason, condition_type};
+use agentvm_crds::{AgentVMPool, AgentVMPoolStatus, NetworkMode, PoolReason, condition_type};
 use agentvm_hypervisor::{Accelerator, Usage};
 use jiff::Timestamp;
 use kube::{Resource, runtime::controller::Action};
@@ -35,7 +35,7 @@ pub async fn publish_status(
     let uid = pool.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
     let usage = cx.machines.usage(uid);
     tell_metrics(pool, seen, &usage, &cx.metrics);
-    let trouble = cx.machines.trouble(uid).map(|trouble| trouble.message);
+    let trouble = cx.machines.trouble(uid);
     let accelerator = match cx.host.borrow().facts().map(|facts| facts.accelerator.clone()) {
         Some(Accelerator::Kvm) => "KVM",
         Some(Accelerator::Tcg { .. }) => "TCG",
@@ -48,8 +48,9 @@ pub async fn publish_status(
         accelerator,
         tier: tier_seen(cx.machines.tier(uid)),
         unshared: usage.iter().map(|(_, usage)| usage.unshared_bytes).collect(),
-        network_generation: None,
-        last_error: trouble.as_deref(),
+        network_generation: cx.machines.links().in_force(uid),
+        last_error: trouble.as_ref().map(|trouble| (trouble.reason, trouble.message.as_str())),
+        note: note(want),
     };
     let old = pool.status.clone().unwrap_or_default();
     let before = old.nodes.iter().find(|node| node.name == cx.node);
@@ -68,6 +69,15 @@ pub async fn publish_status(
         cx.recorder.warning(&pool.object_ref(&()), &reason, "Fill", &message).await;
     }
     Ok(None)
+}
+
+/// What people may not expect of a pool that is as it should be.
+fn note(want: &ValidPool) -> &'static str {
+    let nobody = want.network_mode == NetworkMode::NatFiltered && want.policy(0).resolvers.is_empty();
+    if !nobody {
+        return "";
+    }
+    "no names can be looked up: this node names no DNS server that machines can ask; set spec.network.resolver or network.resolvers"
 }
 
 fn tier_seen(view: TierView) -> TierSeen {

@@ -1,0 +1,59 @@
+//! Has the host hold a pool's machines to what its spec says, at once and those that run too.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use agentvm_core::{
+    network::Layout,
+    pool::{Blocked, ValidPool, validate},
+};
+use agentvm_crds::{AgentVMPool, PoolReason};
+
+use crate::{
+    controllers::{Context, HostState},
+    links::{Plug, PoolNetwork, bridge_exists},
+    machines::chain,
+};
+
+/// Where the kernel lists interfaces.
+const INTERFACES: &str = "/sys/class/net";
+/// Between two tries where the network isn't to be had.
+pub const AGAIN: Duration = Duration::from_secs(5);
+
+/// Puts the pool's policy into force. An error is why it has no network, and so gets no machines.
+pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Result<(), Blocked> {
+    let Some(uid) = pool.metadata.uid.as_deref() else { return Ok(()) };
+    // Before what was there is taken over, the policies of all others would be missing.
+    if !matches!(*cx.host.borrow(), HostState::Ready(_)) {
+        return Ok(());
+    }
+    let links = cx.machines.links();
+    let unavailable = |message: String| Blocked { reason: PoolReason::NetworkUnavailable, message };
+    let network = PoolNetwork::of(want);
+    if network.plug == Plug::Nothing {
+        return links.unpolice(uid).await.map_err(|why| unavailable(chain(&why)));
+    }
+    let policy = want.policy(pool.metadata.generation.unwrap_or_default());
+    links.police(uid, policy).await.map_err(|why| unavailable(chain(&why)))?;
+    match network.plug {
+        Plug::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => Err(unavailable(format!(
+            "spec.network.bridge: this node has no bridge {bridge:?}; make it (`ip link add {bridge} type bridge`, `ip link set \
+             {bridge} up`), or name one that is there"
+        ))),
+        Plug::Nothing | Plug::Nat | Plug::Bridge(_) => Ok(()),
+    }
+}
+
+/// The policies of all pools, when the machines of before are taken over: those of one that is left out would be cut off. A pool
+/// whose spec can't be carried out has none.
+pub async fn police_all(cx: &Context) {
+    let pools = cx.caches.pools.state();
+    let policies = pools.iter().filter_map(|object| object.0.as_ref().ok()).filter_map(|pool| {
+        let want =
+            validate(&pool.spec, &cx.defaults).ok().filter(|want| Layout::of(want.network_mode) == Layout::Nic)?;
+        Some((pool.metadata.uid.clone()?, want.policy(pool.metadata.generation.unwrap_or_default())))
+    });
+    let policies: BTreeMap<_, _> = policies.collect();
+    if let Err(why) = cx.machines.links().begin(policies).await {
+        tracing::warn!(error = &why as &dyn std::error::Error, "machines have no network: {}", chain(&why));
+    }
+}

@@ -1,0 +1,47 @@
+//! Who has which address of the installation's subnet. An address is a machine's from before it is made until it is gone: two of
+//! one address would be one to the rules.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::Ipv4Addr,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use agentvm_core::{
+    names::DomainName,
+    network::{Subnet, free_address},
+};
+
+/// By name of the machine.
+#[derive(Debug, Default)]
+pub struct Addresses(Mutex<HashMap<DomainName, Ipv4Addr>>);
+
+impl Addresses {
+    /// The machine's address; the lowest free one where it has none yet. `None`: there is none.
+    pub fn lease(&self, subnet: &Subnet, name: &DomainName) -> Option<Ipv4Addr> {
+        let mut leases = self.leases();
+        if let Some(address) = leases.get(name) {
+            return Some(*address);
+        }
+        let taken: HashSet<Ipv4Addr> = leases.values().copied().collect();
+        let address = free_address(subnet, &taken)?;
+        leases.insert(name.clone(), address);
+        Some(address)
+    }
+
+    pub fn keep(&self, name: &DomainName, address: Ipv4Addr) {
+        self.leases().insert(name.clone(), address);
+    }
+
+    pub fn free(&self, name: &DomainName) {
+        self.leases().remove(name);
+    }
+
+    pub fn taken(&self) -> usize {
+        self.leases().len()
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<DomainName, Ipv4Addr>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,84 @@
+//! How a pool's machines are connected.
+
+use std::{net::Ipv4Addr, path::Path};
+
+use agentvm_core::{
+    network::{Nic, Wire},
+    pool::ValidPool,
+};
+use agentvm_crds::NetworkMode;
+
+/// What a machine's network device is plugged into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plug {
+    /// It has none.
+    Nothing,
+    /// The installation's own bridge.
+    Nat,
+    /// A bridge of the host.
+    Bridge(String),
+}
+
+/// What machines of a pool are made and told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolNetwork {
+    pub plug: Plug,
+    /// What stands in a machine's `/etc/resolv.conf`.
+    pub resolvers: Vec<Ipv4Addr>,
+}
+
+impl Plug {
+    /// Whether a machine that has this device is one of these.
+    pub fn fits(&self, nic: Option<&Nic>) -> bool {
+        match (self, nic.map(|nic| &nic.wire)) {
+            (Self::Nothing, None) | (Self::Nat, Some(Wire::Nat { .. })) => true,
+            (Self::Bridge(wanted), Some(Wire::Bridge { bridge })) => wanted == bridge,
+            _ => false,
+        }
+    }
+}
+
+impl PoolNetwork {
+    pub fn of(pool: &ValidPool) -> Self {
+        let plug = match (pool.network_mode, &pool.bridge) {
+            (NetworkMode::NatFiltered, _) => Plug::Nat,
+            (NetworkMode::Bridge, Some(bridge)) => Plug::Bridge(bridge.clone()),
+            // A pool without a bridge isn't valid with that mode.
+            (NetworkMode::Isolated | NetworkMode::Bridge, _) => Plug::Nothing,
+        };
+        let resolvers = if plug == Plug::Nothing { vec![] } else { pool.policy(0).resolvers };
+        Self { plug, resolvers }
+    }
+}
+
+/// Whether the host has a bridge of this name.
+pub fn bridge_exists(interfaces: &Path, name: &str) -> bool {
+    interfaces.join(name).join("bridge").is_dir()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bridge_is_an_interface_that_is_one() {
+        let interfaces = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(interfaces.path().join("br0/bridge")).unwrap();
+        std::fs::create_dir_all(interfaces.path().join("eth0")).unwrap();
+        let exists = |name| bridge_exists(interfaces.path(), name);
+        assert!(exists("br0") && !exists("eth0") && !exists("br1"));
+    }
+
+    #[test]
+    fn a_machine_fits_where_it_is_plugged_in() {
+        let wire = |wire| Nic { tap: "t".into(), mac: agentvm_core::network::Mac::derive(&["m"]), wire };
+        let bridge = wire(Wire::Bridge { bridge: "br0".into() });
+        let gateway = Ipv4Addr::new(192, 168, 101, 1);
+        let nat = wire(Wire::Nat { address: gateway, prefix: 24, gateway });
+        assert!(
+            Plug::Nothing.fits(None) && Plug::Nat.fits(Some(&nat)) && Plug::Bridge("br0".into()).fits(Some(&bridge))
+        );
+        assert!(!Plug::Nothing.fits(Some(&nat)) && !Plug::Nat.fits(None) && !Plug::Nat.fits(Some(&bridge)));
+        assert!(!Plug::Bridge("br1".into()).fits(Some(&bridge)));
+    }
+}

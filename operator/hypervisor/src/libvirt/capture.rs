@@ -20,7 +20,7 @@ use super::golden::{self, Recipe};
 use super::host::Host;
 use super::layout::GoldenDir;
 use super::xml::el;
-use super::{acl, digest, disk, machine, qmp};
+use super::{acl, digest, disk, links, machine, qmp};
 use crate::files::{io, read_json, remove_tree, write_json};
 use crate::{CaptureStep as Step, Golden, HvError, MachineKind, MachineRecord, Stop};
 
@@ -83,7 +83,10 @@ impl<'a> Capture<'a> {
 
     fn run(&mut self, step: Step) -> Result<(), HvError> {
         match step {
-            Step::Pause => self.domain.suspend().map_err(refused("pause the template")),
+            Step::Pause => {
+                links::cut(self.host, &self.record)?;
+                self.domain.suspend().map_err(refused("pause the template"))
+            }
             Step::Overlay => self.overlay(),
             Step::SaveSnapshot => {
                 qmp::ignore_shared(&self.domain)?;

@@ -14,8 +14,9 @@ use virt::domain::Domain;
 use super::domain_xml::{DomainSpec, Memory, Preload};
 use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
+use super::network::Plug;
 use super::worker::{Wanted, still};
-use super::{disk, domain, limits, machine, metadata, process, qmp};
+use super::{disk, domain, limits, machine, metadata, network, process, qmp};
 use crate::files::io;
 use crate::workspace::share;
 use crate::{CloneStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
@@ -33,6 +34,7 @@ pub fn create(host: &Host, conn: &Connect, spec: &MachineSpec, wanted: Wanted<'_
             return Ok(());
         }
         let whole = golden::open(host, &spec.record.golden)?;
+        whole.recipe.fits(&spec.record)?;
         let _at_work = host.at_work(name);
         let made = Clone { host, conn, spec, whole: &whole, domain: None }.run();
         let full = |error| disk::or_full(error, "create a machine", host.layout.root());
@@ -83,10 +85,12 @@ impl Clone<'_> {
             match step {
                 CloneStep::LayOut => lay_out(self.host, self.spec, self.whole)?,
                 CloneStep::Start => {
-                    let xml = domain_spec(self.host, self.spec, self.whole)?.to_xml()?;
+                    let plug = network::prepare(self.host, self.conn, self.spec.record.nic.as_ref())?;
+                    let xml = domain_spec(self.host, plug, self.spec, self.whole)?.to_xml()?;
                     let recipe = &self.whole.recipe;
                     let started = domain::start(self.conn, name, &xml, true)?;
                     limits::memory(&started, self.host.memory_limit_mib(&recipe.resources, recipe.kvm));
+                    network::closed(self.host, &self.spec.record)?;
                     self.domain = Some(started);
                 }
                 CloneStep::Load => self.load()?,
@@ -141,7 +145,7 @@ fn preload(host: &Host, spec: &MachineSpec) -> Option<Preload> {
     Some(Preload { library, socket: host.layout.machine(&spec.record.name).reset_socket() })
 }
 
-fn domain_spec(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<DomainSpec, HvError> {
+fn domain_spec(host: &Host, plug: Option<Plug>, spec: &MachineSpec, whole: &Whole) -> Result<DomainSpec, HvError> {
     let dir = host.layout.machine(&spec.record.name);
     if whole.recipe.kvm {
         host.open_kvm()?;
@@ -164,6 +168,7 @@ fn domain_spec(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<DomainS
             Tier::InPlace | Tier::Fresh => Memory::Private { file: whole.dir.memory(), preload: preload(host, spec) },
         },
         vsock: whole.recipe.vsock,
+        plug,
         user: host.user_of(&spec.record.name),
         limits: spec.limits,
         metadata: metadata::element(&spec.record)?,

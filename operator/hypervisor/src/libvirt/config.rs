@@ -7,7 +7,7 @@ use agentvm_core::names::InstanceId;
 
 use super::preload::find_preload;
 use super::reset::Sabotage;
-use super::slot_user::FIRST_UID;
+use super::slot_user;
 use crate::StepHook;
 
 /// How to reach libvirt, where to keep files, how long to wait.
@@ -42,6 +42,16 @@ pub struct LibvirtConfig {
 }
 
 impl LibvirtConfig {
+    /// Where the machines' users begin unless somebody says otherwise.
+    pub const FIRST_UID: u32 = slot_user::FIRST_UID;
+    /// How many there are.
+    pub const UIDS: u32 = slot_user::UIDS;
+
+    /// Who has one of those numbers already, by the tables of users and of subordinate ones.
+    pub fn uids_taken_by(first: u32, passwd: &str, subordinate: &[&str]) -> Option<String> {
+        slot_user::taken_by(first, passwd, subordinate)
+    }
+
     pub fn new(state_dir: impl Into<PathBuf>, instance: InstanceId) -> Self {
         Self {
             uri: "qemu:///system".to_owned(),
@@ -56,7 +66,7 @@ impl LibvirtConfig {
             call_timeout: Duration::from_secs(10),
             workers: 4,
             preload: find_preload(),
-            first_uid: Some(FIRST_UID),
+            first_uid: Some(Self::FIRST_UID),
             on_step: StepHook::default(),
             sabotage: Sabotage::None,
         }

@@ -2,7 +2,7 @@
 //!
 //! Template and clone differ in their memory, environment and names only: their devices, and the slots that these sit in, are the same to the
 //! bit, or a clone can't load what the template saved. All virtio devices sit straight on `pcie.0`: each root port would cost load time.
-//! No USB, graphics, balloon or NIC; nothing here punches holes into the golden memory. No generation ID: QEMU writes it to guest memory at each
+//! No USB, graphics or balloon; nothing here punches holes into the golden memory. No generation ID: QEMU writes it to guest memory at each
 //! load, which then isn't the golden's, and it would be the same at each reset in place; the agent gets new entropy before anything runs.
 
 use std::path::PathBuf;
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::elements;
 use super::limits;
+use super::network::{Plug, Socket};
 use super::preload::{MEMORY_ENV, SOCKET_ENV};
 use super::qemu_user::QemuUser;
 use super::xml::{Element, el};
@@ -39,6 +40,8 @@ pub struct DomainSpec {
     pub console: PathBuf,
     pub memory: Memory,
     pub vsock: bool,
+    /// The network device, where the layout has one.
+    pub plug: Option<Plug>,
     /// User and group of the QEMU process.
     pub user: QemuUser,
     pub limits: MachineLimits,
@@ -106,6 +109,7 @@ impl DomainSpec {
             .child(el("memballoon").attr("model", "none"))
             .child(rng())
             .children(self.vsock.then(vsock))
+            .children(self.plug.as_ref().map(interface))
     }
 
     /// The overlay is thrown away with its machine, so nothing of it needs to reach the disk.
@@ -167,6 +171,26 @@ impl DomainSpec {
 
 fn rng() -> Element {
     el("rng").attr("model", "virtio").child(el("backend").attr("model", "random").text("/dev/urandom")).child(slot(5))
+}
+
+/// Not by vhost: that would be the kernel of the host that reads a guest's rings, and it writes memory that a reset must find untouched.
+/// No boot ROM: it would be one more thing in the memory of a golden. Its carrier is always there: whether the machine is connected is
+/// a matter of the tap.
+fn interface(plug: &Plug) -> Element {
+    let (kind, source) = match &plug.socket {
+        Socket::Network(name) => ("network", el("source").attr("network", name)),
+        Socket::Bridge(name) => ("bridge", el("source").attr("bridge", name)),
+    };
+    el("interface")
+        .attr("type", kind)
+        .child(el("mac").attr("address", plug.mac))
+        .child(source)
+        .child(el("target").attr("dev", &plug.tap))
+        .child(el("model").attr("type", "virtio"))
+        .child(el("driver").attr("name", "qemu"))
+        .child(el("port").attr("isolated", "yes"))
+        .child(el("rom").attr("enabled", "no"))
+        .child(slot(7))
 }
 
 fn vsock() -> Element {

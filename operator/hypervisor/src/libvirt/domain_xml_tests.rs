@@ -22,10 +22,15 @@ fn domain(memory: Memory, path: &str, owner: &str) -> DomainSpec {
         console: file("console.log"),
         memory,
         vsock: false,
+        plug: None,
         user: QemuUser { uid: 64055, gid: 64055 },
         limits: MachineLimits { cpu_quota_percent: Some(150), disk_bytes_per_second: Some(100 << 20), processes: 0 },
         metadata: metadata::element(&record).unwrap(),
     }
+}
+
+fn plug(socket: Socket) -> Option<Plug> {
+    Some(Plug { tap: "avm0a1b-10".to_owned(), mac: agentvm_core::network::Mac::derive(&["x"]), socket })
 }
 
 fn shared() -> Memory {
@@ -56,6 +61,9 @@ fn it_is_written_as_expected() {
     is_expected("template.xml", &domain(shared(), "/var/lib/agentvm/x", "pool").to_xml().unwrap());
     let clone = DomainSpec { kvm: true, vsock: true, ..domain(private(), "/var/lib/agentvm/x", "pool") };
     is_expected("clone-kvm-vsock.xml", &clone.to_xml().unwrap());
+    let plugged =
+        DomainSpec { plug: plug(Socket::Network("net".into())), ..domain(private(), "/var/lib/agentvm/x", "pool") };
+    is_expected("clone-nic.xml", &plugged.to_xml().unwrap());
 }
 
 #[test]
@@ -80,6 +88,12 @@ fn libvirt_s_schema_accepts_it() {
     for (memory, vsock, kvm) in [(shared(), false, false), (private(), true, true), (Memory::Own, false, false)] {
         let xml =
             DomainSpec { kvm, vsock, ..domain(memory, "/var/lib/a b/ü&<'\"", "own<er & \"co\"") }.to_xml().unwrap();
+        let xml = if kvm {
+            xml
+        } else {
+            let plugged = plug(if vsock { Socket::Network("a <b>".into()) } else { Socket::Bridge("br0".into()) });
+            DomainSpec { plug: plugged, ..domain(shared(), "/x", "pool") }.to_xml().unwrap()
+        };
         let file = dir.path().join("domain.xml");
         std::fs::write(&file, &xml).unwrap();
         let output = std::process::Command::new("virt-xml-validate").arg(&file).arg("domain").output().unwrap();

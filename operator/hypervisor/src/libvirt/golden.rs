@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::host::Host;
 use super::layout::{GoldenDir, HALF};
 use crate::files::{names_in, read_json, remove_tree};
-use crate::{Golden, HvError, Resources};
+use crate::{Golden, HvError, MachineRecord, Resources};
 
 /// What a clone's domain must have in common with its template's.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,6 +21,18 @@ pub struct Recipe {
     pub vsock: bool,
     #[serde(default)]
     pub layout: Layout,
+}
+
+impl Recipe {
+    /// A state is only loaded into the devices that it was saved from.
+    pub fn fits(&self, record: &MachineRecord) -> Result<(), HvError> {
+        let detail = match (self.layout, &record.nic) {
+            (Layout::Isolated, Some(_)) => "its golden has no network device, and it is to have one",
+            (Layout::Nic, None) => "its golden has a network device, and it is to have none",
+            (Layout::Isolated, None) | (Layout::Nic, Some(_)) => return Ok(()),
+        };
+        Err(HvError::Refused { what: format!("make machine {}", record.name), detail: detail.to_owned() })
+    }
 }
 
 /// A golden with its recipe.

@@ -13,12 +13,14 @@ use super::config::LibvirtConfig;
 use super::golden::Whole;
 use super::layout::Layout;
 use super::limits;
+use super::network::Ours;
 use super::preload;
 use super::proof::disk::Reference;
 use super::qemu_user::QemuUser;
 use super::slot_user;
 use crate::files::io;
 use crate::locks::{Locks, lock};
+use crate::network::Firewall;
 use crate::workspace::share;
 use crate::workspace::virtfs::Mapping;
 use crate::{HostFacts, HvError, Resources, Step, Tiers, Verdict};
@@ -35,6 +37,9 @@ pub struct Host {
     /// Held while a machine gets a user of its own.
     choosing: Mutex<()>,
     pub locks: Locks,
+    pub firewall: Arc<Firewall>,
+    /// The machines' network, once it has been seen.
+    pub network: Mutex<Option<Ours>>,
     /// Machines that this process is making at this moment, and templates that it has booted: not debris.
     at_work: Mutex<HashSet<String>>,
     pub facts: OnceLock<HostFacts>,
@@ -80,6 +85,8 @@ impl Host {
         share::propagate(&layout.machines())?;
         let preload = preload::install(config.preload.as_deref(), &layout);
         Ok(Self {
+            firewall: Arc::new(Firewall::new(&config.instance)),
+            network: Mutex::default(),
             config,
             layout,
             user,

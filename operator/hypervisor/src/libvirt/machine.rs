@@ -14,7 +14,7 @@ use super::proof::{
     smaps::{self, Place},
 };
 use super::worker::{Wanted, still};
-use super::{marks, process, tiers};
+use super::{links, marks, process, tiers};
 use crate::files::remove_tree;
 use crate::workspace::{input, share};
 use crate::{HvError, InputFile, Machine, MachineKind, MachineRecord, Mark, PowerState, Stop, Usage};
@@ -171,9 +171,14 @@ pub fn destroy(host: &Host, conn: &Connect, name: &DomainName, how: Stop, wanted
 pub fn discard(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Result<(), HvError> {
     let Some(domain) = domain::find(conn, name)? else {
         host.set_at_work(name, false);
+        links::gone(host, name);
         return remove_files(host, name);
     };
     let record = domain::record(&domain)?;
+    if let Some(record) = &record {
+        host.firewall.know(record);
+    }
+    links::gone(host, name);
     domain::end(&domain, how, host.config.stop_timeout)?;
     host.set_at_work(name, false);
     // What a template was to become goes with it: its memory file alone may take gigabytes.

@@ -26,9 +26,11 @@ mod image;
 mod layout;
 mod library;
 mod limits;
+mod links;
 mod machine;
 mod marks;
 mod metadata;
+mod network;
 mod preload;
 mod process;
 mod proof;
@@ -48,10 +50,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_core::network::{Flow, Mac, Policy, Subnet};
+use agentvm_core::network::{Flow, Link, Mac, Policy, Subnet};
 use ipnet::Ipv4Net;
 use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
+
+#[cfg(test)]
+pub(crate) fn example_record() -> crate::MachineRecord {
+    metadata::tests::record("pool")
+}
 
 pub use accelerator::boots as boots_with_kvm;
 pub use baseline::Baseline;
@@ -139,8 +146,14 @@ impl Libvirt {
         }
     }
 
-    /// Gives back what the state directory holds of the host besides files. For the end of a test or an uninstall.
+    /// Gives back what the state directory holds of the host besides files: mounts, and where no machine is left its network. For the end
+    /// of a test or an uninstall.
     pub async fn release(&self) {
+        if let Err(error) =
+            self.build("remove the machines' network", self.host.config.start_timeout, links::release).await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the machines' network stays");
+        }
         let host = Arc::clone(&self.host);
         let _ = blocking("release the state directory", move || {
             share::stop_propagating(&host.layout.machines());
@@ -179,6 +192,15 @@ impl Libvirt {
         self.claims.call(what, self.host.config.call_timeout, move |conn, _| job(&host, conn)).await
     }
 
+    /// `None`: the machine has no network device. libvirt is asked only for one that this process hasn't seen yet.
+    async fn link(&self, name: &DomainName) -> Result<Option<Link>, HvError> {
+        if self.host.firewall.knows(name) {
+            return Ok(self.host.firewall.link(name));
+        }
+        let wanted = name.clone();
+        self.claim("look for a machine's network device", move |host, conn| links::look(host, conn, &wanted)).await
+    }
+
     fn share(&self, name: &DomainName) -> Result<PathBuf, HvError> {
         let share = self.host.layout.machine(name).share();
         if share.is_dir() { Ok(share) } else { Err(HvError::NoSuchMachine(name.clone())) }
@@ -192,11 +214,6 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, HvError> {
     let done = tokio::task::spawn_blocking(job).await;
     done.map_err(|e| HvError::Refused { what: what.to_owned(), detail: format!("its thread ended: {e}") })?
-}
-
-/// Until `network/` is behind the trait.
-fn no_network() -> HvError {
-    HvError::NetworkUnavailable { what: "make one".to_owned(), detail: "this build has none yet".to_owned() }
 }
 
 #[async_trait::async_trait]
@@ -310,31 +327,43 @@ impl Hypervisor for Libvirt {
     }
 
     async fn subnet(&self) -> Result<Subnet, HvError> {
-        Err(no_network())
+        let ours = self.build("make the machines' network", self.host.config.start_timeout, network::ensure).await?;
+        Ok(ours.subnet)
     }
 
     fn gateway_mac(&self) -> Mac {
-        Mac::derive(&["gateway", self.host.config.instance.as_str()])
+        self.host.firewall.gateway_mac()
     }
 
-    async fn police(&self, _: BTreeMap<String, Policy>, _: Vec<Ipv4Net>) -> Result<(), HvError> {
-        Err(no_network())
+    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<Ipv4Net>) -> Result<(), HvError> {
+        let within = self.host.config.start_timeout;
+        self.build("set the network's rules", within, move |host, conn| links::police(host, conn, policies, never))
+            .await
     }
 
-    async fn open_link(&self, _: &DomainName) -> Result<(), HvError> {
-        Err(no_network())
+    async fn open_link(&self, name: &DomainName) -> Result<(), HvError> {
+        let Some(link) = self.link(name).await? else { return Ok(()) };
+        let (host, name) = (Arc::clone(&self.host), name.clone());
+        blocking("open a link", move || links::open(&host, &name, &link)).await
     }
 
-    async fn close_link(&self, _: &DomainName) -> Result<(), HvError> {
-        Ok(())
+    async fn close_link(&self, name: &DomainName) -> Result<(), HvError> {
+        let link = match self.link(name).await {
+            Err(HvError::NoSuchMachine(_)) | Ok(None) => return Ok(()),
+            known => known?,
+        };
+        let (host, name) = (Arc::clone(&self.host), name.clone());
+        blocking("close a link", move || link.map_or(Ok(()), |link| host.firewall.close(&name, &link))).await
     }
 
-    async fn traffic(&self, _: &DomainName) -> Result<Traffic, HvError> {
-        Err(no_network())
+    async fn traffic(&self, name: &DomainName) -> Result<Traffic, HvError> {
+        let Some(link) = self.link(name).await? else { return Ok(Traffic::default()) };
+        let (host, name) = (Arc::clone(&self.host), name.clone());
+        blocking("read a link's counters", move || host.firewall.traffic(&name, &link)).await
     }
 
     fn flows(&self) -> Option<Receiver<Flow>> {
-        None
+        links::flows(&self.host)
     }
 
     async fn sweep(&self) -> Result<Vec<String>, HvError> {

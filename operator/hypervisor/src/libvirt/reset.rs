@@ -25,7 +25,7 @@ use super::library::Library;
 use super::process::{self, Identity};
 use super::proof::{self, disk::Reference};
 use super::worker::{Wanted, still};
-use super::{disk, limits, machine, marks, qmp};
+use super::{disk, limits, links, machine, marks, qmp};
 use crate::files::io;
 use crate::workspace::share;
 use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
@@ -90,8 +90,11 @@ impl<'a> Reset<'a> {
         let refuse =
             |detail: &str| HvError::Refused { what: format!("reset machine {name}"), detail: detail.to_owned() };
         let now = machine::record(host, &domain)?;
-        if now.is_none_or(|now| is_later(&now, &spec.record)) {
+        if now.as_ref().is_none_or(|now| is_later(now, &spec.record)) {
             return Err(refuse("it is another one by now"));
+        }
+        if now.is_some_and(|now| now.nic != spec.record.nic) {
+            return Err(refuse("its network device is another one"));
         }
         if marks::is_quarantined(&dir) {
             return Err(refuse("it is quarantined"));
@@ -168,6 +171,8 @@ impl<'a> Reset<'a> {
     /// A reset that failed or was interrupted may be tried again; a machine that was never finished may not.
     fn enter(&self) -> Result<(), HvError> {
         marks::clear_parked(&self.dir)?;
+        // Nobody is told of what comes, and what comes hears nobody of what was.
+        links::cut(self.host, &self.spec.record)?;
         match fs::rename(self.dir.ready(), self.dir.resetting()) {
             Err(e) if e.kind() == ErrorKind::NotFound && self.dir.resetting().exists() => Ok(()),
             done => done.map_err(io("take away", &self.dir.ready())),

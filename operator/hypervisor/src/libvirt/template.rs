@@ -13,7 +13,8 @@ use super::golden::Recipe;
 use super::host::{Host, write_secret};
 use super::image::Image;
 use super::layout::GoldenDir;
-use super::{disk, domain, facts, limits, machine, metadata};
+use super::network::Plug;
+use super::{disk, domain, facts, limits, machine, metadata, network};
 use crate::files::{io, remove_tree, write_json};
 use crate::workspace::share;
 use crate::{Accelerator, HvError, PowerState, Stop, TemplateSpec};
@@ -55,9 +56,12 @@ fn try_boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
     machine::remove_files(host, &spec.record.name)?;
     lay_out_machine(host, spec)?;
     let recipe = lay_out_golden(host, conn, spec, &image, &half)?;
-    let xml = domain_spec(host, spec, &recipe, &half)?.to_xml()?;
-    let started = domain::start(conn, &spec.record.name, &xml, false)?;
+    let plug = network::prepare(host, conn, spec.record.nic.as_ref())?;
+    let xml = domain_spec(host, plug, spec, &recipe, &half)?.to_xml()?;
+    let started = domain::start(conn, &spec.record.name, &xml, true)?;
     limits::memory(&started, host.memory_limit_mib(&recipe.resources, recipe.kvm));
+    network::closed(host, &spec.record)?;
+    started.resume().map_err(domain::refused("let a template run"))?;
     let ready = host.layout.machine(&spec.record.name).ready();
     fs::write(&ready, "").map_err(io("write", &ready))
 }
@@ -128,7 +132,13 @@ fn lay_out_machine(host: &Host, spec: &TemplateSpec) -> Result<(), HvError> {
     share::mount(&dir.share_image(), &dir.share(), SHARE_BYTES, host.mapping(&spec.record.name))
 }
 
-fn domain_spec(host: &Host, spec: &TemplateSpec, recipe: &Recipe, half: &GoldenDir) -> Result<DomainSpec, HvError> {
+fn domain_spec(
+    host: &Host,
+    plug: Option<Plug>,
+    spec: &TemplateSpec,
+    recipe: &Recipe,
+    half: &GoldenDir,
+) -> Result<DomainSpec, HvError> {
     let dir = host.layout.machine(&spec.record.name);
     if recipe.kvm {
         host.open_kvm()?;
@@ -148,6 +158,7 @@ fn domain_spec(host: &Host, spec: &TemplateSpec, recipe: &Recipe, half: &GoldenD
         console: dir.console(),
         memory: Memory::Shared(half.memory()),
         vsock: recipe.vsock,
+        plug,
         user: host.user_of(&spec.record.name),
         limits: spec.limits,
         metadata: metadata::element(&spec.record)?,

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_core::network::Layout;
 use virt::connect::Connect;
 
 use super::golden::{self, Whole};
@@ -14,7 +15,7 @@ use super::proof::memory;
 use super::proof::smaps::{self, Place};
 use super::reset::{Sabotage, reset};
 use super::worker::ALWAYS;
-use super::{clone, domain, machine, process};
+use super::{clone, domain, machine, network, process};
 use crate::locks::lock;
 use crate::{HvError, MachineKind, MachineLimits, MachineRecord, MachineSpec, Stop, Tier, Tiers};
 
@@ -51,7 +52,7 @@ pub fn get(host: &Host, conn: &Connect, key: &GoldenKey) -> Result<Tiers, HvErro
 }
 
 fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<Tiers, HvError> {
-    let spec = spec(host, &whole.golden.key);
+    let spec = spec(host, whole);
     let name = &spec.record.name;
     let marker = marker(name);
     let at_work = host.at_work(&marker);
@@ -79,11 +80,14 @@ pub fn is_testing(host: &Host, name: &DomainName) -> bool {
     host.is_at_work(&marker(name))
 }
 
-fn spec(host: &Host, key: &GoldenKey) -> MachineSpec {
+fn spec(host: &Host, whole: &Whole) -> MachineSpec {
+    let key = &whole.golden.key;
     let (instance, now) =
         (host.config.instance.clone(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    let name = DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0);
+    let nic = (whole.recipe.layout == Layout::Nic).then(|| network::of_self_test(&instance, &name));
     let record = MachineRecord {
-        name: DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0),
+        name,
         instance,
         kind: MachineKind::Pool,
         namespace: String::new(),
@@ -94,7 +98,7 @@ fn spec(host: &Host, key: &GoldenKey) -> MachineSpec {
         nonce: format!("{:032x}", now.as_nanos()),
         token: String::new(),
         created: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
-        nic: None,
+        nic,
     };
     MachineSpec { record, share_bytes: SHARE_BYTES, tier: Tier::InPlace, limits: MachineLimits::default() }
 }

@@ -96,6 +96,22 @@ pub fn text_of(document: &str, name: &str) -> Option<String> {
     }
 }
 
+/// An attribute of the first element of this local name.
+pub fn attribute_of(document: &str, element: &str, attribute: &str) -> Option<String> {
+    let mut reader = quick_xml::Reader::from_str(document);
+    loop {
+        let start = match reader.read_event().ok()? {
+            Event::Start(start) | Event::Empty(start) => start,
+            Event::Eof => return None,
+            _ => continue,
+        };
+        if start.local_name().as_ref() == element {
+            let found = start.try_get_attribute(attribute).ok()??;
+            return Some(found.normalized_value(quick_xml::XmlVersion::default()).ok()?.into_owned());
+        }
+    }
+}
+
 fn resolve(reference: &quick_xml::events::BytesRef<'_>) -> Option<String> {
     if let Some(character) = reference.resolve_char_ref().ok()? {
         return Some(character.to_string());

@@ -1,3 +1,318 @@
-//! The host's side of the machines' network.
+//! The network of this host's machines: the rules that hold it, the links that are open, and the counts.
+//!
+//! A link is closed when its tap is down *and* it is in no set of the rules. It is opened by adding it to the sets first and setting the
+//! tap up after, and closed the other way round, so that no packet of a machine ever meets a host that doesn't know it. Whether a link is
+//! open is kept nowhere but in the taps: an operator that was killed finds it there.
 
+mod counts;
+pub mod device;
 pub mod flows;
+mod nft;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use agentvm_core::names::{DomainName, InstanceId};
+use agentvm_core::network::{Link, Mac, Policy, Subnet, Table, rules};
+use ipnet::Ipv4Net;
+
+use crate::locks::lock;
+use crate::{HvError, MachineRecord, Traffic};
+use counts::Meter;
+use flows::{Origin, Whose};
+pub use nft::unavailable;
+use nft::{Nft, flush_connections};
+
+/// The rules of one installation.
+#[derive(Debug)]
+pub struct Firewall {
+    table: Table,
+    gateway_mac: Mac,
+    nft: Nft,
+    /// Held while the rules are changed, so that changes take turns.
+    state: Mutex<State>,
+    /// Asked for every flow, so never held for long.
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    subnet: Option<Subnet>,
+    policies: BTreeMap<String, Policy>,
+    never: Vec<Ipv4Net>,
+    /// Owners that may still have chains.
+    gone: Vec<String>,
+    open: BTreeMap<DomainName, Link>,
+    /// The table is as this process made it.
+    made: bool,
+}
+
+/// The machines that this process has seen, and their devices.
+#[derive(Debug, Default)]
+struct Known {
+    /// `None`: it has no network device.
+    links: HashMap<DomainName, Option<Link>>,
+    meters: HashMap<DomainName, Meter>,
+}
+
+impl Firewall {
+    pub fn new(instance: &InstanceId) -> Self {
+        Self {
+            table: Table::of(instance),
+            gateway_mac: Mac::derive(&["gateway", instance.as_str()]),
+            nft: Nft::default(),
+            state: Mutex::default(),
+            known: Mutex::default(),
+        }
+    }
+
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub fn gateway_mac(&self) -> Mac {
+        self.gateway_mac
+    }
+
+    /// Notes a machine, so that it is found by its name, its tap and its address.
+    pub fn know(&self, record: &MachineRecord) {
+        let link = record.nic.clone().map(|nic| Link { nic, owner_uid: record.owner_uid.clone() });
+        lock(&self.known).links.insert(record.name.clone(), link);
+    }
+
+    /// Reads what was counted for whoever had a machine's tap and address before.
+    pub fn note_counts(&self, name: &DomainName) -> Result<(), HvError> {
+        let Some(link) = self.link(name) else { return Ok(()) };
+        let now = counts::read(&self.nft, &self.table, &link)?;
+        lock(&self.known).meters.entry(name.clone()).or_default().note(now);
+        Ok(())
+    }
+
+    /// A machine that is gone.
+    pub fn forget(&self, name: &DomainName) {
+        let mut known = lock(&self.known);
+        known.links.remove(name);
+        known.meters.remove(name);
+    }
+
+    /// Whether [`Self::link`] knows it.
+    pub fn knows(&self, name: &DomainName) -> bool {
+        lock(&self.known).links.contains_key(name)
+    }
+
+    /// `None`: it has no network device, or was never seen.
+    pub fn link(&self, name: &DomainName) -> Option<Link> {
+        lock(&self.known).links.get(name).cloned().flatten()
+    }
+
+    /// Tells flows' machines apart.
+    pub fn whose(self: &Arc<Self>) -> Whose {
+        let this = Arc::downgrade(self);
+        Whose::new(move |origin| this.upgrade().and_then(|this| this.machine_of(origin)))
+    }
+
+    fn machine_of(&self, origin: &Origin) -> Option<DomainName> {
+        let known = lock(&self.known);
+        let is_it = |link: &Link| match origin {
+            Origin::Address(address) => link.nic.address() == Some(*address),
+            Origin::Tap(tap) => link.nic.tap == *tap,
+        };
+        known.links.iter().find(|(_, link)| link.as_ref().is_some_and(is_it)).map(|(name, _)| name.clone())
+    }
+
+    /// Whether nothing was said yet of what machines may reach: then [`Self::police`] has to hear which machines there are.
+    pub fn is_new(&self) -> bool {
+        !lock(&self.state).made
+    }
+
+    /// Before the first device of a machine appears: whoever isn't known to the rules is dropped from here on. Rules that another process
+    /// of this installation left hold on, for there may be machines that use them.
+    pub fn guard(self: &Arc<Self>, subnet: &Subnet) -> Result<(), HvError> {
+        let mut state = lock(&self.state);
+        let moved = state.subnet.as_ref() != Some(subnet);
+        state.subnet = Some(subnet.clone());
+        if state.made && !moved {
+            return Ok(());
+        }
+        if !state.made && self.is_in_force() {
+            return Ok(());
+        }
+        self.set_fresh("guard the network", &mut state)?;
+        Ok(())
+    }
+
+    fn is_in_force(&self) -> bool {
+        let said = self.nft.ask("look for the rules", "list tables\n").unwrap_or_default();
+        let is_there = |family: &str| said.lines().any(|line| line == format!("table {family} {}", self.table.name()));
+        is_there("bridge") && is_there("inet")
+    }
+
+    /// As [`crate::Hypervisor::police`]; `machines` are those that are there, where it is the first time.
+    pub fn police(
+        self: &Arc<Self>,
+        subnet: &Subnet,
+        policies: BTreeMap<String, Policy>,
+        never: Vec<Ipv4Net>,
+        machines: &[MachineRecord],
+    ) -> Result<(), HvError> {
+        for record in machines {
+            self.know(record);
+        }
+        let mut state = lock(&self.state);
+        if !state.made {
+            state.open = left_open(machines)?;
+        }
+        let open = std::mem::take(&mut state.open).into_iter();
+        let (kept, cut) = open.partition::<BTreeMap<_, _>, _>(|(_, link)| policies.contains_key(&link.owner_uid));
+        state.open = kept;
+        let before = std::mem::replace(&mut state.policies, policies);
+        let gone = before.into_keys().filter(|owner| !state.policies.contains_key(owner)).collect::<Vec<_>>();
+        state.gone.extend(gone);
+        (state.never, state.subnet) = (never, Some(subnet.clone()));
+        let set = self.set(&mut state);
+        for (name, link) in &cut {
+            device::set_down(&link.nic.tap).map_err(io("cut off a machine", &link.nic.tap))?;
+            flush(link)?;
+            tracing::info!(%name, "a machine was cut off: there is no policy of its owner any more");
+        }
+        set
+    }
+
+    /// As [`crate::Hypervisor::open_link`].
+    pub fn open(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
+        let what = format!("connect machine {name}");
+        let mut state = lock(&self.state);
+        if !state.policies.contains_key(&link.owner_uid) {
+            return Err(unavailable(&what, "there is no policy of its owner yet"));
+        }
+        if !state.open.contains_key(name) {
+            lock(&self.known).meters.entry(name.clone()).or_default().begin(link);
+            let added = self.nft.run(&what, &rules::open(&self.table, link));
+            state.open.insert(name.clone(), link.clone());
+            if let Err(why) = added {
+                tracing::warn!(%name, error = &why as &dyn std::error::Error, "the rules are not what they were; they are made anew");
+                self.set_fresh(&what, &mut state).inspect_err(|_| {
+                    state.open.remove(name);
+                })?;
+            }
+        }
+        device::set_up(&link.nic.tap, true).map_err(|why| {
+            let failed = unavailable(&what, format!("its device {} can't be set up: {why}", link.nic.tap));
+            state.open.remove(name);
+            if let Err(why) = self.nft.run(&what, &rules::close(&self.table, link)) {
+                tracing::warn!(%name, error = &why as &dyn std::error::Error, "a link that isn't open stays in the rules");
+            }
+            failed
+        })
+    }
+
+    /// As [`crate::Hypervisor::close_link`].
+    pub fn close(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
+        let what = format!("cut off machine {name}");
+        device::set_down(&link.nic.tap).map_err(io("set down", &link.nic.tap))?;
+        let mut state = lock(&self.state);
+        if state.open.remove(name).is_none() {
+            return Ok(());
+        }
+        if let Err(why) = self.nft.run(&what, &rules::close(&self.table, link)) {
+            tracing::warn!(%name, error = &why as &dyn std::error::Error, "the rules are not what they were; they are made anew");
+            self.set_fresh(&what, &mut state)?;
+        }
+        drop(state);
+        self.note_counts(name)?;
+        flush(link)
+    }
+
+    /// As [`crate::Hypervisor::traffic`].
+    pub fn traffic(&self, name: &DomainName, link: &Link) -> Result<Traffic, HvError> {
+        let now = counts::read(&self.nft, &self.table, link)?;
+        Ok(lock(&self.known).meters.get(name).copied().unwrap_or_default().since(now))
+    }
+
+    /// Nobody is connected and nothing is filtered any more: at an uninstall, after the last machine.
+    pub fn remove(&self) -> Result<(), HvError> {
+        let mut state = lock(&self.state);
+        *state = State::default();
+        self.nft.run("remove the rules", &rules::forget(&self.table))
+    }
+
+    /// Without what was counted and limited until now: at the start, and after someone else had a hand in it.
+    fn set_fresh(self: &Arc<Self>, what: &str, state: &mut MutexGuard<'_, State>) -> Result<(), HvError> {
+        let links: Vec<Link> = state.open.values().cloned().collect();
+        let Some(wanted) = self.wanted(state, &links) else { return Ok(()) };
+        self.nft.run(what, &rules::fresh(&wanted))?;
+        state.gone.clear();
+        lock(&self.known).meters.values_mut().for_each(Meter::forget_counts);
+        if !std::mem::replace(&mut state.made, true) {
+            watch::start(self);
+        }
+        Ok(())
+    }
+
+    fn set(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> Result<(), HvError> {
+        let what = "set the rules";
+        if !state.made {
+            return self.set_fresh(what, state);
+        }
+        let links: Vec<Link> = state.open.values().cloned().collect();
+        let Some(wanted) = self.wanted(state, &links) else { return Ok(()) };
+        match self.nft.run(what, &rules::whole(&wanted)) {
+            Ok(()) => {
+                state.gone.clear();
+                Ok(())
+            }
+            Err(why) => {
+                tracing::debug!(
+                    error = &why as &dyn std::error::Error,
+                    "the rules can't be changed; they are made anew"
+                );
+                self.set_fresh(what, state)
+            }
+        }
+    }
+
+    fn wanted<'a>(&'a self, state: &'a State, links: &'a [Link]) -> Option<rules::Wanted<'a>> {
+        Some(rules::Wanted {
+            table: &self.table,
+            subnet: state.subnet.as_ref()?,
+            gateway_mac: self.gateway_mac,
+            never: &state.never,
+            policies: &state.policies,
+            gone: &state.gone,
+            links,
+        })
+    }
+
+    /// Someone else changed our table: it is made anew.
+    fn put_back(self: &Arc<Self>) -> Result<(), HvError> {
+        let mut state = lock(&self.state);
+        if state.made { self.set_fresh("put the rules back", &mut state) } else { Ok(()) }
+    }
+}
+
+/// The taps that are up: an operator before this one opened their links.
+fn left_open(machines: &[MachineRecord]) -> Result<BTreeMap<DomainName, Link>, HvError> {
+    let mut open = BTreeMap::new();
+    for record in machines {
+        let Some(nic) = &record.nic else { continue };
+        if device::is_up(&nic.tap).map_err(io("look at", &nic.tap))? == Some(true) {
+            open.insert(record.name.clone(), Link { nic: nic.clone(), owner_uid: record.owner_uid.clone() });
+        }
+    }
+    Ok(open)
+}
+
+fn flush(link: &Link) -> Result<(), HvError> {
+    link.nic.address().map_or(Ok(()), |address: Ipv4Addr| flush_connections(address))
+}
+
+fn io(what: &str, device: &str) -> impl FnOnce(io::Error) -> HvError {
+    let what = format!("{what} {device}");
+    move |source| HvError::Io { what, source }
+}

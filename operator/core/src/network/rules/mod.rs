@@ -58,8 +58,8 @@ pub struct Counter {
     pub element: String,
 }
 
-/// What a machine is counted by: connections that were let through; packets, and frames, that were not. Counting begins
-/// anew when its link is opened.
+/// What a machine is counted by: connections that were let through; packets, and frames, that were not. Counting goes
+/// on until the table is made anew.
 pub fn counters(link: &Link) -> (Vec<Counter>, Vec<Counter>) {
     let of = |family, set, element: &str| Counter { family, set, element: element.to_owned() };
     let address = link.nic.address().map(|address| address.to_string());

@@ -1,6 +1,6 @@
 //! The whole table as one transaction.
 
-use super::ir::{Chain, Rules, Set, SetKind};
+use super::ir::{Rules, Set, SetKind};
 use super::names::{
     ABROAD, ALLOWED, ARRIVING, DENIED, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED,
     POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, REFUSED, STATIONS,
@@ -17,7 +17,7 @@ pub fn whole(wanted: &Wanted<'_>) -> String {
     );
     out.extend(families.iter().map(|rules| block(wanted.table, rules.family, rules.chains.iter().map(text::rules))));
     let links = wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid));
-    out.extend(links.map(|link| elements::keep(wanted.table, link)));
+    out.extend(links.map(|link| elements::open(wanted.table, link)));
     out
 }
 
@@ -112,12 +112,4 @@ fn chains_gone(wanted: &Wanted<'_>, owner: &str) -> String {
 
 fn block(table: &Table, family: &str, parts: impl Iterator<Item = String>) -> String {
     format!("table {family} {} {{\n{}}}\n", table.name(), parts.collect::<String>())
-}
-
-impl Rules {
-    /// The chain of this name.
-    #[cfg(test)]
-    pub fn chain(&self, name: &str) -> Option<&Chain> {
-        self.chains.iter().find(|chain| chain.name == name)
-    }
 }

@@ -1,0 +1,282 @@
+//! The libvirt network of this installation: a bridge that nothing but machines is plugged into.
+//!
+//! The first installation of a host has the names and addresses that people know; another one takes names of its own and the next
+//! addresses that are free. Whose a network is stands in its metadata. libvirt adds no rules (`open`), hands out no addresses and answers
+//! no names: nothing of the host listens to what machines say.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::Ipv4Addr;
+
+use agentvm_core::names::{DomainName, InstanceId, short_hash};
+use agentvm_core::network::{Mac, Nic, Subnet, Table, Wire};
+use ipnet::Ipv4Net;
+use virt::connect::Connect;
+use virt::network::Network;
+
+use super::domain::refused;
+use super::host::Host;
+use super::xml::{attribute_of, el, text_of};
+use crate::locks::lock;
+use crate::network::{device, unavailable};
+use crate::{HvError, MachineRecord};
+
+const NAMESPACE: &str = "https://agentvm.dev/network/1";
+const FIRST_NAME: &str = "agent-nat-filtered";
+const FIRST_BRIDGE: &str = "agentvm0";
+/// The third number of 192.168.x.0/24.
+const FIRST_NET: u8 = 101;
+const OTHER_NETS: std::ops::RangeInclusive<u8> = 102..=199;
+const PREFIX: u8 = 24;
+
+/// A network that is there and runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ours {
+    pub name: String,
+    pub subnet: Subnet,
+}
+
+/// Finds it, starts it, or makes it.
+pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
+    let mut known = lock(&host.network);
+    if let Some(ours) = known.as_ref().filter(|ours| is_there(&ours.subnet.bridge)) {
+        return Ok(ours.clone());
+    }
+    let ours = match find(conn, &host.config.instance)? {
+        Some((network, ours)) => start(&network, ours, &host.config.instance)?,
+        None => None,
+    };
+    let ours = ours.map_or_else(|| make(conn, &host.config.instance, host.firewall.gateway_mac()), Ok)?;
+    *known = Some(ours.clone());
+    Ok(ours)
+}
+
+/// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them.
+pub fn prepare(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug>, HvError> {
+    let Some(nic) = nic else { return Ok(None) };
+    let ours = ensure(host, conn)?;
+    host.firewall.guard(&ours.subnet)?;
+    let socket = match &nic.wire {
+        Wire::Nat { .. } => Socket::Network(ours.name),
+        Wire::Bridge { bridge } if is_there(bridge) => Socket::Bridge(bridge.clone()),
+        Wire::Bridge { bridge } => {
+            let detail =
+                format!("there is no bridge {bridge} on this host; make it, or name another one in network.bridge");
+            return Err(unavailable("plug in a machine", detail));
+        }
+    };
+    Ok(Some(Plug { tap: nic.tap.clone(), mac: nic.mac, socket }))
+}
+
+/// Right after a domain was started, paused: libvirt sets a tap up when it makes it. Nothing has run behind it yet, and nothing passes the
+/// rules; from here on the machine is cut off until its link is opened.
+pub fn closed(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
+    host.firewall.know(record);
+    let Some(nic) = &record.nic else { return Ok(()) };
+    device::set_up(&nic.tap, false).map_err(|source| HvError::Io { what: format!("set {} down", nic.tap), source })?;
+    host.firewall.note_counts(&record.name)
+}
+
+/// The device of a machine that is only made to test how its golden comes back: it is never connected, and so needs no address.
+pub fn of_self_test(instance: &InstanceId, name: &DomainName) -> Nic {
+    let none = Ipv4Addr::UNSPECIFIED;
+    Nic {
+        tap: format!("{}t{}", Table::of(instance).tap_prefix(), short_hash(&["tap", name.as_str()], 6)),
+        mac: Mac::derive(&["self-test", name.as_str()]),
+        wire: Wire::Nat { address: none, prefix: PREFIX, gateway: none },
+    }
+}
+
+/// The host's side of a machine's device, as its domain has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plug {
+    pub tap: String,
+    pub mac: Mac,
+    pub socket: Socket,
+}
+
+/// What it is plugged into: a libvirt network, or a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Socket {
+    Network(String),
+    Bridge(String),
+}
+
+/// The network goes, unless a machine is still plugged in.
+pub fn remove(host: &Host, conn: &Connect) -> Result<(), HvError> {
+    let mut known = lock(&host.network);
+    if let Some((network, _)) = find(conn, &host.config.instance)? {
+        if network.is_active().unwrap_or(false) {
+            network.destroy().map_err(refused("stop the machines' network"))?;
+        }
+        network.undefine().map_err(refused("remove the machines' network"))?;
+    }
+    *known = None;
+    Ok(())
+}
+
+fn is_there(bridge: &str) -> bool {
+    matches!(device::is_up(bridge), Ok(Some(_)))
+}
+
+fn find(conn: &Connect, instance: &InstanceId) -> Result<Option<(Network, Ours)>, HvError> {
+    for network in conn.list_all_networks(0).map_err(refused("list the networks"))? {
+        // One that is removed at this moment has no XML any more.
+        let Ok(xml) = network.xml_desc(0) else { continue };
+        if text_of(&xml, "installation").as_deref() != Some(instance.as_str()) {
+            continue;
+        }
+        if let Some(ours) = read(&xml) {
+            return Ok(Some((network, ours)));
+        }
+    }
+    Ok(None)
+}
+
+fn read(xml: &str) -> Option<Ours> {
+    let bridge = attribute_of(xml, "bridge", "name")?;
+    let gateway = attribute_of(xml, "ip", "address")?.parse().ok()?;
+    Some(Ours { name: text_of(xml, "name")?, subnet: Subnet { bridge, gateway, prefix: PREFIX } })
+}
+
+/// `None`: its addresses have been taken meanwhile, and it is gone.
+fn start(network: &Network, ours: Ours, instance: &InstanceId) -> Result<Option<Ours>, HvError> {
+    if network.is_active().unwrap_or(false) {
+        return Ok(Some(ours));
+    }
+    let Err(why) = network.create() else { return Ok(Some(ours)) };
+    if network.is_active().unwrap_or(false) {
+        return Ok(Some(ours));
+    }
+    tracing::warn!(network = ours.name, %instance, "the machines' network can't be started: {}; another one is made", why.message());
+    network.undefine().map_err(refused("remove a network that can't be started"))?;
+    Ok(None)
+}
+
+/// libvirt refuses names that are taken, and addresses that are in use: so two installations that choose at the same moment end up apart.
+fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError> {
+    let taken = Taken::look(conn)?;
+    let mut last = "all of 192.168.101.0/24 to 192.168.199.0/24 are in use".to_owned();
+    for choice in choices(instance, &taken) {
+        let made = conn.define_network_xml(&xml(&choice, instance, mac)?).and_then(|network| {
+            network.create().inspect_err(|_| {
+                let _ = network.undefine();
+            })
+        });
+        match made {
+            Ok(()) => {
+                tracing::info!(network = choice.name, bridge = choice.subnet.bridge, subnet = %choice.subnet.net(), "network for machines made");
+                return Ok(choice);
+            }
+            Err(why) => why.message().clone_into(&mut last),
+        }
+    }
+    Err(unavailable("make a libvirt network", last))
+}
+
+/// What others have.
+#[derive(Debug, Default)]
+struct Taken {
+    names: BTreeSet<String>,
+    bridges: BTreeSet<String>,
+    nets: Vec<Ipv4Net>,
+}
+
+impl Taken {
+    fn look(conn: &Connect) -> Result<Self, HvError> {
+        let mut taken =
+            Self { nets: routes(&fs::read_to_string("/proc/net/route").unwrap_or_default()), ..Self::default() };
+        for network in conn.list_all_networks(0).map_err(refused("list the networks"))? {
+            let Ok(xml) = network.xml_desc(0) else { continue };
+            taken.names.extend(text_of(&xml, "name"));
+            taken.bridges.extend(attribute_of(&xml, "bridge", "name"));
+            let address = attribute_of(&xml, "ip", "address").and_then(|text| text.parse::<Ipv4Addr>().ok());
+            taken.nets.extend(address.and_then(|address| Ipv4Net::new(address, PREFIX).ok()));
+        }
+        Ok(taken)
+    }
+
+    fn overlaps(&self, net: Ipv4Net) -> bool {
+        self.nets.iter().any(|taken| taken.contains(&net.network()) || net.contains(&taken.network()))
+    }
+}
+
+/// In the order in which they are tried.
+fn choices(instance: &InstanceId, taken: &Taken) -> Vec<Ours> {
+    let subnet = |bridge: &str, third: u8| Subnet {
+        bridge: bridge.to_owned(),
+        gateway: Ipv4Addr::new(192, 168, third, 1),
+        prefix: PREFIX,
+    };
+    let first_names =
+        !taken.names.contains(FIRST_NAME) && !taken.bridges.contains(FIRST_BRIDGE) && !is_there(FIRST_BRIDGE);
+    let first = first_names.then(|| Ours { name: FIRST_NAME.to_owned(), subnet: subnet(FIRST_BRIDGE, FIRST_NET) });
+    let bridge: String = format!("avmb{instance}").chars().take(15).collect();
+    let other = |third| Ours { name: format!("{FIRST_NAME}-{instance}"), subnet: subnet(&bridge, third) };
+    let all = first.into_iter().chain(OTHER_NETS.map(other));
+    all.filter(|ours| !taken.overlaps(ours.subnet.net())).collect()
+}
+
+/// Destinations of the host's routes, without the default: `/proc/net/route` has them as numbers of the host's byte order.
+fn routes(table: &str) -> Vec<Ipv4Net> {
+    let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::swap_bytes);
+    let route = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (to, mask) = (number(fields.get(1)?)?, number(fields.get(7)?)?);
+        Ipv4Net::new(to.into(), u8::try_from(mask.count_ones()).ok()?).ok()
+    };
+    table.lines().skip(1).filter_map(route).filter(|net| net.prefix_len() > 0).collect()
+}
+
+fn xml(ours: &Ours, instance: &InstanceId, mac: Mac) -> Result<String, HvError> {
+    let whose = el("agentvm:installation").attr("xmlns:agentvm", NAMESPACE).text(instance);
+    el("network")
+        .child(el("name").text(&ours.name))
+        .child(el("metadata").child(whose))
+        .child(el("forward").attr("mode", "open"))
+        .child(el("bridge").attr("name", &ours.subnet.bridge).attr("stp", "off").attr("delay", 0))
+        .child(el("mac").attr("address", mac))
+        .child(el("dns").attr("enable", "no"))
+        .child(el("ip").attr("address", ours.subnet.gateway).attr("prefix", PREFIX))
+        .render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> InstanceId {
+        InstanceId::for_state_dir("/var/lib/agentvm")
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let ours = Ours {
+            name: FIRST_NAME.to_owned(),
+            subnet: Subnet { bridge: FIRST_BRIDGE.to_owned(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 },
+        };
+        let text = xml(&ours, &id(), Mac::derive(&["gateway"])).unwrap();
+        assert_eq!(read(&text), Some(ours));
+        assert_eq!(text_of(&text, "installation").as_deref(), Some(id().as_str()));
+    }
+
+    #[test]
+    fn the_first_has_the_names_that_people_know_and_others_their_own() {
+        let bridge = format!("avmb{}", id());
+        assert!(bridge.len() <= 15, "{bridge}");
+        let names = BTreeSet::from([FIRST_NAME.to_owned()]);
+        let nets = vec!["192.168.100.0/22".parse().unwrap(), "192.168.105.7/32".parse().unwrap()];
+        let all = choices(&id(), &Taken { names, nets, ..Taken::default() });
+        assert_eq!(all[0].name, format!("{FIRST_NAME}-{}", id()));
+        assert_eq!(all[0].subnet, Subnet { bridge, gateway: Ipv4Addr::new(192, 168, 104, 1), prefix: 24 });
+        assert_eq!(all[1].subnet.gateway, Ipv4Addr::new(192, 168, 106, 1));
+    }
+
+    #[test]
+    fn routes_are_read_and_the_default_is_none() {
+        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
+                     eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                     eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert_eq!(routes(table), ["192.0.2.0/24".parse().unwrap()]);
+    }
+}

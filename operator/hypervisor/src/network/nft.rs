@@ -1,0 +1,155 @@
+//! Runs nft: one text is one transaction, and what it says when it refuses is what people get to read.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::HvError;
+use crate::locks::lock;
+
+/// Of nft and of conntrack: both answer in milliseconds.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Processes of ours that the watcher is told apart by.
+const REMEMBERED: usize = 64;
+/// Of what a program says, as much as a person reads.
+const SAID: usize = 600;
+
+/// The way to nft, which remembers whom it has started.
+#[derive(Debug, Default)]
+pub struct Nft(Mutex<VecDeque<u32>>);
+
+impl Nft {
+    /// All of the text holds from now on, or nothing of it.
+    pub fn run(&self, what: &str, text: &str) -> Result<(), HvError> {
+        self.spawn(what, text).map(drop)
+    }
+
+    /// What nft answers to questions; as text, for `get element` says nothing in JSON.
+    pub fn ask(&self, what: &str, questions: &str) -> Result<String, HvError> {
+        self.spawn(what, questions)
+    }
+
+    /// Whether a process was one of ours not long ago.
+    pub fn is_ours(&self, pid: u32) -> bool {
+        lock(&self.0).contains(&pid)
+    }
+
+    fn spawn(&self, what: &str, text: &str) -> Result<String, HvError> {
+        let mut command = Command::new("nft");
+        command.args(["-f", "-"]);
+        let (status, stdout, stderr) = run(what, command, text, |pid| {
+            let mut pids = lock(&self.0);
+            pids.push_back(pid);
+            let excess = pids.len().saturating_sub(REMEMBERED);
+            pids.drain(..excess);
+        })?;
+        if status.success() { Ok(stdout) } else { Err(unavailable(what, format!("nft: {}", words(&stderr)))) }
+    }
+}
+
+/// Forgets the connections of an address, so that nothing that was let through before goes on. None is fine.
+pub fn flush_connections(address: std::net::Ipv4Addr) -> Result<(), HvError> {
+    let what = format!("forget the connections of {address}");
+    let mut command = Command::new("conntrack");
+    // Nothing comes in by itself, so the machine has begun all of them.
+    command.args(["-D", "-s"]).arg(address.to_string());
+    let (status, _, stderr) = run(&what, command, "", |_| {})?;
+    // It ends with 1 when there were none, and says so.
+    if status.success() || stderr.contains("0 flow entries") {
+        return Ok(());
+    }
+    Err(unavailable(&what, format!("conntrack: {}", words(&stderr))))
+}
+
+pub fn unavailable(what: &str, detail: impl Into<String>) -> HvError {
+    HvError::NetworkUnavailable { what: what.to_owned(), detail: detail.into() }
+}
+
+/// Files in memory in place of pipes: nobody waits for anybody to read or to write.
+fn run(
+    what: &str,
+    mut command: Command,
+    input: &str,
+    started: impl FnOnce(u32),
+) -> Result<(ExitStatus, String, String), HvError> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let io = |source| HvError::Io { what: format!("{what}: run {program}"), source };
+    let (mut stdin, stdout, stderr) = (memory().map_err(io)?, memory().map_err(io)?, memory().map_err(io)?);
+    stdin.write_all(input.as_bytes()).and_then(|()| stdin.rewind()).map_err(io)?;
+    command.stdin(stdin).stdout(stdout.try_clone().map_err(io)?).stderr(stderr.try_clone().map_err(io)?);
+    let mut child = command.spawn().map_err(|why| {
+        unavailable(
+            what,
+            format!("{program} can't be run: {why}; install the package that has it (nftables, conntrack)"),
+        )
+    })?;
+    started(child.id());
+    let ended = wait(&mut child).map_err(io)?;
+    let Some(status) = ended else {
+        return Err(HvError::OutcomeUnknown { what: what.to_owned(), seconds: DEADLINE.as_secs() });
+    };
+    Ok((status, contents(stdout).map_err(io)?, contents(stderr).map_err(io)?))
+}
+
+/// `None`: it took too long and was ended.
+fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
+    if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let process = pidfd_open(pid, PidfdFlags::empty())?;
+        let within = Timespec { tv_sec: i64::try_from(DEADLINE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+        if poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&within))? == 0 {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+    }
+    child.wait().map(Some)
+}
+
+fn memory() -> std::io::Result<File> {
+    Ok(File::from(memfd_create("agentvm", MemfdFlags::CLOEXEC)?))
+}
+
+fn contents(mut file: File) -> std::io::Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The first lines, without what points into the text.
+fn words(stderr: &str) -> String {
+    let lines =
+        stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !line.bytes().all(|b| b == b'^' || b == b' '));
+    lines.collect::<Vec<_>>().join("; ").chars().take(SAID).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nft_answers_and_is_remembered() {
+        let nft = Nft::default();
+        nft.ask("ask for tables", "list tables").unwrap();
+        let pid = *lock(&nft.0).back().unwrap();
+        assert!(nft.is_ours(pid) && !nft.is_ours(pid.wrapping_add(1)));
+    }
+
+    #[test]
+    fn what_is_refused_is_said_in_nft_s_own_words() {
+        let why = Nft::default().run("set the rules", "add rule inet nowhere nothing accept").unwrap_err().to_string();
+        assert!(why.contains("could not set the rules: nft: ") && why.contains("No such file"), "{why}");
+    }
+
+    #[test]
+    fn connections_of_nobody_are_forgotten_at_once() {
+        flush_connections(std::net::Ipv4Addr::new(203, 0, 113, 199)).unwrap();
+    }
+}

@@ -1,0 +1,224 @@
+//! The rules and the taps themselves, in a network namespace where nobody else is: the test runs again in one.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use agentvm_core::network::{LinkLimits, Nic};
+
+use super::*;
+use crate::MachineKind;
+
+const INSIDE: &str = "AGENTVM_TEST_IN_NAMESPACE";
+const OWNER: &str = "pool-uid";
+
+/// `false` when the test ran inside, and passed; `true` there.
+fn inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        let _ = tracing_subscriber::fmt().with_env_filter("agentvm_hypervisor=debug").with_test_writer().try_init();
+        return true;
+    }
+    let mut command = Command::new("unshare");
+    command.args(["--net"]).arg(std::env::current_exe().unwrap());
+    let test = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+    let status = command.args(["--exact", &test, "--nocapture"]).env(INSIDE, "1").status().unwrap();
+    assert!(status.success(), "{test} failed in its namespace");
+    false
+}
+
+fn said(program: &str, arguments: &str) -> String {
+    let output = Command::new(program).args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+struct Lab {
+    firewall: Arc<Firewall>,
+    subnet: Subnet,
+    machines: Vec<MachineRecord>,
+}
+
+fn policies() -> BTreeMap<String, Policy> {
+    let limits = LinkLimits { bytes_per_second: Some(1 << 20), packets_per_second: 1000, connections: 64 };
+    let policy = Policy { generation: 1, allow: Vec::new(), resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)], limits };
+    BTreeMap::from([(OWNER.to_owned(), policy)])
+}
+
+impl Lab {
+    /// A bridge, and so many taps in it that are down.
+    fn new(count: usize) -> Self {
+        let instance = InstanceId::for_state_dir("/firewall-test");
+        let subnet = Subnet { bridge: "lab0".into(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
+        let firewall = Arc::new(Firewall::new(&instance));
+        said("ip", &format!("link add lab0 address {} type bridge", firewall.gateway_mac()));
+        said("ip", "addr add 192.168.101.1/24 dev lab0");
+        said("ip", "link set lab0 up");
+        let machines = subnet.machines().take(count).zip(0..).map(|(address, slot)| MachineRecord {
+            owner_uid: OWNER.to_owned(),
+            slot,
+            kind: MachineKind::Pool,
+            name: DomainName::for_slot(&instance, OWNER, slot),
+            nic: Some(Nic::nat(&instance, &subnet, address)),
+            ..crate::libvirt::example_record()
+        });
+        let lab = Self { firewall, machines: machines.collect(), subnet: subnet.clone() };
+        for machine in &lab.machines {
+            said("ip", &format!("tuntap add {} mode tap", lab.link(machine).nic.tap));
+            said("ip", &format!("link set {} master lab0", lab.link(machine).nic.tap));
+        }
+        lab
+    }
+
+    #[expect(clippy::unused_self, reason = "it reads as a question to the lab")]
+    fn link(&self, machine: &MachineRecord) -> Link {
+        Link { nic: machine.nic.clone().unwrap(), owner_uid: machine.owner_uid.clone() }
+    }
+
+    fn police(&self) {
+        self.firewall.police(&self.subnet, policies(), Vec::new(), &self.machines).unwrap();
+    }
+
+    fn open(&self, machine: &MachineRecord) {
+        self.firewall.open(&machine.name, &self.link(machine)).unwrap();
+    }
+
+    fn is_up(&self, machine: &MachineRecord) -> bool {
+        device::is_up(&self.link(machine).nic.tap).unwrap().unwrap()
+    }
+
+    /// Whether the rules know the machine.
+    fn is_in(&self, machine: &MachineRecord) -> bool {
+        let table = format!("list set bridge {} pinned", self.firewall.table().name());
+        said("nft", &table).contains(&format!("\"{}\"", self.link(machine).nic.tap))
+    }
+}
+
+#[test]
+fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
+    if !inside("a_link_is_open_between_open_and_close_and_never_without_a_policy") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let [one, other] = &lab.machines[..] else { unreachable!() };
+    lab.firewall.guard(&lab.subnet).unwrap();
+    let why = lab.firewall.open(&one.name, &lab.link(one)).unwrap_err();
+    assert!(matches!(&why, HvError::NetworkUnavailable { .. }) && why.to_string().contains("no policy"), "{why}");
+    assert!(!lab.is_up(one) && !lab.is_in(one), "without a policy nobody talks");
+    lab.police();
+    lab.open(one);
+    lab.open(one);
+    assert!(lab.is_up(one) && lab.is_in(one) && !lab.is_up(other) && !lab.is_in(other));
+    lab.police();
+    assert!(lab.is_up(one) && lab.is_in(one), "new rules keep open links");
+    assert_eq!(lab.firewall.traffic(&one.name, &lab.link(one)).unwrap().allowed, 0);
+    assert_eq!(lab.firewall.traffic(&other.name, &lab.link(other)).unwrap(), Traffic::default(), "never opened");
+    lab.firewall.close(&one.name, &lab.link(one)).unwrap();
+    lab.firewall.close(&one.name, &lab.link(one)).unwrap();
+    assert!(!lab.is_up(one) && !lab.is_in(one));
+    lab.open(other);
+    lab.firewall.police(&lab.subnet, BTreeMap::new(), Vec::new(), &[]).unwrap();
+    assert!(!lab.is_up(other) && !lab.is_in(other), "its owner has no policy any more");
+    lab.firewall.remove().unwrap();
+    assert_eq!(said("nft", "list tables"), "");
+}
+
+#[test]
+fn links_that_another_process_left_open_stay_open_and_others_do_not() {
+    if !inside("links_that_another_process_left_open_stay_open_and_others_do_not") {
+        return;
+    }
+    let mut lab = Lab::new(2);
+    lab.police();
+    lab.open(&lab.machines[0]);
+    lab.open(&lab.machines[1]);
+    // Killed between the two halves of closing one.
+    device::set_down(&lab.link(&lab.machines[1]).nic.tap).unwrap();
+    lab.firewall = Arc::new(Firewall::new(&InstanceId::for_state_dir("/firewall-test")));
+    lab.firewall.guard(&lab.subnet).unwrap();
+    assert!(lab.is_in(&lab.machines[0]), "what is there already guards");
+    assert!(lab.firewall.is_new());
+    lab.police();
+    assert!(lab.is_up(&lab.machines[0]) && lab.is_in(&lab.machines[0]));
+    assert!(!lab.is_up(&lab.machines[1]) && !lab.is_in(&lab.machines[1]));
+}
+
+#[test]
+fn rules_that_somebody_removes_are_put_back_and_others_are_left_alone() {
+    if !inside("rules_that_somebody_removes_are_put_back_and_others_are_left_alone") {
+        return;
+    }
+    let lab = Lab::new(1);
+    let machine = &lab.machines[0];
+    lab.police();
+    lab.open(machine);
+    let table = lab.firewall.table().name().to_owned();
+    let rules = |family: &str| said("nft", &format!("-s list table {family} {table}"));
+    let whole = (rules("bridge"), rules("inet"));
+    let deeds = [
+        "flush ruleset".to_owned(),
+        format!("flush table inet {table}"),
+        format!("delete table bridge {table}"),
+        format!("insert rule inet {table} forward accept"),
+        format!("add element inet {table} linked {{ 192.168.101.77 }}"),
+    ];
+    for deed in deeds {
+        said("nft", "add table inet somebody");
+        let began = Instant::now();
+        said("nft", &deed);
+        loop {
+            let there =
+                |family| Command::new("nft").args(["-s", "list", "table", family, &table]).output().unwrap().stdout;
+            if (there("bridge"), there("inet")) == (whole.0.clone().into_bytes(), whole.1.clone().into_bytes()) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(5), "{deed} was never mended");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        println!("measured: put back after \"{}\": {} ms", deed.replace(&table, "TABLE"), began.elapsed().as_millis());
+        assert!(lab.is_up(machine));
+        assert_eq!(
+            said("nft", "list tables").contains("somebody"),
+            deed != "flush ruleset",
+            "never anybody else's rules"
+        );
+    }
+}
+
+/// What the rules of one machine take on the way of a claim: ten milliseconds in the median at 64 machines is what is wanted.
+#[test]
+fn opening_a_link_takes_little_at_64_machines() {
+    if !inside("opening_a_link_takes_little_at_64_machines") {
+        return;
+    }
+    let lab = Lab::new(64);
+    lab.police();
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        (times[times.len() / 2], times[times.len() - 1])
+    };
+    let timed = |job: &dyn Fn(&MachineRecord)| {
+        let one = |machine| {
+            let began = Instant::now();
+            job(machine);
+            began.elapsed()
+        };
+        median(lab.machines.iter().map(one).collect())
+    };
+    let opened = timed(&|machine| lab.open(machine));
+    // With the others open all the time.
+    let again = timed(&|machine| {
+        lab.firewall.close(&machine.name, &lab.link(machine)).unwrap();
+        lab.open(machine);
+    });
+    let read = timed(&|machine| drop(lab.firewall.traffic(&machine.name, &lab.link(machine)).unwrap()));
+    let began = Instant::now();
+    lab.police();
+    let policed = began.elapsed();
+    let closed = timed(&|machine| lab.firewall.close(&machine.name, &lab.link(machine)).unwrap());
+    println!("measured: open a link, up to 64 machines: median {:?}, worst {:?}", opened.0, opened.1);
+    println!("measured: close and open one of 64: median {:?}, worst {:?}", again.0, again.1);
+    println!("measured: close a link: median {:?}, worst {:?}", closed.0, closed.1);
+    println!("measured: read the counters: median {:?}, worst {:?}", read.0, read.1);
+    println!("measured: all rules anew with 64 open links: {policed:?}");
+}

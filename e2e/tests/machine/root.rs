@@ -1,4 +1,4 @@
-//! Root in a machine is root over files, users and the network; the agent and the kernel are out of its reach.
+//! Root in a machine is root over files and users; the agent, the kernel and the network's settings are out of its reach.
 
 use agentvm_e2e::{Error, Host, ensure};
 
@@ -13,7 +13,7 @@ pub async fn root_that_kills_all_it_can_reach_harms_itself_alone(host: &Host) ->
 
 /// Tries everything, and prints what worked.
 const REACH: &str = r#"
-import ctypes, glob, os, subprocess
+import ctypes, glob, os, socket, subprocess
 libc = ctypes.CDLL(None, use_errno=True)
 worked = []
 
@@ -55,6 +55,18 @@ attempt("uncovering the kernel's switches", lambda: inside("umount", "/proc/sysr
 attempt("a /proc without covers", lambda: inside("mount", "-t", "proc", "proc", "/mnt"))
 attempt("a writable input", lambda: inside("mount", "-o", "remount,bind,rw", "/workspace/input"))
 attempt("a /dev of its own", lambda: inside("mount", "-t", "devtmpfs", "dev", "/mnt"))
+def network(*command): subprocess.run(["ip", *command], check=True, stderr=subprocess.DEVNULL)
+interface = ([name for name in os.listdir("/sys/class/net") if name != "lo"] or ["lo"])[0]
+attempt("taking an interface down", lambda: network("link", "set", interface, "down"))
+attempt("another MAC", lambda: network("link", "set", interface, "address", "02:00:00:00:00:09"))
+attempt("another address", lambda: network("address", "add", "203.0.113.99/32", "dev", interface))
+attempt("another route", lambda: network("route", "add", "198.51.100.0/24", "dev", interface))
+attempt("another neighbour", lambda: network("neighbour", "add", "203.0.113.98", "lladdr", "02:00:00:00:00:01", "dev", interface))
+attempt("an interface of its own", lambda: network("link", "add", "own", "type", "veth", "peer", "name", "other"))
+for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    attempt("a vsock", lambda: socket.socket(socket.AF_VSOCK, kind).close())
+attempt("IPv6 on the interface", lambda: write(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "0"))
+attempt("forwarding", lambda: write("/proc/sys/net/ipv4/ip_forward", "1"))
 attempt("rebooting", lambda: syscall(169, 0xfee1dead, 672274793, 0x1234567, 0))
 attempt("loading a module", lambda: syscall(175, b"", 0, b""))
 attempt("setting the clock", lambda: os.system("date -s 2001-01-01 >/dev/null 2>&1") == 0)

@@ -101,21 +101,21 @@ fn cidr(path: &str, text: &str, defaults: &NetworkDefaults) -> Result<Ipv4Net, I
             format!("{text} means {whole}: write that, or {one}/32 for the one address"),
         ));
     }
-    match closed(&net, defaults) {
+    match closed(net, defaults) {
         Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be allowed: {why}"))),
         None => Ok(net),
     }
 }
 
 /// Why nothing in this network can be opened by any policy.
-fn closed(net: &Ipv4Net, defaults: &NetworkDefaults) -> Option<String> {
-    if nowhere().iter().any(|range| range.contains(net)) {
+fn closed(net: Ipv4Net, defaults: &NetworkDefaults) -> Option<String> {
+    if nowhere().iter().any(|range| range.contains(&net)) {
         return Some("loopback, link-local (cloud metadata), multicast and reserved addresses never are".to_owned());
     }
-    if defaults.machines.contains(net) {
+    if defaults.machines.contains(&net) {
         return Some(format!("it is in {}, where the machines themselves are", defaults.machines));
     }
-    let denied = defaults.deny_cidrs.iter().find(|range| range.contains(net))?;
+    let denied = defaults.deny_cidrs.iter().find(|range| range.contains(&net))?;
     Some(format!("{denied} is among the operator's network.deny_cidrs"))
 }
 
@@ -125,7 +125,7 @@ fn resolvers(asked: Option<&str>, defaults: &NetworkDefaults) -> Result<Vec<Ipv4
     let address: Ipv4Addr = text.parse().map_err(|_| {
         InvalidSpec::new(path, format!("\"{text}\" is not an IPv4 address; names and IPv6 are not taken"))
     })?;
-    match closed(&address.into(), defaults) {
+    match closed(address.into(), defaults) {
         Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be reached by machines: {why}"))),
         None => Ok(vec![address]),
     }

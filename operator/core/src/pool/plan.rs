@@ -319,11 +319,11 @@ mod tests {
             events in proptest::collection::vec((any::<u8>(), 0_u32..10), 1..60),
         ) {
             let want = pool(min, (min + extra).max(1));
-            let mut world = Seen { room, ..seen([]) };
+            let mut world = Seen { room: room.into(), ..seen([]) };
             for (round, (event, queued)) in events.into_iter().enumerate() {
                 let now = at(i64::try_from(round).unwrap() * 7);
                 world.queued = queued;
-                world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap());
+                world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap()).into();
                 let plan = plan(&want, &world, now);
                 for slot in &plan.create {
                     prop_assert!(world.slots.insert(*slot, SlotSeen::Creating).is_none(), "slot {slot} was taken");
@@ -342,7 +342,7 @@ mod tests {
             let mut now = at(10_000);
             for round in 0..50 {
                 now = at(10_000 + round);
-                world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap());
+                world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap()).into();
                 let plan = plan(&want, &world, now);
                 for slot in &plan.create { world.slots.insert(*slot, SlotSeen::Idle { since: now, golden: key("g") }); }
                 for slot in &plan.retire { world.slots.remove(slot); }
@@ -351,7 +351,7 @@ mod tests {
                     if matches!(state, SlotSeen::Creating | SlotSeen::Resetting) { *state = SlotSeen::Idle { since: now, golden: key("g") }; }
                 }
             }
-            world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap());
+            world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap()).into();
             let rest = plan(&want, &world, now);
             prop_assert!(rest.create.is_empty() && rest.retire.is_empty(), "{rest:?} in {world:?}");
             let idle = world.slots.values().filter(|s| matches!(s, SlotSeen::Idle { .. })).count();

@@ -64,7 +64,7 @@ fn connected(link: &Link) -> Vec<Element> {
         Element::verdict(FAMILY_BRIDGE, ARRIVING, tap.clone(), format!("goto {}", chains.arrive)),
     ];
     match &link.nic.wire {
-        Wire::Nat { address, .. } => elements.extend(on_our_bridge(link, &tap, *address, chains)),
+        Wire::Nat { address, .. } => elements.extend(on_our_bridge(link, &tap, *address, &chains)),
         Wire::Bridge { .. } => elements.extend([
             Element::member(FAMILY_BRIDGE, STATIONS, format!("{tap} . {}", link.nic.mac)),
             Element::member(FAMILY_BRIDGE, PLUGGED, tap.clone()),
@@ -74,7 +74,7 @@ fn connected(link: &Link) -> Vec<Element> {
     elements
 }
 
-fn on_our_bridge(link: &Link, tap: &str, address: Ipv4Addr, chains: OwnerChains) -> [Element; 3] {
+fn on_our_bridge(link: &Link, tap: &str, address: Ipv4Addr, chains: &OwnerChains) -> [Element; 3] {
     [
         Element::member(FAMILY_BRIDGE, PINNED, format!("{tap} . {} . {address}", link.nic.mac)),
         Element::member(FAMILY_INET, LINKED, address.to_string()),

@@ -8,9 +8,7 @@ use ipnet::Ipv4Net;
 
 use super::Wanted;
 use super::ir::{Chain, LogKey, Rule, Side, Then, When, rule};
-use super::names::{
-    ALLOWED, DENIED, LIMITED, LINKED, OwnerChains, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT, REFUSE,
-};
+use super::names::{ALLOWED, DENIED, LIMITED, OwnerChains, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT, REFUSE};
 use super::ranges::{merged, names_private, nowhere, private};
 use crate::network::{Allow, Policy, PortRange};
 

@@ -6,7 +6,7 @@ use ipnet::Ipv4Net;
 
 /// Never, whatever a policy says: no address of another machine is in them, or the host's own and the cloud's metadata are.
 const NOWHERE: [(Ipv4Addr, u8); 5] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(224, 0, 0, 0), 4),

@@ -38,8 +38,8 @@ pub(super) fn declare(chain: &Chain) -> String {
 
 /// A chain's rules, as part of a table.
 pub(super) fn rules(chain: &Chain) -> String {
-    let lines: String = chain.rules.iter().map(|rule| format!("\t\t{}\n", line(rule))).collect();
-    format!("\tchain {} {{\n{lines}\t}}\n", chain.name)
+    let head = format!("\tchain {} {{\n", chain.name);
+    chain.rules.iter().fold(head, |text, rule| text + "\t\t" + &line(rule) + "\n") + "\t}\n"
 }
 
 fn line(rule: &Rule) -> String {

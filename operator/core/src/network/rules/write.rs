@@ -86,17 +86,13 @@ fn unique(sets: impl Iterator<Item = Set>) -> Vec<Set> {
 /// Table, sets and chains as they have to be, the latter without rules, and nobody connected.
 fn emptied(table: &Table, rules: &Rules) -> String {
     let parts = rules.sets.iter().map(text::set).chain(rules.chains.iter().map(text::declare));
-    let mut out = block(table, rules.family, parts);
-    out += &format!("flush table {} {}\n", rules.family, table.name());
-    for set in &rules.sets {
-        let word = match set.kind {
-            SetKind::Members => "set",
-            SetKind::Verdicts => "map",
-            SetKind::Counted | SetKind::Rates | SetKind::Connections => continue,
-        };
-        out += &format!("flush {word} {} {} {}\n", rules.family, table.name(), set.name);
-    }
-    out
+    let flush = |what: &str, name: &str| format!("flush {what} {} {}{name}\n", rules.family, table.name());
+    let sets = rules.sets.iter().filter_map(|set| match set.kind {
+        SetKind::Members => Some(flush("set", &format!(" {}", set.name))),
+        SetKind::Verdicts => Some(flush("map", &format!(" {}", set.name))),
+        SetKind::Counted | SetKind::Rates | SetKind::Connections => None,
+    });
+    [block(table, rules.family, parts), flush("table", "")].into_iter().chain(sets).collect()
 }
 
 fn chains_gone(wanted: &Wanted<'_>, owner: &str) -> String {

@@ -10,7 +10,6 @@ use crate::network::rules::Wanted;
 use crate::network::{Allow, Link, LinkLimits, Mac, Nic, Policy, PortRange, Subnet, Table};
 
 pub struct Sample {
-    pub instance: InstanceId,
     pub table: Table,
     pub subnet: Subnet,
     pub never: Vec<ipnet::Ipv4Net>,
@@ -56,7 +55,7 @@ impl Sample {
         let policies = BTreeMap::from([("uid-default".to_owned(), policy()), ("uid-registry".to_owned(), registry)]);
         let never = vec!["10.96.0.0/12".parse().unwrap(), "198.51.100.17/32".parse().unwrap()];
         let table = Table::of(&instance);
-        Self { instance, table, subnet, never, policies, gone: vec!["uid-gone".to_owned()], links }
+        Self { table, subnet, never, policies, gone: vec!["uid-gone".to_owned()], links }
     }
 
     pub fn wanted(&self) -> Wanted<'_> {

@@ -1,0 +1,113 @@
+//! nft and the kernel take every text, in a network namespace of its own.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use agentvm_crds::Protocol;
+
+use super::sample::{Sample, allow, policy};
+use crate::network::Policy;
+use crate::network::rules::{close, forget, fresh, open, whole};
+
+/// Runs each text as a transaction of its own, one after the other, in a fresh namespace; then a shell line.
+fn nft(texts: &[String], then: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut script = "set -e\n".to_owned();
+    for (at, text) in texts.iter().enumerate() {
+        let file = folder.path().join(format!("{at}.nft"));
+        std::fs::write(&file, text).unwrap();
+        script = script + "nft -f " + &file.display().to_string() + "\n";
+    }
+    let mut shell = Command::new("unshare")
+        .args(["--net", "sh", "-s"])
+        .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    shell.stdin.take().unwrap().write_all((script + then).as_bytes()).unwrap();
+    let done = shell.wait_with_output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn nft_takes_what_is_written_in_any_order() {
+    let sample = Sample::new();
+    let (wanted, table) = (sample.wanted(), &sample.table);
+    let text = whole(&wanted);
+    let mut steps = vec![forget(table), text.clone(), text.clone(), fresh(&wanted)];
+    for link in [&sample.links[0], &sample.links[3]] {
+        steps.extend([close(table, link), open(table, link), open(table, link)]);
+    }
+    steps.extend([text, forget(table)]);
+    assert_eq!(nft(&steps, "nft list ruleset"), "");
+}
+
+#[test]
+fn nft_takes_every_policy() {
+    let all = ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "203.0.113.0/25", "203.0.113.128/25", "1.0.0.0/8"];
+    let mut sample = Sample::new();
+    let ports: Vec<u16> = (1..=64).map(|port| port * 7).chain([65_535, 1, 2, 3]).collect();
+    let odd = Policy {
+        allow: vec![
+            allow(Protocol::Tcp, &ports, &all),
+            allow(Protocol::Udp, &[53], &["10.0.0.2/32"]),
+            allow(Protocol::Udp, &[], &all),
+            allow(Protocol::Icmp, &[], &all),
+            allow(Protocol::Tcp, &[], &[]),
+        ],
+        resolvers: Vec::new(),
+        limits: crate::network::LinkLimits {
+            bytes_per_second: Some(4_000_000_000),
+            packets_per_second: 1_000_000,
+            connections: 65_536,
+        },
+        ..policy()
+    };
+    let slow = Policy {
+        resolvers: ["10.0.0.2", "10.0.0.3", "203.0.113.53"].map(|text| text.parse().unwrap()).to_vec(),
+        limits: crate::network::LinkLimits { bytes_per_second: Some(65_536), packets_per_second: 100, connections: 1 },
+        ..policy()
+    };
+    sample.policies.insert("uid-odd".to_owned(), odd);
+    sample.policies.insert("uid-slow".to_owned(), slow);
+    let first = whole(&sample.wanted());
+    sample.policies.remove("uid-odd");
+    sample.gone = vec!["uid-odd".to_owned()];
+    let listed = nft(&[first, whole(&sample.wanted())], "nft list chains");
+    let chains = crate::network::rules::names::OwnerChains::of("uid-odd");
+    for chain in chains.in_bridge().into_iter().chain(chains.in_inet()) {
+        assert!(!listed.contains(chain), "{chain} is left");
+    }
+}
+
+#[test]
+fn a_rewrite_and_an_opening_keep_what_was_counted() {
+    let sample = Sample::new();
+    let (text, link) = (whole(&sample.wanted()), &sample.links[0]);
+    let set = format!("inet {} allowed", sample.table.name());
+    let address = link.nic.address().unwrap();
+    let seven = format!(
+        "add element {set} {{ {address} }}\ndelete element {set} {{ {address} }}\nadd element {set} {{ {address} counter packets 7 bytes 8 }}\n"
+    );
+    let steps = [text.clone(), seven, text, close(&sample.table, link), open(&sample.table, link)];
+    let listed = nft(&steps, &format!("nft list set {set}"));
+    assert!(listed.contains(&format!("{address} counter packets 7 bytes 8")), "{listed}");
+}
+
+#[test]
+fn a_text_that_fails_changes_nothing() {
+    let sample = Sample::new();
+    let broken = fresh(&sample.wanted()) + "add element inet nowhere x { 1 }\n";
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.nft");
+    std::fs::write(&file, broken).unwrap();
+    let same = format!(
+        "nft list ruleset >{0}/a; ! nft -f {1} 2>/dev/null; nft list ruleset >{0}/b; cmp {0}/a {0}/b",
+        folder.path().display(),
+        file.display()
+    );
+    nft(&[whole(&sample.wanted())], &same);
+}

@@ -1,0 +1,171 @@
+//! Walks a packet through the rules as data, the way the kernel walks it through the text.
+
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+
+use agentvm_crds::Protocol;
+
+use crate::network::Mac;
+use crate::network::rules::Wanted;
+use crate::network::rules::ir::{Ether, Rules, Side, Then, When};
+use crate::network::rules::{names, open, write};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    Ipv4,
+    Arp,
+    Other,
+}
+
+/// A packet, and the frame that it comes in.
+#[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "what the kernel knows of a packet is mostly yes or no")]
+pub struct Packet {
+    pub from: String,
+    pub to: String,
+    pub wire: Wire,
+    pub from_mac: Mac,
+    pub to_mac: Mac,
+    /// What an ARP says of its sender.
+    pub arp_mac: Mac,
+    pub source: Ipv4Addr,
+    pub destination: Ipv4Addr,
+    pub service: Option<Protocol>,
+    pub port: u16,
+    pub from_port: u16,
+    pub plain: bool,
+    pub unicast: bool,
+    pub known: bool,
+    pub answer: bool,
+}
+
+pub const ALL: [u8; 6] = [0xff; 6];
+
+/// The rules, and what is in the sets and maps once every link was opened.
+pub struct Walk {
+    pub bridge: Rules,
+    pub inet: Rules,
+    elements: HashMap<(String, String), String>,
+}
+
+impl Walk {
+    pub fn new(wanted: &Wanted<'_>) -> Self {
+        let mut elements = HashMap::new();
+        for link in wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid)) {
+            for line in open(wanted.table, link).lines().filter(|line| line.starts_with("add element")) {
+                let (head, body) = line.split_once(" { ").unwrap();
+                let (key, verdict) =
+                    body.trim_end_matches(" }").split_once(" : ").unwrap_or((body.trim_end_matches(" }"), ""));
+                let set = head.rsplit(' ').next().unwrap();
+                elements.insert((set.to_owned(), key.replace('"', "")), verdict.to_owned());
+            }
+        }
+        Self { bridge: write::in_bridge(wanted), inet: write::in_inet(wanted), elements }
+    }
+
+    /// Whether all base chains of this hook let it through.
+    pub fn passes(&self, rules: &Rules, hook: &str, packet: &Packet) -> bool {
+        let mut base = rules
+            .chains
+            .iter()
+            .filter(|chain| chain.hook.as_ref().is_some_and(|text| text.contains(&format!(" hook {hook} "))));
+        base.all(|chain| self.judge(rules, &chain.name, packet).unwrap_or(true))
+    }
+
+    /// What a chain says; nothing if its end is reached.
+    fn judge(&self, rules: &Rules, name: &str, packet: &Packet) -> Option<bool> {
+        let chain = rules.chains.iter().find(|chain| chain.name == name).unwrap();
+        for rule in &chain.rules {
+            if !rule.when.iter().all(|when| self.holds(when, packet)) {
+                continue;
+            }
+            let verdict = match &rule.then {
+                Then::Accept => return Some(true),
+                Then::Drop => return Some(false),
+                Then::Goto(chain) => format!("goto {chain}"),
+                Then::ByTap(side, map) => self.element(map, interface(*side, packet)),
+                Then::BySource(map) => self.element(map, &packet.source.to_string()),
+                Then::CountTap(_) | Then::CountSource(_) | Then::Log { .. } | Then::Masquerade => continue,
+            };
+            match verdict.split_once(' ') {
+                Some(("goto", chain)) => return self.judge(rules, chain, packet),
+                Some(("jump", chain)) => match self.judge(rules, chain, packet) {
+                    None => {}
+                    done => return done,
+                },
+                _ => assert!(verdict.is_empty(), "{verdict}"),
+            }
+        }
+        None
+    }
+
+    fn element(&self, set: &str, key: &str) -> String {
+        self.elements.get(&(set.to_owned(), key.to_owned())).cloned().unwrap_or_default()
+    }
+
+    fn has(&self, set: &str, key: &str) -> bool {
+        self.elements.contains_key(&(set.to_owned(), key.to_owned()))
+    }
+
+    fn pinned(&self, packet: &Packet, mac: Mac) -> bool {
+        self.has(names::PINNED, &format!("{} . {mac} . {}", packet.from, packet.source))
+    }
+
+    fn station(&self, packet: &Packet, mac: Mac) -> bool {
+        self.has(names::STATIONS, &format!("{} . {mac}", packet.from))
+    }
+
+    fn holds(&self, when: &When, packet: &Packet) -> bool {
+        let udp = packet.service == Some(Protocol::Udp);
+        match when {
+            When::Interface(side, name) => named(interface(*side, packet), name),
+            When::NotInterface(side, name) => !named(interface(*side, packet), name),
+            When::Tap(side, set) => self.has(set, interface(*side, packet)),
+            When::Frame(ether) => frame(*ether, packet),
+            When::NotFrame(ether) => !frame(*ether, packet),
+            When::ToMac(mac) => packet.to_mac == *mac,
+            When::ToMacOrAll(mac) => packet.to_mac == *mac || packet.to_mac.bytes() == ALL,
+            When::ToGroup => packet.to_mac.bytes()[0] & 1 == 1,
+            When::PlainArp | When::PlainIp => packet.plain,
+            When::ArpTarget(address) => packet.destination == *address,
+            When::PinnedIp => self.pinned(packet, packet.from_mac),
+            When::PinnedArp => self.pinned(packet, packet.from_mac) && self.pinned(packet, packet.arp_mac),
+            When::Station => self.station(packet, packet.from_mac),
+            When::StationArp => self.station(packet, packet.from_mac) && self.station(packet, packet.arp_mac),
+            When::NotIpv4 => packet.wire != Wire::Ipv4,
+            When::Destination(nets) => nets.iter().any(|net| net.contains(&packet.destination)),
+            When::Source(net) => net.contains(&packet.source),
+            When::NotToLinked => !self.has(names::LINKED, &packet.destination.to_string()),
+            When::NotUnicast => !packet.unicast,
+            When::Service(Protocol::Icmp, _) => packet.service == Some(Protocol::Icmp),
+            When::Service(protocol, ports) => {
+                let within = ports.iter().any(|range| (range.first..=range.last).contains(&packet.port));
+                packet.service == Some(*protocol) && within
+            }
+            When::Dns => packet.port == 53 && (udp || packet.service == Some(Protocol::Tcp)),
+            When::UdpFrom(port) => udp && packet.from_port == *port,
+            When::UdpPorts { from, to } => udp && packet.from_port == *from && packet.port == *to,
+            When::Known => packet.known,
+            When::Answer => packet.answer,
+            // None is so fast, broken or an error.
+            When::PacketsOver(..) | When::BytesOver(..) | When::ConnectionsOver(_) | When::Invalid | When::PathMtu => {
+                false
+            }
+        }
+    }
+}
+
+fn interface(side: Side, packet: &Packet) -> &str {
+    match side {
+        Side::In => &packet.from,
+        Side::Out => &packet.to,
+    }
+}
+
+fn named(name: &str, pattern: &str) -> bool {
+    pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start))
+}
+
+fn frame(ether: Ether, packet: &Packet) -> bool {
+    packet.wire == if ether == Ether::Ipv4 { Wire::Ipv4 } else { Wire::Arp }
+}

@@ -44,9 +44,8 @@ pub fn join(group: u16) -> Vec<u8> {
     let [a, b, c, d] = COPIED.to_be_bytes();
     attribute(&mut body, 1, &[1]);
     attribute(&mut body, 2, &[a, b, c, d, 2, 0]);
-    // Sent on after 10 ms, or when there are eight of them.
-    attribute(&mut body, 4, &1_u32.to_be_bytes());
-    attribute(&mut body, 5, &8_u32.to_be_bytes());
+    // Sent on at once: a run may be over a moment after what it tried. The rules bound how many there are.
+    attribute(&mut body, 5, &1_u32.to_be_bytes());
     let length = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX);
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(CONFIG.to_ne_bytes());

@@ -81,6 +81,7 @@ pub async fn serve(
     let libvirt = Libvirt::connect(LibvirtConfig {
         uri: settings.libvirt.uri.clone(),
         connect_timeout: settings.libvirt.connection_timeout,
+        first_uid: settings.libvirt.first_uid,
         image: Some(image),
         ..LibvirtConfig::new(canonical, instance)
     })

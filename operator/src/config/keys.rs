@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use ipnet::Ipv4Net;
 
-use super::value::{self, MEMORY_MAX_MIB};
+use super::value::{self, FirstUid, MEMORY_MAX_MIB};
 
 /// A key of the configuration.
 pub(super) struct Key<T> {
@@ -25,6 +25,8 @@ pub(super) const LIBVIRT_URI: Key<String> =
     Key { path: "libvirt.uri", variable: Some("LIBVIRT_DEFAULT_URI"), parse: value::uri };
 pub(super) const LIBVIRT_TIMEOUT: Key<u32> =
     Key { path: "libvirt.connection_timeout", variable: None, parse: value::whole::<1, 600> };
+pub(super) const LIBVIRT_FIRST_UID: Key<FirstUid> =
+    Key { path: "libvirt.first_uid", variable: None, parse: value::first_uid };
 
 pub(super) const NETWORK_MODE: Key<NetworkMode> =
     Key { path: "vm.network_mode", variable: Some("AGENT_VM_NETWORK_MODE"), parse: value::network_mode };

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use agentvm_core::defaults::{Defaults, LimitDefaults, NetworkDefaults};
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
+use agentvm_hypervisor::libvirt::LibvirtConfig;
 use ipnet::Ipv4Net;
 
 use super::HostDefaults;
 use super::keys;
 use super::resolve::Layers;
+use super::value::FirstUid;
 
 const WORKSPACE: &str = "/var/lib/agent-vm/workspace";
 /// Reachable from this host only: what it tells isn't secret, and isn't everybody's either.
@@ -36,6 +38,8 @@ pub struct Settings {
 pub struct LibvirtSettings {
     pub uri: String,
     pub connection_timeout: Duration,
+    /// The first of the users that machines run as; none where they all run as QEMU's own.
+    pub first_uid: Option<u32>,
 }
 
 /// `vm.*`: defaults of pools and golden snapshots.
@@ -118,6 +122,7 @@ impl Settings {
             libvirt: LibvirtSettings {
                 uri: from.take(&keys::LIBVIRT_URI, "qemu:///system".to_owned()),
                 connection_timeout: Duration::from_secs(from.take(&keys::LIBVIRT_TIMEOUT, 30).into()),
+                first_uid: from.take(&keys::LIBVIRT_FIRST_UID, FirstUid(Some(LibvirtConfig::FIRST_UID))).0,
             },
             vm: VmSettings {
                 network_mode: from.take(&keys::NETWORK_MODE, NetworkMode::NatFiltered),

@@ -150,7 +150,7 @@ proptest! {
             let flags = Flags::default();
             let given = Given { files: entries, environment: BTreeMap::new(), flags: &flags, host: host() };
             if let Ok(loaded) = resolve(&given) {
-                prop_assert_eq!(loaded.origins.len(), 20);
+                prop_assert_eq!(loaded.origins.len(), 28);
             }
         }
     }

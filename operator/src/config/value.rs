@@ -105,6 +105,24 @@ impl Value for Option<SocketAddr> {
     }
 }
 
+/// The first of the users of machines; `None` is `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FirstUid(pub Option<u32>);
+
+impl Value for FirstUid {
+    fn json(&self) -> Json {
+        self.0.map_or_else(|| Json::from("off"), Json::from)
+    }
+}
+
+/// Above the users that people and distributions make, and below the numbers that some programs take for negative.
+pub(super) fn first_uid(text: &str) -> Result<FirstUid, String> {
+    if text == "off" {
+        return Ok(FirstUid(None));
+    }
+    whole::<65_536, 2_147_000_000>(text).map(|uid| FirstUid(Some(uid))).map_err(|why| format!("{why}, nor \"off\""))
+}
+
 /// A whole number from `MIN` to `MAX`.
 pub(super) fn whole<const MIN: u32, const MAX: u32>(text: &str) -> Result<u32, String> {
     let said = text.parse::<u32>().ok().filter(|n| (MIN..=MAX).contains(n));
@@ -272,6 +290,8 @@ mod tests {
         assert!(absolute_path("/var/lib/x").is_ok());
         assert!(absolute_path("x").is_err() && absolute_path("/a/../b").is_err());
         assert_eq!(listen("off"), Ok(None));
+        assert_eq!((first_uid("off"), first_uid("65536")), (Ok(FirstUid(None)), Ok(FirstUid(Some(65_536)))));
+        assert!(first_uid("0").is_err_and(|why| why.contains("off")));
         assert!(listen("[::1]:0").is_ok_and(|at| at.is_some()));
         assert!(listen("localhost:9090").is_err_and(|why| why.contains("127.0.0.1:9090")));
         assert!(uri("qemu:///system").is_ok() && uri("qemu+unix:///system?socket=/run/x").is_ok());

@@ -11,6 +11,7 @@ pub struct Observed {
     pub user: User,
     pub devices: Devices,
     pub security: Security,
+    pub confinement: Confinement,
     pub clock: Clock,
     pub virt: Virt,
     pub disk: Disk,
@@ -65,6 +66,44 @@ pub struct Security {
     pub apparmor: bool,
     /// Enforcing, or permissive.
     pub selinux: Option<bool>,
+}
+
+/// What keeps QEMU in its place.
+#[derive(Clone, Debug, Default)]
+pub struct Confinement {
+    /// What libvirt was told; none where it can't be read.
+    pub conf: Option<QemuConf>,
+    /// The first of the machines' users; none where they have none of their own.
+    pub first_uid: Option<u32>,
+    /// Who else has some of these numbers.
+    pub uids_taken_by: Option<String>,
+    /// cgroup controllers of the kernel.
+    pub controllers: Vec<String>,
+    /// Machines that run now.
+    pub machines: Vec<Confined>,
+}
+
+/// `qemu.conf`, as text without quotes and brackets; none for what it doesn't say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QemuConf {
+    pub user: Option<String>,
+    pub seccomp_sandbox: Option<String>,
+    pub namespaces: Option<String>,
+    pub security_driver: Option<String>,
+    pub clear_capabilities: Option<String>,
+    pub cgroup_controllers: Option<String>,
+}
+
+/// A machine's QEMU as the kernel sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a layer of its own")]
+pub struct Confined {
+    pub name: String,
+    pub uid: u32,
+    pub seccomp: bool,
+    pub no_new_privileges: bool,
+    pub no_capabilities: bool,
+    pub own_mounts: bool,
 }
 
 /// The host's clock.

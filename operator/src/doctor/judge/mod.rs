@@ -1,5 +1,6 @@
 //! The judgements: each a pure function from what was seen to one finding. Nothing here looks at the host.
 
+mod confinement;
 mod hardware;
 mod host;
 mod parts;
@@ -30,6 +31,11 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         storage::loop_devices(&seen.devices, &seen.user),
         host::user(&seen.user),
         host::security(&seen.security, &seen.disk),
+        confinement::users(&seen.confinement),
+        confinement::system_calls(&seen.confinement),
+        confinement::namespaces(&seen.confinement),
+        confinement::profile(&seen.confinement, &seen.security),
+        confinement::limits(&seen.confinement),
         host::nftables(&seen.host),
         host::clock(seen.clock),
         parts::control_plane(&seen.parts),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::*;
 use crate::doctor::finding::{Level, can_run};
 use crate::doctor::observed::{
-    Clock, Device, Devices, Disk, Host, KvmBoot, Libvirt, Parts, Qemu, Security, User, Virt,
+    Clock, Confined, Confinement, Device, Devices, Disk, Host, KvmBoot, Libvirt, Parts, Qemu, QemuConf, Security, User,
+    Virt,
 };
 use crate::guest_image::{Description, GuestImage, Part};
 
@@ -24,7 +25,14 @@ fn good() -> Observed {
         },
         user: User { name: "root".into(), root: true, groups: vec!["root".into()] },
         devices: Devices { kvm: Device::Usable, vhost_vsock: Device::Usable, loop_control: Device::Usable },
-        security: Security::default(),
+        security: Security { apparmor: false, selinux: Some(false) },
+        confinement: Confinement {
+            conf: Some(QemuConf::default()),
+            first_uid: Some(2_100_000_000),
+            uids_taken_by: None,
+            controllers: ["cpu", "memory"].map(String::from).to_vec(),
+            machines: vec![machine()],
+        },
         clock: Clock { now: 2_000_000_000, built: Some(1_900_000_000), synchronised: Some(true) },
         virt: Virt {
             qemu: Ok(Qemu { version: "10.0.2".into(), has_9p: true, has_vsock: true }),
@@ -57,6 +65,17 @@ fn good() -> Observed {
             }),
             preload: Ok("/usr/lib/agentvm/libagentvm_preload.so".into()),
         },
+    }
+}
+
+fn machine() -> Confined {
+    Confined {
+        name: "avm-1-2-0".into(),
+        uid: 2_100_000_007,
+        seccomp: true,
+        no_new_privileges: true,
+        no_capabilities: true,
+        own_mounts: true,
     }
 }
 
@@ -209,6 +228,46 @@ fn confinement_and_time_are_told_with_the_lines_to_write() {
     assert_level("clock", Level::Error, "behind", |seen| seen.clock.now = 1_800_000_000);
     assert_level("clock", Level::Warning, "timedatectl", |seen| seen.clock.synchronised = Some(false));
     assert_level("nftables", Level::Info, "Isolated", |seen| seen.host.nftables = None);
+}
+
+#[test]
+fn each_layer_around_qemu_that_is_missing_is_told() {
+    let conf = |seen: &mut Observed, set: fn(&mut QemuConf)| set(seen.confinement.conf.as_mut().unwrap());
+    let running = |seen: &mut Observed, set: fn(&mut Confined)| set(&mut seen.confinement.machines[0]);
+    let text = |text: &str| Some(text.to_owned());
+    assert_level("qemu-user", Level::Warning, "first_uid", |seen| seen.confinement.first_uid = None);
+    assert_level("qemu-user", Level::Error, "the user me", |seen| seen.confinement.uids_taken_by = text("the user me"));
+    assert_level("qemu-user", Level::Info, "avm-1-2-0", |seen| running(seen, |machine| machine.uid = 64055));
+    assert_level("qemu-user", Level::Warning, "root", |seen| conf(seen, |conf| conf.user = Some("root".into())));
+    for set in [(|conf: &mut QemuConf| conf.seccomp_sandbox = Some("0".into())) as fn(&mut QemuConf), |conf| {
+        conf.clear_capabilities = Some("0".into())
+    }] {
+        assert_level("qemu-seccomp", Level::Warning, "Remove the line", |seen| conf(seen, set));
+    }
+    for set in [
+        (|machine: &mut Confined| machine.seccomp = false) as fn(&mut Confined),
+        |machine| machine.no_capabilities = false,
+        |machine| machine.no_new_privileges = false,
+    ] {
+        assert_level("qemu-seccomp", Level::Warning, "avm-1-2-0", |seen| running(seen, set));
+    }
+    assert_level("qemu-namespaces", Level::Warning, "namespaces = [ ]", |seen| {
+        conf(seen, |conf| conf.namespaces = Some(String::new()));
+    });
+    assert_level("qemu-namespaces", Level::Warning, "avm-1-2-0", |seen| {
+        running(seen, |machine| machine.own_mounts = false)
+    });
+    assert_level("qemu-profile", Level::Warning, "AppArmor", |seen| {
+        seen.security.apparmor = true;
+        conf(seen, |conf| conf.security_driver = Some("none".into()));
+    });
+    assert_level("qemu-limits", Level::Warning, "controller memory", |seen| {
+        seen.confinement.controllers = vec!["cpu".into()]
+    });
+    assert_level("qemu-limits", Level::Warning, "controller cpu and memory", |seen| {
+        conf(seen, |conf| conf.cgroup_controllers = Some("devices".into()));
+    });
+    assert_level("qemu-limits", Level::Ok, "cgroups", |seen| seen.confinement.conf = None);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The edge of `doctor` and `version`: looks at the host. Every function gives facts, or says why there are none.
 
 pub mod command;
+mod confinement;
 mod disk;
 mod host;
 mod kvm;
@@ -18,6 +19,8 @@ pub struct Places {
     pub control_plane_dir: Option<PathBuf>,
     pub image_dir: Option<PathBuf>,
     pub libvirt_uri: String,
+    /// The first of the machines' users.
+    pub first_uid: Option<u32>,
 }
 
 /// Looks at everything. Takes up to a few seconds: it starts programs and boots a kernel.
@@ -30,6 +33,7 @@ pub fn host(places: &Places) -> Observed {
         user: host::user(),
         devices,
         security: host::security(),
+        confinement: confinement::confinement(places.first_uid),
         clock: host::clock(),
         virt: virt::virt(&places.libvirt_uri, kvm_boot),
         disk: disk::disk(&places.state_dir),

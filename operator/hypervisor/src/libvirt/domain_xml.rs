@@ -18,8 +18,8 @@ use super::qemu_user::QemuUser;
 use super::xml::{Element, el};
 use crate::{HvError, MachineLimits, Resources};
 
-/// What QEMU's q35 brings along unasked, and libvirt doesn't ask for: an AHCI controller, an SMBus with memory modules' EEPROMs, a PS/2
-/// controller with mouse and keyboard, VMware's port and mouse. No guest of ours uses them, and each is code that a guest can talk to.
+/// What QEMU's q35 brings along unasked, and libvirt doesn't ask for: an AHCI controller, the bus that tells about memory modules, a PS/2
+/// controller with mouse and keyboard, the port and mouse of another maker's machines. No guest of ours uses them, and each is code that a guest can talk to.
 const LEFT_OUT: &str = "sata=off,smbus=off,i8042=off,vmport=off";
 
 /// Everything that a domain is made of.

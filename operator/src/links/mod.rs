@@ -161,3 +161,55 @@ fn full(subnet: &Subnet) -> String {
 fn station(mac: agentvm_core::network::Mac) -> Option<Mac> {
     Mac::new(mac.bytes()).ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use agentvm_hypervisor::fake::FakeHypervisor;
+
+    use super::*;
+
+    fn links(folder: &std::path::Path) -> Links {
+        let fake = FakeHypervisor::open(folder, "/nonexistent".into());
+        let instance = fake.instance();
+        Links::new(Arc::new(fake), instance, vec![])
+    }
+
+    fn name(slot: usize) -> DomainName {
+        DomainName::from_recorded(format!("vm-{slot}"))
+    }
+
+    #[tokio::test]
+    async fn a_subnet_runs_out_and_says_so_and_what_is_freed_is_given_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let links = links(folder.path());
+        assert_eq!(links.room(), None, "nobody has asked for the subnet");
+        let mut taken = std::collections::HashSet::new();
+        for slot in 0..245 {
+            let nic = links.nic(&name(slot), &Plug::Nat).await.unwrap().unwrap();
+            assert_eq!(links.nic(&name(slot), &Plug::Nat).await.unwrap(), Some(nic.clone()), "asked again");
+            assert!(taken.insert(nic.address().unwrap()));
+        }
+        let why = links.nic(&name(245), &Plug::Nat).await.unwrap_err();
+        assert!(matches!(&why, HvError::NoCapacity { detail, .. } if detail.contains("192.168.101.0/24")), "{why}");
+        let (room, full) = links.room().unwrap();
+        assert!(room == 0 && full.contains("all 245 addresses of 192.168.101.0/24"), "{full}");
+        links.free(&name(7));
+        assert!(links.nic(&name(245), &Plug::Nat).await.unwrap().is_some());
+        // Others need no address.
+        assert_eq!(links.nic(&name(300), &Plug::Nothing).await.unwrap(), None);
+        assert!(links.nic(&name(301), &Plug::Bridge("br0".into())).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_is_in_force_is_what_the_host_was_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let links = links(folder.path());
+        let defaults = agentvm_core::defaults::Defaults::default();
+        let policy = |generation| agentvm_core::network::policy(None, None, generation, &defaults).unwrap();
+        assert_eq!(links.in_force("pool"), None);
+        links.police("pool", policy(3)).await.unwrap();
+        assert_eq!((links.in_force("pool"), links.in_force("other")), (Some(3), None));
+        links.keep(|uid| uid != "pool").await.unwrap();
+        assert_eq!(links.in_force("pool"), None);
+    }
+}

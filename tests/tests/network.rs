@@ -1,0 +1,287 @@
+//! Machines are connected by policies that are in force first; what a pool's spec says reaches them at once; nothing fails open.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use agentvm_core::network::{Policy, Wire};
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenNodeState, GoldenSnapshot};
+use agentvm_hypervisor::fake::{Fault, Op};
+use agentvm_hypervisor::{HvError, Hypervisor, Machine, MachineKind, ResetStep, Step, StepHook, Verdict};
+use agentvm_tests::{World, condition, reason, until_true};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+/// A pool of machines with the network that pools have by default; all of them are ready.
+async fn connected(world: &World, name: &str, count: u32, network: Value) -> AgentVMPool {
+    let spec = json!({"warm": {"min": count, "max": count + 1}, "network": network});
+    world.pool_with(name, spec).await;
+    world.says::<AgentVMPool>(name, "Ready", "True/Filled").await
+}
+
+async fn machines(world: &World) -> Vec<Machine> {
+    world.fake.list().await.unwrap().into_iter().filter(|machine| machine.record.kind == MachineKind::Pool).collect()
+}
+
+fn policy(world: &World, pool: &AgentVMPool) -> Option<Policy> {
+    world.fake.network().policed()?.policies.get(pool.metadata.uid.as_deref()?).cloned()
+}
+
+fn network_generation(pool: &AgentVMPool) -> Option<i64> {
+    pool.status.as_ref()?.nodes.first()?.network_generation
+}
+
+fn said(pool: &AgentVMPool) -> String {
+    condition(pool, "Ready").map(|ready| ready.message.clone()).unwrap_or_default()
+}
+
+fn allow(port: u16) -> Value {
+    json!({"mode": "NatFiltered", "allow": [{"protocol": "TCP", "ports": [port], "cidrs": ["203.0.113.0/24"]}]})
+}
+
+#[tokio::test]
+async fn every_machine_has_an_address_of_its_own_and_is_connected_under_its_pools_policy() {
+    let world = World::new().await;
+    let pool = connected(&world, "default", 3, json!({"mode": "NatFiltered"})).await;
+    let machines = machines(&world).await;
+    let addresses: BTreeSet<_> = machines.iter().filter_map(|m| m.record.nic.as_ref()?.address()).collect();
+    assert_eq!((machines.len(), addresses.len()), (3, 3));
+    assert!(machines.iter().all(|machine| world.fake.is_open(&machine.record.name)));
+    let in_force = policy(&world, &pool).unwrap();
+    assert_eq!((Some(in_force.generation), network_generation(&pool)), (pool.metadata.generation, Some(1)));
+}
+
+#[tokio::test]
+async fn a_changed_policy_reaches_machines_that_run_within_a_second() {
+    let world = World::new().await;
+    let pool = connected(&world, "default", 1, json!({"mode": "NatFiltered"})).await;
+    let gate = world.outside("gate");
+    world.script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({})).await;
+    let run = world.running("run").await;
+    let machine = run.status.as_ref().unwrap().attempts[0].vm_name.clone();
+    let closed = world.fake.faults().calls(Op::CloseLink);
+    let changed = Instant::now();
+    world.patch::<AgentVMPool>("default", json!({"spec": {"network": allow(8080)}})).await;
+    let follows = || async { policy(&world, &pool).is_some_and(|policy| policy.generation == 2) };
+    until_true("the policy follows", follows).await;
+    assert!(changed.elapsed() < Duration::from_secs(1), "{:?}", changed.elapsed());
+    assert_eq!(policy(&world, &pool).unwrap().allow.len(), 1);
+    // Nobody was cut off for that.
+    let name = agentvm_core::names::DomainName::from_recorded(machine);
+    assert!(world.fake.is_open(&name) && world.fake.faults().calls(Op::CloseLink) == closed);
+    let says = |pool: &AgentVMPool| network_generation(pool) == Some(2);
+    world.until("default", "the status says which generation", says).await;
+    std::fs::write(gate, "").unwrap();
+    assert_eq!(reason(&world.finished("run").await, "Succeeded"), "True/Completed");
+}
+
+#[tokio::test]
+async fn without_a_policy_in_force_there_is_no_machine() {
+    let mut world = World::at_rest().await;
+    let refused =
+        || Fault::Fail(HvError::NetworkUnavailable { what: "set the rules".into(), detail: "there is no nft".into() });
+    for nth in 1..=100 {
+        world.fake.faults().nth(Op::Police, nth, refused());
+    }
+    world.start().await;
+    world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}})).await;
+    let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
+    assert!(said(&pool).contains("there is no nft") && network_generation(&pool).is_none(), "{}", said(&pool));
+    assert_eq!(machines(&world).await, []);
+    world.fake.faults().clear();
+    // It is tried again without anybody's doing.
+    world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
+}
+
+#[tokio::test]
+async fn a_machine_that_cannot_be_connected_is_not_lent() {
+    let mut world = World::at_rest().await;
+    let refused =
+        || Fault::Fail(HvError::NetworkUnavailable { what: "connect it".into(), detail: "the bridge is gone".into() });
+    world.fake.faults().next(Op::OpenLink, refused());
+    world.start().await;
+    world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}})).await;
+    let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
+    assert!(said(&pool).contains("the bridge is gone"), "{}", said(&pool));
+    assert_eq!(world.fake.faults().calls(Op::Park), 0);
+    world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
+}
+
+#[tokio::test]
+async fn a_subnet_without_addresses_is_said_with_its_name() {
+    let mut world = World::at_rest().await;
+    let full = || {
+        let detail = "all 245 addresses of 192.168.101.0/24 are taken".into();
+        Fault::Fail(HvError::NoCapacity { what: "connect it".into(), detail })
+    };
+    // A template needs one, too.
+    world.fake.faults().next(Op::Subnet, full());
+    world.start().await;
+    world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}})).await;
+    let golden = world.says::<GoldenSnapshot>("default", "Ready", "False/NoCapacity").await;
+    assert!(condition(&golden, "Ready").unwrap().message.contains("192.168.101.0/24"));
+    world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
+}
+
+#[tokio::test]
+async fn a_bridge_that_is_not_there_is_said_with_what_to_do() {
+    let world = World::new().await;
+    let network = json!({"mode": "Bridge", "bridge": "no-such-br"});
+    world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "network": network})).await;
+    let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
+    assert!(said(&pool).contains("ip link add no-such-br type bridge"), "{}", said(&pool));
+    assert_eq!(machines(&world).await, []);
+    // The same pool in another mode is fine.
+    let network = json!({"spec": {"network": {"mode": "NatFiltered", "bridge": null}}});
+    world.patch::<AgentVMPool>("default", network).await;
+    world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
+}
+
+#[tokio::test]
+async fn a_network_that_cannot_be_is_refused_and_the_one_before_stays_in_force() {
+    let world = World::new().await;
+    let pool = connected(&world, "default", 1, allow(8080)).await;
+    let wrong = json!({"spec": {"network": {"allow": [{"protocol": "TCP", "cidrs": ["10.1.2.3/8"]}]}}});
+    world.patch::<AgentVMPool>("default", wrong).await;
+    let refused = world.says::<AgentVMPool>("default", "Stalled", "True/InvalidSpec").await;
+    assert_eq!(reason(&refused, "Ready"), "False/InvalidSpec");
+    assert!(said(&refused).contains("spec.network.allow[0].cidrs[0]"), "{}", said(&refused));
+    assert_eq!(policy(&world, &pool).unwrap().generation, 1);
+}
+
+#[tokio::test]
+async fn an_isolated_pool_asks_the_host_for_no_network() {
+    let world = World::new().await;
+    world.warm_pool("default", 1, 1).await;
+    world.script("run", "true", json!({})).await;
+    world.finished("run").await;
+    for op in [Op::Subnet, Op::Police, Op::OpenLink, Op::CloseLink] {
+        assert_eq!(world.fake.faults().calls(op), 0, "{op:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_machine_is_cut_off_before_it_is_brought_back_and_connected_again_after() {
+    let world = World::new().await;
+    let open_while_reset = Arc::new(Mutex::new(Vec::new()));
+    let (fake, seen) = (world.fake.clone(), open_while_reset.clone());
+    world.fake.knobs().set_hook(StepHook::new(move |name, step| {
+        if matches!(step, Step::Reset(ResetStep::Enter)) {
+            seen.lock().unwrap().push(fake.is_open(name));
+        }
+        Verdict::Go
+    }));
+    connected(&world, "default", 1, json!({"mode": "NatFiltered"})).await;
+    for name in ["one", "two"] {
+        world.script(name, "true", json!({})).await;
+        world.finished(name).await;
+    }
+    let back = || async { open_while_reset.lock().unwrap().len() == 2 };
+    until_true("both machines were brought back", back).await;
+    assert_eq!(*open_while_reset.lock().unwrap(), [false, false]);
+    let again = || async {
+        let all = machines(&world).await;
+        !all.is_empty() && all.iter().all(|machine| world.fake.is_open(&machine.record.name))
+    };
+    until_true("they are connected again", again).await;
+}
+
+#[tokio::test]
+async fn idle_machines_that_were_told_another_resolver_are_replaced() {
+    let world = World::new().await;
+    let network = |resolver| json!({"mode": "NatFiltered", "resolver": resolver});
+    connected(&world, "default", 1, network("203.0.113.53")).await;
+    let before = machines(&world).await[0].record.nonce.clone();
+    world.patch::<AgentVMPool>("default", json!({"spec": {"network": network("203.0.113.54")}})).await;
+    let replaced = || async {
+        let all = machines(&world).await;
+        all.len() == 1 && all[0].record.nonce != before && world.fake.is_open(&all[0].record.name)
+    };
+    until_true("another machine is there", replaced).await;
+}
+
+#[tokio::test]
+async fn links_outlive_the_operator_and_addresses_are_not_given_twice() {
+    let mut world = World::new().await;
+    connected(&world, "default", 2, json!({"mode": "NatFiltered"})).await;
+    let address = |machine: &Machine| machine.record.nic.as_ref().unwrap().address().unwrap();
+    let before: BTreeSet<_> = machines(&world).await.iter().map(address).collect();
+    world.stop(Duration::from_secs(5), false).await;
+    let (opened, closed) = (world.fake.faults().calls(Op::OpenLink), world.fake.faults().calls(Op::CloseLink));
+    world.start().await;
+    world.patch::<AgentVMPool>("default", json!({"spec": {"warm": {"min": 3, "max": 4}}})).await;
+    let three = || async { machines(&world).await.iter().filter(|m| world.fake.is_open(&m.record.name)).count() == 3 };
+    until_true("three are connected", three).await;
+    let after: BTreeSet<_> = machines(&world).await.iter().map(address).collect();
+    assert!(after.is_superset(&before) && after.len() == 3, "{before:?} {after:?}");
+    // Those of before were left alone.
+    let faults = world.fake.faults();
+    assert_eq!((faults.calls(Op::OpenLink), faults.calls(Op::CloseLink)), (opened + 1, closed));
+}
+
+#[tokio::test]
+async fn a_deleted_pools_policy_goes_with_its_last_machine() {
+    let world = World::new().await;
+    let pool = connected(&world, "default", 1, json!({"mode": "NatFiltered"})).await;
+    let gate = world.outside("gate");
+    world.script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({})).await;
+    let run: AgentRun = world.running("run").await;
+    world.delete::<AgentVMPool>("default").await;
+    world.gone::<AgentVMPool>("default").await;
+    let name = agentvm_core::names::DomainName::from_recorded(run.status.unwrap().attempts[0].vm_name.clone());
+    // The sweep has come round when another pool's policy, made since, is gone again.
+    let other = connected(&world, "other", 1, json!({"mode": "NatFiltered"})).await;
+    world.delete::<AgentVMPool>("other").await;
+    let gone = || async { policy(&world, &other).is_none() };
+    until_true("the other's policy is gone", gone).await;
+    assert!(policy(&world, &pool).is_some() && world.fake.is_open(&name), "its machine is still at work");
+    std::fs::write(gate, "").unwrap();
+    world.finished("run").await;
+    let gone = || async { policy(&world, &pool).is_none() };
+    until_true("its policy is gone too", gone).await;
+}
+
+#[tokio::test]
+async fn a_golden_is_captured_for_each_layout_that_pools_need_and_no_longer() {
+    let world = World::new().await;
+    let layouts = |golden: &GoldenSnapshot| -> Vec<String> {
+        let nodes = golden.status.iter().flat_map(|status| &status.nodes);
+        nodes.filter(|node| node.state == GoldenNodeState::Ready).map(|node| node.layout.clone()).collect()
+    };
+    world.pool_with("default", json!({"warm": {"min": 1, "max": 1}})).await;
+    world.until("default", "is captured without a network device", |golden| layouts(golden) == ["Isolated"]).await;
+    let spec = json!({"goldenSnapshotRef": {"name": "default"}, "warm": {"min": 1, "max": 1}});
+    world.create::<AgentVMPool>("connected", spec).await;
+    world.until("default", "and with one", |golden| layouts(golden) == ["Isolated", "Nic"]).await;
+    world.says::<AgentVMPool>("connected", "Ready", "True/Filled").await;
+    let of = |machine: &Machine| machine.record.nic.as_ref().map(|nic| matches!(nic.wire, Wire::Nat { .. }));
+    let nics: BTreeSet<_> = machines(&world).await.iter().map(of).collect();
+    assert_eq!(nics, [None, Some(true)].into());
+    world.delete::<AgentVMPool>("default").await;
+    world.until("default", "what nobody needs is gone", |golden| layouts(golden) == ["Nic"]).await;
+    assert_eq!(world.fake.goldens().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_setup_has_a_network_and_the_golden_has_none_of_it() {
+    let world = World::new().await;
+    let gate = world.outside("gate");
+    let wait = format!("until [ -e {} ]; do sleep 0.02; done", gate.display());
+    let steps = json!([{"command": ["bash", "-c", wait]}]);
+    let spec = json!({"source": {"builtin": "Debian"}, "setup": {"steps": steps}});
+    let golden: GoldenSnapshot = world.create("golden", spec).await;
+    let uid = golden.metadata.uid.unwrap();
+    let template = || async { world.fake.list().await.unwrap().first().map(|machine| machine.record.name.clone()) };
+    let open = || async { template().await.is_some_and(|name| world.fake.is_open(&name)) };
+    until_true("the setup is connected", open).await;
+    assert!(world.fake.network().policed().unwrap().policies.contains_key(&uid));
+    std::fs::write(gate, "").unwrap();
+    world.says::<GoldenSnapshot>("golden", "Ready", "True/Captured").await;
+    assert!(!world.fake.network().policed().unwrap().policies.contains_key(&uid));
+    assert_eq!(world.fake.faults().calls(Op::CloseLink), 1);
+    let quiet = json!({"steps": [{"command": ["true"]}], "network": {"mode": "Isolated"}});
+    world.create::<GoldenSnapshot>("quiet", json!({"source": {"builtin": "Debian"}, "setup": quiet})).await;
+    world.says::<GoldenSnapshot>("quiet", "Ready", "True/Captured").await;
+    assert_eq!(world.fake.faults().calls(Op::OpenLink), 1, "one that asks for none has none");
+}

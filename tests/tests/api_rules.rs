@@ -6,7 +6,7 @@ use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
 /// A mistake: the spec, the path that the refusal must begin a line with, and words that tell what is wrong.
-type Mistake = (Value, &'static str, &'static str);
+type Mistake<'a> = (Value, &'a str, &'a str);
 
 /// Creates an object, for show, of any shape.
 async fn try_create(bench: &Bench, kind: &str, plural: &str, spec: &Value) -> Result<(), String> {
@@ -26,7 +26,7 @@ async fn try_create(bench: &Bench, kind: &str, plural: &str, spec: &Value) -> Re
     }
 }
 
-async fn assert_refused(kind: &str, plural: &str, mistakes: Vec<Mistake>) {
+async fn assert_refused(kind: &str, plural: &str, mistakes: Vec<Mistake<'_>>) {
     let bench = Bench::new().await.unwrap();
     for (spec, path, words) in mistakes {
         let Err(refusal) = try_create(&bench, kind, plural, &spec).await else { panic!("accepted: {spec}") };
@@ -287,9 +287,41 @@ async fn a_pool_that_cannot_be_filled() {
             (pool(json!({"healthCheckSeconds": 0})), "spec.healthCheckSeconds", "greater than or equal to 1"),
             (pool(json!({"maxRunSeconds": 0})), "spec.maxRunSeconds", "greater than or equal to 1"),
             (pool(json!({"network": {"mode": "Open"}})), "spec.network.mode", "supported values: \"NatFiltered\""),
+            (pool(json!({"limits": {"connections": 0}})), "spec.limits.connections", "greater than or equal to 1"),
+            (pool(json!({"limits": {"processes": 1}})), "spec.limits.processes", "greater than or equal to 16"),
         ],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_network_that_nobody_can_have() {
+    let of = |network: Value| json!({"goldenSnapshotRef": {"name": "debian"}, "network": network});
+    let allow = |entry: Value| of(json!({"allow": [with(json!({"protocol": "TCP"}), entry)]}));
+    let cidr = |text: &str| allow(json!({"cidrs": ["203.0.113.0/24", text]}));
+    let resolver = |text: &str| of(json!({"resolver": text}));
+    let entry = "spec.network.allow[0]";
+    let mut mistakes = vec![
+        (of(json!({"mode": "Bridge"})), "spec.network.bridge".to_owned(), "needs the name of a bridge"),
+        (of(json!({"bridge": "br0"})), "spec.network.mode".to_owned(), "bridge is for mode Bridge"),
+        (of(json!({"mode": "Bridge", "bridge": "a/b"})), "spec.network.bridge".to_owned(), "should match"),
+        (of(json!({"mode": "Bridge", "bridge": "b".repeat(16)})), "spec.network.bridge".to_owned(), "than 15"),
+        (allow(json!({"protocol": null})), format!("{entry}.protocol"), "Required value"),
+        (allow(json!({"protocol": "SCTP"})), format!("{entry}.protocol"), "supported values: \"TCP\""),
+        (allow(json!({"protocol": "ICMP", "ports": [1]})), format!("{entry}.ports"), "ICMP has no ports"),
+        (allow(json!({"ports": [0]})), format!("{entry}.ports[0]"), "greater than or equal to 1"),
+        (allow(json!({"ports": [80, 65_536]})), format!("{entry}.ports[1]"), "less than or equal to 65535"),
+        (allow(json!({"ports": []})), format!("{entry}.ports"), "at least 1 item"),
+        (of(json!({"allow": vec![json!({"protocol": "UDP"}); 65]})), "spec.network.allow".to_owned(), "at most 64"),
+    ];
+    for text in ["10.0.0.0", "10.0.0.0/33", "256.0.0.0/8", "010.0.0.0/8", "fd00::/8", "10.0.0.0/8\n", "example.org"] {
+        mistakes.push((cidr(text), format!("{entry}.cidrs"), "must be IPv4 networks"));
+    }
+    for text in ["dns", "::1", "1.2.3", "1.2.3.256", "1.2.3.4/32"] {
+        mistakes.push((resolver(text), "spec.network.resolver".to_owned(), "must be an IPv4 address"));
+    }
+    let mistakes = mistakes.iter().map(|(spec, path, words)| (spec.clone(), path.as_str(), *words)).collect();
+    assert_refused("AgentVMPool", "agentvmpools", mistakes).await;
 }
 
 #[tokio::test]
@@ -316,7 +348,14 @@ async fn what_is_unusual_and_right_is_accepted() {
     )
     .await;
     let pool = |warm: Value| json!({"goldenSnapshotRef": {"name": "debian"}, "warm": warm});
+    let all: Vec<i32> = (1..=64).collect();
+    let nets: Vec<String> = all.iter().map(|n| format!("203.0.113.{n}/32")).collect();
+    let widest = vec![json!({"protocol": "TCP", "ports": all, "cidrs": nets}); 64];
+    let widest = json!({"mode": "Bridge", "bridge": "br-0.1_a", "allow": widest, "resolver": "10.0.0.2"});
+    let limits = json!({"diskBytesPerSecond": 1_099_511_627_776_i64, "networkBytesPerSecond": 65_536});
     let pools = vec![
+        with(pool(json!({})), json!({"network": widest, "limits": limits})),
+        with(pool(json!({})), json!({"network": {"allow": [{"protocol": "ICMP"}], "bridge": null}})),
         pool(json!({})),
         pool(json!({"min": 4})),
         pool(json!({"min": 0, "max": 1})),

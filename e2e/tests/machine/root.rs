@@ -67,6 +67,8 @@ for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
     attempt("a vsock", lambda: socket.socket(socket.AF_VSOCK, kind).close())
 attempt("IPv6 on the interface", lambda: write(f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6", "0"))
 attempt("forwarding", lambda: write("/proc/sys/net/ipv4/ip_forward", "1"))
+attempt("the interface, out of a namespace", lambda: inside("ip", "link", "set", interface, "down"))
+attempt("a raw socket, out of a namespace", lambda: inside("python3", "-c", "import socket; socket.socket(socket.AF_PACKET, socket.SOCK_RAW)"))
 attempt("rebooting", lambda: syscall(169, 0xfee1dead, 672274793, 0x1234567, 0))
 attempt("loading a module", lambda: syscall(175, b"", 0, b""))
 attempt("setting the clock", lambda: os.system("date -s 2001-01-01 >/dev/null 2>&1") == 0)

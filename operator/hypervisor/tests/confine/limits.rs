@@ -89,9 +89,9 @@ async fn disk(bad: &mut Guest, good: &mut Guest) {
 /// What its process used in three seconds, of which it may have half.
 async fn processor(guest: &mut Guest, name: &DomainName) {
     guest.begin(TOKEN, HOG).await;
-    let (began, used) = (Instant::now(), used(name));
+    let (began, before) = (Instant::now(), used(name));
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let percent = 100.0 * (self::used(name) - used).as_secs_f64() / began.elapsed().as_secs_f64();
+    let percent = 100.0 * used(name).saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
     println!("measured: a machine that may have 50 % of a processor used {percent:.0} %");
     assert!((10.0..60.0).contains(&percent), "{percent}");
 }
@@ -121,9 +121,9 @@ async fn try_neighbour(hv: &Libvirt, bad: &DomainName, good: &mut Guest) -> f64 
     for _ in 0..ROUNDS {
         for (hogs, times) in [(false, &mut alone), (true, &mut beside)] {
             if hogs {
-                hv.resume(bad).await.unwrap()
+                hv.resume(bad).await.unwrap();
             } else {
-                hv.pause(bad).await.unwrap()
+                hv.pause(bad).await.unwrap();
             }
             let began = Instant::now();
             assert_eq!(good.sh(TOKEN, WORK).await.0, Some(0));

@@ -240,7 +240,7 @@ fn each_layer_around_qemu_that_is_missing_is_told() {
     assert_level("qemu-user", Level::Info, "avm-1-2-0", |seen| running(seen, |machine| machine.uid = 64055));
     assert_level("qemu-user", Level::Warning, "root", |seen| conf(seen, |conf| conf.user = Some("root".into())));
     for set in [(|conf: &mut QemuConf| conf.seccomp_sandbox = Some("0".into())) as fn(&mut QemuConf), |conf| {
-        conf.clear_capabilities = Some("0".into())
+        conf.clear_capabilities = Some("0".into());
     }] {
         assert_level("qemu-seccomp", Level::Warning, "Remove the line", |seen| conf(seen, set));
     }
@@ -255,14 +255,14 @@ fn each_layer_around_qemu_that_is_missing_is_told() {
         conf(seen, |conf| conf.namespaces = Some(String::new()));
     });
     assert_level("qemu-namespaces", Level::Warning, "avm-1-2-0", |seen| {
-        running(seen, |machine| machine.own_mounts = false)
+        running(seen, |machine| machine.own_mounts = false);
     });
     assert_level("qemu-profile", Level::Warning, "AppArmor", |seen| {
         seen.security.apparmor = true;
         conf(seen, |conf| conf.security_driver = Some("none".into()));
     });
     assert_level("qemu-limits", Level::Warning, "controller memory", |seen| {
-        seen.confinement.controllers = vec!["cpu".into()]
+        seen.confinement.controllers = vec!["cpu".into()];
     });
     assert_level("qemu-limits", Level::Warning, "controller cpu and memory", |seen| {
         conf(seen, |conf| conf.cgroup_controllers = Some("devices".into()));

@@ -29,8 +29,8 @@ fn domain(memory: Memory, path: &str, owner: &str) -> DomainSpec {
     }
 }
 
-fn plug(socket: Socket) -> Option<Plug> {
-    Some(Plug { tap: "avm0a1b-10".to_owned(), mac: agentvm_core::network::Mac::derive(&["x"]), socket })
+fn plug(socket: Socket) -> Plug {
+    Plug { tap: "avm0a1b-10".to_owned(), mac: agentvm_core::network::Mac::derive(&["x"]), socket }
 }
 
 fn shared() -> Memory {
@@ -61,8 +61,10 @@ fn it_is_written_as_expected() {
     is_expected("template.xml", &domain(shared(), "/var/lib/agentvm/x", "pool").to_xml().unwrap());
     let clone = DomainSpec { kvm: true, vsock: true, ..domain(private(), "/var/lib/agentvm/x", "pool") };
     is_expected("clone-kvm-vsock.xml", &clone.to_xml().unwrap());
-    let plugged =
-        DomainSpec { plug: plug(Socket::Network("net".into())), ..domain(private(), "/var/lib/agentvm/x", "pool") };
+    let plugged = DomainSpec {
+        plug: Some(plug(Socket::Network("net".into()))),
+        ..domain(private(), "/var/lib/agentvm/x", "pool")
+    };
     is_expected("clone-nic.xml", &plugged.to_xml().unwrap());
 }
 
@@ -92,7 +94,7 @@ fn libvirt_s_schema_accepts_it() {
             xml
         } else {
             let plugged = plug(if vsock { Socket::Network("a <b>".into()) } else { Socket::Bridge("br0".into()) });
-            DomainSpec { plug: plugged, ..domain(shared(), "/x", "pool") }.to_xml().unwrap()
+            DomainSpec { plug: Some(plugged), ..domain(shared(), "/x", "pool") }.to_xml().unwrap()
         };
         let file = dir.path().join("domain.xml");
         std::fs::write(&file, &xml).unwrap();

@@ -5,12 +5,13 @@
 //! no names: nothing of the host listens to what machines say.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
 
 use agentvm_core::names::{DomainName, InstanceId, short_hash};
 use agentvm_core::network::{Mac, Nic, Subnet, Table, Wire};
 use ipnet::Ipv4Net;
+use rustix::fs::FlockOperation;
 use virt::connect::Connect;
 use virt::network::Network;
 
@@ -28,6 +29,8 @@ const FIRST_BRIDGE: &str = "agentvm0";
 const FIRST_NET: u8 = 101;
 const OTHER_NETS: std::ops::RangeInclusive<u8> = 102..=199;
 const PREFIX: u8 = 24;
+/// Whoever chooses addresses holds a lock on this file.
+const CHOOSING: &str = "/run/agentvm-network.lock";
 
 /// A network that is there and runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +77,7 @@ pub fn closed(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
     host.firewall.know(record);
     let Some(nic) = &record.nic else { return Ok(()) };
     device::set_up(&nic.tap, false).map_err(|source| HvError::Io { what: format!("set {} down", nic.tap), source })?;
-    host.firewall.note_counts(&record.name)
+    host.firewall.begin_counts(&record.name)
 }
 
 /// The device of a machine that is only made to test how its golden comes back: it is never connected, and so needs no address.
@@ -153,8 +156,10 @@ fn start(network: &Network, ours: Ours, instance: &InstanceId) -> Result<Option<
     Ok(None)
 }
 
-/// libvirt refuses names that are taken, and addresses that are in use: so two installations that choose at the same moment end up apart.
+/// libvirt refuses names that are taken and addresses that are in use, but not those of a network that starts at the same moment: so
+/// installations choose one after the other.
 fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError> {
+    let _turn = turn();
     let taken = Taken::look(conn)?;
     let mut last = "all of 192.168.101.0/24 to 192.168.199.0/24 are in use".to_owned();
     for choice in choices(instance, &taken) {
@@ -172,6 +177,14 @@ fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError
         }
     }
     Err(unavailable("make a libvirt network", last))
+}
+
+/// Until it is dropped, no other process of this host chooses. Where the file can't be made there is none to wait for either: a container
+/// of its own.
+fn turn() -> Option<File> {
+    let file = File::options().write(true).create(true).truncate(false).open(CHOOSING).ok()?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).ok()?;
+    Some(file)
 }
 
 /// What others have.

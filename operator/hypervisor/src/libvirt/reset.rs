@@ -22,10 +22,11 @@ use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
 use super::layout::{GoldenDir, MachineDir};
 use super::library::Library;
+use super::links::{self, Cutting};
 use super::process::{self, Identity};
 use super::proof::{self, disk::Reference};
 use super::worker::{Wanted, still};
-use super::{disk, limits, links, machine, marks, qmp};
+use super::{disk, limits, machine, marks, qmp};
 use crate::files::io;
 use crate::workspace::share;
 use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
@@ -57,6 +58,8 @@ struct Reset<'a> {
     whole: Whole,
     disk: Arc<Reference>,
     process: Identity,
+    /// Its link, on its way out of the rules.
+    cutting: Option<Cutting>,
     /// What QEMU said to the last load.
     monitor: String,
     checks: Vec<Check>,
@@ -110,13 +113,14 @@ impl<'a> Reset<'a> {
         }
         let (checks, steps) = (Vec::new(), Vec::new());
         let monitor = String::new();
-        Ok(Self { host, spec, sabotage, domain, dir, whole, disk, process, monitor, checks, steps })
+        Ok(Self { host, spec, sabotage, domain, dir, whole, disk, process, cutting: None, monitor, checks, steps })
     }
 
     fn run(&mut self) -> Result<(), HvError> {
         self.step(ResetStep::Enter)?;
-        self.step(ResetStep::Stop)?;
         for round in 1..=ROUNDS {
+            // Also the second time: a guest that somebody has let go on would run on memory that is half the golden's, and end its QEMU.
+            self.step(ResetStep::Stop)?;
             self.step(ResetStep::Drop)?;
             self.step(ResetStep::Load)?;
             if !self.monitor.is_empty() && round < ROUNDS {
@@ -169,10 +173,9 @@ impl<'a> Reset<'a> {
     }
 
     /// A reset that failed or was interrupted may be tried again; a machine that was never finished may not.
-    fn enter(&self) -> Result<(), HvError> {
+    fn enter(&mut self) -> Result<(), HvError> {
         marks::clear_parked(&self.dir)?;
-        // Nobody is told of what comes, and what comes hears nobody of what was.
-        links::cut(self.host, &self.spec.record)?;
+        self.cutting = links::begin_to_cut(self.host, &self.spec.record)?;
         match fs::rename(self.dir.ready(), self.dir.resetting()) {
             Err(e) if e.kind() == ErrorKind::NotFound && self.dir.resetting().exists() => Ok(()),
             done => done.map_err(io("take away", &self.dir.ready())),
@@ -238,7 +241,8 @@ impl<'a> Reset<'a> {
         }
     }
 
-    fn record(&self) -> Result<(), HvError> {
+    fn record(&mut self) -> Result<(), HvError> {
+        self.cutting.take().map_or(Ok(()), Cutting::wait)?;
         write_secret(&self.dir.token(), &self.spec.record.token)?;
         marks::set_record(&self.dir, &self.spec.record)
     }

@@ -18,7 +18,12 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Before a machine's link is opened, and after it was closed.
+    /// Of a machine that is new. Whoever had its tap's name and its address before was counted too.
+    pub fn new(now: Traffic) -> Self {
+        Self { base: now, closed: now }
+    }
+
+    /// After its link was closed.
     pub fn note(&mut self, now: Traffic) {
         self.closed = now;
     }
@@ -47,23 +52,31 @@ impl Meter {
     }
 }
 
-/// All that was counted until now.
+/// All that was counted until now. Elements that aren't there have counted nothing.
 pub fn read(nft: &Nft, table: &Table, link: &Link) -> Result<Traffic, HvError> {
+    match nft.ask("read a machine's counters", &questions(table, link)) {
+        Ok(answer) => Ok(of_answer(link, &answer)),
+        Err(HvError::NetworkUnavailable { detail, .. }) if detail.contains("No such file") => Ok(of_answer(link, "")),
+        Err(other) => Err(other),
+    }
+}
+
+/// What nft is asked.
+pub fn questions(table: &Table, link: &Link) -> String {
     let (allowed, denied) = rules::counters(link);
     let question = |c: &rules::Counter| {
         let quote = if c.family == "bridge" { "\"" } else { "" };
         format!("get element {} {} {} {{ {quote}{}{quote} }}\n", c.family, table.name(), c.set, c.element)
     };
-    let questions: String = allowed.iter().chain(&denied).map(question).collect();
-    let packets = match nft.ask("read a machine's counters", &questions) {
-        Ok(answer) => packets(&answer),
-        // Never opened, or the rules were made anew since it was closed.
-        Err(HvError::NetworkUnavailable { detail, .. }) if detail.contains("No such file") => Vec::new(),
-        Err(other) => return Err(other),
-    };
-    let (yes, no) = packets.split_at(allowed.len().min(packets.len()));
+    allowed.iter().chain(&denied).map(question).collect()
+}
+
+/// And what it answers.
+pub fn of_answer(link: &Link, answer: &str) -> Traffic {
+    let packets = packets(answer);
+    let (yes, no) = packets.split_at(rules::counters(link).0.len().min(packets.len()));
     let (received_bytes, sent_bytes) = bytes(&link.nic.tap);
-    Ok(Traffic { allowed: yes.iter().sum(), denied: no.iter().sum(), received_bytes, sent_bytes })
+    Traffic { allowed: yes.iter().sum(), denied: no.iter().sum(), received_bytes, sent_bytes }
 }
 
 /// To the machine and from it, since its tap was made; nothing where there is none.

@@ -86,11 +86,11 @@ impl Firewall {
         lock(&self.known).links.insert(record.name.clone(), link);
     }
 
-    /// Reads what was counted for whoever had a machine's tap and address before.
-    pub fn note_counts(&self, name: &DomainName) -> Result<(), HvError> {
+    /// A machine that is new counts from here on.
+    pub fn begin_counts(&self, name: &DomainName) -> Result<(), HvError> {
         let Some(link) = self.link(name) else { return Ok(()) };
         let now = counts::read(&self.nft, &self.table, &link)?;
-        lock(&self.known).meters.entry(name.clone()).or_default().note(now);
+        lock(&self.known).meters.insert(name.clone(), Meter::new(now));
         Ok(())
     }
 
@@ -220,12 +220,17 @@ impl Firewall {
         if state.open.remove(name).is_none() {
             return Ok(());
         }
-        if let Err(why) = self.nft.run(&what, &rules::close(&self.table, link)) {
-            tracing::warn!(%name, error = &why as &dyn std::error::Error, "the rules are not what they were; they are made anew");
-            self.set_fresh(&what, &mut state)?;
+        let text = counts::questions(&self.table, link) + &rules::close(&self.table, link);
+        match self.nft.ask(&what, &text) {
+            Ok(answer) => {
+                lock(&self.known).meters.entry(name.clone()).or_default().note(counts::of_answer(link, &answer));
+            }
+            Err(why) => {
+                tracing::warn!(%name, error = &why as &dyn std::error::Error, "the rules are not what they were; they are made anew");
+                self.set_fresh(&what, &mut state)?;
+            }
         }
         drop(state);
-        self.note_counts(name)?;
         flush(link)
     }
 

@@ -1,0 +1,139 @@
+//! An installation whose machines have a network device, behind which the test's internet is all there is.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use agentvm_core::names::GoldenKey;
+use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet, Table};
+use agentvm_guest_agent::protocol::{self, GuestNetwork};
+use agentvm_hypervisor::libvirt::Libvirt;
+use agentvm_hypervisor::{Golden, Hypervisor, MachineSpec};
+
+use crate::internet::{DNS, Internet, WEB};
+use crate::libvirt_host::guest::Guest;
+use crate::libvirt_host::{TOKEN, TestHost};
+
+pub struct Plugged {
+    pub host: TestHost,
+    pub hv: Libvirt,
+    pub internet: Internet,
+    pub subnet: Subnet,
+    pub key: GoldenKey,
+}
+
+/// As the kernel has it: `IFF_UP`.
+pub fn is_up(tap: &str) -> bool {
+    let flags = std::fs::read_to_string(format!("/sys/class/net/{tap}/flags")).unwrap();
+    u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap() & 1 == 1
+}
+
+pub fn tap(spec: &MachineSpec) -> String {
+    spec.record.nic.as_ref().unwrap().tap.clone()
+}
+
+/// A shell command that says `reached` when the test's internet answers.
+pub fn reach() -> String {
+    format!("timeout 10 bash -c 'exec 3<>/dev/tcp/{WEB}/80' && echo reached")
+}
+
+impl Plugged {
+    pub async fn new(name: &str) -> Self {
+        let host = TestHost::new();
+        let hv = host.connect().await;
+        let internet = Internet::new();
+        let subnet = hv.subnet().await.unwrap();
+        internet.attach(&subnet.bridge, &subnet.net().to_string());
+        let this = Self { host, hv, internet, subnet, key: GoldenKey::derive(&[name]) };
+        this.hv.police(Self::policies(&["pool-uid"]), vec![]).await.unwrap();
+        this
+    }
+
+    pub fn policies(owners: &[&str]) -> BTreeMap<String, Policy> {
+        let limits = LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
+        let policy = Policy { generation: 1, allow: Vec::new(), resolvers: vec![DNS], limits };
+        owners.iter().map(|owner| ((*owner).to_owned(), policy.clone())).collect()
+    }
+
+    fn nic(&self, number: usize) -> Nic {
+        Nic::nat(&self.host.instance, &self.subnet, self.subnet.machines().nth(number).unwrap())
+    }
+
+    /// What a machine's agent is told; the template's has the same device.
+    fn told(&self, nic: &Nic) -> GuestNetwork {
+        let mac = |mac: Mac| protocol::Mac::new(mac.bytes()).unwrap();
+        GuestNetwork {
+            mac: mac(nic.mac),
+            address: nic.address().unwrap(),
+            prefix: self.subnet.prefix,
+            gateway: self.subnet.gateway,
+            gateway_mac: mac(self.hv.gateway_mac()),
+            resolvers: vec![DNS],
+        }
+    }
+
+    /// Its setup has a network, which is closed before it is captured.
+    pub async fn golden(&self) -> Golden {
+        let mut spec = self.host.template(&self.key);
+        let nic = self.nic(0);
+        spec.record.nic = Some(nic.clone());
+        let name = &spec.record.name;
+        self.hv.boot_template(&spec).await.unwrap();
+        assert!(!is_up(&nic.tap), "a template is cut off while it boots");
+        self.hv.open_link(name).await.unwrap();
+        let mut guest = Guest::open(&self.hv, name, TOKEN).await;
+        guest.network = Some(self.told(&nic));
+        assert_eq!(guest.sh(TOKEN, &reach()).await, (Some(0), "reached".to_owned()));
+        self.hv.close_link(name).await.unwrap();
+        assert!(!is_up(&nic.tap));
+        let inspection = guest.quiesce().await;
+        self.hv.capture(name, &serde_json::to_string(&inspection).unwrap()).await.unwrap()
+    }
+
+    pub fn spec(&self, slot: u32, nonce: &str) -> MachineSpec {
+        let mut spec = self.host.machine(&self.key, slot, nonce);
+        spec.record.nic = Some(self.nic(usize::try_from(slot).unwrap() + 1));
+        spec
+    }
+
+    pub async fn guest(&self, spec: &MachineSpec) -> Guest {
+        let mut guest = Guest::open(&self.hv, &spec.record.name, TOKEN).await;
+        guest.network = Some(self.told(spec.record.nic.as_ref().unwrap()));
+        guest
+    }
+
+    pub fn is_in_rules(&self, tap: &str) -> bool {
+        let table = Table::of(&self.host.instance);
+        let output = Command::new("nft").args(["list", "set", "bridge", table.name(), "pinned"]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).contains(&format!("\"{tap}\""))
+    }
+
+    /// libvirt's networks of this installation.
+    pub fn networks(&self) -> Vec<String> {
+        let xml = |name: &str| virsh(&["net-dumpxml", name]);
+        let mine = |name: &&str| !name.is_empty() && xml(name).contains(self.host.instance.as_str());
+        virsh(&["net-list", "--all", "--name"]).lines().filter(mine).map(str::to_owned).collect()
+    }
+}
+
+fn virsh(arguments: &[&str]) -> String {
+    let output = Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+impl Drop for Plugged {
+    /// After a failed assertion: what `release` removes.
+    fn drop(&mut self) {
+        for name in self.host.domains() {
+            virsh(&["destroy", &name]);
+        }
+        for name in self.networks() {
+            virsh(&["net-destroy", &name]);
+            virsh(&["net-undefine", &name]);
+        }
+        for family in ["bridge", "inet"] {
+            let table = Table::of(&self.host.instance);
+            let _ = Command::new("nft").args(["delete", "table", family, table.name()]).output();
+        }
+    }
+}

@@ -63,11 +63,12 @@ pub struct AllowSpec {
 /// How machines are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NetworkMode {
-    /// DNS, HTTP(S), SSH and git to public addresses, and what `allow` adds.
+    /// DNS, HTTP(S), SSH and git to public IPv4 addresses, and what `allow` adds; no IPv6.
     NatFiltered,
     /// no network device at all.
     Isolated,
-    /// a bridge of the host, for those who filter elsewhere.
+    /// a bridge of the host, for those who filter public addresses and ports elsewhere. A machine gets no address there by
+    /// agentvm, has its own MAC and no other, reaches private ranges as with NatFiltered, and never the host itself.
     Bridge,
 }
 

@@ -42,6 +42,8 @@ fn from_machine(wanted: &Wanted<'_>) -> Vec<Rule> {
         // No way back to another machine over the router, whatever its address.
         rule([When::Interface(Side::Out, wanted.subnet.bridge.clone())], refuse()),
         rule([When::NotUnicast], refuse()),
+        // A published port of the host, an address of a service: what it was sent to can't be reached, so neither can this.
+        rule([When::Redirected], refuse()),
         rule([When::Destination(merged(never))], refuse()),
         rule([When::Invalid], Then::Drop),
         rule([], Then::BySource(POOLS)),

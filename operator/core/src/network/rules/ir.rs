@@ -105,6 +105,8 @@ pub(super) enum When {
         from: u16,
         to: u16,
     },
+    /// Someone else's rules gave it another destination than the one that it was sent to.
+    Redirected,
     Invalid,
     /// Belongs to a connection that was let through before.
     Known,

@@ -79,6 +79,7 @@ fn when(when: &When) -> String {
         When::Dns => "meta l4proto { tcp, udp } th dport 53".to_owned(),
         When::UdpFrom(port) => format!("udp sport {port}"),
         When::UdpPorts { from, to } => format!("udp sport {from} udp dport {to}"),
+        When::Redirected => "ct status dnat".to_owned(),
         When::Invalid => "ct state invalid".to_owned(),
         When::Known => "ct status confirmed".to_owned(),
         When::Answer => "ct state established ct direction reply".to_owned(),

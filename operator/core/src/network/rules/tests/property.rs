@@ -63,6 +63,7 @@ fn packet() -> impl Strategy<Value = Packet> {
             from_port,
             plain: true,
             unicast: true,
+            redirected: false,
             known,
             answer: false,
         }
@@ -125,6 +126,9 @@ proptest! {
             prop_assert!(!walk.passes(&walk.inet, "input", &packet), "no address of the host is reached");
             let back = Packet { to: sample.subnet.bridge.clone(), ..packet.clone() };
             prop_assert!(!walk.passes(&walk.inet, "forward", &back), "nor a machine, over the router");
+            for odd in [Packet { redirected: true, ..packet.clone() }, Packet { unicast: false, ..packet.clone() }] {
+                prop_assert!(!walk.passes(&walk.inet, "forward", &odd), "nor what isn't what it was sent to");
+            }
             let stranger = Packet { source: Ipv4Addr::new(192, 168, 101, 77), ..packet.clone() };
             prop_assert!(!walk.passes(&walk.inet, "forward", &stranger), "a machine whose link isn't open reaches nothing");
             let lawless = Packet { source: Ipv4Addr::new(192, 168, 101, 12), ..packet };

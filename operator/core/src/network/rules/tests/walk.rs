@@ -35,6 +35,7 @@ pub struct Packet {
     pub from_port: u16,
     pub plain: bool,
     pub unicast: bool,
+    pub redirected: bool,
     pub known: bool,
     pub answer: bool,
 }
@@ -145,6 +146,7 @@ impl Walk {
             When::Dns => packet.port == 53 && (udp || packet.service == Some(Protocol::Tcp)),
             When::UdpFrom(port) => udp && packet.from_port == *port,
             When::UdpPorts { from, to } => udp && packet.from_port == *from && packet.port == *to,
+            When::Redirected => packet.redirected,
             When::Known => packet.known,
             When::Answer => packet.answer,
             // None is so fast, broken or an error.

@@ -81,13 +81,13 @@ impl Books {
 
     /// The run is over: what its status says. `traffic` is what the rules counted, where they could be asked.
     pub fn close(&self, machine: &DomainName, traffic: Option<Traffic>, metrics: &Metrics) -> Option<RunNetwork> {
-        let mut shelf = self.shelf();
-        let mut book = shelf.open.remove(machine)?;
+        let mut all = self.shelf();
+        let mut book = all.open.remove(machine)?;
         // What an Event told of this run a moment ago would have waited for the next one; now there is none.
         if let Some(text) = book.told.is_none().then(|| book.ledger.news(&book.owner.pool)).flatten() {
-            shelf.left.push(News { run_uid: book.owner.run_uid.clone(), text });
+            all.left.push(News { run_uid: book.owner.run_uid.clone(), text });
         }
-        drop(shelf);
+        drop(all);
         let totals = book.ledger.totals(traffic.map(counted));
         book.meter(
             machine,
@@ -103,9 +103,9 @@ impl Books {
 
     /// Writes a flow down.
     pub fn note(&self, flow: &Flow) -> Noted {
-        let mut shelf = self.shelf();
+        let mut all = self.shelf();
         // One that was heard of before the run had the machine is an earlier one's.
-        let Some(book) = shelf.open.get_mut(&flow.machine).filter(|book| book.opened <= flow.at) else {
+        let Some(book) = all.open.get_mut(&flow.machine).filter(|book| book.opened <= flow.at) else {
             return Noted::Nobodys;
         };
         let first = book.ledger.note(flow);
@@ -117,9 +117,9 @@ impl Books {
 
     /// What is to be said in Events now.
     pub fn news(&self, now: Instant) -> Vec<News> {
-        let mut shelf = self.shelf();
-        let mut all = std::mem::take(&mut shelf.left);
-        for book in shelf.open.values_mut() {
+        let mut all = self.shelf();
+        let mut told = std::mem::take(&mut all.left);
+        for book in all.open.values_mut() {
             let gathered = book.news_since.is_some_and(|since| now.saturating_duration_since(since) >= GATHER);
             let may = book.told.is_none_or(|told| now.saturating_duration_since(told) >= AGAIN);
             if !(gathered && may) {
@@ -127,11 +127,11 @@ impl Books {
             }
             if let Some(text) = book.ledger.news(&book.owner.pool) {
                 book.told = Some(now);
-                all.push(News { run_uid: book.owner.run_uid.clone(), text });
+                told.push(News { run_uid: book.owner.run_uid.clone(), text });
             }
             book.news_since = book.ledger.has_news().then_some(now);
         }
-        all
+        told
     }
 
     /// Machines of runs.

@@ -85,7 +85,7 @@ impl Target {
             Destination::Device(to) => to.bytes()[0] & 1 == 1,
             Destination::Unknown => false,
         };
-        group && self.kind != TargetKind::Arp
+        group && !matches!(self.kind, TargetKind::Arp | TargetKind::Vlan)
     }
 
     /// The address, where it is an IPv4 one.

@@ -1,4 +1,4 @@
-//! nfnetlink_log, as far as it is spoken here: one message to the kernel, and what comes back.
+//! `nfnetlink_log`, as far as it is spoken here: one message to the kernel, and what comes back.
 //!
 //! Written out because the crate for it keeps the kind of a frame to itself and knows no VLAN tags. Lengths are believed only
 //! as far as there are bytes: no input makes this panic, allocate or loop (`tests.rs` holds it to that).

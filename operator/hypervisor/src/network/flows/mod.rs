@@ -44,7 +44,9 @@ pub enum Origin {
 
 /// Says which machine it is. Asked for every flow: it must not block.
 #[derive(Clone)]
-pub struct Whose(Arc<dyn Fn(&Origin) -> Option<DomainName> + Send + Sync>);
+pub struct Whose(Arc<Known>);
+
+type Known = dyn Fn(&Origin) -> Option<DomainName> + Send + Sync;
 
 impl Whose {
     pub fn new(known: impl Fn(&Origin) -> Option<DomainName> + Send + Sync + 'static) -> Self {
@@ -141,6 +143,7 @@ impl Listener {
 }
 
 /// Where a packet came from, as far as it says so itself.
+#[derive(Clone, Copy, Debug)]
 enum From {
     Address(Ipv4Addr),
     Device(u32),

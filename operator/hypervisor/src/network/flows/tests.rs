@@ -1,10 +1,13 @@
 //! Real packets, logged by real rules, in a network namespace that each test has for itself; and bytes that nobody should send.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use agentvm_core::names::DomainName;
+use agentvm_core::names::{DomainName, InstanceId};
+use agentvm_core::network::rules::{self, Wanted};
+use agentvm_core::network::{Link, LinkLimits, Mac, Nic, Policy, Subnet, Table, TargetKind};
 use proptest::prelude::*;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
@@ -12,6 +15,8 @@ use tokio::time::timeout;
 use super::*;
 
 const GROUP: u16 = 4242;
+const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 10);
+const GATEWAY: &str = "52:54:00:00:00:01";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the test that calls it once more, alone in a network namespace. `true`: this is that run.
@@ -37,8 +42,8 @@ fn run(command: &str) {
 struct Guest(Child);
 
 impl Guest {
-    /// `192.168.77.10` behind a port `tap0` of the bridge `wire0` that has `.1`; the default route leads there.
-    fn plugged_in() -> Self {
+    /// `192.168.77.10` behind a port of the bridge `wire0` that has `.1`; the default route leads there.
+    fn plugged_in(tap: &str, mac: Mac) -> Self {
         let child = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         let guest = Self(child.unwrap());
         let own = fs::read_link("/proc/self/ns/net").unwrap();
@@ -47,15 +52,17 @@ impl Guest {
             std::thread::yield_now();
         }
         run(&format!(
-            "ip link add wire0 type bridge && ip link add tap0 type veth peer name eth0 netns {} && ip link set tap0 master wire0
-             ip addr add 192.168.77.1/24 dev wire0 && ip link set wire0 up && ip link set tap0 up && sysctl -qw net.ipv4.ip_forward=1
+            "ip link add wire0 type bridge && ip link set wire0 address {GATEWAY}
+             ip link add {tap} type veth peer name eth0 netns {} && ip link set {tap} master wire0
+             ip addr add 192.168.77.1/24 dev wire0 && ip link set wire0 up && ip link set {tap} up && sysctl -qw net.ipv4.ip_forward=1
              ip link add world type veth peer name far && ip addr add 203.0.113.1/24 dev world
              ip link set world up && ip link set far up && ip route add default dev world",
             guest.0.id()
         ));
-        guest.does(
-            "ip addr add 192.168.77.10/24 dev eth0 && ip link set eth0 up && ip route add default via 192.168.77.1",
-        );
+        guest.does(&format!(
+            "ip link set eth0 address {mac} && ip addr add 192.168.77.10/24 dev eth0 && ip link set eth0 up
+             ip route add default via 192.168.77.1"
+        ));
         guest
     }
 
@@ -71,32 +78,38 @@ impl Drop for Guest {
     }
 }
 
-fn rules() {
-    run(&format!(
-        "nft -f - <<'END'
-table bridge t {{
-  chain c {{ type filter hook prerouting priority -300; policy accept;
-    iifname tap0 ether type ip6 log prefix \"frame\" group {GROUP} snaplen 96 drop
-    iifname tap0 arp daddr ip 192.168.77.99 log prefix \"frame\" group {GROUP} snaplen 96 drop
-  }}
-}}
-table inet t {{
-  chain c {{ type filter hook forward priority -10; policy drop;
-    iifname wire0 udp dport 53 log prefix \"allow\" group {GROUP} snaplen 96 accept
-    iifname wire0 udp dport 5353 log prefix \"limit\" group {GROUP} snaplen 96 drop
-    iifname wire0 udp dport 666 log prefix \"another's\" group {GROUP} drop
-    iifname wire0 log prefix \"deny\" group {GROUP} snaplen 96 drop
-  }}
-}}
-END"
-    ));
+fn nft(rules: &str) {
+    run(&format!("nft -f - <<'END'\n{rules}\nEND"));
 }
 
-fn whose() -> Whose {
+/// The rules of an installation with one machine that may have two connections at a time: its group and its device.
+fn installed() -> (u16, Nic) {
+    let instance = InstanceId::from_recorded("0a1b2c3d");
+    let subnet = Subnet { bridge: "wire0".into(), gateway: Ipv4Addr::new(192, 168, 77, 1), prefix: 24 };
+    let nic = Nic::nat(&instance, &subnet, ADDRESS);
+    let limits = LinkLimits { bytes_per_second: None, packets_per_second: 1000, connections: 2 };
+    let policy = Policy { generation: 1, allow: vec![], resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)], limits };
+    let (table, policies) = (Table::of(&instance), BTreeMap::from([("pool".to_owned(), policy)]));
+    let link = Link { nic: nic.clone(), owner_uid: "pool".into() };
+    nft(&rules::whole(&Wanted {
+        table: &table,
+        subnet: &subnet,
+        gateway_mac: GATEWAY.parse().unwrap(),
+        never: &[],
+        policies: &policies,
+        gone: &[],
+        links: std::slice::from_ref(&link),
+    }));
+    nft(&rules::open(&table, &link));
+    (table.log_group(), nic)
+}
+
+fn whose(tap: &str) -> Whose {
+    let tap = tap.to_owned();
     let machine = || Some(DomainName::from_recorded("machine"));
     Whose::new(move |origin| match origin {
-        Origin::Address(address) if *address == Ipv4Addr::new(192, 168, 77, 10) => machine(),
-        Origin::Tap(tap) if tap == "tap0" => machine(),
+        Origin::Address(address) if *address == ADDRESS => machine(),
+        Origin::Tap(name) if *name == tap => machine(),
         _ => None,
     })
 }
@@ -108,7 +121,7 @@ async fn heard(flows: &mut Receiver<Flow>, last: &str) -> Vec<String> {
         while all.last().is_none_or(|said: &String| said != last) {
             let flow = flows.recv().await.unwrap();
             assert_eq!(flow.machine.as_str(), "machine");
-            if !flow.target.is_chatter() && flow.target.kind != agentvm_core::network::TargetKind::Ipv6 {
+            if !flow.target.is_chatter() && flow.target.kind != TargetKind::Ipv6 {
                 all.push(format!("{} {}", flow.verdict.as_str(), flow.target));
             }
         }
@@ -119,8 +132,8 @@ async fn heard(flows: &mut Receiver<Flow>, last: &str) -> Vec<String> {
 }
 
 /// Returns when the group has a reader.
-async fn joined() {
-    let group = GROUP.to_string();
+async fn joined(group: u16) {
+    let group = group.to_string();
     let listed = || fs::read_to_string("/proc/net/netfilter/nfnetlink_log").unwrap_or_default();
     let there = async {
         while !listed().lines().any(|line| line.split_whitespace().next() == Some(&group)) {
@@ -135,32 +148,37 @@ async fn what_the_rules_log_is_heard_with_whose_it_is() {
     if !alone("what_the_rules_log_is_heard_with_whose_it_is") {
         return;
     }
-    let mut flows = listen(GROUP, whose()).unwrap();
-    joined().await;
-    rules();
-    let guest = Guest::plugged_in();
+    let (group, nic) = installed();
+    let mut flows = listen(group, whose(&nic.tap)).unwrap();
+    joined(group).await;
+    let guest = Guest::plugged_in(&nic.tap, nic.mac);
     let send = |to: &str| guest.does(&format!("echo hello > /dev/udp/{to}"));
-    send("203.0.113.9/53");
-    send("203.0.113.9/666");
-    send("203.0.113.9/5353");
-    guest.does("timeout 0.1 bash -c \"echo > /dev/tcp/203.0.113.9/8080\" || true");
-    guest.does("ip neigh flush all; echo > /dev/udp/192.168.77.99/1");
+    let connect = |to: &str| guest.does(&format!("timeout 0.1 bash -c \"echo > /dev/tcp/{to}\" || true"));
+    send("203.0.113.53/53");
+    connect("203.0.113.9/443");
+    connect("203.0.113.9/80");
+    connect("203.0.113.9/8080");
     send("10.1.2.3/5432");
-    let mut all = heard(&mut flows, "denied UDP 10.1.2.3 port 5432").await;
+    send("192.168.77.99/1");
+    guest.does("ip addr add 192.168.77.66/32 dev eth0; ip route add 203.0.113.7 via 192.168.77.1 src 192.168.77.66");
+    send("203.0.113.7/9");
+    let mut all = heard(&mut flows, "frame UDP 203.0.113.7 port 9").await;
     all.dedup();
     assert_eq!(
         all,
         [
-            "allowed UDP 203.0.113.9 port 53",
-            "limited UDP 203.0.113.9 port 5353",
+            "allowed UDP 203.0.113.53 port 53",
+            "allowed TCP 203.0.113.9 port 443",
+            "limited TCP 203.0.113.9 port 80",
             "denied TCP 203.0.113.9 port 8080",
-            "frame ARP 192.168.77.99",
             "denied UDP 10.1.2.3 port 5432",
+            "frame ARP 192.168.77.99",
+            "frame UDP 203.0.113.7 port 9",
         ]
     );
-    let refused = Reader::join(GROUP).unwrap_err();
+    let refused = Reader::join(group).unwrap_err();
     assert!(matches!(refused.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::AlreadyExists), "{refused}");
-    assert!(Reader::join(GROUP + 1).is_ok(), "another installation has another group");
+    assert!(Reader::join(group + 1).is_ok(), "another installation has another group");
 }
 
 #[tokio::test]
@@ -168,10 +186,19 @@ async fn a_flood_that_nobody_reads_is_survived() {
     if !alone("a_flood_that_nobody_reads_is_survived") {
         return;
     }
-    let mut flows = listen(GROUP, whose()).unwrap();
-    joined().await;
-    rules();
-    let guest = Guest::plugged_in();
+    let mut flows = listen(GROUP, whose("tap0")).unwrap();
+    joined(GROUP).await;
+    // Without the bounds that an installation's own rules have.
+    nft(&format!(
+        "table inet t {{
+  chain c {{ type filter hook forward priority -10; policy drop;
+    iifname wire0 udp dport 666 log prefix \"another's\" group {GROUP} drop
+    iifname wire0 log prefix \"deny\" group {GROUP} snaplen 96 drop
+  }}
+}}"
+    ));
+    let guest = Guest::plugged_in("tap0", Mac::derive(&["guest"]));
+    guest.does("exec 3> /dev/udp/203.0.113.9/666; for n in {1..100}; do echo >&3; done");
     guest.does("exec 3> /dev/udp/203.0.113.9/9; for n in {1..20000}; do echo >&3; done");
     // The reader has nowhere to put them, and reads on.
     let full = async {
@@ -180,8 +207,9 @@ async fn a_flood_that_nobody_reads_is_survived() {
         }
     };
     assert!(timeout(PATIENCE, full).await.is_ok(), "{} flows", flows.len());
-    guest.does("echo > /dev/udp/203.0.113.9/10");
-    while flows.try_recv().is_ok() {}
+    while let Ok(flow) = flows.try_recv() {
+        assert_eq!(flow.target.port, Some(9), "only what the rules of an installation say");
+    }
     let again = async {
         loop {
             guest.does("echo > /dev/udp/203.0.113.9/11");

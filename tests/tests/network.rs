@@ -167,7 +167,7 @@ async fn a_machine_is_cut_off_before_it_is_brought_back_and_connected_again_afte
     let open_while_reset = Arc::new(Mutex::new(Vec::new()));
     let (fake, seen) = (world.fake.clone(), open_while_reset.clone());
     world.fake.knobs().set_hook(StepHook::new(move |name, step| {
-        if matches!(step, Step::Reset(ResetStep::Enter)) {
+        if matches!(step, Step::Reset(ResetStep::Stop)) {
             seen.lock().unwrap().push(fake.is_open(name));
         }
         Verdict::Go

@@ -84,11 +84,6 @@ impl Machine {
         Ok(())
     }
 
-    /// As it is released.
-    async fn cut_off(&self) -> Result<(), BenchError> {
-        self.lab.links.close(&self.spec.record).await.map_err(step("cut a machine off"))
-    }
-
     pub async fn resume(&self) -> Result<(), BenchError> {
         self.lab.hv.resume(self.name()).await.map_err(step("resume a machine"))
     }
@@ -143,8 +138,6 @@ impl Contender for InPlace {
         machine.used().await?;
         machine.incarnate()?;
         let began = Instant::now();
-        machine.cut_off().await?;
-        let cut_off = began.elapsed();
         let proof = machine.lab.hv.reset(&machine.spec).await.map_err(step("reset a machine in place"))?;
         if let Some(why) = proof.failure() {
             return Err(BenchError::Found(format!("a machine was reset and not proven: {why}")));
@@ -157,9 +150,8 @@ impl Contender for InPlace {
         for (step, took) in &proof.steps {
             round = round.phase(format!("{step:?}").to_lowercase(), *took);
         }
-        let unseen = reset.saturating_sub(proof.took()).saturating_sub(cut_off);
+        let unseen = reset.saturating_sub(proof.took());
         Ok(round
-            .phase("cut off", cut_off)
             .phase("between steps", unseen)
             .phase("resume", restored.saturating_sub(reset))
             .phase("hello", ready.saturating_sub(restored)))
@@ -179,8 +171,6 @@ impl Contender for Fresh {
         let machine = &mut self.0;
         machine.used().await?;
         let mut laps = Laps::start();
-        machine.cut_off().await?;
-        laps.lap("cut off");
         machine.destroy().await?;
         laps.lap("destroy");
         machine.incarnate()?;

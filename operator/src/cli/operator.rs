@@ -3,8 +3,9 @@
 //! Told to end, it claims nothing more, lets what runs finish within the grace period, and leaves its idle machines to the
 //! operator that comes after it.
 
-use std::{process::ExitCode, time::Duration};
+use std::{net::IpAddr, process::ExitCode, time::Duration};
 
+use ipnet::Ipv4Net;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -19,10 +20,12 @@ use super::{
 const GRACE: Duration = Duration::from_secs(20);
 
 pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
-    let settings = crate::config::load(&args.settings.flags(global))?.settings;
+    let mut settings = crate::config::load(&args.settings.flags(global))?.settings;
     block_on(async {
         let mut end = EndSignals::new()?;
-        let client = client(args).await?;
+        let config = client_config(args).await?;
+        settings.network.deny_cidrs.extend(api_server(&config).await);
+        let client = Client::try_from(config).map_err(Failure::failed)?;
         let served = tokio::select! {
             served = serve(client, &settings, &args.images, &args.state_dir) => served?,
             () = end.next() => return Ok(ExitCode::SUCCESS),
@@ -35,7 +38,7 @@ pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure
 }
 
 /// `--kubeconfig`, else `KUBECONFIG`, else the pod's service account, else `~/.kube/config`.
-async fn client(args: &OperatorArgs) -> Result<Client, Failure> {
+async fn client_config(args: &OperatorArgs) -> Result<Config, Failure> {
     let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     let config = if let Some(file) = &args.kubeconfig {
         let kubeconfig = Kubeconfig::read_from(file).map_err(Failure::failed)?;
@@ -48,5 +51,42 @@ async fn client(args: &OperatorArgs) -> Result<Client, Failure> {
             Err(_) => Config::from_kubeconfig(&options).await.map_err(Failure::failed)?,
         }
     };
-    Client::try_from(config).map_err(Failure::failed)
+    Ok(config)
+}
+
+/// Where the API server is: no machine reaches it, whatever its pool allows.
+async fn api_server(config: &Config) -> Vec<Ipv4Net> {
+    let Some(host) = config.cluster_url.host() else { return vec![] };
+    let port = config.cluster_url.port_u16().unwrap_or(443);
+    match tokio::net::lookup_host((host, port)).await {
+        Ok(found) => found.map(|address| address.ip()).filter_map(as_network).collect(),
+        Err(why) => {
+            tracing::warn!(
+                host,
+                "the API server's address isn't known to the rules of machines: {why}; add it to network.deny_cidrs"
+            );
+            vec![]
+        }
+    }
+}
+
+fn as_network(address: IpAddr) -> Option<Ipv4Net> {
+    match address {
+        IpAddr::V4(address) => Some(address.into()),
+        // Machines have no IPv6.
+        IpAddr::V6(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_api_server_is_found_by_its_address() {
+        let of = |url: &str| Config::new(url.parse().unwrap());
+        let found = api_server(&of("https://203.0.113.7:6443")).await;
+        assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["203.0.113.7/32"]);
+        assert_eq!(api_server(&of("https://[2001:db8::1]:6443")).await, []);
+    }
 }

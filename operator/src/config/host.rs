@@ -1,11 +1,17 @@
-//! The defaults that depend on the host: its name and its memory.
+//! The defaults that depend on the host: its name, its memory, whom it asks for names.
 
-/// What the host says; defaults of the keys `node.*`.
+use std::net::Ipv4Addr;
+
+use crate::links::{ResolverFiles, host_resolver};
+
+/// What the host says; defaults of the keys `node.*` and of `network.resolvers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostDefaults {
     pub name: String,
     /// All of the host's memory.
     pub memory_mib: u64,
+    /// None where it asks only itself.
+    pub resolver: Option<Ipv4Addr>,
 }
 
 impl HostDefaults {
@@ -14,7 +20,7 @@ impl HostDefaults {
         let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let system = rustix::system::sysinfo();
         let bytes = u64::from(system.mem_unit).saturating_mul(system.totalram);
-        Self { name, memory_mib: bytes >> 20 }
+        Self { name, memory_mib: bytes >> 20, resolver: host_resolver(&ResolverFiles::default()) }
     }
 
     /// The host's name as a node name: lower case, and `localhost` where it can't be one.

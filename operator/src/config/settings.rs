@@ -153,7 +153,7 @@ impl Settings {
                 processes: from.take(&keys::PROCESSES, 4096),
             },
             network: NetworkSettings {
-                resolvers: from.take(&keys::RESOLVERS, NetworkDefaults::default().resolvers),
+                resolvers: from.take(&keys::RESOLVERS, host.resolver.into_iter().collect()),
                 deny_cidrs: from.take(&keys::DENY_CIDRS, Vec::new()),
             },
             node: NodeSettings {

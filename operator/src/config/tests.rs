@@ -1,6 +1,7 @@
 //! Precedence, mistakes and origins, over the pure merge.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use super::resolve::{Given, resolve};
 use super::*;
 
 fn host() -> HostDefaults {
-    HostDefaults { name: "Kvm-1".into(), memory_mib: 10_000 }
+    HostDefaults { name: "Kvm-1".into(), memory_mib: 10_000, resolver: Some(Ipv4Addr::new(192, 0, 2, 53)) }
 }
 
 fn entries(text: &str, path: &str) -> Vec<file::Entry> {
@@ -43,7 +44,9 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(settings.execution.workspace_path, PathBuf::from("/var/lib/agent-vm/workspace"));
     assert_eq!((settings.node.name.as_str(), settings.node.memory_mib), ("kvm-1", 8000));
     assert!(loaded.origins.iter().all(|row| row.origin == Origin::Default));
-    assert_eq!(settings.defaults(), agentvm_core::defaults::Defaults::default(), "one truth about the defaults");
+    let mut defaults = agentvm_core::defaults::Defaults::default();
+    defaults.network.resolvers.extend(host().resolver);
+    assert_eq!(settings.defaults(), defaults, "one truth about the defaults");
 }
 
 #[test]

@@ -78,6 +78,8 @@ pub struct Attempt<'a> {
     pub order: &'a Order,
     pub store: Store,
     pub stop: watch::Receiver<Option<StopCause>>,
+    /// Processes and threads that it may have at a time; 0: as many as its machine carries.
+    pub max_processes: u32,
     /// Until the machine has acknowledged.
     claiming: Option<Claiming>,
     sent: bool,
@@ -94,10 +96,23 @@ impl<'a> Attempt<'a> {
         store: Store,
         stop: watch::Receiver<Option<StopCause>>,
         claiming: Option<Claiming>,
+        max_processes: u32,
     ) -> Self {
         let last_contact = Instant::now();
         let (acquired, acknowledged) = (None, None);
-        Self { hv, record, order, store, stop, claiming, sent: false, acquired, acknowledged, last_contact }
+        Self {
+            hv,
+            record,
+            order,
+            store,
+            stop,
+            max_processes,
+            claiming,
+            sent: false,
+            acquired,
+            acknowledged,
+            last_contact,
+        }
     }
 
     /// Follows the attempt to its end, over as many sessions as it takes. The first may be `kept` open since the machine was
@@ -211,7 +226,7 @@ impl<'a> Attempt<'a> {
             grace_millis: millis(GRACE),
             max_stdout_bytes: order.max_stream_bytes,
             max_stderr_bytes: order.max_stream_bytes,
-            max_processes: 0,
+            max_processes: self.max_processes,
             time_unix_nanos: unix_nanos(Timestamp::now()),
             entropy: Blob(random::<64>()?.to_vec()),
         };

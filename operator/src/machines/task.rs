@@ -7,7 +7,7 @@ use agentvm_core::{
     retry::Backoff,
     run::{AttemptEnd, AttemptResult, FinishedAttempt, Outcome},
 };
-use agentvm_hypervisor::{MachineRecord, MachineSpec, Stop, Tier};
+use agentvm_hypervisor::{MachineLimits, MachineRecord, MachineSpec, Stop, Tier};
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
@@ -75,7 +75,7 @@ impl Task {
             let Some(session) = self.prepared(origin).await else { break };
             let Some(order) = self.wait().await else { break };
             if let Left::Behind { intact } = self.execute(&order, session).await {
-                next = self.brought_back(intact).await;
+                next = self.brought_back(intact);
             }
         }
         self.remove().await;
@@ -144,8 +144,13 @@ impl Task {
             record: self.record.clone(),
             share_bytes: self.inner.config.share_bytes,
             tier,
-            limits: self.inner.board().ways.pool(&self.key.pool_uid).map(|pool| pool.limits).unwrap_or_default(),
+            limits: self.limits(),
         }
+    }
+
+    /// As the pool has them now.
+    fn limits(&self) -> MachineLimits {
+        self.inner.board().ways.pool(&self.key.pool_uid).map(|pool| pool.limits).unwrap_or_default()
     }
 
     fn preparation<'a>(&'a self, spec: &'a MachineSpec) -> Preparation<'a> {
@@ -199,12 +204,7 @@ impl Task {
     }
 
     /// Whether the machine is brought back; then it is another one from here on.
-    async fn brought_back(&mut self, intact: bool) -> Option<Origin> {
-        // Nothing of this run is on the wire any more when the next incarnation begins, whichever way that goes.
-        if let Err(why) = self.inner.links.close(&self.record).await {
-            tracing::warn!(machine = %self.record.name, error = &why as &dyn std::error::Error, "a machine's link could not be closed: it is replaced");
-            return None;
-        }
+    fn brought_back(&mut self, intact: bool) -> Option<Origin> {
         let (key, now) = (&self.key, Timestamp::now());
         let used = self.inner.board().ways.used(
             &key.pool_uid,
@@ -279,7 +279,8 @@ impl Task {
         };
         let (tell_stop, stop) = watch::channel(None);
         let claiming = inner.board().take_claiming(&self.key);
-        let attempt = Attempt::new(hv, &self.record, order, store.clone(), stop, claiming).run(session);
+        let processes = self.limits().processes;
+        let attempt = Attempt::new(hv, &self.record, order, store.clone(), stop, claiming, processes).run(session);
         tokio::pin!(attempt);
         let mut forced_at: Option<Instant> = None;
         let verdict = loop {

@@ -142,4 +142,31 @@ mod tests {
         assert!(error.contains(dir.path().to_str().unwrap()) && error.contains("chmod o+x"), "{error}");
         assert!(user.can_reach(Path::new("/usr/bin")).is_ok());
     }
+
+    #[test]
+    fn what_is_its_own_is_nobody_else_s() {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        let (user, file) = (QemuUser { uid: 2_100_000_001, gid: 64055 }, dir.path().join("overlay"));
+        fs::write(&file, "").unwrap();
+        user.own(&file).unwrap();
+        let stat = fs::metadata(&file).unwrap();
+        assert_eq!((stat.uid(), stat.gid(), stat.mode() & 0o777), (2_100_000_001, 64055, 0o600));
+        user.admit(dir.path()).unwrap();
+        let stat = fs::metadata(dir.path()).unwrap();
+        assert_eq!((stat.uid(), stat.mode() & 0o007), (0, 0), "the folder stays root's, and closed to others");
+    }
+
+    #[test]
+    fn a_device_of_another_group_is_opened_to_qemu_s_and_one_that_is_open_is_left_alone() {
+        let device = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
+        let user = QemuUser { uid: 2_100_000_001, gid: 64055 };
+        let listed = || rustix::fs::getxattr(device.path(), "system.posix_acl_access", &mut [0_u8; 256][..]).is_ok();
+        for (mode, group, changed) in [(0o666, 7, false), (0o660, 64055, false), (0o660, 7, true)] {
+            chown(device.path(), Some(0), Some(group)).unwrap();
+            fs::set_permissions(device.path(), fs::Permissions::from_mode(mode)).unwrap();
+            user.open_device(device.path()).unwrap();
+            assert_eq!(listed(), changed, "{mode:o} of {group}");
+        }
+        user.open_device(Path::new("/dev/no-such-device")).unwrap();
+    }
 }

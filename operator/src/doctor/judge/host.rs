@@ -47,7 +47,8 @@ pub(super) fn security(security: &Security, disk: &Disk) -> Finding {
             "AppArmor is active",
             format!(
                 "If a machine doesn't start and `dmesg | grep apparmor` shows denials of {dir}: add these lines to \
-                 /etc/apparmor.d/local/abstractions/libvirt-qemu, then systemctl reload apparmor\n  {dir}/ r,\n  {dir}/** rwk,"
+                 /etc/apparmor.d/local/abstractions/libvirt-qemu, then systemctl reload apparmor\n{}",
+                apparmor(&dir.to_string())
             ),
         ),
         (_, Some(true)) => CHECK.warning(
@@ -60,6 +61,14 @@ pub(super) fn security(security: &Security, disk: &Disk) -> Finding {
         (_, Some(false)) => CHECK.ok("SELinux is permissive, AppArmor inactive"),
         (false, None) => CHECK.ok("neither is active"),
     }
+}
+
+/// The lines that are shipped, for another folder.
+fn apparmor(dir: &str) -> String {
+    const SHIPPED: &str = include_str!("../../../../packaging/apparmor/libvirt-qemu");
+    const SHIPPED_FOR: &str = "/var/lib/agentvm";
+    let lines = SHIPPED.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| format!("  {}", line.replace(SHIPPED_FOR, dir))).collect::<Vec<_>>().join("\n")
 }
 
 pub(super) fn nftables(host: &Host) -> Finding {

@@ -222,7 +222,15 @@ fn an_ordinary_user_is_told_what_works_and_what_does_not() {
 
 #[test]
 fn confinement_and_time_are_told_with_the_lines_to_write() {
-    assert_level("security-modules", Level::Warning, "/var/lib/agentvm/** rwk,", |seen| seen.security.apparmor = true);
+    assert_level(
+        "security-modules",
+        Level::Warning,
+        "\n  owner /srv/x/{,host/}machines/*/overlay.qcow2 rwk,",
+        |seen| {
+            seen.security.apparmor = true;
+            seen.disk.state_dir = "/srv/x".into();
+        },
+    );
     assert_level("security-modules", Level::Warning, "semanage", |seen| seen.security.selinux = Some(true));
     assert_level("security-modules", Level::Ok, "permissive", |seen| seen.security.selinux = Some(false));
     assert_level("clock", Level::Error, "behind", |seen| seen.clock.now = 1_800_000_000);

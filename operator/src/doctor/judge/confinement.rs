@@ -157,7 +157,7 @@ fn some(names: &[&str]) -> String {
 fn looked_at(machines: &[Confined]) -> String {
     match machines.len() {
         0 => "; no machine runs now to look at".to_owned(),
-        1 => "; so does the one machine that runs".to_owned(),
-        count => format!("; so do all {count} machines that run"),
+        1 => "; seen at the one machine that runs".to_owned(),
+        count => format!("; seen at all {count} machines that run"),
     }
 }

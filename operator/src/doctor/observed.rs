@@ -1,6 +1,9 @@
 //! What was seen of a host: plain facts, no opinion. The whole input of the judgements.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
 
 use crate::guest_image::GuestImage;
 
@@ -12,6 +15,7 @@ pub struct Observed {
     pub devices: Devices,
     pub security: Security,
     pub confinement: Confinement,
+    pub network: Network,
     pub clock: Clock,
     pub virt: Virt,
     pub disk: Disk,
@@ -104,6 +108,30 @@ pub struct Confined {
     pub no_new_privileges: bool,
     pub no_capabilities: bool,
     pub own_mounts: bool,
+}
+
+/// What machines' network needs, and what is in its way.
+#[derive(Clone, Debug, Default)]
+pub struct Network {
+    /// There is a program of this name.
+    pub conntrack: bool,
+    /// `net.ipv4.ip_forward`; none where it can't be read.
+    pub forwarding: Option<bool>,
+    /// The host's own, by interface.
+    pub addresses: Vec<(String, Ipv4Net)>,
+    pub droppers: Vec<Dropper>,
+    /// Docker asks that rules of others are put there.
+    pub docker_user: bool,
+    /// Whom machines ask for names by default.
+    pub resolvers: Vec<Ipv4Addr>,
+}
+
+/// A chain of somebody's that drops what is routed and it doesn't let through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dropper {
+    /// With its family.
+    pub table: String,
+    pub chain: String,
 }
 
 /// The host's clock.

@@ -1,7 +1,7 @@
 //! Who asks, what confines programs here, and the clock.
 
 use crate::doctor::finding::{Check, Finding};
-use crate::doctor::observed::{Clock, Disk, Host, Security, User};
+use crate::doctor::observed::{Clock, Disk, Security, User};
 
 /// A file system may keep times a little differently from the clock.
 const TOLERANCE_SECONDS: i64 = 300;
@@ -69,18 +69,6 @@ fn apparmor(dir: &str) -> String {
     const SHIPPED_FOR: &str = "/var/lib/agentvm";
     let lines = SHIPPED.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| format!("  {}", line.replace(SHIPPED_FOR, dir))).collect::<Vec<_>>().join("\n")
-}
-
-pub(super) fn nftables(host: &Host) -> Finding {
-    const CHECK: Check = Check {
-        id: "nftables",
-        title: "nftables",
-        why: "Network modes other than Isolated filter with nftables. This version knows Isolated only, which needs none.",
-    };
-    match &host.nftables {
-        Some(version) => CHECK.ok(version.clone()),
-        None => CHECK.info("there is no nft; machines are Isolated in this version, which needs none", ""),
-    }
 }
 
 pub(super) fn clock(clock: Clock) -> Finding {

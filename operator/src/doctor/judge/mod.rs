@@ -3,6 +3,7 @@
 mod confinement;
 mod hardware;
 mod host;
+mod network;
 mod parts;
 mod resets;
 mod storage;
@@ -36,7 +37,11 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         confinement::namespaces(&seen.confinement),
         confinement::profile(&seen.confinement, &seen.security),
         confinement::limits(&seen.confinement),
-        host::nftables(&seen.host),
+        network::nftables(&seen.host, &seen.network),
+        network::subnet(&seen.network),
+        network::forwarding(&seen.network),
+        network::others(&seen.network),
+        network::resolver(&seen.network),
         host::clock(seen.clock),
         parts::control_plane(&seen.parts),
         parts::guest_image(&seen.parts),

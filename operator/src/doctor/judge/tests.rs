@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::*;
 use crate::doctor::finding::{Level, can_run};
 use crate::doctor::observed::{
-    Clock, Confined, Confinement, Device, Devices, Disk, Host, KvmBoot, Libvirt, Parts, Qemu, QemuConf, Security, User,
-    Virt,
+    Clock, Confined, Confinement, Device, Devices, Disk, Dropper, Host, KvmBoot, Libvirt, Network, Parts, Qemu,
+    QemuConf, Security, User, Virt,
 };
 use crate::guest_image::{Description, GuestImage, Part};
 
@@ -32,6 +32,14 @@ fn good() -> Observed {
             uids_taken_by: None,
             controllers: ["cpu", "memory"].map(String::from).to_vec(),
             machines: vec![machine()],
+        },
+        network: Network {
+            conntrack: true,
+            forwarding: Some(true),
+            addresses: vec![("eth0".into(), "203.0.113.2/24".parse().unwrap())],
+            droppers: vec![],
+            docker_user: false,
+            resolvers: vec!["203.0.113.53".parse().unwrap()],
         },
         clock: Clock { now: 2_000_000_000, built: Some(1_900_000_000), synchronised: Some(true) },
         virt: Virt {
@@ -235,7 +243,8 @@ fn confinement_and_time_are_told_with_the_lines_to_write() {
     assert_level("security-modules", Level::Ok, "permissive", |seen| seen.security.selinux = Some(false));
     assert_level("clock", Level::Error, "behind", |seen| seen.clock.now = 1_800_000_000);
     assert_level("clock", Level::Warning, "timedatectl", |seen| seen.clock.synchronised = Some(false));
-    assert_level("nftables", Level::Info, "Isolated", |seen| seen.host.nftables = None);
+    assert_level("nftables", Level::Warning, "Isolated", |seen| seen.host.nftables = None);
+    assert_level("nftables", Level::Warning, "no conntrack", |seen| seen.network.conntrack = false);
 }
 
 #[test]
@@ -288,5 +297,27 @@ fn a_missing_image_is_fatal_and_a_missing_control_plane_is_not() {
     assert_level("kernel-modules", Level::Info, "modprobe vhost_vsock", |seen| {
         seen.host.modules.clear();
         seen.devices.vhost_vsock = Device::Absent;
+    });
+}
+
+#[test]
+fn what_is_in_the_way_of_machines_networks_is_named_with_a_way_out() {
+    let on = |interface: &str, net: &str| (interface.to_owned(), net.parse().unwrap());
+    let ours = broken("machine-subnet", |seen| seen.network.addresses.push(on("agentvm0", "192.168.101.1/24")));
+    assert_eq!(ours.level, Level::Ok, "{ours:?}");
+    assert_level("machine-subnet", Level::Info, "eth1", |seen| {
+        seen.network.addresses.push(on("eth1", "192.168.0.7/16"))
+    });
+    assert_level("ip-forwarding", Level::Info, "libvirt sets it", |seen| seen.network.forwarding = Some(false));
+    let dropper = || Dropper { table: "ip filter".into(), chain: "FORWARD".into() };
+    assert_level("forward-policy", Level::Warning, "iptables -I FORWARD", |seen| {
+        seen.network.droppers = vec![dropper()]
+    });
+    assert_level("forward-policy", Level::Warning, "iptables -I DOCKER-USER", |seen| {
+        (seen.network.droppers, seen.network.docker_user) = (vec![dropper()], true);
+    });
+    assert_level("resolver", Level::Warning, "no names", |seen| seen.network.resolvers.clear());
+    assert_level("resolver", Level::Warning, "itself", |seen| {
+        seen.network.resolvers = vec!["203.0.113.2".parse().unwrap()]
     });
 }

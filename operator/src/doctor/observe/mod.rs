@@ -5,9 +5,11 @@ mod confinement;
 mod disk;
 mod host;
 mod kvm;
+mod network;
 pub mod parts;
 pub mod virt;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::observed::Observed;
@@ -21,6 +23,8 @@ pub struct Places {
     pub libvirt_uri: String,
     /// The first of the machines' users.
     pub first_uid: Option<u32>,
+    /// Whom machines ask for names by default.
+    pub resolvers: Vec<Ipv4Addr>,
 }
 
 /// Looks at everything. Takes up to a few seconds: it starts programs and boots a kernel.
@@ -34,6 +38,7 @@ pub fn host(places: &Places) -> Observed {
         devices,
         security: host::security(),
         confinement: confinement::confinement(places.first_uid),
+        network: network::network(&places.resolvers),
         clock: host::clock(),
         virt: virt::virt(&places.libvirt_uri, kvm_boot),
         disk: disk::disk(&places.state_dir),

@@ -1,0 +1,97 @@
+//! What machines' network needs of the host, and what may be in its way. Machines of mode `Isolated` need none of it.
+
+use agentvm_core::defaults::NetworkDefaults;
+
+use crate::doctor::finding::{Check, Finding};
+use crate::doctor::observed::{Host, Network};
+
+/// The bridge of a host's first installation.
+const BRIDGE: &str = "agentvm0";
+
+pub(super) fn nftables(host: &Host, network: &Network) -> Finding {
+    const CHECK: Check = Check {
+        id: "nftables",
+        title: "nftables",
+        why: "What machines may reach is held by nftables, and conntrack forgets the connections of a machine that is reset. Without \
+              them there is no machine with a network, which is what pools ask for by default.",
+    };
+    let mend = "apt-get install nftables conntrack    (or `network: {mode: Isolated}` in every pool)";
+    match (&host.nftables, network.conntrack) {
+        (Some(version), true) => CHECK.ok(version.clone()),
+        (Some(_), false) => CHECK.warning("there is no conntrack", mend),
+        (None, _) => CHECK.warning("there is no nft", mend),
+    }
+}
+
+pub(super) fn subnet(network: &Network) -> Finding {
+    const CHECK: Check = Check {
+        id: "machine-subnet",
+        title: "Subnet",
+        why: "Machines have addresses of a network of their own; another one of the same numbers would be out of their reach and in their way.",
+    };
+    let ours = NetworkDefaults::default().machines;
+    let overlaps = |net: &ipnet::Ipv4Net| net.contains(&ours) || ours.contains(net);
+    let on = |name: &str| {
+        network.addresses.iter().find(|(interface, net)| (interface == BRIDGE) == (name == BRIDGE) && overlaps(net))
+    };
+    match (on(BRIDGE), on("")) {
+        (_, Some((interface, net))) => CHECK.info(
+            format!("{net} is on {interface}, so machines take the next /24 up to 192.168.199.0 that nobody has"),
+            "",
+        ),
+        (Some(_), None) => CHECK.ok(format!("{ours} on {BRIDGE}")),
+        (None, None) => CHECK.ok(format!("{ours} is free")),
+    }
+}
+
+pub(super) fn forwarding(network: &Network) -> Finding {
+    const CHECK: Check = Check {
+        id: "ip-forwarding",
+        title: "Routing",
+        why: "What machines send to the internet is routed by this host.",
+    };
+    match network.forwarding {
+        Some(true) => CHECK.ok("net.ipv4.ip_forward is 1"),
+        Some(false) => CHECK.info(
+            "net.ipv4.ip_forward is 0; libvirt sets it when it starts the machines' network",
+            "Where /proc/sys can't be written (a container): sysctl -w net.ipv4.ip_forward=1 on the host",
+        ),
+        None => CHECK.info("net.ipv4.ip_forward could not be read", ""),
+    }
+}
+
+pub(super) fn others(network: &Network) -> Finding {
+    const CHECK: Check = Check {
+        id: "forward-policy",
+        title: "Other firewalls",
+        why: "What agentvm's rules let through has to pass those of other programs (Docker, ufw, firewalld) too.",
+    };
+    let Some(first) = network.droppers.first() else {
+        return CHECK.ok("nobody else drops what is routed");
+    };
+    let chain = if network.docker_user { "DOCKER-USER" } else { "FORWARD" };
+    CHECK.warning(
+        format!("chain {} of table {} drops what is routed and not let through there", first.chain, first.table),
+        format!(
+            "If machines reach nothing, let their bridge pass:\n\
+             iptables -I {chain} -i {BRIDGE} -j ACCEPT && iptables -I {chain} -o {BRIDGE} -m conntrack --ctstate ESTABLISHED,RELATED -j \
+             ACCEPT\nwith ufw: ufw route allow in on {BRIDGE}"
+        ),
+    )
+}
+
+pub(super) fn resolver(network: &Network) -> Finding {
+    const CHECK: Check = Check {
+        id: "resolver",
+        title: "DNS",
+        why: "Machines ask the servers of their pool's `network.resolver`, else these, and nobody else. No machine reaches this host, its \
+              DNS server included.",
+    };
+    let mend = "Set network.resolvers to a server that machines can reach, such as that of your network";
+    let own = |server: &&std::net::Ipv4Addr| network.addresses.iter().any(|(_, net)| net.addr() == **server);
+    match (network.resolvers.as_slice(), network.resolvers.iter().find(own)) {
+        ([], _) => CHECK.warning("none: this host asks only itself, and machines can look up no names", mend),
+        (_, Some(server)) => CHECK.warning(format!("{server} is this host itself"), mend),
+        (servers, None) => CHECK.ok(servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}

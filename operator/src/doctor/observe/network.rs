@@ -1,0 +1,90 @@
+//! What machines' network needs of the host, and what may be in its way.
+
+use std::net::Ipv4Addr;
+
+use ipnet::Ipv4Net;
+
+use super::command;
+use crate::doctor::observed::{Dropper, Network};
+
+pub(super) fn network(resolvers: &[Ipv4Addr]) -> Network {
+    let addresses = command::output("ip", &["-4", "-o", "addr", "show"]).unwrap_or_default();
+    // Empty where it may not be asked: only root may.
+    let chains = command::output("nft", &["list", "chains"]).unwrap_or_default();
+    Network {
+        conntrack: command::find("conntrack").is_some(),
+        forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").ok().map(|text| text.trim() == "1"),
+        addresses: addresses.lines().filter_map(address).collect(),
+        droppers: droppers(&chains),
+        docker_user: chains.lines().any(|line| line.trim() == "chain DOCKER-USER {"),
+        resolvers: resolvers.to_vec(),
+    }
+}
+
+/// `3: agentvm0    inet 192.168.101.1/24 brd …`
+fn address(line: &str) -> Option<(String, Ipv4Net)> {
+    let mut words = line.split_whitespace().skip(1);
+    let interface = words.next()?;
+    let net = words.skip_while(|word| *word != "inet").nth(1)?.parse().ok()?;
+    Some((interface.to_owned(), net))
+}
+
+/// Base chains that drop what is routed and no rule of theirs lets through. What our own table lets through has still to pass them.
+fn droppers(chains: &str) -> Vec<Dropper> {
+    let (mut table, mut chain, mut found) = (String::new(), String::new(), Vec::new());
+    for line in chains.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("table ").and_then(|rest| rest.strip_suffix(" {")) {
+            name.clone_into(&mut table);
+        } else if let Some(name) = line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
+            name.clone_into(&mut chain);
+        } else if line.contains(" hook forward ") && line.contains("policy drop") {
+            // One of the IPv6 rules is in nobody's way.
+            if !table.starts_with("ip6 ") && !table.starts_with("bridge ") {
+                found.push(Dropper { table: table.clone(), chain: chain.clone() });
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHAINS: &str = "\
+table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+	}
+	chain DOCKER-USER {
+	}
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+}
+table inet agentvm_0a1b2c3d {
+	chain forward {
+		type filter hook forward priority filter - 10; policy accept;
+	}
+}
+table ip6 filter {
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+}
+";
+
+    #[test]
+    fn who_drops_what_is_routed_is_found() {
+        assert_eq!(droppers(CHAINS), [Dropper { table: "ip filter".into(), chain: "FORWARD".into() }]);
+        assert_eq!(droppers(""), []);
+    }
+
+    #[test]
+    fn addresses_are_read_as_ip_writes_them() {
+        let line =
+            "3: agentvm0    inet 192.168.101.1/24 brd 192.168.101.255 scope global agentvm0\\       valid_lft forever";
+        assert_eq!(address(line), Some(("agentvm0".to_owned(), "192.168.101.1/24".parse().unwrap())));
+        assert_eq!(address("1: lo    inet6 ::1/128 scope host"), None);
+    }
+}

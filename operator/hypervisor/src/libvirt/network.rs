@@ -50,6 +50,9 @@ pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
         None => None,
     };
     let ours = ours.map_or_else(|| make(conn, &host.config.instance, host.firewall.gateway_mac()), Ok)?;
+    device::believe_no_link_local(&ours.subnet.bridge).map_err(|why| {
+        unavailable(&format!("keep {} from learning from strangers", ours.subnet.bridge), why.to_string())
+    })?;
     *known = Some(ours.clone());
     Ok(ours)
 }

@@ -15,6 +15,13 @@ const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const NAME: u16 = 3;
+const LINK_INFO: u16 = 18;
+const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
+/// Of a bridge, within `INFO_DATA`.
+const FORWARDED_GROUPS: u16 = 9;
+const SWITCHES: u16 = 46;
+const NO_LINK_LOCAL_LEARNING: u32 = 1;
 const UP: u32 = 1;
 /// Header and `ifinfomsg`.
 const HEADER: usize = 16;
@@ -45,6 +52,21 @@ pub fn is_up(name: &str) -> io::Result<Option<bool>> {
     Ok(Some(flags & UP != 0))
 }
 
+/// Keeps a bridge from learning who is where by frames to link-local groups, LLDP and the like: it takes them before any rule sees them, and
+/// one that is sent in a neighbour's name would bring the sender what is the neighbour's. Those that can be are handed to the rules as well.
+pub fn believe_no_link_local(bridge: &str) -> io::Result<()> {
+    // All but the three that no bridge forwards.
+    let groups = attribute(FORWARDED_GROUPS, &0xfff8_u16.to_ne_bytes());
+    let switches = [NO_LINK_LOCAL_LEARNING.to_ne_bytes(), NO_LINK_LOCAL_LEARNING.to_ne_bytes()].concat();
+    let data = [groups, attribute(SWITCHES, &switches)].concat();
+    let info = [attribute(INFO_KIND, b"bridge\0"), attribute(INFO_DATA, &data)].concat();
+    let mut message = message(NEW_LINK, REQUEST | ACKNOWLEDGE, 0, 0, bridge);
+    message.extend(attribute(LINK_INFO, &info));
+    let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_ne_bytes();
+    message.splice(..4, length);
+    answered(&ask(&message)?)
+}
+
 fn is_absent(why: &io::Error) -> bool {
     why.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
@@ -63,18 +85,21 @@ fn message(kind: u16, how: u16, flags: u32, change: u32, name: &str) -> Vec<u8> 
     let mut body = vec![0; 8];
     body.extend(flags.to_ne_bytes());
     body.extend(change.to_ne_bytes());
-    let length = u16::try_from(4 + name.len() + 1).unwrap_or(u16::MAX);
-    body.extend(length.to_ne_bytes());
-    body.extend(NAME.to_ne_bytes());
-    body.extend(name.as_bytes());
-    body.push(0);
-    body.resize(body.len().next_multiple_of(4), 0);
+    body.extend(attribute(NAME, &[name.as_bytes(), b"\0"].concat()));
     let mut message = u32::try_from(HEADER + body.len()).unwrap_or(u32::MAX).to_ne_bytes().to_vec();
     message.extend(kind.to_ne_bytes());
     message.extend(how.to_ne_bytes());
     message.extend([1, 0, 0, 0, 0, 0, 0, 0]);
     message.extend(body);
     message
+}
+
+/// Padded, as the one after it wants it.
+fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    let mut attribute = [&length.to_ne_bytes(), &kind.to_ne_bytes(), value].concat();
+    attribute.resize(attribute.len().next_multiple_of(4), 0);
+    attribute
 }
 
 fn ask(message: &[u8]) -> io::Result<Vec<u8>> {

@@ -1,7 +1,7 @@
 //! The escape table: what a machine tries, whatever kind of machine it is. Each attack is tried by whoever the test says.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::ground::{Ground, HostServers, Machine, Spy, host_addresses, host_ports};
 use crate::internet::{DNS, ICMP, NODE, NOT_NODE, OTHER_DNS, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB};
@@ -9,6 +9,9 @@ use crate::internet::{DNS, ICMP, NODE, NOT_NODE, OTHER_DNS, PORTS, PRIVATE, PRIV
 /// Of the frames that are sent, these are well-formed: the bridge hands them to the host, which has to refuse them.
 const FOR_THE_ROUTER: [&str; 8] =
     ["routed-to-", "broadcast-routed", "proto-", "icmp-", "to-", "private-", "port-", "six-in-four"];
+
+/// Runs a command as what runs are by default.
+const AGENT_USER: &str = "setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all --bounding-set=-all";
 
 pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.put(machine, "connects.py", include_str!("connects.py")).await;
@@ -80,6 +83,27 @@ pub async fn reaches_no_machine(ground: &Ground<'_>, machine: &mut impl Machine)
     not_reached(ground, machine, &what).await;
 }
 
+/// Not over vsock either, to the host or back to the agent; and whoever isn't root can't even make a frame.
+pub async fn has_no_other_way(ground: &Ground<'_>, machine: &mut impl Machine) {
+    let agent = 9999;
+    let mut what: Vec<String> = [1, 2, 3].map(|cid| format!("vsock:{cid}:{agent}")).into();
+    what.extend([1, 22, 80, 1024].map(|port| format!("vsock:2:{port}")));
+    for who in ["", AGENT_USER] {
+        for (what, came) in ground.reach(machine, who, &what).await {
+            assert_ne!(came, "ok", "{what} as {who}");
+        }
+    }
+    let raw = "import socket\nfor f, k in ((17, 3), (2, 3)):\n  try: socket.socket(f, k, 3 if f == 17 else 255); print('made')\n  except PermissionError: print('refused')";
+    let said = machine.sh(&format!("{AGENT_USER} python3 -c \"{raw}\"")).await;
+    assert_eq!(said, "refused\nrefused");
+    let link = &ground.link;
+    let change = format!(
+        "for c in 'link set {link} address 52:54:00:00:00:99' 'addr add 192.168.101.99/24 dev {link}' 'link set {link} down'; do \
+         {AGENT_USER} ip $c 2>/dev/null && echo CHANGED; done; true"
+    );
+    assert_eq!(machine.sh(&change).await, "");
+}
+
 /// Connected by nobody: whatever it tries, nothing of it is seen but on its own tap.
 pub async fn reaches_nothing(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.internet.seen.forget();
@@ -100,13 +124,19 @@ pub async fn a_policy_is_tightened<F: Future>(
     ground.internet.seen.forget();
     let holding = format!("python3 /tmp/holding.py {WEB}:443 {WEB}:8080");
     let tightened = async {
+        let deadline = Instant::now() + Duration::from_secs(20);
         // Both talk.
         while ground.internet.seen.count(TCP, WEB, 443).min(ground.internet.seen.count(TCP, WEB, 8080)) < 5 {
+            if Instant::now() > deadline {
+                return false;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        tighten().await
+        tighten().await;
+        true
     };
-    let (said, _) = tokio::join!(machine.sh(&holding), tightened);
+    let (said, tightened) = tokio::join!(machine.sh(&holding), tightened);
+    assert!(tightened, "both were to talk before: {said}; {:?}", ground.internet.seen.all());
     assert_eq!(said, format!("{WEB}:443 talks\n{WEB}:8080 silent"));
     not_reached(ground, machine, &[format!("tcp:{WEB}:8080")]).await;
 }
@@ -142,11 +172,10 @@ pub async fn sends_no_frame(ground: &Ground<'_>, machine: &mut impl Machine) {
     println!("frames: {tried} kinds tried");
     assert!(tried > 80, "only {tried} kinds of frames were sent");
     assert!(escaped.is_empty(), "these came through: {escaped:#?}");
-    bridge_is_as_it_was(ground);
 }
 
-/// Nobody's place on the bridge was taken over.
-fn bridge_is_as_it_was(ground: &Ground<'_>) {
+/// After all of these frames: nobody's place on the bridge was taken over.
+pub fn took_nobodys_place(ground: &Ground<'_>) {
     let bridge = &ground.subnet.bridge;
     let of_bridge = |file: &str| std::fs::read_to_string(format!("/sys/class/net/{bridge}/bridge/{file}")).unwrap();
     assert_eq!(of_bridge("stp_state").trim(), "0", "with STP on, a machine may become the bridge's root");

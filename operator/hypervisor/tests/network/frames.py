@@ -152,6 +152,8 @@ def framing():
         send(to, ME, ethertype, mark(name))
     # To a group that bridges don't forward, in a neighbour's name: a bridge that learns from it sends us what is the neighbour's.
     send("01:80:c2:00:00:0e", PEER, 0x88CC, mark("lldp-as-neighbour"))
+    for last in range(16):
+        send("01:80:c2:00:00:%02x" % last, PEER, 0x8809, mark("group-%x-as-neighbour" % last))
     send("01:80:c2:00:00:03", GATE, 0x888E, mark("eapol-as-gateway"))
     bpdu = b"\x42\x42\3\0\0\0\0\0" + b"\0\0" + mac(ME) + b"\0\0\0\0" + b"\0\0" + mac(ME) + b"\x80\1\0\0\x14\0\2\0\x0f\0"
     send("01:80:c2:00:00:00", ME, len(bpdu), bpdu + mark("stp-i-am-root"))

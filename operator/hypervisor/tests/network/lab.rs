@@ -53,6 +53,8 @@ impl Lab {
         let Subnet { bridge, gateway, .. } = &self.subnet;
         let mac = Mac::new(GATEWAY_MAC);
         ip(&format!("link add {bridge} address {mac} type bridge stp_state 0 forward_delay 0"));
+        // Or the bridge learns MACs from frames to link-local groups, which it takes before any rule sees them.
+        ip(&format!("link set dev {bridge} type bridge no_linklocal_learn 1"));
         ip(&format!("addr add {gateway}/24 dev {bridge}"));
         ip(&format!("link set {bridge} up"));
         for (link, namespace) in self.links.iter().zip(&self.namespaces) {
@@ -61,9 +63,7 @@ impl Lab {
             ip(&format!("netns add {namespace}"));
             ip(&format!("link add {tap} type veth peer name eth0 address {own} netns {namespace}"));
             ip(&format!("link set {tap} master {bridge}"));
-            // As libvirt does it where it keeps the bridge's table. There are frames that a bridge learns from before any rule sees them.
-            bridge_tool(&format!("link set dev {tap} isolated on learning off flood off"));
-            bridge_tool(&format!("fdb replace {own} dev {tap} master static"));
+            run(Command::new("bridge").args(["link", "set", "dev", tap, "isolated", "on"]));
             ip(&format!("-n {namespace} link set lo up"));
             ip(&format!("-n {namespace} link set eth0 up"));
             ip(&format!("-n {namespace} addr add {address}/24 dev eth0"));
@@ -154,10 +154,6 @@ impl Machine for Namespace {
 
 pub fn ip(arguments: &str) {
     run(Command::new("ip").args(arguments.split(' ')));
-}
-
-fn bridge_tool(arguments: &str) {
-    run(Command::new("bridge").args(arguments.split(' ')));
 }
 
 pub fn nft(text: &str) {

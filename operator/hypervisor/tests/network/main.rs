@@ -2,9 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 mod attacks;
+mod escape;
 mod ground;
 #[path = "../libvirt_host/internet/mod.rs"]
 mod internet;
 mod internet_works;
 mod lab;
+#[path = "../libvirt_host/mod.rs"]
+mod libvirt_host;
+mod real;
+mod real_use;
+mod redirected;
 mod rules_hold;

@@ -16,6 +16,7 @@ async fn an_attacker_in_a_namespace_gets_nowhere() {
     attacks::reaches_no_host(&ground, &mut machine).await;
     attacks::reaches_no_machine(&ground, &mut machine).await;
     attacks::sends_no_frame(&ground, &mut machine).await;
+    attacks::took_nobodys_place(&ground);
     assert_eq!(lab.internet.escaped(), 0);
 }
 

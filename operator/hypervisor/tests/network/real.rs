@@ -1,0 +1,145 @@
+//! Machines of their own kind: real guests on a real libvirt, connected as the operator connects them.
+
+use std::collections::BTreeMap;
+use std::process::Command;
+
+use agentvm_core::names::{GoldenKey, InstanceId};
+use agentvm_core::network::{Nic, Policy, Subnet, Table, Wire};
+use agentvm_guest_agent::protocol::{self, GuestNetwork};
+use agentvm_hypervisor::libvirt::Libvirt;
+use agentvm_hypervisor::{Hypervisor, MachineSpec};
+
+use crate::ground::{Ground, Machine, node_networks, policy};
+use crate::internet::{DNS, Internet};
+use crate::libvirt_host::guest::Guest;
+use crate::libvirt_host::{TOKEN, TestHost};
+
+/// An installation with a bridge of its own, behind which the test's internet is all there is.
+pub struct Real {
+    // Dropped in this order: it puts back rules that are removed while it is there.
+    pub hv: Libvirt,
+    _leftovers: Leftovers,
+    pub host: TestHost,
+    pub internet: Internet,
+    pub subnet: Subnet,
+    pub key: GoldenKey,
+}
+
+impl Real {
+    /// With a golden that `setup` has been run in, without a network.
+    pub async fn new(name: &str) -> Self {
+        let host = TestHost::new();
+        let hv = host.connect().await;
+        let internet = Internet::new();
+        let subnet = hv.subnet().await.unwrap();
+        internet.attach(&subnet.bridge, &subnet.net().to_string());
+        let this = Self {
+            hv,
+            _leftovers: Leftovers(host.instance.clone()),
+            host,
+            internet,
+            subnet,
+            key: GoldenKey::derive(&[name]),
+        };
+        this.police(policy()).await;
+        this
+    }
+
+    /// The same policy for both pools and for the template.
+    pub async fn police(&self, policy: Policy) {
+        let owners = ["pool-one", "pool-two", "template"];
+        let policies: BTreeMap<_, _> = owners.map(|owner| (owner.to_owned(), policy.clone())).into();
+        self.hv.police(policies, node_networks()).await.unwrap();
+    }
+
+    fn nic(&self, number: usize) -> Nic {
+        Nic::nat(&self.host.instance, &self.subnet, self.subnet.machines().nth(number).unwrap())
+    }
+
+    /// What the agent is told of a machine's network.
+    fn told(&self, nic: &Nic) -> GuestNetwork {
+        let Wire::Nat { address, prefix, gateway } = nic.wire else { panic!("{nic:?}") };
+        let mac = |mac: agentvm_core::network::Mac| protocol::Mac::new(mac.bytes()).unwrap();
+        let resolvers = vec![DNS];
+        GuestNetwork { mac: mac(nic.mac), address, prefix, gateway, gateway_mac: mac(self.hv.gateway_mac()), resolvers }
+    }
+
+    /// Boots a template, runs `setup` in it with its network, and captures it; what `setup` said.
+    pub async fn golden(&self, setup: &str) -> String {
+        let mut spec = self.host.template(&self.key);
+        let nic = self.nic(0);
+        (spec.record.owner_uid, spec.record.nic) = ("template".to_owned(), Some(nic.clone()));
+        let name = &spec.record.name;
+        self.hv.boot_template(&spec).await.unwrap();
+        let mut guest = Guest::open(&self.hv, name, TOKEN).await;
+        self.hv.open_link(name).await.unwrap();
+        guest.network = Some(self.told(&nic));
+        let (code, said) = guest.sh(TOKEN, setup).await;
+        assert_eq!(code, Some(0), "{said}");
+        self.hv.close_link(name).await.unwrap();
+        let inspection = guest.quiesce().await;
+        self.hv.capture(name, &serde_json::to_string(&inspection).unwrap()).await.unwrap();
+        said
+    }
+
+    pub fn spec(&self, number: u32, owner: &str) -> MachineSpec {
+        let mut spec = self.host.machine(&self.key, number, &format!("nonce-{number}"));
+        owner.clone_into(&mut spec.record.owner_uid);
+        spec.record.nic = Some(self.nic(usize::try_from(number).unwrap() + 1));
+        spec
+    }
+
+    /// A machine that runs, its link as it is made: closed.
+    pub async fn machine(&self, spec: &MachineSpec) -> RealMachine {
+        self.hv.create(spec).await.unwrap();
+        self.hv.resume(&spec.record.name).await.unwrap();
+        let mut guest = Guest::open(&self.hv, &spec.record.name, TOKEN).await;
+        guest.network = spec.record.nic.as_ref().map(|nic| self.told(nic));
+        RealMachine(guest)
+    }
+
+    /// As the first machine sees it.
+    pub fn ground(&self, link: &str) -> Ground<'_> {
+        Ground {
+            internet: &self.internet,
+            subnet: self.subnet.clone(),
+            gateway_mac: self.hv.gateway_mac(),
+            own: self.nic(1),
+            others: [self.nic(2), self.nic(3)],
+            link: link.to_owned(),
+        }
+    }
+}
+
+/// Removes what an installation leaves on the host after a failed assertion; `release` does otherwise.
+struct Leftovers(InstanceId);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        let virsh = |arguments: &[&str]| {
+            let output = Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        let ours = format!("avm-{}-", self.0);
+        for name in virsh(&["list", "--name"]).lines().filter(|name| name.starts_with(&ours)) {
+            virsh(&["destroy", name]);
+        }
+        let networks = virsh(&["net-list", "--all", "--name"]);
+        for name in networks.lines().filter(|name| virsh(&["net-dumpxml", name]).contains(self.0.as_str())) {
+            virsh(&["net-destroy", name]);
+            virsh(&["net-undefine", name]);
+        }
+        for family in ["bridge", "inet"] {
+            let table = Table::of(&self.0);
+            let _ = Command::new("nft").args(["delete", "table", family, table.name()]).output();
+        }
+    }
+}
+
+pub struct RealMachine(pub Guest);
+
+impl Machine for RealMachine {
+    async fn sh(&mut self, command: &str) -> String {
+        self.0.sh(TOKEN, command).await.1
+    }
+}

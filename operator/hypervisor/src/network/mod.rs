@@ -4,6 +4,7 @@
 //! tap up after, and closed the other way round, so that no packet of a machine ever meets a host that doesn't know it. Whether a link is
 //! open is kept nowhere but in the taps: an operator that was killed finds it there.
 
+mod connections;
 mod counts;
 pub mod device;
 pub mod flows;
@@ -26,8 +27,8 @@ use crate::locks::lock;
 use crate::{HvError, MachineRecord, Traffic};
 use counts::Meter;
 use flows::{Origin, Whose};
+use nft::Nft;
 pub use nft::unavailable;
-use nft::{Nft, flush_connections};
 
 /// The rules of one installation.
 #[derive(Debug)]
@@ -171,17 +172,20 @@ impl Firewall {
         let open = std::mem::take(&mut state.open).into_iter();
         let (kept, cut) = open.partition::<BTreeMap<_, _>, _>(|(_, link)| policies.contains_key(&link.owner_uid));
         state.open = kept;
+        let judged = changed(&state, &policies, &never);
         let before = std::mem::replace(&mut state.policies, policies);
         let gone = before.into_keys().filter(|owner| !state.policies.contains_key(owner)).collect::<Vec<_>>();
         state.gone.extend(gone);
-        (state.never, state.subnet) = (never, Some(subnet.clone()));
+        (state.never, state.subnet) = (never.clone(), Some(subnet.clone()));
         let set = self.set(&mut state);
         for (name, link) in &cut {
             device::set_down(&link.nic.tap).map_err(io("cut off a machine", &link.nic.tap))?;
-            flush(link)?;
+            connections::flush(link)?;
             tracing::info!(%name, "a machine was cut off: there is no policy of its owner any more");
         }
-        set
+        drop(state);
+        set?;
+        judged.iter().try_for_each(|(link, policy)| connections::flush_refused(link, policy, &never))
     }
 
     /// As [`crate::Hypervisor::open_link`].
@@ -231,7 +235,7 @@ impl Firewall {
             }
         }
         drop(state);
-        flush(link)
+        connections::flush(link)
     }
 
     /// As [`crate::Hypervisor::traffic`].
@@ -301,6 +305,15 @@ impl Firewall {
     }
 }
 
+/// The open links that another policy holds for from now on: what it doesn't let through any more has to end.
+fn changed(state: &State, policies: &BTreeMap<String, Policy>, never: &[Ipv4Net]) -> Vec<(Link, Policy)> {
+    let links = state.open.values().filter_map(|link| {
+        let (before, after) = (state.policies.get(&link.owner_uid), policies.get(&link.owner_uid)?);
+        (before != Some(after) || state.never != never).then(|| (link.clone(), after.clone()))
+    });
+    links.collect()
+}
+
 /// The taps that are up: an operator before this one opened their links.
 fn left_open(machines: &[MachineRecord]) -> Result<BTreeMap<DomainName, Link>, HvError> {
     let mut open = BTreeMap::new();
@@ -311,10 +324,6 @@ fn left_open(machines: &[MachineRecord]) -> Result<BTreeMap<DomainName, Link>, H
         }
     }
     Ok(open)
-}
-
-fn flush(link: &Link) -> Result<(), HvError> {
-    link.nic.address().map_or(Ok(()), |address: Ipv4Addr| flush_connections(address))
 }
 
 fn io(what: &str, device: &str) -> impl FnOnce(io::Error) -> HvError {

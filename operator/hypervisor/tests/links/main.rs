@@ -13,6 +13,7 @@ mod plugged;
 #[path = "../reset/private.rs"]
 mod private;
 mod restarts;
+mod tighten;
 
 use std::time::Duration;
 
@@ -54,6 +55,7 @@ async fn a_machine_with_a_network_is_the_golden_again_every_time() {
         took.push(proof.took());
         assert_eq!(proof.failure(), None);
         assert!(!is_up(&tap) && !lab.is_in_rules(&tap), "a reset closes the link");
+        assert_eq!(lab.connections(&first), "", "and nothing of its connections is left");
         assert_eq!(own_and_different(name, &memory), (vec![], vec![]), "every page is the golden's");
     }
     took.sort();

@@ -108,6 +108,14 @@ impl Plugged {
         String::from_utf8_lossy(&output.stdout).contains(&format!("\"{tap}\""))
     }
 
+    /// What the kernel remembers of a machine's connections.
+    pub fn connections(&self, spec: &MachineSpec) -> String {
+        let address = spec.record.nic.as_ref().unwrap().address().unwrap().to_string();
+        assert!(self.subnet.net().contains(&address.parse::<std::net::Ipv4Addr>().unwrap()));
+        let output = Command::new("conntrack").args(["-L", "-s", &address]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// libvirt's networks of this installation.
     pub fn networks(&self) -> Vec<String> {
         let xml = |name: &str| virsh(&["net-dumpxml", name]);

@@ -126,7 +126,7 @@ async fn of_a_pool_on_a_hundred_nodes() {
         network_generation: Some(i64::MAX),
         unshared_memory_bytes: Some(1 << 30),
         reason: "HypervisorUnavailable".to_owned(),
-        message: "m".repeat(576),
+        message: "m".repeat(512),
     };
     let status = json!({
         "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 100, "resetting": 100, "quarantined": 100, "total": 400,

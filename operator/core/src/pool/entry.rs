@@ -8,7 +8,7 @@ use super::{Blocked, Plan, Seen, SlotSeen, ValidPool};
 use crate::status::clip;
 
 /// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a status.
-const MAX_MESSAGE: usize = 576;
+const MAX_MESSAGE: usize = 512;
 /// The same of a word on tiers; there are two.
 const MAX_TIER_MESSAGE: usize = 192;
 

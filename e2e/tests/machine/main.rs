@@ -4,6 +4,7 @@ mod abuse;
 mod basics;
 mod freshness;
 mod hostile_output;
+mod network;
 mod root;
 mod secrets;
 mod workspace;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     agentvm_e2e::on_one_host(&agentvm_e2e::scenarios![
         // The long ones first.
+        network::what_is_denied_is_told,
         hostile_output::a_full_share_is_the_guests_problem_alone,
         hostile_output::more_files_than_are_taken_are_too_many,
         abuse::a_memory_hog_is_killed_and_the_result_is_right,

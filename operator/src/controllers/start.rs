@@ -189,7 +189,7 @@ fn machines_config(config: &OperatorConfig) -> machines::Config {
         parallel: config.parallel,
         runs: config.runs.clone(),
         metrics: config.metrics.clone(),
-        books: Books::default(),
+        books: Books::new(&config.defaults.network.deny_cidrs),
     }
 }
 

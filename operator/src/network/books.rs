@@ -12,6 +12,7 @@ use agentvm_core::{
 };
 use agentvm_crds::RunNetwork;
 use agentvm_hypervisor::Traffic;
+use ipnet::Ipv4Net;
 
 use crate::metrics::Metrics;
 
@@ -28,6 +29,8 @@ pub struct Owner {
     pub run: String,
     /// As in labels: namespace/name.
     pub pool: String,
+    /// The machine's own subnet: the host and the other machines.
+    pub nearby: Option<Ipv4Net>,
 }
 
 /// Something that an Event is to say.
@@ -50,7 +53,11 @@ pub enum Noted {
 
 /// The books of all machines; cloning is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Books(Arc<Mutex<Shelf>>);
+pub struct Books {
+    shelf: Arc<Mutex<Shelf>>,
+    /// What no policy opens.
+    never: Arc<[Ipv4Net]>,
+}
 
 #[derive(Debug, Default)]
 struct Shelf {
@@ -72,6 +79,11 @@ struct Book {
 }
 
 impl Books {
+    /// `never`: what no policy opens.
+    pub fn new(never: &[Ipv4Net]) -> Self {
+        Self { shelf: Arc::default(), never: never.into() }
+    }
+
     /// The machine's flows are this run's from now on.
     pub fn open(&self, machine: &DomainName, owner: Owner) {
         let (ledger, metered) = (Ledger::default(), Traffic::default());
@@ -84,7 +96,7 @@ impl Books {
         let mut all = self.shelf();
         let mut book = all.open.remove(machine)?;
         // What an Event told of this run a moment ago would have waited for the next one; now there is none.
-        if let Some(text) = book.told.is_none().then(|| book.ledger.news(&book.owner.pool)).flatten() {
+        if let Some(text) = book.told.is_none().then(|| book.news(&self.never)).flatten() {
             all.left.push(News { run_uid: book.owner.run_uid.clone(), text });
         }
         drop(all);
@@ -125,7 +137,7 @@ impl Books {
             if !(gathered && may) {
                 continue;
             }
-            if let Some(text) = book.ledger.news(&book.owner.pool) {
+            if let Some(text) = book.news(&self.never) {
                 book.told = Some(now);
                 told.push(News { run_uid: book.owner.run_uid.clone(), text });
             }
@@ -148,11 +160,16 @@ impl Books {
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
         // Every change is whole before anything can panic.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Book {
+    fn news(&mut self, never: &[Ipv4Net]) -> Option<String> {
+        let never: Vec<Ipv4Net> = never.iter().copied().chain(self.owner.nearby).collect();
+        self.ledger.news(&self.owner.pool, &never)
+    }
+
     fn meter(&mut self, machine: &DomainName, traffic: Traffic, metrics: &Metrics) {
         let before = self.metered;
         let more = Traffic {
@@ -183,7 +200,7 @@ mod tests {
     }
 
     fn owner() -> Owner {
-        Owner { run_uid: "uid".into(), run: "ns/run".into(), pool: "ns/pool".into() }
+        Owner { run_uid: "uid".into(), run: "ns/run".into(), pool: "ns/pool".into(), nearby: None }
     }
 
     fn denied(port: u16, at: Instant) -> Flow {

@@ -14,17 +14,22 @@ mod watch;
 pub use books::{Books, News, Owner};
 pub use watch::watch;
 
+use agentvm_core::network::Wire;
 use agentvm_crds::RunNetwork;
 use agentvm_hypervisor::{Hypervisor, MachineRecord};
+use ipnet::Ipv4Net;
 
 use crate::metrics::{Metrics, pool_id};
 
 /// What the machine does from now on is this run's doing. Nothing, where it has no network.
 pub fn opened(books: &Books, record: &MachineRecord, run_uid: &str, run: &str) {
-    if record.nic.is_some() {
-        let pool = pool_id(&record.namespace, &record.owner);
-        books.open(&record.name, Owner { run_uid: run_uid.to_owned(), run: run.to_owned(), pool });
-    }
+    let Some(nic) = &record.nic else { return };
+    let nearby = match nic.wire {
+        Wire::Nat { gateway, prefix, .. } => Ipv4Net::new(gateway, prefix).ok(),
+        Wire::Bridge { .. } => None,
+    };
+    let pool = pool_id(&record.namespace, &record.owner);
+    books.open(&record.name, Owner { run_uid: run_uid.to_owned(), run: run.to_owned(), pool, nearby });
 }
 
 /// The run is over: what its status says of its network.

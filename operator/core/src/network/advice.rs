@@ -3,20 +3,21 @@
 use std::net::Ipv4Addr;
 
 use agentvm_crds::Protocol;
+use ipnet::Ipv4Net;
 
 use super::{FlowVerdict, Target, TargetKind};
 
-/// The destination, and what to do about it, in one line.
-pub fn advice(target: &Target, verdict: FlowVerdict) -> String {
+/// The destination, and what to do about it, in one line. `never`: what no policy opens, on top of what none ever does.
+pub fn advice(target: &Target, verdict: FlowVerdict, never: &[Ipv4Net]) -> String {
     let what = match verdict {
-        FlowVerdict::Allowed | FlowVerdict::Denied => remedy(target),
+        FlowVerdict::Allowed | FlowVerdict::Denied => remedy(target, never),
         FlowVerdict::Limited => "the machine had its share: raise spec.limits".to_owned(),
         FlowVerdict::Frame => "no machine may send that, whatever is allowed".to_owned(),
     };
     format!("{target} ({what})")
 }
 
-fn remedy(target: &Target) -> String {
+fn remedy(target: &Target, never: &[Ipv4Net]) -> String {
     let TargetKind::Ip(protocol) = target.kind else {
         return "only TCP, UDP and ICMP can be allowed".to_owned();
     };
@@ -26,6 +27,9 @@ fn remedy(target: &Target) -> String {
     // Cloud metadata among them: what is there is meant for the host.
     if to.is_link_local() {
         return "link-local and metadata addresses are kept from machines".to_owned();
+    }
+    if never.iter().any(|net| net.contains(&to)) {
+        return "the host, its cluster and other machines are kept from machines".to_owned();
     }
     match (protocol, target.port) {
         (Protocol::Icmp, _) if !is_private(to) => "of ICMP only echo requests are let through".to_owned(),
@@ -61,7 +65,11 @@ mod tests {
 
     fn said(protocol: Protocol, to: [u8; 4], port: Option<u16>) -> String {
         let to = Destination::Address(IpAddr::V4(to.into()));
-        advice(&Target { kind: TargetKind::Ip(protocol), to, port }, FlowVerdict::Denied)
+        advice(
+            &Target { kind: TargetKind::Ip(protocol), to, port },
+            FlowVerdict::Denied,
+            &["192.168.101.0/24".parse().unwrap()],
+        )
     }
 
     #[test]
@@ -78,12 +86,14 @@ mod tests {
     fn what_can_not_is_not_promised() {
         let metadata = said(Protocol::Tcp, [169, 254, 169, 254], Some(80));
         let loopback = said(Protocol::Tcp, [127, 0, 0, 1], Some(80));
+        let host = said(Protocol::Tcp, [192, 168, 101, 1], Some(22));
+        assert!(said(Protocol::Tcp, [192, 168, 102, 1], Some(22)).contains("add to"));
         let fragment = said(Protocol::Udp, [203, 0, 113, 8], None);
-        for text in [metadata, loopback, fragment] {
+        for text in [metadata, loopback, fragment, host] {
             assert!(!text.contains("add to"), "{text}");
         }
         let target = Target { kind: TargetKind::Arp, to: Destination::Unknown, port: None };
-        assert!(advice(&target, FlowVerdict::Frame).contains("whatever is allowed"));
-        assert!(advice(&target, FlowVerdict::Limited).contains("spec.limits"));
+        assert!(advice(&target, FlowVerdict::Frame, &[]).contains("whatever is allowed"));
+        assert!(advice(&target, FlowVerdict::Limited, &[]).contains("spec.limits"));
     }
 }

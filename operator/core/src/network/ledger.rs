@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use agentvm_crds::{DeniedFlow, RunNetwork};
+use ipnet::Ipv4Net;
 
 use super::{Flow, FlowVerdict, Target, advice::advice};
 
@@ -78,12 +79,12 @@ impl Ledger {
         !self.unnamed.is_empty()
     }
 
-    /// What an Event says of what was denied since the last one. `pool` as people know it.
-    pub fn news(&mut self, pool: &str) -> Option<String> {
+    /// What an Event says of what was denied since the last one. `pool` as people know it; `never` is what no policy opens.
+    pub fn news(&mut self, pool: &str, never: &[Ipv4Net]) -> Option<String> {
         let count = self.unnamed.len().min(MAX_NAMED);
         let named: Vec<_> = self.unnamed.drain(..count).collect();
         self.named += named.len();
-        let lines: Vec<String> = named.iter().map(|(target, verdict)| advice(target, *verdict)).collect();
+        let lines: Vec<String> = named.iter().map(|(target, verdict)| advice(target, *verdict, never)).collect();
         if lines.is_empty() {
             return None;
         }
@@ -168,15 +169,15 @@ mod tests {
     #[test]
     fn an_event_names_each_destination_once() {
         let mut ledger = Ledger::default();
-        assert_eq!(ledger.news("ns/p"), None);
+        assert_eq!(ledger.news("ns/p", &[]), None);
         denied(&mut ledger, 8080);
         denied(&mut ledger, 8080);
-        let news = ledger.news("ns/p").unwrap();
+        let news = ledger.news("ns/p", &[]).unwrap();
         assert!(news.contains("pool ns/p") && news.matches("8080").count() >= 1, "{news}");
         denied(&mut ledger, 8080);
-        assert!(!ledger.has_news() && ledger.news("ns/p").is_none());
+        assert!(!ledger.has_news() && ledger.news("ns/p", &[]).is_none());
         denied(&mut ledger, 25);
-        assert!(ledger.news("ns/p").unwrap().contains("port 25"));
+        assert!(ledger.news("ns/p", &[]).unwrap().contains("port 25"));
     }
 
     #[test]
@@ -196,7 +197,7 @@ mod tests {
             for (address, port, allowed) in &tried {
                 let verdict = if *allowed { FlowVerdict::Allowed } else { FlowVerdict::Denied };
                 lines += usize::from(ledger.note(&flow(verdict, target(Ipv4Addr::from(*address), *port))));
-                if let Some(news) = ledger.news("some-namespace/some-pool") {
+                if let Some(news) = ledger.news("some-namespace/some-pool", &[]) {
                     (events, longest) = (events + 1, longest.max(news.len()));
                 }
             }

@@ -1,0 +1,56 @@
+//! What a run tries with its network is seen. It tries nothing but this host, which no machine reaches.
+
+use std::time::{Duration, Instant};
+
+use agentvm_crds::{AgentVMPool, RunNetwork};
+use agentvm_e2e::{Error, Host, ensure};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, PostParams};
+use serde_json::json;
+
+/// From a warm machine's first packet to an Event about it.
+const TOLD: Duration = Duration::from_secs(20);
+
+pub async fn what_is_denied_is_told(host: &Host) -> Result<(), Error> {
+    let pool = json!({
+        "goldenSnapshotRef": {"name": "default"},
+        "warm": {"min": 1, "max": 1},
+        "network": {"mode": "NatFiltered", "resolver": "203.0.113.53"},
+    });
+    let pool = AgentVMPool::new("connected", serde_json::from_value(pool)?);
+    host.api().create(&PostParams::default(), &pool).await?;
+    let script = "
+        host=$(ip route show default | cut -d ' ' -f 3)
+        for n in 1 2 3; do echo > /dev/udp/$host/8080; done
+        timeout 1 bash -c 'echo > /dev/tcp/'$host'/22'
+        echo $host";
+    let command = json!({"poolRef": {"name": "connected"}, "command": ["bash", "-c", script]});
+    let name = host.submit(command).await?;
+    let run = host.ended(&name).await?;
+    ensure!(run.reason() == "Completed", "{run}");
+    let Some(RunNetwork { allowed: 0, denied, top_denied }) = &run.status().network else {
+        return Err(format!("no network, or not this: {run}").into());
+    };
+    // A connection that gets no answer is tried again.
+    ensure!(*denied >= 4, "{run}");
+    let host_address = run.stdout().trim().to_owned();
+    let count = |port| top_denied.iter().find(|d| d.destination == host_address && d.port == port).map(|d| d.count);
+    ensure!(count(Some(8080)) == Some(3) && count(Some(22)) >= Some(1), "{run}");
+    told(host, &name, &format!("UDP {host_address} port 8080 (the host, its cluster and other machines are kept")).await
+}
+
+/// Returns when an Event about the run says something.
+async fn told(host: &Host, run: &str, what: &str) -> Result<(), Error> {
+    let deadline = Instant::now() + TOLD;
+    let mut look = tokio::time::interval(Duration::from_millis(200));
+    loop {
+        look.tick().await;
+        let all = host.api::<Event>().list(&ListParams::default()).await?.items;
+        let about = all.iter().filter(|event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(run));
+        let notes: Vec<_> = about.filter_map(|event| event.note.as_deref()).collect();
+        if notes.iter().any(|note| note.contains(what)) {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "no Event about {run} says {what}: {notes:?}");
+    }
+}

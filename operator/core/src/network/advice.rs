@@ -12,6 +12,9 @@ pub fn advice(target: &Target, verdict: FlowVerdict, never: &[Ipv4Net]) -> Strin
     let what = match verdict {
         FlowVerdict::Allowed | FlowVerdict::Denied => remedy(target, never),
         FlowVerdict::Limited => "the machine had its share: raise spec.limits".to_owned(),
+        FlowVerdict::Frame if matches!(target.kind, TargetKind::Ip(_)) => {
+            "its source is not the machine's; in mode Bridge: or spec.network.allow would have to name it".to_owned()
+        }
         FlowVerdict::Frame => "no machine may send that, whatever is allowed".to_owned(),
     };
     format!("{target} ({what})")

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
+use agentvm_core::network::Layout;
 
 use super::process::Agent;
 use super::store::{Kept, Store};
@@ -23,6 +24,12 @@ impl Store {
         let golden = self.golden(&spec.record.golden);
         if !golden.join("golden.json").exists() {
             return Err(HvError::NoSuchGolden(spec.record.golden.clone()));
+        }
+        let layout =
+            self.goldens().into_iter().find(|golden| golden.key == spec.record.golden).map(|golden| golden.layout);
+        if layout.is_some_and(|layout| (layout == Layout::Nic) != spec.record.nic.is_some()) {
+            let detail = "its golden has other devices than it is to have".to_owned();
+            return Err(HvError::Refused { what: format!("make machine {}", spec.record.name), detail });
         }
         let nonce = self.told(&spec.record.golden);
         self.begin(&Kept { record: spec.record.clone(), resources: None }, Some(&golden), nonce.as_deref())?;

@@ -19,7 +19,7 @@ pub fn police(
     host: &Host,
     conn: &Connect,
     policies: BTreeMap<String, Policy>,
-    never: Vec<Ipv4Net>,
+    never: &[Ipv4Net],
 ) -> Result<(), HvError> {
     let ours = network::ensure(host, conn)?;
     let machines: Vec<MachineRecord> = if host.firewall.is_new() {

@@ -337,7 +337,7 @@ impl Hypervisor for Libvirt {
 
     async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<Ipv4Net>) -> Result<(), HvError> {
         let within = self.host.config.start_timeout;
-        self.build("set the network's rules", within, move |host, conn| links::police(host, conn, policies, never))
+        self.build("set the network's rules", within, move |host, conn| links::police(host, conn, policies, &never))
             .await
     }
 

@@ -29,6 +29,8 @@ const FIRST_BRIDGE: &str = "agentvm0";
 const FIRST_NET: u8 = 101;
 const OTHER_NETS: std::ops::RangeInclusive<u8> = 102..=199;
 const PREFIX: u8 = 24;
+/// Somebody may take addresses at the moment that they are chosen; what is wrong with the fifth is wrong with all.
+const TRIES: usize = 5;
 /// Whoever chooses addresses holds a lock on this file.
 const CHOOSING: &str = "/run/agentvm-network.lock";
 
@@ -164,8 +166,8 @@ fn start(network: &Network, ours: Ours, instance: &InstanceId) -> Result<Option<
 fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError> {
     let _turn = turn();
     let taken = Taken::look(conn)?;
-    let mut last = "all of 192.168.101.0/24 to 192.168.199.0/24 are in use".to_owned();
-    for choice in choices(instance, &taken) {
+    let mut why_not = Vec::new();
+    for choice in choices(instance, &taken).into_iter().take(TRIES) {
         let made = conn.define_network_xml(&xml(&choice, instance, mac)?).and_then(|network| {
             network.create().inspect_err(|_| {
                 let _ = network.undefine();
@@ -176,10 +178,11 @@ fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError
                 tracing::info!(network = choice.name, bridge = choice.subnet.bridge, subnet = %choice.subnet.net(), "network for machines made");
                 return Ok(choice);
             }
-            Err(why) => why.message().clone_into(&mut last),
+            Err(why) => why_not.push(format!("{}: {}", choice.subnet.net(), why.message())),
         }
     }
-    Err(unavailable("make a libvirt network", last))
+    let all_taken = || "all of 192.168.101.0/24 to 192.168.199.0/24 are in use".to_owned();
+    Err(unavailable("make a libvirt network", why_not.first().cloned().unwrap_or_else(all_taken)))
 }
 
 /// Until it is dropped, no other process of this host chooses. Where the file can't be made there is none to wait for either: a container

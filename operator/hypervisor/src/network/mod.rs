@@ -16,7 +16,6 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use agentvm_core::names::{DomainName, InstanceId};
@@ -159,7 +158,7 @@ impl Firewall {
         self: &Arc<Self>,
         subnet: &Subnet,
         policies: BTreeMap<String, Policy>,
-        never: Vec<Ipv4Net>,
+        never: &[Ipv4Net],
         machines: &[MachineRecord],
     ) -> Result<(), HvError> {
         for record in machines {
@@ -172,11 +171,11 @@ impl Firewall {
         let open = std::mem::take(&mut state.open).into_iter();
         let (kept, cut) = open.partition::<BTreeMap<_, _>, _>(|(_, link)| policies.contains_key(&link.owner_uid));
         state.open = kept;
-        let judged = changed(&state, &policies, &never);
+        let judged = changed(&state, &policies, never);
         let before = std::mem::replace(&mut state.policies, policies);
         let gone = before.into_keys().filter(|owner| !state.policies.contains_key(owner)).collect::<Vec<_>>();
         state.gone.extend(gone);
-        (state.never, state.subnet) = (never.clone(), Some(subnet.clone()));
+        (state.never, state.subnet) = (never.to_vec(), Some(subnet.clone()));
         let set = self.set(&mut state);
         for (name, link) in &cut {
             device::set_down(&link.nic.tap).map_err(io("cut off a machine", &link.nic.tap))?;
@@ -185,7 +184,7 @@ impl Firewall {
         }
         drop(state);
         set?;
-        judged.iter().try_for_each(|(link, policy)| connections::flush_refused(link, policy, &never))
+        judged.iter().try_for_each(|(link, policy)| connections::flush_refused(link, policy, never))
     }
 
     /// As [`crate::Hypervisor::open_link`].

@@ -76,7 +76,7 @@ impl Lab {
     }
 
     fn police(&self) {
-        self.firewall.police(&self.subnet, policies(), Vec::new(), &self.machines).unwrap();
+        self.firewall.police(&self.subnet, policies(), &[], &self.machines).unwrap();
     }
 
     fn open(&self, machine: &MachineRecord) {
@@ -117,10 +117,39 @@ fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
     lab.firewall.close(&one.name, &lab.link(one)).unwrap();
     assert!(!lab.is_up(one) && !lab.is_in(one));
     lab.open(other);
-    lab.firewall.police(&lab.subnet, BTreeMap::new(), Vec::new(), &[]).unwrap();
+    lab.firewall.police(&lab.subnet, BTreeMap::new(), &[], &[]).unwrap();
     assert!(!lab.is_up(other) && !lab.is_in(other), "its owner has no policy any more");
     lab.firewall.remove().unwrap();
     assert_eq!(said("nft", "list tables"), "");
+}
+
+#[test]
+fn a_machine_on_a_bridge_of_the_host_is_held_by_its_device() {
+    if !inside("a_machine_on_a_bridge_of_the_host_is_held_by_its_device") {
+        return;
+    }
+    let lab = Lab::new(0);
+    let name = DomainName::for_slot(&InstanceId::for_state_dir("/firewall-test"), OWNER, 0);
+    let nic = Nic::bridge(&InstanceId::for_state_dir("/firewall-test"), &name, "br0");
+    let link = Link { nic: nic.clone(), owner_uid: OWNER.to_owned() };
+    said("ip", "link add br0 type bridge");
+    said("ip", &format!("tuntap add {} mode tap", nic.tap));
+    said("ip", &format!("link set {} master br0", nic.tap));
+    lab.police();
+    let is_in = || {
+        let table = lab.firewall.table().name();
+        said("nft", &format!("list set bridge {table} stations")).contains(&format!("\"{}\" . {}", nic.tap, nic.mac))
+    };
+    lab.firewall.open(&name, &link).unwrap();
+    assert!(is_in() && device::is_up(&nic.tap).unwrap().unwrap());
+    lab.police();
+    assert!(is_in(), "new rules keep it");
+    assert_eq!(lab.firewall.traffic(&name, &link).unwrap().allowed, 0, "there is nothing to count connections by");
+    lab.firewall.close(&name, &link).unwrap();
+    assert!(!is_in() && !device::is_up(&nic.tap).unwrap().unwrap());
+    said("ip", &format!("link delete {}", nic.tap));
+    assert!(lab.firewall.open(&name, &link).unwrap_err().to_string().contains("can't be set up"));
+    assert!(!is_in(), "a link that doesn't open isn't half open");
 }
 
 #[test]

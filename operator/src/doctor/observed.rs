@@ -194,6 +194,8 @@ pub struct Disk {
     pub attributes: Option<Result<(), String>>,
     /// The first folder on the way that other users can't enter.
     pub blocked_at: Option<PathBuf>,
+    /// A libvirt that answers keeps its run folder on a disk.
+    pub slow_run_folder: bool,
 }
 
 /// Things that are built. The errors are in words, and say where it was looked for.

@@ -23,7 +23,7 @@ const SOCKETS: [&str; 2] = ["/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud
 const VIRTLOGD_SOCKET: &str = "/run/libvirt/virtlogd-sock";
 /// libvirt's QEMU driver keeps the number of each machine's process here.
 const MACHINES: &str = "/run/libvirt/qemu";
-const RUN_FOLDER: &str = "/run/libvirt";
+pub const RUN_FOLDER: &str = "/run/libvirt";
 /// Daemons live where an ordinary user's PATH doesn't look.
 const SYSTEM_FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
 const POLL: Duration = Duration::from_millis(25);
@@ -181,7 +181,7 @@ async fn until_up(files: &ReaperFiles) -> Result<ProcessId, LibvirtdError> {
 }
 
 /// Whether a libvirtd accepts us. The file that a dead one left refuses connections.
-fn anyone_answers() -> Result<bool, LibvirtdError> {
+pub fn anyone_answers() -> Result<bool, LibvirtdError> {
     for socket in SOCKETS {
         match UnixStream::connect(socket) {
             Ok(_) => return Ok(true),

@@ -30,6 +30,7 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         storage::access(&seen.disk),
         storage::attributes(&seen.disk),
         storage::loop_devices(&seen.devices, &seen.user),
+        storage::run_folder(&seen.disk),
         host::user(&seen.user),
         host::security(&seen.security, &seen.disk),
         confinement::users(&seen.confinement),

@@ -92,3 +92,19 @@ pub(super) fn loop_devices(devices: &Devices, user: &User) -> Finding {
         ),
     }
 }
+
+pub(super) fn run_folder(disk: &Disk) -> Finding {
+    const CHECK: Check = Check {
+        id: "run-folder",
+        title: "libvirt's run folder",
+        why: "libvirtd writes a machine's state to /run/libvirt at each pause and resume, and on a disk it waits until that is written.",
+    };
+    if disk.slow_run_folder {
+        return CHECK.warning(
+            "/run/libvirt is on a disk: each reset and each claim waits for it",
+            "Stop libvirtd, mount -t tmpfs -o mode=755,nosuid,nodev tmpfs /run/libvirt (better: /run, as an init does), start it again.\n\
+             A libvirtd that agentvm standalone starts has it in memory.",
+        );
+    }
+    CHECK.ok("in memory, or libvirtd isn't running yet")
+}

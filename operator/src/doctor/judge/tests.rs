@@ -60,6 +60,7 @@ fn good() -> Observed {
             writable: true,
             attributes: Some(Ok(())),
             blocked_at: None,
+            slow_run_folder: false,
         },
         parts: Parts {
             control_plane: Ok("/cache/cp".into()),
@@ -212,6 +213,7 @@ fn the_state_directory_must_be_reachable_for_qemu() {
     });
     assert_level("state-dir", Level::Warning, "as root", |seen| seen.disk.writable = false);
     assert_level("state-dir", Level::Ok, "will be made", |seen| seen.disk.examined = "/var/lib".into());
+    assert_level("run-folder", Level::Warning, "mount -t tmpfs", |seen| seen.disk.slow_run_folder = true);
     assert_level("file-attributes", Level::Warning, "ext4", |seen| seen.disk.attributes = Some(Err("no".into())));
     assert_level("loop-devices", Level::Error, "modprobe loop", |seen| seen.devices.loop_control = Device::Absent);
 }
@@ -306,18 +308,18 @@ fn what_is_in_the_way_of_machines_networks_is_named_with_a_way_out() {
     let ours = broken("machine-subnet", |seen| seen.network.addresses.push(on("agentvm0", "192.168.101.1/24")));
     assert_eq!(ours.level, Level::Ok, "{ours:?}");
     assert_level("machine-subnet", Level::Info, "eth1", |seen| {
-        seen.network.addresses.push(on("eth1", "192.168.0.7/16"))
+        seen.network.addresses.push(on("eth1", "192.168.0.7/16"));
     });
     assert_level("ip-forwarding", Level::Info, "libvirt sets it", |seen| seen.network.forwarding = Some(false));
     let dropper = || Dropper { table: "ip filter".into(), chain: "FORWARD".into() };
     assert_level("forward-policy", Level::Warning, "iptables -I FORWARD", |seen| {
-        seen.network.droppers = vec![dropper()]
+        seen.network.droppers = vec![dropper()];
     });
     assert_level("forward-policy", Level::Warning, "iptables -I DOCKER-USER", |seen| {
         (seen.network.droppers, seen.network.docker_user) = (vec![dropper()], true);
     });
     assert_level("resolver", Level::Warning, "no names", |seen| seen.network.resolvers.clear());
     assert_level("resolver", Level::Warning, "itself", |seen| {
-        seen.network.resolvers = vec!["203.0.113.2".parse().unwrap()]
+        seen.network.resolvers = vec!["203.0.113.2".parse().unwrap()];
     });
 }

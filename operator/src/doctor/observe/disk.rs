@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, XattrFlags};
 
 use crate::doctor::observed::Disk;
+use crate::standalone::libvirtd::{self, RUN_FOLDER};
+use crate::standalone::run_folder;
 
 const ATTRIBUTE: &str = "user.agentvm.probe";
 
@@ -18,6 +20,7 @@ pub(super) fn disk(state_dir: &Path) -> Disk {
         free_mib: free_mib(&examined),
         attributes: if writable { attributes(&examined) } else { None },
         blocked_at: blocked_at(&examined),
+        slow_run_folder: run_folder::is_on_disk(Path::new(RUN_FOLDER)) && libvirtd::anyone_answers().unwrap_or(false),
         writable,
         state_dir,
         examined,

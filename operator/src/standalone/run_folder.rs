@@ -24,7 +24,9 @@ const SOURCE: &str = "agentvm-run";
 /// What this process can't do costs time, not correctness: it is said and no more.
 pub fn keep_in_memory(folder: &Path) {
     match try_keep(folder) {
-        Ok(true) => tracing::info!(folder = %folder.display(), "libvirt's run folder was on a disk and is in memory now"),
+        Ok(true) => {
+            tracing::info!(folder = %folder.display(), "libvirt's run folder was on a disk and is in memory now");
+        }
         Ok(false) => {}
         Err(error) => {
             tracing::warn!(folder = %folder.display(), %error, "libvirt's run folder stays on a disk: pauses wait for it");

@@ -246,7 +246,11 @@ impl Firewall {
     /// Nobody is connected and nothing is filtered any more: at an uninstall, after the last machine.
     pub fn remove(&self) -> Result<(), HvError> {
         let mut state = lock(&self.state);
-        *state = State::default();
+        // Where machines never had a network, there may be no nft either.
+        let made = std::mem::take(&mut *state).made;
+        if !made && !self.is_in_force() {
+            return Ok(());
+        }
         self.nft.run("remove the rules", &rules::forget(&self.table))
     }
 

@@ -1,6 +1,7 @@
 //! Machines with a network device: that they come back from a run like any other, and that nobody is connected who shouldn't be.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
+mod bridged;
 #[allow(unused_imports, reason = "these tests look at no packets")]
 #[path = "../libvirt_host/internet/mod.rs"]
 mod internet;

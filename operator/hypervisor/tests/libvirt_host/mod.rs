@@ -105,6 +105,7 @@ impl TestHost {
     }
 
     /// Boots, sets up, captures.
+    #[allow(dead_code, reason = "not every test needs it")]
     pub async fn golden(&self, hv: &Libvirt, key: &GoldenKey) -> Golden {
         let spec = self.template(key);
         let booting = Instant::now();

@@ -113,6 +113,10 @@ impl Lab {
         Namespace(self.namespaces[number].clone())
     }
 
+    pub fn namespace(&self, number: usize) -> &str {
+        &self.namespaces[number]
+    }
+
     pub fn ground(&self) -> Ground<'_> {
         let nic = |n: usize| self.links[n].nic.clone();
         Ground {

@@ -10,6 +10,7 @@ mod internet_works;
 mod lab;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
+mod limits;
 mod real;
 mod real_use;
 mod redirected;

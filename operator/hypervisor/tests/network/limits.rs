@@ -1,0 +1,85 @@
+//! What one machine takes, another one hardly feels: bandwidth and connections of each are bounded by the rules.
+
+use std::process::{Child, Command, Stdio};
+
+use agentvm_core::network::{Allow, LinkLimits, Protocol};
+
+use crate::ground::Machine;
+use crate::internet::WEB;
+use crate::lab::{Lab, nft};
+
+const RATE: u64 = 1 << 20;
+const BYTES: u64 = 3 << 20;
+const CONNECTIONS: u32 = 64;
+
+/// Milliseconds that a transfer takes, the median of three.
+async fn takes(machine: &mut impl Machine, verb: &str) -> u64 {
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.push(machine.sh(&format!("python3 /tmp/fetch.py {verb} {WEB}:443 {BYTES}")).await.parse::<u64>().unwrap());
+    }
+    all.sort_unstable();
+    all[1]
+}
+
+/// In another machine's namespace, until the value ends.
+struct Hog(Child);
+
+impl Hog {
+    fn new(namespace: &str) -> Self {
+        let command = format!("exec python3 /tmp/fetch.py hog {WEB}:443");
+        let mut hog = Command::new("ip");
+        hog.args(["netns", "exec", namespace, "sh", "-c", &command]).stdout(Stdio::null());
+        Self(hog.spawn().unwrap())
+    }
+}
+
+impl Drop for Hog {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Those that are over still stand in the kernel's list for a while, and are none any more.
+fn connections_of(address: &str) -> usize {
+    let output = Command::new("conntrack").args(["-L", "-p", "tcp", "-s", address]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().filter(|line| !["TIME_WAIT", "CLOSE"].iter().any(|over| line.contains(&format!(" {over} ")))).count()
+}
+
+#[tokio::test]
+async fn a_hog_takes_no_more_than_its_own() {
+    let mut lab = Lab::new();
+    let limits = LinkLimits { bytes_per_second: Some(RATE), packets_per_second: 5000, connections: CONNECTIONS };
+    for policy in lab.policies.values_mut() {
+        // Datagrams too, so that the hog has something to flood with.
+        policy.allow.push(Allow { protocol: Protocol::Udp, ports: Vec::new(), cidrs: Vec::new() });
+    }
+    lab.connect();
+    let (ground, mut machine) = (lab.ground(), lab.machine(0));
+    ground.put(&mut machine, "fetch.py", include_str!("fetch.py")).await;
+    let unlimited = takes(&mut machine, "get").await;
+    for policy in lab.policies.values_mut() {
+        policy.limits = limits;
+    }
+    nft(&lab.rules_kept());
+    let alone = [takes(&mut machine, "get").await, takes(&mut machine, "put").await];
+    // What has not been used before may be caught up with.
+    let least = (BYTES - RATE) * 1000 / RATE;
+    println!("measured: {BYTES} bytes: {unlimited} ms without a limit; with one, in and out: {alone:?} ms");
+    assert!(unlimited < least / 2 && alone.iter().all(|took| *took > least), "{unlimited} {alone:?}, limit {least}");
+
+    let neighbour = lab.links[1].nic.address().unwrap().to_string();
+    let hog = Hog::new(lab.namespace(1));
+    crate::ground::wait_for("the hog to be at its limit", || connections_of(&neighbour) >= CONNECTIONS as usize);
+    let beside = [takes(&mut machine, "get").await, takes(&mut machine, "put").await];
+    let held = connections_of(&neighbour);
+    drop(hog);
+    println!("measured: beside a hog, in and out: {beside:?} ms; it held {held} connections");
+    // Some are over before the list is read.
+    assert!(held <= CONNECTIONS as usize + 8, "{held} connections");
+    for (alone, beside) in alone.iter().zip(beside) {
+        assert!(beside * 4 <= alone * 5, "{alone} ms alone, {beside} ms beside a hog");
+    }
+}

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod escape;
+mod flushed;
 mod ground;
 #[path = "../libvirt_host/internet/mod.rs"]
 mod internet;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use agentvm_core::names::GoldenKey;
+use agentvm_core::names::{GoldenKey, InstanceId};
 use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet, Table};
 use agentvm_guest_agent::protocol::{self, GuestNetwork};
 use agentvm_hypervisor::libvirt::Libvirt;
@@ -14,12 +14,17 @@ use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
 
 pub struct Plugged {
-    pub host: TestHost,
     pub hv: Libvirt,
     pub internet: Internet,
+    pub host: TestHost,
     pub subnet: Subnet,
     pub key: GoldenKey,
+    /// Last, so that nobody who would put the rules back is left when it is dropped.
+    leftovers: Leftovers,
 }
+
+/// After a failed assertion: what `release` removes.
+struct Leftovers(InstanceId);
 
 /// As the kernel has it: `IFF_UP`.
 pub fn is_up(tap: &str) -> bool {
@@ -43,7 +48,8 @@ impl Plugged {
         let internet = Internet::new();
         let subnet = hv.subnet().await.unwrap();
         internet.attach(&subnet.bridge, &subnet.net().to_string());
-        let this = Self { host, hv, internet, subnet, key: GoldenKey::derive(&[name]) };
+        let leftovers = Leftovers(host.instance.clone());
+        let this = Self { host, hv, internet, subnet, key: GoldenKey::derive(&[name]), leftovers };
         this.hv.police(Self::policies(&["pool-uid"]), vec![]).await.unwrap();
         this
     }
@@ -118,9 +124,7 @@ impl Plugged {
 
     /// libvirt's networks of this installation.
     pub fn networks(&self) -> Vec<String> {
-        let xml = |name: &str| virsh(&["net-dumpxml", name]);
-        let mine = |name: &&str| !name.is_empty() && xml(name).contains(self.host.instance.as_str());
-        virsh(&["net-list", "--all", "--name"]).lines().filter(mine).map(str::to_owned).collect()
+        self.leftovers.networks()
     }
 }
 
@@ -129,18 +133,22 @@ fn virsh(arguments: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-impl Drop for Plugged {
-    /// After a failed assertion: what `release` removes.
+impl Leftovers {
+    fn networks(&self) -> Vec<String> {
+        let mine = |name: &&str| !name.is_empty() && virsh(&["net-dumpxml", name]).contains(self.0.as_str());
+        virsh(&["net-list", "--all", "--name"]).lines().filter(mine).map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Leftovers {
+    /// The machines are gone by now, with the host that they were on.
     fn drop(&mut self) {
-        for name in self.host.domains() {
-            virsh(&["destroy", &name]);
-        }
         for name in self.networks() {
             virsh(&["net-destroy", &name]);
             virsh(&["net-undefine", &name]);
         }
         for family in ["bridge", "inet"] {
-            let table = Table::of(&self.host.instance);
+            let table = Table::of(&self.0);
             let _ = Command::new("nft").args(["delete", "table", family, table.name()]).output();
         }
     }

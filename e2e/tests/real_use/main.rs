@@ -1,0 +1,104 @@
+//! What the network of machines is for: a golden whose setup installs packages from registries, and a run that clones over SSH with a
+//! key from a Secret. The internet of both is a namespace of this machine.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+
+#[path = "../../../operator/hypervisor/tests/libvirt_host/internet/mod.rs"]
+#[allow(unused_imports, reason = "not every test needs all of it")]
+mod internet;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use agentvm_crds::{AgentVMPool, GoldenSnapshot};
+use agentvm_e2e::Host;
+use internet::offers::{GitServer, IN_REPOSITORY, INSTALL, INSTALLED, REPOSITORY};
+use internet::{DNS, Internet};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+use serde_json::json;
+
+const CLONE: &str = "cd /workspace/secrets && GIT_SSH_COMMAND='ssh -i /workspace/secrets/key -o UserKnownHostsFile=/workspace/secrets/known' \
+                     git clone --quiet \"$0\" /tmp/clone && cat /tmp/clone/file && echo && sync";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packages_for_the_golden_and_a_repository_for_the_run() {
+    let internet = Internet::new();
+    internet.offer_packages();
+    let server = GitServer::new(&internet);
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.yaml");
+    std::fs::write(&config, format!("network: {{resolvers: {DNS}}}\n")).unwrap();
+    let host = Host::start(&["--config", config.to_str().unwrap()]).await.unwrap();
+
+    set_up(&host, &internet).await;
+
+    let said = host.run(json!({"command": ["sh", "-c", INSTALL[2]]})).await.unwrap();
+    assert_eq!(said.stdout().trim(), INSTALLED, "{said}");
+
+    let secret = json!({"metadata": {"name": "deploy"}, "stringData": {"key": server.key(), "known": server.host()}});
+    host.api::<Secret>().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    let file = |name: &str| {
+        let from = json!({"secretKeyRef": {"name": "deploy", "key": name}});
+        json!({"path": name, "place": "Secrets", "mode": 0o400, "contentFrom": from})
+    };
+    let command = json!({"command": ["bash", "-c", CLONE, REPOSITORY], "files": [file("key"), file("known")]});
+    let run = host.run(command).await.unwrap();
+    assert_eq!((run.reason(), run.stdout().trim()), ("Completed", IN_REPOSITORY), "{run}");
+    assert_eq!(holding(&host, &server.key()), "", "these files have the key in them");
+    assert_eq!(internet.escaped(), 0);
+    host.stop().await.unwrap();
+}
+
+/// A golden that installs, and a pool of it.
+async fn set_up(host: &Host, internet: &Internet) {
+    let golden = json!({
+        "source": {"builtin": "Debian"},
+        "resources": {"profile": "Custom", "custom": {"vcpus": 1, "memoryMiB": 512, "diskGiB": 4}},
+        "setup": {"steps": INSTALL.map(|step| json!({"command": ["sh", "-c", step], "timeoutSeconds": 120}))},
+    });
+    let golden = GoldenSnapshot::new("default", serde_json::from_value(golden).unwrap());
+    host.api().create(&PostParams::default(), &golden).await.unwrap();
+    let pool = json!({
+        "goldenSnapshotRef": {"name": "default"},
+        "warm": {"min": 1, "max": 1},
+        "network": {"mode": "NatFiltered", "resolver": DNS.to_string()},
+    });
+    let pool = AgentVMPool::new("default", serde_json::from_value(pool).unwrap());
+    host.api().create(&PostParams::default(), &pool).await.unwrap();
+    // The template boots for seconds before its setup reaches for anything.
+    let (bridge, subnet) = plugged(host.dir.path());
+    internet.attach(&bridge, &subnet);
+    host.warm().await.unwrap();
+}
+
+/// The bridge that the installation's first machine is plugged into, and its subnet.
+fn plugged(data_dir: &Path) -> (String, String) {
+    let below = format!("{}/", data_dir.display());
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        let domains = std::fs::read_dir("/run/libvirt/qemu").into_iter().flatten().flatten();
+        let texts = domains.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+        let bridge = texts.filter(|text| text.contains(&below)).find_map(|text| {
+            let (_, rest) = text.split_once("bridge='")?;
+            Some(rest.split('\'').next()?.to_owned())
+        });
+        if let Some(bridge) = bridge {
+            let routes = Command::new("ip").args(["-4", "route", "show", "dev", &bridge]).output().unwrap();
+            let subnet = String::from_utf8(routes.stdout).unwrap();
+            return (bridge, subnet.split(' ').next().unwrap().to_owned());
+        }
+        assert!(Instant::now() < deadline, "no machine was plugged into a bridge");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Files of the installation that have a line of the key in them; but for etcd's, where Kubernetes keeps Secrets.
+fn holding(host: &Host, key: &str) -> String {
+    let mut grep = Command::new("grep");
+    grep.env("LC_ALL", "C").args(["--recursive", "--files-with-matches", "--fixed-strings", "--devices=skip"]);
+    grep.args(["--exclude-dir=etcd", "--exclude=rootfs.raw", "--regexp", key.lines().nth(2).unwrap()]);
+    let output = grep.arg(host.dir.path()).arg(host.dir.log()).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}

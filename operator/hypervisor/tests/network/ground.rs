@@ -15,6 +15,9 @@ use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet};
 
 use crate::internet::{DNS, Internet, NODE, PRIVATE, PRIVATE_V6, WEB};
 
+/// Held by tests with real guests, and by those that measure: they share few processors.
+pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Somebody who attacks.
 pub trait Machine {
     /// Runs a shell command as root; what it says.

@@ -9,7 +9,9 @@ use agentvm_guest_agent::protocol::{self, GuestNetwork};
 use agentvm_hypervisor::libvirt::Libvirt;
 use agentvm_hypervisor::{Hypervisor, MachineSpec};
 
-use crate::ground::{Ground, Machine, node_networks, policy};
+use tokio::sync::MutexGuard;
+
+use crate::ground::{Ground, Machine, TURN, node_networks, policy};
 use crate::internet::{DNS, Internet};
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
@@ -23,11 +25,13 @@ pub struct Real {
     pub internet: Internet,
     pub subnet: Subnet,
     pub key: GoldenKey,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Real {
     /// With a golden that `setup` has been run in, without a network.
     pub async fn new(name: &str) -> Self {
+        let turn = TURN.lock().await;
         let host = TestHost::new();
         let hv = host.connect().await;
         let internet = Internet::new();
@@ -40,6 +44,7 @@ impl Real {
             internet,
             subnet,
             key: GoldenKey::derive(&[name]),
+            _turn: turn,
         };
         this.police(policy()).await;
         this

@@ -2,11 +2,11 @@
 
 use agentvm_core::{
     calendar,
-    golden::{Local, least, next_status, node_entry},
+    golden::{Local, Recipe, least, next_status, node_entry},
     network::Layout,
     status::find,
 };
-use agentvm_crds::{GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, condition_type};
+use agentvm_crds::{GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, SetupNetworkMode, condition_type};
 use jiff::Timestamp;
 use kube::Resource;
 
@@ -47,18 +47,22 @@ fn status(snapshot: &GoldenSnapshot, old: &GoldenSnapshotStatus, seen: &Seen, no
         Seen::Here { recipe, parts, .. } => {
             let needed = parts.iter().filter(|part| part.needed).map(|part| (part.layout, part.local.clone()));
             let local = least(&needed.collect::<Vec<_>>());
-            (local, Some(recipe.digest()), parts.iter().map(|part| entry(node, part)).collect())
+            (local, Some(recipe.digest()), parts.iter().map(|part| entry(node, recipe, part)).collect())
         }
     };
     let entries = if entries.is_empty() { vec![node_entry(node, Layout::Nic, &local)] } else { entries };
     next_status(old, generation, digest, entries, &local, Timestamp::now())
 }
 
-fn entry(node: &str, part: &Part) -> GoldenNode {
+fn entry(node: &str, recipe: &Recipe, part: &Part) -> GoldenNode {
     let mut entry = node_entry(node, part.layout, &part.local);
     entry.key = Some(part.key.to_string());
     if let Some(golden) = &part.golden {
         describe(&mut entry, golden);
+    }
+    let asked = !recipe.steps.is_empty() && recipe.setup_network != SetupNetworkMode::Isolated;
+    if asked && part.layout == Layout::Isolated && entry.message.is_none() {
+        entry.message = Some("machines of this layout have no network device, and its setup had no network".to_owned());
     }
     entry
 }

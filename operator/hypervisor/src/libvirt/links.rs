@@ -1,8 +1,6 @@
 //! Links of machines: what the rules (`network/`) need to hear of libvirt's domains, and the other way round.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Link, Policy};
@@ -57,30 +55,11 @@ pub fn cut(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
     host.firewall.close(&record.name, &Link { nic, owner_uid: record.owner_uid.clone() })
 }
 
-/// A link that is closed already, its tap down, and on its way out of the rules.
-#[derive(Debug)]
-pub struct Cutting(JoinHandle<Result<(), HvError>>);
-
-/// At the start of a reset: nobody hears the machine any more when this returns. The rest takes as long as a reset itself, and is done
-/// beside it.
-pub fn begin_to_cut(host: &Host, record: &MachineRecord) -> Result<Option<Cutting>, HvError> {
-    let Some(nic) = record.nic.clone() else { return Ok(None) };
-    let failed = |what: &str| {
-        let what = format!("{what} {}", nic.tap);
-        move |source| HvError::Io { what, source }
-    };
-    device::set_down(&nic.tap).map_err(failed("set down"))?;
-    let (firewall, name) = (Arc::clone(&host.firewall), record.name.clone());
-    let link = Link { nic: nic.clone(), owner_uid: record.owner_uid.clone() };
-    let thread = std::thread::Builder::new().name("cut".to_owned()).spawn(move || firewall.close(&name, &link));
-    Ok(Some(Cutting(thread.map_err(failed("start a thread for"))?)))
-}
-
-impl Cutting {
-    pub fn wait(self) -> Result<(), HvError> {
-        let broken = || unavailable("cut off a machine", "its thread ended");
-        self.0.join().unwrap_or_else(|_| Err(broken()))
-    }
+/// At the start of a reset: nobody hears the machine any more. It is in a hurry; what the rules and the kernel still hold of this incarnation
+/// goes before the next one is connected ([`open`]).
+pub fn silence(record: &MachineRecord) -> Result<(), HvError> {
+    let Some(nic) = &record.nic else { return Ok(()) };
+    device::set_down(&nic.tap).map_err(|source| HvError::Io { what: format!("set down {}", nic.tap), source })
 }
 
 /// A machine that ends takes its tap with it. What is left in the rules where they can't be changed now names nobody then.

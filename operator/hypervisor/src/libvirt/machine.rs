@@ -73,7 +73,8 @@ pub fn quarantine(host: &Host, conn: &Connect, name: &DomainName, until: i64, wh
     if domain::power(&domain)? == PowerState::Running {
         domain.suspend().map_err(refused(format!("pause machine {name}")))?;
     }
-    marks::set_quarantined(&dir, until, why)
+    marks::set_quarantined(&dir, until, why)?;
+    record(host, &domain)?.map_or(Ok(()), |record| links::cut(host, &record))
 }
 
 /// Proportional set, less what it has of the golden's file pages: those stay when it goes.

@@ -22,7 +22,7 @@ use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
 use super::layout::{GoldenDir, MachineDir};
 use super::library::Library;
-use super::links::{self, Cutting};
+use super::links;
 use super::process::{self, Identity};
 use super::proof::{self, disk::Reference};
 use super::worker::{Wanted, still};
@@ -58,8 +58,6 @@ struct Reset<'a> {
     whole: Whole,
     disk: Arc<Reference>,
     process: Identity,
-    /// Its link, on its way out of the rules.
-    cutting: Option<Cutting>,
     /// What QEMU said to the last load.
     monitor: String,
     checks: Vec<Check>,
@@ -113,7 +111,7 @@ impl<'a> Reset<'a> {
         }
         let (checks, steps) = (Vec::new(), Vec::new());
         let monitor = String::new();
-        Ok(Self { host, spec, sabotage, domain, dir, whole, disk, process, cutting: None, monitor, checks, steps })
+        Ok(Self { host, spec, sabotage, domain, dir, whole, disk, process, monitor, checks, steps })
     }
 
     fn run(&mut self) -> Result<(), HvError> {
@@ -173,9 +171,9 @@ impl<'a> Reset<'a> {
     }
 
     /// A reset that failed or was interrupted may be tried again; a machine that was never finished may not.
-    fn enter(&mut self) -> Result<(), HvError> {
+    fn enter(&self) -> Result<(), HvError> {
         marks::clear_parked(&self.dir)?;
-        self.cutting = links::begin_to_cut(self.host, &self.spec.record)?;
+        links::silence(&self.spec.record)?;
         match fs::rename(self.dir.ready(), self.dir.resetting()) {
             Err(e) if e.kind() == ErrorKind::NotFound && self.dir.resetting().exists() => Ok(()),
             done => done.map_err(io("take away", &self.dir.ready())),
@@ -241,8 +239,7 @@ impl<'a> Reset<'a> {
         }
     }
 
-    fn record(&mut self) -> Result<(), HvError> {
-        self.cutting.take().map_or(Ok(()), Cutting::wait)?;
+    fn record(&self) -> Result<(), HvError> {
         write_secret(&self.dir.token(), &self.spec.record.token)?;
         marks::set_record(&self.dir, &self.spec.record)
     }

@@ -1,8 +1,9 @@
 //! The network of this host's machines: the rules that hold it, the links that are open, and the counts.
 //!
 //! A link is closed when its tap is down *and* it is in no set of the rules. It is opened by adding it to the sets first and setting the
-//! tap up after, and closed the other way round, so that no packet of a machine ever meets a host that doesn't know it. Whether a link is
-//! open is kept nowhere but in the taps: an operator that was killed finds it there.
+//! tap up after, and closed the other way round, so that no packet of a machine ever meets a host that doesn't know it. A reset, which is in a
+//! hurry, sets the tap down only: the same machine has the same device and rules again right after. Whether a link is open is kept nowhere
+//! but in the taps: an operator that was killed finds it there.
 
 mod connections;
 mod counts;
@@ -190,6 +191,9 @@ impl Firewall {
     /// As [`crate::Hypervisor::open_link`].
     pub fn open(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
         let what = format!("connect machine {name}");
+        if device::is_up(&link.nic.tap).map_err(io("look at", &link.nic.tap))? == Some(false) {
+            self.begin_anew(name, link)?;
+        }
         let mut state = lock(&self.state);
         if !state.policies.contains_key(&link.owner_uid) {
             return Err(unavailable(&what, "there is no policy of its owner yet"));
@@ -213,6 +217,14 @@ impl Firewall {
             }
             failed
         })
+    }
+
+    /// The tap of another incarnation, or of another machine that had the address: what it was connected to ends. A reset sets the tap
+    /// down and no more, so that the rules are there still; they count from here on.
+    fn begin_anew(&self, name: &DomainName, link: &Link) -> Result<(), HvError> {
+        connections::flush(link)?;
+        let in_force = lock(&self.state).open.get(name) == Some(link);
+        if in_force { self.begin_counts(name) } else { Ok(()) }
     }
 
     /// As [`crate::Hypervisor::close_link`].

@@ -163,7 +163,13 @@ fn links_that_another_process_left_open_stay_open_and_others_do_not() {
     lab.open(&lab.machines[1]);
     // Killed between the two halves of closing one.
     device::set_down(&lab.link(&lab.machines[1]).nic.tap).unwrap();
-    lab.firewall = Arc::new(Firewall::new(&InstanceId::for_state_dir("/firewall-test")));
+    let next = Arc::new(Firewall::new(&InstanceId::for_state_dir("/firewall-test")));
+    let before = Arc::downgrade(&std::mem::replace(&mut lab.firewall, next));
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while before.strong_count() > 0 {
+        assert!(Instant::now() < deadline, "the watch of the one before holds it");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     lab.firewall.guard(&lab.subnet).unwrap();
     assert!(lab.is_in(&lab.machines[0]), "what is there already guards");
     assert!(lab.firewall.is_new());

@@ -121,7 +121,8 @@ pub struct LimitsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 1_000_000))]
     pub packets_per_second: Option<i32>,
-    /// Connections at the same time, 1 to 65536. Default: the operator's `security.resource_limits.connections`, 512.
+    /// Connections at the same time, 1 to 65536; a fourth of them, 16 to 256, may begin in a second. Default: the operator's
+    /// `security.resource_limits.connections`, 512.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_536))]
     pub connections: Option<i32>,

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 mod attacks;
+mod begins;
 mod escape;
 mod flushed;
 mod ground;

@@ -8,6 +8,7 @@ use ipnet::Ipv4Net;
 
 use super::Wanted;
 use super::ir::{Chain, LogKey, Rule, Side, Then, When, rule};
+use super::limits::begins;
 use super::names::{ALLOWED, DENIED, LIMITED, OwnerChains, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT, REFUSE};
 use super::ranges::{merged, names_private, nowhere, private};
 use crate::network::{Allow, Policy, PortRange};
@@ -75,6 +76,8 @@ pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -
     let log = Then::Log { prefix: PREFIX_ALLOW, group: wanted.table.log_group(), by: LogKey::Source };
     let beginning = vec![
         rule([When::Known], Then::Accept),
+        // First: what is refused here isn't even counted.
+        rule([When::BeginsOver(begins(policy.limits.connections))], Then::Goto(LIMITED.into())),
         rule([When::ConnectionsOver(policy.limits.connections)], Then::Goto(LIMITED.into())),
         rule([], Then::CountSource(ALLOWED)),
         rule([], log),

@@ -117,6 +117,8 @@ pub(super) enum When {
     /// More than so many packets in a second through the interface of this side.
     PacketsOver(Side, u32),
     BytesOver(Side, u64),
+    /// More than so many new connections of this source in a second.
+    BeginsOver(u32),
     ConnectionsOver(u32),
 }
 

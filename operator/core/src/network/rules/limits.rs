@@ -17,6 +17,12 @@ pub(super) fn byte_burst(rate: u64) -> u64 {
     (rate / 8).clamp(256 * 1024, 64 * 1024 * 1024)
 }
 
+/// New connections in a second. Those that are over count in no limit, but stand in the kernel's table, which is the whole host's, for two
+/// minutes: the most is 30,000 for each machine, and the table of an ordinary host holds 262,144.
+pub(super) fn begins(connections: u32) -> u32 {
+    (connections / 4).clamp(16, 256)
+}
+
 /// The chains that a tap's frames go through on their way out and in.
 pub(super) fn of_policy(owner_uid: &str, policy: &Policy) -> [Chain; 2] {
     let chains = OwnerChains::of(owner_uid);
@@ -44,7 +50,10 @@ pub(super) fn bridge_sets(limits: &LinkLimits) -> Vec<Set> {
 }
 
 pub(super) fn inet_sets(limits: &LinkLimits) -> Vec<Set> {
-    vec![Set::new(connections_set(limits.connections), SetKind::Connections, "ip saddr")]
+    vec![
+        Set::new(begins_set(begins(limits.connections)), SetKind::Rates, "ip saddr"),
+        Set::new(connections_set(limits.connections), SetKind::Connections, "ip saddr"),
+    ]
 }
 
 pub(super) fn interface(side: Side) -> &'static str {
@@ -60,6 +69,10 @@ pub(super) fn packets_set(side: Side, rate: u32) -> String {
 
 pub(super) fn bytes_set(side: Side, rate: u64) -> String {
     format!("{}_bytes_{rate}", word(side))
+}
+
+pub(super) fn begins_set(rate: u32) -> String {
+    format!("begins_{rate}")
 }
 
 pub(super) fn connections_set(limit: u32) -> String {

@@ -5,7 +5,9 @@ use std::fmt::Display;
 use agentvm_crds::Protocol;
 
 use super::ir::{Chain, Ether, LogKey, Rule, Set, SetKind, Side, Then, When};
-use super::limits::{METER_SIZE, byte_burst, bytes_set, connections_set, interface, packet_burst, packets_set};
+use super::limits::{
+    METER_SIZE, begins_set, byte_burst, bytes_set, connections_set, interface, packet_burst, packets_set,
+};
 use super::names::{LINKED, PINNED, STATIONS};
 use crate::network::PortRange;
 
@@ -89,6 +91,10 @@ fn when(when: &When) -> String {
         }
         When::BytesOver(side, rate) => {
             over(*side, &bytes_set(*side, *rate), &format!("{rate} bytes/second burst {} bytes", byte_burst(*rate)))
+        }
+        When::BeginsOver(rate) => {
+            let burst = 2 * rate;
+            format!("update @{} {{ ip saddr limit rate over {rate}/second burst {burst} packets }}", begins_set(*rate))
         }
         When::ConnectionsOver(limit) => {
             format!("add @{} {{ ip saddr ct count over {limit} }}", connections_set(*limit))

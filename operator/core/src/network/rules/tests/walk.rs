@@ -150,9 +150,12 @@ impl Walk {
             When::Known => packet.known,
             When::Answer => packet.answer,
             // None is so fast, broken or an error.
-            When::PacketsOver(..) | When::BytesOver(..) | When::ConnectionsOver(_) | When::Invalid | When::PathMtu => {
-                false
-            }
+            When::PacketsOver(..)
+            | When::BytesOver(..)
+            | When::BeginsOver(_)
+            | When::ConnectionsOver(_)
+            | When::Invalid
+            | When::PathMtu => false,
         }
     }
 }

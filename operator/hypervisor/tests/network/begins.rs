@@ -1,0 +1,47 @@
+//! How fast a machine may begin connections: those that are over still stand in the host's table, which all machines share.
+
+use std::process::Command;
+use std::time::Instant;
+
+use agentvm_core::network::LinkLimits;
+
+use crate::ground::{Machine, TURN};
+use crate::internet::WEB;
+use crate::lab::Lab;
+
+const CONNECTIONS: u32 = 64;
+/// As `rules/limits.rs` has them for so many connections: in a second, and at once.
+const RATE: f64 = 16.0;
+const BURST: f64 = 32.0;
+/// More than may be begun, and no more than one machine may have.
+const TRIED: u32 = 64;
+
+#[tokio::test]
+async fn connections_are_begun_at_a_rate() {
+    let _turn = TURN.lock().await;
+    let mut lab = Lab::new();
+    for policy in lab.policies.values_mut() {
+        policy.limits = LinkLimits { bytes_per_second: None, packets_per_second: 5000, connections: CONNECTIONS };
+    }
+    lab.connect();
+    let mut machine = lab.machine(0);
+    let began = Instant::now();
+    // The first packet of each, and none again: what is dropped would be sent once more after a second.
+    let burst = format!(
+        "import socket,sys
+held = [socket.socket() for _ in range({TRIED})]
+for each in held: each.setblocking(False); each.connect_ex(('{WEB}', 443))
+print(len(held))"
+    );
+    assert_eq!(machine.sh(&format!("python3 -c \"{burst}\"")).await, TRIED.to_string());
+    let took = began.elapsed().as_secs_f64();
+    let address = lab.links[0].nic.address().unwrap().to_string();
+    let output = Command::new("conntrack").args(["-L", "-p", "tcp", "-s", &address]).output().unwrap();
+    let entries = String::from_utf8_lossy(&output.stdout).lines().count();
+    println!("measured: {entries} of {TRIED} connections begun within {took:.2} s");
+    let most = BURST + RATE * took + 2.0;
+    assert!(most < f64::from(TRIED), "too slow to tell: {took} s");
+    #[expect(clippy::cast_precision_loss, reason = "a few dozen")]
+    let entries = entries as f64;
+    assert!((BURST - 2.0..=most).contains(&entries), "{entries} begun, {most} at most");
+}

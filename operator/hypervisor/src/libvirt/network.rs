@@ -31,6 +31,9 @@ const OTHER_NETS: std::ops::RangeInclusive<u8> = 102..=199;
 const PREFIX: u8 = 24;
 /// Somebody may take addresses at the moment that they are chosen; what is wrong with the fifth is wrong with all.
 const TRIES: usize = 5;
+/// Here libvirt writes down whose MAC is whose when a machine is plugged in. It makes the folder for its dnsmasq, and ours has none: without
+/// the folder no machine starts.
+const MAC_MAPS: &str = "/var/lib/libvirt/dnsmasq";
 /// Whoever chooses addresses holds a lock on this file.
 const CHOOSING: &str = "/run/agentvm-network.lock";
 
@@ -47,6 +50,7 @@ pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
     if let Some(ours) = known.as_ref().filter(|ours| is_there(&ours.subnet.bridge)) {
         return Ok(ours.clone());
     }
+    fs::create_dir_all(MAC_MAPS).map_err(crate::files::io("make", MAC_MAPS.as_ref()))?;
     let ours = match find(conn, &host.config.instance)? {
         Some((network, ours)) => start(&network, ours, &host.config.instance)?,
         None => None,

@@ -13,8 +13,6 @@ async fn a_libvirtd_that_is_killed_costs_nobody_the_network() {
     let Some(mut libvirtd) = private::libvirtd("restarts::a_libvirtd_that_is_killed_costs_nobody_the_network") else {
         return;
     };
-    // libvirt keeps a list of each network's machines there, and makes the folder when it is installed.
-    std::fs::create_dir_all("/var/lib/libvirt/dnsmasq").unwrap();
     let lab = Plugged::new("restart").await;
     lab.golden().await;
     let spec = lab.spec(0, "nonce");

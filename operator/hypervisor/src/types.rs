@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
-use agentvm_core::network::{Layout, Nic};
+use agentvm_core::network::{Layout, Link, Nic};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -81,6 +81,18 @@ pub struct MachineRecord {
     pub nic: Option<Nic>,
 }
 
+impl MachineRecord {
+    /// The devices that its golden has to have.
+    pub fn layout(&self) -> Layout {
+        if self.nic.is_some() { Layout::Nic } else { Layout::Isolated }
+    }
+
+    /// What the rules know it by; none where it has no network device.
+    pub fn link(&self) -> Option<Link> {
+        self.nic.clone().map(|nic| Link { nic, owner_uid: self.owner_uid.clone() })
+    }
+}
+
 /// The template to boot.
 #[derive(Clone, Debug)]
 pub struct TemplateSpec {
@@ -141,6 +153,19 @@ pub struct Traffic {
     pub received_bytes: u64,
     /// Bytes from the machine, before any rule looked at them.
     pub sent_bytes: u64,
+}
+
+impl Traffic {
+    /// What has come to it since `before`.
+    #[must_use]
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            allowed: self.allowed.saturating_sub(before.allowed),
+            denied: self.denied.saturating_sub(before.denied),
+            received_bytes: self.received_bytes.saturating_sub(before.received_bytes),
+            sent_bytes: self.sent_bytes.saturating_sub(before.sent_bytes),
+        }
+    }
 }
 
 /// A machine as it is seen on the host.

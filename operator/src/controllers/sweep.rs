@@ -12,7 +12,7 @@ use agentvm_core::{
 };
 use agentvm_crds::GoldenSnapshot;
 use agentvm_hypervisor::HostFacts;
-use kube::{Resource, ResourceExt, runtime::reflector::Store};
+use kube::{Resource, runtime::reflector::Store};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Context, Guarded, HostState, golden::asked};
@@ -102,9 +102,9 @@ async fn sweep_goldens(cx: &Context, facts: &HostFacts) {
 /// The goldens that a snapshot may have here, and which of them it needs.
 fn keys(snapshot: &GoldenSnapshot, cx: &Context, facts: &HostFacts) -> Vec<(GoldenKey, bool)> {
     let Ok(recipe) = recipe(&snapshot.spec, &cx.defaults) else { return vec![] };
-    let wanted = needed(asked(&snapshot.namespace().unwrap_or_default(), &snapshot.name_any(), cx));
+    let wanted = needed(asked(snapshot, cx));
     let key = |layout| (cx.goldens.key(&recipe, layout, facts), wanted.contains(&layout));
-    [Layout::Isolated, Layout::Nic].map(key).to_vec()
+    Layout::ALL.map(key).to_vec()
 }
 
 /// `FOLDER/UID` of runs that are gone.

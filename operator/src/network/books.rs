@@ -171,14 +171,7 @@ impl Book {
     }
 
     fn meter(&mut self, machine: &DomainName, traffic: Traffic, metrics: &Metrics) {
-        let before = self.metered;
-        let more = Traffic {
-            allowed: traffic.allowed.saturating_sub(before.allowed),
-            denied: traffic.denied.saturating_sub(before.denied),
-            received_bytes: traffic.received_bytes.saturating_sub(before.received_bytes),
-            sent_bytes: traffic.sent_bytes.saturating_sub(before.sent_bytes),
-        };
-        metrics.network(&self.owner.pool, machine, more);
+        metrics.network(&self.owner.pool, machine, traffic.since(self.metered));
         self.metered = traffic;
     }
 }

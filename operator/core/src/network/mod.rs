@@ -36,6 +36,8 @@ pub enum Layout {
 }
 
 impl Layout {
+    pub const ALL: [Self; 2] = [Self::Isolated, Self::Nic];
+
     /// The word in keys, folders and statuses.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -4,7 +4,6 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentvm_core::names::{DomainName, GoldenKey, short_hash};
-use agentvm_core::network::Layout;
 
 use super::store::{HALF, Kept, Store};
 use crate::files::{io, names_in, read_json, remove_tree, write_json};
@@ -42,7 +41,7 @@ impl Store {
         let started = fs::metadata(self.machine(template).join("record.json")).and_then(|m| m.modified()).ok();
         let otherwise = Resources { vcpus: 1, memory_mib: 1024, disk_gib: 10, cpu_shares: 1024 };
         Golden {
-            layout: if kept.record.nic.is_some() { Layout::Nic } else { Layout::Isolated },
+            layout: kept.record.layout(),
             digest: format!("sha256:{}", short_hash(&[kept.record.golden.as_str()], 64)),
             key: kept.record.golden,
             resources: kept.resources.unwrap_or(otherwise),

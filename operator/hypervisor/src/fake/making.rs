@@ -5,7 +5,6 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::Layout;
 
 use super::process::Agent;
 use super::store::{Kept, Store};
@@ -27,7 +26,7 @@ impl Store {
         }
         let layout =
             self.goldens().into_iter().find(|golden| golden.key == spec.record.golden).map(|golden| golden.layout);
-        if layout.is_some_and(|layout| (layout == Layout::Nic) != spec.record.nic.is_some()) {
+        if layout.is_some_and(|layout| layout != spec.record.layout()) {
             let detail = "its golden has other devices than it is to have".to_owned();
             return Err(HvError::Refused { what: format!("make machine {}", spec.record.name), detail });
         }

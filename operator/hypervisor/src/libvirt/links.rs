@@ -51,8 +51,7 @@ pub fn look(host: &Host, conn: &Connect, name: &DomainName) -> Result<Option<Lin
 
 /// Before a machine ends or begins anew.
 pub fn cut(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
-    let Some(nic) = record.nic.clone() else { return Ok(()) };
-    host.firewall.close(&record.name, &Link { nic, owner_uid: record.owner_uid.clone() })
+    record.link().map_or(Ok(()), |link| host.firewall.close(&record.name, &link))
 }
 
 /// At the start of a reset: nobody hears the machine any more. It is in a hurry; what the rules and the kernel still hold of this incarnation

@@ -43,12 +43,7 @@ impl Meter {
 
     /// Since the link was opened last.
     pub fn since(&self, now: Traffic) -> Traffic {
-        Traffic {
-            allowed: now.allowed.saturating_sub(self.base.allowed),
-            denied: now.denied.saturating_sub(self.base.denied),
-            received_bytes: now.received_bytes.saturating_sub(self.base.received_bytes),
-            sent_bytes: now.sent_bytes.saturating_sub(self.base.sent_bytes),
-        }
+        now.since(self.base)
     }
 }
 

@@ -83,8 +83,7 @@ impl Firewall {
 
     /// Notes a machine, so that it is found by its name, its tap and its address.
     pub fn know(&self, record: &MachineRecord) {
-        let link = record.nic.clone().map(|nic| Link { nic, owner_uid: record.owner_uid.clone() });
-        lock(&self.known).links.insert(record.name.clone(), link);
+        lock(&self.known).links.insert(record.name.clone(), record.link());
     }
 
     /// A machine that is new counts from here on.
@@ -333,9 +332,9 @@ fn changed(state: &State, policies: &BTreeMap<String, Policy>, never: &[Ipv4Net]
 fn left_open(machines: &[MachineRecord]) -> Result<BTreeMap<DomainName, Link>, HvError> {
     let mut open = BTreeMap::new();
     for record in machines {
-        let Some(nic) = &record.nic else { continue };
-        if device::is_up(&nic.tap).map_err(io("look at", &nic.tap))? == Some(true) {
-            open.insert(record.name.clone(), Link { nic: nic.clone(), owner_uid: record.owner_uid.clone() });
+        let Some(link) = record.link() else { continue };
+        if device::is_up(&link.nic.tap).map_err(io("look at", &link.nic.tap))? == Some(true) {
+            open.insert(record.name.clone(), link);
         }
     }
     Ok(open)

@@ -3,17 +3,19 @@
 use std::collections::BTreeSet;
 
 use agentvm_core::network::Layout;
-use agentvm_crds::AgentVMPool;
+use agentvm_crds::{AgentVMPool, GoldenSnapshot};
 use kube::ResourceExt;
 
 use crate::controllers::Context;
 
 /// The layouts that pools need of a snapshot; none where no pool names it.
-pub fn asked(namespace: &str, snapshot: &str, cx: &Context) -> BTreeSet<Layout> {
+pub fn asked(snapshot: &GoldenSnapshot, cx: &Context) -> BTreeSet<Layout> {
+    let (namespace, name) = (snapshot.namespace(), snapshot.name_any());
     let pools = cx.caches.pools.state();
-    let of_snapshot = pools.iter().filter_map(|object| object.0.as_ref().ok()).filter(|pool| {
-        pool.namespace().as_deref() == Some(namespace) && pool.spec.golden_snapshot_ref.name == snapshot
-    });
+    let of_snapshot = pools
+        .iter()
+        .filter_map(|object| object.0.as_ref().ok())
+        .filter(|pool| pool.namespace() == namespace && pool.spec.golden_snapshot_ref.name == name);
     of_snapshot.map(|pool| layout(pool, cx)).collect()
 }
 

@@ -10,7 +10,6 @@ use agentvm_core::{
 };
 use agentvm_crds::GoldenSnapshot;
 use agentvm_hypervisor::{Golden, HostFacts};
-use kube::ResourceExt;
 
 use super::layouts::asked;
 use crate::controllers::{Context, HostState};
@@ -54,7 +53,7 @@ pub fn observe(snapshot: &GoldenSnapshot, cx: &Context) -> Seen {
             Seen::NoHost { digest: recipe.digest(), why: why.clone() }
         }
         HostState::Ready(facts) => {
-            let asked = asked(&snapshot.namespace().unwrap_or_default(), &snapshot.name_any(), cx);
+            let asked = asked(snapshot, cx);
             let parts = parts(&asked, &recipe, facts, cx);
             Seen::Here { recipe, parts, asked: !asked.is_empty() }
         }
@@ -68,6 +67,6 @@ fn parts(asked: &BTreeSet<Layout>, recipe: &Recipe, facts: &HostFacts, cx: &Cont
         let (local, golden) = (cx.goldens.local(&key), cx.goldens.get(&key));
         Part { layout, needed: wanted.contains(&layout), key, local, golden }
     };
-    let all = [Layout::Isolated, Layout::Nic].map(part);
+    let all = Layout::ALL.map(part);
     all.into_iter().filter(|part| part.needed || !matches!(part.local, Local::Absent | Local::Failed { .. })).collect()
 }

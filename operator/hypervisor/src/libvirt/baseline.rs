@@ -2,7 +2,6 @@
 //! it back to an earlier state. Only `agentvm bench` makes them; the sweep takes what a crash of it leaves for debris.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -122,8 +121,7 @@ fn boot(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
     remove(this, host, conn)?;
     let image = Image::open(&this.image)?;
     let dir = host.layout.machine(&this.name);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir.0).map_err(io("make", &dir.0))?;
-    host.user.admit(&dir.0)?;
+    host.user.make_folder(&dir.0)?;
     disk::create_overlay(&dir.overlay(), &image.rootfs, "raw", this.resources.disk_gib)?;
     host.user.own(&dir.overlay())?;
     let xml = BaselineXml {

@@ -130,18 +130,15 @@ impl Host {
     /// The folder of a machine, and who its QEMU will run as.
     pub fn make_machine(&self, name: &DomainName) -> Result<QemuUser, HvError> {
         let folder = self.layout.machine(name).0;
-        let make = || fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(io("make", &folder));
         let Some(first) = self.config.first_uid else {
-            make()?;
-            self.user.admit(&folder)?;
+            self.user.make_folder(&folder)?;
             return Ok(self.user);
         };
         let _choosing = lock(&self.choosing);
         let uid = slot_user::choose(&self.layout, name, first)?;
-        make()?;
-        slot_user::write(&self.layout, name, uid)?;
         let user = QemuUser { uid, ..self.user };
-        user.admit(&folder)?;
+        user.make_folder(&folder)?;
+        slot_user::write(&self.layout, name, uid)?;
         Ok(user)
     }
 

@@ -1,7 +1,7 @@
 //! Who QEMU runs as, and whether that user can walk to our files.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use rustix::io::Errno;
@@ -69,6 +69,12 @@ impl QemuUser {
             }
             Err(other) => Err(io("open up", folder)(other.into())),
         }
+    }
+
+    /// Makes a folder that is root's and that it may walk through.
+    pub fn make_folder(self, path: &Path) -> Result<(), HvError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io("make", path))?;
+        self.admit(path)
     }
 
     /// Lets its group use a device that is another group's: a user without a name is in no second group.

@@ -1,11 +1,10 @@
 //! Boots the machine that a golden will be captured from. Its memory is a file from the first instruction on.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::Layout;
 use virt::connect::Connect;
 
 use super::domain_xml::{DomainSpec, Memory};
@@ -74,8 +73,7 @@ fn lay_out_golden(
     half: &GoldenDir,
 ) -> Result<Recipe, HvError> {
     let user = host.user_of(&spec.record.name);
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&half.0).map_err(io("make", &half.0))?;
-    user.admit(&half.0)?;
+    user.make_folder(&half.0)?;
     let rootfs = spec.rootfs.as_deref().unwrap_or(&image.rootfs);
     let bytes = fs::metadata(rootfs).map_err(io("read", rootfs))?.len();
     if bytes > u64::from(spec.resources.disk_gib) << 30 {
@@ -103,7 +101,7 @@ fn lay_out_golden(
         kvm: facts.accelerator == Accelerator::Kvm,
         // docs/decisions/0006: a device that nobody uses is a way to the host that a run could use.
         vsock: false,
-        layout: if spec.record.nic.is_some() { Layout::Nic } else { Layout::Isolated },
+        layout: spec.record.layout(),
     };
     write_json(&half.recipe(), &recipe)?;
     Ok(recipe)

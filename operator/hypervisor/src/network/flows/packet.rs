@@ -4,7 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use agentvm_core::network::{Destination, Mac, Protocol, Target, TargetKind};
 
-use super::message::{Logged, number};
+use super::message::Logged;
+use crate::network::netlink::first;
 
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
@@ -14,29 +15,29 @@ const IPV6: u16 = 0x86dd;
 
 /// Source and target of a packet that starts with its IPv4 header; `None` where it is no such packet.
 pub fn of_ipv4(packet: &[u8]) -> Option<(Ipv4Addr, Target)> {
-    let first = *packet.first()?;
-    let header = usize::from(first & 15) * 4;
-    if first >> 4 != 4 || header < 20 {
+    let start = *packet.first()?;
+    let header = usize::from(start & 15) * 4;
+    if start >> 4 != 4 || header < 20 {
         return None;
     }
-    let source = Ipv4Addr::from(number::<4>(packet.get(12..)?)?);
-    let to = Ipv4Addr::from(number::<4>(packet.get(16..)?)?);
+    let source = Ipv4Addr::from(first::<4>(packet.get(12..)?)?);
+    let to = Ipv4Addr::from(first::<4>(packet.get(16..)?)?);
     let kind = match *packet.get(9)? {
         1 => TargetKind::Ip(Protocol::Icmp),
         6 => TargetKind::Ip(Protocol::Tcp),
         17 => TargetKind::Ip(Protocol::Udp),
         other => TargetKind::OtherIp(other),
     };
-    let fragment = u16::from_be_bytes(number(packet.get(6..)?)?) & 0x1fff != 0;
+    let fragment = u16::from_be_bytes(first(packet.get(6..)?)?) & 0x1fff != 0;
     let has_port = matches!(kind, TargetKind::Ip(Protocol::Tcp | Protocol::Udp)) && !fragment;
-    let port = packet.get(header + 2..).filter(|_| has_port).and_then(number).map(u16::from_be_bytes);
+    let port = packet.get(header + 2..).filter(|_| has_port).and_then(first).map(u16::from_be_bytes);
     Some((source, Target { kind, to: Destination::Address(IpAddr::V4(to)), port }))
 }
 
 /// The target of a frame that no machine may send.
 pub fn of_frame(frame: &Logged<'_>) -> Target {
-    let device = number(frame.link_header).map_or(Destination::Unknown, |mac| Destination::Device(Mac::new(mac)));
-    let written = frame.link_header.get(12..).and_then(number).map(u16::from_be_bytes);
+    let device = first(frame.link_header).map_or(Destination::Unknown, |mac| Destination::Device(Mac::new(mac)));
+    let written = frame.link_header.get(12..).and_then(first).map(u16::from_be_bytes);
     let ethertype = written.or(frame.ethertype).unwrap_or_default();
     let plain = |kind| Target { kind, to: device, port: None };
     let address = |bytes: Option<IpAddr>| bytes.map_or(device, Destination::Address);
@@ -46,11 +47,11 @@ pub fn of_frame(frame: &Logged<'_>) -> Target {
     match ethertype {
         IPV4 => of_ipv4(frame.payload).map_or_else(|| plain(TargetKind::Ethertype(IPV4)), |(_, target)| target),
         ARP => {
-            let asked = frame.payload.get(24..).and_then(number::<4>).map(Ipv4Addr::from);
+            let asked = frame.payload.get(24..).and_then(first::<4>).map(Ipv4Addr::from);
             Target { to: address(asked.map(IpAddr::V4)), ..plain(TargetKind::Arp) }
         }
         IPV6 => {
-            let to = frame.payload.get(24..).and_then(number::<16>).map(Ipv6Addr::from);
+            let to = frame.payload.get(24..).and_then(first::<16>).map(Ipv6Addr::from);
             Target { to: address(to.map(IpAddr::V6)), ..plain(TargetKind::Ipv6) }
         }
         VLAN | VLAN_OF_VLANS => plain(TargetKind::Vlan),

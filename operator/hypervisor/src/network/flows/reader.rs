@@ -55,7 +55,7 @@ impl Reader {
             });
             match answer {
                 Some(0) => return Ok(()),
-                Some(code) => return Err(io::Error::from_raw_os_error(code.wrapping_neg())),
+                Some(code) => return Err(io::Error::from_raw_os_error(code)),
                 None => {}
             }
         }

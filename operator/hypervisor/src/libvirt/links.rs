@@ -10,7 +10,7 @@ use virt::connect::Connect;
 
 use super::host::Host;
 use super::{domain, machine, marks, network};
-use crate::network::{device, flows as log, unavailable};
+use crate::network::{flows as log, unavailable};
 use crate::{HvError, MachineRecord};
 
 pub fn police(
@@ -56,9 +56,8 @@ pub fn cut(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
 
 /// At the start of a reset: nobody hears the machine any more. It is in a hurry; what the rules and the kernel still hold of this incarnation
 /// goes before the next one is connected ([`open`]).
-pub fn silence(record: &MachineRecord) -> Result<(), HvError> {
-    let Some(nic) = &record.nic else { return Ok(()) };
-    device::set_down(&nic.tap).map_err(|source| HvError::Io { what: format!("set down {}", nic.tap), source })
+pub fn silence(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
+    record.nic.as_ref().map_or(Ok(()), |nic| host.firewall.silence(&nic.tap))
 }
 
 /// A machine that ends takes its tap with it. What is left in the rules where they can't be changed now names nobody then.

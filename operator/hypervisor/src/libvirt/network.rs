@@ -85,7 +85,7 @@ pub fn prepare(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<
 pub fn closed(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
     host.firewall.know(record);
     let Some(nic) = &record.nic else { return Ok(()) };
-    device::set_up(&nic.tap, false).map_err(|source| HvError::Io { what: format!("set {} down", nic.tap), source })?;
+    host.firewall.silence(&nic.tap)?;
     host.firewall.begin_counts(&record.name)
 }
 

@@ -9,7 +9,9 @@ mod connections;
 mod counts;
 pub mod device;
 pub mod flows;
+mod netlink;
 mod nft;
+mod switches;
 mod watch;
 
 #[cfg(test)]
@@ -29,6 +31,7 @@ use counts::Meter;
 use flows::{Origin, Whose};
 use nft::Nft;
 pub use nft::unavailable;
+use switches::Switches;
 
 /// The rules of one installation.
 #[derive(Debug)]
@@ -36,6 +39,7 @@ pub struct Firewall {
     table: Table,
     gateway_mac: Mac,
     nft: Nft,
+    switches: Switches,
     /// Held while the rules are changed, so that changes take turns.
     state: Mutex<State>,
     /// Asked for every flow, so never held for long.
@@ -68,6 +72,7 @@ impl Firewall {
             table: Table::of(instance),
             gateway_mac: Mac::derive(&["gateway", instance.as_str()]),
             nft: Nft::default(),
+            switches: Switches::default(),
             state: Mutex::default(),
             known: Mutex::default(),
         }
@@ -178,7 +183,7 @@ impl Firewall {
         (state.never, state.subnet) = (never.to_vec(), Some(subnet.clone()));
         let set = self.set(&mut state);
         for (name, link) in &cut {
-            device::set_down(&link.nic.tap).map_err(io("cut off a machine", &link.nic.tap))?;
+            self.switches.down(&link.nic.tap).map_err(io("cut off a machine", &link.nic.tap))?;
             connections::flush(link)?;
             tracing::info!(%name, "a machine was cut off: there is no policy of its owner any more");
         }
@@ -208,7 +213,10 @@ impl Firewall {
                 })?;
             }
         }
-        device::set_up(&link.nic.tap, true).map_err(|why| {
+        if self.switches.are_held() {
+            self.mend(&mut state)?;
+        }
+        self.switches.up(&link.nic.tap).map_err(|why| {
             let failed = unavailable(&what, format!("its device {} can't be set up: {why}", link.nic.tap));
             state.open.remove(name);
             if let Err(why) = self.nft.run(&what, &rules::close(&self.table, link)) {
@@ -226,10 +234,15 @@ impl Firewall {
         if in_force { self.begin_counts(name) } else { Ok(()) }
     }
 
+    /// Sets a machine's tap down and no more: at the start of a reset, which is in a hurry, and before its first link is opened.
+    pub fn silence(&self, tap: &str) -> Result<(), HvError> {
+        self.switches.down(tap).map_err(io("set down", tap))
+    }
+
     /// As [`crate::Hypervisor::close_link`].
     pub fn close(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
         let what = format!("cut off machine {name}");
-        device::set_down(&link.nic.tap).map_err(io("set down", &link.nic.tap))?;
+        self.silence(&link.nic.tap)?;
         let mut state = lock(&self.state);
         if state.open.remove(name).is_none() {
             return Ok(());
@@ -312,10 +325,23 @@ impl Firewall {
         })
     }
 
-    /// Someone else changed our table: it is made anew.
+    /// Someone else changed our table: nobody talks until it is mended. It waits for nothing that takes time.
+    fn hold(&self) {
+        let known = lock(&self.known);
+        self.switches.hold(known.links.values().flatten().map(|link| link.nic.tap.as_str()));
+    }
+
+    /// The table is made anew, and those that were connected are again.
     fn put_back(self: &Arc<Self>) -> Result<(), HvError> {
-        let mut state = lock(&self.state);
-        if state.made { self.set_fresh("put the rules back", &mut state) } else { Ok(()) }
+        self.mend(&mut lock(&self.state))
+    }
+
+    fn mend(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> Result<(), HvError> {
+        if state.made {
+            self.set_fresh("put the rules back", state)?;
+        }
+        self.switches.release();
+        Ok(())
     }
 }
 

@@ -44,12 +44,16 @@ impl Nft {
     fn spawn(&self, what: &str, text: &str) -> Result<String, HvError> {
         let mut command = Command::new("nft");
         command.args(["-f", "-"]);
-        let (status, stdout, stderr) = run(what, command, text, |pid| {
+        // Who asks whether a process is ours waits until it is known: it may be quick to change something.
+        let start = |command: &mut Command| {
             let mut pids = lock(&self.0);
-            pids.push_back(pid);
+            let child = command.spawn()?;
+            pids.push_back(child.id());
             let excess = pids.len().saturating_sub(REMEMBERED);
             pids.drain(..excess);
-        })?;
+            Ok(child)
+        };
+        let (status, stdout, stderr) = run(what, command, text, start)?;
         if status.success() { Ok(stdout) } else { Err(unavailable(what, format!("nft: {}", words(&stderr)))) }
     }
 }
@@ -58,7 +62,7 @@ impl Nft {
 pub fn conntrack(what: &str, arguments: &[&str]) -> Result<String, HvError> {
     let mut command = Command::new("conntrack");
     command.args(arguments);
-    let (status, stdout, stderr) = run(what, command, "", |_| {})?;
+    let (status, stdout, stderr) = run(what, command, "", Command::spawn)?;
     // It ends with 1 when there were none, and says so.
     if status.success() || stderr.contains("0 flow entries") {
         return Ok(stdout);
@@ -75,20 +79,19 @@ fn run(
     what: &str,
     mut command: Command,
     input: &str,
-    started: impl FnOnce(u32),
+    start: impl FnOnce(&mut Command) -> std::io::Result<Child>,
 ) -> Result<(ExitStatus, String, String), HvError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let io = |source| HvError::Io { what: format!("{what}: run {program}"), source };
     let (mut stdin, stdout, stderr) = (memory().map_err(io)?, memory().map_err(io)?, memory().map_err(io)?);
     stdin.write_all(input.as_bytes()).and_then(|()| stdin.rewind()).map_err(io)?;
     command.stdin(stdin).stdout(stdout.try_clone().map_err(io)?).stderr(stderr.try_clone().map_err(io)?);
-    let mut child = command.spawn().map_err(|why| {
+    let mut child = start(&mut command).map_err(|why| {
         unavailable(
             what,
             format!("{program} can't be run: {why}; install the package that has it (nftables, conntrack)"),
         )
     })?;
-    started(child.id());
     let ended = wait(&mut child).map_err(io)?;
     let Some(status) = ended else {
         return Err(HvError::OutcomeUnknown { what: what.to_owned(), seconds: DEADLINE.as_secs() });

@@ -204,20 +204,77 @@ fn rules_that_somebody_removes_are_put_back_and_others_are_left_alone() {
         loop {
             let there =
                 |family| Command::new("nft").args(["-s", "list", "table", family, &table]).output().unwrap().stdout;
-            if (there("bridge"), there("inet")) == (whole.0.clone().into_bytes(), whole.1.clone().into_bytes()) {
+            let as_before = (whole.0.clone().into_bytes(), whole.1.clone().into_bytes());
+            if (there("bridge"), there("inet")) == as_before && lab.is_up(machine) {
                 break;
             }
             assert!(began.elapsed() < Duration::from_secs(5), "{deed} was never mended");
             std::thread::sleep(Duration::from_millis(10));
         }
         println!("measured: put back after \"{}\": {} ms", deed.replace(&table, "TABLE"), began.elapsed().as_millis());
-        assert!(lab.is_up(machine));
         assert_eq!(
             said("nft", "list tables").contains("somebody"),
             deed != "flush ruleset",
             "never anybody else's rules"
         );
     }
+}
+
+#[test]
+fn nobody_talks_between_the_removal_of_the_rules_and_their_return() {
+    if !inside("nobody_talks_between_the_removal_of_the_rules_and_their_return") {
+        return;
+    }
+    let lab = Lab::new(4);
+    let [one, reset, ended, closed] = &lab.machines[..] else { unreachable!() };
+    lab.police();
+    for machine in [one, reset, ended] {
+        lab.open(machine);
+    }
+    let until = |what: &str, is_so: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "{what}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // Nothing can be put back while this is held: what is seen meanwhile is what holds until the rules are there.
+    let busy = lock(&lab.firewall.state);
+    said("nft", &format!("delete table bridge {}", lab.firewall.table().name()));
+    let began = Instant::now();
+    until("everybody is cut off", &|| ![one, reset, ended].into_iter().any(|machine| lab.is_up(machine)));
+    println!("measured: cut off after the rules were removed: {:?}", began.elapsed());
+    assert!(!said("nft", "list tables").contains("bridge"), "the rules are still gone");
+    lab.firewall.silence(&lab.link(reset).nic.tap).unwrap();
+    said("ip", &format!("link delete {}", lab.link(ended).nic.tap));
+    drop(busy);
+    until("who was connected is again", &|| lab.is_up(one));
+    assert!(lab.is_in(one), "with rules");
+    assert!(!lab.is_up(reset), "set down meanwhile, by a reset");
+    assert!(!lab.is_up(closed), "never was connected");
+    lab.open(reset);
+    lab.open(closed);
+    assert!(lab.is_up(reset) && lab.is_up(closed));
+}
+
+#[test]
+fn who_is_connected_while_the_rules_are_gone_has_them_made_first() {
+    if !inside("who_is_connected_while_the_rules_are_gone_has_them_made_first") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let [one, other] = &lab.machines[..] else { unreachable!() };
+    lab.police();
+    lab.open(one);
+    let table = lab.firewall.table().name();
+    lab.firewall.hold();
+    assert!(!lab.is_up(one));
+    // A rule that lets everybody do everything: adding a machine to the sets succeeds all the same.
+    said("nft", &format!("insert rule bridge {table} from_taps accept"));
+    lab.open(other);
+    assert!(lab.is_up(one) && lab.is_up(other));
+    let first = said("nft", &format!("list chain bridge {table} from_taps"));
+    assert!(!first.contains("\t\taccept\n"), "{first}");
 }
 
 /// What the rules of one machine take on the way of a claim: ten milliseconds in the median at 64 machines is what is wanted.

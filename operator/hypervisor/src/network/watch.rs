@@ -1,6 +1,8 @@
 //! Watches the rules of this host, and puts ours back when someone else has changed them.
 //!
-//! The kernel tells whoever listens of every change, with the table's name and who made it. What our own nft did is no news.
+//! The kernel tells whoever listens of every change, with the table's name and who made it. What our own nft did is no news. At the first sign
+//! of somebody else every machine is cut off, before anything is looked into; those that were connected are again once the rules are
+//! back. While they can't be put back, they stay cut off, and it is tried again.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -15,18 +17,19 @@ use rustix::net::{
 };
 
 use super::Firewall;
+use super::netlink::{Message, attributes, messages};
 
 /// `NFNLGRP_NFTABLES`, as a mask.
 const GROUP: u32 = 1 << 6;
-const SUBSYSTEM: u8 = 10;
-const HEADER: usize = 16;
-/// Behind the header: family, version, and a number.
+/// The high byte of a message's kind.
+const SUBSYSTEM: u16 = 10;
+/// Before the attributes: family, version, and a number.
 const GENERIC: usize = 4;
 const TABLE_NAME: u16 = 1;
 /// A look at whether anybody still needs the watch.
 const TICK: Duration = Duration::from_secs(1);
-/// Whoever changes a table does so in many messages; and a process of ours is noted just after it began.
-const SETTLE: Duration = Duration::from_millis(50);
+/// Whoever changes a table does so in many messages.
+const SETTLE: Duration = Duration::from_millis(20);
 /// Between two times that the rules are put back: someone who keeps removing them must not keep the host busy.
 const AGAIN: Duration = Duration::from_secs(1);
 const QUEUE: usize = 4 << 20;
@@ -53,29 +56,33 @@ fn listen() -> io::Result<OwnedFd> {
 fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
     let mut buffer = vec![0; 64 * 1024];
     let mut last: Option<Instant> = None;
+    // Who did what isn't mended yet.
+    let mut culprit: Option<String> = None;
     loop {
         let waited = wait(socket, TICK);
         let Some(firewall) = firewall.upgrade() else { return };
-        if !matches!(waited, Ok(true)) {
-            continue;
+        if matches!(waited, Ok(true)) {
+            culprit = foreign(socket, &mut buffer, &firewall).or(culprit);
         }
-        std::thread::sleep(SETTLE);
-        let Some(who) = foreign(socket, &mut buffer, &firewall) else { continue };
-        if let Some(left) = last.and_then(|last| AGAIN.checked_sub(last.elapsed())) {
-            std::thread::sleep(left);
-        }
-        match firewall.put_back() {
-            Ok(()) => tracing::warn!(
-                table = firewall.table().name(),
-                "{who} changed the rules of the machines' network; they were put back"
-            ),
-            Err(why) => tracing::error!(
-                table = firewall.table().name(),
-                error = &why as &dyn std::error::Error,
-                "{who} changed the rules of the machines' network, and they could not be put back"
-            ),
-        }
+        let Some(who) = &culprit else { continue };
+        firewall.hold();
+        std::thread::sleep(SETTLE.max(last.map_or(SETTLE, |last| AGAIN.saturating_sub(last.elapsed()))));
+        // The rest of the same deed.
+        foreign(socket, &mut buffer, &firewall);
         last = Some(Instant::now());
+        let table = firewall.table().name();
+        match firewall.put_back() {
+            Ok(()) => {
+                tracing::warn!(table, "{who} changed the rules of the machines' network; they were put back");
+                culprit = None;
+            }
+            Err(why) => tracing::error!(
+                table,
+                error = &why as &dyn std::error::Error,
+                "{who} changed the rules of the machines' network, and they could not be put back; machines stay without \
+                 a network until they are, which is tried each second"
+            ),
+        }
     }
 }
 
@@ -90,9 +97,9 @@ fn foreign(socket: &OwnedFd, buffer: &mut [u8], firewall: &Firewall) -> Option<S
     loop {
         match recv(socket, &mut *buffer, RecvFlags::DONTWAIT) {
             Ok((length, _)) => {
-                let changes = changes(buffer.get(..length).unwrap_or_default());
-                let theirs =
-                    changes.into_iter().find(|c| c.table == firewall.table().name() && !firewall.nft.is_ours(c.by));
+                let datagram = buffer.get(..length).unwrap_or_default();
+                let mut changes = messages(datagram).filter_map(change);
+                let theirs = changes.find(|c| c.table == firewall.table().name() && !firewall.nft.is_ours(c.by));
                 who = who.or_else(|| theirs.map(|change| name(change.by)));
             }
             Err(Errno::NOBUFS) => who = who.or_else(|| Some("somebody".to_owned())),
@@ -117,42 +124,11 @@ struct Change {
     by: u32,
 }
 
-fn changes(mut datagram: &[u8]) -> Vec<Change> {
-    let mut all = Vec::new();
-    while let Some((message, rest)) = split(datagram) {
-        all.extend(change(message));
-        datagram = rest;
-    }
-    all
-}
-
-/// The first message, and what comes after it.
-fn split(datagram: &[u8]) -> Option<(&[u8], &[u8])> {
-    let length = usize::try_from(number(datagram, 0)?).ok().filter(|length| *length >= HEADER)?;
-    let message = datagram.get(..length)?;
-    Some((message, datagram.get(length.next_multiple_of(4)..).unwrap_or_default()))
-}
-
-fn change(message: &[u8]) -> Option<Change> {
-    // The kind's high byte is the subsystem; in network order it would be the first.
-    let kind = u16::from_ne_bytes(message.get(4..6)?.try_into().ok()?);
-    if kind >> 8 != u16::from(SUBSYSTEM) {
+fn change(message: Message<'_>) -> Option<Change> {
+    if message.kind >> 8 != SUBSYSTEM {
         return None;
     }
-    let by = number(message, 12)?;
-    let mut attributes = message.get(HEADER + GENERIC..)?;
-    loop {
-        let length = usize::from(u16::from_ne_bytes(attributes.get(..2)?.try_into().ok()?));
-        let kind = u16::from_ne_bytes(attributes.get(2..4)?.try_into().ok()?) & 0x3fff;
-        let value = attributes.get(4..length)?;
-        if kind == TABLE_NAME {
-            let text = value.split(|byte| *byte == 0).next().unwrap_or_default();
-            return Some(Change { table: String::from_utf8_lossy(text).into_owned(), by });
-        }
-        attributes = attributes.get(length.max(4).next_multiple_of(4)..)?;
-    }
-}
-
-fn number(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+    let (_, name) = attributes(message.body.get(GENERIC..)?).find(|(kind, _)| *kind == TABLE_NAME)?;
+    let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    Some(Change { table: String::from_utf8_lossy(text).into_owned(), by: message.by })
 }

@@ -11,7 +11,7 @@ pub use plan::{Blocked, Plan, Room, Seen, SlotSeen, plan};
 pub use reuse::{Streak, Used, Way, way};
 pub use status::{invalid_status, next_status};
 pub(crate) use validate::bytes;
-pub use validate::{HostLimits, ValidPool, validate};
+pub use validate::{HostLimits, ValidPool, network_mode, validate};
 
 #[cfg(test)]
 mod fixture {

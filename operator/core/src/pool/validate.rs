@@ -1,6 +1,6 @@
 //! From a pool's spec to numbers that make sense.
 
-use agentvm_crds::{AgentVMPoolSpec, LimitsSpec, NetworkMode, ReusePolicy};
+use agentvm_crds::{AgentVMPoolSpec, LimitsSpec, NetworkMode, NetworkSpec, ReusePolicy};
 
 use crate::defaults::{Defaults, InvalidSpec};
 use crate::network::{self, Policy};
@@ -59,7 +59,7 @@ pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults) -> Result<ValidPool
         return Err(InvalidSpec::new("spec.warm.min", format!("must not be above max: {min} > {max}")));
     }
     let network = spec.network.as_ref();
-    let network_mode = network.and_then(|n| n.mode).unwrap_or(defaults.network_mode);
+    let network_mode = network_mode(network, defaults);
     Ok(ValidPool {
         golden: spec.golden_snapshot_ref.name.clone(),
         min,
@@ -80,6 +80,11 @@ pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults) -> Result<ValidPool
         policy: network::policy(network, spec.limits.as_ref(), 0, defaults)?,
         limits: host_limits(spec.limits.as_ref(), defaults)?,
     })
+}
+
+/// How machines of a pool are connected. It decides about their golden too, before anything else of the pool is valid.
+pub fn network_mode(network: Option<&NetworkSpec>, defaults: &Defaults) -> NetworkMode {
+    network.and_then(|network| network.mode).unwrap_or(defaults.network_mode)
 }
 
 fn host_limits(limits: Option<&LimitsSpec>, defaults: &Defaults) -> Result<HostLimits, InvalidSpec> {
@@ -114,7 +119,7 @@ fn number(path: &str, value: Option<i32>, default: u32, least: u32) -> Result<u3
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::{LocalRef, NetworkSpec, Warm};
+    use agentvm_crds::{LocalRef, Warm};
 
     use super::*;
 

@@ -151,6 +151,23 @@ async fn a_network_that_cannot_be_is_refused_and_the_one_before_stays_in_force()
 }
 
 #[tokio::test]
+async fn what_no_policy_opens_is_where_machines_really_are() {
+    let mut world = World::at_rest().await;
+    world.fake.network().set_gateway([192, 168, 104, 1].into());
+    world.start().await;
+    let open = |cidr| json!({"allow": [{"protocol": "TCP", "cidrs": [cidr]}]});
+    // Somebody has the usual addresses on this host: a pool may name them.
+    connected(&world, "default", 1, open("192.168.101.7/32")).await;
+    for network in [open("192.168.104.7/32"), json!({"allow": [], "resolver": "192.168.104.1"})] {
+        let path =
+            if network["resolver"].is_null() { "spec.network.allow[0].cidrs[0]" } else { "spec.network.resolver" };
+        world.patch::<AgentVMPool>("default", json!({"spec": {"network": network}})).await;
+        let refused = |pool: &AgentVMPool| said(pool).contains(path) && said(pool).contains("192.168.104.0/24");
+        world.until("default", "it is refused", refused).await;
+    }
+}
+
+#[tokio::test]
 async fn an_isolated_pool_asks_the_host_for_no_network() {
     let world = World::new().await;
     world.warm_pool("default", 1, 1).await;

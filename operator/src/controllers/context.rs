@@ -46,7 +46,7 @@ pub struct Caches {
 pub struct Context {
     pub client: Client,
     pub node: String,
-    pub defaults: Defaults,
+    configured: Defaults,
     pub budget: Budget,
     pub runs_folder: PathBuf,
     pub machines: Machines,
@@ -90,7 +90,7 @@ impl Context {
         Self {
             client,
             node,
-            defaults,
+            configured: defaults,
             budget,
             runs_folder,
             machines,
@@ -105,6 +105,15 @@ impl Context {
             failures: Mutex::default(),
             written: Mutex::default(),
         }
+    }
+
+    /// What objects get that say nothing. Where this host's machines are is known once somebody has made their network.
+    pub fn defaults(&self) -> Defaults {
+        let mut defaults = self.configured.clone();
+        if let Some(subnet) = self.machines.links().known_subnet() {
+            defaults.network.machines = subnet.net();
+        }
+        defaults
     }
 
     /// Told to stop: nothing new is claimed or made.

@@ -101,7 +101,7 @@ async fn sweep_goldens(cx: &Context, facts: &HostFacts) {
 
 /// The goldens that a snapshot may have here, and which of them it needs.
 fn keys(snapshot: &GoldenSnapshot, cx: &Context, facts: &HostFacts) -> Vec<(GoldenKey, bool)> {
-    let Ok(recipe) = recipe(&snapshot.spec, &cx.defaults) else { return vec![] };
+    let Ok(recipe) = recipe(&snapshot.spec, &cx.defaults()) else { return vec![] };
     let wanted = needed(asked(snapshot, cx));
     let key = |layout| (cx.goldens.key(&recipe, layout, facts), wanted.contains(&layout));
     Layout::ALL.map(key).to_vec()

@@ -147,7 +147,13 @@ impl Links {
         self.inner.policies.in_force(owner_uid)
     }
 
-    async fn subnet(&self) -> Result<Subnet, HvError> {
+    /// Where this installation's machines are, as soon as anybody has asked.
+    pub fn known_subnet(&self) -> Option<&Subnet> {
+        self.inner.subnet.get()
+    }
+
+    /// The same; makes their network where it isn't there.
+    pub async fn subnet(&self) -> Result<Subnet, HvError> {
         self.inner.subnet.get_or_try_init(|| self.inner.hv.subnet()).await.cloned()
     }
 }

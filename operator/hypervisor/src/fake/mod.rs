@@ -241,7 +241,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn subnet(&self) -> Result<Subnet, HvError> {
-        self.call(Op::Subnet, |_| Ok(network::subnet())).await
+        self.call(Op::Subnet, |store| Ok(store.network.subnet())).await
     }
 
     fn gateway_mac(&self) -> Mac {

@@ -23,6 +23,7 @@ const FLOWS: usize = 1024;
 pub struct Network {
     policed: Mutex<Option<Policed>>,
     traffic: Mutex<BTreeMap<DomainName, Traffic>>,
+    subnet: Mutex<Subnet>,
     sender: Sender<Flow>,
     receiver: Mutex<Option<Receiver<Flow>>>,
 }
@@ -38,7 +39,8 @@ impl Default for Network {
     fn default() -> Self {
         let (sender, receiver) = channel(FLOWS);
         let receiver = Mutex::new(Some(receiver));
-        Self { policed: Mutex::default(), traffic: Mutex::default(), sender, receiver }
+        let first = Subnet { bridge: "fake0".to_owned(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
+        Self { policed: Mutex::default(), traffic: Mutex::default(), subnet: Mutex::new(first), sender, receiver }
     }
 }
 
@@ -46,6 +48,15 @@ impl Network {
     /// `None`: nobody has said anything yet.
     pub fn policed(&self) -> Option<Policed> {
         lock(&self.policed).clone()
+    }
+
+    /// As if the usual addresses were taken on this host.
+    pub fn set_gateway(&self, gateway: Ipv4Addr) {
+        lock(&self.subnet).gateway = gateway;
+    }
+
+    pub(super) fn subnet(&self) -> Subnet {
+        lock(&self.subnet).clone()
     }
 
     /// What the rules count of a machine from now on.
@@ -61,10 +72,6 @@ impl Network {
     pub(super) fn flows(&self) -> Option<Receiver<Flow>> {
         lock(&self.receiver).take()
     }
-}
-
-pub(super) fn subnet() -> Subnet {
-    Subnet { bridge: "fake0".to_owned(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 }
 }
 
 pub(super) fn gateway_mac() -> Mac {

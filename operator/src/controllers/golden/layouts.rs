@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use agentvm_core::network::Layout;
+use agentvm_core::{network::Layout, pool::network_mode};
 use agentvm_crds::{AgentVMPool, GoldenSnapshot};
 use kube::ResourceExt;
 
@@ -20,6 +20,5 @@ pub fn asked(snapshot: &GoldenSnapshot, cx: &Context) -> BTreeSet<Layout> {
 }
 
 fn layout(pool: &AgentVMPool, cx: &Context) -> Layout {
-    let asked = pool.spec.network.as_ref().and_then(|network| network.mode);
-    Layout::of(asked.unwrap_or(cx.defaults.network_mode))
+    Layout::of(network_mode(pool.spec.network.as_ref(), &cx.defaults()))
 }

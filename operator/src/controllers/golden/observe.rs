@@ -44,7 +44,7 @@ pub struct Part {
 
 /// Looks; changes nothing.
 pub fn observe(snapshot: &GoldenSnapshot, cx: &Context) -> Seen {
-    let recipe = match recipe(&snapshot.spec, &cx.defaults) {
+    let recipe = match recipe(&snapshot.spec, &cx.defaults()) {
         Ok(recipe) => recipe,
         Err(why) => return Seen::Invalid(why),
     };

@@ -21,7 +21,8 @@ const SLOW: Duration = Duration::from_secs(30);
 /// Observe, plan, execute, publish.
 pub async fn reconcile(object: Arc<Guarded<AgentVMPool>>, cx: Arc<Context>) -> Result<Action, Error> {
     let Ok(pool) = &object.0 else { return Ok(Action::await_change()) };
-    let want = match validate(&pool.spec, &cx.defaults) {
+    network::prepare(pool, &cx).await;
+    let want = match validate(&pool.spec, &cx.defaults()) {
         Ok(want) => want,
         Err(why) => return publish::invalid(pool, &why, &cx).await,
     };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use agentvm_core::{
     network::Layout,
-    pool::{Blocked, ValidPool, validate},
+    pool::{Blocked, ValidPool, network_mode, validate},
 };
 use agentvm_crds::{AgentVMPool, PoolReason};
 
@@ -18,6 +18,18 @@ use crate::{
 const INTERFACES: &str = "/sys/class/net";
 /// Between two tries where the network isn't to be had.
 pub const AGAIN: Duration = Duration::from_secs(5);
+
+/// Makes the network of machines that have one, so that it is known where they are before anybody says what they may reach. Why it can't
+/// be made is said where the pool's policy is put into force.
+pub async fn prepare(pool: &AgentVMPool, cx: &Context) {
+    if matches!(*cx.host.borrow(), HostState::Ready(_)) && is_connected(pool, cx) {
+        let _ = cx.machines.links().subnet().await;
+    }
+}
+
+fn is_connected(pool: &AgentVMPool, cx: &Context) -> bool {
+    Layout::of(network_mode(pool.spec.network.as_ref(), &cx.defaults())) == Layout::Nic
+}
 
 /// Puts the pool's policy into force. An error is why it has no network, and so gets no machines.
 pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Result<(), Blocked> {
@@ -47,9 +59,12 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
 /// whose spec can't be carried out has none.
 pub async fn police_all(cx: &Context) {
     let pools = cx.caches.pools.state();
-    let policies = pools.iter().filter_map(|object| object.0.as_ref().ok()).filter_map(|pool| {
-        let want =
-            validate(&pool.spec, &cx.defaults).ok().filter(|want| Layout::of(want.network_mode) == Layout::Nic)?;
+    let connected = || pools.iter().filter_map(|object| object.0.as_ref().ok()).filter(|pool| is_connected(pool, cx));
+    if connected().next().is_some() {
+        let _ = cx.machines.links().subnet().await;
+    }
+    let policies = connected().filter_map(|pool| {
+        let want = validate(&pool.spec, &cx.defaults()).ok()?;
         Some((pool.metadata.uid.clone()?, want.policy(pool.metadata.generation.unwrap_or_default())))
     });
     let policies: BTreeMap<_, _> = policies.collect();

@@ -47,7 +47,7 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> Result<GoldenKey, 
         return blocked(PoolReason::SnapshotMissing, message);
     };
     let recipe = match &found.0 {
-        Ok(snapshot) => recipe(&snapshot.spec, &cx.defaults).map_err(|why| why.to_string()),
+        Ok(snapshot) => recipe(&snapshot.spec, &cx.defaults()).map_err(|why| why.to_string()),
         Err(malformed) => Err(malformed.error.clone()),
     };
     let not_ready = |why: String| blocked(PoolReason::SnapshotNotReady, format!("GoldenSnapshot {name:?}: {why}"));

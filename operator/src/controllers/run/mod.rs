@@ -34,7 +34,7 @@ pub async fn reconcile(object: Arc<Guarded<AgentRun>>, cx: Arc<Context>) -> Resu
     let asked = run.spec.timeout_seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0);
     let claimed = open_attempt(run.status.as_ref()).is_some();
     let pool_max = observe::pool_max(run, &cx).map(|max| if claimed { max.max(asked) } else { max });
-    let valid = match validate(&run.spec, &cx.defaults, pool_max) {
+    let valid = match validate(&run.spec, &cx.defaults(), pool_max) {
         Ok(valid) => valid,
         Err(why) => return publish::invalid(run, &why, &cx).await,
     };

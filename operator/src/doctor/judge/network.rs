@@ -7,6 +7,8 @@ use crate::doctor::observed::{Host, Network};
 
 /// The bridge of a host's first installation.
 const BRIDGE: &str = "agentvm0";
+/// How those of others begin, and of the first where its addresses were taken.
+const OTHER_BRIDGES: &str = "avmb";
 
 pub(super) fn nftables(host: &Host, network: &Network) -> Finding {
     const CHECK: Check = Check {
@@ -34,13 +36,19 @@ pub(super) fn subnet(network: &Network) -> Finding {
     let on = |name: &str| {
         network.addresses.iter().find(|(interface, net)| (interface == BRIDGE) == (name == BRIDGE) && overlaps(net))
     };
+    // Another installation's, or this one's where somebody had the first addresses: both are worth a word.
+    let others = network.addresses.iter().filter(|(interface, _)| interface.starts_with(OTHER_BRIDGES));
+    let others =
+        others.map(|(interface, net)| format!("; {} on {interface}", net.trunc())).collect::<Vec<_>>().concat();
     match (on(BRIDGE), on("")) {
         (_, Some((interface, net))) => CHECK.info(
-            format!("{net} is on {interface}, so machines take the next /24 up to 192.168.199.0 that nobody has"),
+            format!(
+                "{net} is on {interface}, so machines take the next /24 up to 192.168.199.0 that nobody has{others}"
+            ),
             "",
         ),
-        (Some(_), None) => CHECK.ok(format!("{ours} on {BRIDGE}")),
-        (None, None) => CHECK.ok(format!("{ours} is free")),
+        (Some(_), None) => CHECK.ok(format!("{ours} on {BRIDGE}{others}")),
+        (None, None) => CHECK.ok(format!("{ours} is free{others}")),
     }
 }
 

@@ -307,6 +307,9 @@ fn what_is_in_the_way_of_machines_networks_is_named_with_a_way_out() {
     let on = |interface: &str, net: &str| (interface.to_owned(), net.parse().unwrap());
     let ours = broken("machine-subnet", |seen| seen.network.addresses.push(on("agentvm0", "192.168.101.1/24")));
     assert_eq!(ours.level, Level::Ok, "{ours:?}");
+    assert_level("machine-subnet", Level::Ok, "192.168.104.0/24 on avmb0a1b2c3d", |seen| {
+        seen.network.addresses.push(on("avmb0a1b2c3d", "192.168.104.1/24"));
+    });
     assert_level("machine-subnet", Level::Info, "eth1", |seen| {
         seen.network.addresses.push(on("eth1", "192.168.0.7/16"));
     });

@@ -3,11 +3,11 @@
 
 mod hostile;
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FileChunk, GuestAck, GuestMessage, GuestNetwork, HostHello, HostMessage, Inspection, Mac, Nonce,
-    Output, Rehydrate, RunAs, Secret, Stop, StreamId, encode,
+    Blob, Execute, FileChunk, GuestAck, GuestIpv6, GuestMessage, GuestNetwork, HostHello, HostMessage, Inspection, Mac,
+    Nonce, Output, Rehydrate, RunAs, Secret, Stop, StreamId, encode,
 };
 
 /// xorshift: the same numbers in every run.
@@ -48,6 +48,11 @@ fn seed() -> Vec<u8> {
         gateway: Ipv4Addr::new(203, 0, 113, 1),
         gateway_mac: mac,
         resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)],
+        ipv6: Some(GuestIpv6 {
+            address: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 7),
+            prefix: 64,
+            gateway: Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1),
+        }),
     };
     let rehydrate = Rehydrate {
         nonce: nonce.clone(),

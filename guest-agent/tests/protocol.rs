@@ -5,8 +5,9 @@
 use std::net::Ipv4Addr;
 
 use agentvm_guest_agent::protocol::{
-    Blob, Decoder, EnvVar, Execute, FileChunk, Frame, FrameError, FrameType, GuestMessage, GuestNetwork, HEADER_LEN,
-    HostMessage, MAX_PAYLOAD, Mac, Nonce, Output, Rehydrate, Replay, ReplayError, RunAs, Secret, StreamId, encode,
+    Blob, Decoder, EnvVar, Execute, FileChunk, Frame, FrameError, FrameType, GuestIpv6, GuestMessage, GuestNetwork,
+    HEADER_LEN, HostMessage, MAX_PAYLOAD, Mac, Nonce, Output, Rehydrate, Replay, ReplayError, RunAs, Secret, StreamId,
+    encode,
 };
 use proptest::prelude::*;
 
@@ -135,6 +136,7 @@ proptest! {
     #[test]
     fn rehydrate_round_trips_with_and_without_a_network(
         mac: [u8; 6], address: u32, prefix in 0u8..=32, gateway: u32, resolvers in prop::collection::vec(any::<u32>(), 0..4), given: bool,
+        six: Option<(u128, u8)>,
     ) {
         let gateway_mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]).unwrap();
         let network = Mac::new(mac).ok().filter(|_| given).map(|mac| GuestNetwork {
@@ -144,6 +146,7 @@ proptest! {
             gateway: gateway.into(),
             gateway_mac,
             resolvers: resolvers.into_iter().map(Ipv4Addr::from).collect(),
+            ipv6: six.map(|(address, prefix)| GuestIpv6 { address: address.into(), prefix, gateway: address.into() }),
         });
         let order = HostMessage::Rehydrate(Rehydrate { network, ..rehydrate() });
         prop_assert_eq!(HostMessage::from_frame(&order.clone().into_frame().unwrap()).unwrap(), order);

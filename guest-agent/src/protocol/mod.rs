@@ -43,8 +43,9 @@ pub use frame::{Frame, FrameError, FrameType, HEADER_LEN, MAGIC, MAX_PAYLOAD, VE
 pub use io::{FrameReader, FrameWriter, ReadError, WriteError};
 pub use message::{
     AttemptReport, AttemptResult, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck,
-    GuestHello, GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage, Inspection, InspectionError, Mac,
-    MacError, MessageError, Output, Ping, Rehydrate, Resume, RunAs, Status, Stop, StreamId, StreamRange, StreamTotals,
+    GuestHello, GuestIpv6, GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage, Inspection, InspectionError,
+    Mac, MacError, MessageError, Output, Ping, Rehydrate, Resume, RunAs, Status, Stop, StreamId, StreamRange,
+    StreamTotals,
 };
 pub use replay::{Replay, ReplayError};
 pub use values::{Blob, Nonce, NonceError, Secret};

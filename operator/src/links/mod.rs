@@ -17,7 +17,7 @@ use agentvm_core::{
     names::{DomainName, InstanceId},
     network::{Nic, Policy, Subnet, Wire},
 };
-use agentvm_guest_agent::protocol::{GuestNetwork, Mac};
+use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork, Mac};
 use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord};
 use ipnet::Ipv4Net;
 use tokio::sync::OnceCell;
@@ -90,7 +90,7 @@ impl Links {
     /// What a machine is told of its network; nothing where it has none of ours.
     pub fn told(&self, record: &MachineRecord) -> Option<GuestNetwork> {
         let nic = record.nic.as_ref()?;
-        let Wire::Nat { address, prefix, gateway } = nic.wire else { return None };
+        let Wire::Nat { address, prefix, gateway, ipv6 } = nic.wire else { return None };
         Some(GuestNetwork {
             mac: station(nic.mac)?,
             address,
@@ -98,6 +98,10 @@ impl Links {
             gateway,
             gateway_mac: station(self.inner.hv.gateway_mac())?,
             resolvers: self.inner.policies.resolvers(&record.owner_uid),
+            ipv6: ipv6.map(|address| {
+                let (net, gateway) = Nic::around(address);
+                GuestIpv6 { address, prefix: net.prefix_len(), gateway }
+            }),
         })
     }
 

@@ -74,7 +74,7 @@ mod tests {
         let wire = |wire| Nic { tap: "t".into(), mac: agentvm_core::network::Mac::derive(&["m"]), wire };
         let bridge = wire(Wire::Bridge { bridge: "br0".into() });
         let gateway = Ipv4Addr::new(192, 168, 101, 1);
-        let nat = wire(Wire::Nat { address: gateway, prefix: 24, gateway });
+        let nat = wire(Wire::Nat { address: gateway, prefix: 24, gateway, ipv6: None });
         assert!(
             Plug::Nothing.fits(None) && Plug::Nat.fits(Some(&nat)) && Plug::Bridge("br0".into()).fits(Some(&bridge))
         );

@@ -19,6 +19,7 @@ fn order(last: u8) -> GuestNetwork {
         gateway: GATEWAY,
         gateway_mac: GATEWAY_MAC.parse().unwrap(),
         resolvers: vec![],
+        ipv6: None,
     }
 }
 

@@ -15,7 +15,7 @@ pub use guest::{
 };
 pub use host::{EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop};
 pub use inspection::{Inspection, InspectionError};
-pub use network::{GuestNetwork, Mac, MacError};
+pub use network::{GuestIpv6, GuestNetwork, Mac, MacError};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

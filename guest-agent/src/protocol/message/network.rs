@@ -1,7 +1,7 @@
 //! What a machine is told about its one network interface. There is no DHCP: nothing on the wire is asked for any of this.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct GuestNetwork {
     /// Of the machine's interface.
     pub mac: Mac,
-    /// The machine's one address.
+    /// The machine's one IPv4 address.
     pub address: Ipv4Addr,
     /// Bits of the network's part of the address.
     pub prefix: u8,
@@ -21,6 +21,20 @@ pub struct GuestNetwork {
     /// For `/etc/resolv.conf`; none means that no names can be looked up.
     #[serde(default)]
     pub resolvers: Vec<Ipv4Addr>,
+    /// Its place in IPv6 too; without it IPv6 stays off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<GuestIpv6>,
+}
+
+/// The machine's place in IPv6, behind the same gateway: [`GuestNetwork::gateway_mac`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestIpv6 {
+    /// The machine's one address.
+    pub address: Ipv6Addr,
+    /// Bits of the network's part of the address.
+    pub prefix: u8,
+    /// Where everything else is reached through.
+    pub gateway: Ipv6Addr,
 }
 
 /// An Ethernet address of one station.

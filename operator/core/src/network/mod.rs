@@ -19,7 +19,7 @@ pub use ledger::{Counted, Ledger};
 pub use mac::{Mac, NotAMac};
 pub use nic::{Link, Nic, Wire};
 pub use policy::{Allow, LinkLimits, Policy, PortRange};
-pub use subnet::{Subnet, free_address};
+pub use subnet::{Subnet, free_address, gateway6, ula};
 pub use table::Table;
 pub use validate::{bridge, policy};
 

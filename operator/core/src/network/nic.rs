@@ -1,9 +1,11 @@
 //! The network device of one machine: names and addresses that are derived, never drawn.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
+use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
+use super::subnet::{ULA_PREFIX, gateway6, ula};
 use super::{Mac, Subnet, Table};
 use crate::names::{DomainName, InstanceId, short_hash};
 
@@ -21,7 +23,14 @@ pub struct Nic {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wire {
     /// The installation's own bridge; the address is the machine's for as long as it lives.
-    Nat { address: Ipv4Addr, prefix: u8, gateway: Ipv4Addr },
+    Nat {
+        address: Ipv4Addr,
+        prefix: u8,
+        gateway: Ipv4Addr,
+        /// Where its pool asks for IPv6.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ipv6: Option<Ipv6Addr>,
+    },
     /// A bridge of the host. Addresses there are none of our business.
     Bridge { bridge: String },
 }
@@ -41,8 +50,18 @@ impl Nic {
         Self {
             tap: format!("{}{last}", Table::of(instance).tap_prefix()),
             mac: Mac::derive(&["nat", instance.as_str(), &address.to_string()]),
-            wire: Wire::Nat { address, prefix: subnet.prefix, gateway: subnet.gateway },
+            wire: Wire::Nat { address, prefix: subnet.prefix, gateway: subnet.gateway, ipv6: None },
         }
+    }
+
+    /// The same with an IPv6 address: the installation's network, and the same last number.
+    pub fn dual(instance: &InstanceId, subnet: &Subnet, address: Ipv4Addr) -> Self {
+        let mut nic = Self::nat(instance, subnet, address);
+        if let Wire::Nat { ipv6, .. } = &mut nic.wire {
+            let [.., last] = address.octets();
+            *ipv6 = Some(Ipv6Addr::from_bits(ula(instance).network().to_bits() | u128::from(last)));
+        }
+        nic
     }
 
     /// The device of a machine on a bridge of the host.
@@ -62,6 +81,20 @@ impl Nic {
             Wire::Nat { address, .. } => Some(address),
             Wire::Bridge { .. } => None,
         }
+    }
+
+    /// The same for IPv6.
+    pub fn ipv6(&self) -> Option<Ipv6Addr> {
+        match self.wire {
+            Wire::Nat { ipv6, .. } => ipv6,
+            Wire::Bridge { .. } => None,
+        }
+    }
+
+    /// Network and gateway of an IPv6 address of ours.
+    pub fn around(address: Ipv6Addr) -> (Ipv6Net, Ipv6Addr) {
+        let net = Ipv6Net::new(address, ULA_PREFIX).unwrap_or_else(|_| address.into()).trunc();
+        (net, gateway6(net))
     }
 }
 
@@ -83,7 +116,16 @@ mod tests {
         assert!(nat.tap.ends_with("-254"));
         assert_ne!(nat.mac, bridge.mac);
         assert_eq!(bridge, Nic::bridge(&instance, &slot, "br0"));
-        let text = serde_json::to_string(&nat).unwrap();
-        assert_eq!(serde_json::from_str::<Nic>(&text).unwrap(), nat);
+        let dual = Nic::dual(&instance, &subnet, Ipv4Addr::new(192, 168, 101, 254));
+        assert_eq!((nat.ipv6(), &dual.tap, dual.mac), (None, &nat.tap, nat.mac));
+        let (net, gateway) = Nic::around(dual.ipv6().unwrap());
+        assert_eq!((net, gateway), (ula(&instance), gateway6(net)));
+        assert!(gateway.to_string().ends_with("::1") && dual.ipv6().unwrap().to_string().ends_with("::fe"));
+        for nic in [nat, dual] {
+            let text = serde_json::to_string(&nic).unwrap();
+            assert_eq!(serde_json::from_str::<Nic>(&text).unwrap(), nic);
+        }
+        let before = r#"{"tap":"t","mac":"52:54:00:00:00:01","wire":{"Nat":{"address":"192.168.101.10","prefix":24,"gateway":"192.168.101.1"}}}"#;
+        assert_eq!(serde_json::from_str::<Nic>(before).unwrap().ipv6(), None, "what an earlier version wrote");
     }
 }

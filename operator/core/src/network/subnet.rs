@@ -2,13 +2,30 @@
 
 use std::collections::HashSet;
 use std::hash::BuildHasher;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::names::{InstanceId, short_hash};
 
 /// The host part of the first and of the last machine.
 const FIRST: u32 = 10;
 const LAST: u32 = 254;
+
+/// Bits of an installation's IPv6 network.
+pub(super) const ULA_PREFIX: u8 = 64;
+
+/// The IPv6 network of an installation's machines (RFC 4193): forty bits of its own, so that no two hosts that meet have the same.
+pub fn ula(instance: &InstanceId) -> Ipv6Net {
+    let own = u128::from_str_radix(&short_hash(&["ula", instance.as_str()], 10), 16).unwrap_or_default();
+    let network = Ipv6Addr::from_bits((0xfd << 120) | (own << 80));
+    Ipv6Net::new(network, ULA_PREFIX).unwrap_or_else(|_| network.into())
+}
+
+/// The address that machines of this network send through what leaves it.
+pub fn gateway6(net: Ipv6Net) -> Ipv6Addr {
+    Ipv6Addr::from_bits(net.network().to_bits() | 1)
+}
 
 /// The installation's own bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +57,16 @@ pub fn free_address<S: BuildHasher>(subnet: &Subnet, taken: &HashSet<Ipv4Addr, S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_installation_has_an_ipv6_network_of_its_own() {
+        let [one, other] = ["/var/lib/agentvm", "/srv/agentvm"].map(|dir| ula(&InstanceId::for_state_dir(dir)));
+        assert!(one != other && one == ula(&InstanceId::for_state_dir("/var/lib/agentvm")));
+        for net in [one, other] {
+            let octets = net.network().octets();
+            assert_eq!((octets[0], &octets[6..], net.prefix_len()), (0xfd, &[0; 10][..], 64), "{net}");
+        }
+    }
 
     #[test]
     fn addresses_are_given_from_below_and_run_out() {

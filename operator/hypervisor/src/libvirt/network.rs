@@ -95,7 +95,7 @@ pub fn of_self_test(instance: &InstanceId, name: &DomainName) -> Nic {
     Nic {
         tap: format!("{}t{}", Table::of(instance).tap_prefix(), short_hash(&["tap", name.as_str()], 6)),
         mac: Mac::derive(&["self-test", name.as_str()]),
-        wire: Wire::Nat { address: none, prefix: PREFIX, gateway: none },
+        wire: Wire::Nat { address: none, prefix: PREFIX, gateway: none, ipv6: None },
     }
 }
 

@@ -74,6 +74,7 @@ impl Plugged {
             gateway: self.subnet.gateway,
             gateway_mac: mac(self.hv.gateway_mac()),
             resolvers: vec![DNS],
+            ipv6: None,
         }
     }
 

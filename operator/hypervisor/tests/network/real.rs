@@ -63,10 +63,18 @@ impl Real {
 
     /// What the agent is told of a machine's network.
     fn told(&self, nic: &Nic) -> GuestNetwork {
-        let Wire::Nat { address, prefix, gateway } = nic.wire else { panic!("{nic:?}") };
+        let Wire::Nat { address, prefix, gateway, .. } = nic.wire else { panic!("{nic:?}") };
         let mac = |mac: agentvm_core::network::Mac| protocol::Mac::new(mac.bytes()).unwrap();
         let resolvers = vec![DNS];
-        GuestNetwork { mac: mac(nic.mac), address, prefix, gateway, gateway_mac: mac(self.hv.gateway_mac()), resolvers }
+        GuestNetwork {
+            mac: mac(nic.mac),
+            address,
+            prefix,
+            gateway,
+            gateway_mac: mac(self.hv.gateway_mac()),
+            resolvers,
+            ipv6: None,
+        }
     }
 
     /// Boots a template, runs `setup` in it with its network, and captures it; what `setup` said.

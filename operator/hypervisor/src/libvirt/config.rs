@@ -10,6 +10,14 @@ use super::reset::Sabotage;
 use super::slot_user;
 use crate::StepHook;
 
+/// Whether machines' interfaces have filters of libvirt's, beside our own rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LibvirtFilter {
+    #[default]
+    Disabled,
+    Enabled,
+}
+
 /// How to reach libvirt, where to keep files, how long to wait.
 #[derive(Clone, Debug)]
 pub struct LibvirtConfig {
@@ -34,6 +42,8 @@ pub struct LibvirtConfig {
     pub preload: Option<PathBuf>,
     /// The first of the numbers that machines have as users of their own; without one all run as QEMU's user.
     pub first_uid: Option<u32>,
+    /// Of machines that start from now on.
+    pub filter: LibvirtFilter,
     /// Called before each step of capture, clone and reset. For tests.
     pub on_step: StepHook,
     /// What resets leave out on purpose. For tests of the proof.
@@ -67,6 +77,7 @@ impl LibvirtConfig {
             workers: 4,
             preload: find_preload(),
             first_uid: Some(Self::FIRST_UID),
+            filter: LibvirtFilter::default(),
             on_step: StepHook::default(),
             sabotage: Sabotage::None,
         }

@@ -7,15 +7,16 @@
 
 use std::path::PathBuf;
 
-use agentvm_core::names::{DomainName, short_hash};
+use agentvm_core::names::DomainName;
 use serde_json::json;
 
 use super::elements;
+use super::filter::Filter;
 use super::limits;
 use super::network::{Plug, Socket};
 use super::preload::{MEMORY_ENV, SOCKET_ENV};
 use super::qemu_user::QemuUser;
-use super::xml::{Element, el};
+use super::xml::{Element, el, uuid};
 use crate::{HvError, MachineLimits, Resources};
 
 /// What QEMU's q35 brings along unasked, and libvirt doesn't ask for: an AHCI controller, the bus that tells about memory modules, a PS/2
@@ -93,8 +94,7 @@ impl DomainSpec {
     }
 
     fn uuid(&self) -> String {
-        let hash = short_hash(&["uuid", self.name.as_str(), &self.nonce], 32);
-        [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hash[part]).join("-")
+        uuid(&["uuid", self.name.as_str(), &self.nonce])
     }
 
     fn devices(&self) -> Element {
@@ -190,7 +190,13 @@ fn interface(plug: &Plug) -> Element {
         .child(el("driver").attr("name", "qemu"))
         .child(el("port").attr("isolated", "yes"))
         .child(el("rom").attr("enabled", "no"))
+        .children(plug.filter.as_ref().map(filterref))
         .child(slot(7))
+}
+
+fn filterref(filter: &Filter) -> Element {
+    let parameter = |(name, value): &(&'static str, String)| el("parameter").attr("name", name).attr("value", value);
+    el("filterref").attr("filter", &filter.name).children(filter.parameters.iter().map(parameter))
 }
 
 fn vsock() -> Element {

@@ -30,7 +30,10 @@ fn domain(memory: Memory, path: &str, owner: &str) -> DomainSpec {
 }
 
 fn plug(socket: Socket) -> Plug {
-    Plug { tap: "avm0a1b-10".to_owned(), mac: agentvm_core::network::Mac::derive(&["x"]), socket }
+    let filter =
+        Filter { name: "agent-network-filter".to_owned(), parameters: vec![("IP", "192.168.101.10".to_owned())] };
+    let filter = matches!(socket, Socket::Bridge(_)).then_some(filter);
+    Plug { tap: "avm0a1b-10".to_owned(), mac: agentvm_core::network::Mac::derive(&["x"]), socket, filter }
 }
 
 fn shared() -> Memory {

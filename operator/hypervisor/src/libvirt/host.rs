@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use agentvm_core::names::{DomainName, GoldenKey};
 
 use super::config::LibvirtConfig;
+use super::filter;
 use super::golden::Whole;
 use super::layout::Layout;
 use super::limits;
@@ -40,6 +41,7 @@ pub struct Host {
     pub firewall: Arc<Firewall>,
     /// The machines' network, once it has been seen.
     pub network: Mutex<Option<Ours>>,
+    pub filters: filter::Known,
     /// Machines that this process is making at this moment, and templates that it has booted: not debris.
     at_work: Mutex<HashSet<String>>,
     pub facts: OnceLock<HostFacts>,
@@ -87,6 +89,7 @@ impl Host {
         Ok(Self {
             firewall: Arc::new(Firewall::new(&config.instance)),
             network: Mutex::default(),
+            filters: filter::Known::default(),
             config,
             layout,
             user,

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
 
 use super::host::Host;
-use super::{domain, machine, marks, network};
+use super::{domain, filter, machine, marks, network};
 use crate::network::{flows as log, unavailable};
 use crate::{HvError, MachineRecord};
 
@@ -81,6 +81,7 @@ pub fn release(host: &Host, conn: &Connect) -> Result<(), HvError> {
     if machine::all(host, conn)?.is_empty() {
         network::remove(host, conn)?;
         host.firewall.remove()?;
+        filter::remove(host, conn)?;
     }
     Ok(())
 }

@@ -20,6 +20,7 @@ mod domain;
 mod domain_xml;
 mod elements;
 mod facts;
+mod filter;
 mod golden;
 mod host;
 mod image;
@@ -63,7 +64,7 @@ pub(crate) fn example_record() -> crate::MachineRecord {
 pub use accelerator::boots as boots_with_kvm;
 pub use baseline::Baseline;
 use channel::Channels;
-pub use config::LibvirtConfig;
+pub use config::{LibvirtConfig, LibvirtFilter};
 use host::Host;
 pub use preload::find_preload;
 #[doc(hidden)]

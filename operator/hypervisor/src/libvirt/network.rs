@@ -16,6 +16,7 @@ use virt::connect::Connect;
 use virt::network::Network;
 
 use super::domain::refused;
+use super::filter::{self, Filter};
 use super::host::Host;
 use super::xml::{attribute_of, el, text_of};
 use crate::locks::lock;
@@ -77,7 +78,8 @@ pub fn prepare(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<
             return Err(unavailable("plug in a machine", detail));
         }
     };
-    Ok(Some(Plug { tap: nic.tap.clone(), mac: nic.mac, socket }))
+    let filter = filter::of(host, conn, nic)?;
+    Ok(Some(Plug { tap: nic.tap.clone(), mac: nic.mac, socket, filter }))
 }
 
 /// Right after a domain was started, paused: libvirt sets a tap up when it makes it. Nothing has run behind it yet, and nothing passes the
@@ -105,6 +107,7 @@ pub struct Plug {
     pub tap: String,
     pub mac: Mac,
     pub socket: Socket,
+    pub filter: Option<Filter>,
 }
 
 /// What it is plugged into: a libvirt network, or a bridge.

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use agentvm_core::names::short_hash;
 use quick_xml::Writer;
 use quick_xml::events::{BytesText, Event};
 
@@ -76,6 +77,12 @@ impl Element {
 
 fn refused(detail: String) -> HvError {
     HvError::Refused { what: "write a domain's XML".to_owned(), detail }
+}
+
+/// A UUID that is derived of these parts, as libvirt writes it.
+pub fn uuid(parts: &[&str]) -> String {
+    let hash = short_hash(parts, 32);
+    [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hash[part]).join("-")
 }
 
 /// The text of the first element whose local name is `name`, with its escapes undone.

@@ -80,7 +80,7 @@ impl Agent {
         let mut status = interval_at(Instant::now() + STATUS_EVERY, STATUS_EVERY);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let Self { session, attempt, .. } = &mut self;
+            let Self { session, attempt, platform, .. } = &mut self;
             let sendable = session.as_ref().is_some_and(|session| session.outbox.has_next(attempt.as_ref()));
             tokio::select! {
                 biased;
@@ -92,6 +92,7 @@ impl Agent {
                     Event::Incoming(incoming) => self.take(incoming).await,
                 },
                 _ = status.tick() => self.send_status(),
+                () = platform.keep_lease() => {}
             }
             self.wind_up().await;
         }

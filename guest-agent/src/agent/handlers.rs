@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    AttemptReport, AttemptState, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestHello, GuestMessage,
-    HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate, Resume, Stop, StreamRange,
+    AttemptReport, AttemptState, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestHello, GuestLease,
+    GuestMessage, HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate, Resume, Stop, StreamRange,
 };
 
 use crate::agent::{Agent, Identity};
@@ -23,6 +23,7 @@ impl Agent {
             HostMessage::Hello(hello) => self.hello(hello),
             _ if !greeted => self.refuse(ErrorCode::Invalid, "HELLO comes first", None),
             HostMessage::Rehydrate(order) => self.rehydrate(order).await,
+            HostMessage::Lease(order) => self.lease(&order).await,
             HostMessage::Execute(order) => self.execute(&order),
             HostMessage::File(chunk) => self.file(&chunk),
             HostMessage::Stop(Stop::Attempt { nonce, grace_millis }) => self.stop(nonce, grace_millis),
@@ -119,6 +120,20 @@ impl Agent {
         }
         self.identity = Some(Identity { nonce: order.nonce, token: order.token });
         self.answer(GuestMessage::Ack(GuestAck::Rehydrate { nonce }));
+    }
+
+    /// Nothing is started while it is asked for: a run begins with an address or not at all.
+    async fn lease(&mut self, order: &GuestLease) {
+        if self.attempt.is_some() {
+            return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", None);
+        }
+        if self.held().is_none() {
+            return self.refuse(ErrorCode::Invalid, "LEASE comes between REHYDRATE and EXECUTE", None);
+        }
+        match self.platform.lease(order).await {
+            Ok(address) => self.answer(GuestMessage::Ack(GuestAck::Lease { address })),
+            Err(why) => self.refuse(ErrorCode::Failed, chain(&why), None),
+        }
     }
 
     fn execute(&mut self, order: &Execute) {

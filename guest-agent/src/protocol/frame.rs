@@ -46,11 +46,13 @@ pub enum FrameType {
     Ping = 12,
     /// Goes through the motions of an attempt, so that the first real one is fast.
     Warm = 13,
+    /// Has a machine hold an address that a DHCP server gave it.
+    Lease = 14,
 }
 
 impl FrameType {
     /// Every type there is, for tests and tables.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Hello,
         Self::Rehydrate,
         Self::Execute,
@@ -64,6 +66,7 @@ impl FrameType {
         Self::Resume,
         Self::Ping,
         Self::Warm,
+        Self::Lease,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {

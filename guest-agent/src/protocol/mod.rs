@@ -14,6 +14,7 @@
 //! ```text
 //!   -> HELLO {challenge, token?}          <- HELLO {challenge, machine?, attempt?}
 //!   -> REHYDRATE {nonce, token, ...}      <- ACK Rehydrate{nonce}
+//!   -> LEASE {mac, ...}                   <- ACK Lease{address}
 //!   -> WARM                               <- ACK Warm
 //!   -> FILE*                              <- ACK File{path, offset}
 //!   -> EXECUTE {nonce, argv, ...}         <- ACK Execute{nonce}
@@ -21,6 +22,9 @@
 //!   -> ACK Output{stream, offset}*        <- RESULT
 //!   -> ACK Result{nonce}
 //! ```
+//!
+//! LEASE is for a machine whose address others give, and comes again before EXECUTE: see [`GuestLease`]. An agent that is older
+//! than it refuses it, and so its machine isn't lent.
 //!
 //! WARM may be left out: it goes the way of an attempt once and has the next one's launcher wait in its place. It empties the
 //! folder for secrets, like the end of every attempt: FILE comes after it.
@@ -43,9 +47,9 @@ pub use frame::{Frame, FrameError, FrameType, HEADER_LEN, MAGIC, MAX_PAYLOAD, VE
 pub use io::{FrameReader, FrameWriter, ReadError, WriteError};
 pub use message::{
     AttemptReport, AttemptResult, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck,
-    GuestHello, GuestIpv6, GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage, Inspection, InspectionError,
-    Mac, MacError, MessageError, Output, Ping, Rehydrate, Resume, RunAs, Status, Stop, StreamId, StreamRange,
-    StreamTotals,
+    GuestHello, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage, Inspection,
+    InspectionError, Mac, MacError, MessageError, Output, Ping, Rehydrate, Resume, RunAs, Status, Stop, StreamId,
+    StreamRange, StreamTotals,
 };
 pub use replay::{Replay, ReplayError};
 pub use values::{Blob, Nonce, NonceError, Secret};

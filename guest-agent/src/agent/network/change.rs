@@ -46,7 +46,7 @@ pub fn down(index: u32) -> Change {
 }
 
 /// The kernel changes the MAC first.
-fn up(index: u32, mac: [u8; 6]) -> Change {
+pub fn up(index: u32, mac: [u8; 6]) -> Change {
     let message = message(SET_LINK, REQUEST, &link(index, UP, UP), &[(MAC, &mac)]);
     Change { what: "bringing the interface up with its MAC address", message }
 }
@@ -67,7 +67,7 @@ pub fn any_address_away(index: u32) -> Change {
     Change { what: "removing an address", message }
 }
 
-fn address(index: u32, address: Ipv4Addr, prefix: u8) -> Change {
+pub fn address(index: u32, address: Ipv4Addr, prefix: u8) -> Change {
     const ADDRESS: u16 = 1;
     const LOCAL: u16 = 2;
     let octets = address.octets();

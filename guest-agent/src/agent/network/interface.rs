@@ -18,6 +18,10 @@ pub struct Interface {
 }
 
 impl Interface {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The one that a machine has. Of several, one with a device behind it; of those the first by name.
     pub fn find() -> Result<Option<Self>, NetworkError> {
         let entries = fs::read_dir(INTERFACES).map_err(NetworkError::Interfaces)?;

@@ -1,11 +1,14 @@
 //! The machine's one network interface: down and nobody's until a machine is told its network, and down and nobody's again before a
 //! golden is captured of it.
 //!
-//! Nothing is asked for on the wire, and nothing announced: no DHCP, no IPv6, the gateway's MAC known from the start. The host lets
-//! pass only what comes from the MAC and the address that it gave.
+//! Nothing is asked for on the wire, and nothing announced: no IPv6, the gateway's MAC known from the start. The host lets pass only what
+//! comes from the MAC and the address that it gave. On a network of others' (`lease.rs`) it pins the MAC, and a DHCP server knows the
+//! rest.
 
 mod change;
+mod dhcp;
 mod interface;
+mod lease;
 mod netlink;
 #[cfg(test)]
 mod tests;
@@ -44,6 +47,11 @@ pub enum NetworkError {
         #[source]
         why: io::Error,
     },
+    #[error(
+        "no DHCP server gave this machine an address within {seconds} s: {why}; the network of the bridge that it is plugged into needs one, on \
+         another machine than the bridge's host"
+    )]
+    NoLease { seconds: u64, why: String },
 }
 
 /// What is known of the machine's interface.
@@ -55,12 +63,15 @@ pub struct Network {
     kernel: Option<Netlink>,
     /// Whether it is somebody's.
     joined: bool,
+    /// Where a DHCP server says what it is to be.
+    tenant: Option<Box<dhcp::Tenant>>,
 }
 
 impl Network {
     /// Makes the interface what was ordered, whatever it was before. If that fails it is left down.
     pub fn join(&mut self, order: &GuestNetwork) -> Result<(), NetworkError> {
         check(order)?;
+        self.tenant = None;
         let index = self.interface()?.ok_or(NetworkError::NoInterface)?;
         let kernel = Netlink::kept(&mut self.kernel).map_err(NetworkError::Netlink)?;
         // As it was at boot, or left: under emulation it is worth 5 ms not to make sure, and no run may change it.
@@ -75,6 +86,7 @@ impl Network {
 
     /// Takes everything from the interface that tells whose it was. No interface is nobody's already.
     pub fn leave(&mut self) -> Result<(), NetworkError> {
+        self.tenant = None;
         if let Some(index) = self.interface()? {
             let kernel = Netlink::kept(&mut self.kernel).map_err(NetworkError::Netlink)?;
             empty(kernel, index)?;
@@ -125,6 +137,10 @@ fn check(order: &GuestNetwork) -> Result<(), NetworkError> {
 /// Down, which takes routes and neighbours along, and without an address.
 fn empty(kernel: &Netlink, index: u32) -> Result<(), NetworkError> {
     apply(kernel, &[change::down(index)])?;
+    without_addresses(kernel, index)
+}
+
+fn without_addresses(kernel: &Netlink, index: u32) -> Result<(), NetworkError> {
     let take = change::any_address_away(index);
     for _ in 0..MAX_ADDRESSES {
         match kernel.apply(&take) {

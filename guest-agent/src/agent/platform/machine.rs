@@ -1,9 +1,10 @@
 //! The machine that this agent is PID 1 of.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
-use agentvm_guest_agent::protocol::{GuestNetwork, Rehydrate};
+use agentvm_guest_agent::protocol::{GuestLease, GuestNetwork, Rehydrate};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::system::RebootCommand;
 
@@ -40,6 +41,14 @@ impl Machine {
             None if self.network.is_joined() => rehydrate::leave(&mut self.network),
             None => Ok(()),
         }
+    }
+
+    pub async fn lease(&mut self, order: &GuestLease) -> Result<Ipv4Addr, PlatformError> {
+        rehydrate::lease(&mut self.network, order).await
+    }
+
+    pub async fn keep_lease(&mut self) {
+        self.network.keep_lease().await;
     }
 
     pub fn has_share(&self) -> bool {

@@ -12,10 +12,11 @@ pub use folder::Folder;
 pub use machine::Machine;
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentvm_guest_agent::protocol::{Execute, Inspection, Nonce, Rehydrate, RunAs, Status};
+use agentvm_guest_agent::protocol::{Execute, GuestLease, Inspection, Nonce, Rehydrate, RunAs, Status};
 
 use crate::cgroup::CgroupError;
 use crate::launch::{Isolation, Spec};
@@ -63,6 +64,25 @@ impl Platform {
         match self {
             Self::Machine(machine) => machine.rehydrate(order),
             Self::Folder(folder) => folder.clear(),
+        }
+    }
+
+    /// Has it hold an address that a DHCP server gave it, and says which. A folder has its host's.
+    pub async fn lease(&mut self, order: &GuestLease) -> Result<Option<Ipv4Addr>, PlatformError> {
+        match self {
+            Self::Machine(machine) => {
+                rehydrate::refresh(order.time_unix_nanos, &[])?;
+                machine.lease(order).await.map(Some)
+            }
+            Self::Folder(_) => Ok(None),
+        }
+    }
+
+    /// Renews that address when it is time, and takes it away when its time is over. Never ends, and may be dropped at any time.
+    pub async fn keep_lease(&mut self) {
+        match self {
+            Self::Machine(machine) => machine.keep_lease().await,
+            Self::Folder(_) => std::future::pending().await,
         }
     }
 

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use agentvm_guest_agent::protocol::{GuestNetwork, MOUNT_TAG, Rehydrate};
+use agentvm_guest_agent::protocol::{GuestLease, GuestNetwork, MOUNT_TAG, Rehydrate};
 use rustix::mount::{MountFlags, UnmountFlags};
 use rustix::time::{ClockId, Timespec};
 
@@ -52,6 +52,13 @@ fn names(host: &str, machine_id: &str, write: impl Fn(&str, &str) -> io::Result<
 pub fn join(network: &mut Network, order: &GuestNetwork) -> Result<(), PlatformError> {
     network.join(order).map_err(PlatformError::Network)?;
     resolvers(&order.resolvers, etc::put)
+}
+
+/// Up, with an address of others' and whom to ask for names.
+pub async fn lease(network: &mut Network, order: &GuestLease) -> Result<Ipv4Addr, PlatformError> {
+    let (address, asked) = network.lease(order).await.map_err(PlatformError::Network)?;
+    resolvers(&asked, etc::put)?;
+    Ok(address)
 }
 
 /// Down, without anything that tells where the machine was.

@@ -1,5 +1,7 @@
 //! What the guest says. All of it is claims: a guest may have been taken over.
 
+use std::net::Ipv4Addr;
+
 use serde::{Deserialize, Serialize};
 
 use super::Inspection;
@@ -74,6 +76,12 @@ pub enum GuestAck {
     Rehydrate {
         /// Now held.
         nonce: Nonce,
+    },
+    /// The machine has an address of the network that it is plugged into.
+    Lease {
+        /// Which; absent where there is no machine.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<Ipv4Addr>,
     },
     /// The attempt was started, now or before.
     Execute {

@@ -7,6 +7,7 @@ mod binary;
 mod guest;
 mod host;
 mod inspection;
+mod lease;
 mod network;
 
 pub use guest::{
@@ -15,6 +16,7 @@ pub use guest::{
 };
 pub use host::{EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop};
 pub use inspection::{Inspection, InspectionError};
+pub use lease::GuestLease;
 pub use network::{GuestIpv6, GuestNetwork, Mac, MacError};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -27,6 +29,7 @@ use super::frame::{Frame, FrameType};
 pub enum HostMessage {
     Hello(HostHello),
     Rehydrate(Rehydrate),
+    Lease(GuestLease),
     Execute(Execute),
     File(FileChunk),
     Stop(Stop),
@@ -75,6 +78,7 @@ impl HostMessage {
         match self {
             Self::Hello(body) => json_frame(FrameType::Hello, &body),
             Self::Rehydrate(body) => json_frame(FrameType::Rehydrate, &body),
+            Self::Lease(body) => json_frame(FrameType::Lease, &body),
             Self::Execute(body) => json_frame(FrameType::Execute, &body),
             Self::File(chunk) => binary::file_frame(&chunk),
             Self::Stop(body) => json_frame(FrameType::Stop, &body),
@@ -90,6 +94,7 @@ impl HostMessage {
         match frame.kind {
             FrameType::Hello => json(frame).map(Self::Hello),
             FrameType::Rehydrate => json(frame).map(Self::Rehydrate),
+            FrameType::Lease => json(frame).map(Self::Lease),
             FrameType::Execute => json(frame).map(Self::Execute),
             FrameType::File => binary::file(frame).map(Self::File),
             FrameType::Stop => json(frame).map(Self::Stop),
@@ -129,6 +134,7 @@ impl GuestMessage {
             FrameType::Error => json(frame).map(Self::Error),
             FrameType::Ping => json(frame).map(Self::Ping),
             kind @ (FrameType::Rehydrate
+            | FrameType::Lease
             | FrameType::Execute
             | FrameType::Stop
             | FrameType::File

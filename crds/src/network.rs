@@ -112,22 +112,22 @@ pub struct LimitsSpec {
     #[schemars(range(min = 65_536, max = 1_099_511_627_776_i64))]
     pub disk_bytes_per_second: Option<i64>,
     /// Bytes per second in each direction, 65536 to 4000000000. Default: the operator's
-    /// `security.resource_limits.network_bytes_per_second`, 64 MiB.
+    /// `security.resource_limits.network_bytes_per_second`; 32, 64 and 128 MiB with profile Light, Standard and Intensive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 65_536, max = 4_000_000_000_i64))]
     pub network_bytes_per_second: Option<i64>,
     /// Packets per second in each direction, 100 to 1000000. Default: the operator's
-    /// `security.resource_limits.packets_per_second`, 20000.
+    /// `security.resource_limits.packets_per_second`; 10000, 20000 and 40000 with profile Light, Standard and Intensive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 100, max = 1_000_000))]
     pub packets_per_second: Option<i32>,
     /// Connections at the same time, 1 to 65536; a fourth of them, 16 to 256, may begin in a second. Default: the operator's
-    /// `security.resource_limits.connections`, 512.
+    /// `security.resource_limits.connections`; 256, 512 and 1024 with profile Light, Standard and Intensive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_536))]
     pub connections: Option<i32>,
     /// Processes and threads of a run at the same time, 16 to 1048576. Default: the operator's
-    /// `security.resource_limits.processes`, 4096.
+    /// `security.resource_limits.processes`; 2048, 4096 and 8192 with profile Light, Standard and Intensive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16, max = 1_048_576))]
     pub processes: Option<i32>,

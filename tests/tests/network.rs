@@ -115,12 +115,15 @@ async fn a_subnet_without_addresses_is_said_with_its_name() {
         let detail = "all 245 addresses of 192.168.101.0/24 are taken".into();
         Fault::Fail(HvError::NoCapacity { what: "connect it".into(), detail })
     };
-    // A template needs one, too.
-    world.fake.faults().next(Op::Subnet, full());
+    // The pool asks where machines are, and a template needs an address.
+    for nth in 1..100 {
+        world.fake.faults().nth(Op::Subnet, nth, full());
+    }
     world.start().await;
     world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}})).await;
     let golden = world.says::<GoldenSnapshot>("default", "Ready", "False/NoCapacity").await;
     assert!(condition(&golden, "Ready").unwrap().message.contains("192.168.101.0/24"));
+    world.fake.faults().clear();
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
 }
 
@@ -165,6 +168,19 @@ async fn what_no_policy_opens_is_where_machines_really_are() {
         let refused = |pool: &AgentVMPool| said(pool).contains(path) && said(pool).contains("192.168.104.0/24");
         world.until("default", "it is refused", refused).await;
     }
+}
+
+#[tokio::test]
+async fn a_pool_has_the_limits_of_its_goldens_profile() {
+    let world = World::new().await;
+    let small = json!({"source": {"builtin": "Debian"}, "resources": {"profile": "Light"}});
+    world.create::<GoldenSnapshot>("small", small).await;
+    let spec =
+        json!({"goldenSnapshotRef": {"name": "small"}, "warm": {"min": 1, "max": 1}, "limits": {"connections": 99}});
+    world.create::<AgentVMPool>("pool", spec).await;
+    let pool = world.says::<AgentVMPool>("pool", "Ready", "True/Filled").await;
+    let limits = policy(&world, &pool).unwrap().limits;
+    assert_eq!((limits.packets_per_second, limits.connections), (10_000, 99));
 }
 
 #[tokio::test]

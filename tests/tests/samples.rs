@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use agentvm_core::defaults::Defaults;
-use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, Profile};
 use agentvm_tests::{Bench, repository};
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -44,7 +44,7 @@ async fn the_operator_takes_every_sample() {
         agentvm_core::golden::recipe(&golden.spec, &defaults).unwrap();
     }
     for pool in bench.api::<AgentVMPool>().list(&all).await.unwrap() {
-        agentvm_core::pool::validate(&pool.spec, &defaults).unwrap();
+        agentvm_core::pool::validate(&pool.spec, &defaults, Profile::Standard).unwrap();
     }
     let of_the_pool = ListParams::default().fields("spec.poolRef.name=default");
     let runs = bench.api::<AgentRun>().list(&of_the_pool).await.unwrap().items;

@@ -39,9 +39,18 @@ pub struct NetworkDefaults {
     pub machines: Ipv4Net,
 }
 
-/// How much a machine may take where its pool says nothing. `None`: no limit.
+/// How much a machine may take where its pool says nothing, by the profile of its golden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitDefaults {
+    pub light: Preset,
+    pub standard: Preset,
+    pub intensive: Preset,
+}
+
+/// The limits of one profile. `None`: no limit. None of them has a quota of processor time, which a machine's virtual CPUs bound already,
+/// nor a rate of its disk: what is much differs a hundredfold between hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Preset {
     pub disk_bytes_per_second: Option<u64>,
     pub network_bytes_per_second: Option<u64>,
     pub packets_per_second: u32,
@@ -62,12 +71,25 @@ impl Default for NetworkDefaults {
 
 impl Default for LimitDefaults {
     fn default() -> Self {
-        Self {
+        // In proportion to the processors: 1, 2 and 4.
+        let preset = |times: u32| Preset {
             disk_bytes_per_second: None,
-            network_bytes_per_second: Some(64 << 20),
-            packets_per_second: 20_000,
-            connections: 512,
-            processes: 4096,
+            network_bytes_per_second: Some(u64::from(times) << 25),
+            packets_per_second: 10_000 * times,
+            connections: 256 * times,
+            processes: 2048 * times,
+        };
+        Self { light: preset(1), standard: preset(2), intensive: preset(4) }
+    }
+}
+
+impl LimitDefaults {
+    /// Of machines of this profile. A custom size has the profile that it comes nearest to; where nobody knows yet, it is Standard.
+    pub fn of(&self, profile: Profile) -> &Preset {
+        match profile {
+            Profile::Light => &self.light,
+            Profile::Standard | Profile::Custom => &self.standard,
+            Profile::Intensive => &self.intensive,
         }
     }
 }

@@ -11,7 +11,7 @@ use agentvm_controlplane::Binaries;
 use agentvm_core::golden::{Local, MachineSize, Recipe, SourceKind, Step};
 use agentvm_core::names::{DomainName, InstanceId};
 use agentvm_core::network::{Layout, policy};
-use agentvm_crds::NetworkMode;
+use agentvm_crds::{NetworkMode, Profile};
 use agentvm_hypervisor::libvirt::{Baseline, Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, Hypervisor, Resources, Stop};
 use kube::Client;
@@ -81,7 +81,8 @@ impl Lab {
         let facts = hv.facts().await.map_err(step("look at the host"))?;
         let (sender, events) = mpsc::unbounded_channel();
         let defaults = settings.defaults();
-        let setup_policy = policy(None, None, 0, &defaults).map_err(step("use the network that is configured"))?;
+        let setup_policy =
+            policy(None, None, 0, &defaults, Profile::Standard).map_err(step("use the network that is configured"))?;
         let image_digest = goldens::image_digest(&image).map_err(step("use the guest image"))?;
         let config = goldens::Config {
             instance: instance.clone(),

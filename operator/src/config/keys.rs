@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use ipnet::Ipv4Net;
 
+use super::settings::ByProfile;
 use super::value::{self, FirstUid, MEMORY_MAX_MIB};
 
 /// A key of the configuration.
@@ -68,17 +69,20 @@ pub(super) const DISK_BYTES: Key<Option<u64>> = Key {
     variable: None,
     parse: value::rate::<65_536, 1_099_511_627_776>,
 };
-pub(super) const NETWORK_BYTES: Key<Option<u64>> = Key {
+pub(super) const NETWORK_BYTES: Key<ByProfile<Option<u64>>> = Key {
     path: "security.resource_limits.network_bytes_per_second",
     variable: None,
-    parse: value::rate::<65_536, 4_000_000_000>,
+    parse: value::rate_by_profile::<65_536, 4_000_000_000>,
 };
-pub(super) const PACKETS: Key<u32> =
-    Key { path: "security.resource_limits.packets_per_second", variable: None, parse: value::whole::<100, 1_000_000> };
-pub(super) const CONNECTIONS: Key<u32> =
-    Key { path: "security.resource_limits.connections", variable: None, parse: value::whole::<1, 65_536> };
-pub(super) const PROCESSES: Key<u32> =
-    Key { path: "security.resource_limits.processes", variable: None, parse: value::whole::<16, 1_048_576> };
+pub(super) const PACKETS: Key<ByProfile<u32>> = Key {
+    path: "security.resource_limits.packets_per_second",
+    variable: None,
+    parse: value::whole_by_profile::<100, 1_000_000>,
+};
+pub(super) const CONNECTIONS: Key<ByProfile<u32>> =
+    Key { path: "security.resource_limits.connections", variable: None, parse: value::whole_by_profile::<1, 65_536> };
+pub(super) const PROCESSES: Key<ByProfile<u32>> =
+    Key { path: "security.resource_limits.processes", variable: None, parse: value::whole_by_profile::<16, 1_048_576> };
 
 pub(super) const RESOLVERS: Key<Vec<Ipv4Addr>> =
     Key { path: "network.resolvers", variable: None, parse: value::resolvers };

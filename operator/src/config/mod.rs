@@ -22,8 +22,8 @@ pub use host::HostDefaults;
 pub use origin::Origin;
 pub use resolve::{Loaded, Row};
 pub use settings::{
-    ExecutionSettings, LibvirtSettings, MetricsSettings, NodeSettings, PoolSettings, ResourceLimits, Settings,
-    VmSettings,
+    ByProfile, ExecutionSettings, LibvirtSettings, MetricsSettings, NodeSettings, PoolSettings, ResourceLimits,
+    Settings, VmSettings,
 };
 
 /// The host's file; skipped where there is none.

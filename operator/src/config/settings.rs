@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentvm_core::defaults::{Defaults, LimitDefaults, NetworkDefaults};
+use agentvm_core::defaults::{Defaults, LimitDefaults, NetworkDefaults, Preset};
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use agentvm_hypervisor::libvirt::LibvirtConfig;
 use ipnet::Ipv4Net;
@@ -83,10 +83,26 @@ pub struct ResourceLimits {
     pub memory_hard_limit_mib: Option<u32>,
     /// Of a pool without the same in its `limits`.
     pub disk_bytes_per_second: Option<u64>,
-    pub network_bytes_per_second: Option<u64>,
-    pub packets_per_second: u32,
-    pub connections: u32,
-    pub processes: u32,
+    pub network_bytes_per_second: ByProfile<Option<u64>>,
+    pub packets_per_second: ByProfile<u32>,
+    pub connections: ByProfile<u32>,
+    pub processes: ByProfile<u32>,
+}
+
+/// A limit that each profile has its own of, unless one is given for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByProfile<T> {
+    Each,
+    All(T),
+}
+
+impl<T> ByProfile<T> {
+    fn or(self, each: T) -> T {
+        match self {
+            Self::Each => each,
+            Self::All(one) => one,
+        }
+    }
 }
 
 /// `network.*`
@@ -147,10 +163,10 @@ impl Settings {
                 cpu_shares: from.take(&keys::CPU_SHARES, 1024),
                 memory_hard_limit_mib: from.take(&keys::MEMORY_HARD_LIMIT, None),
                 disk_bytes_per_second: from.take(&keys::DISK_BYTES, None),
-                network_bytes_per_second: from.take(&keys::NETWORK_BYTES, Some(64 << 20)),
-                packets_per_second: from.take(&keys::PACKETS, 20_000),
-                connections: from.take(&keys::CONNECTIONS, 512),
-                processes: from.take(&keys::PROCESSES, 4096),
+                network_bytes_per_second: from.take(&keys::NETWORK_BYTES, ByProfile::Each),
+                packets_per_second: from.take(&keys::PACKETS, ByProfile::Each),
+                connections: from.take(&keys::CONNECTIONS, ByProfile::Each),
+                processes: from.take(&keys::PROCESSES, ByProfile::Each),
             },
             network: NetworkSettings {
                 resolvers: from.take(&keys::RESOLVERS, host.resolver.into_iter().collect()),
@@ -191,13 +207,7 @@ impl Settings {
                 deny_cidrs: self.network.deny_cidrs.clone(),
                 ..NetworkDefaults::default()
             },
-            limits: LimitDefaults {
-                disk_bytes_per_second: self.limits.disk_bytes_per_second,
-                network_bytes_per_second: self.limits.network_bytes_per_second,
-                packets_per_second: self.limits.packets_per_second,
-                connections: self.limits.connections,
-                processes: self.limits.processes,
-            },
+            limits: self.limits.by_profile(LimitDefaults::default()),
         }
     }
 
@@ -206,5 +216,18 @@ impl Settings {
         layers.require(pool.min_size <= pool.max_size, keys::POOL_MIN.path, keys::POOL_MAX.path);
         let timeouts = execution.default_timeout_seconds <= execution.max_timeout_seconds;
         layers.require(timeouts, keys::EXEC_TIMEOUT.path, keys::EXEC_MAX.path);
+    }
+}
+
+impl ResourceLimits {
+    fn by_profile(&self, LimitDefaults { light, standard, intensive }: LimitDefaults) -> LimitDefaults {
+        let of = |preset: Preset| Preset {
+            disk_bytes_per_second: self.disk_bytes_per_second,
+            network_bytes_per_second: self.network_bytes_per_second.or(preset.network_bytes_per_second),
+            packets_per_second: self.packets_per_second.or(preset.packets_per_second),
+            connections: self.connections.or(preset.connections),
+            processes: self.processes.or(preset.processes),
+        };
+        LimitDefaults { light: of(light), standard: of(standard), intensive: of(intensive) }
     }
 }

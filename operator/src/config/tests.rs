@@ -60,6 +60,18 @@ fn the_address_of_metrics_has_to_be_possible_only_where_somebody_asked_for_it() 
 }
 
 #[test]
+fn a_limit_that_is_given_is_all_profiles_and_the_others_are_each_ones_own() {
+    let said = "security: {resource_limits: {connections: 100, network_bytes_per_second: unlimited}}";
+    let limits = with(&[("f", said)], &[], &Flags::default()).unwrap().settings.defaults().limits;
+    let of = [limits.light, limits.standard, limits.intensive];
+    assert!(of.iter().all(|preset| (preset.connections, preset.network_bytes_per_second) == (100, None)));
+    assert_eq!(of.map(|preset| preset.processes), [2048, 4096, 8192]);
+    let back =
+        with(&[("f", said), ("g", "security: {resource_limits: {connections: profile}}")], &[], &Flags::default());
+    assert_eq!(back.unwrap().settings.defaults().limits.light.connections, 256);
+}
+
+#[test]
 fn every_key_is_documented() {
     let manual = include_str!("../../../docs/troubleshooting.md");
     for row in with(&[], &[], &Flags::default()).unwrap().origins {

@@ -9,6 +9,8 @@ use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use ipnet::Ipv4Net;
 use serde_json::Value as Json;
 
+use super::settings::ByProfile;
+
 /// The largest memory that any key may name, MiB (16 TiB).
 pub(super) const MEMORY_MAX_MIB: u32 = 16 << 20;
 
@@ -33,6 +35,16 @@ impl Value for Option<u32> {
 impl Value for Option<u64> {
     fn json(&self) -> Json {
         self.map_or_else(|| Json::from("unlimited"), Json::from)
+    }
+}
+
+/// `Each` is `profile`.
+impl<T: Value> Value for ByProfile<T> {
+    fn json(&self) -> Json {
+        match self {
+            Self::Each => Json::from("profile"),
+            Self::All(one) => one.json(),
+        }
     }
 }
 
@@ -144,6 +156,23 @@ pub(super) fn rate<const MIN: u64, const MAX: u64>(text: &str) -> Result<Option<
     }
     let said = text.parse::<u64>().ok().filter(|n| (MIN..=MAX).contains(n));
     said.map(Some).ok_or_else(|| format!("\"{text}\" is neither a whole number from {MIN} to {MAX}, nor \"unlimited\""))
+}
+
+/// As [`whole`], or `profile`.
+pub(super) fn whole_by_profile<const MIN: u32, const MAX: u32>(text: &str) -> Result<ByProfile<u32>, String> {
+    by_profile(text, whole::<MIN, MAX>)
+}
+
+/// As [`rate`], or `profile`.
+pub(super) fn rate_by_profile<const MIN: u64, const MAX: u64>(text: &str) -> Result<ByProfile<Option<u64>>, String> {
+    by_profile(text, rate::<MIN, MAX>)
+}
+
+fn by_profile<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<ByProfile<T>, String> {
+    if text == "profile" {
+        return Ok(ByProfile::Each);
+    }
+    parse(text).map(ByProfile::All).map_err(|why| format!("{why}, nor \"profile\""))
 }
 
 /// IPv4 addresses that can be asked for names. A name isn't taken: who would be asked for it?
@@ -275,6 +304,9 @@ mod tests {
         assert!(networks("10.96.0.0").is_err() && networks("fd00::/8").is_err());
         assert_eq!(rate::<10, 20>("unlimited"), Ok(None));
         assert!(rate::<10, 20>("9").is_err_and(|why| why.contains("from 10 to 20")));
+        assert_eq!(rate_by_profile::<10, 20>("unlimited"), Ok(ByProfile::All(None)));
+        assert_eq!(whole_by_profile::<10, 20>("profile").unwrap().json(), Json::from("profile"));
+        assert!(whole_by_profile::<10, 20>("9").is_err_and(|why| why.contains("nor \"profile\"")));
     }
 
     #[test]

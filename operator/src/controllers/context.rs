@@ -10,8 +10,13 @@ use std::{
     time::Duration,
 };
 
-use agentvm_core::{defaults::Defaults, retry::Backoff};
-use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
+use agentvm_core::{
+    defaults::{Defaults, InvalidSpec},
+    golden::profile,
+    pool::{ValidPool, validate},
+    retry::Backoff,
+};
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, Profile};
 use futures::channel::mpsc::UnboundedSender;
 use kube::{
     Client,
@@ -114,6 +119,16 @@ impl Context {
             defaults.network.machines = subnet.net();
         }
         defaults
+    }
+
+    /// A pool with all of its defaults: its golden's profile decides about some, once its snapshot is there.
+    pub fn valid_pool(&self, pool: &AgentVMPool) -> Result<ValidPool, InvalidSpec> {
+        let defaults = self.defaults();
+        let namespace = pool.metadata.namespace.as_deref().unwrap_or_default();
+        let snapshot = self.snapshot(namespace, &pool.spec.golden_snapshot_ref.name);
+        let snapshot = snapshot.as_ref().and_then(|object| object.0.as_ref().ok());
+        let profile = snapshot.map_or(Profile::Standard, |snapshot| profile(&snapshot.spec, &defaults));
+        validate(&pool.spec, &defaults, profile)
     }
 
     /// Told to stop: nothing new is claimed or made.

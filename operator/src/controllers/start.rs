@@ -195,7 +195,8 @@ fn machines_config(config: &OperatorConfig) -> machines::Config {
 
 fn goldens_config(config: &OperatorConfig, image_digest: String) -> Result<goldens::Config, StartError> {
     Ok(goldens::Config {
-        setup_policy: policy(None, None, 0, &config.defaults).map_err(StartError::Network)?,
+        setup_policy: policy(None, None, 0, &config.defaults, agentvm_crds::Profile::Standard)
+            .map_err(StartError::Network)?,
         instance: config.instance.clone(),
         image: config.image.clone(),
         images_folder: config.images_folder.clone(),

@@ -215,7 +215,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let links = links(folder.path());
         let defaults = agentvm_core::defaults::Defaults::default();
-        let policy = |generation| agentvm_core::network::policy(None, None, generation, &defaults).unwrap();
+        let policy = |generation| {
+            agentvm_core::network::policy(None, None, generation, &defaults, agentvm_crds::Profile::Standard).unwrap()
+        };
         assert_eq!(links.in_force("pool"), None);
         links.police("pool", policy(3)).await.unwrap();
         assert_eq!((links.in_force("pool"), links.in_force("other")), (Some(3), None));

@@ -7,5 +7,5 @@ mod status;
 
 pub use layouts::{least, needed};
 pub use plan::{Local, Plan, plan};
-pub use recipe::{MachineSize, Recipe, SourceKind, Step, recipe};
+pub use recipe::{MachineSize, Recipe, SourceKind, Step, profile, recipe};
 pub use status::{next_status, node_entry};

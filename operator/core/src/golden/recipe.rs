@@ -64,6 +64,16 @@ pub fn recipe(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<Recipe, 
     Ok(Recipe { source, size, steps, setup_network: network.and_then(|network| network.mode).unwrap_or_default() })
 }
 
+/// The profile whose limits machines of this snapshot have. One of a custom size has those of the profile with as many processors, or
+/// the next smaller one: they are what makes the load.
+pub fn profile(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Profile {
+    match size(spec, defaults).map(|size| size.vcpus) {
+        Ok(0..=1) => Profile::Light,
+        Ok(2..=3) | Err(_) => Profile::Standard,
+        Ok(4..) => Profile::Intensive,
+    }
+}
+
 impl Recipe {
     /// `sha256:…` over source, resources and setup.
     pub fn digest(&self) -> String {

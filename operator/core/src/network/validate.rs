@@ -2,12 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use agentvm_crds::{AllowSpec, LimitsSpec, NetworkMode, NetworkSpec, Protocol};
+use agentvm_crds::{AllowSpec, LimitsSpec, NetworkMode, NetworkSpec, Profile, Protocol};
 use ipnet::Ipv4Net;
 
 use super::rules::nowhere;
 use super::{Allow, LinkLimits, Policy, PortRange};
-use crate::defaults::{Defaults, InvalidSpec, NetworkDefaults};
+use crate::defaults::{Defaults, InvalidSpec, NetworkDefaults, Preset};
 
 /// What the API lets through; an object that was written some other way is held to the same.
 const MOST_ENTRIES: usize = 64;
@@ -20,6 +20,7 @@ pub fn policy(
     limits: Option<&LimitsSpec>,
     generation: i64,
     defaults: &Defaults,
+    profile: Profile,
 ) -> Result<Policy, InvalidSpec> {
     let entries = network.and_then(|network| network.allow.as_deref()).unwrap_or_default();
     bounded("spec.network.allow", entries.len())?;
@@ -28,7 +29,7 @@ pub fn policy(
         generation,
         allow: allow.collect::<Result<_, _>>()?,
         resolvers: resolvers(network.and_then(|network| network.resolver.as_deref()), &defaults.network)?,
-        limits: link_limits(limits, defaults)?,
+        limits: link_limits(limits, defaults.limits.of(profile))?,
     })
 }
 
@@ -131,8 +132,7 @@ fn resolvers(asked: Option<&str>, defaults: &NetworkDefaults) -> Result<Vec<Ipv4
     }
 }
 
-fn link_limits(limits: Option<&LimitsSpec>, defaults: &Defaults) -> Result<LinkLimits, InvalidSpec> {
-    let preset = defaults.limits;
+fn link_limits(limits: Option<&LimitsSpec>, preset: &Preset) -> Result<LinkLimits, InvalidSpec> {
     let count = |field: &str, asked: Option<i32>, preset: u32, least: i32, most: i32| {
         let path = || format!("spec.limits.{field}");
         let Some(value) = asked else { return Ok(preset) };
@@ -176,13 +176,13 @@ mod tests {
             },
             ..Defaults::default()
         };
-        let why = policy(Some(network), None, 1, &defaults).unwrap_err();
+        let why = policy(Some(network), None, 1, &defaults, Profile::Standard).unwrap_err();
         (why.path, why.problem)
     }
 
     #[test]
     fn without_a_word_there_is_a_policy_that_allows_nothing_more() {
-        let policy = policy(None, None, 7, &Defaults::default()).unwrap();
+        let policy = policy(None, None, 7, &Defaults::default(), Profile::Standard).unwrap();
         assert_eq!((policy.generation, policy.allow.len()), (7, 0));
         assert_eq!(policy.resolvers, Defaults::default().network.resolvers);
         assert_eq!((policy.limits.packets_per_second, policy.limits.connections), (20_000, 512));
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_allowed() {
         let spec = spec(Protocol::Tcp, &[8080, 5000], &["10.1.2.3/32", "203.0.113.0/24"]);
-        let policy = policy(Some(&spec), None, 1, &Defaults::default()).unwrap();
+        let policy = policy(Some(&spec), None, 1, &Defaults::default(), Profile::Standard).unwrap();
         let [allow] = policy.allow.as_slice() else { panic!("{policy:?}") };
         assert_eq!(allow.ports.iter().map(ToString::to_string).collect::<Vec<_>>(), ["8080", "5000"]);
         assert_eq!(allow.cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.2.3/32", "203.0.113.0/24"]);
@@ -233,16 +233,19 @@ mod tests {
             assert_eq!(refused(&network).0, "spec.network.resolver", "{resolver}");
         }
         let limits = LimitsSpec { connections: Some(0), ..LimitsSpec::default() };
-        assert_eq!(policy(None, Some(&limits), 1, &Defaults::default()).unwrap_err().path, "spec.limits.connections");
+        assert_eq!(
+            policy(None, Some(&limits), 1, &Defaults::default(), Profile::Standard).unwrap_err().path,
+            "spec.limits.connections"
+        );
         let limits = LimitsSpec { network_bytes_per_second: Some(1), ..LimitsSpec::default() };
-        let path = policy(None, Some(&limits), 1, &Defaults::default()).unwrap_err().path;
+        let path = policy(None, Some(&limits), 1, &Defaults::default(), Profile::Standard).unwrap_err().path;
         assert_eq!(path, "spec.limits.networkBytesPerSecond");
     }
 
     #[test]
     fn a_resolver_may_be_private() {
         let network = NetworkSpec { resolver: Some("10.0.0.2".to_owned()), ..NetworkSpec::default() };
-        let policy = policy(Some(&network), None, 1, &Defaults::default()).unwrap();
+        let policy = policy(Some(&network), None, 1, &Defaults::default(), Profile::Standard).unwrap();
         assert_eq!(policy.resolvers, [Ipv4Addr::new(10, 0, 0, 2)]);
     }
 

@@ -17,7 +17,7 @@ pub use validate::{HostLimits, ValidPool, network_mode, validate};
 mod fixture {
     //! The pool that this folder's tests decide about.
 
-    use agentvm_crds::{AgentVMPoolSpec, LocalRef, NetworkMode, NetworkSpec, Warm};
+    use agentvm_crds::{AgentVMPoolSpec, LocalRef, NetworkMode, NetworkSpec, Profile, Warm};
 
     use super::{ValidPool, validate};
     use crate::defaults::Defaults;
@@ -35,6 +35,6 @@ mod fixture {
             network: Some(NetworkSpec { mode: Some(NetworkMode::Isolated), ..NetworkSpec::default() }),
             limits: None,
         };
-        validate(&spec, &Defaults::default()).unwrap()
+        validate(&spec, &Defaults::default(), Profile::Standard).unwrap()
     }
 }

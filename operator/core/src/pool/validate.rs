@@ -1,8 +1,8 @@
 //! From a pool's spec to numbers that make sense.
 
-use agentvm_crds::{AgentVMPoolSpec, LimitsSpec, NetworkMode, NetworkSpec, ReusePolicy};
+use agentvm_crds::{AgentVMPoolSpec, LimitsSpec, NetworkMode, NetworkSpec, Profile, ReusePolicy};
 
-use crate::defaults::{Defaults, InvalidSpec};
+use crate::defaults::{Defaults, InvalidSpec, Preset};
 use crate::network::{self, Policy};
 
 /// A pool with every default filled in.
@@ -42,8 +42,8 @@ impl ValidPool {
     }
 }
 
-/// Fills defaults in and refuses what can't be.
-pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults) -> Result<ValidPool, InvalidSpec> {
+/// Fills defaults in and refuses what can't be. `profile` is that of its golden ([`crate::golden::profile`]).
+pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults, profile: Profile) -> Result<ValidPool, InvalidSpec> {
     let warm = spec.warm.as_ref();
     let asked_max = warm.and_then(|w| w.max);
     let asked_min = warm.and_then(|w| w.min);
@@ -77,8 +77,8 @@ pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults) -> Result<ValidPool
         quarantine_seconds: number("spec.quarantineSeconds", spec.quarantine_seconds, defaults.quarantine_seconds, 0)?,
         network_mode,
         bridge: network::bridge(network, network_mode)?,
-        policy: network::policy(network, spec.limits.as_ref(), 0, defaults)?,
-        limits: host_limits(spec.limits.as_ref(), defaults)?,
+        policy: network::policy(network, spec.limits.as_ref(), 0, defaults, profile)?,
+        limits: host_limits(spec.limits.as_ref(), defaults.limits.of(profile))?,
     })
 }
 
@@ -87,15 +87,14 @@ pub fn network_mode(network: Option<&NetworkSpec>, defaults: &Defaults) -> Netwo
     network.and_then(|network| network.mode).unwrap_or(defaults.network_mode)
 }
 
-fn host_limits(limits: Option<&LimitsSpec>, defaults: &Defaults) -> Result<HostLimits, InvalidSpec> {
+fn host_limits(limits: Option<&LimitsSpec>, preset: &Preset) -> Result<HostLimits, InvalidSpec> {
     let quota = limits.and_then(|limits| limits.cpu_quota_percent);
     let disk = limits.and_then(|limits| limits.disk_bytes_per_second);
     let processes = limits.and_then(|limits| limits.processes);
     Ok(HostLimits {
         cpu_quota_percent: quota.map(|_| number("spec.limits.cpuQuotaPercent", quota, 0, 1)).transpose()?,
-        disk_bytes_per_second: bytes("spec.limits.diskBytesPerSecond", disk, 1 << 40)?
-            .or(defaults.limits.disk_bytes_per_second),
-        processes: number("spec.limits.processes", processes, defaults.limits.processes, 16)?,
+        disk_bytes_per_second: bytes("spec.limits.diskBytesPerSecond", disk, 1 << 40)?.or(preset.disk_bytes_per_second),
+        processes: number("spec.limits.processes", processes, preset.processes, 16)?,
     })
 }
 
@@ -140,7 +139,7 @@ mod tests {
 
     #[test]
     fn defaults_give_way_to_what_was_asked_for() {
-        let of = |min, max| validate(&spec(min, max), &Defaults::default()).map(|p| (p.min, p.max));
+        let of = |min, max| validate(&spec(min, max), &Defaults::default(), Profile::Standard).map(|p| (p.min, p.max));
         assert_eq!(of(None, None), Ok((5, 20)));
         assert_eq!(of(None, Some(2)), Ok((2, 2)));
         assert_eq!(of(Some(30), None), Ok((30, 30)));
@@ -148,13 +147,14 @@ mod tests {
         assert_eq!(of(Some(-1), None).unwrap_err().path, "spec.warm.min");
         assert_eq!(of(None, Some(0)).unwrap_err().path, "spec.warm.max");
         let negative = AgentVMPoolSpec { ttl_seconds: Some(-1), ..spec(None, None) };
-        assert_eq!(validate(&negative, &Defaults::default()).unwrap_err().path, "spec.ttlSeconds");
+        assert_eq!(validate(&negative, &Defaults::default(), Profile::Standard).unwrap_err().path, "spec.ttlSeconds");
     }
 
     #[test]
     fn resets_have_the_operators_defaults_and_may_be_switched_off() {
         let of = |spec: &AgentVMPoolSpec| {
-            validate(spec, &Defaults::default()).map(|p| (p.reuse_policy, p.max_reuses, p.quarantine_seconds))
+            validate(spec, &Defaults::default(), Profile::Standard)
+                .map(|p| (p.reuse_policy, p.max_reuses, p.quarantine_seconds))
         };
         assert_eq!(of(&spec(None, None)), Ok((ReusePolicy::VerifiedReset, 100, 600)));
         let off = AgentVMPoolSpec {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn a_network_and_limits_are_checked_with_the_rest() {
-        let of = |spec: &AgentVMPoolSpec| validate(spec, &Defaults::default());
+        let of = |spec: &AgentVMPoolSpec| validate(spec, &Defaults::default(), Profile::Standard);
         let network = |mode| Some(NetworkSpec { mode: Some(mode), ..NetworkSpec::default() });
         let bridge = AgentVMPoolSpec { network: network(NetworkMode::Bridge), ..spec(None, None) };
         assert_eq!(of(&bridge).unwrap_err().path, "spec.network.bridge");
@@ -182,5 +182,19 @@ mod tests {
         assert_eq!((limited.limits.cpu_quota_percent, limited.limits.processes), (Some(50), 64));
         assert_eq!(limited.policy(3).generation, 3);
         assert_eq!(of(&spec(None, None)).unwrap().limits, HostLimits { processes: 4096, ..HostLimits::default() });
+    }
+
+    #[test]
+    fn what_a_pool_leaves_open_is_its_goldens_profiles() {
+        let some = LimitsSpec { connections: Some(300), ..LimitsSpec::default() };
+        let spec = AgentVMPoolSpec { limits: Some(some), ..spec(None, None) };
+        let of = |profile| {
+            let pool = validate(&spec, &Defaults::default(), profile).unwrap();
+            let link = pool.policy.limits;
+            (link.bytes_per_second, link.packets_per_second, link.connections, pool.limits.processes)
+        };
+        assert_eq!(of(Profile::Light), (Some(32 << 20), 10_000, 300, 2048));
+        assert_eq!(of(Profile::Standard), (Some(64 << 20), 20_000, 300, 4096));
+        assert_eq!(of(Profile::Intensive), (Some(128 << 20), 40_000, 300, 8192));
     }
 }

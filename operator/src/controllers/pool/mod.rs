@@ -7,7 +7,7 @@ mod publish;
 
 use std::{sync::Arc, time::Duration};
 
-use agentvm_core::pool::{plan, validate};
+use agentvm_core::pool::plan;
 use agentvm_crds::AgentVMPool;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -22,7 +22,7 @@ const SLOW: Duration = Duration::from_secs(30);
 pub async fn reconcile(object: Arc<Guarded<AgentVMPool>>, cx: Arc<Context>) -> Result<Action, Error> {
     let Ok(pool) = &object.0 else { return Ok(Action::await_change()) };
     network::prepare(pool, &cx).await;
-    let want = match validate(&pool.spec, &cx.defaults()) {
+    let want = match cx.valid_pool(pool) {
         Ok(want) => want,
         Err(why) => return publish::invalid(pool, &why, &cx).await,
     };

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use agentvm_core::{
     network::Layout,
-    pool::{Blocked, ValidPool, network_mode, validate},
+    pool::{Blocked, ValidPool, network_mode},
 };
 use agentvm_crds::{AgentVMPool, PoolReason};
 
@@ -64,7 +64,7 @@ pub async fn police_all(cx: &Context) {
         let _ = cx.machines.links().subnet().await;
     }
     let policies = connected().filter_map(|pool| {
-        let want = validate(&pool.spec, &cx.defaults()).ok()?;
+        let want = cx.valid_pool(pool).ok()?;
         Some((pool.metadata.uid.clone()?, want.policy(pool.metadata.generation.unwrap_or_default())))
     });
     let policies: BTreeMap<_, _> = policies.collect();

@@ -31,7 +31,7 @@ pub struct Seen {
 /// `maxRunSeconds` of the run's pool, where there is one.
 pub fn pool_max(run: &AgentRun, cx: &Context) -> Option<u32> {
     let pool = cx.pool(&run.namespace()?, &run.spec.pool_ref.name)?;
-    let valid = agentvm_core::pool::validate(&pool.0.as_ref().ok()?.spec, &cx.defaults()).ok()?;
+    let valid = cx.valid_pool(pool.0.as_ref().ok()?).ok()?;
     Some(valid.max_run_seconds)
 }
 
@@ -83,7 +83,7 @@ fn pool_seen(pool: &AgentVMPool, uid: Option<&str>, run: &str, cx: &Context) -> 
     let (idle, total) = uid.map_or((0, 0), |uid| cx.machines.numbers(uid));
     // A claim whose writing failed in an unknown way still holds its machine, for this run and no other.
     let free = idle + u32::from(cx.machines.holds(run));
-    let max = agentvm_core::pool::validate(&pool.spec, &cx.defaults()).map_or(0, |valid| valid.max);
+    let max = cx.valid_pool(pool).map_or(0, |valid| valid.max);
     let ready = pool.status.as_ref().and_then(|status| find(&status.conditions, condition_type::READY));
     let trouble = ready.filter(|c| c.status == ConditionStatus::False).map(|c| format!("{}: {}", c.reason, c.message));
     PoolSeen::Present { free, total, max, trouble }

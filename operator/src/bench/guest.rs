@@ -56,8 +56,26 @@ pub async fn warm(session: &mut Session, links: &Links, record: &MachineRecord) 
     session.request(HostMessage::Warm, PATIENCE, |message| *message == wanted).await.map_err(step("warm a machine"))
 }
 
+/// How long a command may take.
+const TIMEOUT: Duration = Duration::from_mins(10);
+
 /// EXECUTE to RESULT, in a machine that holds the nonce of `record`.
 pub async fn execute(session: &mut Session, record: &MachineRecord, argv: &[&str]) -> Result<Ran, BenchError> {
+    execute_within(session, record, argv, TIMEOUT).await
+}
+
+/// The same for a command that goes on for as long as its machine.
+pub async fn execute_endless(session: &mut Session, record: &MachineRecord, argv: &[&str]) -> Result<Ran, BenchError> {
+    execute_within(session, record, argv, Duration::ZERO).await
+}
+
+/// Zero is no timeout.
+async fn execute_within(
+    session: &mut Session,
+    record: &MachineRecord,
+    argv: &[&str],
+    timeout: Duration,
+) -> Result<Ran, BenchError> {
     let nonce: Nonce = record.nonce.parse().map_err(step("read a nonce"))?;
     let message = HostMessage::Execute(Execute {
         nonce: nonce.clone(),
@@ -66,7 +84,7 @@ pub async fn execute(session: &mut Session, record: &MachineRecord, argv: &[&str
         cwd: Some("/".to_owned()),
         run_as: RunAs::Root,
         stdin: None,
-        timeout_millis: 600_000,
+        timeout_millis: u64::try_from(timeout.as_millis()).unwrap_or(0),
         grace_millis: 1000,
         max_stdout_bytes: 1 << 20,
         max_stderr_bytes: 1 << 20,

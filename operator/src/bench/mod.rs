@@ -1,7 +1,7 @@
 //! `agentvm bench`: what agentvm promises, measured beside what others do, on the same host in the same process.
 //!
 //! ```text
-//! cli ─► mod: a host that goes with the bench (lab, folder) ─► reset · acquire · run · density · fill · scale
+//! cli ─► mod: a host that goes with the bench (lab, folder) ─► reset · acquire · run · density · fill · scale · network
 //!                                                                └► rounds: contenders take turns ─► report: table or JSON (stats)
 //! ```
 //! Contenders of agentvm's own (`product`) go through the product's calls; baselines (`ordinary`) through libvirt's.
@@ -16,6 +16,7 @@ mod folder;
 mod full;
 mod guest;
 mod lab;
+mod network;
 mod ordinary;
 mod product;
 mod report;
@@ -46,6 +47,9 @@ const PARENT: &str = "/var/tmp";
 /// Runs the subcommand.
 pub fn run(args: &BenchArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
     let common = args.which.common();
+    if let Which::Network { .. } = args.which {
+        network::refuse(common).map_err(Failure::failed)?;
+    }
     let mut settings = config::load(&common.settings.flags(global))?.settings;
     // An address of our own: another operator may be at work on this host.
     settings.metrics = MetricsSettings { listen: Some((Ipv4Addr::LOCALHOST, 0).into()), explicit: true };
@@ -107,6 +111,7 @@ async fn measure(which: &Which, settings: &Settings, lab: &Arc<Lab>) -> Result<R
         }
         Which::Reset { memory, .. } => reset::run(lab, memory, common.rounds(20)).await,
         Which::Density { memory, .. } => density::run(lab, *memory, common.rounds(8)).await,
+        Which::Network { memory, .. } => network::run(lab, settings, *memory, common.rounds(20)).await,
         Which::Fill { memory, machines, .. } => fill::run(lab, *memory, *machines, common.rounds(20)).await,
     }
 }

@@ -11,7 +11,9 @@ use super::stats::{Samples, Summary, ratios};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     Millis,
+    Micros,
     Mebibytes,
+    MebibytesPerSecond,
     Count,
 }
 
@@ -19,7 +21,9 @@ impl Unit {
     fn suffix(self) -> &'static str {
         match self {
             Self::Millis => "ms",
+            Self::Micros => "us",
             Self::Mebibytes => "mib",
+            Self::MebibytesPerSecond => "mib_per_s",
             Self::Count => "count",
         }
     }
@@ -27,7 +31,9 @@ impl Unit {
     fn shown(self) -> &'static str {
         match self {
             Self::Millis => "ms",
+            Self::Micros => "µs",
             Self::Mebibytes => "MiB",
+            Self::MebibytesPerSecond => "MiB/s",
             Self::Count => "",
         }
     }

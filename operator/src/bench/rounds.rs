@@ -25,13 +25,18 @@ pub trait Contender {
 /// What one round showed.
 #[derive(Debug, Default)]
 pub struct Round {
-    figures: Vec<(&'static str, Duration)>,
+    figures: Vec<(&'static str, Unit, f64)>,
     phases: Vec<(String, Duration)>,
 }
 
 impl Round {
-    pub fn figure(mut self, name: &'static str, took: Duration) -> Self {
-        self.figures.push((name, took));
+    pub fn figure(self, name: &'static str, took: Duration) -> Self {
+        self.value(name, Unit::Millis, millis(took))
+    }
+
+    /// Of something else than time.
+    pub fn value(mut self, name: &'static str, unit: Unit, value: f64) -> Self {
+        self.figures.push((name, unit, value));
         self
     }
 
@@ -70,8 +75,8 @@ pub async fn alternate(
 }
 
 fn note(report: &mut Report, contender: &str, suffix: &str, found: Round) {
-    for (figure, took) in found.figures {
-        report.add(&format!("{contender}/{figure}{suffix}"), Unit::Millis, millis(took));
+    for (figure, unit, value) in found.figures {
+        report.add(&format!("{contender}/{figure}{suffix}"), unit, value);
     }
     for (phase, took) in found.phases {
         report.add_phase(&format!("{contender}{suffix}"), &phase, millis(took));

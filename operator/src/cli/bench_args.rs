@@ -81,6 +81,14 @@ pub enum Which {
         #[command(flatten)]
         common: Common,
     },
+    /// What the rules that hold machines cost: throughput and answers with and without them, and opening a link where 64 are open.
+    Network {
+        /// Size of the machine, MiB.
+        #[arg(long, value_name = "MIB", default_value_t = 512)]
+        memory: u32,
+        #[command(flatten)]
+        common: Common,
+    },
     /// From nothing to a pool of prepared machines: as pools do it, and one after the other.
     Fill {
         /// Size of the machines, MiB.
@@ -102,6 +110,7 @@ impl Which {
             | Self::Acquire { common, .. }
             | Self::Scale { common, .. }
             | Self::Density { common, .. }
+            | Self::Network { common, .. }
             | Self::Fill { common, .. } => common,
         }
     }

@@ -1,0 +1,146 @@
+//! `agentvm bench network`: what the rules that hold machines cost. How much a machine gets through, with them and without any; and what
+//! it takes to open a machine's link on a host that has many.
+
+mod links;
+mod namespace;
+mod place;
+mod talk;
+mod throughput;
+
+use std::sync::Arc;
+
+use agentvm_core::network::policy;
+use agentvm_crds::Profile;
+use agentvm_hypervisor::MachineRecord;
+
+use super::error::{BenchError, step};
+use super::guest;
+use super::lab::Lab;
+use super::product::Machine;
+use super::report::Report;
+use crate::cli::bench_args::{BenchNetwork, Common};
+use crate::config::Settings;
+use crate::doctor::observe::command;
+use crate::machines::rehydrate;
+
+use links::{Ground, MANY};
+use place::Place;
+
+/// What the rules of one machine may take, ms, in the median, where there are [`MANY`].
+const TARGET: f64 = 10.0;
+
+/// Before anything is made: what is in the way.
+pub fn refuse(common: &Common) -> Result<(), BenchError> {
+    if common.network == BenchNetwork::Isolated {
+        return Err(BenchError::Found(
+            "bench network measures machines with a network: leave --network away".to_owned(),
+        ));
+    }
+    let programs = [("nft", "nftables"), ("conntrack", "conntrack"), ("ip", "iproute2"), ("unshare", "util-linux")];
+    match programs.into_iter().find(|(program, _)| command::find(program).is_none()) {
+        Some((program, package)) => {
+            Err(BenchError::Found(format!("there is no {program} on this host: apt-get install {package}")))
+        }
+        None => Ok(()),
+    }
+}
+
+pub async fn run(lab: &Arc<Lab>, settings: &Settings, memory_mib: u32, n: usize) -> Result<Report, BenchError> {
+    let mut report = Report::new("network", lab.host());
+    let defaults = settings.defaults();
+    let policy =
+        policy(None, None, 0, &defaults, Profile::Standard).map_err(step("use the network that is configured"))?;
+    let subnet = lab.hv.subnet().await.map_err(step("make the machines' network"))?;
+    let golden = lab.golden(memory_mib, Vec::new()).await?;
+    let mut machine = Machine::new(lab, &golden, 0)?;
+    let never = defaults.network.deny_cidrs;
+    let ground = Ground { subnet, policy, never, record: machine.spec.record.clone() };
+    through(&mut machine, &ground, n, &mut report).await?;
+    lab.clear().await;
+    links::measure(&ground, n, &mut report).await?;
+    compare(&mut report);
+    report.notes.push(notes(memory_mib));
+    report.notes.extend(verdict(&report));
+    Ok(report)
+}
+
+/// A machine as a pool makes it, but that its link is opened elsewhere.
+async fn through(machine: &mut Machine, ground: &Ground, n: usize, report: &mut Report) -> Result<(), BenchError> {
+    machine.create().await?;
+    machine.wake().await?;
+    let record: &MachineRecord = &machine.spec.record;
+    let mut session = machine.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
+    let given = rehydrate(&mut session, record, machine.lab.links.told(record), false).await;
+    given.map_err(step("give the machine its identity"))?;
+    let place = Place::new(ground.subnet.clone(), record.clone(), ground.never.clone()).await?;
+    place.plug().await?;
+    let address = talk::ADDRESS.to_string();
+    let argv = ["python3", "-c", talk::SCRIPT, &address];
+    tokio::select! {
+        done = throughput::measure(place, ground.policy.clone(), n, report) => done,
+        ended = guest::execute_endless(&mut session, record, &argv) => {
+            Err(ended.err().unwrap_or_else(|| BenchError::Found("the machine talks no more".to_owned())))
+        }
+    }
+}
+
+fn compare(report: &mut Report) {
+    let whole = format!("all_rules@{MANY}");
+    let (few, many) = ("open@1", format!("open@{MANY}"));
+    report.compare(&[
+        ("rules_sent/no_rules_sent", "rules/sent", "no_rules/sent"),
+        ("rules_received/no_rules_received", "rules/received", "no_rules/received"),
+        ("rules_answer/no_rules_answer", "rules/answer", "no_rules/answer"),
+        ("rules_connection/no_rules_connection", "rules/connection", "no_rules/connection"),
+        (&format!("all_rules/open_{MANY}"), &whole, &many),
+        (&format!("open_{MANY}/open_1"), &many, few),
+    ]);
+}
+
+fn verdict(report: &Report) -> Option<String> {
+    let median = report.summary(&format!("open@{MANY}"))?.p50;
+    let word = if median <= TARGET { "met" } else { "missed" };
+    Some(format!(
+        "target: the rules of one machine within {TARGET} ms in the median at {MANY} machines: {word} ({median:.1} ms)"
+    ))
+}
+
+fn notes(memory_mib: u32) -> String {
+    format!(
+        "a machine of {memory_mib} MiB moves {} MiB over one connection in each direction, in namespaces of the bench's own; rules: the \
+         default policy without a limit on bandwidth; no_rules: no table, which masquerades and tracks \
+         nothing either; answer: one byte there and back; connection: as long as the machine's connect takes; open and close: the product's \
+         calls on taps, nft and conntrack processes included; all_rules: written anew in one transaction; nft_alone: a process that is told nothing",
+        talk::BYTES >> 20
+    )
+}
+
+/// As on a host that nobody has said anything about.
+#[cfg(test)]
+fn example(instance: &str) -> Ground {
+    use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
+    let defaults = agentvm_core::defaults::Defaults::default();
+    let instance = InstanceId::for_state_dir(instance);
+    let subnet = agentvm_core::network::Subnet {
+        bridge: "lab0".to_owned(),
+        gateway: std::net::Ipv4Addr::new(192, 168, 101, 1),
+        prefix: 24,
+    };
+    let address = subnet.machines().next().unwrap();
+    let record = MachineRecord {
+        name: DomainName::for_slot(&instance, "bench", 0),
+        kind: agentvm_hypervisor::MachineKind::Pool,
+        namespace: "bench".to_owned(),
+        owner: "bench".to_owned(),
+        owner_uid: "bench".to_owned(),
+        slot: 0,
+        golden: GoldenKey::derive(&["bench"]),
+        nonce: String::new(),
+        token: String::new(),
+        created: 0,
+        nic: Some(agentvm_core::network::Nic::nat(&instance, &subnet, address)),
+        instance,
+    };
+    let policy = policy(None, None, 0, &defaults, Profile::Standard).unwrap();
+    Ground { subnet, policy, never: Vec::new(), record }
+}

@@ -8,6 +8,8 @@ use agentvm_guest_agent::protocol::{GuestNetwork, Mac};
 
 use super::*;
 
+mod lease;
+
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 const GATEWAY_MAC: &str = "52:54:00:00:00:01";
 

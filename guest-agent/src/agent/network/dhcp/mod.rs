@@ -11,6 +11,8 @@ mod client;
 mod message;
 mod tenant;
 mod terms;
+#[cfg(test)]
+mod tests;
 
 pub use tenant::{Tenant, Turn};
 pub use terms::Terms;

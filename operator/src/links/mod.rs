@@ -10,6 +10,7 @@ mod addresses;
 mod plug;
 mod policies;
 mod resolvers;
+mod station;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -24,6 +25,7 @@ use tokio::sync::OnceCell;
 
 pub use plug::{Plug, PoolNetwork, bridge_exists};
 pub use resolvers::{ResolverFiles, host_resolver};
+pub use station::Station;
 
 use addresses::Addresses;
 use policies::Policies;
@@ -87,7 +89,7 @@ impl Links {
         Some((u32::try_from(room).unwrap_or(u32::MAX), full(subnet)))
     }
 
-    /// What a machine is told of its network; nothing where it has none of ours.
+    /// What a machine is told of its network; nothing where it has none of ours: see [`Links::station`].
     pub fn told(&self, record: &MachineRecord) -> Option<GuestNetwork> {
         let nic = record.nic.as_ref()?;
         let Wire::Nat { address, prefix, gateway, ipv6 } = nic.wire else { return None };

@@ -27,12 +27,14 @@ use tokio::{
 };
 
 use super::{
+    lease::{AGAIN, lease, unleased},
     order::Order,
     prepare::unix_nanos,
     session::{Session, SessionError, kind, random},
     store::{Store, Taken},
     urgent::Claiming,
 };
+use crate::links::Station;
 
 /// From SIGTERM to SIGKILL in the guest.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -58,7 +60,7 @@ pub struct Verdict {
 }
 
 /// Why a session ended without a result.
-enum Interrupted {
+pub enum Interrupted {
     /// The channel broke; the attempt may go on without us.
     Broken(SessionError),
     /// It is over.
@@ -82,6 +84,8 @@ pub struct Attempt<'a> {
     pub max_processes: u32,
     /// Until the machine has acknowledged.
     claiming: Option<Claiming>,
+    /// It has an address of others': its time may have run out while the machine was parked.
+    station: Option<Station>,
     sent: bool,
     acquired: Option<Instant>,
     acknowledged: Option<Instant>,
@@ -98,8 +102,7 @@ impl<'a> Attempt<'a> {
         claiming: Option<Claiming>,
         max_processes: u32,
     ) -> Self {
-        let last_contact = Instant::now();
-        let (acquired, acknowledged) = (None, None);
+        let (station, sent, acquired, acknowledged) = (None, false, None, None);
         Self {
             hv,
             record,
@@ -108,11 +111,16 @@ impl<'a> Attempt<'a> {
             stop,
             max_processes,
             claiming,
-            sent: false,
+            station,
+            sent,
             acquired,
             acknowledged,
-            last_contact,
+            last_contact: Instant::now(),
         }
+    }
+
+    pub fn on(self, station: Option<Station>) -> Self {
+        Self { station, ..self }
     }
 
     /// Follows the attempt to its end, over as many sessions as it takes. The first may be `kept` open since the machine was
@@ -210,6 +218,9 @@ impl<'a> Attempt<'a> {
     }
 
     async fn start(&mut self, session: &mut Session, patience: Duration) -> Result<(), Interrupted> {
+        if let Some(station) = &self.station {
+            lease(session, station, AGAIN).await.map_err(unleased)?;
+        }
         for file in &self.order.secrets {
             self.send_secret(session, &file.path, file.mode, &file.content).await?;
         }

@@ -6,6 +6,7 @@ mod attempt;
 mod board;
 mod evidence;
 mod finish;
+mod lease;
 mod life;
 mod measure;
 mod order;

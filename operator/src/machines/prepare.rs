@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use super::{
     board::Idle,
     evidence::{self, Evidence},
+    lease::{self, lease},
     session::{Session, SessionError, WakeError, random},
     urgent::Claims,
 };
@@ -47,6 +48,8 @@ pub enum PrepareError {
     Warm(#[source] SessionError),
     #[error("the machine has no network")]
     Network(#[source] HvError),
+    #[error("the machine has no address on the bridge that it is plugged into")]
+    Lease(#[source] SessionError),
     #[error("its recorded nonce is none")]
     Nonce(#[source] NonceError),
     #[error("its proof could not be written down")]
@@ -77,7 +80,9 @@ impl PrepareError {
     pub fn reason(&self) -> PoolReason {
         match self {
             Self::Network(HvError::NoCapacity { .. }) => PoolReason::NoCapacity,
-            Self::Network(_) | Self::Create(HvError::NetworkUnavailable { .. }) => PoolReason::NetworkUnavailable,
+            Self::Network(_) | Self::Lease(_) | Self::Create(HvError::NetworkUnavailable { .. }) => {
+                PoolReason::NetworkUnavailable
+            }
             _ => PoolReason::CreateFailed,
         }
     }
@@ -89,6 +94,7 @@ impl PrepareError {
             Self::Create(why) => tier == Tier::Fresh && matches!(why, HvError::Refused { .. }),
             Self::Reset(HvError::NotResettable { .. } | HvError::NetworkUnavailable { .. })
             | Self::Network(_)
+            | Self::Lease(_)
             | Self::Nonce(_)
             | Self::Evidence(_)
             | Self::Stopping => false,
@@ -172,13 +178,18 @@ impl Preparation<'_> {
         guest.map_err(PrepareError::Guest)?;
         self.claims.pass().await;
         phases.end("pass");
-        let network = self.links.told(record);
-        let resolvers = network.as_ref().map(|network| network.resolvers.clone()).unwrap_or_default();
+        let (network, station) = (self.links.told(record), self.links.station(record));
+        let told = network.as_ref().map(|network| &network.resolvers);
+        let resolvers = told.or(station.as_ref().map(|station| &station.resolvers)).cloned().unwrap_or_default();
         rehydrate(&mut session, record, network, true).await?;
         phases.end("rehydrate");
         // Its address is its own from here on, and the rules that hold it to that come first.
         self.links.open(record).await.map_err(PrepareError::Network)?;
         phases.end("network");
+        if let Some(station) = &station {
+            lease(&mut session, station, lease::FIRST).await.map_err(PrepareError::Lease)?;
+            phases.end("lease");
+        }
         session.request(HostMessage::Warm, REPLY, is_warm).await.map_err(PrepareError::Warm)?;
         phases.end("warm");
         let evidence = Evidence { reset: reset.clone(), reuses: self.reuses, resolvers: resolvers.clone() };

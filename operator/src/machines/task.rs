@@ -280,7 +280,8 @@ impl Task {
         let (tell_stop, stop) = watch::channel(None);
         let claiming = inner.board().take_claiming(&self.key);
         let processes = self.limits().processes;
-        let attempt = Attempt::new(hv, &self.record, order, store.clone(), stop, claiming, processes).run(session);
+        let attempt = Attempt::new(hv, &self.record, order, store.clone(), stop, claiming, processes);
+        let attempt = attempt.on(inner.links.station(&self.record)).run(session);
         tokio::pin!(attempt);
         let mut forced_at: Option<Instant> = None;
         let verdict = loop {

@@ -145,7 +145,7 @@ fn nothing() -> Result<Duration, BenchError> {
 
 #[cfg(test)]
 mod tests {
-    use crate::bench::network::example;
+    use crate::bench::network::tests::example;
 
     use super::*;
 

@@ -7,6 +7,9 @@ mod place;
 mod talk;
 mod throughput;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use agentvm_core::network::policy;
@@ -108,39 +111,9 @@ fn verdict(report: &Report) -> Option<String> {
 fn notes(memory_mib: u32) -> String {
     format!(
         "a machine of {memory_mib} MiB moves {} MiB over one connection in each direction, in namespaces of the bench's own; rules: the \
-         default policy without a limit on bandwidth; no_rules: no table, which masquerades and tracks \
-         nothing either; answer: one byte there and back; connection: as long as the machine's connect takes; open and close: the product's \
-         calls on taps, nft and conntrack processes included; all_rules: written anew in one transaction; nft_alone: a process that is told nothing",
+         default policy without a limit of bandwidth; no_rules: no table, so that nothing is masqueraded or tracked either; answer: one byte \
+         there and back; connection: what connect takes in the machine; open and close: the operator's calls on taps that nobody is behind, \
+         with the processes of nft and conntrack; all_rules: written anew in one transaction; nft_alone: an nft that is told nothing",
         talk::BYTES >> 20
     )
-}
-
-/// As on a host that nobody has said anything about.
-#[cfg(test)]
-fn example(instance: &str) -> Ground {
-    use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
-    let defaults = agentvm_core::defaults::Defaults::default();
-    let instance = InstanceId::for_state_dir(instance);
-    let subnet = agentvm_core::network::Subnet {
-        bridge: "lab0".to_owned(),
-        gateway: std::net::Ipv4Addr::new(192, 168, 101, 1),
-        prefix: 24,
-    };
-    let address = subnet.machines().next().unwrap();
-    let record = MachineRecord {
-        name: DomainName::for_slot(&instance, "bench", 0),
-        kind: agentvm_hypervisor::MachineKind::Pool,
-        namespace: "bench".to_owned(),
-        owner: "bench".to_owned(),
-        owner_uid: "bench".to_owned(),
-        slot: 0,
-        golden: GoldenKey::derive(&["bench"]),
-        nonce: String::new(),
-        token: String::new(),
-        created: 0,
-        nic: Some(agentvm_core::network::Nic::nat(&instance, &subnet, address)),
-        instance,
-    };
-    let policy = policy(None, None, 0, &defaults, Profile::Standard).unwrap();
-    Ground { subnet, policy, never: Vec::new(), record }
 }

@@ -130,7 +130,8 @@ impl Place {
 mod tests {
     use std::process::{Child, Command};
 
-    use crate::bench::network::{example, talk, throughput};
+    use crate::bench::network::tests::example;
+    use crate::bench::network::{talk, throughput};
     use crate::bench::report::Report;
 
     use super::*;

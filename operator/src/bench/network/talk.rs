@@ -16,7 +16,7 @@ pub const SCRIPT: &str = include_str!("talk.py");
 /// What the machine reaches for. A documentation address: it is nobody's.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 /// In each direction, each round.
-pub const BYTES: u64 = 64 << 20;
+pub const BYTES: u64 = 256 << 20;
 /// Answers, and connections, of each round.
 const ANSWERS: u64 = 50;
 const BEGINNINGS: u64 = 10;

@@ -16,7 +16,7 @@ use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
 use super::network::Plug;
 use super::worker::{Wanted, still};
-use super::{disk, domain, limits, machine, metadata, network, process, qmp};
+use super::{disk, domain, limits, machine, metadata, process, qmp, start};
 use crate::files::io;
 use crate::workspace::share;
 use crate::{CloneStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
@@ -85,13 +85,9 @@ impl Clone<'_> {
             match step {
                 CloneStep::LayOut => lay_out(self.host, self.spec, self.whole)?,
                 CloneStep::Start => {
-                    let plug = network::prepare(self.host, self.conn, self.spec.record.nic.as_ref())?;
-                    let xml = domain_spec(self.host, plug, self.spec, self.whole)?.to_xml()?;
-                    let recipe = &self.whole.recipe;
-                    let started = domain::start(self.conn, name, &xml, true)?;
-                    limits::memory(&started, self.host.memory_limit_mib(&recipe.resources, recipe.kvm));
-                    network::closed(self.host, &self.spec.record)?;
-                    self.domain = Some(started);
+                    let Self { host, conn, spec, whole, .. } = self;
+                    let plugged = |plug| domain_spec(host, plug, spec, whole);
+                    self.domain = Some(start::paused(host, conn, &spec.record, &whole.recipe, plugged)?);
                 }
                 CloneStep::Load => self.load()?,
                 CloneStep::Ready => self.ready()?,

@@ -6,7 +6,7 @@ use agentvm_core::names::DomainName;
 use virt::connect::Connect;
 use virt::domain::{Domain, DomainPausedReason, DomainState, DomainStateReason};
 use virt::enumutil::Enum;
-use virt::error::{Error, ErrorNumber};
+use virt::error::{Error, ErrorDomain, ErrorNumber};
 use virt::sys;
 
 use super::{metadata, qmp};
@@ -15,6 +15,8 @@ use crate::{HvError, MachineRecord, PowerState, Stop};
 const POLL: Duration = Duration::from_millis(5);
 /// So long may QEMU take to end after it was told to.
 const QUIT: Duration = Duration::from_secs(2);
+/// Of starting one whose filter can't be set.
+const TRIES: u32 = 5;
 
 pub fn refused(what: impl Into<String>) -> impl FnOnce(Error) -> HvError {
     let what = what.into();
@@ -52,8 +54,22 @@ pub fn record(domain: &Domain) -> Result<Option<MachineRecord>, HvError> {
 pub fn start(conn: &Connect, name: &DomainName, xml: &str, paused: bool) -> Result<Domain, HvError> {
     let domain = conn.define_domain_xml(xml).map_err(refused(format!("define the domain {name}")))?;
     let flags = if paused { sys::VIR_DOMAIN_START_PAUSED } else { sys::VIR_DOMAIN_NONE };
-    domain.create_with_flags(flags).map_err(refused(format!("start the domain {name}")))?;
+    try_start(&domain, flags).map_err(refused(format!("start the domain {name}")))?;
     Ok(domain)
+}
+
+/// ebtables 1.8.9, which libvirt calls for its filters, fails now and then while somebody else changes rules of theirs: it takes up a change of its
+/// own that is half done as if nothing of it was.
+fn try_start(domain: &Domain, flags: u32) -> Result<(), Error> {
+    for _ in 1..TRIES {
+        match domain.create_with_flags(flags) {
+            Err(e) if e.domain().is_known_and(|domain| domain == ErrorDomain::Firewall) => {
+                tracing::debug!("libvirt could not set a filter and is told to again: {}", e.message());
+            }
+            done => return done.map(drop),
+        }
+    }
+    domain.create_with_flags(flags).map(drop)
 }
 
 /// What libvirt says of the domain, without our own marks.

@@ -39,6 +39,7 @@ mod qemu_user;
 mod qmp;
 mod reset;
 mod slot_user;
+mod start;
 mod sweep;
 mod template;
 mod tiers;

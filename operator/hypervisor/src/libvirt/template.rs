@@ -13,7 +13,7 @@ use super::host::{Host, write_secret};
 use super::image::Image;
 use super::layout::GoldenDir;
 use super::network::Plug;
-use super::{disk, domain, facts, limits, machine, metadata, network};
+use super::{disk, domain, facts, machine, metadata, start};
 use crate::files::{io, remove_tree, write_json};
 use crate::workspace::share;
 use crate::{Accelerator, HvError, PowerState, Stop, TemplateSpec};
@@ -55,11 +55,8 @@ fn try_boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
     machine::remove_files(host, &spec.record.name)?;
     lay_out_machine(host, spec)?;
     let recipe = lay_out_golden(host, conn, spec, &image, &half)?;
-    let plug = network::prepare(host, conn, spec.record.nic.as_ref())?;
-    let xml = domain_spec(host, plug, spec, &recipe, &half)?.to_xml()?;
-    let started = domain::start(conn, &spec.record.name, &xml, true)?;
-    limits::memory(&started, host.memory_limit_mib(&recipe.resources, recipe.kvm));
-    network::closed(host, &spec.record)?;
+    let started =
+        start::paused(host, conn, &spec.record, &recipe, |plug| domain_spec(host, plug, spec, &recipe, &half))?;
     started.resume().map_err(domain::refused("let a template run"))?;
     let ready = host.layout.machine(&spec.record.name).ready();
     fs::write(&ready, "").map_err(io("write", &ready))

@@ -37,6 +37,8 @@ pub struct Filter {
 pub enum Kind {
     /// The installation's own bridge.
     Nat,
+    /// The same, with an IPv6 address too. Which parameters there are has to be known of a filter.
+    Dual,
     /// A bridge of the host. The addresses there are none of our business, so none is pinned.
     Bridge,
 }
@@ -49,13 +51,11 @@ pub fn of(host: &Host, conn: &Connect, nic: &Nic) -> Result<Option<Filter>, HvEr
     if host.config.filter == LibvirtFilter::Disabled {
         return Ok(None);
     }
-    let kind = Kind::of(&nic.wire);
-    let name = ensure(host, conn, kind)?;
-    let parameters = match nic.address() {
-        Some(address) => vec![("IP", address.to_string()), ("GATEWAY_MAC", host.firewall.gateway_mac().to_string())],
-        None => vec![],
-    };
-    Ok(Some(Filter { name, parameters }))
+    let name = ensure(host, conn, Kind::of(nic))?;
+    let gateway = nic.address().map(|_| ("GATEWAY_MAC", host.firewall.gateway_mac().to_string()));
+    let address = nic.address().map(|address| ("IP", address.to_string()));
+    let ipv6 = nic.ipv6().map(|address| ("IPV6", address.to_string()));
+    Ok(Some(Filter { name, parameters: gateway.into_iter().chain(address).chain(ipv6).collect() }))
 }
 
 /// Those of this installation go, also where nobody asks for them any more.
@@ -107,11 +107,12 @@ fn find(conn: &Connect, name: &str, uuid: &str) -> Option<NWFilter> {
 }
 
 impl Kind {
-    const ALL: [Self; 2] = [Self::Nat, Self::Bridge];
+    const ALL: [Self; 3] = [Self::Nat, Self::Dual, Self::Bridge];
 
-    fn of(wire: &Wire) -> Self {
-        match wire {
-            Wire::Nat { .. } => Self::Nat,
+    fn of(nic: &Nic) -> Self {
+        match nic.wire {
+            Wire::Nat { ipv6: None, .. } => Self::Nat,
+            Wire::Nat { ipv6: Some(_), .. } => Self::Dual,
             Wire::Bridge { .. } => Self::Bridge,
         }
     }
@@ -120,6 +121,7 @@ impl Kind {
     fn names(self, instance: &InstanceId) -> [String; 2] {
         let name = match self {
             Self::Nat => FIRST_NAME.to_owned(),
+            Self::Dual => format!("{FIRST_NAME}-ipv6"),
             Self::Bridge => format!("{FIRST_NAME}-bridge"),
         };
         let own = format!("{name}-{instance}");
@@ -133,7 +135,8 @@ impl Kind {
     /// The first rule that fits decides, by priority; those for connections are asked after those for frames.
     fn xml(self, name: &str, instance: &InstanceId) -> Result<String, HvError> {
         let rules = match self {
-            Self::Nat => nat(),
+            Self::Nat => nat(&[("ip", "$IP")]),
+            Self::Dual => nat(&[("ip", "$IP"), ("ipv6", "$IPV6")]),
             Self::Bridge => bridge(),
         };
         let filter = el("filter").attr("name", name).attr("chain", "root");
@@ -142,16 +145,19 @@ impl Kind {
 }
 
 /// The machine has its own addresses and hears nobody but the gateway.
-fn nat() -> Vec<Element> {
+fn nat(addresses: &[(&'static str, &str)]) -> Vec<Element> {
     let gateway = |what: &'static str| el(what).attr("srcmacaddr", "$GATEWAY_MAC");
-    vec![
+    let mut rules = vec![
         no_other_mac(),
-        frame("accept", "out", own_arp().attr("arpsrcipaddr", "$IP")),
-        frame("accept", "out", el("ip").attr("srcipaddr", "$IP")),
-        frame("accept", "in", gateway("arp")),
-        frame("accept", "in", gateway("ip").attr("dstipaddr", "$IP")),
+        frame("out", own_arp().attr("arpsrcipaddr", "$IP")),
+        frame("in", gateway("arp")),
         nothing_else(),
-    ]
+    ];
+    for (family, address) in addresses {
+        rules.push(frame("out", el(family).attr("srcipaddr", address)));
+        rules.push(frame("in", gateway(family).attr("dstipaddr", address)));
+    }
+    rules
 }
 
 /// The machine has its own MAC, begins connections, and accepts none but the answer of a DHCP server.
@@ -159,10 +165,10 @@ fn bridge() -> Vec<Element> {
     let dhcp = el("udp").attr("srcportstart", 67).attr("dstportstart", 68);
     vec![
         no_other_mac(),
-        frame("accept", "out", own_arp()),
-        frame("accept", "out", el("ip")),
-        frame("accept", "in", el("arp")),
-        frame("accept", "in", el("ip")),
+        frame("out", own_arp()),
+        frame("out", el("ip")),
+        frame("in", el("arp")),
+        frame("in", el("ip")),
         nothing_else(),
         connection("accept", "out", el("all").attr("state", "NEW,ESTABLISHED,RELATED")),
         connection("accept", "in", el("all").attr("state", "ESTABLISHED,RELATED")),
@@ -179,13 +185,13 @@ fn own_arp() -> Element {
     el("arp").attr("arpsrcmacaddr", "$MAC")
 }
 
-/// IPv6, VLANs, what other protocols there are.
+/// VLANs, what other protocols there are, IPv6 where there is no address.
 fn nothing_else() -> Element {
     rule("drop", "inout", 0)
 }
 
-fn frame(action: &str, direction: &str, what: Element) -> Element {
-    rule(action, direction, -50).child(what)
+fn frame(direction: &str, what: Element) -> Element {
+    rule("accept", direction, -50).child(what)
 }
 
 fn connection(action: &str, direction: &str, what: Element) -> Element {
@@ -206,7 +212,7 @@ mod tests {
         let [one, other] = ["/one", "/other"].map(InstanceId::for_state_dir);
         let uuids = Kind::ALL.map(|kind| [&one, &other].map(|instance| kind.uuid(instance)));
         let all: std::collections::BTreeSet<_> = uuids.as_flattened().iter().collect();
-        assert_eq!(all.len(), 4);
+        assert_eq!(all.len(), 6);
         assert_eq!(Kind::Nat.names(&one), ["agent-network-filter".to_owned(), format!("agent-network-filter-{one}")]);
     }
 

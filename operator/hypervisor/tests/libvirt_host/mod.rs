@@ -1,6 +1,7 @@
 //! A libvirt to test on, a guest image, and the certainty that nothing stays behind.
 
 pub mod guest;
+pub mod leftovers;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -141,10 +142,15 @@ impl TestHost {
     }
 
     /// libvirt's names of this installation's domains.
+    #[allow(dead_code, reason = "not every test looks")]
     pub fn domains(&self) -> Vec<String> {
-        let output = Command::new("virsh").args(["-c", "qemu:///system", "list", "--all", "--name"]).output().unwrap();
-        let names = String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
-        names.into_iter().filter(|name| name.starts_with(&format!("avm-{}-", self.instance))).collect()
+        leftovers::domains(&self.instance)
+    }
+
+    /// libvirt's names of this installation's networks.
+    #[allow(dead_code, reason = "not every test has a network")]
+    pub fn networks(&self) -> Vec<String> {
+        leftovers::networks(&self.instance)
     }
 
     /// Mounts below the state directory, without the folder that propagates them.
@@ -157,13 +163,9 @@ impl TestHost {
 }
 
 impl Drop for TestHost {
-    /// Also after a failed assertion.
+    /// Also after a failed assertion. Whoever would put its rules back has to be gone by now.
     fn drop(&mut self) {
-        for name in self.domains() {
-            for verb in ["destroy", "undefine"] {
-                let _ = Command::new("virsh").args(["-q", "-c", "qemu:///system", verb, &name]).output();
-            }
-        }
+        leftovers::remove(&self.instance);
         for mount in self.mounts().into_iter().chain([self.dir.path().join("machines").display().to_string()]) {
             let _ = Command::new("umount").args(["-q", "-l", &mount]).output();
         }

@@ -10,10 +10,10 @@ use crate::libvirt_host::guest::Guest;
 use crate::plugged::{Plugged, is_up};
 
 /// Nobody else is on it.
-struct Bridge(String);
+pub struct Bridge(pub String);
 
 impl Bridge {
-    fn new(name: String) -> Self {
+    pub fn new(name: String) -> Self {
         assert!(Command::new("ip").args(["link", "add", &name, "type", "bridge"]).status().unwrap().success());
         Self(name)
     }

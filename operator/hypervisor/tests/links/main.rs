@@ -2,14 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
 mod bridged;
+mod filtered;
 #[allow(unused_imports, reason = "these tests look at no packets")]
 #[path = "../libvirt_host/internet/mod.rs"]
 mod internet;
+mod lan;
+mod leased;
 #[allow(dead_code, reason = "these goldens have a network device")]
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
 #[path = "../reset/memory.rs"]
 mod memory;
+mod pair;
 mod plugged;
 #[path = "../reset/private.rs"]
 mod private;
@@ -67,7 +71,7 @@ async fn a_machine_with_a_network_is_the_golden_again_every_time() {
     lab.hv.close_link(name).await.unwrap();
     assert_eq!(lab.internet.escaped(), 0);
     lab.hv.release().await;
-    assert_eq!((lab.networks(), lab.host.domains(), lab.host.mounts()), (vec![], vec![], vec![]));
+    assert_eq!((lab.host.networks(), lab.host.domains(), lab.host.mounts()), (vec![], vec![], vec![]));
 }
 
 /// A state is never loaded into other devices.
@@ -110,7 +114,7 @@ async fn who_ends_and_who_may_not_is_not_connected() {
     assert_eq!(later.subnet().await.unwrap(), lab.subnet);
     later.release().await;
     lab.hv.release().await;
-    assert_eq!((lab.networks(), lab.host.domains()), (vec![], vec![]));
+    assert_eq!((lab.host.networks(), lab.host.domains()), (vec![], vec![]));
     tokio::time::timeout(Duration::from_secs(30), lab.hv.subnet()).await.unwrap().unwrap();
-    assert_eq!(lab.networks().len(), 1, "it is made again when somebody needs it");
+    assert_eq!(lab.host.networks().len(), 1, "it is made again when somebody needs it");
 }

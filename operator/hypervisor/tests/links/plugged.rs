@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::process::Command;
 
-use agentvm_core::names::{GoldenKey, InstanceId};
+use agentvm_core::names::GoldenKey;
 use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet, Table};
 use agentvm_guest_agent::protocol::{self, GuestNetwork};
-use agentvm_hypervisor::libvirt::Libvirt;
+use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig, LibvirtFilter};
 use agentvm_hypervisor::{Golden, Hypervisor, MachineSpec};
 
 use crate::internet::{DNS, Internet, WEB};
@@ -16,15 +16,11 @@ use crate::libvirt_host::{TOKEN, TestHost};
 pub struct Plugged {
     pub hv: Libvirt,
     pub internet: Internet,
-    pub host: TestHost,
     pub subnet: Subnet,
     pub key: GoldenKey,
     /// Last, so that nobody who would put the rules back is left when it is dropped.
-    leftovers: Leftovers,
+    pub host: TestHost,
 }
-
-/// After a failed assertion: what `release` removes.
-struct Leftovers(InstanceId);
 
 /// As the kernel has it: `IFF_UP`.
 pub fn is_up(tap: &str) -> bool {
@@ -43,13 +39,16 @@ pub fn reach() -> String {
 
 impl Plugged {
     pub async fn new(name: &str) -> Self {
+        Self::filtered(name, LibvirtFilter::Disabled).await
+    }
+
+    pub async fn filtered(name: &str, filter: LibvirtFilter) -> Self {
         let host = TestHost::new();
-        let hv = host.connect().await;
+        let hv = Libvirt::connect(LibvirtConfig { filter, ..host.config() }).await.unwrap();
         let internet = Internet::new();
         let subnet = hv.subnet().await.unwrap();
         internet.attach(&subnet.bridge, &subnet.net().to_string());
-        let leftovers = Leftovers(host.instance.clone());
-        let this = Self { host, hv, internet, subnet, key: GoldenKey::derive(&[name]), leftovers };
+        let this = Self { host, hv, internet, subnet, key: GoldenKey::derive(&[name]) };
         this.hv.police(Self::policies(&["pool-uid"]), vec![]).await.unwrap();
         this
     }
@@ -121,36 +120,5 @@ impl Plugged {
         assert!(self.subnet.net().contains(&address.parse::<std::net::Ipv4Addr>().unwrap()));
         let output = Command::new("conntrack").args(["-L", "-s", &address]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// libvirt's networks of this installation.
-    pub fn networks(&self) -> Vec<String> {
-        self.leftovers.networks()
-    }
-}
-
-fn virsh(arguments: &[&str]) -> String {
-    let output = Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).output().unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-impl Leftovers {
-    fn networks(&self) -> Vec<String> {
-        let mine = |name: &&str| !name.is_empty() && virsh(&["net-dumpxml", name]).contains(self.0.as_str());
-        virsh(&["net-list", "--all", "--name"]).lines().filter(mine).map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Leftovers {
-    /// The machines are gone by now, with the host that they were on.
-    fn drop(&mut self) {
-        for name in self.networks() {
-            virsh(&["net-destroy", &name]);
-            virsh(&["net-undefine", &name]);
-        }
-        for family in ["bridge", "inet"] {
-            let table = Table::of(&self.0);
-            let _ = Command::new("nft").args(["delete", "table", family, table.name()]).output();
-        }
     }
 }

@@ -1,10 +1,9 @@
 //! Machines of their own kind: real guests on a real libvirt, connected as the operator connects them.
 
 use std::collections::BTreeMap;
-use std::process::Command;
 
-use agentvm_core::names::{GoldenKey, InstanceId};
-use agentvm_core::network::{Nic, Policy, Subnet, Table, Wire};
+use agentvm_core::names::GoldenKey;
+use agentvm_core::network::{Nic, Policy, Subnet, Wire};
 use agentvm_guest_agent::protocol::{self, GuestNetwork};
 use agentvm_hypervisor::libvirt::Libvirt;
 use agentvm_hypervisor::{Hypervisor, MachineSpec};
@@ -20,7 +19,6 @@ use crate::libvirt_host::{TOKEN, TestHost};
 pub struct Real {
     // Dropped in this order: it puts back rules that are removed while it is there.
     pub hv: Libvirt,
-    _leftovers: Leftovers,
     pub host: TestHost,
     pub internet: Internet,
     pub subnet: Subnet,
@@ -37,15 +35,7 @@ impl Real {
         let internet = Internet::new();
         let subnet = hv.subnet().await.unwrap();
         internet.attach(&subnet.bridge, &subnet.net().to_string());
-        let this = Self {
-            hv,
-            _leftovers: Leftovers(host.instance.clone()),
-            host,
-            internet,
-            subnet,
-            key: GoldenKey::derive(&[name]),
-            _turn: turn,
-        };
+        let this = Self { hv, host, internet, subnet, key: GoldenKey::derive(&[name]), _turn: turn };
         this.police(policy()).await;
         this
     }
@@ -120,31 +110,6 @@ impl Real {
             own: self.nic(1),
             others: [self.nic(2), self.nic(3)],
             link: link.to_owned(),
-        }
-    }
-}
-
-/// Removes what an installation leaves on the host after a failed assertion; `release` does otherwise.
-struct Leftovers(InstanceId);
-
-impl Drop for Leftovers {
-    fn drop(&mut self) {
-        let virsh = |arguments: &[&str]| {
-            let output = Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).output().unwrap();
-            String::from_utf8_lossy(&output.stdout).into_owned()
-        };
-        let ours = format!("avm-{}-", self.0);
-        for name in virsh(&["list", "--name"]).lines().filter(|name| name.starts_with(&ours)) {
-            virsh(&["destroy", name]);
-        }
-        let networks = virsh(&["net-list", "--all", "--name"]);
-        for name in networks.lines().filter(|name| virsh(&["net-dumpxml", name]).contains(self.0.as_str())) {
-            virsh(&["net-destroy", name]);
-            virsh(&["net-undefine", name]);
-        }
-        for family in ["bridge", "inet"] {
-            let table = Table::of(&self.0);
-            let _ = Command::new("nft").args(["delete", "table", family, table.name()]).output();
         }
     }
 }

@@ -1,0 +1,40 @@
+//! What an installation leaves on its host where a test failed before `release`.
+
+use std::process::Command;
+
+use agentvm_core::names::InstanceId;
+use agentvm_core::network::Table;
+
+/// What it said; empty where it failed.
+pub fn virsh(arguments: &[&str]) -> String {
+    let output = Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// libvirt's names of this installation's domains.
+pub fn domains(instance: &InstanceId) -> Vec<String> {
+    let all = virsh(&["list", "--all", "--name"]);
+    all.lines().filter(|name| name.starts_with(&format!("avm-{instance}-"))).map(str::to_owned).collect()
+}
+
+/// libvirt's networks of this installation.
+pub fn networks(instance: &InstanceId) -> Vec<String> {
+    let mine = |name: &&str| !name.is_empty() && virsh(&["net-dumpxml", name]).contains(instance.as_str());
+    virsh(&["net-list", "--all", "--name"]).lines().filter(mine).map(str::to_owned).collect()
+}
+
+/// Machines first, and their taps with them; then what they were plugged into, and the rules that held them.
+pub fn remove(instance: &InstanceId) {
+    for name in domains(instance) {
+        virsh(&["destroy", &name]);
+        virsh(&["undefine", &name]);
+    }
+    for name in networks(instance) {
+        virsh(&["net-destroy", &name]);
+        virsh(&["net-undefine", &name]);
+    }
+    for family in ["bridge", "inet"] {
+        let table = Table::of(instance);
+        let _ = Command::new("nft").args(["delete", "table", family, table.name()]).output();
+    }
+}

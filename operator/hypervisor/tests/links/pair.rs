@@ -1,0 +1,121 @@
+//! Two network namespaces on a bridge that no rules of ours know: somebody behind a filter of libvirt's, and whom it talks to.
+
+use std::process::Command;
+
+use agentvm_core::network::Mac;
+
+/// The two addresses of the one behind the filter, and the other's.
+pub const OWN: &str = "203.0.113.10";
+pub const OTHER: &str = "203.0.113.11";
+pub const PEER: &str = "203.0.113.20";
+
+/// Tries to connect to a port where nobody listens: who is reached refuses.
+const REACH: &str = "
+import socket, sys
+s = socket.socket()
+s.settimeout(1)
+s.bind((sys.argv[1], 0))
+try:
+    s.connect((sys.argv[2], 9))
+except ConnectionRefusedError:
+    print('reached')
+except OSError:
+    pass
+";
+
+pub struct Pair {
+    /// What the filter takes for its own.
+    pub mac: Mac,
+    bridge: String,
+    /// The bridge's ends, and the namespaces behind them.
+    ends: [String; 2],
+}
+
+impl Pair {
+    pub fn new(letter: &str, peers_mac: Mac) -> Self {
+        let bridge = format!("avmtp{:x}{letter}", std::process::id());
+        let ends = ["0", "1"].map(|end| format!("{bridge}{end}"));
+        let mac = Mac::derive(&["own", &bridge]);
+        ip(&format!("link add {bridge} type bridge"));
+        ip(&format!("link set {bridge} up"));
+        for (end, mac) in ends.iter().zip([mac, peers_mac]) {
+            ip(&format!("netns add {end}"));
+            ip(&format!("link add {end} type veth peer name eth0 address {mac} netns {end}"));
+            ip(&format!("link set {end} master {bridge} up"));
+            ip(&format!("-n {end} link set eth0 up"));
+        }
+        for (end, address) in [(0, OWN), (0, OTHER), (1, PEER)] {
+            ip(&format!("-n {} addr add {address}/24 dev eth0", ends[end]));
+        }
+        Self { mac, bridge, ends }
+    }
+
+    /// Has libvirt filter the first one's end, as it does a machine's.
+    pub fn bind(&self, filter: &str, parameters: &[(&str, String)]) {
+        let parameter = |(name, value): &(&str, String)| format!("<parameter name='{name}' value='{value}'/>");
+        let parameters = parameters.iter().map(parameter).collect::<Vec<_>>().concat();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!(
+            "<filterbinding><owner><name>{0}</name><uuid>6a2f3b0e-0000-4000-8000-{1:012x}</uuid></owner><portdev name='{0}'/>\
+             <mac address='{2}'/><filterref filter='{filter}'>{parameters}</filterref></filterbinding>",
+            self.ends[0],
+            std::process::id(),
+            self.mac,
+        );
+        std::fs::write(file.path(), text).unwrap();
+        let virsh = ["-q", "-c", "qemu:///system", "nwfilter-binding-create"];
+        // ebtables fails now and then while other tests change rules of theirs.
+        let bind = || Command::new("virsh").args(virsh).arg(file.path()).output().unwrap();
+        let done = (0..10).map(|_| bind()).find(|output| output.status.success());
+        assert!(done.is_some(), "{}", String::from_utf8_lossy(&bind().stderr));
+    }
+
+    /// The one behind the filter reaches the other.
+    pub fn reaches(&self, from: &str, to: &str) -> bool {
+        reaches(&self.ends[0], from, to)
+    }
+
+    /// The other reaches it.
+    pub fn is_reached(&self, at: &str) -> bool {
+        reaches(&self.ends[1], PEER, at)
+    }
+
+    pub fn set_mac(&self, mac: Mac) {
+        self.set(0, mac);
+    }
+
+    pub fn set_peers_mac(&self, mac: Mac) {
+        self.set(1, mac);
+    }
+
+    /// Nobody may remember the one before.
+    fn set(&self, end: usize, mac: Mac) {
+        ip(&format!("-n {} link set eth0 address {mac}", self.ends[end]));
+        for end in &self.ends {
+            ip(&format!("-n {end} neigh flush all"));
+        }
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let virsh = ["-q", "-c", "qemu:///system", "nwfilter-binding-delete"];
+        let _ = Command::new("virsh").args(virsh).arg(&self.ends[0]).output();
+        for end in &self.ends {
+            let _ = Command::new("ip").args(["netns", "delete", end]).output();
+        }
+        let _ = Command::new("ip").args(["link", "delete", &self.bridge]).output();
+    }
+}
+
+fn reaches(namespace: &str, from: &str, to: &str) -> bool {
+    let arguments = ["netns", "exec", namespace, "python3", "-c", REACH, from, to];
+    let output = Command::new("ip").args(arguments).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    !output.stdout.is_empty()
+}
+
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output().unwrap();
+    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+}

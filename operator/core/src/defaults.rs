@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 /// Defaults and limits of this operator. `Default` is what the documentation says without any configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct NetworkDefaults {
     /// Whom machines ask for names where their pool says nothing.
     pub resolvers: Vec<Ipv4Addr>,
     /// Addresses of nodes, API server, pods and services, as far as the operator was told: no policy opens them.
-    pub deny_cidrs: Vec<Ipv4Net>,
+    pub deny_cidrs: Vec<IpNet>,
     /// Where this installation's machines are. Whoever knows that another subnet was taken says so here.
     pub machines: Ipv4Net,
 }

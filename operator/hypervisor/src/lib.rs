@@ -32,7 +32,7 @@ use std::path::Path;
 
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_core::network::{Flow, Mac, Policy, Subnet};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 
 /// A host of machines.
@@ -112,7 +112,7 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// What machines may reach from now on, by UID of their owner, all owners at once, in one transaction; `never` is what no policy opens.
     /// Links that are open follow at once, and those whose owner has no policy any more are closed. The first call of a process takes
     /// over the links that the one before left open.
-    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<Ipv4Net>) -> Result<(), HvError>;
+    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<IpNet>) -> Result<(), HvError>;
 
     /// Connects a machine, after the rules that hold it are in force. Without a policy of its owner it is
     /// [`HvError::NetworkUnavailable`]. Open is fine, and no network device either: there is nothing to connect.

@@ -3,9 +3,9 @@
 //! Told to end, it claims nothing more, lets what runs finish within the grace period, and leaves its idle machines to the
 //! operator that comes after it.
 
-use std::{net::IpAddr, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -55,11 +55,11 @@ async fn client_config(args: &OperatorArgs) -> Result<Config, Failure> {
 }
 
 /// Where the API server is: no machine reaches it, whatever its pool allows.
-async fn api_server(config: &Config) -> Vec<Ipv4Net> {
+async fn api_server(config: &Config) -> Vec<IpNet> {
     let Some(host) = config.cluster_url.host() else { return vec![] };
     let port = config.cluster_url.port_u16().unwrap_or(443);
     match tokio::net::lookup_host((host, port)).await {
-        Ok(found) => found.map(|address| address.ip()).filter_map(as_network).collect(),
+        Ok(found) => found.map(|address| address.ip().into()).collect(),
         Err(why) => {
             tracing::warn!(
                 host,
@@ -67,14 +67,6 @@ async fn api_server(config: &Config) -> Vec<Ipv4Net> {
             );
             vec![]
         }
-    }
-}
-
-fn as_network(address: IpAddr) -> Option<Ipv4Net> {
-    match address {
-        IpAddr::V4(address) => Some(address.into()),
-        // Machines have no IPv6.
-        IpAddr::V6(_) => None,
     }
 }
 
@@ -87,6 +79,6 @@ mod tests {
         let of = |url: &str| Config::new(url.parse().unwrap());
         let found = api_server(&of("https://203.0.113.7:6443")).await;
         assert_eq!(found.iter().map(ToString::to_string).collect::<Vec<_>>(), ["203.0.113.7/32"]);
-        assert_eq!(api_server(&of("https://[2001:db8::1]:6443")).await, []);
+        assert_eq!(api_server(&of("https://[2001:db8::1]:6443")).await, ["2001:db8::1/128".parse().unwrap()]);
     }
 }

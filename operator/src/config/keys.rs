@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::settings::ByProfile;
 use super::value::{self, FirstUid, MEMORY_MAX_MIB};
@@ -86,7 +86,7 @@ pub(super) const PROCESSES: Key<ByProfile<u32>> =
 
 pub(super) const RESOLVERS: Key<Vec<Ipv4Addr>> =
     Key { path: "network.resolvers", variable: None, parse: value::resolvers };
-pub(super) const DENY_CIDRS: Key<Vec<Ipv4Net>> =
+pub(super) const DENY_CIDRS: Key<Vec<IpNet>> =
     Key { path: "network.deny_cidrs", variable: None, parse: value::networks };
 
 pub(super) const NODE_NAME: Key<String> = Key { path: "node.name", variable: None, parse: value::node_name };

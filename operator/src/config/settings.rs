@@ -9,7 +9,7 @@ use std::time::Duration;
 use agentvm_core::defaults::{Defaults, LimitDefaults, NetworkDefaults, Preset};
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use agentvm_hypervisor::libvirt::LibvirtConfig;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::HostDefaults;
 use super::keys;
@@ -111,7 +111,7 @@ pub struct NetworkSettings {
     /// Of a pool without `network.resolver`.
     pub resolvers: Vec<Ipv4Addr>,
     /// What no pool can open.
-    pub deny_cidrs: Vec<Ipv4Net>,
+    pub deny_cidrs: Vec<IpNet>,
 }
 
 /// `node.*`: this host, and what all of its machines together may take.

@@ -1,12 +1,12 @@
 //! The kinds of values: how each is read from text, and what is said when it can't be.
 
 use std::fmt::Display;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use agentvm_core::network::rules::nowhere;
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde_json::Value as Json;
 
 use super::settings::ByProfile;
@@ -54,7 +54,7 @@ impl Value for Vec<Ipv4Addr> {
     }
 }
 
-impl Value for Vec<Ipv4Net> {
+impl Value for Vec<IpNet> {
     fn json(&self) -> Json {
         listed(self)
     }
@@ -178,7 +178,7 @@ fn by_profile<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<ByP
 /// IPv4 addresses that can be asked for names. A name isn't taken: who would be asked for it?
 pub(super) fn resolvers(text: &str) -> Result<Vec<Ipv4Addr>, String> {
     let addresses: Vec<Ipv4Addr> = items(text, "an IPv4 address such as 192.0.2.53")?;
-    let closed = |address: &&Ipv4Addr| nowhere().iter().any(|range| range.contains(*address));
+    let closed = |address: &&Ipv4Addr| nowhere().iter().any(|range| range.contains(&IpAddr::from(**address)));
     match addresses.iter().find(closed) {
         Some(address) => Err(format!(
             "{address} can't be reached by machines: loopback, link-local, multicast and reserved addresses never are"
@@ -187,9 +187,9 @@ pub(super) fn resolvers(text: &str) -> Result<Vec<Ipv4Addr>, String> {
     }
 }
 
-/// IPv4 networks.
-pub(super) fn networks(text: &str) -> Result<Vec<Ipv4Net>, String> {
-    let networks: Vec<Ipv4Net> = items(text, "an IPv4 network such as 10.96.0.0/12")?;
+/// Networks of either version of IP.
+pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    let networks: Vec<IpNet> = items(text, "a network such as 10.96.0.0/12 or fd12:3456::/48")?;
     Ok(networks.into_iter().map(|network| network.trunc()).collect())
 }
 
@@ -301,7 +301,7 @@ mod tests {
         assert!(super::resolvers("dns.example").is_err_and(|why| why.contains("IPv4 address")));
         assert_eq!(networks("none"), Ok(Vec::new()));
         assert_eq!(networks("10.96.1.0/12").unwrap().json(), Json::from("10.96.0.0/12"));
-        assert!(networks("10.96.0.0").is_err() && networks("fd00::/8").is_err());
+        assert!(networks("10.96.0.0").is_err() && networks("fd00::1/8").unwrap().json() == "fd00::/8");
         assert_eq!(rate::<10, 20>("unlimited"), Ok(None));
         assert!(rate::<10, 20>("9").is_err_and(|why| why.contains("from 10 to 20")));
         assert_eq!(rate_by_profile::<10, 20>("unlimited"), Ok(ByProfile::All(None)));

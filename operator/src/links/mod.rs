@@ -20,7 +20,7 @@ use agentvm_core::{
 };
 use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork, Mac};
 use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::sync::OnceCell;
 
 pub use plug::{Plug, PoolNetwork, bridge_exists};
@@ -47,7 +47,7 @@ pub struct Links {
 
 impl Links {
     /// `never`: what no policy opens.
-    pub fn new(hv: Arc<dyn Hypervisor>, instance: InstanceId, never: Vec<Ipv4Net>) -> Self {
+    pub fn new(hv: Arc<dyn Hypervisor>, instance: InstanceId, never: Vec<IpNet>) -> Self {
         let policies = Policies::new(hv.clone(), never);
         let (subnet, addresses) = (OnceCell::new(), Addresses::default());
         Self { inner: Arc::new(Inner { hv, instance, subnet, addresses, policies }) }

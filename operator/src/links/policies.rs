@@ -9,7 +9,7 @@ use std::{
 
 use agentvm_core::network::Policy;
 use agentvm_hypervisor::{HvError, Hypervisor};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::sync::Mutex as AsyncMutex;
 
 type ByOwner = BTreeMap<String, Policy>;
@@ -17,7 +17,7 @@ type ByOwner = BTreeMap<String, Policy>;
 #[derive(Debug)]
 pub struct Policies {
     hv: Arc<dyn Hypervisor>,
-    never: Vec<Ipv4Net>,
+    never: Vec<IpNet>,
     wanted: Mutex<ByOwner>,
     state: Mutex<State>,
     turn: AsyncMutex<()>,
@@ -32,7 +32,7 @@ struct State {
 }
 
 impl Policies {
-    pub fn new(hv: Arc<dyn Hypervisor>, never: Vec<Ipv4Net>) -> Self {
+    pub fn new(hv: Arc<dyn Hypervisor>, never: Vec<IpNet>) -> Self {
         Self { hv, never, wanted: Mutex::default(), state: Mutex::default(), turn: AsyncMutex::default() }
     }
 

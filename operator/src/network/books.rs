@@ -12,7 +12,7 @@ use agentvm_core::{
 };
 use agentvm_crds::RunNetwork;
 use agentvm_hypervisor::Traffic;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::metrics::Metrics;
 
@@ -29,8 +29,8 @@ pub struct Owner {
     pub run: String,
     /// As in labels: namespace/name.
     pub pool: String,
-    /// The machine's own subnet: the host and the other machines.
-    pub nearby: Option<Ipv4Net>,
+    /// The machine's own subnets: the host and the other machines.
+    pub nearby: Vec<IpNet>,
 }
 
 /// Something that an Event is to say.
@@ -56,7 +56,7 @@ pub enum Noted {
 pub struct Books {
     shelf: Arc<Mutex<Shelf>>,
     /// What no policy opens.
-    never: Arc<[Ipv4Net]>,
+    never: Arc<[IpNet]>,
 }
 
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ struct Book {
 
 impl Books {
     /// `never`: what no policy opens.
-    pub fn new(never: &[Ipv4Net]) -> Self {
+    pub fn new(never: &[IpNet]) -> Self {
         Self { shelf: Arc::default(), never: never.into() }
     }
 
@@ -165,8 +165,8 @@ impl Books {
 }
 
 impl Book {
-    fn news(&mut self, never: &[Ipv4Net]) -> Option<String> {
-        let never: Vec<Ipv4Net> = never.iter().copied().chain(self.owner.nearby).collect();
+    fn news(&mut self, never: &[IpNet]) -> Option<String> {
+        let never: Vec<IpNet> = never.iter().copied().chain(self.owner.nearby.iter().copied()).collect();
         self.ledger.news(&self.owner.pool, &never)
     }
 
@@ -193,7 +193,7 @@ mod tests {
     }
 
     fn owner() -> Owner {
-        Owner { run_uid: "uid".into(), run: "ns/run".into(), pool: "ns/pool".into(), nearby: None }
+        Owner { run_uid: "uid".into(), run: "ns/run".into(), pool: "ns/pool".into(), nearby: vec![] }
     }
 
     fn denied(port: u16, at: Instant) -> Flow {

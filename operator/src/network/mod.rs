@@ -14,10 +14,10 @@ mod watch;
 pub use books::{Books, News, Owner};
 pub use watch::watch;
 
-use agentvm_core::network::Wire;
+use agentvm_core::network::{Nic, Wire};
 use agentvm_crds::RunNetwork;
 use agentvm_hypervisor::{Hypervisor, MachineRecord};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::metrics::{Metrics, pool_id};
 
@@ -25,8 +25,11 @@ use crate::metrics::{Metrics, pool_id};
 pub fn opened(books: &Books, record: &MachineRecord, run_uid: &str, run: &str) {
     let Some(nic) = &record.nic else { return };
     let nearby = match nic.wire {
-        Wire::Nat { gateway, prefix, .. } => Ipv4Net::new(gateway, prefix).ok(),
-        Wire::Bridge { .. } => None,
+        Wire::Nat { gateway, prefix, ipv6, .. } => {
+            let four = IpNet::new(gateway.into(), prefix).ok();
+            four.into_iter().chain(ipv6.map(|address| Nic::around(address).0.into())).collect()
+        }
+        Wire::Bridge { .. } => Vec::new(),
     };
     let pool = pool_id(&record.namespace, &record.owner);
     books.open(&record.name, Owner { run_uid: run_uid.to_owned(), run: run.to_owned(), pool, nearby });

@@ -1,41 +1,46 @@
 //! What to add to a pool's `allow`, so that something that was denied is reached; or why nothing would help.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use agentvm_crds::Protocol;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
+use super::rules::{nowhere, private};
 use super::{FlowVerdict, Target, TargetKind};
 
 /// The destination, and what to do about it, in one line. `never`: what no policy opens, on top of what none ever does.
-pub fn advice(target: &Target, verdict: FlowVerdict, never: &[Ipv4Net]) -> String {
+pub fn advice(target: &Target, verdict: FlowVerdict, never: &[IpNet]) -> String {
     let what = match verdict {
         FlowVerdict::Allowed | FlowVerdict::Denied => remedy(target, never),
         FlowVerdict::Limited => "the machine had its share: raise spec.limits".to_owned(),
         FlowVerdict::Frame if matches!(target.kind, TargetKind::Ip(_)) => {
             "its source is not the machine's; in mode Bridge: or spec.network.allow would have to name it".to_owned()
         }
+        FlowVerdict::Frame if target.kind == TargetKind::Ipv6 => {
+            "no machine sends IPv6 unless its pool says spec.network.ipFamilies: [IPv4, IPv6], and then plain packets with its own source".to_owned()
+        }
         FlowVerdict::Frame => "no machine may send that, whatever is allowed".to_owned(),
     };
     format!("{target} ({what})")
 }
 
-fn remedy(target: &Target, never: &[Ipv4Net]) -> String {
+fn remedy(target: &Target, never: &[IpNet]) -> String {
     let TargetKind::Ip(protocol) = target.kind else {
         return "only TCP, UDP and ICMP can be allowed".to_owned();
     };
-    let Some(to) = target.ipv4().filter(|to| !is_nowhere(*to)) else {
-        return "no such address can be allowed".to_owned();
-    };
     // Cloud metadata among them: what is there is meant for the host.
-    if to.is_link_local() {
+    if target.address().is_some_and(is_link_local) {
         return "link-local and metadata addresses are kept from machines".to_owned();
     }
-    if never.iter().any(|net| net.contains(&to)) {
+    let within = |nets: &[IpNet], to: &IpAddr| nets.iter().any(|net| net.contains(to));
+    let Some(to) = target.address().filter(|to| !within(&nowhere(), to)) else {
+        return "no such address can be allowed".to_owned();
+    };
+    if within(never, &to) {
         return "the host, its cluster and other machines are kept from machines".to_owned();
     }
     match (protocol, target.port) {
-        (Protocol::Icmp, _) if !is_private(to) => "of ICMP only echo requests are let through".to_owned(),
+        (Protocol::Icmp, _) if !within(&private(), &to) => "of ICMP only echo requests are let through".to_owned(),
         (Protocol::Icmp, _) => format!("add to spec.network.allow: {}", entry(protocol, None, to)),
         (_, None) => "a fragment without a port can't be allowed".to_owned(),
         (_, Some(53)) => {
@@ -45,29 +50,25 @@ fn remedy(target: &Target, never: &[Ipv4Net]) -> String {
     }
 }
 
-fn entry(protocol: Protocol, port: Option<u16>, to: Ipv4Addr) -> String {
+fn entry(protocol: Protocol, port: Option<u16>, to: IpAddr) -> String {
     let ports = port.map(|port| format!(", ports: [{port}]")).unwrap_or_default();
-    format!("{{protocol: {}{ports}, cidrs: [{to}/32]}}", protocol.as_str())
+    format!("{{protocol: {}{ports}, cidrs: [{}]}}", protocol.as_str(), IpNet::from(to))
 }
 
-fn is_private(to: Ipv4Addr) -> bool {
-    let shared = to.octets()[0] == 100 && to.octets()[1] & 0xc0 == 64;
-    to.is_private() || shared
-}
-
-fn is_nowhere(to: Ipv4Addr) -> bool {
-    to.octets()[0] == 0 || to.is_loopback() || to.is_multicast() || to.octets()[0] >= 240
+fn is_link_local(to: IpAddr) -> bool {
+    match to {
+        IpAddr::V4(to) => to.is_link_local(),
+        IpAddr::V6(to) => to.is_unicast_link_local(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::super::Destination;
     use super::*;
 
-    fn said(protocol: Protocol, to: [u8; 4], port: Option<u16>) -> String {
-        let to = Destination::Address(IpAddr::V4(to.into()));
+    fn said(protocol: Protocol, to: impl Into<IpAddr>, port: Option<u16>) -> String {
+        let to = Destination::Address(to.into());
         advice(
             &Target { kind: TargetKind::Ip(protocol), to, port },
             FlowVerdict::Denied,
@@ -83,6 +84,18 @@ mod tests {
         let ping = said(Protocol::Icmp, [10, 1, 2, 3], None);
         assert!(ping.contains("{protocol: ICMP, cidrs: [10.1.2.3/32]}"), "{ping}");
         assert!(said(Protocol::Udp, [203, 0, 113, 8], Some(53)).contains("spec.network.resolver: 203.0.113.8"));
+    }
+
+    #[test]
+    fn ipv6_is_told_the_same() {
+        let to = |text: &str| said(Protocol::Tcp, text.parse::<IpAddr>().unwrap(), Some(8080));
+        assert!(to("2001:db8::9").contains("{protocol: TCP, ports: [8080], cidrs: [2001:db8::9/128]}"));
+        assert!(to("fd12::9").contains("cidrs: [fd12::9/128]"));
+        for never in ["fe80::9", "::1", "64:ff9b::a00:1", "2002:a00:1::1"] {
+            assert!(!to(never).contains("add to"), "{never}");
+        }
+        let target = Target { kind: TargetKind::Ipv6, to: Destination::Unknown, port: None };
+        assert!(advice(&target, FlowVerdict::Frame, &[]).contains("spec.network.ipFamilies"));
     }
 
     #[test]

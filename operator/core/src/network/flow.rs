@@ -1,7 +1,7 @@
 //! One thing that a machine tried with its network, as the rules saw it. All of it is a guest's word but for who tried.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::time::Instant;
 
 use agentvm_crds::Protocol;
@@ -28,7 +28,7 @@ pub enum FlowVerdict {
     Denied,
     /// It would have been let through, had the machine not had its share already.
     Limited,
-    /// No machine may ever send such a frame: a source that isn't its own, a VLAN tag, IPv6, …
+    /// The machine may not send such a frame, wherever to: a source that isn't its own, a VLAN tag, IPv6 that wasn't asked for, …
     Frame,
 }
 
@@ -45,8 +45,9 @@ pub struct Target {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TargetKind {
     Ip(Protocol),
-    /// Another protocol over IPv4, by number.
+    /// Another protocol over IP, by number.
     OtherIp(u8),
+    /// A packet that is no plain one.
     Ipv6,
     Arp,
     Vlan,
@@ -88,11 +89,11 @@ impl Target {
         group && !matches!(self.kind, TargetKind::Arp | TargetKind::Vlan)
     }
 
-    /// The address, where it is an IPv4 one.
-    pub fn ipv4(&self) -> Option<Ipv4Addr> {
+    /// The address, where there was one to be found.
+    pub fn address(&self) -> Option<IpAddr> {
         match self.to {
-            Destination::Address(IpAddr::V4(to)) => Some(to),
-            _ => None,
+            Destination::Address(to) => Some(to),
+            Destination::Device(_) | Destination::Unknown => None,
         }
     }
 }

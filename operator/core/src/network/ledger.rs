@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use agentvm_crds::{DeniedFlow, RunNetwork};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::{Flow, FlowVerdict, Target, advice::advice};
 
@@ -80,7 +80,7 @@ impl Ledger {
     }
 
     /// What an Event says of what was denied since the last one. `pool` as people know it; `never` is what no policy opens.
-    pub fn news(&mut self, pool: &str, never: &[Ipv4Net]) -> Option<String> {
+    pub fn news(&mut self, pool: &str, never: &[IpNet]) -> Option<String> {
         let count = self.unnamed.len().min(MAX_NAMED);
         let named: Vec<_> = self.unnamed.drain(..count).collect();
         self.named += named.len();

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use agentvm_crds::Protocol;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// What the machines of one pool may reach, and how much of it.
@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Policy {
     /// Of the spec that it was made from.
     pub generation: i64,
+    /// Whether they may use IPv6 too, as IPv4.
+    #[serde(default)]
+    pub ipv6: bool,
     /// On top of what every machine may reach.
     pub allow: Vec<Allow>,
     /// The only addresses that are asked for names.
@@ -27,7 +30,7 @@ pub struct Allow {
     /// Empty: every port. Always empty for ICMP.
     pub ports: Vec<PortRange>,
     /// Empty: every public address.
-    pub cidrs: Vec<Ipv4Net>,
+    pub cidrs: Vec<IpNet>,
 }
 
 /// From `first` to `last`, both included.

@@ -1,5 +1,8 @@
 //! The names of one installation's rules: derived, so that several installations share a host.
 
+use ipnet::Ipv6Net;
+
+use super::subnet::ula;
 use crate::names::{InstanceId, short_hash};
 
 /// The nftables table of one installation, in the families `bridge` and `inet`, and what else is named after it.
@@ -8,6 +11,7 @@ pub struct Table {
     name: String,
     tap_prefix: String,
     log_group: u16,
+    ula: Ipv6Net,
 }
 
 impl Table {
@@ -19,6 +23,7 @@ impl Table {
             tap_prefix: format!("avm{}-", id.chars().take(4).collect::<String>()),
             // Small numbers are what people give by hand.
             log_group: 1024 + group % (u16::MAX - 1024),
+            ula: ula(instance),
         }
     }
 
@@ -30,6 +35,11 @@ impl Table {
     /// What the names of all taps of this installation begin with, and those of no other.
     pub fn tap_prefix(&self) -> String {
         self.tap_prefix.clone()
+    }
+
+    /// Where machines that have IPv6 have their addresses.
+    pub fn ula(&self) -> Ipv6Net {
+        self.ula
     }
 
     /// The NFLOG group that verdicts are told to.

@@ -1,9 +1,9 @@
 //! From a pool's `network` and `limits` to a policy: defaults filled in, and refused what must not or can't be.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use agentvm_crds::{AllowSpec, LimitsSpec, NetworkMode, NetworkSpec, Profile, Protocol};
-use ipnet::Ipv4Net;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::rules::nowhere;
 use super::{Allow, LinkLimits, Policy, PortRange};
@@ -27,6 +27,7 @@ pub fn policy(
     let allow = entries.iter().enumerate().map(|(at, entry)| allowed(at, entry, &defaults.network));
     Ok(Policy {
         generation,
+        ipv6: false,
         allow: allow.collect::<Result<_, _>>()?,
         resolvers: resolvers(network.and_then(|network| network.resolver.as_deref()), &defaults.network)?,
         limits: link_limits(limits, defaults.limits.of(profile))?,
@@ -87,7 +88,7 @@ fn one_port(path: &str, port: i32) -> Result<PortRange, InvalidSpec> {
     Ok(PortRange { first: port, last: port })
 }
 
-fn cidr(path: &str, text: &str, defaults: &NetworkDefaults) -> Result<Ipv4Net, InvalidSpec> {
+fn cidr(path: &str, text: &str, defaults: &NetworkDefaults) -> Result<IpNet, InvalidSpec> {
     let net: Ipv4Net = text.parse().map_err(|_| {
         InvalidSpec::new(
             path,
@@ -102,18 +103,18 @@ fn cidr(path: &str, text: &str, defaults: &NetworkDefaults) -> Result<Ipv4Net, I
             format!("{text} means {whole}: write that, or {one}/32 for the one address"),
         ));
     }
-    match closed(net, defaults) {
+    match closed(net.into(), defaults) {
         Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be allowed: {why}"))),
-        None => Ok(net),
+        None => Ok(net.into()),
     }
 }
 
 /// Why nothing in this network can be opened by any policy.
-fn closed(net: Ipv4Net, defaults: &NetworkDefaults) -> Option<String> {
+fn closed(net: IpNet, defaults: &NetworkDefaults) -> Option<String> {
     if nowhere().iter().any(|range| range.contains(&net)) {
         return Some("loopback, link-local (cloud metadata), multicast and reserved addresses never are".to_owned());
     }
-    if defaults.machines.contains(&net) {
+    if IpNet::from(defaults.machines).contains(&net) {
         return Some(format!("it is in {}, where the machines themselves are", defaults.machines));
     }
     let denied = defaults.deny_cidrs.iter().find(|range| range.contains(&net))?;
@@ -126,7 +127,7 @@ fn resolvers(asked: Option<&str>, defaults: &NetworkDefaults) -> Result<Vec<Ipv4
     let address: Ipv4Addr = text.parse().map_err(|_| {
         InvalidSpec::new(path, format!("\"{text}\" is not an IPv4 address; names and IPv6 are not taken"))
     })?;
-    match closed(address.into(), defaults) {
+    match closed(IpAddr::from(address).into(), defaults) {
         Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be reached by machines: {why}"))),
         None => Ok(vec![address]),
     }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use agentvm_core::network::{Flow, Mac, Policy, Subnet};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 
 pub use faults::{Fault, Faults, Op};
@@ -248,7 +248,7 @@ impl Hypervisor for FakeHypervisor {
         network::gateway_mac()
     }
 
-    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<Ipv4Net>) -> Result<(), HvError> {
+    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<IpNet>) -> Result<(), HvError> {
         self.call(Op::Police, move |store| store.police(policies, never)).await
     }
 

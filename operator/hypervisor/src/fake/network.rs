@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Mac, Policy, Subnet};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::store::Store;
@@ -32,7 +32,7 @@ pub struct Network {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policed {
     pub policies: BTreeMap<String, Policy>,
-    pub never: Vec<Ipv4Net>,
+    pub never: Vec<IpNet>,
 }
 
 impl Default for Network {
@@ -80,7 +80,7 @@ pub(super) fn gateway_mac() -> Mac {
 
 impl Store {
     /// As libvirt's: links of owners without a policy are closed.
-    pub fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<Ipv4Net>) -> Result<(), HvError> {
+    pub fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<IpNet>) -> Result<(), HvError> {
         for machine in self.list().into_iter().filter(|machine| !policies.contains_key(&machine.record.owner_uid)) {
             self.close_link(&machine.record.name)?;
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Link, Policy};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
 
@@ -13,12 +13,7 @@ use super::{domain, filter, machine, marks, network};
 use crate::network::{flows as log, unavailable};
 use crate::{HvError, MachineRecord};
 
-pub fn police(
-    host: &Host,
-    conn: &Connect,
-    policies: BTreeMap<String, Policy>,
-    never: &[Ipv4Net],
-) -> Result<(), HvError> {
+pub fn police(host: &Host, conn: &Connect, policies: BTreeMap<String, Policy>, never: &[IpNet]) -> Result<(), HvError> {
     let ours = network::ensure(host, conn)?;
     let machines: Vec<MachineRecord> = if host.firewall.is_new() {
         machine::all(host, conn)?.into_iter().map(|machine| machine.record).collect()

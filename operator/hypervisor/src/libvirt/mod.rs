@@ -53,7 +53,7 @@ use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_core::network::{Flow, Link, Mac, Policy, Subnet};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
 
@@ -337,7 +337,7 @@ impl Hypervisor for Libvirt {
         self.host.firewall.gateway_mac()
     }
 
-    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<Ipv4Net>) -> Result<(), HvError> {
+    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<IpNet>) -> Result<(), HvError> {
         let within = self.host.config.start_timeout;
         self.build("set the network's rules", within, move |host, conn| links::police(host, conn, policies, &never))
             .await

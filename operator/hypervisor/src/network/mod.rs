@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use agentvm_core::names::{DomainName, InstanceId};
 use agentvm_core::network::{Link, Mac, Policy, Subnet, Table, rules};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use crate::locks::lock;
 use crate::{HvError, MachineRecord, Traffic};
@@ -50,7 +50,7 @@ pub struct Firewall {
 struct State {
     subnet: Option<Subnet>,
     policies: BTreeMap<String, Policy>,
-    never: Vec<Ipv4Net>,
+    never: Vec<IpNet>,
     /// Owners that may still have chains.
     gone: Vec<String>,
     open: BTreeMap<DomainName, Link>,
@@ -163,7 +163,7 @@ impl Firewall {
         self: &Arc<Self>,
         subnet: &Subnet,
         policies: BTreeMap<String, Policy>,
-        never: &[Ipv4Net],
+        never: &[IpNet],
         machines: &[MachineRecord],
     ) -> Result<(), HvError> {
         for record in machines {
@@ -346,7 +346,7 @@ impl Firewall {
 }
 
 /// The open links that another policy holds for from now on: what it doesn't let through any more has to end.
-fn changed(state: &State, policies: &BTreeMap<String, Policy>, never: &[Ipv4Net]) -> Vec<(Link, Policy)> {
+fn changed(state: &State, policies: &BTreeMap<String, Policy>, never: &[IpNet]) -> Vec<(Link, Policy)> {
     let links = state.open.values().filter_map(|link| {
         let (before, after) = (state.policies.get(&link.owner_uid), policies.get(&link.owner_uid)?);
         (before != Some(after) || state.never != never).then(|| (link.clone(), after.clone()))

@@ -41,7 +41,13 @@ struct Lab {
 
 fn policies() -> BTreeMap<String, Policy> {
     let limits = LinkLimits { bytes_per_second: Some(1 << 20), packets_per_second: 1000, connections: 64 };
-    let policy = Policy { generation: 1, allow: Vec::new(), resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)], limits };
+    let policy = Policy {
+        generation: 1,
+        ipv6: false,
+        allow: Vec::new(),
+        resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)],
+        limits,
+    };
     BTreeMap::from([(OWNER.to_owned(), policy)])
 }
 

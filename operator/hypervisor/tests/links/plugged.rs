@@ -55,7 +55,7 @@ impl Plugged {
 
     pub fn policies(owners: &[&str]) -> BTreeMap<String, Policy> {
         let limits = LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
-        let policy = Policy { generation: 1, allow: Vec::new(), resolvers: vec![DNS], limits };
+        let policy = Policy { generation: 1, ipv6: false, allow: Vec::new(), resolvers: vec![DNS], limits };
         owners.iter().map(|owner| ((*owner).to_owned(), policy.clone())).collect()
     }
 

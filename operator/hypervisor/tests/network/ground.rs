@@ -27,7 +27,7 @@ pub trait Machine {
 /// What a pool gets that asks for nothing.
 pub fn policy() -> Policy {
     let limits = LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
-    Policy { generation: 1, allow: Vec::new(), resolvers: vec![DNS], limits }
+    Policy { generation: 1, ipv6: false, allow: Vec::new(), resolvers: vec![DNS], limits }
 }
 
 /// What the tests configure as the cluster's own addresses.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Link, Nic, Policy, Subnet};
 use agentvm_hypervisor::{Firewall, MachineRecord};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::namespace::{Namespace, fed};
 use crate::bench::error::{BenchError, step};
@@ -25,7 +25,7 @@ pub const MANY: usize = 64;
 pub struct Ground {
     pub subnet: Subnet,
     pub policy: Policy,
-    pub never: Vec<Ipv4Net>,
+    pub never: Vec<IpNet>,
     /// A machine like all others.
     pub record: MachineRecord,
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use agentvm_core::network::{Link, Policy, Subnet};
 use agentvm_hypervisor::{Firewall, MachineRecord};
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::namespace::{Namespace, ip};
 use super::talk::{ADDRESS, Talk};
@@ -39,14 +39,14 @@ pub struct Place {
     subnet: Subnet,
     record: MachineRecord,
     link: Link,
-    never: Vec<Ipv4Net>,
+    never: Vec<IpNet>,
     /// The rules that are in force.
     firewall: Option<Arc<Firewall>>,
 }
 
 impl Place {
     /// The machine's tap isn't here yet.
-    pub async fn new(subnet: Subnet, record: MachineRecord, never: Vec<Ipv4Net>) -> Result<Self, BenchError> {
+    pub async fn new(subnet: Subnet, record: MachineRecord, never: Vec<IpNet>) -> Result<Self, BenchError> {
         let link = record.link().ok_or_else(|| BenchError::Found("the machine has no network device".to_owned()))?;
         let (host, internet) = (Namespace::new()?, Namespace::new()?);
         let this = Self { host, internet, subnet, record, link, never, firewall: None };

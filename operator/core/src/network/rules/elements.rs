@@ -1,10 +1,11 @@
 //! One machine's elements in the sets: what opens its link, and what closes it.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::counters;
+use super::ir::Version;
 use super::names::{
-    ABROAD, ARRIVING, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED, POOLS, STATIONS,
+    ABROAD, ARRIVING, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED, POOLS, STATIONS, of,
 };
 use crate::network::{Link, Table, Wire};
 
@@ -64,7 +65,10 @@ fn connected(link: &Link) -> Vec<Element> {
         Element::verdict(FAMILY_BRIDGE, ARRIVING, tap.clone(), format!("goto {}", chains.arrive)),
     ];
     match &link.nic.wire {
-        Wire::Nat { address, .. } => elements.extend(on_our_bridge(link, &tap, *address, &chains)),
+        Wire::Nat { address, ipv6, .. } => {
+            let addresses = [IpAddr::from(*address)].into_iter().chain(ipv6.map(IpAddr::from));
+            elements.extend(addresses.flat_map(|address| on_our_bridge(link, &tap, address, &chains)));
+        }
         Wire::Bridge { .. } => elements.extend([
             Element::member(FAMILY_BRIDGE, STATIONS, format!("{tap} . {}", link.nic.mac)),
             Element::member(FAMILY_BRIDGE, PLUGGED, tap.clone()),
@@ -74,11 +78,12 @@ fn connected(link: &Link) -> Vec<Element> {
     elements
 }
 
-fn on_our_bridge(link: &Link, tap: &str, address: Ipv4Addr, chains: &OwnerChains) -> [Element; 3] {
+fn on_our_bridge(link: &Link, tap: &str, address: IpAddr, chains: &OwnerChains) -> [Element; 3] {
+    let version = if address.is_ipv4() { Version::Four } else { Version::Six };
     [
-        Element::member(FAMILY_BRIDGE, PINNED, format!("{tap} . {} . {address}", link.nic.mac)),
-        Element::member(FAMILY_INET, LINKED, address.to_string()),
-        Element::verdict(FAMILY_INET, POOLS, address.to_string(), format!("goto {}", chains.pool)),
+        Element::member(FAMILY_BRIDGE, of(PINNED, version), format!("{tap} . {} . {address}", link.nic.mac)),
+        Element::member(FAMILY_INET, of(LINKED, version), address.to_string()),
+        Element::verdict(FAMILY_INET, of(POOLS, version), address.to_string(), format!("goto {}", chains.pool)),
     ]
 }
 

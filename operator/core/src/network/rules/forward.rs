@@ -3,14 +3,16 @@
 //! Every packet of a machine is judged by its destination, also within a connection: a policy that is tightened holds
 //! for the connections that are there, and one that is changed otherwise costs them nothing.
 
+use std::net::IpAddr;
+
 use agentvm_crds::Protocol;
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 use super::Wanted;
-use super::ir::{Chain, LogKey, Rule, Side, Then, When, rule};
+use super::ir::{Chain, LogKey, Rule, Side, Then, Transport, Version, When, rule};
 use super::limits::begins;
-use super::names::{ALLOWED, DENIED, LIMITED, OwnerChains, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT, REFUSE};
-use super::ranges::{merged, names_private, nowhere, private};
+use super::names::{ALLOWED, DENIED, LIMITED, OwnerChains, PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT, REFUSE};
+use super::ranges::{names_private, nowhere, private, to};
 use crate::network::{Allow, Policy, PortRange};
 
 /// TCP ports of public addresses that every machine reaches: SSH, HTTP, HTTPS, git.
@@ -29,7 +31,7 @@ pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
             ],
         ),
         Chain::new("from_machine", from_machine(wanted)),
-        Chain::new("to_machine", to_machine()),
+        Chain::new("to_machine", to_machine(wanted.ipv6())),
         refusing(wanted, REFUSE, PREFIX_DENY),
         refusing(wanted, LIMITED, PREFIX_LIMIT),
     ]
@@ -37,34 +39,45 @@ pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
 
 fn from_machine(wanted: &Wanted<'_>) -> Vec<Rule> {
     let refuse = || Then::Goto(REFUSE.into());
-    let never = nowhere().into_iter().chain(wanted.never.iter().copied()).chain([wanted.subnet.net()]);
-    vec![
-        rule([When::NotIpv4], Then::Drop),
+    let six = wanted.ipv6();
+    let never = nowhere().into_iter().chain(wanted.never.iter().copied()).chain(wanted.nets());
+    let mut rules = only_asked_for(six);
+    rules.extend([
         // No way back to another machine over the router, whatever its address.
         rule([When::Interface(Side::Out, wanted.subnet.bridge.clone())], refuse()),
         rule([When::NotUnicast], refuse()),
         // A published port of the host, an address of a service: what it was sent to can't be reached, so neither can this.
         rule([When::Redirected], refuse()),
-        rule([When::Destination(merged(never))], refuse()),
-        rule([When::Invalid], Then::Drop),
-        rule([], Then::BySource(POOLS)),
-        rule([], Then::Drop),
-    ]
+    ]);
+    rules.extend(to(never, six).map(|(_, never)| rule([never], refuse())));
+    rules.push(rule([When::Invalid], Then::Drop));
+    rules.extend(versions(six).map(|version| rule([], Then::BySource(version))));
+    rules.push(rule([], Then::Drop));
+    rules
 }
 
-fn to_machine() -> Vec<Rule> {
-    vec![
-        rule([When::NotIpv4], Then::Drop),
-        rule([When::NotToLinked], Then::Drop),
-        rule([When::Answer], Then::Accept),
-        rule([When::PathMtu], Then::Accept),
-        rule([], Then::Drop),
-    ]
+fn to_machine(six: bool) -> Vec<Rule> {
+    let mut rules = only_asked_for(six);
+    rules.extend(versions(six).map(|version| rule([When::NotToLinked(version)], Then::Drop)));
+    rules.push(rule([When::Answer], Then::Accept));
+    rules.extend(versions(six).map(|version| rule([When::PathMtu(version)], Then::Accept)));
+    rules.push(rule([], Then::Drop));
+    rules
+}
+
+/// Where no pool asks for IPv6, there is none.
+fn only_asked_for(six: bool) -> Vec<Rule> {
+    if six { Vec::new() } else { vec![rule([When::NotIpv4], Then::Drop)] }
+}
+
+/// Those of IP that are asked for.
+pub(super) fn versions(six: bool) -> impl Iterator<Item = Version> {
+    [Version::Four].into_iter().chain(six.then_some(Version::Six))
 }
 
 fn refusing(wanted: &Wanted<'_>, name: &str, prefix: &'static str) -> Chain {
-    let log = Then::Log { prefix, group: wanted.table.log_group(), by: LogKey::Source };
-    Chain::new(name, vec![rule([], Then::CountSource(DENIED)), rule([], log), rule([], Then::Drop)])
+    let log = Then::Log { prefix, group: wanted.table.log_group(), by: LogKey::Station };
+    Chain::new(name, vec![rule([], Then::CountStation(DENIED)), rule([], log), rule([], Then::Drop)])
 }
 
 /// The chains of one policy: where to, and what a connection that is let through goes through.
@@ -72,14 +85,17 @@ pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -
     let chains = OwnerChains::of(owner_uid);
     let begin = || Then::Goto(chains.begin.clone());
     let mut rules = reachable(policy, &begin);
+    if wanted.ipv6() && !policy.ipv6 {
+        rules.insert(0, rule([When::NotIpv4], Then::Goto(REFUSE.into())));
+    }
     rules.push(rule([], Then::Goto(REFUSE.into())));
-    let log = Then::Log { prefix: PREFIX_ALLOW, group: wanted.table.log_group(), by: LogKey::Source };
+    let log = Then::Log { prefix: PREFIX_ALLOW, group: wanted.table.log_group(), by: LogKey::Station };
     let beginning = vec![
         rule([When::Known], Then::Accept),
         // First: what is refused here isn't even counted.
         rule([When::BeginsOver(begins(policy.limits.connections))], Then::Goto(LIMITED.into())),
         rule([When::ConnectionsOver(policy.limits.connections)], Then::Goto(LIMITED.into())),
-        rule([], Then::CountSource(ALLOWED)),
+        rule([], Then::CountStation(ALLOWED)),
         rule([], log),
         rule([], Then::Accept),
     ];
@@ -87,39 +103,49 @@ pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -
 }
 
 fn reachable(policy: &Policy, yes: &dyn Fn() -> Then) -> Vec<Rule> {
-    let mut rules = named_private(policy, yes);
-    rules.push(rule([When::Destination(private())], Then::Goto(REFUSE.into())));
+    let mut rules = named_private(policy, policy.ipv6, yes);
+    rules.extend(to(private(), policy.ipv6).map(|(_, private)| rule([private], Then::Goto(REFUSE.into()))));
     let ports = DEFAULT_PORTS.map(|port| PortRange { first: port, last: port }).to_vec();
-    rules.push(rule([When::Service(Protocol::Tcp, ports)], yes()));
-    rules.push(rule([When::Service(Protocol::Icmp, Vec::new())], yes()));
-    rules.extend(policy.allow.iter().filter_map(|allow| {
-        let public: Vec<Ipv4Net> = allow.cidrs.iter().filter(|net| !names_private(net)).copied().collect();
-        match (allow.cidrs.is_empty(), public.is_empty()) {
-            (true, _) => Some(rule([service(allow)], yes())),
-            (false, true) => None,
-            (false, false) => Some(rule([When::Destination(merged(public)), service(allow)], yes())),
+    rules.push(rule([When::Ports(Transport::Tcp, ports)], yes()));
+    rules.extend(versions(policy.ipv6).map(|version| rule([When::EchoRequest(version)], yes())));
+    rules.extend(policy.allow.iter().flat_map(|allow| {
+        if allow.cidrs.is_empty() {
+            anywhere(allow, policy.ipv6).into_iter().map(|service| rule([service], yes())).collect()
+        } else {
+            to_named(allow, |net| !names_private(net), policy.ipv6, yes)
         }
     }));
     rules
 }
 
 /// What comes before private ranges are refused: the resolvers, and networks that were named.
-pub(super) fn named_private(policy: &Policy, yes: &dyn Fn() -> Then) -> Vec<Rule> {
-    let resolvers = merged(policy.resolvers.iter().map(|address| Ipv4Net::from(*address)));
-    let dns = (!resolvers.is_empty()).then(|| rule([When::Destination(resolvers), When::Dns], yes()));
-    let named = policy.allow.iter().filter_map(|allow| {
-        let nets = merged(allow.cidrs.iter().filter(|net| names_private(net)).copied());
-        (!nets.is_empty()).then(|| rule([When::Destination(nets), service(allow)], yes()))
-    });
-    dns.into_iter().chain(named).collect()
+pub(super) fn named_private(policy: &Policy, six: bool, yes: &dyn Fn() -> Then) -> Vec<Rule> {
+    let resolvers = policy.resolvers.iter().map(|address| IpNet::from(IpAddr::from(*address)));
+    let dns = to(resolvers, six).map(|(_, resolvers)| rule([resolvers, When::Dns], yes()));
+    let named = policy.allow.iter().flat_map(|allow| to_named(allow, names_private, six, yes));
+    dns.chain(named).collect()
+}
+
+/// Those of its networks that are chosen.
+fn to_named(allow: &Allow, chosen: impl Fn(&IpNet) -> bool, six: bool, yes: &dyn Fn() -> Then) -> Vec<Rule> {
+    let nets = to(allow.cidrs.iter().filter(|net| chosen(net)).copied(), six);
+    nets.map(|(version, nets)| rule([nets, service(allow, version)], yes())).collect()
+}
+
+fn anywhere(allow: &Allow, six: bool) -> Vec<When> {
+    match allow.protocol {
+        Protocol::Icmp => versions(six).map(When::EchoRequest).collect(),
+        Protocol::Tcp | Protocol::Udp => vec![service(allow, Version::Four)],
+    }
 }
 
 /// "Every port" isn't the port of DNS: names are asked of the resolver, unless another is allowed in so many words.
-fn service(allow: &Allow) -> When {
+fn service(allow: &Allow, version: Version) -> When {
     let all_but_dns = || vec![PortRange { first: 0, last: 52 }, PortRange { first: 54, last: u16::MAX }];
+    let ports = if allow.ports.is_empty() { all_but_dns() } else { allow.ports.clone() };
     match allow.protocol {
-        Protocol::Icmp => When::Service(Protocol::Icmp, Vec::new()),
-        protocol if allow.ports.is_empty() => When::Service(protocol, all_but_dns()),
-        protocol => When::Service(protocol, allow.ports.clone()),
+        Protocol::Icmp => When::EchoRequest(version),
+        Protocol::Tcp => When::Ports(Transport::Tcp, ports),
+        Protocol::Udp => When::Ports(Transport::Udp, ports),
     }
 }

@@ -1,13 +1,15 @@
-//! What a machine may say on the wire: its own addresses, IPv4 and ARP, and nothing else.
+//! What a machine may say on the wire: its own addresses, IPv4, ARP, IPv6 where its pool asks for it, and nothing else.
 //!
 //! The chains stand before the kernel's own handling of bridged IP packets, so that nothing has been put together,
 //! unwrapped or answered when they look.
 
+use ipnet::IpNet;
+
 use super::Wanted;
 use super::forward::named_private;
-use super::ir::{Chain, Ether, LogKey, Rule, Side, Then, When, rule};
+use super::ir::{Chain, Ether, LogKey, Rule, Side, Then, Version, When, rule};
 use super::names::{ABROAD, ARRIVING, LEAVING, OwnerChains, PLUGGED, PREFIX_FRAME, REFUSE, REFUSED};
-use super::ranges::{merged, nowhere, private};
+use super::ranges::{nowhere, private, to};
 use crate::network::Policy;
 
 /// The chains that every policy shares.
@@ -49,34 +51,46 @@ fn from_taps(wanted: &Wanted<'_>, taps: String) -> Vec<Rule> {
         When::PinnedArp,
         When::ArpTarget(wanted.subnet.gateway),
     ];
-    let ip = [When::Frame(Ether::Ipv4), When::ToMac(gateway), When::PinnedIp, When::PlainIp];
-    vec![
+    let ip =
+        |ether, version| [When::Frame(ether), When::ToMac(gateway), When::PinnedIp(version), When::PlainIp(version)];
+    let mut rules = vec![
         rule([When::NotInterface(Side::In, taps)], Then::Accept),
         rule([], Then::ByTap(Side::In, LEAVING)),
         rule([], Then::ByTap(Side::In, ABROAD)),
-        rule(ip, Then::Accept),
+        rule(ip(Ether::Ipv4, Version::Four), Then::Accept),
         rule(arp, Then::Accept),
-        rule([], Then::Goto(REFUSE.into())),
-    ]
+    ];
+    if wanted.ipv6() {
+        rules.extend([
+            // Every kernel sends them, whatever it is told; nobody listens, and nobody needs to hear of it.
+            rule([When::Frame(Ether::Ipv6), When::GroupReport], Then::Drop),
+            // Who is where is known to both sides from the start.
+            rule([When::Frame(Ether::Ipv6), When::AmongNeighbours], Then::Goto(REFUSE.into())),
+            rule(ip(Ether::Ipv6, Version::Six), Then::Accept),
+        ]);
+    }
+    rules.push(rule([], Then::Goto(REFUSE.into())));
+    rules
 }
 
-/// What the machines of a policy may say on a bridge of the host. Ports are filtered elsewhere; what is never reachable
+/// What the machines of a policy may say on a bridge of the host: no IPv6. Ports are filtered elsewhere; what is never reachable
 /// isn't there either, and nobody offers addresses or routes.
 pub(super) fn abroad(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -> Chain {
     let refuse = || Then::Goto(REFUSE.into());
-    let never = merged(nowhere().into_iter().chain(wanted.never.iter().copied()).chain([wanted.subnet.net()]));
+    let to = |nets: Vec<IpNet>| to(nets, false).map(|(_, nets)| nets);
+    let never = nowhere().into_iter().chain(wanted.never.iter().copied()).chain(wanted.nets()).collect();
     let mut rules: Vec<Rule> = vec![
         rule([When::Frame(Ether::Arp), When::PlainArp, When::StationArp], Then::Accept),
         rule([When::NotFrame(Ether::Ipv4)], refuse()),
-        rule([When::Station, When::PlainIp, When::UdpPorts { from: 68, to: 67 }], Then::Accept),
+        rule([When::Station, When::PlainIp(Version::Four), When::UdpPorts { from: 68, to: 67 }], Then::Accept),
         rule([When::UdpFrom(67)], refuse()),
         rule([When::ToGroup], refuse()),
-        rule([When::Destination(never)], refuse()),
     ];
-    let yes = [When::Station, When::PlainIp];
-    let named = named_private(policy, &|| Then::Accept);
+    rules.extend(to(never).map(|never| rule([never], refuse())));
+    let yes = [When::Station, When::PlainIp(Version::Four)];
+    let named = named_private(policy, false, &|| Then::Accept);
     rules.extend(named.into_iter().map(|named| rule([yes.to_vec(), named.when].concat(), named.then)));
-    rules.push(rule([When::Destination(private())], refuse()));
+    rules.extend(to(private()).map(|private| rule([private], refuse())));
     rules.push(rule(yes, Then::Accept));
     rules.push(rule([], refuse()));
     Chain::new(OwnerChains::of(owner_uid).abroad, rules)

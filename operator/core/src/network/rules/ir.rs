@@ -2,10 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use agentvm_crds::Protocol;
-use ipnet::Ipv4Net;
-
 use crate::network::{Mac, PortRange};
+use ipnet::IpNet;
 
 /// The rules of one family.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +60,13 @@ pub(super) enum Side {
     Out,
 }
 
+/// Of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Four,
+    Six,
+}
+
 /// A condition.
 #[derive(Clone, Debug)]
 pub(super) enum When {
@@ -81,23 +86,29 @@ pub(super) enum When {
     /// ARP over Ethernet for IPv4, request or reply.
     PlainArp,
     ArpTarget(Ipv4Addr),
-    /// Tap, MAC and IPv4 source are those of one machine; in ARP, what it says of itself too.
-    PinnedIp,
+    /// Tap, MAC and source are those of one machine; in ARP, what it says of itself too.
+    PinnedIp(Version),
     PinnedArp,
     /// Tap and MAC are those of one machine on a bridge of the host.
     Station,
     StationArp,
-    /// Not a fragment, no IP options.
-    PlainIp,
+    /// Not a fragment, no IP options; in IPv6 no other header before that of TCP, UDP or ICMP.
+    PlainIp(Version),
+    /// Of `ICMPv6`, what neighbours say to each other: who is where, who is a router, who listens to which group.
+    AmongNeighbours,
+    /// To those who want to hear which groups a station listens to.
+    GroupReport,
     NotIpv4,
-    Destination(Vec<Ipv4Net>),
-    Source(Ipv4Net),
+    /// One of these, all of one version.
+    Destination(Vec<IpNet>),
+    Source(IpNet),
     /// The destination is not a machine whose link is open.
-    NotToLinked,
+    NotToLinked(Version),
     /// A broadcast, an address of the host, …: nothing that is routed to one other machine.
     NotUnicast,
-    /// The protocol, to one of these ports; to any if there are none. ICMP: an echo request.
-    Service(Protocol, Vec<PortRange>),
+    /// TCP or UDP to one of these ports.
+    Ports(Transport, Vec<PortRange>),
+    EchoRequest(Version),
     /// TCP or UDP to port 53.
     Dns,
     UdpFrom(u16),
@@ -113,19 +124,27 @@ pub(super) enum When {
     /// Answers a connection that was let through.
     Answer,
     /// "Too big": all that path MTU discovery needs.
-    PathMtu,
+    PathMtu(Version),
     /// More than so many packets in a second through the interface of this side.
     PacketsOver(Side, u32),
     BytesOver(Side, u64),
-    /// More than so many new connections of this source in a second.
+    /// More than so many new connections of this machine in a second.
     BeginsOver(u32),
     ConnectionsOver(u32),
+}
+
+/// What has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Transport {
+    Tcp,
+    Udp,
 }
 
 /// Ethertypes that machines may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ether {
     Ipv4,
+    Ipv6,
     Arp,
 }
 
@@ -137,10 +156,10 @@ pub(super) enum Then {
     Goto(String),
     /// What the map says of the tap; nothing if it isn't in it.
     ByTap(Side, &'static str),
-    BySource(&'static str),
-    /// Counts for the tap or source address, and goes on.
+    BySource(Version),
+    /// Counts for the tap, or the MAC that it came from, and goes on.
     CountTap(&'static str),
-    CountSource(&'static str),
+    CountStation(&'static str),
     /// Tells user space, at most so often, and goes on.
     Log {
         prefix: &'static str,
@@ -153,7 +172,7 @@ pub(super) enum Then {
 /// Whose log lines are bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogKey {
-    Source,
+    Station,
     Tap,
 }
 

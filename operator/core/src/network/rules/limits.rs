@@ -7,6 +7,9 @@ use crate::network::{LinkLimits, Policy};
 /// Room for every machine of a host, several times over: a full set would limit nobody.
 pub(super) const METER_SIZE: u32 = 65_535;
 
+/// Whom connections are counted for: a machine, by whichever version of IP it goes. The MAC has been pinned when they are.
+pub(super) const STATION: &str = "ether saddr";
+
 /// A burst of a quarter of a second.
 pub(super) fn packet_burst(rate: u32) -> u32 {
     (rate / 4).max(50)
@@ -27,9 +30,12 @@ pub(super) fn begins(connections: u32) -> u32 {
 pub(super) fn of_policy(owner_uid: &str, policy: &Policy) -> [Chain; 2] {
     let chains = OwnerChains::of(owner_uid);
     let mut arriving = over(&policy.limits, Side::Out);
-    // Nothing else is for a machine: no IPv6, no router's announcements.
+    // Nothing else is for a machine. No router announces itself on our bridge, and the host says nothing else of its own.
     arriving.push(rule([When::Frame(Ether::Ipv4)], Then::Accept));
     arriving.push(rule([When::Frame(Ether::Arp)], Then::Accept));
+    if policy.ipv6 {
+        arriving.push(rule([When::Frame(Ether::Ipv6)], Then::Accept));
+    }
     arriving.push(rule([], Then::Drop));
     [Chain::new(chains.leave, over(&policy.limits, Side::In)), Chain::new(chains.arrive, arriving)]
 }
@@ -51,8 +57,8 @@ pub(super) fn bridge_sets(limits: &LinkLimits) -> Vec<Set> {
 
 pub(super) fn inet_sets(limits: &LinkLimits) -> Vec<Set> {
     vec![
-        Set::new(begins_set(begins(limits.connections)), SetKind::Rates, "ip saddr"),
-        Set::new(connections_set(limits.connections), SetKind::Connections, "ip saddr"),
+        Set::new(begins_set(begins(limits.connections)), SetKind::Rates, STATION),
+        Set::new(connections_set(limits.connections), SetKind::Connections, STATION),
     ]
 }
 

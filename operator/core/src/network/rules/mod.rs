@@ -12,6 +12,7 @@ mod forward;
 mod frames;
 mod host;
 mod ir;
+mod judge;
 mod limits;
 mod names;
 mod ranges;
@@ -23,10 +24,11 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 
 pub use elements::{close, open};
 pub use forward::DEFAULT_PORTS;
+pub use judge::{Connection, lets_through};
 pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT};
 pub use ranges::{names_private, nowhere, private};
 pub use write::{forget, fresh, whole};
@@ -41,13 +43,25 @@ pub struct Wanted<'a> {
     /// Of the installation's bridge.
     pub gateway_mac: Mac,
     /// What no policy opens: addresses of nodes, API server, pods and services.
-    pub never: &'a [Ipv4Net],
+    pub never: &'a [IpNet],
     /// By UID of the owner.
     pub policies: &'a BTreeMap<String, Policy>,
     /// Owners that may still have chains and have no policy any more.
     pub gone: &'a [String],
     /// The links that are open. One without a policy stays closed.
     pub links: &'a [Link],
+}
+
+impl Wanted<'_> {
+    /// Whether any pool asks for IPv6. Where none does, there are no rules for it but to drop it.
+    fn ipv6(&self) -> bool {
+        self.policies.values().any(|policy| policy.ipv6)
+    }
+
+    /// Where this installation's machines are.
+    fn nets(&self) -> [IpNet; 2] {
+        [self.subnet.net().into(), self.table.ula().into()]
+    }
 }
 
 /// The names of the counters of a machine: set, and the element in it.
@@ -62,9 +76,9 @@ pub struct Counter {
 /// on until the table is made anew.
 pub fn counters(link: &Link) -> (Vec<Counter>, Vec<Counter>) {
     let of = |family, set, element: &str| Counter { family, set, element: element.to_owned() };
-    let address = link.nic.address().map(|address| address.to_string());
-    let allowed = address.iter().map(|address| of(names::FAMILY_INET, names::ALLOWED, address)).collect();
-    let denied = address.iter().map(|address| of(names::FAMILY_INET, names::DENIED, address));
+    let routed = link.nic.address().map(|_| link.nic.mac.to_string());
+    let allowed = routed.iter().map(|mac| of(names::FAMILY_INET, names::ALLOWED, mac)).collect();
+    let denied = routed.iter().map(|mac| of(names::FAMILY_INET, names::DENIED, mac));
     let frames = of(names::FAMILY_BRIDGE, names::REFUSED, &link.nic.tap);
     (allowed, denied.chain([frames]).collect())
 }

@@ -1,12 +1,13 @@
 //! Names of chains and sets. None of them is a word of nft's language.
 
+use super::ir::Version;
 use crate::names::short_hash;
 
 pub(super) const FAMILY_BRIDGE: &str = "bridge";
 pub(super) const FAMILY_INET: &str = "inet";
 
-/// Tap, MAC and IPv4 address of each machine on our own bridge.
-pub(super) const PINNED: &str = "pinned";
+/// Tap, MAC and address of each machine on our own bridge.
+pub(super) const PINNED: [&str; 2] = ["pinned", "pinned6"];
 /// Tap and MAC of each machine on a bridge of the host.
 pub(super) const STATIONS: &str = "stations";
 /// Taps on a bridge of the host.
@@ -19,10 +20,10 @@ pub(super) const ABROAD: &str = "abroad";
 /// Frames that were dropped, by tap.
 pub(super) const REFUSED: &str = "refused";
 /// Addresses of machines whose link is open.
-pub(super) const LINKED: &str = "linked";
+pub(super) const LINKED: [&str; 2] = ["linked", "linked6"];
 /// What a machine may reach, by its address.
-pub(super) const POOLS: &str = "pools";
-/// Connections that were let through and packets that were not, by address.
+pub(super) const POOLS: [&str; 2] = ["pools", "pools6"];
+/// Connections that were let through and packets that were not, by MAC: whichever way it goes, it is one machine.
 pub(super) const ALLOWED: &str = "allowed";
 pub(super) const DENIED: &str = "denied";
 
@@ -38,6 +39,15 @@ pub const PREFIX_DENY: &str = "deny";
 pub const PREFIX_LIMIT: &str = "limit";
 /// A frame that isn't what the machine may say: another's address, another protocol.
 pub const PREFIX_FRAME: &str = "frame";
+
+/// Of two sets, that of this version of IP.
+pub(super) fn of(sets: [&'static str; 2], version: Version) -> &'static str {
+    let [four, six] = sets;
+    match version {
+        Version::Four => four,
+        Version::Six => six,
+    }
+}
 
 /// The chains of one owner.
 #[derive(Clone, Debug)]

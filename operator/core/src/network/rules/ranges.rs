@@ -1,8 +1,10 @@
 //! Which addresses nobody reaches by accident, and which nobody reaches at all.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
+
+use super::ir::{Version, When};
 
 /// Never, whatever a policy says: no address of another machine is in them, or the host's own and the cloud's metadata are.
 const NOWHERE: [(Ipv4Addr, u8); 5] = [
@@ -21,29 +23,76 @@ const PRIVATE: [(Ipv4Addr, u8); 4] = [
     (Ipv4Addr::new(192, 168, 0, 0), 16),
 ];
 
-fn nets(list: &[(Ipv4Addr, u8)]) -> Vec<Ipv4Net> {
-    list.iter().filter_map(|(address, prefix)| Ipv4Net::new(*address, *prefix).ok()).collect()
+/// The first sixteen bits of what is nowhere in IPv6: all that is neither `2000::/3`, which is the internet, nor private. Loopback,
+/// IPv4 in disguise and NAT64 are in the first, link-local, site-local and multicast in the last.
+const NOWHERE_6: [(u16, u8); 8] =
+    [(0, 3), (0x4000, 2), (0x8000, 2), (0xc000, 3), (0xe000, 4), (0xf000, 5), (0xf800, 6), (0xfe00, 7)];
+/// Teredo and 6to4: within the internet, and tunnels to any IPv4 address.
+const TUNNELS: [(Ipv6Addr, u8); 2] =
+    [(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32), (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16)];
+
+/// Addresses that belong to nobody in particular (RFC 4193).
+const PRIVATE_6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7);
+
+fn nets(list: impl IntoIterator<Item = (IpAddr, u8)>) -> Vec<IpNet> {
+    list.into_iter().filter_map(|(address, prefix)| IpNet::new(address, prefix).ok()).collect()
+}
+
+fn four((address, prefix): (Ipv4Addr, u8)) -> (IpAddr, u8) {
+    (address.into(), prefix)
+}
+
+fn six((address, prefix): (Ipv6Addr, u8)) -> (IpAddr, u8) {
+    (address.into(), prefix)
 }
 
 /// Ranges that no policy opens.
-pub fn nowhere() -> Vec<Ipv4Net> {
-    nets(&NOWHERE)
+pub fn nowhere() -> Vec<IpNet> {
+    let first = |(first, prefix)| six((Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0), prefix));
+    nets(NOWHERE.map(four).into_iter().chain(NOWHERE_6.map(first)).chain(TUNNELS.map(six)))
 }
 
 /// Ranges that a policy only opens by name.
-pub fn private() -> Vec<Ipv4Net> {
-    nets(&PRIVATE)
+pub fn private() -> Vec<IpNet> {
+    nets(PRIVATE.map(four).into_iter().chain([six(PRIVATE_6)]))
 }
 
 /// Whether a network opens (part of) a private range: it was written for that range and none but it.
-pub fn names_private(net: &Ipv4Net) -> bool {
+pub fn names_private(net: &IpNet) -> bool {
     private().iter().any(|range| range.contains(net))
 }
 
-/// The same addresses in as few networks as can be: nft takes no overlapping ones.
-pub(super) fn merged(nets: impl IntoIterator<Item = Ipv4Net>) -> Vec<Ipv4Net> {
-    let nets: Vec<Ipv4Net> = nets.into_iter().map(|net| net.trunc()).collect();
-    let mut merged = Ipv4Net::aggregate(&nets);
+/// The same addresses in as few networks as can be, IPv4 first: nft takes no overlapping ones.
+fn merged(nets: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
+    let mut merged = IpNet::aggregate(&nets.into_iter().map(|net| net.trunc()).collect());
     merged.sort();
     merged
+}
+
+/// To one of these, in a condition for each version of IP; IPv6 only where it is asked for.
+pub(super) fn to(nets: impl IntoIterator<Item = IpNet>, ipv6: bool) -> impl Iterator<Item = (Version, When)> {
+    let (four, six) = merged(nets).into_iter().partition::<Vec<_>, _>(|net| matches!(net, IpNet::V4(_)));
+    let both = [(Version::Four, four), (Version::Six, if ipv6 { six } else { Vec::new() })].into_iter();
+    both.filter(|(_, nets)| !nets.is_empty()).map(|(version, nets)| (version, When::Destination(nets)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_ipv6_only_the_internet_and_what_is_named_can_be_reached() {
+        let within = |nets: &[IpNet], text: &str| {
+            let address: IpAddr = text.parse().unwrap();
+            nets.iter().any(|net| net.contains(&address))
+        };
+        let never = "::1 ::ffff:10.0.0.1 64:ff9b::a00:1 64:ff9b:1::1 100::1 1fff::1 4000::1 5f00::1 8000::1 bfff::1 c000::1 \
+                     dfff::1 efff::1 f7ff::1 fbff::1 fe80::1 febf::1 fec0::1 ff02::1 ffff::1 2002:a00:1::1 2001:0:1::1";
+        assert!(never.split_whitespace().all(|text| within(&nowhere(), text) && !within(&private(), text)));
+        let public = ["2000::1", "2001:1::1", "2001:db8::1", "2003::1", "3fff:ffff::1"];
+        assert!(public.iter().all(|text| !within(&nowhere(), text) && !within(&private(), text)));
+        assert!(
+            ["fc00::1", "fd12::1", "fdff::1"].iter().all(|text| !within(&nowhere(), text) && within(&private(), text))
+        );
+    }
 }

@@ -2,13 +2,13 @@
 
 use std::fmt::Display;
 
-use agentvm_crds::Protocol;
+use ipnet::IpNet;
 
-use super::ir::{Chain, Ether, LogKey, Rule, Set, SetKind, Side, Then, When};
+use super::ir::{Chain, Ether, LogKey, Rule, Set, SetKind, Side, Then, Transport, Version, When};
 use super::limits::{
-    METER_SIZE, begins_set, byte_burst, bytes_set, connections_set, interface, packet_burst, packets_set,
+    METER_SIZE, STATION, begins_set, byte_burst, bytes_set, connections_set, interface, packet_burst, packets_set,
 };
-use super::names::{LINKED, PINNED, STATIONS};
+use super::names::{LINKED, PINNED, POOLS, STATIONS, of};
 use crate::network::PortRange;
 
 /// Log lines of one machine and one verdict, in a second; and how many at once.
@@ -61,23 +61,31 @@ fn when(when: &When) -> String {
         When::ToGroup => "ether daddr & 01:00:00:00:00:00 != 00:00:00:00:00:00".to_owned(),
         When::PlainArp => "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp operation { request, reply }".to_owned(),
         When::ArpTarget(address) => format!("arp daddr ip {address}"),
-        When::PinnedIp => format!("iifname . ether saddr . ip saddr @{PINNED}"),
+        When::PinnedIp(version) => {
+            format!("iifname . ether saddr . {} saddr @{}", ip(*version), of(PINNED, *version))
+        }
         When::PinnedArp => {
-            format!("iifname . ether saddr . arp saddr ip @{PINNED} iifname . arp saddr ether . arp saddr ip @{PINNED}")
+            let [pinned, _] = PINNED;
+            format!("iifname . ether saddr . arp saddr ip @{pinned} iifname . arp saddr ether . arp saddr ip @{pinned}")
         }
         When::Station => format!("iifname . ether saddr @{STATIONS}"),
         When::StationArp => {
             format!("iifname . ether saddr @{STATIONS} iifname . arp saddr ether @{STATIONS}")
         }
-        When::PlainIp => "ip hdrlength 5 ip frag-off & 0x3fff == 0".to_owned(),
+        When::PlainIp(Version::Four) => "ip hdrlength 5 ip frag-off & 0x3fff == 0".to_owned(),
+        When::PlainIp(Version::Six) => "ip6 nexthdr { tcp, udp, ipv6-icmp }".to_owned(),
+        // The numbers below are errors and echo.
+        When::AmongNeighbours => "icmpv6 type 130-255".to_owned(),
+        When::GroupReport => "ip6 daddr ff02::16".to_owned(),
         When::NotIpv4 => "meta nfproto != ipv4".to_owned(),
-        When::Destination(nets) => format!("ip daddr {}", one_of(nets)),
-        When::Source(net) => format!("ip saddr {net}"),
-        When::NotToLinked => format!("ip daddr != @{LINKED}"),
+        When::Destination(nets) => format!("{} daddr {}", ip(version(nets)), one_of(nets)),
+        When::Source(net) => format!("{} saddr {net}", ip(version(&[*net]))),
+        When::NotToLinked(version) => format!("{} daddr != @{}", ip(*version), of(LINKED, *version)),
         When::NotUnicast => "fib daddr type != unicast".to_owned(),
-        When::Service(Protocol::Icmp, _) => "icmp type echo-request".to_owned(),
-        When::Service(Protocol::Tcp, ports) => format!("tcp dport {}", ports_text(ports)),
-        When::Service(Protocol::Udp, ports) => format!("udp dport {}", ports_text(ports)),
+        When::EchoRequest(Version::Four) => "icmp type echo-request".to_owned(),
+        When::EchoRequest(Version::Six) => "icmpv6 type echo-request".to_owned(),
+        When::Ports(Transport::Tcp, ports) => format!("tcp dport {}", ports_text(ports)),
+        When::Ports(Transport::Udp, ports) => format!("udp dport {}", ports_text(ports)),
         When::Dns => "meta l4proto { tcp, udp } th dport 53".to_owned(),
         When::UdpFrom(port) => format!("udp sport {port}"),
         When::UdpPorts { from, to } => format!("udp sport {from} udp dport {to}"),
@@ -85,7 +93,10 @@ fn when(when: &When) -> String {
         When::Invalid => "ct state invalid".to_owned(),
         When::Known => "ct status confirmed".to_owned(),
         When::Answer => "ct state established ct direction reply".to_owned(),
-        When::PathMtu => "ct state related icmp type destination-unreachable icmp code frag-needed".to_owned(),
+        When::PathMtu(Version::Four) => {
+            "ct state related icmp type destination-unreachable icmp code frag-needed".to_owned()
+        }
+        When::PathMtu(Version::Six) => "ct state related icmpv6 type packet-too-big".to_owned(),
         When::PacketsOver(side, rate) => {
             over(*side, &packets_set(*side, *rate), &format!("{rate}/second burst {} packets", packet_burst(*rate)))
         }
@@ -94,10 +105,10 @@ fn when(when: &When) -> String {
         }
         When::BeginsOver(rate) => {
             let burst = 2 * rate;
-            format!("update @{} {{ ip saddr limit rate over {rate}/second burst {burst} packets }}", begins_set(*rate))
+            format!("update @{} {{ {STATION} limit rate over {rate}/second burst {burst} packets }}", begins_set(*rate))
         }
         When::ConnectionsOver(limit) => {
-            format!("add @{} {{ ip saddr ct count over {limit} }}", connections_set(*limit))
+            format!("add @{} {{ {STATION} ct count over {limit} }}", connections_set(*limit))
         }
     }
 }
@@ -108,12 +119,12 @@ fn then(then: &Then) -> String {
         Then::Drop => "drop".to_owned(),
         Then::Goto(chain) => format!("goto {chain}"),
         Then::ByTap(side, map) => format!("{} vmap @{map}", interface(*side)),
-        Then::BySource(map) => format!("ip saddr vmap @{map}"),
+        Then::BySource(version) => format!("{} saddr vmap @{}", ip(*version), of(POOLS, *version)),
         Then::CountTap(set) => format!("iifname @{set}"),
-        Then::CountSource(set) => format!("ip saddr @{set}"),
+        Then::CountStation(set) => format!("{STATION} @{set}"),
         Then::Log { prefix, group, by } => {
             let key = match by {
-                LogKey::Source => "ip saddr",
+                LogKey::Station => STATION,
                 LogKey::Tap => "iifname",
             };
             let set = log_set(prefix);
@@ -137,8 +148,22 @@ fn over(side: Side, set: &str, rate: &str) -> String {
 fn ethertype(ether: Ether) -> &'static str {
     match ether {
         Ether::Ipv4 => "ip",
+        Ether::Ipv6 => "ip6",
         Ether::Arp => "arp",
     }
+}
+
+/// What nft calls it.
+fn ip(version: Version) -> &'static str {
+    match version {
+        Version::Four => "ip",
+        Version::Six => "ip6",
+    }
+}
+
+/// Of networks that are all of one.
+fn version(nets: &[IpNet]) -> Version {
+    if matches!(nets, [IpNet::V6(_), ..]) { Version::Six } else { Version::Four }
 }
 
 fn ports_text(ports: &[PortRange]) -> String {

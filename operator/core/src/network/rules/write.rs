@@ -36,7 +36,8 @@ pub fn forget(table: &Table) -> String {
 /// All rules of the bridge family.
 pub(super) fn in_bridge(wanted: &Wanted<'_>) -> Rules {
     let mut sets = vec![
-        Set::new(PINNED, SetKind::Members, "iifname . ether saddr . ip saddr"),
+        Set::new(PINNED[0], SetKind::Members, "iifname . ether saddr . ip saddr"),
+        Set::new(PINNED[1], SetKind::Members, "iifname . ether saddr . ip6 saddr"),
         Set::new(STATIONS, SetKind::Members, "iifname . ether saddr"),
         Set::new(PLUGGED, SetKind::Members, "iifname"),
         Set::new(LEAVING, SetKind::Verdicts, "iifname"),
@@ -57,13 +58,15 @@ pub(super) fn in_bridge(wanted: &Wanted<'_>) -> Rules {
 /// All rules of the inet family.
 pub(super) fn in_inet(wanted: &Wanted<'_>) -> Rules {
     let mut sets = vec![
-        Set::new(POOLS, SetKind::Verdicts, "ip saddr"),
-        Set::new(LINKED, SetKind::Members, "ip daddr"),
-        Set::new(ALLOWED, SetKind::Counted, "ip saddr"),
-        Set::new(DENIED, SetKind::Counted, "ip saddr"),
+        Set::new(POOLS[0], SetKind::Verdicts, "ip saddr"),
+        Set::new(POOLS[1], SetKind::Verdicts, "ip6 saddr"),
+        Set::new(LINKED[0], SetKind::Members, "ip daddr"),
+        Set::new(LINKED[1], SetKind::Members, "ip6 daddr"),
+        Set::new(ALLOWED, SetKind::Counted, limits::STATION),
+        Set::new(DENIED, SetKind::Counted, limits::STATION),
     ];
     let told = [PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT];
-    sets.extend(told.map(|prefix| Set::new(text::log_set(prefix), SetKind::Rates, "ip saddr")));
+    sets.extend(told.map(|prefix| Set::new(text::log_set(prefix), SetKind::Rates, limits::STATION)));
     sets.extend(unique(wanted.policies.values().flat_map(|policy| limits::inet_sets(&policy.limits))));
     let mut chains = forward::shared(wanted);
     chains.extend(host::chains(wanted));

@@ -88,7 +88,8 @@ fn installed() -> (u16, Nic) {
     let subnet = Subnet { bridge: "wire0".into(), gateway: Ipv4Addr::new(192, 168, 77, 1), prefix: 24 };
     let nic = Nic::nat(&instance, &subnet, ADDRESS);
     let limits = LinkLimits { bytes_per_second: None, packets_per_second: 1000, connections: 2 };
-    let policy = Policy { generation: 1, allow: vec![], resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)], limits };
+    let policy =
+        Policy { generation: 1, ipv6: false, allow: vec![], resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)], limits };
     let (table, policies) = (Table::of(&instance), BTreeMap::from([("pool".to_owned(), policy)]));
     let link = Link { nic: nic.clone(), owner_uid: "pool".into() };
     nft(&rules::whole(&Wanted {

@@ -19,6 +19,18 @@ fn the_texts_are_the_committed_ones() {
     assert_committed("open.nft", &open(&sample.table, &sample.links[0]));
     assert_committed("close.nft", &close(&sample.table, &sample.links[0]));
     assert_committed("open-bridge.nft", &open(&sample.table, &sample.links[3]));
+    let dual = Sample::dual();
+    assert_committed("whole-ipv6.nft", &whole(&dual.wanted()));
+    assert_committed("open-ipv6.nft", &open(&dual.table, &dual.links[0]));
+}
+
+#[test]
+fn where_no_pool_asks_for_ipv6_no_rule_lets_it_through() {
+    let text = whole(&Sample::new().wanted());
+    let rules = text.lines().filter(|line| line.starts_with("\t\t"));
+    let about: Vec<_> = rules.filter(|line| ["ip6", "icmpv6"].iter().any(|word| line.contains(word))).collect();
+    assert_eq!(about, Vec::<&str>::new());
+    assert_eq!(text.matches("meta nfproto != ipv4 drop").count(), 2);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use agentvm_crds::Protocol;
+use ipnet::IpNet;
 
 use crate::names::{DomainName, InstanceId};
 use crate::network::rules::Wanted;
@@ -12,7 +13,7 @@ use crate::network::{Allow, Link, LinkLimits, Mac, Nic, Policy, PortRange, Subne
 pub struct Sample {
     pub table: Table,
     pub subnet: Subnet,
-    pub never: Vec<ipnet::Ipv4Net>,
+    pub never: Vec<IpNet>,
     pub policies: BTreeMap<String, Policy>,
     pub gone: Vec<String>,
     pub links: Vec<Link>,
@@ -21,6 +22,7 @@ pub struct Sample {
 pub fn policy() -> Policy {
     Policy {
         generation: 1,
+        ipv6: false,
         allow: Vec::new(),
         resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)],
         limits: LinkLimits { bytes_per_second: Some(67_108_864), packets_per_second: 20_000, connections: 512 },
@@ -56,6 +58,20 @@ impl Sample {
         let never = vec!["10.96.0.0/12".parse().unwrap(), "198.51.100.17/32".parse().unwrap()];
         let table = Table::of(&instance);
         Self { table, subnet, never, policies, gone: vec!["uid-gone".to_owned()], links }
+    }
+
+    /// The same where the first pool asks for IPv6, and the second one did a moment ago.
+    pub fn dual() -> Self {
+        let mut sample = Self::new();
+        let instance = InstanceId::from_recorded("0a1b2c3d");
+        for link in sample.links.iter_mut().take(3) {
+            link.nic = Nic::dual(&instance, &sample.subnet, link.nic.address().unwrap());
+        }
+        let cidrs = ["2001:db8:7::/48", "fd99::7/128", "10.1.2.3/32"];
+        let allow = vec![allow(Protocol::Tcp, &[8080], &cidrs), allow(Protocol::Icmp, &[], &["fd99::/64"])];
+        sample.policies.insert("uid-default".to_owned(), Policy { ipv6: true, allow, ..policy() });
+        sample.never.extend(["fd00:96::/112".parse::<IpNet>().unwrap(), "2001:db8:6443::1/128".parse().unwrap()]);
+        sample
     }
 
     pub fn wanted(&self) -> Wanted<'_> {

@@ -41,13 +41,26 @@ fn nft_takes_what_is_written_in_any_order() {
     for link in [&sample.links[0], &sample.links[3]] {
         steps.extend([close(table, link), open(table, link), open(table, link)]);
     }
+    let dual = Sample::dual();
+    steps.extend([whole(&dual.wanted()), fresh(&dual.wanted())]);
+    steps.extend([close(table, &dual.links[0]), open(table, &dual.links[0]), open(table, &dual.links[0])]);
     steps.extend([text, forget(table)]);
     assert_eq!(nft(&steps, "nft list ruleset"), "");
 }
 
 #[test]
 fn nft_takes_every_policy() {
-    let all = ["0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "203.0.113.0/25", "203.0.113.128/25", "1.0.0.0/8"];
+    let all = [
+        "0.0.0.0/0",
+        "10.0.0.0/8",
+        "10.1.0.0/16",
+        "203.0.113.0/25",
+        "203.0.113.128/25",
+        "1.0.0.0/8",
+        "::/0",
+        "fd00::/8",
+        "fd99::/64",
+    ];
     let mut sample = Sample::new();
     let ports: Vec<u16> = (1..=64).map(|port| port * 7).chain([65_535, 1, 2, 3]).collect();
     let odd = Policy {
@@ -71,6 +84,7 @@ fn nft_takes_every_policy() {
         limits: crate::network::LinkLimits { bytes_per_second: Some(65_536), packets_per_second: 100, connections: 1 },
         ..policy()
     };
+    sample.policies.insert("uid-dual".to_owned(), Policy { ipv6: true, ..odd.clone() });
     sample.policies.insert("uid-odd".to_owned(), odd);
     sample.policies.insert("uid-slow".to_owned(), slow);
     let first = whole(&sample.wanted());
@@ -88,7 +102,7 @@ fn a_rewrite_and_an_opening_keep_what_was_counted() {
     let sample = Sample::new();
     let (text, link) = (whole(&sample.wanted()), &sample.links[0]);
     let set = format!("inet {} allowed", sample.table.name());
-    let address = link.nic.address().unwrap();
+    let address = link.nic.mac;
     let seven = format!(
         "add element {set} {{ {address} }}\ndelete element {set} {{ {address} }}\nadd element {set} {{ {address} counter packets 7 bytes 8 }}\n"
     );

@@ -1,18 +1,19 @@
 //! Walks a packet through the rules as data, the way the kernel walks it through the text.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use agentvm_crds::Protocol;
 
 use crate::network::Mac;
 use crate::network::rules::Wanted;
-use crate::network::rules::ir::{Ether, Rules, Side, Then, When};
+use crate::network::rules::ir::{Ether, Rules, Side, Then, Transport, Version, When};
 use crate::network::rules::{names, open, write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Ipv4,
+    Ipv6,
     Arp,
     Other,
 }
@@ -28,12 +29,14 @@ pub struct Packet {
     pub to_mac: Mac,
     /// What an ARP says of its sender.
     pub arp_mac: Mac,
-    pub source: Ipv4Addr,
-    pub destination: Ipv4Addr,
+    pub source: IpAddr,
+    pub destination: IpAddr,
     pub service: Option<Protocol>,
     pub port: u16,
     pub from_port: u16,
     pub plain: bool,
+    /// Of `ICMPv6`, what only neighbours have to say.
+    pub neighbourly: bool,
     pub unicast: bool,
     pub redirected: bool,
     pub known: bool,
@@ -85,8 +88,9 @@ impl Walk {
                 Then::Drop => return Some(false),
                 Then::Goto(chain) => format!("goto {chain}"),
                 Then::ByTap(side, map) => self.element(map, interface(*side, packet)),
-                Then::BySource(map) => self.element(map, &packet.source.to_string()),
-                Then::CountTap(_) | Then::CountSource(_) | Then::Log { .. } | Then::Masquerade => continue,
+                Then::BySource(of) if *of != version(packet) => continue,
+                Then::BySource(of) => self.element(names::of(names::POOLS, *of), &packet.source.to_string()),
+                Then::CountTap(_) | Then::CountStation(_) | Then::Log { .. } | Then::Masquerade => continue,
             };
             match verdict.split_once(' ') {
                 Some(("goto", chain)) => return self.judge(rules, chain, packet),
@@ -109,7 +113,7 @@ impl Walk {
     }
 
     fn pinned(&self, packet: &Packet, mac: Mac) -> bool {
-        self.has(names::PINNED, &format!("{} . {mac} . {}", packet.from, packet.source))
+        self.has(names::of(names::PINNED, version(packet)), &format!("{} . {mac} . {}", packet.from, packet.source))
     }
 
     fn station(&self, packet: &Packet, mac: Mac) -> bool {
@@ -127,21 +131,27 @@ impl Walk {
             When::ToMac(mac) => packet.to_mac == *mac,
             When::ToMacOrAll(mac) => packet.to_mac == *mac || packet.to_mac.bytes() == ALL,
             When::ToGroup => packet.to_mac.bytes()[0] & 1 == 1,
-            When::PlainArp | When::PlainIp => packet.plain,
+            When::PlainArp => packet.plain,
+            When::PlainIp(of) => *of == version(packet) && packet.plain,
+            When::AmongNeighbours => packet.neighbourly,
+            When::GroupReport => packet.destination == Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16),
             When::ArpTarget(address) => packet.destination == *address,
-            When::PinnedIp => self.pinned(packet, packet.from_mac),
+            When::PinnedIp(of) => *of == version(packet) && self.pinned(packet, packet.from_mac),
             When::PinnedArp => self.pinned(packet, packet.from_mac) && self.pinned(packet, packet.arp_mac),
             When::Station => self.station(packet, packet.from_mac),
             When::StationArp => self.station(packet, packet.from_mac) && self.station(packet, packet.arp_mac),
-            When::NotIpv4 => packet.wire != Wire::Ipv4,
+            When::NotIpv4 => version(packet) != Version::Four,
             When::Destination(nets) => nets.iter().any(|net| net.contains(&packet.destination)),
             When::Source(net) => net.contains(&packet.source),
-            When::NotToLinked => !self.has(names::LINKED, &packet.destination.to_string()),
+            When::NotToLinked(of) => {
+                *of == version(packet) && !self.has(names::of(names::LINKED, *of), &packet.destination.to_string())
+            }
             When::NotUnicast => !packet.unicast,
-            When::Service(Protocol::Icmp, _) => packet.service == Some(Protocol::Icmp),
-            When::Service(protocol, ports) => {
+            When::EchoRequest(of) => *of == version(packet) && packet.service == Some(Protocol::Icmp),
+            When::Ports(transport, ports) => {
+                let protocol = if *transport == Transport::Tcp { Protocol::Tcp } else { Protocol::Udp };
                 let within = ports.iter().any(|range| (range.first..=range.last).contains(&packet.port));
-                packet.service == Some(*protocol) && within
+                packet.service == Some(protocol) && within
             }
             When::Dns => packet.port == 53 && (udp || packet.service == Some(Protocol::Tcp)),
             When::UdpFrom(port) => udp && packet.from_port == *port,
@@ -155,7 +165,7 @@ impl Walk {
             | When::BeginsOver(_)
             | When::ConnectionsOver(_)
             | When::Invalid
-            | When::PathMtu => false,
+            | When::PathMtu(_) => false,
         }
     }
 }
@@ -167,10 +177,20 @@ fn interface(side: Side, packet: &Packet) -> &str {
     }
 }
 
+/// Of its addresses; what kind of frame it comes in is said apart.
+fn version(packet: &Packet) -> Version {
+    if packet.source.is_ipv4() { Version::Four } else { Version::Six }
+}
+
 fn named(name: &str, pattern: &str) -> bool {
     pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start))
 }
 
 fn frame(ether: Ether, packet: &Packet) -> bool {
-    packet.wire == if ether == Ether::Ipv4 { Wire::Ipv4 } else { Wire::Arp }
+    let wire = match ether {
+        Ether::Ipv4 => Wire::Ipv4,
+        Ether::Ipv6 => Wire::Ipv6,
+        Ether::Arp => Wire::Arp,
+    };
+    packet.wire == wire
 }

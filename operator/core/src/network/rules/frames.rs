@@ -27,7 +27,11 @@ pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
         Chain::base(
             "to_host",
             "type filter hook input priority -300",
-            vec![rule([When::Tap(Side::In, PLUGGED)], Then::Goto(REFUSE.into()))],
+            vec![
+                // What is for everybody on a bridge, as a question for an address is, comes by here too; nobody tried the host.
+                rule([When::Tap(Side::In, PLUGGED), When::ToGroup], Then::Drop),
+                rule([When::Tap(Side::In, PLUGGED)], Then::Goto(REFUSE.into())),
+            ],
         ),
         Chain::base(
             "to_taps",

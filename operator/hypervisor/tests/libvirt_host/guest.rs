@@ -1,12 +1,13 @@
 //! The host's side of a session with a real agent, as little of it as these tests need.
 
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestMessage, GuestNetwork, HostAck, HostHello,
-    HostMessage, Inspection, Nonce, Rehydrate, RunAs, Secret, Stop, StreamId, connect,
+    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestLease, GuestMessage, GuestNetwork, HostAck,
+    HostHello, HostMessage, Inspection, Nonce, Rehydrate, RunAs, Secret, Stop, StreamId, connect,
 };
 use agentvm_hypervisor::{Channel, Hypervisor};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -64,7 +65,8 @@ impl Guest {
         GuestMessage::from_frame(&frame.unwrap().expect("the agent is there")).unwrap()
     }
 
-    async fn rehydrate(&mut self, token: &str) -> Nonce {
+    /// Gives it an identity, and its network if it has one.
+    pub async fn rehydrate(&mut self, token: &str) -> Nonce {
         let nonce = nonce();
         self.send(HostMessage::Rehydrate(Rehydrate {
             nonce: nonce.clone(),
@@ -89,9 +91,13 @@ impl Guest {
     /// Runs a shell command as root; its exit code and output.
     pub async fn sh(&mut self, token: &str, command: &str) -> (Option<i32>, String) {
         let nonce = self.begin(token, command).await;
+        self.end(&nonce).await
+    }
+
+    async fn end(&mut self, nonce: &Nonce) -> (Option<i32>, String) {
         let mut said = Vec::new();
         loop {
-            if let Some(code) = self.hear(&nonce, &mut said).await {
+            if let Some(code) = self.hear(nonce, &mut said).await {
                 return (code, String::from_utf8_lossy(&said).trim().to_owned());
             }
         }
@@ -105,6 +111,11 @@ impl Guest {
     /// The same, with no more processes at a time than `max_processes`.
     pub async fn begin_with(&mut self, token: &str, command: &str, max_processes: u32) -> Nonce {
         let nonce = self.rehydrate(token).await;
+        self.start(&nonce, command, max_processes).await;
+        nonce
+    }
+
+    async fn start(&mut self, nonce: &Nonce, command: &str, max_processes: u32) {
         let argv = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
         self.send(HostMessage::Execute(Execute {
             nonce: nonce.clone(),
@@ -122,7 +133,26 @@ impl Guest {
             entropy: Blob(vec![9; 64]),
         }))
         .await;
-        nonce
+    }
+
+    /// Has it hold an address that a DHCP server gives; or why it has none.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub async fn lease(&mut self, order: &GuestLease) -> Result<Ipv4Addr, String> {
+        self.send(HostMessage::Lease(order.clone())).await;
+        loop {
+            match self.receive().await {
+                GuestMessage::Ack(GuestAck::Lease { address }) => return Ok(address.expect("there is a machine")),
+                GuestMessage::Error(report) => return Err(report.message),
+                _ => {}
+            }
+        }
+    }
+
+    /// Runs a shell command as root in a machine that has its identity.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub async fn execute(&mut self, nonce: &Nonce, command: &str) -> (Option<i32>, String) {
+        self.start(nonce, command, 0).await;
+        self.end(nonce).await
     }
 
     /// The next message; the exit code when it is the command's end, else what it says is added to `said`.
@@ -158,6 +188,7 @@ impl Guest {
     }
 }
 
-fn now() -> u64 {
+/// The host's wall clock, as the protocol has it.
+pub fn now() -> u64 {
     u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }

@@ -22,6 +22,7 @@ pub fn run(args: &DoctorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         libvirt_uri: loaded.settings.libvirt.uri,
         first_uid: loaded.settings.libvirt.first_uid,
         resolvers: loaded.settings.network.resolvers,
+        libvirt_filter: loaded.settings.network.libvirt_filter,
     };
     let findings = doctor::findings(&places);
     let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -82,6 +82,7 @@ pub async fn serve(
         uri: settings.libvirt.uri.clone(),
         connect_timeout: settings.libvirt.connection_timeout,
         first_uid: settings.libvirt.first_uid,
+        filter: settings.network.libvirt_filter,
         image: Some(image),
         ..LibvirtConfig::new(canonical, instance)
     })

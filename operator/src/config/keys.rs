@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
+use agentvm_hypervisor::libvirt::LibvirtFilter;
 use ipnet::IpNet;
 
 use super::settings::ByProfile;
@@ -88,6 +89,8 @@ pub(super) const RESOLVERS: Key<Vec<Ipv4Addr>> =
     Key { path: "network.resolvers", variable: None, parse: value::resolvers };
 pub(super) const DENY_CIDRS: Key<Vec<IpNet>> =
     Key { path: "network.deny_cidrs", variable: None, parse: value::networks };
+pub(super) const LIBVIRT_FILTER: Key<LibvirtFilter> =
+    Key { path: "network.libvirt_filter", variable: None, parse: value::libvirt_filter };
 
 pub(super) const NODE_NAME: Key<String> = Key { path: "node.name", variable: None, parse: value::node_name };
 pub(super) const NODE_MACHINES: Key<Option<u32>> =

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agentvm_core::defaults::{Defaults, LimitDefaults, NetworkDefaults, Preset};
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
-use agentvm_hypervisor::libvirt::LibvirtConfig;
+use agentvm_hypervisor::libvirt::{LibvirtConfig, LibvirtFilter};
 use ipnet::IpNet;
 
 use super::HostDefaults;
@@ -112,6 +112,8 @@ pub struct NetworkSettings {
     pub resolvers: Vec<Ipv4Addr>,
     /// What no pool can open.
     pub deny_cidrs: Vec<IpNet>,
+    /// On top of our own rules.
+    pub libvirt_filter: LibvirtFilter,
 }
 
 /// `node.*`: this host, and what all of its machines together may take.
@@ -171,6 +173,7 @@ impl Settings {
             network: NetworkSettings {
                 resolvers: from.take(&keys::RESOLVERS, host.resolver.into_iter().collect()),
                 deny_cidrs: from.take(&keys::DENY_CIDRS, Vec::new()),
+                libvirt_filter: from.take(&keys::LIBVIRT_FILTER, LibvirtFilter::Disabled),
             },
             node: NodeSettings {
                 name: from.take(&keys::NODE_NAME, host.node_name()),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use agentvm_hypervisor::libvirt::LibvirtFilter;
 use proptest::prelude::*;
 
 use super::resolve::{Given, resolve};
@@ -42,6 +43,7 @@ fn the_defaults_are_those_of_the_documentation() {
     assert_eq!(settings.libvirt.uri, "qemu:///system");
     assert_eq!((settings.pool.min_size, settings.pool.max_size, settings.pool.ttl_seconds), (5, 20, 3600));
     assert_eq!(settings.execution.workspace_path, PathBuf::from("/var/lib/agent-vm/workspace"));
+    assert_eq!(settings.network.libvirt_filter, LibvirtFilter::Disabled);
     assert_eq!((settings.node.name.as_str(), settings.node.memory_mib), ("kvm-1", 8000));
     assert!(loaded.origins.iter().all(|row| row.origin == Origin::Default));
     let mut defaults = agentvm_core::defaults::Defaults::default();
@@ -165,7 +167,7 @@ proptest! {
             let flags = Flags::default();
             let given = Given { files: entries, environment: BTreeMap::new(), flags: &flags, host: host() };
             if let Ok(loaded) = resolve(&given) {
-                prop_assert_eq!(loaded.origins.len(), 28);
+                prop_assert_eq!(loaded.origins.len(), 29);
             }
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use agentvm_core::network::rules::nowhere;
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
+use agentvm_hypervisor::libvirt::LibvirtFilter;
 use ipnet::IpNet;
 use serde_json::Value as Json;
 
@@ -110,6 +111,15 @@ impl Value for ReusePolicy {
     }
 }
 
+impl Value for LibvirtFilter {
+    fn json(&self) -> Json {
+        Json::from(match self {
+            Self::Disabled => "disabled",
+            Self::Enabled => "enabled",
+        })
+    }
+}
+
 /// `None` is `off`.
 impl Value for Option<SocketAddr> {
     fn json(&self) -> Json {
@@ -208,6 +218,10 @@ pub(super) fn network_mode(text: &str) -> Result<NetworkMode, String> {
             ("bridge", NetworkMode::Bridge),
         ],
     )
+}
+
+pub(super) fn libvirt_filter(text: &str) -> Result<LibvirtFilter, String> {
+    choice(text, &[("disabled", LibvirtFilter::Disabled), ("enabled", LibvirtFilter::Enabled)])
 }
 
 pub(super) fn reuse_policy(text: &str) -> Result<ReusePolicy, String> {

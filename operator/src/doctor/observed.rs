@@ -124,6 +124,21 @@ pub struct Network {
     pub docker_user: bool,
     /// Whom machines ask for names by default.
     pub resolvers: Vec<Ipv4Addr>,
+    pub filter: Filter,
+}
+
+/// libvirt's own filters on machines' interfaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    /// Nobody asked for them.
+    #[default]
+    Disabled,
+    Enabled {
+        /// What keeps libvirt from making them.
+        problem: Option<String>,
+        /// iptables sees what is bridged.
+        bridged: bool,
+    },
 }
 
 /// A chain of somebody's that drops what is routed and it doesn't let through.

@@ -43,6 +43,7 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         network::forwarding(&seen.network),
         network::others(&seen.network),
         network::resolver(&seen.network),
+        network::filter(&seen.network.filter),
         host::clock(seen.clock),
         parts::control_plane(&seen.parts),
         parts::guest_image(&seen.parts),

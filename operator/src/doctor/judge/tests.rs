@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::doctor::finding::{Level, can_run};
 use crate::doctor::observed::{
-    Clock, Confined, Confinement, Device, Devices, Disk, Dropper, Host, KvmBoot, Libvirt, Network, Parts, Qemu,
+    Clock, Confined, Confinement, Device, Devices, Disk, Dropper, Filter, Host, KvmBoot, Libvirt, Network, Parts, Qemu,
     QemuConf, Security, User, Virt,
 };
 use crate::guest_image::{Description, GuestImage, Part};
@@ -40,6 +40,7 @@ fn good() -> Observed {
             droppers: vec![],
             docker_user: false,
             resolvers: vec!["203.0.113.53".parse().unwrap()],
+            filter: Filter::Disabled,
         },
         clock: Clock { now: 2_000_000_000, built: Some(1_900_000_000), synchronised: Some(true) },
         virt: Virt {
@@ -320,6 +321,12 @@ fn what_is_in_the_way_of_machines_networks_is_named_with_a_way_out() {
     });
     assert_level("forward-policy", Level::Warning, "iptables -I DOCKER-USER", |seen| {
         (seen.network.droppers, seen.network.docker_user) = (vec![dropper()], true);
+    });
+    let filter = |problem: Option<&str>, bridged| Filter::Enabled { problem: problem.map(str::to_owned), bridged };
+    assert_level("libvirt-filter", Level::Ok, "half a second", |seen| seen.network.filter = filter(None, true));
+    assert_level("libvirt-filter", Level::Info, "br_netfilter", |seen| seen.network.filter = filter(None, false));
+    assert_level("libvirt-filter", Level::Warning, "no ebtables", |seen| {
+        seen.network.filter = filter(Some("there is no ebtables"), true);
     });
     assert_level("resolver", Level::Warning, "no names", |seen| seen.network.resolvers.clear());
     assert_level("resolver", Level::Warning, "itself", |seen| {

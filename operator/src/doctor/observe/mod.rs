@@ -12,6 +12,8 @@ pub mod virt;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
+use agentvm_hypervisor::libvirt::LibvirtFilter;
+
 use super::observed::Observed;
 
 /// Where to look.
@@ -25,6 +27,8 @@ pub struct Places {
     pub first_uid: Option<u32>,
     /// Whom machines ask for names by default.
     pub resolvers: Vec<Ipv4Addr>,
+    /// Whether libvirt's filters are asked for.
+    pub libvirt_filter: LibvirtFilter,
 }
 
 /// Looks at everything. Takes up to a few seconds: it starts programs and boots a kernel.
@@ -38,7 +42,7 @@ pub fn host(places: &Places) -> Observed {
         devices,
         security: host::security(),
         confinement: confinement::confinement(places.first_uid),
-        network: network::network(&places.resolvers),
+        network: network::network(places),
         clock: host::clock(),
         virt: virt::virt(&places.libvirt_uri, kvm_boot),
         disk: disk::disk(&places.state_dir),

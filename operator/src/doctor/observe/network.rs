@@ -1,23 +1,36 @@
 //! What machines' network needs of the host, and what may be in its way.
 
-use std::net::Ipv4Addr;
-
+use agentvm_hypervisor::libvirt::LibvirtFilter;
 use ipnet::Ipv4Net;
 
-use super::command;
-use crate::doctor::observed::{Dropper, Network};
+use super::{Places, command};
+use crate::doctor::observed::{Dropper, Filter, Network};
 
-pub(super) fn network(resolvers: &[Ipv4Addr]) -> Network {
+pub(super) fn network(places: &Places) -> Network {
     let addresses = command::output("ip", &["-4", "-o", "addr", "show"]).unwrap_or_default();
     // Empty where it may not be asked: only root may.
     let chains = command::output("nft", &["list", "chains"]).unwrap_or_default();
     Network {
         conntrack: command::find("conntrack").is_some(),
-        forwarding: std::fs::read_to_string("/proc/sys/net/ipv4/ip_forward").ok().map(|text| text.trim() == "1"),
+        forwarding: read("/proc/sys/net/ipv4/ip_forward").map(|text| text.trim() == "1"),
         addresses: addresses.lines().filter_map(address).collect(),
         droppers: droppers(&chains),
         docker_user: chains.lines().any(|line| line.trim() == "chain DOCKER-USER {"),
-        resolvers: resolvers.to_vec(),
+        resolvers: places.resolvers.clone(),
+        filter: filter(places),
+    }
+}
+
+/// Only where somebody wants it: most hosts don't, and libvirt would be asked for nothing.
+fn filter(places: &Places) -> Filter {
+    if places.libvirt_filter == LibvirtFilter::Disabled {
+        return Filter::Disabled;
+    }
+    let missing = ["ebtables", "iptables", "ip6tables"].into_iter().find(|program| command::find(program).is_none());
+    let driver = command::output("virsh", &["--connect", &places.libvirt_uri, "nwfilter-list"]);
+    Filter::Enabled {
+        problem: missing.map(|program| format!("there is no {program}")).or(driver.err()),
+        bridged: read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_some_and(|text| text.trim() == "1"),
     }
 }
 
@@ -45,6 +58,10 @@ fn droppers(chains: &str) -> Vec<Dropper> {
         }
     }
     found
+}
+
+fn read(path: &str) -> Option<String> {
+    std::fs::read_to_string(path).ok()
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 //! Written by hand: a crate that knows every message there is made the agent, and so the memory of every machine, half a megabyte
 //! larger for six of them.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use agentvm_guest_agent::protocol::GuestNetwork;
+use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork};
 
 /// One request, and what it is called when it fails.
 #[derive(Debug)]
@@ -26,6 +26,7 @@ const REQUEST: u16 = 0x005;
 const PUT: u16 = 0x505;
 
 const IPV4: u8 = 2;
+const IPV6: u8 = 10;
 /// `IFF_UP`, as a flag and as the mask of flags to change.
 const UP: u32 = 1;
 /// Of a link: `IFLA_ADDRESS`.
@@ -33,12 +34,16 @@ const MAC: u16 = 1;
 
 /// From an empty interface that is down to what was ordered. In this order: each needs the one before.
 pub fn wanted(index: u32, order: &GuestNetwork) -> Vec<Change> {
-    vec![
-        up(index, order.mac.bytes()),
-        address(index, order.address, order.prefix),
-        neighbour(index, order.gateway, order.gateway_mac.bytes()),
-        default_route(index, order.gateway),
-    ]
+    let place = |address, prefix, gateway| {
+        [
+            self::address(index, address, prefix),
+            neighbour(index, gateway, order.gateway_mac.bytes()),
+            default_route(index, gateway),
+        ]
+    };
+    let four = place(order.address.into(), order.prefix, order.gateway.into());
+    let six = order.ipv6.map(|GuestIpv6 { address, prefix, gateway }| place(address.into(), prefix, gateway.into()));
+    [up(index, order.mac.bytes())].into_iter().chain(four).chain(six.into_iter().flatten()).collect()
 }
 
 pub fn down(index: u32) -> Change {
@@ -63,43 +68,57 @@ fn link(index: u32, flags: u32, mask: u32) -> [u8; 16] {
 
 /// The kernel takes the first one that it finds.
 pub fn any_address_away(index: u32) -> Change {
-    let message = message(DELETE_ADDRESS, REQUEST, &on_interface(index, 0), &[]);
+    let message = message(DELETE_ADDRESS, REQUEST, &on_interface(IPV4, index, 0, 0), &[]);
     Change { what: "removing an address", message }
 }
 
-pub fn address(index: u32, address: Ipv4Addr, prefix: u8) -> Change {
+/// One of IPv6 is used at once, without asking whether anybody else has it.
+pub fn address(index: u32, address: IpAddr, prefix: u8) -> Change {
     const ADDRESS: u16 = 1;
     const LOCAL: u16 = 2;
-    let octets = address.octets();
-    let message = message(NEW_ADDRESS, PUT, &on_interface(index, prefix), &[(LOCAL, &octets), (ADDRESS, &octets)]);
+    const NO_DETECTION: u8 = 2;
+    let flags = if address.is_ipv6() { NO_DETECTION } else { 0 };
+    let (family, octets) = octets(address);
+    let place = on_interface(family, index, prefix, flags);
+    let message = message(NEW_ADDRESS, PUT, &place, &[(LOCAL, &octets), (ADDRESS, &octets)]);
     Change { what: "adding the address", message }
 }
 
 /// `struct ifaddrmsg`: family, prefix, flags, scope (0: everywhere) | index
-fn on_interface(index: u32, prefix: u8) -> [u8; 8] {
-    packed(&[&[IPV4, prefix, 0, 0], &index.to_ne_bytes()])
+fn on_interface(family: u8, index: u32, prefix: u8, flags: u8) -> [u8; 8] {
+    packed(&[&[family, prefix, flags, 0], &index.to_ne_bytes()])
+}
+
+/// Its family, and itself as it is sent.
+fn octets(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (IPV4, address.octets().to_vec()),
+        IpAddr::V6(address) => (IPV6, address.octets().to_vec()),
+    }
 }
 
 /// `struct ndmsg`: family, padding | index | state u16, flags, type
-fn neighbour(index: u32, address: Ipv4Addr, mac: [u8; 6]) -> Change {
+fn neighbour(index: u32, address: IpAddr, mac: [u8; 6]) -> Change {
     const PERMANENT: u16 = 0x80;
     const ADDRESS: u16 = 1;
     const LINK_ADDRESS: u16 = 2;
-    let header: [u8; 12] = packed(&[&[IPV4, 0, 0, 0], &index.to_ne_bytes(), &PERMANENT.to_ne_bytes(), &[0; 2]]);
-    let message = message(NEW_NEIGHBOUR, PUT, &header, &[(ADDRESS, &address.octets()), (LINK_ADDRESS, &mac)]);
+    let (family, octets) = octets(address);
+    let header: [u8; 12] = packed(&[&[family, 0, 0, 0], &index.to_ne_bytes(), &PERMANENT.to_ne_bytes(), &[0; 2]]);
+    let message = message(NEW_NEIGHBOUR, PUT, &header, &[(ADDRESS, &octets), (LINK_ADDRESS, &mac)]);
     Change { what: "adding the gateway's MAC address", message }
 }
 
 /// `struct rtmsg`: family, lengths of destination and source, TOS | table, protocol, scope, type | flags u32
-pub fn default_route(index: u32, gateway: Ipv4Addr) -> Change {
+pub fn default_route(index: u32, gateway: IpAddr) -> Change {
     const MAIN: u8 = 254;
     const STATIC: u8 = 4;
     const EVERYWHERE: u8 = 0;
     const UNICAST: u8 = 1;
     const INTERFACE: u16 = 4;
     const GATEWAY: u16 = 5;
-    let header: [u8; 12] = packed(&[&[IPV4, 0, 0, 0], &[MAIN, STATIC, EVERYWHERE, UNICAST], &[0; 4]]);
-    let through = [(INTERFACE, &index.to_ne_bytes()[..]), (GATEWAY, &gateway.octets()[..])];
+    let (family, octets) = octets(gateway);
+    let header: [u8; 12] = packed(&[&[family, 0, 0, 0], &[MAIN, STATIC, EVERYWHERE, UNICAST], &[0; 4]]);
+    let through = [(INTERFACE, &index.to_ne_bytes()[..]), (GATEWAY, &octets[..])];
     Change { what: "adding the default route", message: message(NEW_ROUTE, PUT, &header, &through) }
 }
 

@@ -34,13 +34,23 @@ impl Interface {
         Ok(all.min_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name))).map(|(_, interface)| interface))
     }
 
-    /// As long as it is down: what is up with IPv6 has announced itself already.
+    /// As long as it is down: what is up with IPv6 has announced itself already. And where it is switched on, it believes no router
+    /// and gives itself no address.
     pub fn without_ipv6(&self) -> Result<(), NetworkError> {
-        let switch = Path::new("/proc/sys/net/ipv6/conf").join(&self.name).join("disable_ipv6");
-        match fs::write(switch, "1") {
+        let settings = [("disable_ipv6", "1"), ("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0")];
+        settings.into_iter().try_for_each(|(setting, value)| match self.set_ipv6(setting, value) {
             // A kernel without it.
             Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other.map_err(|why| NetworkError::Change { what: "switching IPv6 off", why }),
-        }
+        })
+    }
+
+    /// While it is down, too.
+    pub fn with_ipv6(&self) -> Result<(), NetworkError> {
+        self.set_ipv6("disable_ipv6", "0").map_err(|why| NetworkError::Change { what: "switching IPv6 on", why })
+    }
+
+    fn set_ipv6(&self, setting: &str, value: &str) -> io::Result<()> {
+        fs::write(Path::new("/proc/sys/net/ipv6/conf").join(&self.name).join(setting), value)
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::dhcp::{Tenant, Terms, Turn};
 use super::netlink::Netlink;
-use super::{Network, NetworkError, apply, change, empty, without_addresses};
+use super::{Network, NetworkError, apply, change, empty, switch_ipv6, without_addresses};
 use crate::log;
 
 impl Network {
@@ -43,6 +43,7 @@ impl Network {
         let kernel = Netlink::kept(&mut self.kernel).map_err(NetworkError::Netlink)?;
         self.joined = true;
         empty(kernel, index)?;
+        switch_ipv6(&mut self.ipv6, self.interface.as_ref(), false)?;
         apply(kernel, &[change::up(index, mac)])?;
         self.tenant = self.interface.as_ref().map(|interface| Box::new(Tenant::new(mac, interface.name())));
         Ok(())
@@ -88,8 +89,8 @@ impl Network {
         self.hold_nothing()?;
         let index = self.interface()?.ok_or(NetworkError::NoInterface)?;
         let kernel = Netlink::kept(&mut self.kernel).map_err(NetworkError::Netlink)?;
-        apply(kernel, &[change::address(index, terms.address, terms.prefix)])?;
-        let through = terms.gateway.map(|gateway| change::default_route(index, gateway));
+        apply(kernel, &[change::address(index, terms.address.into(), terms.prefix)])?;
+        let through = terms.gateway.map(|gateway| change::default_route(index, gateway.into()));
         apply(kernel, through.as_slice())?;
         log::info(&format!("the machine has {}/{} of {}", terms.address, terms.prefix, terms.server));
         self.has(Some(terms));

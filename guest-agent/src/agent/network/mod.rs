@@ -1,7 +1,7 @@
 //! The machine's one network interface: down and nobody's until a machine is told its network, and down and nobody's again before a
 //! golden is captured of it.
 //!
-//! Nothing is asked for on the wire, and nothing announced: no IPv6, the gateway's MAC known from the start. The host lets pass only what
+//! Nothing is asked for on the wire, and nothing announced: no IPv6 but an address that was ordered, the gateway's MAC known from the start. The host lets pass only what
 //! comes from the MAC and the address that it gave. On a network of others' (`lease.rs`) it pins the MAC, and a DHCP server knows the
 //! rest.
 
@@ -14,9 +14,9 @@ mod netlink;
 mod tests;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
-use agentvm_guest_agent::protocol::GuestNetwork;
+use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork};
 use rustix::io::Errno;
 
 use change::Change;
@@ -36,7 +36,7 @@ pub enum NetworkError {
     )]
     NoInterface,
     #[error("{address}/{prefix} with the gateway {gateway} is no network: {why}")]
-    Order { address: Ipv4Addr, prefix: u8, gateway: Ipv4Addr, why: &'static str },
+    Order { address: IpAddr, prefix: u8, gateway: IpAddr, why: &'static str },
     #[error("the kernel's list of interfaces could not be read")]
     Interfaces(#[source] io::Error),
     #[error("no connection to the kernel's routing")]
@@ -63,6 +63,8 @@ pub struct Network {
     kernel: Option<Netlink>,
     /// Whether it is somebody's.
     joined: bool,
+    /// Whether IPv6 is on.
+    ipv6: bool,
     /// Where a DHCP server says what it is to be.
     tenant: Option<Box<dhcp::Tenant>>,
 }
@@ -77,6 +79,7 @@ impl Network {
         // As it was at boot, or left: under emulation it is worth 5 ms not to make sure, and no run may change it.
         let clean = !std::mem::replace(&mut self.joined, true);
         let emptied = if clean { Ok(()) } else { empty(kernel, index) };
+        let emptied = emptied.and_then(|()| switch_ipv6(&mut self.ipv6, self.interface.as_ref(), order.ipv6.is_some()));
         let done = emptied.and_then(|()| apply(kernel, &change::wanted(index, order)));
         if done.is_err() {
             let _ = apply(kernel, &[change::down(index)]);
@@ -91,6 +94,7 @@ impl Network {
             let kernel = Netlink::kept(&mut self.kernel).map_err(NetworkError::Netlink)?;
             empty(kernel, index)?;
             apply(kernel, &[change::mac(index, NOBODY)])?;
+            switch_ipv6(&mut self.ipv6, self.interface.as_ref(), false)?;
         }
         self.joined = false;
         Ok(())
@@ -123,15 +127,35 @@ pub fn resolv_conf(resolvers: &[Ipv4Addr]) -> String {
 
 fn check(order: &GuestNetwork) -> Result<(), NetworkError> {
     let GuestNetwork { address, prefix, gateway, .. } = *order;
-    let bad = |why| NetworkError::Order { address, prefix, gateway, why };
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
-    let network = |address: Ipv4Addr| u32::from(address) & mask;
-    match prefix {
-        0 | 31.. => Err(bad("the prefix is not one of 1 to 30")),
-        _ if network(address) != network(gateway) => Err(bad("the gateway is in another network")),
-        _ if address == gateway => Err(bad("the machine would be its own gateway")),
-        _ => Ok(()),
+    check_place(address.into(), prefix, gateway.into())?;
+    order
+        .ipv6
+        .map_or(Ok(()), |GuestIpv6 { address, prefix, gateway }| check_place(address.into(), prefix, gateway.into()))
+}
+
+fn check_place(address: IpAddr, prefix: u8, gateway: IpAddr) -> Result<(), NetworkError> {
+    let bad = |why| Err(NetworkError::Order { address, prefix, gateway, why });
+    let all = if address.is_ipv4() { 32 } else { 128 };
+    if prefix == 0 || prefix > all - 2 {
+        return bad("the prefix leaves no room for a network and for machines in it");
     }
+    let network = |address: IpAddr| match address {
+        IpAddr::V4(address) => u128::from(address.to_bits()) >> (all - prefix),
+        IpAddr::V6(address) => address.to_bits() >> (all - prefix),
+    };
+    if network(address) != network(gateway) {
+        return bad("the gateway is in another network");
+    }
+    if address == gateway { bad("the machine would be its own gateway") } else { Ok(()) }
+}
+
+/// While the interface is down. Switching it off takes its addresses along.
+fn switch_ipv6(is_on: &mut bool, interface: Option<&Interface>, on: bool) -> Result<(), NetworkError> {
+    if *is_on != on {
+        interface.map_or(Ok(()), |interface| if on { interface.with_ipv6() } else { interface.without_ipv6() })?;
+    }
+    *is_on = on;
+    Ok(())
 }
 
 /// Down, which takes routes and neighbours along, and without an address.

@@ -1,10 +1,10 @@
 //! On an interface of the kernel's, in a network of the test's own: nothing of it can reach the host's.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use agentvm_guest_agent::protocol::{GuestNetwork, Mac};
+use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork, Mac};
 
 use super::*;
 
@@ -86,7 +86,8 @@ impl Drop for Gateway {
 }
 
 /// Nobody listens there; whoever says so is reached.
-fn is_reached(address: Ipv4Addr) -> bool {
+fn is_reached(address: impl ToString) -> bool {
+    let address: IpAddr = address.to_string().parse().unwrap();
     let answer = TcpStream::connect_timeout(&SocketAddr::from((address, 9)), Duration::from_secs(5));
     answer.is_err_and(|why| why.kind() == io::ErrorKind::ConnectionRefused)
 }
@@ -119,6 +120,39 @@ fn a_machine_is_where_it_was_told_and_nowhere_before_and_after() {
             assert_eq!(run(&format!("ip -o {what}")).trim(), "", "{what}");
         }
         assert!(!is_reached(GATEWAY));
+    });
+}
+
+#[test]
+fn ipv6_is_one_address_that_was_ordered_and_nothing_else() {
+    in_own_network(|| {
+        let (gateway, mut network) = (Gateway::new(), Network::default());
+        gateway.run("ip address add fd12::1/64 dev far nodad");
+        let six = |last| {
+            let place = |text: String| text.parse().unwrap();
+            let ipv6 =
+                GuestIpv6 { address: place(format!("fd12::{last}")), prefix: 64, gateway: place("fd12::1".into()) };
+            GuestNetwork { ipv6: Some(ipv6), ..order(last) }
+        };
+        for last in [7, 8] {
+            network.join(&six(last)).unwrap();
+            let shown = run("ip -o -6 address show dev eth0");
+            assert!(shown.contains(&format!(" inet6 fd12::{last}/64 ")) && !shown.contains("tentative"), "{shown}");
+            assert_eq!(shown.lines().count(), 1, "no link-local address: {shown}");
+            let route = run("ip -6 route show default");
+            assert!(route.starts_with("default via fd12::1 dev eth0 proto static"), "{route}");
+            assert_eq!(run("ip -6 neighbour show").trim(), format!("fd12::1 dev eth0 lladdr {GATEWAY_MAC} PERMANENT"));
+            assert!(is_reached("fd12::1") && is_reached(GATEWAY));
+        }
+        assert_eq!(run("sysctl -n net.ipv6.conf.eth0.accept_ra").trim(), "0");
+        network.join(&order(9)).unwrap();
+        assert_eq!(run("ip -o -6 address show dev eth0").trim(), "");
+        assert!(is_reached(GATEWAY));
+        network.join(&six(7)).unwrap();
+        network.leave().unwrap();
+        for what in ["address show dev eth0", "-6 route show", "-6 neighbour show"] {
+            assert_eq!(run(&format!("ip -o {what}")).trim(), "", "{what}");
+        }
     });
 }
 
@@ -164,6 +198,11 @@ fn orders_that_cannot_work_are_refused_with_the_reason() {
     fails(|order| order.prefix = 33, "prefix");
     fails(|order| order.gateway = Ipv4Addr::new(203, 0, 114, 1), "another network");
     fails(|order| order.address = order.gateway, "own gateway");
+    let six = GuestIpv6 { address: "fd12::7".parse().unwrap(), prefix: 64, gateway: "fd12::1".parse().unwrap() };
+    let of = |ipv6| check(&GuestNetwork { ipv6: Some(ipv6), ..order(7) }).map_err(|why| why.to_string());
+    assert_eq!(of(six), Ok(()));
+    assert!(of(GuestIpv6 { prefix: 127, ..six }).unwrap_err().contains("prefix"));
+    assert!(of(GuestIpv6 { gateway: "fd13::1".parse().unwrap(), ..six }).unwrap_err().contains("another network"));
 }
 
 #[test]

@@ -2,8 +2,12 @@
 
 mod abuse;
 mod basics;
+mod bridged;
 mod freshness;
 mod hostile_output;
+#[allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "other tests count what its server says")]
+#[path = "../../../operator/hypervisor/tests/links/lan.rs"]
+mod lan;
 mod network;
 mod root;
 mod secrets;
@@ -14,6 +18,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     agentvm_e2e::on_one_host(&agentvm_e2e::scenarios![
         // The long ones first.
+        bridged::without_a_server_a_pool_says_so_and_lends_nothing,
+        bridged::a_machine_on_a_bridge_has_what_its_server_gives_it,
         network::what_is_denied_is_told,
         hostile_output::a_full_share_is_the_guests_problem_alone,
         hostile_output::more_files_than_are_taken_are_too_many,

@@ -1,0 +1,82 @@
+//! Machines on a bridge of the host: who gives addresses there gives them theirs, and without one they are lent to nobody.
+
+use std::time::Instant;
+
+use agentvm_crds::{AgentVMPool, ConditionStatus, condition_type};
+use agentvm_e2e::{Error, Host, PATIENCE, ensure};
+use kube::api::{DeleteParams, PostParams};
+use kube::runtime::wait::await_condition;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::lan::{Lan, NAME, SERVER};
+
+/// Where the server of the test's network is asked for names.
+const RESOLVER: &str = "203.0.113.53";
+
+/// Of this installation's own.
+fn lan(host: &Host, which: &str) -> Result<Lan, Error> {
+    let folder = host.dir.path().to_string_lossy().into_owned();
+    let own = folder.rsplit('-').next().ok_or("a folder without a name of its own")?;
+    Ok(Lan::new(&format!("{own}{which}"), RESOLVER.parse()?))
+}
+
+async fn pool(host: &Host, name: &str, lan: &Lan) -> Result<(), Error> {
+    let pool = json!({
+        "goldenSnapshotRef": {"name": "default"},
+        "warm": {"min": 2, "max": 2},
+        "network": {"mode": "Bridge", "bridge": lan.bridge, "resolver": RESOLVER},
+    });
+    let pool = AgentVMPool::new(name, serde_json::from_value(pool)?);
+    host.api().create(&PostParams::default(), &pool).await?;
+    Ok(())
+}
+
+pub async fn a_machine_on_a_bridge_has_what_its_server_gives_it(host: &Host) -> Result<(), Error> {
+    let lan = lan(host, "a")?;
+    pool(host, "bridged", &lan).await?;
+    let script = format!(
+        "ip -o -4 addr show scope global | awk '{{print $4}}'
+         getent ahostsv4 {NAME} | awk 'NR == 1 {{print $1}}'
+         timeout 10 bash -c 'exec 3<>/dev/tcp/{SERVER}/53' && echo reached
+         sleep 1"
+    );
+    let command = json!({"poolRef": {"name": "bridged"}, "command": ["bash", "-c", script]});
+    let names = [host.submit(command.clone()).await?, host.submit(command.clone()).await?, host.submit(command).await?];
+    let mut seen = std::collections::BTreeMap::new();
+    for name in names {
+        let run = host.ended(&name).await?;
+        ensure!(run.reason() == "Completed", "{run}");
+        let said: Vec<String> = run.stdout().lines().map(str::to_owned).collect();
+        let [address, server, reached] = said.as_slice() else { return Err(format!("{run}").into()) };
+        ensure!(address.starts_with("203.0.113.1") && address.ends_with("/24"), "{run}");
+        ensure!(*server == SERVER.to_string() && reached == "reached", "{run}");
+        let machine = run.status().vm_name.clone().unwrap_or_default();
+        let before = seen.insert(machine, address.clone());
+        ensure!(before.is_none_or(|before| before == *address), "a machine that was brought back keeps it: {run}");
+    }
+    let addresses: std::collections::BTreeSet<_> = seen.values().collect();
+    ensure!(addresses.len() == seen.len() && seen.len() == 2, "each machine has one of its own: {seen:?}");
+    host.api::<AgentVMPool>().delete("bridged", &DeleteParams::default()).await?;
+    Ok(())
+}
+
+pub async fn without_a_server_a_pool_says_so_and_lends_nothing(host: &Host) -> Result<(), Error> {
+    let mut lan = lan(host, "b")?;
+    lan.end();
+    let began = Instant::now();
+    pool(host, "unserved", &lan).await?;
+    let told = await_condition(host.api::<AgentVMPool>(), "unserved", |pool: Option<&AgentVMPool>| {
+        let status = pool.and_then(|pool| pool.status.as_ref());
+        status.into_iter().flat_map(|status| &status.conditions).any(|condition| {
+            let ready = condition.type_ == condition_type::READY && condition.status == ConditionStatus::False;
+            ready && condition.reason == "NetworkUnavailable" && condition.message.contains("no DHCP server")
+        })
+    });
+    let told = timeout(PATIENCE, told).await;
+    let pool = host.api::<AgentVMPool>().get("unserved").await?;
+    ensure!(told.is_ok(), "it does not say so: {:?}", pool.status);
+    eprintln!("measured: a pool without a DHCP server says so after {:.1} s", began.elapsed().as_secs_f64());
+    host.api::<AgentVMPool>().delete("unserved", &DeleteParams::default()).await?;
+    Ok(())
+}

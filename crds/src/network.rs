@@ -67,8 +67,9 @@ pub enum NetworkMode {
     NatFiltered,
     /// no network device at all.
     Isolated,
-    /// a bridge of the host, for those who filter public addresses and ports elsewhere. A machine gets no address there by
-    /// agentvm, has its own MAC and no other, reaches private ranges as with NatFiltered, and never the host itself.
+    /// a bridge of the host, for those who filter public addresses and ports elsewhere. A DHCP server on that network, not on
+    /// the host itself, gives machines their addresses; one without is not lent. A machine has its own MAC and no other,
+    /// reaches private ranges as with NatFiltered, and never the host itself.
     Bridge,
 }
 

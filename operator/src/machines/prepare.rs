@@ -274,4 +274,11 @@ mod tests {
         let refused = PrepareError::Reset(HvError::Refused { what: "reset it".into(), detail: "no".into() });
         assert!(refused.not_resettable().is_none() && refused.speaks_against(Tier::InPlace));
     }
+
+    #[test]
+    fn what_a_network_lacks_says_nothing_about_the_way_either() {
+        let unleased = PrepareError::Lease(SessionError::Refused("no DHCP server".into()));
+        assert_eq!(unleased.reason(), PoolReason::NetworkUnavailable);
+        assert!(!unleased.speaks_against(Tier::InPlace) && !unleased.speaks_against(Tier::Fresh));
+    }
 }

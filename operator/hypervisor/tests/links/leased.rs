@@ -69,7 +69,7 @@ async fn machines_have_what_the_networks_server_gives_them_and_keep_it_while_the
 async fn parks_and_renews(lab: &Plugged, lan: &mut Lan, spec: &MachineSpec, taken: std::net::Ipv4Addr) {
     let (name, mac) = (&spec.record.name, mac(spec).to_string());
     let mut guest = woken(lab, spec).await;
-    guest.rehydrate(TOKEN).await;
+    let nonce = guest.rehydrate(TOKEN).await;
     let address = guest.lease(&order(spec, 0)).await.unwrap();
     assert_ne!(address, taken);
     let asked = |lan: &Lan| (lan.count("DHCPDISCOVER", &mac), lan.count("DHCPACK", &mac));
@@ -88,4 +88,6 @@ async fn parks_and_renews(lab: &Plugged, lan: &mut Lan, spec: &MachineSpec, take
     let why = guest.lease(&hurried).await.unwrap_err();
     assert!(why.contains("no DHCP server gave this machine an address within 1 s: none answered"), "{why}");
     assert!(began.elapsed() < Duration::from_secs(10));
+    let left = "ip -o -4 addr show scope global; ip route show default";
+    assert_eq!(guest.execute(&nonce, left).await, (Some(0), String::new()), "what is over is gone");
 }

@@ -70,6 +70,10 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// that fails is [`HvError::NotProven`]; after any error the machine must not be lent.
     async fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError>;
 
+    /// Has a machine held to these limits from now on, running or paused. What of them only its next process can be held to, if anything: until
+    /// then it has the ones before, and it can't be reset.
+    async fn relimit(&self, name: &DomainName, limits: &MachineLimits) -> Result<Option<String>, HvError>;
+
     /// Lets a paused machine run, and takes its [`Mark::Parked`] away first. Running is fine.
     async fn resume(&self, name: &DomainName) -> Result<(), HvError>;
 

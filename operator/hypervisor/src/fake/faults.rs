@@ -19,6 +19,7 @@ pub enum Op {
     RemoveGolden,
     Create,
     Reset,
+    Relimit,
     Resume,
     Pause,
     Park,

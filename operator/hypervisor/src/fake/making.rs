@@ -33,7 +33,7 @@ impl Store {
         let nonce = self.told(&spec.record.golden);
         self.begin(&Kept { record: spec.record.clone(), resources: None }, Some(&golden), nonce.as_deref())?;
         self.note_peak(&spec.record.owner_uid);
-        Ok(())
+        self.limit(&spec.record.name, spec.limits)
     }
 
     /// The golden nonce that the next agent claims to have.
@@ -85,6 +85,9 @@ impl Store {
         self.locks.with(name.as_str(), || {
             let agent = self.agent(name).filter(|agent| agent.is_alive());
             let agent = agent.ok_or_else(|| HvError::NoSuchMachine(name.clone()))?;
+            if let Some(why) = self.outdated(name, &spec.limits) {
+                return Err(HvError::NotResettable { name: name.clone(), why });
+            }
             let mut way = Way { store: self, name, proof: Proof::default() };
             way.step(ResetStep::Enter, || {
                 self.unmark(name)?;
@@ -113,6 +116,7 @@ impl Store {
             }
             let kept = Kept { record: spec.record.clone(), resources: None };
             way.step(ResetStep::Record, || write_json(&dir.join("record.json"), &kept))?;
+            self.relimit(name, &spec.limits)?;
             way.step(ResetStep::Ready, || write_json(&self.ready_file(name), &()))?;
             Ok(way.proof)
         })

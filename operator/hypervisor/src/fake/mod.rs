@@ -1,7 +1,7 @@
 //! Machines that are agent processes of this host: the [`Hypervisor`] of tests, with its state on disk and faults on request.
 //!
 //! ```text
-//! <dir>/machines/<name>/{record.json, agent.pid, ready, link, mark.json, agent.sock, agent.log, share/{input,output,work,secrets}}
+//! <dir>/machines/<name>/{record.json, limits.json, agent.pid, ready, link, mark.json, agent.sock, agent.log, share/{input,output,work,secrets}}
 //! <dir>/goldens/<key>/{golden.json, work/}
 //! ```
 //! Everything stands on disk, and the processes outlive whoever started them: an operator that was killed with -9 opens the
@@ -10,6 +10,7 @@
 mod faults;
 mod golden;
 mod knobs;
+mod limits;
 mod making;
 mod network;
 mod power;
@@ -32,8 +33,8 @@ use store::Store;
 
 use crate::workspace::collect;
 use crate::{
-    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec, Mark,
-    PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
+    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineLimits,
+    MachineSpec, Mark, PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
 };
 
 /// A host whose machines are processes.
@@ -72,6 +73,11 @@ impl FakeHypervisor {
     /// Whether a machine is connected.
     pub fn is_open(&self, name: &DomainName) -> bool {
         self.store.is_open(name)
+    }
+
+    /// What a machine is held to.
+    pub fn limits(&self, name: &DomainName) -> Option<MachineLimits> {
+        self.store.limits(name)
     }
 
     /// The most machines of one owner (by UID) that this process has seen to exist at once.
@@ -195,6 +201,11 @@ impl Hypervisor for FakeHypervisor {
     async fn create(&self, spec: &MachineSpec) -> Result<(), HvError> {
         let spec = spec.clone();
         self.call(Op::Create, move |store| store.create(&spec)).await
+    }
+
+    async fn relimit(&self, name: &DomainName, limits: &MachineLimits) -> Result<Option<String>, HvError> {
+        let (name, limits) = (name.clone(), *limits);
+        self.call(Op::Relimit, move |store| store.relimit(&name, &limits)).await
     }
 
     async fn resume(&self, name: &DomainName) -> Result<(), HvError> {

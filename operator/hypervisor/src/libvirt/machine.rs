@@ -14,10 +14,10 @@ use super::proof::{
     smaps::{self, Place},
 };
 use super::worker::{Wanted, still};
-use super::{links, marks, process, tiers};
+use super::{limits, links, marks, process, tiers};
 use crate::files::remove_tree;
 use crate::workspace::{input, share};
-use crate::{HvError, InputFile, Machine, MachineKind, MachineRecord, Mark, PowerState, Stop, Usage};
+use crate::{HvError, InputFile, Machine, MachineKind, MachineLimits, MachineRecord, Mark, PowerState, Stop, Usage};
 
 /// The mark goes first: an operator that is killed in between finds a machine of which nothing good is said.
 pub fn resume(host: &Host, conn: &Connect, name: &DomainName, wanted: Wanted<'_>) -> Result<(), HvError> {
@@ -86,6 +86,20 @@ pub fn usage(host: &Host, name: &DomainName) -> Result<Usage, HvError> {
     Ok(Usage {
         unshared_bytes: smaps::total(&table, "Pss:").saturating_sub(of_files) << 10,
         resident_bytes: smaps::total(&table, "Rss:") << 10,
+    })
+}
+
+/// Not while somebody makes, resets or ends it: whoever does holds it to the limits of that moment.
+pub fn relimit(
+    host: &Host,
+    conn: &Connect,
+    name: &DomainName,
+    limits: &MachineLimits,
+    wanted: Wanted<'_>,
+) -> Result<Option<String>, HvError> {
+    host.locks.with(name.as_str(), || {
+        still(wanted, "change a machine's limits")?;
+        limits::change(&domain::get(conn, name)?, &host.layout.machine(name), limits)
     })
 }
 

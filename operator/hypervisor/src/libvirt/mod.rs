@@ -74,14 +74,14 @@ use worker::{Lane, Wanted};
 
 use crate::workspace::{collect, share};
 use crate::{
-    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineSpec,
-    PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
+    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineLimits,
+    MachineSpec, PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
 };
 
 /// Threads that serve claims: resume, pause, state, list, health.
 const CLAIM_WORKERS: usize = 2;
 
-/// Threads that reset machines.
+/// Threads that reset machines, and change their limits.
 const RESET_WORKERS: usize = 2;
 
 /// The host's libvirt.
@@ -285,6 +285,13 @@ impl Hypervisor for Libvirt {
         let (spec, within) = (spec.clone(), self.host.config.start_timeout);
         let job = move |host: &Host, conn: &Connect, wanted: Wanted<'_>| clone::create(host, conn, &spec, wanted);
         self.build_if("create a machine", within, job).await
+    }
+
+    async fn relimit(&self, name: &DomainName, limits: &MachineLimits) -> Result<Option<String>, HvError> {
+        let (host, name, limits) = (Arc::clone(&self.host), name.clone(), *limits);
+        let within = self.host.config.call_timeout;
+        let job = move |conn: &Connect, wanted: Wanted<'_>| machine::relimit(&host, conn, &name, &limits, wanted);
+        self.resets.call("change a machine's limits", within, job).await
     }
 
     async fn resume(&self, name: &DomainName) -> Result<(), HvError> {

@@ -240,6 +240,7 @@ impl<'a> Reset<'a> {
     }
 
     fn record(&self) -> Result<(), HvError> {
+        limits::change(&self.domain, &self.dir, &self.spec.limits)?;
         write_secret(&self.dir.token(), &self.spec.record.token)?;
         marks::set_record(&self.dir, &self.spec.record)
     }

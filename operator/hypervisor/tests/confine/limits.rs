@@ -43,11 +43,11 @@ async fn a_machine_that_takes_all_it_can_get_is_held_back_and_its_neighbour_hard
     disk(bad, good).await;
     processor(bad, &limited.record.name).await;
     neighbour(&hv, &limited.record.name, good).await;
-    // Limits are those of a process: a reset keeps them, and with others it takes a fresh one.
+    // A reset keeps what is a process's: a machine that is to have another share gets a fresh one.
     let next = |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-2") };
     hv.reset(&next(LIMITS)).await.unwrap();
     let other = hv.reset(&next(MachineLimits::default())).await.unwrap_err();
-    assert!(matches!(&other, HvError::NotResettable { why, .. } if why.contains("limits")), "{other}");
+    assert!(matches!(&other, HvError::NotResettable { why, .. } if why.contains("share")), "{other}");
     for spec in [&limited, &free] {
         hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
     }
@@ -97,7 +97,7 @@ async fn processor(guest: &mut Guest, name: &DomainName) {
 }
 
 /// Processor time of all threads; the kernel counts hundredths of seconds.
-fn used(name: &DomainName) -> Duration {
+pub fn used(name: &DomainName) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid(name))).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     Duration::from_millis(10 * fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())

@@ -5,6 +5,7 @@ mod layers;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
 mod limits;
+mod relimit;
 mod strangers;
 
 use std::process::Command;

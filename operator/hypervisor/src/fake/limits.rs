@@ -1,0 +1,51 @@
+//! Limits of the fake: they hold nothing back, and what a machine is held to is kept for tests to look at.
+
+use std::path::PathBuf;
+
+use agentvm_core::names::DomainName;
+use serde::{Deserialize, Serialize};
+
+use super::store::Store;
+use crate::files::{read_json, write_json};
+use crate::{HvError, MachineLimits};
+
+/// On disk, as a process outlives the operator.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Held {
+    now: MachineLimits,
+    /// The disk's as the process was started: the share keeps that.
+    share: Option<u64>,
+}
+
+impl Store {
+    /// What a process begins with.
+    pub fn limit(&self, name: &DomainName, limits: MachineLimits) -> Result<(), HvError> {
+        write_json(&self.limits_file(name), &Held { now: limits, share: limits.disk_bytes_per_second })
+    }
+
+    /// As libvirt's: all but the share's can be changed.
+    pub fn relimit(&self, name: &DomainName, limits: &MachineLimits) -> Result<Option<String>, HvError> {
+        self.kept(name).ok_or_else(|| HvError::NoSuchMachine(name.clone()))?;
+        let held = self.held(name).unwrap_or_default();
+        write_json(&self.limits_file(name), &Held { now: *limits, ..held })?;
+        Ok(self.outdated(name, limits))
+    }
+
+    /// Why a machine can't have these limits in its process.
+    pub fn outdated(&self, name: &DomainName, limits: &MachineLimits) -> Option<String> {
+        let share = self.held(name).unwrap_or_default().share;
+        (share != limits.disk_bytes_per_second).then(|| "the rate of its share is its process's".to_owned())
+    }
+
+    pub fn limits(&self, name: &DomainName) -> Option<MachineLimits> {
+        self.held(name).map(|held| held.now)
+    }
+
+    fn held(&self, name: &DomainName) -> Option<Held> {
+        read_json(&self.limits_file(name))
+    }
+
+    fn limits_file(&self, name: &DomainName) -> PathBuf {
+        self.machine(name).join("limits.json")
+    }
+}

@@ -1,0 +1,139 @@
+//! Limits that are changed while a real machine lives, idle or at work: what the kernel and QEMU say of them, and that they hold.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_hypervisor::libvirt::Libvirt;
+use agentvm_hypervisor::{HvError, Hypervisor, MachineLimits, MachineSpec, Stop, Tier};
+
+use crate::libvirt_host::guest::Guest;
+use crate::libvirt_host::{TOKEN, TestHost};
+use crate::limits::used;
+use crate::{TURN, pid, virsh};
+
+const NONE: MachineLimits = MachineLimits { cpu_quota_percent: None, disk_bytes_per_second: None, processes: 0 };
+const FIFTH: MachineLimits = MachineLimits { cpu_quota_percent: Some(20), ..NONE };
+const TRIES: usize = 5;
+const SLOW: MachineLimits = MachineLimits { disk_bytes_per_second: Some(4 << 20), ..NONE };
+const SPIN: &str = "while :; do :; done";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_change_while_a_machine_lives() {
+    let _turn = TURN.lock().await;
+    let host = TestHost::new();
+    let hv = host.connect().await;
+    let key = GoldenKey::derive(&["relimit"]);
+    host.golden(&hv, &key).await;
+    let spec = MachineSpec { tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
+    let name = &spec.record.name;
+    hv.create(&spec).await.unwrap();
+    paused(&hv, name).await;
+    hv.resume(name).await.unwrap();
+    let mut guest = Guest::open(&hv, name, TOKEN).await;
+    disk(&hv, name, &mut guest).await;
+    guest.begin(TOKEN, SPIN).await;
+    processor(&hv, name).await;
+    reset(&hv, &host, &key, name).await;
+    hv.destroy(name, Stop::Force).await.unwrap();
+    assert!(matches!(hv.relimit(name, &FIFTH).await, Err(HvError::NoSuchMachine(_))));
+    hv.release().await;
+}
+
+async fn relimit(hv: &Libvirt, name: &DomainName, limits: &MachineLimits) -> Option<String> {
+    let began = Instant::now();
+    let rest = hv.relimit(name, limits).await.unwrap();
+    println!("measured: limits changed in {:?}", began.elapsed());
+    rest
+}
+
+/// One that stands still is held to them all the same.
+async fn paused(hv: &Libvirt, name: &DomainName) {
+    for (limits, quota) in [(FIFTH, 20_000), (NONE, -1)] {
+        assert_eq!(relimit(hv, name, &limits).await, None);
+        assert_eq!(quota_of(name), quota);
+    }
+    for (limits, rate) in [(SLOW, 4 << 20), (NONE, 0)] {
+        relimit(hv, name, &limits).await;
+        assert_eq!(rate_of(name), rate);
+    }
+}
+
+/// Time can only be lost to others, so a disk that is too fast is what the limit let through.
+async fn disk(hv: &Libvirt, name: &DomainName, guest: &mut Guest) {
+    let write = "dd if=/dev/zero of=/var/fill bs=512k count=32 conv=fsync oflag=direct 2>&1; rm /var/fill";
+    let mut took = Vec::new();
+    for limits in [SLOW, NONE] {
+        let rest = relimit(hv, name, &limits).await;
+        // The share keeps the rate that its process was started with.
+        assert_eq!(rest.is_some(), limits == SLOW, "{rest:?}");
+        let began = Instant::now();
+        assert_eq!(guest.sh(TOKEN, write).await.0, Some(0));
+        took.push(began.elapsed());
+    }
+    println!("measured: 16 MiB to the disk: {took:?} at 4 MiB/s, and without a limit again");
+    assert!(took[0] > Duration::from_secs(3) && took[1] < took[0] / 2, "{took:?}");
+}
+
+/// Others may want the processors too, so how much it uses is bounded from above; without a quota it has more in one of a few tries.
+async fn processor(hv: &Libvirt, name: &DomainName) {
+    assert_eq!(relimit(hv, name, &FIFTH).await, None);
+    let held = percent(name).await;
+    assert!(held < 27.0, "{held}");
+    assert_eq!(relimit(hv, name, &NONE).await, None);
+    let mut free = Vec::new();
+    for _ in 0..TRIES {
+        free.push(percent(name).await);
+        println!("measured: a machine that spins uses {held:.0} % with a quota of 20 %, and without {free:.0?} %");
+        if free.last().is_some_and(|free| *free > held * 1.3) {
+            return;
+        }
+    }
+    panic!("the control: {held} and {free:?}");
+}
+
+/// What its process uses of a processor, in two seconds.
+async fn percent(name: &DomainName) -> f64 {
+    let (began, before) = (Instant::now(), used(name));
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    100.0 * used(name).saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64()
+}
+
+/// What was changed is still so after a reset, and a reset changes what can be.
+async fn reset(hv: &Libvirt, host: &TestHost, key: &GoldenKey, name: &DomainName) {
+    let next = |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(key, 0, "nonce-1") };
+    relimit(hv, name, &FIFTH).await;
+    hv.reset(&next(FIFTH)).await.unwrap();
+    assert_eq!(quota_of(name), 20_000);
+    hv.reset(&next(NONE)).await.unwrap();
+    assert_eq!((quota_of(name), rate_of(name)), (-1, 0));
+    relimit(hv, name, &SLOW).await;
+    let why = hv.reset(&next(SLOW)).await.unwrap_err();
+    assert!(matches!(&why, HvError::NotResettable { why, .. } if why.contains("share")), "{why}");
+}
+
+/// The quota of the cgroup that all threads of QEMU are in, microseconds of a tenth of a second; -1: none.
+fn quota_of(name: &DomainName) -> i64 {
+    let table = fs::read_to_string(format!("/proc/{}/cgroup", pid(name))).unwrap();
+    let paths = table.lines().filter_map(|line| line.splitn(3, ':').nth(2)).filter(|path| path.contains(name.as_str()));
+    let groups = paths.flat_map(|path| {
+        // Its threads are in groups below the machine's.
+        let path = path.trim_start_matches('/').split("/emulator").next().unwrap_or_default().to_owned();
+        let controllers = ["cpu/", "cpu,cpuacct/", ""];
+        controllers.map(|controller| PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}")))
+    });
+    let read = |group: PathBuf| {
+        let first = fs::read_to_string(group.join("cpu.cfs_quota_us")).ok();
+        let second = || fs::read_to_string(group.join("cpu.max")).ok();
+        first.or_else(second)?.split_whitespace().next().map(|word| word.parse().unwrap_or(-1))
+    };
+    groups.filter_map(read).next().unwrap()
+}
+
+/// Bytes per second of its disk, as QEMU says.
+fn rate_of(name: &DomainName) -> u64 {
+    let said = virsh(&["blkdeviotune", name.as_str(), "vda"]);
+    let line = said.lines().find_map(|line| line.trim().strip_prefix("total_bytes_sec")).unwrap();
+    line.trim_start_matches([' ', ':']).parse().unwrap()
+}

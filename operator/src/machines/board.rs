@@ -16,7 +16,7 @@ use agentvm_core::{
     run::{Claim, FinishedAttempt},
 };
 use agentvm_crds::{PoolReason, ResetStatus};
-use agentvm_hypervisor::{Resources, Tier, Usage};
+use agentvm_hypervisor::{MachineLimits, Resources, Tier, Usage};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -59,6 +59,8 @@ pub struct Entry {
     /// Its network device, and whom its guest asks for names; as far as it is idle.
     pub nic: Option<Nic>,
     pub resolvers: Vec<Ipv4Addr>,
+    /// What its process is held to; not known of one that was found.
+    pub limits: Option<MachineLimits>,
     /// What it cost when it was asked last.
     pub usage: Option<Usage>,
     /// From the pop to the acknowledgement of EXECUTE; the task takes it over.
@@ -136,6 +138,22 @@ impl Board {
         let idle = self.slots.iter().filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
         let fits = |e: &Entry| wanted.plug.fits(e.nic.as_ref()) && (e.nic.is_none() || e.resolvers == wanted.resolvers);
         idle.filter(|(_, entry)| !fits(entry)).map(|(key, _)| key.slot).collect()
+    }
+
+    /// Machines of a pool that aren't held to what it wants by now, with their nonces. Those that are being made or brought back are told
+    /// as that is done.
+    pub fn otherwise_limited(&self, pool_uid: &str, wanted: &MachineLimits) -> Vec<(SlotKey, DomainName, String)> {
+        let settled = |life: &Life| matches!(life, Life::Idle { .. }) || life.run().is_some();
+        let of_pool = self.slots.iter().filter(|(key, e)| key.pool_uid == pool_uid && settled(&e.life));
+        let others = of_pool.filter(|(_, entry)| entry.limits.as_ref() != Some(wanted));
+        others.map(|(key, entry)| (key.clone(), entry.name.clone(), entry.nonce.clone())).collect()
+    }
+
+    /// Of this incarnation, and no other that has come into its place since.
+    pub fn set_limits(&mut self, key: &SlotKey, nonce: &str, limits: MachineLimits) {
+        if let Some(entry) = self.slots.get_mut(key).filter(|entry| entry.nonce == nonce) {
+            entry.limits = Some(limits);
+        }
     }
 
     /// The run's machine is on its way to become another incarnation: nobody finds it by its old nonce from here on.

@@ -42,6 +42,7 @@ fn with_one() -> (Board, SlotKey, mpsc::UnboundedReceiver<Command>) {
         reset: None,
         nic: None,
         resolvers: vec![],
+        limits: None,
         usage: None,
         claiming: None,
         commands,
@@ -100,4 +101,21 @@ fn idle_machines_that_are_connected_in_another_way_are_named() {
     assert_eq!(board.otherwise_connected("pool", &wanted(Plug::Nat, asked)), [0]);
     board.acquire("pool", &"run".to_owned(), "node").unwrap();
     assert!(board.otherwise_connected("pool", &wanted(Plug::Nat, asked)).is_empty(), "a run has it");
+}
+
+#[test]
+fn machines_that_are_held_to_other_limits_are_named_until_they_are_told() {
+    let (mut board, key, _received) = with_one();
+    let (old, new) = (MachineLimits::default(), MachineLimits { cpu_quota_percent: Some(50), ..Default::default() });
+    let named = |board: &Board, wanted| board.otherwise_limited("pool", wanted).len();
+    assert_eq!(named(&board, &new), 0, "who makes it knows");
+    board.set_limits(&key, "first", old);
+    board.set_idle(&key, Idle::default(), Timestamp::UNIX_EPOCH);
+    assert_eq!((named(&board, &old), named(&board, &new)), (0, 1));
+    board.acquire("pool", &"run".to_owned(), "node").unwrap();
+    assert_eq!(named(&board, &new), 1, "a run's too");
+    board.set_limits(&key, "another", new);
+    assert_eq!(named(&board, &new), 1, "that was said to the machine before");
+    board.set_limits(&key, "first", new);
+    assert_eq!(named(&board, &new), 0);
 }

@@ -12,6 +12,7 @@ mod measure;
 mod order;
 mod prepare;
 mod recover;
+mod relimit;
 mod session;
 mod store;
 mod task;
@@ -192,6 +193,7 @@ impl Machines {
             reset: None,
             nic: None,
             resolvers: vec![],
+            limits: None,
             usage: None,
             claiming: None,
             commands: sender,

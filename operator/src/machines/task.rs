@@ -130,12 +130,14 @@ impl Task {
         let _permit = inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
         self.record.nic = inner.links.nic(&self.record.name, plug).await.map_err(PrepareError::Network)?;
         let spec = self.spec(tier);
+        self.inner.board().set_limits(&self.key, &self.record.nonce, spec.limits);
         measured(&self.inner.config.metrics, &self.record, tier, self.preparation(&spec).create()).await
     }
 
     async fn reset(&self) -> Result<Ready, PrepareError> {
         let _permit = self.inner.resets.acquire().await.map_err(|_| PrepareError::Stopping)?;
         let (spec, tier) = (self.spec(Tier::InPlace), Tier::InPlace);
+        self.inner.board().set_limits(&self.key, &self.record.nonce, spec.limits);
         measured(&self.inner.config.metrics, &self.record, tier, self.preparation(&spec).reset()).await
     }
 

@@ -12,8 +12,14 @@ use crate::{
     machines::PoolOwner,
 };
 
-/// Begins what is missing, ends what is too much.
-pub fn execute(pool: &AgentVMPool, want: &ValidPool, seen: &Seen, plan: &Plan, cx: &Context) -> Result<(), Error> {
+/// Begins what is missing, ends what is too much, changes what has changed; `false`: not all of that could be done.
+pub async fn execute(
+    pool: &AgentVMPool,
+    want: &ValidPool,
+    seen: &Seen,
+    plan: &Plan,
+    cx: &Context,
+) -> Result<bool, Error> {
     let meta = &pool.metadata;
     let owner = PoolOwner {
         namespace: meta.namespace.clone().ok_or(Error::Incomplete("namespace"))?,
@@ -36,16 +42,20 @@ pub fn execute(pool: &AgentVMPool, want: &ValidPool, seen: &Seen, plan: &Plan, c
     cx.machines.retire(&owner.uid, &plan.retire);
     // What its guest was told at rehydrate isn't told again.
     cx.machines.retire(&owner.uid, &cx.machines.otherwise_connected(&owner.uid, &owner.network));
-    if cx.draining() {
-        return Ok(());
+    if !cx.draining() {
+        begin(&owner, seen, plan, cx)?;
     }
+    // After what is missing was begun: that is what runs wait for.
+    Ok(cx.machines.relimit(&owner.uid, owner.limits).await)
+}
+
+fn begin(owner: &PoolOwner, seen: &Seen, plan: &Plan, cx: &Context) -> Result<(), Error> {
     let Some((key, golden)) = seen.golden.as_ref().ok().and_then(|key| Some((key, cx.goldens.get(key)?))) else {
         return Ok(());
     };
     for slot in &plan.create {
-        cx.machines.create(&owner, *slot, &golden).map_err(Error::Machine)?;
+        cx.machines.create(owner, *slot, &golden).map_err(Error::Machine)?;
     }
-    // After what is missing was begun: that is what runs wait for.
     cx.machines.test_tiers(key);
     Ok(())
 }

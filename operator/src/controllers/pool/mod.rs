@@ -17,6 +17,8 @@ pub use network::police_all;
 
 /// A look from time to time, should an event have been missed.
 const SLOW: Duration = Duration::from_secs(30);
+/// Between two tries of what could not be done.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// Observe, plan, execute, publish.
 pub async fn reconcile(object: Arc<Guarded<AgentVMPool>>, cx: Arc<Context>) -> Result<Action, Error> {
@@ -30,10 +32,10 @@ pub async fn reconcile(object: Arc<Guarded<AgentVMPool>>, cx: Arc<Context>) -> R
     let network = network::police(pool, &want, &cx).await;
     let seen = observe::observe(pool, &want, &network, &cx)?;
     let plan = plan(&want, &seen, Timestamp::now());
-    execute::execute(pool, &want, &seen, &plan, &cx)?;
+    let done = execute::execute(pool, &want, &seen, &plan, &cx).await?;
     let after = observe::observe(pool, &want, &network, &cx)?;
     let again = publish::publish_status(pool, &want, &after, &plan, &cx).await?;
-    let slow = if network.is_err() { network::AGAIN } else { SLOW };
+    let slow = if network.is_err() || !done { AGAIN } else { SLOW };
     let wake = plan.wake.map_or(slow, until).min(slow);
     // What a look at idle machines found is told by the next one.
     let look = Duration::from_secs(u64::from(want.health_check_seconds)).min(SLOW);

@@ -1,6 +1,6 @@
 //! Has the host hold a pool's machines to what its spec says, at once and those that run too.
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path};
 
 use agentvm_core::{
     network::Layout,
@@ -16,8 +16,6 @@ use crate::{
 
 /// Where the kernel lists interfaces.
 const INTERFACES: &str = "/sys/class/net";
-/// Between two tries where the network isn't to be had.
-pub const AGAIN: Duration = Duration::from_secs(5);
 
 /// Makes the network of machines that have one, so that it is known where they are before anybody says what they may reach. Why it can't
 /// be made is said where the pool's policy is put into force.

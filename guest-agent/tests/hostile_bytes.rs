@@ -6,8 +6,8 @@ mod hostile;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FileChunk, GuestAck, GuestIpv6, GuestMessage, GuestNetwork, HostHello, HostMessage, Inspection, Mac,
-    Nonce, Output, Rehydrate, RunAs, Secret, Stop, StreamId, encode,
+    Blob, Execute, FileChunk, GuestAck, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostHello, HostMessage,
+    Inspection, Mac, Nonce, Output, Rehydrate, RunAs, Secret, Stop, StreamId, encode,
 };
 
 /// xorshift: the same numbers in every run.
@@ -64,6 +64,7 @@ fn seed() -> Vec<u8> {
         workspace: true,
         network: Some(network),
     };
+    let lease = GuestLease { mac, resolvers: vec![], time_unix_nanos: 1, patience_millis: 1000 };
     let chunk = FileChunk { path: "p".into(), mode: 0o644, size: 4, offset: 0, data: b"AGVM".to_vec() };
     let output = Output { stream: StreamId::Stdout, offset: 7, data: b"AGVM\x01".to_vec() };
     let inspection = Some(Inspection::new(Some(nonce.clone()), vec!["init<".into()], vec!["/ ext4 /dev/vda".into()]));
@@ -71,6 +72,7 @@ fn seed() -> Vec<u8> {
         GuestMessage::Ack(GuestAck::Quiesce { inspection }).into_frame(),
         HostMessage::Hello(HostHello::new(nonce.clone(), None).inspecting()).into_frame(),
         HostMessage::Rehydrate(rehydrate).into_frame(),
+        HostMessage::Lease(lease).into_frame(),
         HostMessage::Warm.into_frame(),
         HostMessage::Execute(execute).into_frame(),
         HostMessage::File(chunk).into_frame(),
@@ -86,7 +88,7 @@ fn seed() -> Vec<u8> {
 
 #[test]
 fn unharmed_frames_are_all_decoded() {
-    assert_eq!(hostile::decode_all(&seed()), 8);
+    assert_eq!(hostile::decode_all(&seed()), 9);
 }
 
 #[test]

@@ -24,3 +24,52 @@ impl Links {
         Some(Station { mac: station(nic.mac)?, resolvers: self.inner.policies.resolvers(&record.owner_uid) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use agentvm_core::{
+        names::DomainName,
+        network::{Nic, Subnet},
+    };
+    use agentvm_hypervisor::{Hypervisor as _, MachineKind, fake::FakeHypervisor};
+
+    use super::*;
+
+    fn record(nic: Option<Nic>) -> MachineRecord {
+        MachineRecord {
+            name: DomainName::from_recorded("vm-0"),
+            instance: agentvm_core::names::InstanceId::for_state_dir("/links-test"),
+            kind: MachineKind::Pool,
+            namespace: String::new(),
+            owner: String::new(),
+            owner_uid: "pool".into(),
+            slot: 0,
+            golden: agentvm_core::names::GoldenKey::derive(&["links"]),
+            nonce: String::new(),
+            token: String::new(),
+            created: 0,
+            nic,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_machine_on_a_bridge_is_told_its_mac_and_its_pools_resolvers_and_no_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = FakeHypervisor::open(folder.path(), "/nonexistent".into());
+        let subnet: Subnet = fake.subnet().await.unwrap();
+        let instance = fake.instance();
+        let links = Links::new(Arc::new(fake), instance.clone(), vec![]);
+        let (defaults, profile) = (agentvm_core::defaults::Defaults::default(), agentvm_crds::Profile::Standard);
+        let mut policy = agentvm_core::network::policy(None, None, 1, &defaults, profile).unwrap();
+        policy.resolvers = vec![Ipv4Addr::new(203, 0, 113, 53)];
+        links.police("pool", policy.clone()).await.unwrap();
+        let bridged = Nic::bridge(&instance, &DomainName::from_recorded("vm-0"), "br0");
+        let told = links.station(&record(Some(bridged.clone()))).unwrap();
+        assert_eq!((told.mac.bytes(), told.resolvers), (bridged.mac.bytes(), policy.resolvers));
+        assert_eq!(links.told(&record(Some(bridged))), None);
+        let nat = Nic::nat(&instance, &subnet, subnet.machines().next().unwrap());
+        assert_eq!((links.station(&record(Some(nat))), links.station(&record(None))), (None, None));
+    }
+}

@@ -1,4 +1,5 @@
-//! What a machine is told about its one network interface. There is no DHCP: nothing on the wire is asked for any of this.
+//! What a machine is told about its one network interface. Nothing on the wire is asked for any of this. Where
+//! others give addresses it is told less: see `lease.rs`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};

@@ -129,7 +129,7 @@ impl Goldens {
             Accelerator::Tcg { .. } => "tcg",
         };
         GoldenKey::derive(&[
-            "golden/4",
+            "golden/5",
             &recipe.digest(),
             &self.inner.config.image_digest,
             layout.as_str(),

@@ -102,6 +102,9 @@ impl Clone<'_> {
     fn load(&self) -> Result<(), HvError> {
         let Some(domain) = self.domain.as_ref().filter(|_| self.spec.tier != Tier::Boot) else { return Ok(()) };
         qmp::ignore_shared(domain)?;
+        if self.spec.record.nic.is_some() {
+            qmp::announce_nothing(domain)?;
+        }
         let uri = format!("file:{}", self.whole.dir.state().display());
         qmp::command(domain, "migrate-incoming", &json!({ "uri": uri }))?;
         qmp::wait_migrated(domain, Instant::now() + self.host.config.start_timeout)

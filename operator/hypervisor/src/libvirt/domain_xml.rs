@@ -23,6 +23,10 @@ use crate::{HvError, MachineLimits, Resources};
 /// controller with mouse and keyboard, the port and mouse of another maker's machines. No guest of ours uses them, and each is code that a guest can talk to.
 const LEFT_OUT: &str = "sata=off,smbus=off,i8042=off,vmport=off";
 
+/// The guest's driver would tell the network where the machine is now, whenever a state is loaded. It is where it was, and frames that nobody
+/// asked for would stand in the status of a run as denied. See [`super::qmp::announce_nothing`] too.
+const QUIET: &str = "virtio-net-device.guest_announce=off";
+
 /// Everything that a domain is made of.
 #[derive(Clone, Debug)]
 pub struct DomainSpec {
@@ -150,6 +154,9 @@ impl DomainSpec {
         };
         let mut arguments = vec!["-object".to_owned(), backend.to_string()];
         arguments.extend(["-machine".to_owned(), format!("memory-backend=golden,{LEFT_OUT}")]);
+        if self.plug.is_some() {
+            arguments.extend(["-global", QUIET].map(str::to_owned));
+        }
         arguments.extend(limits::share(&self.limits));
         if matches!(self.memory, Memory::Private { .. }) {
             arguments.extend(["-incoming", "defer"].map(str::to_owned));

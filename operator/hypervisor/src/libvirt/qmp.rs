@@ -69,6 +69,12 @@ pub fn ignore_shared(domain: &Domain) -> Result<(), HvError> {
     command(domain, "migrate-set-capabilities", &wanted).map(drop)
 }
 
+/// QEMU would tell the network where the machine is now when its state has come. Only for machines whose guest doesn't do the same
+/// (`guest_announce=off`): QEMU 10.0 falls over the driver's timer otherwise, at the next load.
+pub fn announce_nothing(domain: &Domain) -> Result<(), HvError> {
+    command(domain, "migrate-set-parameters", &json!({ "announce-rounds": 0 })).map(drop)
+}
+
 /// Where a migration stands.
 #[derive(Debug, PartialEq, Eq)]
 enum Progress {

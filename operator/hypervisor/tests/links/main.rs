@@ -3,6 +3,7 @@
 
 mod bridged;
 mod filtered;
+mod idle;
 #[allow(unused_imports, reason = "these tests look at no packets")]
 #[path = "../libvirt_host/internet/mod.rs"]
 mod internet;

@@ -76,7 +76,9 @@ async fn parks_and_renews(lab: &Plugged, lan: &mut Lan, spec: &MachineSpec, take
     assert_eq!(asked(lan), (1, 1));
     lab.hv.pause(name).await.unwrap();
     lab.hv.resume(name).await.unwrap();
+    let began = Instant::now();
     assert_eq!(guest.lease(&order(spec, 30)).await.unwrap(), address);
+    println!("measured: a lease that is good, confirmed: {} us", began.elapsed().as_micros());
     assert_eq!(asked(lan), (1, 1), "less than half of two minutes is over");
     assert_eq!(guest.lease(&order(spec, 90)).await.unwrap(), address, "nobody waits for more of a lease that is good");
     lan.until("it is renewed", |_| asked(lan) == (1, 2));

@@ -43,6 +43,16 @@ pub fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
+/// As in `linux/magic.h`.
+const TMPFS: u64 = 0x0102_1994;
+const RAMFS: u64 = 0x8584_58f6;
+
+/// Whether a file or folder is kept in memory, and on no disk.
+pub fn in_memory(path: &Path) -> std::io::Result<bool> {
+    let magic = u64::try_from(rustix::fs::statfs(path)?.f_type).unwrap_or_default();
+    Ok(matches!(magic, TMPFS | RAMFS))
+}
+
 /// Runs a command of the host; its stderr becomes the error.
 pub fn run(what: &str, command: &mut std::process::Command) -> Result<(), HvError> {
     let refused = |detail: String| HvError::Refused { what: what.to_owned(), detail };

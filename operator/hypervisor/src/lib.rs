@@ -19,6 +19,7 @@ mod types;
 mod workspace;
 
 pub use error::HvError;
+pub use files::in_memory;
 pub use limits::MachineLimits;
 pub use network::Firewall;
 pub use reset::{CaptureStep, Check, CloneStep, Mark, Proof, ResetStep, Step, StepHook, Tier, Tiers, Usage, Verdict};

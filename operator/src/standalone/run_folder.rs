@@ -9,12 +9,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, open, statfs};
+use agentvm_hypervisor::in_memory;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-/// As in `linux/magic.h`.
-const TMPFS: u64 = 0x0102_1994;
-const RAMFS: u64 = 0x8584_58f6;
 /// A few kilobytes for each machine, and their sockets.
 const OPTIONS: &CStr = c"mode=0755,size=64m";
 /// What the table of mounts says it is, so that we know it for ours.
@@ -38,11 +36,6 @@ pub fn keep_in_memory(folder: &Path) {
 pub fn is_on_disk(folder: &Path) -> bool {
     let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     !in_memory(there).unwrap_or(true)
-}
-
-fn in_memory(folder: &Path) -> io::Result<bool> {
-    let magic = u64::try_from(statfs(folder)?.f_type).unwrap_or_default();
-    Ok(matches!(magic, TMPFS | RAMFS))
 }
 
 fn try_keep(folder: &Path) -> io::Result<bool> {

@@ -19,15 +19,12 @@ use super::preload;
 use super::proof::disk::Reference;
 use super::qemu_user::QemuUser;
 use super::slot_user;
-use crate::files::io;
+use crate::files::{in_memory, io};
 use crate::locks::{Locks, lock};
 use crate::network::Firewall;
 use crate::workspace::share;
 use crate::workspace::virtfs::Mapping;
 use crate::{HostFacts, HvError, Resources, Step, Tiers, Verdict};
-
-/// The kernel's number of the file system.
-const TMPFS: i64 = 0x0102_1994;
 
 #[derive(Debug)]
 pub struct Host {
@@ -155,8 +152,7 @@ impl Host {
 
     /// Where the state directory is in memory, what a machine writes to its disk is too.
     pub fn memory_limit_mib(&self, resources: &Resources, kvm: bool) -> u64 {
-        let in_memory = rustix::fs::statfs(self.layout.root()).is_ok_and(|fs| fs.f_type == TMPFS);
-        let disk_mib = if in_memory { u64::from(resources.disk_gib) << 10 } else { 0 };
+        let disk_mib = if in_memory(self.layout.root()).unwrap_or(false) { u64::from(resources.disk_gib) << 10 } else { 0 };
         limits::memory_mib(resources, kvm, disk_mib)
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
+use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{
     CollectSpec, HvError, Hypervisor, InputFile, MachineKind, MachineLimits, MachineRecord, MachineSpec, Mark,
     PowerState, Proof, Resources, Step, StepHook, Stop, TemplateSpec, Tier, Verdict,
@@ -49,20 +49,45 @@ fn machine(fake: &FakeHypervisor, slot: u32, nonce: &str) -> MachineSpec {
     }
 }
 
-async fn with_golden(dir: &std::path::Path) -> FakeHypervisor {
-    let fake = FakeHypervisor::open(dir, stand_in());
-    let template = record(&fake, MachineKind::Template, 0, "t");
-    let resources = Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 };
-    let spec = TemplateSpec {
-        record: template.clone(),
-        resources,
+fn template(fake: &FakeHypervisor) -> TemplateSpec {
+    TemplateSpec {
+        record: record(fake, MachineKind::Template, 0, "t"),
+        resources: Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 },
         image: "/nowhere".into(),
         rootfs: None,
         limits: MachineLimits::default(),
-    };
+    }
+}
+
+/// A host with a golden; what is on it ends with the guard.
+struct Lab {
+    _guard: DestroyAll,
+    fake: FakeHypervisor,
+    dir: tempfile::TempDir,
+}
+
+impl Lab {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = with_golden(dir.path()).await;
+        Self { _guard: fake.guard(), fake, dir }
+    }
+
+    /// A machine that is there, paused.
+    async fn machine(&self, nonce: &str) -> MachineSpec {
+        let spec = machine(&self.fake, 0, nonce);
+        self.fake.create(&spec).await.unwrap();
+        spec
+    }
+}
+
+async fn with_golden(dir: &std::path::Path) -> FakeHypervisor {
+    let fake = FakeHypervisor::open(dir, stand_in());
+    let spec = template(&fake);
+    let name = &spec.record.name;
     fake.boot_template(&spec).await.unwrap();
-    std::fs::write(fake.share(&template.name).join("work/from-setup"), "1").unwrap();
-    let golden = fake.capture(&template.name, "").await.unwrap();
+    std::fs::write(fake.share(name).join("work/from-setup"), "1").unwrap();
+    let golden = fake.capture(name, "").await.unwrap();
     assert_eq!(fake.goldens().await.unwrap(), [golden]);
     assert_eq!(fake.list().await.unwrap(), []);
     fake
@@ -92,22 +117,20 @@ fn child_lives(fake: &FakeHypervisor, name: &DomainName) -> bool {
 
 #[tokio::test]
 async fn a_machine_s_life() {
-    let dir = tempfile::tempdir().unwrap();
-    let fake = with_golden(dir.path()).await;
-    let _guard = fake.guard();
-    let spec = machine(&fake, 0, "n1");
+    let lab = Lab::new().await;
+    let fake = &lab.fake;
+    let spec = lab.machine("n1").await;
     let name = spec.record.name.clone();
-    fake.create(&spec).await.unwrap();
     assert_eq!(fake.state(&name).await.unwrap(), PowerState::Paused);
-    let still = ticks(&fake, &name);
+    let still = ticks(fake, &name);
     fake.create(&spec).await.unwrap();
-    assert!(matches!(fake.create(&machine(&fake, 0, "n2")).await, Err(HvError::AlreadyExists(_))));
+    assert!(matches!(fake.create(&machine(fake, 0, "n2")).await, Err(HvError::AlreadyExists(_))));
     assert!(fake.share(&name).join("work/from-setup").exists());
-    assert_eq!(ticks(&fake, &name), still, "a paused machine does nothing");
+    assert_eq!(ticks(fake, &name), still, "a paused machine does nothing");
     fake.resume(&name).await.unwrap();
     fake.resume(&name).await.unwrap();
     assert_eq!(fake.state(&name).await.unwrap(), PowerState::Running);
-    assert!(moves(&fake, &name).await);
+    assert!(moves(fake, &name).await);
     let mut channel = fake.connect(&name).await.unwrap();
     channel.write_all(b"hello").await.unwrap();
     let mut answer = [0; 5];
@@ -116,7 +139,7 @@ async fn a_machine_s_life() {
     fake.destroy(&name, Stop::Graceful).await.unwrap();
     fake.destroy(&name, Stop::Force).await.unwrap();
     assert_eq!(fake.state(&name).await.unwrap(), PowerState::Absent);
-    assert!(!child_lives(&fake, &name));
+    assert!(!child_lives(fake, &name));
     assert!(matches!(fake.resume(&name).await, Err(HvError::NoSuchMachine(_))));
 }
 
@@ -145,36 +168,33 @@ async fn another_process_finds_the_machines_again_and_ends_all_of_them() {
 
 #[tokio::test]
 async fn input_goes_in_and_output_comes_out() {
-    let dir = tempfile::tempdir().unwrap();
-    let fake = with_golden(dir.path()).await;
-    let _guard = fake.guard();
-    let spec = machine(&fake, 0, "n");
+    let lab = Lab::new().await;
+    let fake = &lab.fake;
+    let spec = lab.machine("n").await;
     let name = spec.record.name.clone();
-    fake.create(&spec).await.unwrap();
     let file = InputFile { path: "a/b".to_owned(), mode: 0o755, content: b"x".to_vec() };
     fake.put_input(&name, vec![file]).await.unwrap();
     std::fs::copy(fake.share(&name).join("input/a/b"), fake.share(&name).join("output/c")).unwrap();
     let wanted = CollectSpec { include: vec!["**".into()], max_bytes: 10, max_files: 10, max_entries: 10 };
-    let found = fake.collect(&name, &wanted, &dir.path().join("into")).await.unwrap();
+    let found = fake.collect(&name, &wanted, &lab.dir.path().join("into")).await.unwrap();
     assert_eq!(found.files.len(), 1);
     assert!(found.files[0].executable);
 }
 
 #[tokio::test]
 async fn faults_happen_where_they_are_asked_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let fake = with_golden(dir.path()).await;
-    let _guard = fake.guard();
+    let lab = Lab::new().await;
+    let fake = &lab.fake;
     let full = || HvError::NoCapacity { what: "create".into(), detail: "full".into() };
     fake.faults().next(Op::Create, Fault::Fail(full()));
     fake.faults().nth(Op::Create, 2, Fault::DoneButUnknown);
-    let spec = machine(&fake, 0, "n");
+    let spec = machine(fake, 0, "n");
     assert!(matches!(fake.create(&spec).await, Err(HvError::NoCapacity { .. })));
     assert_eq!(fake.state(&spec.record.name).await.unwrap(), PowerState::Absent);
     assert!(matches!(fake.create(&spec).await, Err(HvError::OutcomeUnknown { .. })));
     assert_eq!(fake.state(&spec.record.name).await.unwrap(), PowerState::Paused);
     fake.create(&spec).await.unwrap();
-    fake.create(&machine(&fake, 1, "n")).await.unwrap();
+    fake.create(&machine(fake, 1, "n")).await.unwrap();
     assert_eq!((fake.faults().calls(Op::Create), fake.peak(POOL)), (4, 2));
 }
 
@@ -186,16 +206,7 @@ async fn without_a_golden_there_is_no_machine_and_half_ones_are_swept() {
     assert!(matches!(fake.create(&machine(&fake, 0, "n")).await, Err(HvError::NoSuchGolden(_))));
     std::fs::create_dir_all(dir.path().join("goldens/.tmp-x/work")).unwrap();
     std::fs::create_dir_all(dir.path().join("machines/half/share")).unwrap();
-    let resources = Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 };
-    let template = record(&fake, MachineKind::Template, 0, "t");
-    let spec = TemplateSpec {
-        record: template.clone(),
-        resources,
-        image: "/nowhere".into(),
-        rootfs: None,
-        limits: MachineLimits::default(),
-    };
-    fake.boot_template(&spec).await.unwrap();
+    fake.boot_template(&template(&fake)).await.unwrap();
     assert_eq!(fake.sweep().await.unwrap().len(), 3);
     assert_eq!(fake.list().await.unwrap(), []);
     assert_eq!(fake.sweep().await.unwrap(), Vec::<String>::new());
@@ -203,18 +214,16 @@ async fn without_a_golden_there_is_no_machine_and_half_ones_are_swept() {
 
 #[tokio::test]
 async fn a_reset_machine_is_another_incarnation_in_the_golden_state_and_a_proof_can_fail() {
-    let dir = tempfile::tempdir().unwrap();
-    let fake = with_golden(dir.path()).await;
-    let _guard = fake.guard();
-    let spec = machine(&fake, 0, "n1");
+    let lab = Lab::new().await;
+    let fake = &lab.fake;
+    let spec = lab.machine("n1").await;
     let name = spec.record.name.clone();
-    fake.create(&spec).await.unwrap();
     fake.resume(&name).await.unwrap();
-    assert!(moves(&fake, &name).await && child_lives(&fake, &name));
+    assert!(moves(fake, &name).await && child_lives(fake, &name));
     let child = std::fs::read_to_string(fake.share(&name).join("work/child.pid")).unwrap();
     std::fs::write(fake.share(&name).join("work/left"), "x").unwrap();
     std::fs::write(fake.share(&name).join("output/left"), "x").unwrap();
-    let next = machine(&fake, 0, "n2");
+    let next = machine(fake, 0, "n2");
     let proof = fake.reset(&next).await.unwrap();
     assert_eq!((proof.failure(), proof.steps.len()), (None, agentvm_hypervisor::ResetStep::ALL.len()));
     let listed = fake.list().await.unwrap();
@@ -227,7 +236,7 @@ async fn a_reset_machine_is_another_incarnation_in_the_golden_state_and_a_proof_
         assert_eq!(fake.share(&name).join(path).exists(), there, "{path}");
     }
     fake.knobs().sabotage("disk", 1);
-    let why = fake.reset(&machine(&fake, 0, "n3")).await.unwrap_err();
+    let why = fake.reset(&machine(fake, 0, "n3")).await.unwrap_err();
     assert!(matches!(&why, HvError::NotProven { proof, .. } if proof.failure().unwrap().starts_with("disk")), "{why}");
     fake.quarantine(&name, 7, "disk").await.unwrap();
     let listed = fake.list().await.unwrap();
@@ -238,15 +247,13 @@ async fn a_reset_machine_is_another_incarnation_in_the_golden_state_and_a_proof_
 
 #[tokio::test]
 async fn a_mark_is_found_by_another_process_and_goes_before_the_machine_moves() {
-    let dir = tempfile::tempdir().unwrap();
-    let fake = with_golden(dir.path()).await;
-    let _guard = fake.guard();
-    let spec = machine(&fake, 0, "n1");
+    let lab = Lab::new().await;
+    let fake = &lab.fake;
+    let spec = lab.machine("n1").await;
     let name = spec.record.name.clone();
-    fake.create(&spec).await.unwrap();
     fake.resume(&name).await.unwrap();
     fake.park(&name, "proven").await.unwrap();
-    let mark = async || FakeHypervisor::open(dir.path(), stand_in()).list().await.unwrap().remove(0).mark;
+    let mark = async || FakeHypervisor::open(lab.dir.path(), stand_in()).list().await.unwrap().remove(0).mark;
     assert_eq!(mark().await, Mark::Parked { evidence: "proven".to_owned() });
     assert_eq!(fake.state(&name).await.unwrap(), PowerState::Paused);
     assert!(fake.usage(&name).await.unwrap().resident_bytes > 0);
@@ -261,20 +268,12 @@ async fn killed_at_any_step_nothing_half_made_looks_whole() {
         let fake = FakeHypervisor::open(dir.path(), stand_in());
         let _guard = fake.guard();
         fake.knobs().set_hook(StepHook::new(move |_, step| if step == fatal { Verdict::Die } else { Verdict::Go }));
-        let template = record(&fake, MachineKind::Template, 0, "t");
-        let resources = Resources { vcpus: 1, memory_mib: 64, disk_gib: 1, cpu_shares: 1024 };
-        let spec = TemplateSpec {
-            record: template.clone(),
-            resources,
-            image: "/nowhere".into(),
-            rootfs: None,
-            limits: MachineLimits::default(),
-        };
+        let template = template(&fake);
         let (first, second) = (machine(&fake, 0, "n1"), machine(&fake, 0, "n2"));
         let name = first.record.name.clone();
         let life = async {
-            fake.boot_template(&spec).await?;
-            fake.capture(&template.name, "").await?;
+            fake.boot_template(&template).await?;
+            fake.capture(&template.record.name, "").await?;
             fake.create(&first).await?;
             fake.resume(&name).await?;
             fake.park(&name, "proven").await?;
@@ -300,11 +299,9 @@ async fn killed_at_any_step_nothing_half_made_looks_whole() {
 
 #[tokio::test]
 async fn a_machine_with_a_run_s_input_is_not_parked_any_more() {
-    let dir = tempfile::tempdir().unwrap();
-    let fake = with_golden(dir.path()).await;
-    let _gone = fake.guard();
-    let spec = machine(&fake, 0, "n");
-    fake.create(&spec).await.unwrap();
+    let lab = Lab::new().await;
+    let fake = &lab.fake;
+    let spec = lab.machine("n").await;
     fake.park(&spec.record.name, "evidence").await.unwrap();
     assert!(matches!(fake.list().await.unwrap()[0].mark, Mark::Parked { .. }));
     fake.put_input(&spec.record.name, vec![]).await.unwrap();

@@ -5,11 +5,12 @@
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use agentvm_controlplane::test_support::remove_when_we_end;
 
 use crate::repository;
 
@@ -29,20 +30,6 @@ mount --bind "$4" "$root/workspace"
 unset AGENTVM_INSIDE
 exec chroot "$root" AGENT "$@"
 "#;
-
-/// Ends whatever names the folder in its command line, and removes the folder. `read` returns when the test process ends.
-const JANITOR: &str = r#"read -r _
-for round in 1 2 3 4 5; do
-    found=
-    for pid in /proc/[0-9]*; do
-        pid=${pid#/proc/}
-        if [ "$pid" != $$ ] && tr '\0' ' ' 2>/dev/null < /proc/$pid/cmdline | grep -qF "$1/"; then
-            found=1; kill -9 "$pid" 2>/dev/null
-        fi
-    done
-    [ -n "$found" ] || break
-done
-rm -rf -- "$1" || rm -rf -- "$1""#;
 
 /// `agentvm-guest`, built once, behind a script that puts it into surroundings like a machine's.
 pub fn agent_binary() -> PathBuf {
@@ -64,7 +51,7 @@ fn base() -> &'static Path {
     BASE.get_or_init(|| {
         let folder = tempfile::Builder::new().prefix("agentvm-fake-").tempdir();
         let folder = folder.unwrap_or_else(|why| panic!("no scratch folder: {why}")).keep();
-        tidy_up_after_us(&folder).unwrap_or_else(|why| panic!("nobody would tidy up: {why}"));
+        remove_when_we_end(&folder).unwrap_or_else(|why| panic!("nobody would tidy up: {why}"));
         folder
     })
 }
@@ -89,17 +76,4 @@ fn build_agent() -> io::Result<PathBuf> {
     let exe = std::env::current_exe()?;
     let folder = exe.ancestors().find(|folder| folder.join("agentvm-guest").is_file());
     Ok(folder.ok_or_else(|| io::Error::other("agentvm-guest isn't where Cargo builds to"))?.join("agentvm-guest"))
-}
-
-fn tidy_up_after_us(folder: &Path) -> io::Result<()> {
-    let mut janitor = Command::new("sh")
-        .args(["-c", JANITOR, "janitor"])
-        .arg(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()?;
-    std::mem::forget(janitor.stdin.take());
-    Ok(())
 }

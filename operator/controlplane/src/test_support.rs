@@ -8,6 +8,21 @@ use tokio::sync::{OnceCell, oneshot};
 
 use crate::{Binaries, BinariesError, Config, ControlPlane, Durability, StartError};
 
+/// `read` returns when the test process ends, and its end of the pipe is closed with it. The second try of `rm` is for somebody who wrote while
+/// being killed.
+const JANITOR: &str = r#"read -r _
+for round in 1 2 3 4 5; do
+    found=
+    for pid in /proc/[0-9]*; do
+        pid=${pid#/proc/}
+        if [ "$pid" != $$ ] && tr '\0' ' ' 2>/dev/null < /proc/$pid/cmdline | grep -qF "$1/"; then
+            found=1; kill -9 "$pid" 2>/dev/null
+        fi
+    done
+    [ -n "$found" ] || break
+done
+rm -rf -- "$1" || rm -rf -- "$1""#;
+
 /// A control plane that all tests of a process share. Each test uses namespaces of its own.
 #[derive(Debug)]
 pub struct Shared {
@@ -79,12 +94,12 @@ async fn start() -> Result<Shared, SharedError> {
     Ok(Shared { control_plane })
 }
 
-/// Statics aren't dropped. This shell's stdin closes when this process ends, however it ends; the second try is for
-/// a child that wrote while it was being killed.
-fn remove_when_we_end(folder: &Path) -> io::Result<()> {
+/// Ends whatever names a folder in its command line, removes the folder, and does so when this process ends, however it ends: statics
+/// aren't dropped.
+pub fn remove_when_we_end(folder: &Path) -> io::Result<()> {
     use std::os::unix::process::CommandExt as _;
     let mut janitor: Child = Command::new("sh")
-        .args(["-c", "read -r _; rm -rf -- \"$1\" || rm -rf -- \"$1\"", "janitor"])
+        .args(["-c", JANITOR, "janitor"])
         .arg(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

@@ -31,10 +31,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::cli::GlobalArgs;
 use crate::cli::bench_args::{BenchArgs, BenchOutput, Which};
 use crate::cli::serve::{EndSignals, block_on};
-use crate::cli::{Failure, GlobalArgs, guest_image, print};
 use crate::config::{self, MetricsSettings, Settings};
+use crate::failure::{Failure, print};
+use crate::guest_image;
 
 use error::BenchError;
 use folder::Throwaway;

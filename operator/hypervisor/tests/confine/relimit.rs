@@ -117,7 +117,7 @@ async fn reset(hv: &Libvirt, host: &TestHost, key: &GoldenKey, name: &DomainName
 fn quota_of(name: &DomainName) -> i64 {
     let table = fs::read_to_string(format!("/proc/{}/cgroup", pid(name))).unwrap();
     let paths = table.lines().filter_map(|line| line.splitn(3, ':').nth(2)).filter(|path| path.contains(name.as_str()));
-    let groups = paths.flat_map(|path| {
+    let mut groups = paths.flat_map(|path| {
         // Its threads are in groups below the machine's.
         let path = path.trim_start_matches('/').split("/emulator").next().unwrap_or_default().to_owned();
         let controllers = ["cpu/", "cpu,cpuacct/", ""];
@@ -128,7 +128,7 @@ fn quota_of(name: &DomainName) -> i64 {
         let second = || fs::read_to_string(group.join("cpu.max")).ok();
         first.or_else(second)?.split_whitespace().next().map(|word| word.parse().unwrap_or(-1))
     };
-    groups.filter_map(read).next().unwrap()
+    groups.find_map(read).unwrap()
 }
 
 /// Bytes per second of its disk, as QEMU says.

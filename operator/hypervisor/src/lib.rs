@@ -111,6 +111,10 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// The installation's own bridge, which is made where it isn't there; cheap once it is.
     async fn subnet(&self) -> Result<Subnet, HvError>;
 
+    /// Makes the installation's bridge ready for machines with IPv6 too; cheap once it is. [`HvError::NetworkUnavailable`] where this host
+    /// can't route IPv6, or where that would cut the host itself off.
+    async fn ipv6(&self) -> Result<(), HvError>;
+
     /// The address that the bridge answers with: what machines are told to send to.
     fn gateway_mac(&self) -> Mac;
 

@@ -86,8 +86,8 @@ impl Drop for Gateway {
 }
 
 /// Nobody listens there; whoever says so is reached.
-fn is_reached(address: impl ToString) -> bool {
-    let address: IpAddr = address.to_string().parse().unwrap();
+fn is_reached(address: impl Into<IpAddr>) -> bool {
+    let address: IpAddr = address.into();
     let answer = TcpStream::connect_timeout(&SocketAddr::from((address, 9)), Duration::from_secs(5));
     answer.is_err_and(|why| why.kind() == io::ErrorKind::ConnectionRefused)
 }
@@ -142,7 +142,7 @@ fn ipv6_is_one_address_that_was_ordered_and_nothing_else() {
             let route = run("ip -6 route show default");
             assert!(route.starts_with("default via fd12::1 dev eth0 proto static"), "{route}");
             assert_eq!(run("ip -6 neighbour show").trim(), format!("fd12::1 dev eth0 lladdr {GATEWAY_MAC} PERMANENT"));
-            assert!(is_reached("fd12::1") && is_reached(GATEWAY));
+            assert!(is_reached("fd12::1".parse::<IpAddr>().unwrap()) && is_reached(GATEWAY));
         }
         assert_eq!(run("sysctl -n net.ipv6.conf.eth0.accept_ra").trim(), "0");
         network.join(&order(9)).unwrap();

@@ -255,6 +255,10 @@ impl Hypervisor for FakeHypervisor {
         self.call(Op::Subnet, |store| Ok(store.network.subnet())).await
     }
 
+    async fn ipv6(&self) -> Result<(), HvError> {
+        self.call(Op::Subnet, |_| Ok(())).await
+    }
+
     fn gateway_mac(&self) -> Mac {
         network::gateway_mac()
     }

@@ -340,6 +340,10 @@ impl Hypervisor for Libvirt {
         Ok(ours.subnet)
     }
 
+    async fn ipv6(&self) -> Result<(), HvError> {
+        self.build("route IPv6 for machines", self.host.config.start_timeout, network::ensure_ipv6).await
+    }
+
     fn gateway_mac(&self) -> Mac {
         self.host.firewall.gateway_mac()
     }

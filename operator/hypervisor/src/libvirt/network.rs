@@ -20,7 +20,7 @@ use super::filter::{self, Filter};
 use super::host::Host;
 use super::xml::{attribute_of, el, text_of};
 use crate::locks::lock;
-use crate::network::{device, unavailable};
+use crate::network::{device, ipv6, unavailable};
 use crate::{HvError, MachineRecord};
 
 const NAMESPACE: &str = "https://agentvm.dev/network/1";
@@ -64,11 +64,20 @@ pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
     Ok(ours)
 }
 
+/// The same with IPv6, whose bridge may be another one than the last time.
+pub fn ensure_ipv6(host: &Host, conn: &Connect) -> Result<(), HvError> {
+    let ours = ensure(host, conn)?;
+    ipv6::ensure(&host.config.instance, &ours.subnet)
+}
+
 /// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them.
 pub fn prepare(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug>, HvError> {
     let Some(nic) = nic else { return Ok(None) };
     let ours = ensure(host, conn)?;
     host.firewall.guard(&ours.subnet)?;
+    if nic.ipv6().is_some() {
+        ipv6::ensure(&host.config.instance, &ours.subnet)?;
+    }
     let socket = match &nic.wire {
         Wire::Nat { .. } => Socket::Network(ours.name),
         Wire::Bridge { bridge } if is_there(bridge) => Socket::Bridge(bridge.clone()),

@@ -20,6 +20,7 @@ const SWITCHES: u16 = 46;
 const NO_LINK_LOCAL_LEARNING: u32 = 1;
 const UP: u32 = 1;
 /// Within `ifinfomsg`.
+const INDEX: usize = 4;
 const FLAGS: usize = 8;
 
 /// Sets a device up or down.
@@ -45,6 +46,13 @@ pub fn is_up(name: &str) -> io::Result<Option<bool>> {
     let flags = answer.get(FLAGS..).and_then(first).map(u32::from_ne_bytes);
     let flags = flags.ok_or_else(|| io::Error::other("the kernel's answer is too short"))?;
     Ok(Some(flags & UP != 0))
+}
+
+/// Its number.
+pub fn index(name: &str) -> io::Result<u32> {
+    let answer = Request::question(GET_LINK, &flags(0, 0)).with(NAME, &text(name)).ask()?;
+    let index = answer.get(INDEX..).and_then(first).map(u32::from_ne_bytes);
+    index.ok_or_else(|| io::Error::other("the kernel's answer is too short"))
 }
 
 /// Keeps a bridge from learning who is where by frames to link-local groups, LLDP and the like: it takes them before any rule sees them, and
@@ -78,7 +86,8 @@ mod tests {
 
     #[test]
     fn the_loopback_is_up_and_nothing_is_nothing() {
-        assert_eq!(is_up("lo").unwrap(), Some(true));
+        assert_eq!((index("lo").unwrap(), is_up("lo").unwrap()), (1, Some(true)));
+        assert!(is_absent(&index("avmnothing").unwrap_err()));
         assert_eq!(is_up("avmnothing").unwrap(), None);
         set_down("avmnothing").unwrap();
         assert!(is_absent(&set_up("avmnothing", true).unwrap_err()));

@@ -9,8 +9,10 @@ mod connections;
 mod counts;
 pub mod device;
 pub mod flows;
+pub mod ipv6;
 mod netlink;
 mod nft;
+mod routers;
 mod switches;
 mod watch;
 
@@ -19,6 +21,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use agentvm_core::names::{DomainName, InstanceId};
@@ -125,7 +128,8 @@ impl Firewall {
     fn machine_of(&self, origin: &Origin) -> Option<DomainName> {
         let known = lock(&self.known);
         let is_it = |link: &Link| match origin {
-            Origin::Address(address) => link.nic.address() == Some(*address),
+            Origin::Address(IpAddr::V4(address)) => link.nic.address() == Some(*address),
+            Origin::Address(IpAddr::V6(address)) => link.nic.ipv6() == Some(*address),
             Origin::Tap(tap) => link.nic.tap == *tap,
         };
         known.links.iter().find(|(_, link)| link.as_ref().is_some_and(is_it)).map(|(name, _)| name.clone())

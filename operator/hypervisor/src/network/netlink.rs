@@ -13,6 +13,8 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 pub const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
+/// Makes it, or makes what is there what it is to be.
+const CREATE_OR_REPLACE: u16 = 0x500;
 const HEADER: usize = 16;
 /// Of an attribute's kind: without the marks that say how its value is written.
 const KIND: u16 = 0x3fff;
@@ -31,6 +33,11 @@ impl Request {
     /// Wants to hear whether it was done.
     pub fn order(kind: u16, body: &[u8]) -> Self {
         Self::new(kind, REQUEST | ACKNOWLEDGE, body)
+    }
+
+    /// As an order; of what may be there already.
+    pub fn put(kind: u16, body: &[u8]) -> Self {
+        Self::new(kind, REQUEST | ACKNOWLEDGE | CREATE_OR_REPLACE, body)
     }
 
     fn new(kind: u16, how: u16, body: &[u8]) -> Self {

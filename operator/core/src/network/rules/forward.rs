@@ -42,13 +42,11 @@ fn from_machine(wanted: &Wanted<'_>) -> Vec<Rule> {
     let six = wanted.ipv6();
     let never = nowhere().into_iter().chain(wanted.never.iter().copied()).chain(wanted.nets());
     let mut rules = only_asked_for(six);
-    rules.extend([
-        // No way back to another machine over the router, whatever its address.
-        rule([When::Interface(Side::Out, wanted.subnet.bridge.clone())], refuse()),
-        rule([When::NotUnicast], refuse()),
-        // A published port of the host, an address of a service: what it was sent to can't be reached, so neither can this.
-        rule([When::Redirected], refuse()),
-    ]);
+    // No way back to another machine over the router, whatever its address.
+    rules.push(rule([When::Interface(Side::Out, wanted.subnet.bridge.clone())], refuse()));
+    rules.extend(versions(six).map(|version| rule([When::NotUnicast(version)], refuse())));
+    // A published port of the host, an address of a service: what it was sent to can't be reached, so neither can this.
+    rules.push(rule([When::Redirected], refuse()));
     rules.extend(to(never, six).map(|(_, never)| rule([never], refuse())));
     rules.push(rule([When::Invalid], Then::Drop));
     rules.extend(versions(six).map(|version| rule([], Then::BySource(version))));

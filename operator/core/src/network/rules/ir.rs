@@ -105,7 +105,7 @@ pub(super) enum When {
     /// The destination is not a machine whose link is open.
     NotToLinked(Version),
     /// A broadcast, an address of the host, …: nothing that is routed to one other machine.
-    NotUnicast,
+    NotUnicast(Version),
     /// TCP or UDP to one of these ports.
     Ports(Transport, Vec<PortRange>),
     EchoRequest(Version),

@@ -81,7 +81,9 @@ fn when(when: &When) -> String {
         When::Destination(nets) => format!("{} daddr {}", ip(version(nets)), one_of(nets)),
         When::Source(net) => format!("{} saddr {net}", ip(version(&[*net]))),
         When::NotToLinked(version) => format!("{} daddr != @{}", ip(*version), of(LINKED, *version)),
-        When::NotUnicast => "fib daddr type != unicast".to_owned(),
+        When::NotUnicast(Version::Four) => "meta nfproto ipv4 fib daddr type != unicast".to_owned(),
+        // There the answer is a route's, of packets of the host itself: machines may have one that it hasn't.
+        When::NotUnicast(Version::Six) => "meta nfproto ipv6 fib daddr type { local, anycast, multicast }".to_owned(),
         When::EchoRequest(Version::Four) => "icmp type echo-request".to_owned(),
         When::EchoRequest(Version::Six) => "icmpv6 type echo-request".to_owned(),
         When::Ports(Transport::Tcp, ports) => format!("tcp dport {}", ports_text(ports)),

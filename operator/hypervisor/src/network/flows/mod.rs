@@ -12,7 +12,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ const SAY_LOST: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Of a packet whose source was pinned before it was logged.
-    Address(Ipv4Addr),
+    Address(IpAddr),
     /// Of a frame, whose addresses prove nothing.
     Tap(String),
 }
@@ -145,7 +145,7 @@ impl Listener {
 /// Where a packet came from, as far as it says so itself.
 #[derive(Clone, Copy, Debug)]
 enum From {
-    Address(Ipv4Addr),
+    Address(IpAddr),
     Device(u32),
 }
 
@@ -155,7 +155,7 @@ fn packet(said: Said<'_>) -> Option<(From, FlowVerdict, Target)> {
     if verdict == FlowVerdict::Frame {
         return Some((From::Device(logged.device?), verdict, packet::of_frame(&logged)));
     }
-    let (source, target) = packet::of_ipv4(logged.payload)?;
+    let (source, target) = packet::of_ip(logged.payload)?;
     Some((From::Address(source), verdict, target))
 }
 

@@ -13,8 +13,32 @@ const VLAN: u16 = 0x8100;
 const VLAN_OF_VLANS: u16 = 0x88a8;
 const IPV6: u16 = 0x86dd;
 
-/// Source and target of a packet that starts with its IPv4 header; `None` where it is no such packet.
-pub fn of_ipv4(packet: &[u8]) -> Option<(Ipv4Addr, Target)> {
+/// Source and target of a packet that starts with its IP header; `None` where it is no such packet.
+pub fn of_ip(packet: &[u8]) -> Option<(IpAddr, Target)> {
+    let four = of_ipv4(packet).map(|(source, target)| (source.into(), target));
+    four.or_else(|| of_ipv6(packet).map(|(source, target)| (source.into(), target)))
+}
+
+/// As far as it is plain: what comes behind another header has no port.
+fn of_ipv6(packet: &[u8]) -> Option<(Ipv6Addr, Target)> {
+    const HEADER: usize = 40;
+    if *packet.first()? >> 4 != 6 {
+        return None;
+    }
+    let source = Ipv6Addr::from(first::<16>(packet.get(8..)?)?);
+    let to = Ipv6Addr::from(first::<16>(packet.get(24..)?)?);
+    let kind = match *packet.get(6)? {
+        58 => TargetKind::Ip(Protocol::Icmp),
+        6 => TargetKind::Ip(Protocol::Tcp),
+        17 => TargetKind::Ip(Protocol::Udp),
+        other => TargetKind::OtherIp(other),
+    };
+    let has_port = matches!(kind, TargetKind::Ip(Protocol::Tcp | Protocol::Udp));
+    let port = packet.get(HEADER + 2..).filter(|_| has_port).and_then(first).map(u16::from_be_bytes);
+    Some((source, Target { kind, to: Destination::Address(IpAddr::V6(to)), port }))
+}
+
+fn of_ipv4(packet: &[u8]) -> Option<(Ipv4Addr, Target)> {
     let start = *packet.first()?;
     let header = usize::from(start & 15) * 4;
     if start >> 4 != 4 || header < 20 {
@@ -96,6 +120,23 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_of_ipv6_is_read_as_far_as_it_goes() {
+        let mut packet = vec![0x60, 0, 0, 0, 0, 20, 6, 64];
+        packet.extend("fd12::a".parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend("2001:db8::9".parse::<Ipv6Addr>().unwrap().octets());
+        packet.extend([0xc0, 0, 0x1f, 0x90]);
+        let (source, target) = of_ip(&packet).unwrap();
+        assert_eq!((source.to_string(), target.to_string()), ("fd12::a".into(), "TCP 2001:db8::9 port 8080".into()));
+        assert_eq!(of_ip(&packet[..41]).unwrap().1.port, None, "cut before its port");
+        assert_eq!(of_ip(&packet[..39]), None);
+        packet[6] = 58;
+        assert_eq!(of_ip(&packet).unwrap().1.to_string(), "ICMP 2001:db8::9");
+        packet[6] = 44;
+        assert_eq!(of_ip(&packet).unwrap().1.to_string(), "IP protocol 44 2001:db8::9");
+        assert_eq!(of_ip(&tcp()).unwrap().0, IpAddr::from([192, 168, 101, 10]));
+    }
+
+    #[test]
     fn frames_say_what_they_are() {
         let mut arp = vec![0; 24];
         arp.extend([192, 168, 101, 11]);
@@ -119,19 +160,19 @@ mod tests {
             link_header in prop::collection::vec(any::<u8>(), 0..20),
             ethertype in any::<Option<u16>>(), tagged in any::<bool>(),
         ) {
-            let _ = of_ipv4(&payload);
+            let _ = of_ip(&payload);
             let text = of_frame(&Logged { ethertype, tagged, link_header: &link_header, payload: &payload, ..Logged::default() });
             prop_assert!(text.to_string().len() <= 80);
         }
 
         #[test]
         fn every_header_of_a_packet_is_read_without_harm(
-            first in 0x40_u8..0x50, middle in prop::collection::vec(any::<u8>(), 19..95), cut in 0_usize..96,
+            first in 0x40_u8..0x70, middle in prop::collection::vec(any::<u8>(), 19..95), cut in 0_usize..96,
         ) {
             let mut packet = vec![first];
             packet.extend(middle);
             packet.truncate(cut);
-            let _ = of_ipv4(&packet);
+            let _ = of_ip(&packet);
         }
     }
 }

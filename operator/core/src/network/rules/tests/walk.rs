@@ -146,7 +146,7 @@ impl Walk {
             When::NotToLinked(of) => {
                 *of == version(packet) && !self.has(names::of(names::LINKED, *of), &packet.destination.to_string())
             }
-            When::NotUnicast => !packet.unicast,
+            When::NotUnicast(of) => *of == version(packet) && !packet.unicast,
             When::EchoRequest(of) => *of == version(packet) && packet.service == Some(Protocol::Icmp),
             When::Ports(transport, ports) => {
                 let protocol = if *transport == Transport::Tcp { Protocol::Tcp } else { Protocol::Udp };

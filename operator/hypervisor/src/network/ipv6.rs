@@ -1,0 +1,114 @@
+//! IPv6 on the machines' bridge, where a pool asks for it: the gateway's address, and who is where.
+//!
+//! libvirt could give the bridge an address as well; but only where it has one from the start, and then the host would have IPv6 on it for pools
+//! that never asked. Nobody is looked for on that wire: a machine knows the gateway's MAC, and the host is told here where every machine
+//! is that there can be. A bridge without a link-local address says nothing of its own.
+
+use std::fs;
+use std::io;
+use std::net::Ipv6Addr;
+
+use agentvm_core::names::InstanceId;
+use agentvm_core::network::{Mac, Nic, Subnet, gateway6, ula};
+
+use super::netlink::Request;
+use super::routers::{self, Interface};
+use super::{device, unavailable};
+use crate::HvError;
+
+const WHAT: &str = "route IPv6 for machines";
+const SETTINGS: &str = "/proc/sys/net/ipv6/conf";
+const NEW_ADDRESS: u16 = 20;
+const NEW_NEIGHBOUR: u16 = 28;
+const FAMILY: u8 = 10;
+
+/// On the bridge: believes no router and no redirect, gives itself no address. Before it is switched on.
+const QUIET: [(&str, &str); 5] =
+    [("accept_ra", "0"), ("autoconf", "0"), ("accept_redirects", "0"), ("addr_gen_mode", "1"), ("disable_ipv6", "0")];
+
+/// Cheap, where it is done already.
+pub fn ensure(instance: &InstanceId, subnet: &Subnet) -> Result<(), HvError> {
+    forward()?;
+    let bridge = &subnet.bridge;
+    let gateway = gateway6(ula(instance));
+    if has(bridge, gateway) {
+        return Ok(());
+    }
+    for (setting, value) in QUIET {
+        set(bridge, setting, value)?;
+    }
+    let failed = |why: io::Error| unavailable(WHAT, format!("{bridge}: {why}"));
+    let index = device::index(bridge).map_err(failed)?;
+    for nic in subnet.machines().map(|address| Nic::dual(instance, subnet, address)) {
+        nic.ipv6().map_or(Ok(()), |address| neighbour(index, address, nic.mac)).map_err(failed)?;
+    }
+    // Last: it is what says that all is done.
+    address(index, gateway, ula(instance).prefix_len()).map_err(failed)
+}
+
+/// Only where nobody is cut off by it: a host that forwards doesn't listen to routers, unless it is told to.
+fn forward() -> Result<(), HvError> {
+    let switch = read("all", "forwarding");
+    let switch = switch.map_err(|why| unavailable(WHAT, format!("this host has no IPv6: {why}")))?;
+    if switch == "1" {
+        return Ok(());
+    }
+    let routes = fs::read_to_string("/proc/thread-self/net/ipv6_route").unwrap_or_default();
+    let setting = |name: &str| {
+        let number = |setting| read(name, setting).ok()?.parse().ok();
+        Some(Interface { accepts: number("accept_ra")?, forwards: number("forwarding")? })
+    };
+    if let Some(name) = routers::needed_by(&routes, setting) {
+        let detail = format!(
+            "this host's interface {name} has its IPv6 route from a router's announcements, which a host that routes ignores; let it \
+             listen all the same (sysctl -w net.ipv6.conf.{name}.accept_ra=2, and the same in /etc/sysctl.d), or remove IPv6 from the \
+             pool's spec.network.ipFamilies"
+        );
+        return Err(unavailable(WHAT, detail));
+    }
+    tracing::info!("a pool asks for IPv6: net.ipv6.conf.all.forwarding is set to 1");
+    set("all", "forwarding", "1")
+}
+
+fn has(bridge: &str, address: Ipv6Addr) -> bool {
+    let text = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+    let wanted = format!("{:032x}", address.to_bits());
+    text.lines().any(|line| line.starts_with(&wanted) && line.split_whitespace().last() == Some(bridge))
+}
+
+fn read(name: &str, setting: &str) -> io::Result<String> {
+    Ok(fs::read_to_string(format!("{SETTINGS}/{name}/{setting}"))?.trim().to_owned())
+}
+
+/// Where it can't be written, it may be what it has to be.
+fn set(name: &str, setting: &str, value: &str) -> Result<(), HvError> {
+    if read(name, setting).is_ok_and(|now| now == value) {
+        return Ok(());
+    }
+    fs::write(format!("{SETTINGS}/{name}/{setting}"), value).map_err(|why| {
+        let detail = format!(
+            "net.ipv6.conf.{name}.{setting} can't be set to {value}: {why}; where /proc/sys can't be written (a container), set it on the host"
+        );
+        unavailable(WHAT, detail)
+    })
+}
+
+/// An `ifaddrmsg`, without asking whether anybody has it.
+fn address(index: u32, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
+    const ADDRESS: u16 = 1;
+    const LOCAL: u16 = 2;
+    const NO_DETECTION: u8 = 2;
+    let place = [&[FAMILY, prefix, NO_DETECTION, 0][..], &index.to_ne_bytes()].concat();
+    let order = Request::put(NEW_ADDRESS, &place);
+    order.with(LOCAL, &address.octets()).with(ADDRESS, &address.octets()).ask().map(drop)
+}
+
+/// An `ndmsg`: family, padding | index | state, flags, type.
+fn neighbour(index: u32, address: Ipv6Addr, mac: Mac) -> io::Result<()> {
+    const PERMANENT: u16 = 0x80;
+    const ADDRESS: u16 = 1;
+    const LINK_ADDRESS: u16 = 2;
+    let entry = [&[FAMILY, 0, 0, 0][..], &index.to_ne_bytes(), &PERMANENT.to_ne_bytes(), &[0; 2]].concat();
+    let order = Request::put(NEW_NEIGHBOUR, &entry);
+    order.with(ADDRESS, &address.octets()).with(LINK_ADDRESS, &mac.bytes()).ask().map(drop)
+}

@@ -62,6 +62,8 @@ pub async fn alternate(
             }
             bar.set_message(format!("{}{suffix}", contender.name()));
             let found = contender.round().await?;
+            // Whoever asks why a row has the tail that it has needs to know what went before.
+            tracing::debug!(contender = contender.name(), round, ?found, "measured");
             if round > 0 {
                 note(report, contender.name(), suffix, found);
                 bar.inc(1);

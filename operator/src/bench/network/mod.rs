@@ -113,7 +113,7 @@ fn notes(memory_mib: u32) -> String {
         "a machine of {memory_mib} MiB moves {} MiB over one connection in each direction, in namespaces of the bench's own; rules: the \
          default policy without a limit of bandwidth; no_rules: no table, so that nothing is masqueraded or tracked either; answer: one byte \
          there and back; connection: what connect takes in the machine; open, reopen and close: the operator's calls on taps that nobody is behind, \
-         for a machine that is made, was reset, ends, with the processes of nft and conntrack; all_rules: written anew in one transaction; nft_alone: an nft that is told nothing",
+         for a machine that is made, was reset, ends, with the processes of nft and conntrack; all_rules: written anew in one transaction; nft_alone, conntrack_alone: with nothing to do",
         talk::BYTES >> 20
     )
 }

@@ -85,7 +85,7 @@ async fn refuses_another_layout(lab: &Plugged, spec: &MachineSpec) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_ends_and_who_may_not_is_not_connected() {
-    let lab = Plugged::new("ends").await;
+    let mut lab = Plugged::new("ends").await;
     lab.golden().await;
     let spec = lab.spec(0, "nonce");
     let (name, tap) = (&spec.record.name, tap(&spec));
@@ -97,12 +97,13 @@ async fn who_ends_and_who_may_not_is_not_connected() {
     lab.hv.police(Plugged::policies(&["pool-uid"]), vec![]).await.unwrap();
     lab.hv.open_link(name).await.unwrap();
     assert!(is_up(&tap) && lab.is_in_rules(&tap));
-    let later = lab.host.connect().await;
-    later.police(Plugged::policies(&["pool-uid"]), vec![]).await.unwrap();
+    // The process before has ended: two at once would put back each other's rules.
+    lab.hv = lab.host.connect().await;
+    lab.hv.police(Plugged::policies(&["pool-uid"]), vec![]).await.unwrap();
     assert!(is_up(&tap) && lab.is_in_rules(&tap), "another process of the same installation takes it over");
-    later.quarantine(name, 0, "a test").await.unwrap();
-    later.close_link(name).await.unwrap();
-    let why = later.open_link(name).await.unwrap_err();
+    lab.hv.quarantine(name, 0, "a test").await.unwrap();
+    lab.hv.close_link(name).await.unwrap();
+    let why = lab.hv.open_link(name).await.unwrap_err();
     assert!(matches!(&why, HvError::NetworkUnavailable { detail, .. } if detail.contains("quarantined")), "{why}");
     let mut plugged = lab.spec(1, "nonce");
     plugged.record.nic = Some(agentvm_core::network::Nic::bridge(&lab.host.instance, &plugged.record.name, "avmnobr"));
@@ -111,9 +112,8 @@ async fn who_ends_and_who_may_not_is_not_connected() {
         matches!(&why, HvError::NetworkUnavailable { detail, .. } if detail.contains("no bridge avmnobr")),
         "{why}"
     );
-    later.destroy(name, Stop::Force).await.unwrap();
-    assert_eq!(later.subnet().await.unwrap(), lab.subnet);
-    later.release().await;
+    lab.hv.destroy(name, Stop::Force).await.unwrap();
+    assert_eq!(lab.hv.subnet().await.unwrap(), lab.subnet);
     lab.hv.release().await;
     assert_eq!((lab.host.networks(), lab.host.domains()), (vec![], vec![]));
     tokio::time::timeout(Duration::from_secs(30), lab.hv.subnet()).await.unwrap().unwrap();

@@ -121,6 +121,6 @@ pub(super) fn filter(filter: &Filter) -> Finding {
             "on every machine; in mode Bridge it refuses no connection, because iptables doesn't see what is bridged",
             "modprobe br_netfilter && sysctl -w net.bridge.bridge-nf-call-iptables=1",
         ),
-        Filter::Enabled { .. } => CHECK.ok("on every machine; starting one takes half a second longer"),
+        Filter::Enabled { .. } => CHECK.ok("on every machine; making one takes about twice as long"),
     }
 }

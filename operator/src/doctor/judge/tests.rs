@@ -323,7 +323,7 @@ fn what_is_in_the_way_of_machines_networks_is_named_with_a_way_out() {
         (seen.network.droppers, seen.network.docker_user) = (vec![dropper()], true);
     });
     let filter = |problem: Option<&str>, bridged| Filter::Enabled { problem: problem.map(str::to_owned), bridged };
-    assert_level("libvirt-filter", Level::Ok, "half a second", |seen| seen.network.filter = filter(None, true));
+    assert_level("libvirt-filter", Level::Ok, "twice as long", |seen| seen.network.filter = filter(None, true));
     assert_level("libvirt-filter", Level::Info, "br_netfilter", |seen| seen.network.filter = filter(None, false));
     assert_level("libvirt-filter", Level::Warning, "no ebtables", |seen| {
         seen.network.filter = filter(Some("there is no ebtables"), true);

@@ -41,5 +41,5 @@ pub use golden_snapshot::{
 };
 pub use golden_snapshot_status::{GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus};
 pub use manifests::{all_crds, manifests};
-pub use network::{AllowSpec, DeniedFlow, LimitsSpec, NetworkMode, NetworkSpec, Protocol, RunNetwork};
+pub use network::{AllowSpec, DeniedFlow, IpFamily, LimitsSpec, NetworkMode, NetworkSpec, Protocol, RunNetwork};
 pub use reference::reference;

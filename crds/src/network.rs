@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules::{ipv4, ipv4_cidr};
+use crate::rules::{cidr, ipv4};
 use crate::schema::explain_values;
 
 /// What the machines of a pool can reach.
@@ -15,6 +15,14 @@ use crate::schema::explain_values;
     .field_path(".bridge").reason(Reason::FieldValueRequired))]
 #[x_kube(validation = Rule::new("!has(self.bridge) || (has(self.mode) && self.mode == 'Bridge')")
     .message("bridge is for mode Bridge: set mode to Bridge, or remove bridge").field_path(".mode"))]
+#[x_kube(validation = Rule::new("!has(self.ipFamilies) || (self.ipFamilies.exists_one(f, f == 'IPv4') && \
+    self.ipFamilies.filter(f, f == 'IPv6').size() < 2)")
+    .message("ipFamilies must be [IPv4] or [IPv4, IPv6]").field_path(".ipFamilies"))]
+#[x_kube(validation = Rule::new("!has(self.ipFamilies) || !('IPv6' in self.ipFamilies) || !has(self.mode) || self.mode == 'NatFiltered'")
+    .message("IPv6 is only possible with mode NatFiltered: set mode to NatFiltered, or remove IPv6").field_path(".ipFamilies"))]
+#[x_kube(validation = Rule::new("!has(self.allow) || (has(self.ipFamilies) && 'IPv6' in self.ipFamilies) || \
+    self.allow.all(entry, !has(entry.cidrs) || entry.cidrs.all(net, !net.contains(':')))")
+    .message("a network of IPv6 needs ipFamilies: [IPv4, IPv6]").field_path(".allow"))]
 pub struct NetworkSpec {
     /// How machines are connected. A mode that a node can't carry out starts no machine there: `Ready` is False with
     /// `NetworkUnavailable`. Default: the operator's `vm.network_mode`, NatFiltered.
@@ -26,6 +34,12 @@ pub struct NetworkSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 15), regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"))]
     pub bridge: Option<String>,
+    /// The versions of IP that machines have: `[IPv4]` or, with mode NatFiltered, `[IPv4, IPv6]`. IPv6 is filtered as IPv4 is; machines
+    /// have private addresses there too, and resolvers stay IPv4. A node that can't route IPv6 starts no machine: `Ready` is False with
+    /// `NetworkUnavailable`. Default: IPv4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2))]
+    pub ip_families: Option<Vec<IpFamily>>,
     /// What machines can reach besides the default of TCP 22, 80, 443 and 9418 and ICMP echo on public addresses. At most 64.
     /// A change holds at once for machines that run. Default: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,18 +66,18 @@ pub struct AllowSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), inner(range(min = 1, max = 65_535)))]
     pub ports: Option<Vec<i32>>,
-    /// Destinations, as IPv4 networks such as `203.0.113.0/24` or `10.1.2.3/32`; at most 64. A private range is only reached by
-    /// a network that lies within it: `0.0.0.0/0` is every public address. Default: every public address.
+    /// Destinations, as networks such as `203.0.113.0/24` or `10.1.2.3/32`, with IPv6 also `fd12:3456::/48`; at most 64. A private range
+    /// is only reached by a network that lies within it: `0.0.0.0/0` and `::/0` are every public address. Default: every public address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(max = 18)))]
-    #[x_kube(validation = ipv4_cidr())]
+    #[schemars(length(min = 1, max = 64), inner(length(max = 43)))]
+    #[x_kube(validation = cidr())]
     pub cidrs: Option<Vec<String>>,
 }
 
 /// How machines are connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum NetworkMode {
-    /// DNS, HTTP(S), SSH and git to public IPv4 addresses, and what `allow` adds; no IPv6.
+    /// DNS, HTTP(S), SSH and git to public addresses, and what `allow` adds; IPv6 only where `ipFamilies` asks for it.
     NatFiltered,
     /// no network device at all.
     Isolated,
@@ -71,6 +85,16 @@ pub enum NetworkMode {
     /// the host itself, gives machines their addresses; one without is not lent. A machine has its own MAC and no other,
     /// reaches private ranges as with NatFiltered, and never the host itself.
     Bridge,
+}
+
+/// A version of IP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(transform = explain_values)]
+pub enum IpFamily {
+    /// what every machine with a network has.
+    IPv4,
+    /// beside it.
+    IPv6,
 }
 
 /// A protocol that can be allowed.

@@ -66,10 +66,12 @@ pub fn ipv4() -> Rule {
         .message("must be an IPv4 address such as 192.0.2.53; names and IPv6 are not taken")
 }
 
-/// A list of IPv4 networks.
-pub fn ipv4_cidr() -> Rule {
-    Rule::new(format!("self.all(net, net.matches('^({OCTET}[.]){{3}}{OCTET}/(3[0-2]|[12]?[0-9])$'))"))
-        .message("must be IPv4 networks such as 203.0.113.0/24, or 10.1.2.3/32 for one address")
+/// A list of networks. Those of IPv6 are only looked at for their letters: what is none is refused by the operator.
+pub fn cidr() -> Rule {
+    let four = format!("({OCTET}[.]){{3}}{OCTET}/(3[0-2]|[12]?[0-9])");
+    let six = "[0-9a-fA-F:]{2,39}/(12[0-8]|1[01][0-9]|[1-9]?[0-9])";
+    Rule::new(format!("self.all(net, net.matches('^({four}|{six})$'))"))
+        .message("must be networks such as 203.0.113.0/24 or fd12:3456::/48, or 10.1.2.3/32 for one address")
 }
 
 /// 0 to 255, without leading zeros: those would be octal to some.

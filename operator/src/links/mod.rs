@@ -58,14 +58,15 @@ impl Links {
         match plug {
             Plug::Nothing => Ok(None),
             Plug::Bridge(bridge) => Ok(Some(Nic::bridge(&self.inner.instance, name, bridge))),
-            Plug::Nat => {
+            Plug::Nat | Plug::Dual => {
                 let subnet = self.subnet().await?;
                 let address = self
                     .inner
                     .addresses
                     .lease(&subnet, name)
                     .ok_or_else(|| HvError::NoCapacity { what: format!("connect {name}"), detail: full(&subnet) })?;
-                Ok(Some(Nic::nat(&self.inner.instance, &subnet, address)))
+                let make = if *plug == Plug::Dual { Nic::dual } else { Nic::nat };
+                Ok(Some(make(&self.inner.instance, &subnet, address)))
             }
         }
     }
@@ -105,6 +106,11 @@ impl Links {
                 GuestIpv6 { address, prefix: net.prefix_len(), gateway }
             }),
         })
+    }
+
+    /// Before a pool's machines have IPv6: its host routes it for them. Says why it doesn't.
+    pub async fn ipv6(&self) -> Result<(), HvError> {
+        self.inner.hv.ipv6().await
     }
 
     /// Lets a machine that has a network device use it. Fails where the policy of its owner isn't in force.

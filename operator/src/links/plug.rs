@@ -15,6 +15,8 @@ pub enum Plug {
     Nothing,
     /// The installation's own bridge.
     Nat,
+    /// The same, with an IPv6 address too.
+    Dual,
     /// A bridge of the host.
     Bridge(String),
 }
@@ -31,7 +33,9 @@ impl Plug {
     /// Whether a machine that has this device is one of these.
     pub fn fits(&self, nic: Option<&Nic>) -> bool {
         match (self, nic.map(|nic| &nic.wire)) {
-            (Self::Nothing, None) | (Self::Nat, Some(Wire::Nat { .. })) => true,
+            (Self::Nothing, None)
+            | (Self::Nat, Some(Wire::Nat { ipv6: None, .. }))
+            | (Self::Dual, Some(Wire::Nat { ipv6: Some(_), .. })) => true,
             (Self::Bridge(wanted), Some(Wire::Bridge { bridge })) => wanted == bridge,
             _ => false,
         }
@@ -41,6 +45,7 @@ impl Plug {
 impl PoolNetwork {
     pub fn of(pool: &ValidPool) -> Self {
         let plug = match (pool.network_mode, &pool.bridge) {
+            (NetworkMode::NatFiltered, _) if pool.ipv6 => Plug::Dual,
             (NetworkMode::NatFiltered, _) => Plug::Nat,
             (NetworkMode::Bridge, Some(bridge)) => Plug::Bridge(bridge.clone()),
             // A pool without a bridge isn't valid with that mode.
@@ -80,5 +85,8 @@ mod tests {
         );
         assert!(!Plug::Nothing.fits(Some(&nat)) && !Plug::Nat.fits(None) && !Plug::Nat.fits(Some(&bridge)));
         assert!(!Plug::Bridge("br1".into()).fits(Some(&bridge)));
+        let dual = wire(Wire::Nat { address: gateway, prefix: 24, gateway, ipv6: Some(std::net::Ipv6Addr::LOCALHOST) });
+        assert!(Plug::Dual.fits(Some(&dual)));
+        assert!(!Plug::Dual.fits(Some(&nat)) && !Plug::Nat.fits(Some(&dual)) && !Plug::Dual.fits(None));
     }
 }

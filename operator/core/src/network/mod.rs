@@ -3,6 +3,7 @@
 //! Everything here is data and text. `agentvm-hypervisor` makes the bridge and hands the text to nft.
 
 mod advice;
+mod families;
 mod flow;
 mod ledger;
 mod mac;
@@ -14,6 +15,7 @@ mod table;
 mod validate;
 
 pub use agentvm_crds::Protocol;
+pub use families::ipv6;
 pub use flow::{Destination, Flow, FlowVerdict, Target, TargetKind};
 pub use ledger::{Counted, Ledger};
 pub use mac::{Mac, NotAMac};

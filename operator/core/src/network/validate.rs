@@ -3,8 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use agentvm_crds::{AllowSpec, LimitsSpec, NetworkMode, NetworkSpec, Profile, Protocol};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 
+use super::families::asks_ipv6;
 use super::rules::nowhere;
 use super::{Allow, LinkLimits, Policy, PortRange};
 use crate::defaults::{Defaults, InvalidSpec, NetworkDefaults, Preset};
@@ -22,12 +23,13 @@ pub fn policy(
     defaults: &Defaults,
     profile: Profile,
 ) -> Result<Policy, InvalidSpec> {
+    let ipv6 = network.is_some_and(asks_ipv6);
     let entries = network.and_then(|network| network.allow.as_deref()).unwrap_or_default();
     bounded("spec.network.allow", entries.len())?;
-    let allow = entries.iter().enumerate().map(|(at, entry)| allowed(at, entry, &defaults.network));
+    let allow = entries.iter().enumerate().map(|(at, entry)| allowed(at, entry, ipv6, &defaults.network));
     Ok(Policy {
         generation,
-        ipv6: false,
+        ipv6,
         allow: allow.collect::<Result<_, _>>()?,
         resolvers: resolvers(network.and_then(|network| network.resolver.as_deref()), &defaults.network)?,
         limits: link_limits(limits, defaults.limits.of(profile))?,
@@ -57,7 +59,7 @@ fn is_interface(name: &str) -> bool {
     name.len() <= MOST_NAME && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain)
 }
 
-fn allowed(at: usize, entry: &AllowSpec, defaults: &NetworkDefaults) -> Result<Allow, InvalidSpec> {
+fn allowed(at: usize, entry: &AllowSpec, ipv6: bool, defaults: &NetworkDefaults) -> Result<Allow, InvalidSpec> {
     let path = format!("spec.network.allow[{at}]");
     let ports = entry.ports.as_deref().unwrap_or_default();
     if entry.protocol == Protocol::Icmp && !ports.is_empty() {
@@ -67,7 +69,7 @@ fn allowed(at: usize, entry: &AllowSpec, defaults: &NetworkDefaults) -> Result<A
     bounded(&format!("{path}.ports"), ports.len())?;
     bounded(&format!("{path}.cidrs"), cidrs.len())?;
     let ports = ports.iter().enumerate().map(|(at, port)| one_port(&format!("{path}.ports[{at}]"), *port));
-    let cidrs = cidrs.iter().enumerate().map(|(at, text)| cidr(&format!("{path}.cidrs[{at}]"), text, defaults));
+    let cidrs = cidrs.iter().enumerate().map(|(at, text)| cidr(&format!("{path}.cidrs[{at}]"), text, ipv6, defaults));
     Ok(Allow {
         protocol: entry.protocol,
         ports: ports.collect::<Result<_, _>>()?,
@@ -88,24 +90,28 @@ fn one_port(path: &str, port: i32) -> Result<PortRange, InvalidSpec> {
     Ok(PortRange { first: port, last: port })
 }
 
-fn cidr(path: &str, text: &str, defaults: &NetworkDefaults) -> Result<IpNet, InvalidSpec> {
-    let net: Ipv4Net = text.parse().map_err(|_| {
+fn cidr(path: &str, text: &str, ipv6: bool, defaults: &NetworkDefaults) -> Result<IpNet, InvalidSpec> {
+    let net: IpNet = text.parse().map_err(|_| {
         InvalidSpec::new(
             path,
-            format!("\"{text}\" is not an IPv4 network such as 203.0.113.0/24, or 10.1.2.3/32 for one address"),
+            format!(
+                "\"{text}\" is not a network such as 203.0.113.0/24 or fd12:3456::/48, or 10.1.2.3/32 for one address"
+            ),
         )
     })?;
+    if matches!(net, IpNet::V6(_)) && !ipv6 {
+        let problem =
+            format!("{text} is of IPv6, which these machines don't have: set spec.network.ipFamilies to [IPv4, IPv6]");
+        return Err(InvalidSpec::new(path, problem));
+    }
     if net != net.trunc() {
         // The one is a private range and the other a single address: not for us to guess.
-        let (whole, one) = (net.trunc(), net.addr());
-        return Err(InvalidSpec::new(
-            path,
-            format!("{text} means {whole}: write that, or {one}/32 for the one address"),
-        ));
+        let (whole, one) = (net.trunc(), IpNet::from(net.addr()));
+        return Err(InvalidSpec::new(path, format!("{text} means {whole}: write that, or {one} for the one address")));
     }
-    match closed(net.into(), defaults) {
+    match closed(net, defaults) {
         Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be allowed: {why}"))),
-        None => Ok(net.into()),
+        None => Ok(net),
     }
 }
 
@@ -222,7 +228,9 @@ mod tests {
         let (path, why) = refused(&spec(Protocol::Tcp, &[80], &["10.1.2.3/8"]));
         assert_eq!(path, "spec.network.allow[0].cidrs[0]");
         assert_eq!(why, "10.1.2.3/8 means 10.0.0.0/8: write that, or 10.1.2.3/32 for the one address");
-        for bad in ["fd00::/8", "10.0.0.0", "10.0.0.0/33", "example.org", ""] {
+        let (_, why) = refused(&spec(Protocol::Tcp, &[80], &["fd00::/8"]));
+        assert!(why.contains("ipFamilies"), "{why}");
+        for bad in ["10.0.0.0", "10.0.0.0/33", "example.org", ""] {
             assert_eq!(refused(&spec(Protocol::Tcp, &[], &[bad])).0, "spec.network.allow[0].cidrs[0]", "{bad}");
         }
         assert_eq!(refused(&spec(Protocol::Udp, &[53, 0], &[])).0, "spec.network.allow[0].ports[1]");
@@ -241,6 +249,24 @@ mod tests {
         let limits = LimitsSpec { network_bytes_per_second: Some(1), ..LimitsSpec::default() };
         let path = policy(None, Some(&limits), 1, &Defaults::default(), Profile::Standard).unwrap_err().path;
         assert_eq!(path, "spec.limits.networkBytesPerSecond");
+    }
+
+    fn dual(network: NetworkSpec) -> NetworkSpec {
+        NetworkSpec { ip_families: Some(vec![agentvm_crds::IpFamily::IPv4, agentvm_crds::IpFamily::IPv6]), ..network }
+    }
+
+    #[test]
+    fn networks_of_ipv6_are_held_to_the_same() {
+        let fine = dual(spec(Protocol::Tcp, &[80], &["fd12:3456::/48", "2001:db8::/32", "::/0", "10.1.2.3/32"]));
+        let policy = policy(Some(&fine), None, 1, &Defaults::default(), Profile::Standard).unwrap();
+        assert!(policy.ipv6 && policy.allow[0].cidrs.len() == 4);
+        for net in ["fe80::/64", "::1/128", "ff02::/16", "64:ff9b::/96", "2002::/16", "2001::/48", "4000::/8"] {
+            let (path, why) = refused(&dual(spec(Protocol::Tcp, &[80], &[net])));
+            assert_eq!(path, "spec.network.allow[0].cidrs[0]", "{net}");
+            assert!(why.contains("can't be allowed"), "{why}");
+        }
+        let (_, why) = refused(&dual(spec(Protocol::Tcp, &[80], &["fd12::1/48"])));
+        assert_eq!(why, "fd12::1/48 means fd12::/48: write that, or fd12::1/128 for the one address");
     }
 
     #[test]

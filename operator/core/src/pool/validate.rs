@@ -21,6 +21,8 @@ pub struct ValidPool {
     pub network_mode: NetworkMode,
     /// With mode `Bridge`, and only then.
     pub bridge: Option<String>,
+    /// Beside IPv4; with mode `NatFiltered`, and only then.
+    pub ipv6: bool,
     /// What its machines may reach.
     pub(super) policy: Policy,
     pub limits: HostLimits,
@@ -77,6 +79,7 @@ pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults, profile: Profile) -
         quarantine_seconds: number("spec.quarantineSeconds", spec.quarantine_seconds, defaults.quarantine_seconds, 0)?,
         network_mode,
         bridge: network::bridge(network, network_mode)?,
+        ipv6: network::ipv6(network, network_mode)?,
         policy: network::policy(network, spec.limits.as_ref(), 0, defaults, profile)?,
         limits: host_limits(spec.limits.as_ref(), defaults.limits.of(profile))?,
     })

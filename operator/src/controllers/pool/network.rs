@@ -49,6 +49,7 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
             "spec.network.bridge: this node has no bridge {bridge:?}; make it (`ip link add {bridge} type bridge`, `ip link set \
              {bridge} up`), or name one that is there"
         ))),
+        Plug::Dual => links.ipv6().await.map_err(|why| unavailable(chain(&why))),
         Plug::Nothing | Plug::Nat | Plug::Bridge(_) => Ok(()),
     }
 }

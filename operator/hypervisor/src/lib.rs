@@ -21,7 +21,7 @@ mod workspace;
 pub use error::HvError;
 pub use files::in_memory;
 pub use limits::MachineLimits;
-pub use network::Firewall;
+pub use network::{Firewall, ipv6};
 pub use reset::{CaptureStep, Check, CloneStep, Mark, Proof, ResetStep, Step, StepHook, Tier, Tiers, Usage, Verdict};
 pub use types::{
     Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, Golden, HostFacts, InputFile, Machine,

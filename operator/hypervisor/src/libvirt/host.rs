@@ -152,7 +152,8 @@ impl Host {
 
     /// Where the state directory is in memory, what a machine writes to its disk is too.
     pub fn memory_limit_mib(&self, resources: &Resources, kvm: bool) -> u64 {
-        let disk_mib = if in_memory(self.layout.root()).unwrap_or(false) { u64::from(resources.disk_gib) << 10 } else { 0 };
+        let disk_mib =
+            if in_memory(self.layout.root()).unwrap_or(false) { u64::from(resources.disk_gib) << 10 } else { 0 };
         limits::memory_mib(resources, kvm, disk_mib)
     }
 

@@ -141,7 +141,7 @@ pub async fn a_policy_is_tightened<F: Future>(
     not_reached(ground, machine, &[format!("tcp:{WEB}:8080")]).await;
 }
 
-async fn not_reached(ground: &Ground<'_>, machine: &mut impl Machine, what: &[String]) {
+pub async fn not_reached(ground: &Ground<'_>, machine: &mut impl Machine, what: &[String]) {
     for chunk in what.chunks(100) {
         let reached = ground.reach(machine, "", chunk).await;
         // A refusal is an answer too.
@@ -186,7 +186,7 @@ pub fn took_nobodys_place(ground: &Ground<'_>) {
     for mac in others {
         assert!(!learnt.contains(&mac), "frames for {mac} go to the attacker now:\n{learnt}");
     }
-    let output = std::process::Command::new("ip").args(["neigh", "show", "dev", bridge]).output().unwrap();
+    let output = std::process::Command::new("ip").args(["-4", "neigh", "show", "dev", bridge]).output().unwrap();
     let neighbours = String::from_utf8(output.stdout).unwrap();
     let own = ground.own.mac.to_string();
     for line in neighbours.lines().filter(|line| line.contains(&own)) {

@@ -1,6 +1,6 @@
 # In the guest, as anybody: tries to reach what the arguments name, all at once, and says what came of each.
 #   tcp:ADDRESS:PORT   ok | refused | silent | an error's name   (ok: connected, and the other side answered)
-#   udp:ADDRESS:PORT   ok | silent | …
+#   udp:ADDRESS:PORT   ok | silent | …       (ADDRESS: of either version of IP)
 #   ping:ADDRESS       ok | silent | …
 #   dns:NAME@RESOLVER  the address | silent | none
 #   vsock:CID:PORT     ok | an error's name
@@ -18,6 +18,10 @@ WAIT = float(os.environ.get("WAIT", "2"))
 def question(name):
     labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
     return b"\1\2\1\0\0\1\0\0\0\0\0\0" + labels + b"\0\0\1\0\1"
+
+
+def family(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 def echo(sequence):
@@ -49,16 +53,18 @@ class Try:
 
     def tcp(self, rest):
         address, _, port = rest.rpartition(":")
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.start(family, socket.SOCK_STREAM, 0, (address, int(port)), b"who\n")
+        self.start(family(address), socket.SOCK_STREAM, 0, (address, int(port)), b"who\n")
 
     def udp(self, rest):
         address, _, port = rest.rpartition(":")
-        self.start(socket.AF_INET, socket.SOCK_DGRAM, 0, (address, int(port)), question("web.test"))
+        self.start(family(address), socket.SOCK_DGRAM, 0, (address, int(port)), question("web.test"))
 
     def ping(self, address):
         raw = socket.SOCK_RAW if os.getuid() == 0 else socket.SOCK_DGRAM
-        self.start(socket.AF_INET, raw, 1, (address, 0), echo(1))
+        if family(address) == socket.AF_INET:
+            return self.start(socket.AF_INET, raw, 1, (address, 0), echo(1))
+        # The kernel writes the checksum.
+        self.start(socket.AF_INET6, raw, socket.IPPROTO_ICMPV6, (address, 0), struct.pack("!BBHHH", 128, 0, 0, 1, 1) + b"escape")
 
     def dns(self, rest):
         name, _, resolver = rest.partition("@")

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet};
 
-use crate::internet::{DNS, Internet, NODE, PRIVATE, PRIVATE_V6, WEB};
+use crate::internet::{DNS, HOST_PUBLIC_V6, Internet, NODE, NODE_V6, PRIVATE, PRIVATE_V6, WEB, WEB_V6};
 
 /// Held by tests with real guests, and by those that measure: they share few processors.
 pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -24,6 +24,11 @@ pub trait Machine {
     async fn sh(&mut self, command: &str) -> String;
 }
 
+/// What a pool gets that asks for IPv6.
+pub fn dual_policy() -> Policy {
+    Policy { ipv6: true, ..policy() }
+}
+
 /// What a pool gets that asks for nothing.
 pub fn policy() -> Policy {
     let limits = LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
@@ -32,7 +37,7 @@ pub fn policy() -> Policy {
 
 /// What the tests configure as the cluster's own addresses.
 pub fn node_networks<N: std::str::FromStr>() -> Vec<N> {
-    format!("{NODE}/32").parse().into_iter().collect()
+    [format!("{NODE}/32"), format!("{NODE_V6}/128")].iter().flat_map(|net| net.parse()).collect()
 }
 
 /// The attacker's place.
@@ -84,6 +89,32 @@ impl Ground<'_> {
             PRIVATE[0],
         )
     }
+}
+
+impl Ground<'_> {
+    /// The arguments of `frames6.py`.
+    pub fn frames_of_ipv6(&self) -> String {
+        let [own, peer] = [&self.own, &self.others[0]];
+        let (net, gateway) = Nic::around(own.ipv6().unwrap());
+        format!(
+            "link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} unused={} web={WEB_V6} \
+             host={HOST_PUBLIC_V6} node={NODE_V6} private={PRIVATE_V6}",
+            self.link,
+            own.mac,
+            own.ipv6().unwrap(),
+            self.gateway_mac,
+            peer.mac,
+            peer.ipv6().unwrap(),
+            net.hosts().nth(200).unwrap(),
+        )
+    }
+}
+
+/// The host's own addresses that a route leads to, without loopback.
+pub fn host_addresses_of_ipv6() -> Vec<Ipv6Addr> {
+    let output = Command::new("ip").args(["-6", "-o", "addr", "show", "scope", "global"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().filter_map(|line| line.split("inet6 ").nth(1)?.split('/').next()?.parse().ok()).collect()
 }
 
 /// The host's own addresses, without loopback.

@@ -5,7 +5,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::internet::offers::{GitServer, IN_REPOSITORY, REPOSITORY};
-use crate::internet::{DNS, ICMP, Internet, NODE, NOT_NODE, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB};
+use crate::internet::{
+    DNS, ICMP, Internet, NODE, NODE_V6, NOT_NODE, NOWHERE_V6, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB, WEB_V6,
+};
 
 /// Asks from the host, by the wire: the address that says it was reached.
 fn who(internet: &Internet, at: SocketAddr) -> String {
@@ -32,8 +34,11 @@ fn somebody_answers_at_every_address() {
         assert_eq!(who(&internet, at), at.to_string());
     }
     let private: IpAddr = PRIVATE_V6.parse().unwrap();
-    assert_eq!(who(&internet, SocketAddr::from((private, 80))), format!("{private}:80"));
-    assert!(internet.seen.until(TCP, private, 80));
+    let nowhere = NOWHERE_V6.iter().map(|address| address.parse::<IpAddr>().unwrap());
+    for address in [private, WEB_V6.into(), NODE_V6.into()].into_iter().chain(nowhere) {
+        assert_eq!(who(&internet, SocketAddr::from((address, 80))), format!("{address}:80"));
+        assert!(internet.seen.until(TCP, address, 80), "{address} was seen to be asked");
+    }
 }
 
 #[test]

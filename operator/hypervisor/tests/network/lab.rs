@@ -22,21 +22,34 @@ pub struct Lab {
     pub policies: BTreeMap<String, Policy>,
     pub links: Vec<Link>,
     pub internet: Internet,
+    instance: InstanceId,
     namespaces: Vec<String>,
 }
 
 impl Lab {
     /// A bridge and three machines, the first two of one pool; no rules yet, the taps down.
     pub fn new() -> Self {
+        Self::with(Nic::nat)
+    }
+
+    /// The same with IPv6, which both pools ask for.
+    pub fn dual() -> Self {
+        let mut this = Self::with(Nic::dual);
+        this.policies.values_mut().for_each(|policy| policy.ipv6 = true);
+        this.wire_ipv6();
+        this
+    }
+
+    fn with(nic: fn(&InstanceId, &Subnet, Ipv4Addr) -> Nic) -> Self {
         let internet = Internet::new();
         let id = internet.namespace().to_owned();
         let instance = InstanceId::for_state_dir(&id);
         let number = internet.number() % 50 + 200;
         let subnet = Subnet { bridge: format!("{id}b"), gateway: Ipv4Addr::new(192, 168, number, 1), prefix: 24 };
-        let links = ["pool-one", "pool-one", "pool-two"].iter().zip(subnet.machines()).map(|(owner, address)| Link {
-            nic: Nic::nat(&instance, &subnet, address),
-            owner_uid: (*owner).to_owned(),
-        });
+        let links = ["pool-one", "pool-one", "pool-two"]
+            .iter()
+            .zip(subnet.machines())
+            .map(|(owner, address)| Link { nic: nic(&instance, &subnet, address), owner_uid: (*owner).to_owned() });
         let this = Self {
             table: Table::of(&instance),
             policies: [("pool-one".to_owned(), policy()), ("pool-two".to_owned(), policy())].into(),
@@ -44,6 +57,7 @@ impl Lab {
             namespaces: (0..3).map(|n| format!("{id}m{n}")).collect(),
             internet,
             subnet,
+            instance,
         };
         this.wire();
         this
@@ -74,6 +88,21 @@ impl Lab {
         for way in [bridge.clone(), self.internet.link()] {
             std::fs::write(format!("/proc/sys/net/ipv4/conf/{way}/forwarding"), "1").unwrap();
         }
+    }
+
+    /// What the host does for them, and what their agents do.
+    fn wire_ipv6(&self) {
+        agentvm_hypervisor::ipv6::ensure(&self.instance, &self.subnet).unwrap();
+        for (link, namespace) in self.links.iter().zip(&self.namespaces) {
+            let address = link.nic.ipv6().unwrap();
+            let (_, gateway) = Nic::around(address);
+            let mac = Mac::new(GATEWAY_MAC);
+            ip(&format!("-n {namespace} -6 addr flush dev eth0"));
+            ip(&format!("-n {namespace} -6 addr add {address}/64 dev eth0 nodad"));
+            ip(&format!("-n {namespace} -6 neigh replace {gateway} lladdr {mac} nud permanent dev eth0"));
+            ip(&format!("-n {namespace} -6 route add default via {gateway}"));
+        }
+        self.internet.attach_ipv6(&self.subnet.bridge, &self.table.ula().to_string());
     }
 
     /// What `nft -f -` is told of these machines, whatever was there.

@@ -3,12 +3,14 @@
 
 mod attacks;
 mod begins;
+mod dual;
 mod escape;
 mod flushed;
 mod ground;
 #[path = "../libvirt_host/internet/mod.rs"]
 mod internet;
 mod internet_works;
+mod ipv6;
 mod lab;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;

@@ -1,16 +1,17 @@
 //! Machines of their own kind: real guests on a real libvirt, connected as the operator connects them.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 
-use agentvm_core::names::GoldenKey;
-use agentvm_core::network::{Nic, Policy, Subnet, Wire};
-use agentvm_guest_agent::protocol::{self, GuestNetwork};
+use agentvm_core::names::{GoldenKey, InstanceId};
+use agentvm_core::network::{Nic, Policy, Subnet, Wire, ula};
+use agentvm_guest_agent::protocol::{self, GuestIpv6, GuestNetwork};
 use agentvm_hypervisor::libvirt::Libvirt;
 use agentvm_hypervisor::{Hypervisor, MachineSpec};
 
 use tokio::sync::MutexGuard;
 
-use crate::ground::{Ground, Machine, TURN, node_networks, policy};
+use crate::ground::{Ground, Machine, TURN, dual_policy, node_networks, policy};
 use crate::internet::{DNS, Internet};
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
@@ -23,6 +24,8 @@ pub struct Real {
     pub internet: Internet,
     pub subnet: Subnet,
     pub key: GoldenKey,
+    /// How machines are plugged in; the template has no IPv6.
+    nic: fn(&InstanceId, &Subnet, Ipv4Addr) -> Nic,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -35,8 +38,17 @@ impl Real {
         let internet = Internet::new();
         let subnet = hv.subnet().await.unwrap();
         internet.attach(&subnet.bridge, &subnet.net().to_string());
-        let this = Self { hv, host, internet, subnet, key: GoldenKey::derive(&[name]), _turn: turn };
+        let this = Self { hv, host, internet, subnet, key: GoldenKey::derive(&[name]), nic: Nic::nat, _turn: turn };
         this.police(policy()).await;
+        this
+    }
+
+    /// The same with IPv6, which both pools ask for.
+    pub async fn dual(name: &str) -> Self {
+        let this = Self { nic: Nic::dual, ..Self::new(name).await };
+        this.hv.ipv6().await.unwrap();
+        this.internet.attach_ipv6(&this.subnet.bridge, &ula(&this.host.instance).to_string());
+        this.police(dual_policy()).await;
         this
     }
 
@@ -48,12 +60,12 @@ impl Real {
     }
 
     fn nic(&self, number: usize) -> Nic {
-        Nic::nat(&self.host.instance, &self.subnet, self.subnet.machines().nth(number).unwrap())
+        (self.nic)(&self.host.instance, &self.subnet, self.subnet.machines().nth(number).unwrap())
     }
 
     /// What the agent is told of a machine's network.
     fn told(&self, nic: &Nic) -> GuestNetwork {
-        let Wire::Nat { address, prefix, gateway, .. } = nic.wire else { panic!("{nic:?}") };
+        let Wire::Nat { address, prefix, gateway, ipv6 } = nic.wire else { panic!("{nic:?}") };
         let mac = |mac: agentvm_core::network::Mac| protocol::Mac::new(mac.bytes()).unwrap();
         let resolvers = vec![DNS];
         GuestNetwork {
@@ -63,14 +75,18 @@ impl Real {
             gateway,
             gateway_mac: mac(self.hv.gateway_mac()),
             resolvers,
-            ipv6: None,
+            ipv6: ipv6.map(|address| {
+                let (net, gateway) = Nic::around(address);
+                GuestIpv6 { address, prefix: net.prefix_len(), gateway }
+            }),
         }
     }
 
     /// Boots a template, runs `setup` in it with its network, and captures it; what `setup` said.
     pub async fn golden(&self, setup: &str) -> String {
         let mut spec = self.host.template(&self.key);
-        let nic = self.nic(0);
+        let first = self.subnet.machines().next().unwrap();
+        let nic = Nic::nat(&self.host.instance, &self.subnet, first);
         (spec.record.owner_uid, spec.record.nic) = ("template".to_owned(), Some(nic.clone()));
         let name = &spec.record.name;
         self.hv.boot_template(&spec).await.unwrap();

@@ -10,7 +10,7 @@ mod seen;
 mod serve;
 
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -41,6 +41,11 @@ pub const PRIVATE: [Ipv4Addr; 5] = [
     Ipv4Addr::new(169, 254, 169, 254),
 ];
 pub const PRIVATE_V6: &str = "fd00:99::1";
+/// The ordinary server, and what is configured as an address of the cluster.
+pub const WEB_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80);
+pub const NODE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x10, 0, 0, 0, 0, 0x10);
+/// One server in each range of IPv6 that is neither the internet nor private: tunnels to IPv4, and what nobody has.
+pub const NOWHERE_V6: [&str; 5] = ["2002:a63:1::1", "2001:0:a63:1::1", "64:ff9b::a63:1", "100::1", "4000::1"];
 /// What listens everywhere, TCP: the default policy lets the first four through.
 pub const PORTS: [u16; 6] = [22, 80, 443, 9418, 8080, 25];
 
@@ -48,6 +53,9 @@ pub const PORTS: [u16; 6] = [22, 80, 443, 9418, 8080, 25];
 const ROUTER: &str = "203.0.113.1";
 const HOST: &str = "203.0.113.254";
 const HOST_V6: &str = "fd00:99::254";
+/// In IPv6 each has a public one besides.
+const ROUTER_PUBLIC_V6: &str = "2001:db8::1";
+pub const HOST_PUBLIC_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x254);
 /// Numbers of our routing tables are above this.
 const TABLES: u32 = 1_000_000_000;
 
@@ -99,13 +107,21 @@ impl Internet {
         // Not in the host's main table: the machine may have another way to these addresses, and other tests have the same ones.
         ip(&format!("addr add {HOST}/32 dev {link}"));
         ip(&format!("-6 addr add {HOST_V6}/128 dev {link} nodad"));
+        ip(&format!("-6 addr add {HOST_PUBLIC_V6}/128 dev {link} nodad"));
         ip(&format!("link set {link} up"));
         ip(&format!("-n {name} link set lo up"));
         ip(&format!("-n {name} addr add {ROUTER}/24 dev net"));
         for address in [DNS, OTHER_DNS, WEB, SSH, NODE, NOT_NODE].into_iter().chain(PRIVATE) {
             ip(&format!("-n {name} addr add {address}/32 dev lo"));
         }
-        ip(&format!("-n {name} -6 addr add {PRIVATE_V6}/64 dev net nodad"));
+        // On the wire itself: asked who has them, only that interface answers.
+        for address in [PRIVATE_V6, ROUTER_PUBLIC_V6] {
+            ip(&format!("-n {name} -6 addr add {address}/64 dev net nodad"));
+        }
+        for address in [WEB_V6, NODE_V6].map(|address| address.to_string()).iter().map(String::as_str).chain(NOWHERE_V6)
+        {
+            ip(&format!("-n {name} -6 addr add {address}/128 dev net nodad"));
+        }
         ip(&format!("-n {name} link set net up"));
         ip(&format!("route add default via {ROUTER} dev {link} onlink src {HOST} table {table}"));
         ip(&format!("-6 route add default dev {link} src {HOST_V6} table {table}"));
@@ -130,6 +146,11 @@ impl Internet {
             self.name
         ));
         ip(&format!("route replace {subnet} dev {bridge} table {}", self.table));
+    }
+
+    /// The same for machines with IPv6; after [`Self::attach`].
+    pub fn attach_ipv6(&self, bridge: &str, network: &str) {
+        ip(&format!("-6 route replace {network} dev {bridge} table {}", self.table));
     }
 
     /// Packets from the bridge that were on their way to the real network.

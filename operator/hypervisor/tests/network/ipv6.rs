@@ -1,0 +1,125 @@
+//! The escape table of IPv6: what a machine tries that has it. As `attacks.rs`.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use crate::attacks::not_reached;
+use crate::ground::{Ground, HostServers, Machine, Spy, host_addresses_of_ipv6, host_ports};
+use crate::internet::{NODE_V6, NOWHERE_V6, PORTS, PRIVATE_V6, TCP, WEB_V6};
+
+/// `ICMPv6`, as [`crate::internet::Seen`] counts it.
+const ICMP_V6: u8 = 58;
+/// Of the frames that are sent, these are well-formed: the bridge hands them to the host, which has to refuse them.
+const FOR_THE_ROUTER: [&str; 4] = ["routed-to-", "to-", "port-", "icmp-"];
+
+pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
+    ground.put(machine, "connects.py", include_str!("connects.py")).await;
+    ground.put(machine, "frames6.py", include_str!("frames6.py")).await;
+}
+
+/// The same as by IPv4.
+pub async fn reaches_the_internet(ground: &Ground<'_>, machine: &mut impl Machine) {
+    let mut what: Vec<String> = [80, 443, 9418].iter().map(|port| format!("tcp:{WEB_V6}:{port}")).collect();
+    what.push(format!("ping:{WEB_V6}"));
+    for (what, came) in ground.reach(machine, "", &what).await {
+        assert_eq!(came, "ok", "{what}");
+    }
+    for (protocol, port) in [(TCP, 80), (TCP, 443), (TCP, 9418), (ICMP_V6, 0)] {
+        assert!(ground.internet.seen.until(protocol, WEB_V6, port), "{protocol} {port}");
+    }
+}
+
+/// Nobody in the internet is asked but at what the policy names.
+pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machine) {
+    ground.internet.seen.forget();
+    let mut what = vec![format!("tcp:{WEB_V6}:8080"), format!("tcp:{WEB_V6}:25"), format!("udp:{WEB_V6}:53")];
+    for address in NOWHERE_V6.into_iter().chain([PRIVATE_V6]).map(str::to_owned).chain([NODE_V6.to_string()]) {
+        what.extend(PORTS.map(|port| format!("tcp:{address}:{port}")));
+        what.extend([format!("ping:{address}"), format!("udp:{address}:53")]);
+    }
+    not_reached(ground, machine, &what).await;
+    let seen = ground.internet.seen.all();
+    // The kernels at both ends of that wire look for each other.
+    let unwanted: Vec<_> = seen.keys().filter(|(protocol, _, _)| *protocol != ICMP_V6).collect();
+    assert!(unwanted.iter().all(|(_, to, _)| to.to_string().starts_with("ff02:")), "these arrived: {unwanted:?}");
+}
+
+/// No address of the host, on no port, whoever listens there: also not those of the wire itself.
+pub async fn reaches_no_host(ground: &Ground<'_>, machine: &mut impl Machine) {
+    let servers = HostServers::new();
+    let (tcp, udp) = (host_ports("tcp"), host_ports("udp"));
+    let addresses = host_addresses_of_ipv6();
+    let (_, gateway) = agentvm_core::network::Nic::around(ground.own.ipv6().unwrap());
+    assert!(addresses.contains(&gateway), "{addresses:?}");
+    let mut what = Vec::new();
+    for address in addresses {
+        what.extend(tcp.iter().map(|port| format!("tcp:{address}:{port}")));
+        what.extend(udp.iter().map(|port| format!("udp:{address}:{port}")));
+        what.push(format!("ping:{address}"));
+    }
+    not_reached(ground, machine, &what).await;
+    assert_eq!(servers.asked(), 0, "a server of the host was asked");
+}
+
+/// Not even that another machine is there.
+pub async fn reaches_no_machine(ground: &Ground<'_>, machine: &mut impl Machine) {
+    let addresses = ground.others.iter().filter_map(agentvm_core::network::Nic::ipv6);
+    let tries = |address| {
+        [22, 80, 443, 8000].map(|port| format!("tcp:{address}:{port}")).into_iter().chain([format!("ping:{address}")])
+    };
+    let what: Vec<String> = addresses.flat_map(tries).collect();
+    assert_eq!(what.len(), 10);
+    not_reached(ground, machine, &what).await;
+}
+
+/// By IPv6, nothing at all is seen.
+pub async fn reaches_nothing(ground: &Ground<'_>, machine: &mut impl Machine) {
+    ground.internet.seen.forget();
+    not_reached(ground, machine, &[format!("tcp:{WEB_V6}:443"), format!("ping:{WEB_V6}")]).await;
+    assert_eq!(ground.internet.seen.count(TCP, WEB_V6, 443), 0);
+}
+
+/// Frames made by hand: they are seen on the attacker's own tap and nowhere else.
+pub async fn sends_no_frame(ground: &Ground<'_>, machine: &mut impl Machine) {
+    let spy = Spy::new();
+    let said = machine.sh(&format!("python3 /tmp/frames6.py {}", ground.frames_of_ipv6())).await;
+    assert!(said.starts_with("sent "), "{said}");
+    spy.until("control-end", &ground.internet.link());
+    let seen = spy.seen();
+    let own = |way: &str| (ground.own.tap.clone(), way.to_owned());
+    let (mut tried, mut escaped) = (0, Vec::new());
+    for (mark, links) in seen.iter().filter(|(mark, _)| !mark.starts_with("control")) {
+        assert!(links.contains(&own("in")), "{mark} was sent");
+        tried += 1;
+        let routed = FOR_THE_ROUTER.iter().any(|name| mark.starts_with(name));
+        let mut allowed = BTreeSet::from([own("in")]);
+        allowed.extend(routed.then(|| (ground.subnet.bridge.clone(), "in".to_owned())));
+        escaped.extend(links.difference(&allowed).map(|at| (mark.clone(), at.clone())));
+    }
+    println!("frames of IPv6: {tried} kinds tried");
+    assert!(tried > 100, "only {tried} kinds of frames were sent");
+    assert!(escaped.is_empty(), "these came through: {escaped:#?}");
+}
+
+/// After all of these frames: the host believes what it was told at first, and no router.
+pub fn took_nobodys_place(ground: &Ground<'_>) {
+    let bridge = &ground.subnet.bridge;
+    let shown = |arguments: &[&str]| {
+        let output = Command::new("ip").arg("-6").args(arguments).args(["dev", bridge]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let neighbours = shown(&["neigh", "show"]);
+    assert!(
+        neighbours.lines().count() > 200 && neighbours.lines().all(|line| line.contains("PERMANENT")),
+        "{neighbours}"
+    );
+    let own = ground.own.mac.to_string();
+    let mine: Vec<&str> = neighbours.lines().filter(|line| line.contains(&own)).collect();
+    assert!(
+        matches!(mine.as_slice(), [one] if one.starts_with(&format!("{} ", ground.own.ipv6().unwrap()))),
+        "{mine:?}"
+    );
+    let routes = shown(&["route", "show"]);
+    assert!(!routes.contains("proto ra") && !routes.contains("fd00:bad"), "{routes}");
+    assert_eq!(shown(&["-o", "addr", "show"]).lines().count(), 1, "the gateway's address and no other");
+}

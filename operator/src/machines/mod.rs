@@ -23,10 +23,7 @@ mod ways;
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -38,7 +35,7 @@ use agentvm_core::{
 use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop, Tiers, Usage};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use evidence::{judge, matches_captured};
 
@@ -92,7 +89,7 @@ struct Inner {
     /// Apart from creation, which takes a hundred times as long.
     resets: Semaphore,
     claims: Claims,
-    stopping: AtomicBool,
+    stopping: CancellationToken,
     events: mpsc::UnboundedSender<Event>,
     tasks: TaskTracker,
 }
@@ -104,7 +101,7 @@ impl Inner {
     }
 
     fn stopping(&self) -> bool {
-        self.stopping.load(Ordering::Relaxed)
+        self.stopping.is_cancelled()
     }
 
     fn tell(&self, event: Event) {
@@ -131,7 +128,7 @@ impl Machines {
             config,
             claims: board.claims.clone(),
             board: Mutex::new(board),
-            stopping: AtomicBool::new(false),
+            stopping: CancellationToken::new(),
             events,
             tasks: TaskTracker::new(),
         };
@@ -244,7 +241,7 @@ impl Machines {
 
     /// Told to stop: no machine is brought back any more.
     pub fn drain(&self) {
-        self.inner.stopping.store(true, Ordering::Relaxed);
+        self.inner.stopping.cancel();
     }
 
     /// Takes an idle machine for a run: a pop from memory.

@@ -11,7 +11,11 @@ use agentvm_guest_agent::protocol::{
 };
 use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord, MachineSpec, Proof, Tier};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     board::Idle,
@@ -20,7 +24,7 @@ use super::{
     session::{Session, SessionError, WakeError, random},
     urgent::Claims,
 };
-use crate::links::Links;
+use crate::links::{Links, Station};
 
 /// How long a fresh clone may take to its first answer; emulated ones need about a second.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -120,6 +124,9 @@ pub struct Preparation<'a> {
     pub hv: &'a dyn Hypervisor,
     pub links: &'a Links,
     pub claims: &'a Claims,
+    /// Where a place is had for what takes the host's own time.
+    pub turns: &'a Semaphore,
+    pub stopping: &'a CancellationToken,
     pub spec: &'a MachineSpec,
     /// What the golden's agent said of itself.
     pub guest: &'a str,
@@ -128,16 +135,16 @@ pub struct Preparation<'a> {
 
 impl Preparation<'_> {
     /// In a fresh process.
-    pub async fn create(&self) -> Result<Ready, PrepareError> {
+    pub async fn create(&self, turn: SemaphorePermit<'_>) -> Result<Ready, PrepareError> {
         self.claims.pass().await;
         let begun = Instant::now();
         self.hv.create(self.spec).await.map_err(PrepareError::Create)?;
         self.claims.pass().await;
-        self.answer(begun, None).await
+        self.answer(begun, None, turn).await
     }
 
     /// In the same process again.
-    pub async fn reset(&self) -> Result<Ready, PrepareError> {
+    pub async fn reset(&self, turn: SemaphorePermit<'_>) -> Result<Ready, PrepareError> {
         self.claims.pass().await;
         let begun = Instant::now();
         let proof = match self.hv.reset(self.spec).await {
@@ -153,11 +160,16 @@ impl Preparation<'_> {
                 evidence::log(&self.spec.record, &reset);
             }
         });
-        self.answer(begun, Some(&proof.map_err(PrepareError::Reset)?)).await
+        self.answer(begun, Some(&proof.map_err(PrepareError::Reset)?), turn).await
     }
 
     /// Lets it run, asks it, makes it one of its own.
-    async fn answer(&self, begun: Instant, proof: Option<&Proof>) -> Result<Ready, PrepareError> {
+    async fn answer(
+        &self,
+        begun: Instant,
+        proof: Option<&Proof>,
+        mut turn: SemaphorePermit<'_>,
+    ) -> Result<Ready, PrepareError> {
         let (name, record) = (&self.spec.record.name, &self.spec.record);
         let tier = if proof.is_some() { Tier::InPlace } else { self.spec.tier };
         let mut phases = Phases::since(begun);
@@ -187,7 +199,10 @@ impl Preparation<'_> {
         self.links.open(record).await.map_err(PrepareError::Network)?;
         phases.end("network");
         if let Some(station) = &station {
-            lease(&mut session, station, lease::FIRST).await.map_err(PrepareError::Lease)?;
+            // That is a wait for others, and may be long: whoever is next makes its machine meanwhile.
+            drop(turn);
+            self.leased(&mut session, station).await?;
+            turn = self.turns.acquire().await.map_err(|_| PrepareError::Stopping)?;
             phases.end("lease");
         }
         session.request(HostMessage::Warm, REPLY, is_warm).await.map_err(PrepareError::Warm)?;
@@ -196,9 +211,18 @@ impl Preparation<'_> {
         let text = serde_json::to_string(&evidence).map_err(PrepareError::Evidence)?;
         self.hv.park(name, &text).await.map_err(PrepareError::Power)?;
         phases.end("park");
+        drop(turn);
         tracing::debug!(machine = %name, tier = tier.as_str(), phases = ?phases.done, "prepared");
         let idle = Idle { reset, nic: record.nic.clone(), resolvers };
         Ok(Ready { session: Some(session), idle })
+    }
+
+    async fn leased(&self, session: &mut Session, station: &Station) -> Result<(), PrepareError> {
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => Err(PrepareError::Stopping),
+            done = lease(session, station, lease::FIRST) => done.map_err(PrepareError::Lease),
+        }
     }
 }
 

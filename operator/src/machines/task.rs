@@ -10,7 +10,7 @@ use agentvm_core::{
 use agentvm_hypervisor::{MachineLimits, MachineRecord, MachineSpec, Stop, Tier};
 use jiff::Timestamp;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Semaphore, mpsc, watch},
     time::{Instant, sleep},
 };
 
@@ -127,18 +127,25 @@ impl Task {
     async fn create(&mut self, tier: Tier, plug: &Plug) -> Result<Ready, PrepareError> {
         let inner = self.inner.clone();
         // Closed only when the operator stops; then nobody needs the machine.
-        let _permit = inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
+        let turn = inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
         self.record.nic = inner.links.nic(&self.record.name, plug).await.map_err(PrepareError::Network)?;
         let spec = self.spec(tier);
         self.inner.board().set_limits(&self.key, &self.record.nonce, spec.limits);
-        measured(&self.inner.config.metrics, &self.record, tier, self.preparation(&spec).create()).await
+        measured(&self.inner.config.metrics, &self.record, tier, self.preparation(&spec, &inner.creation).create(turn))
+            .await
     }
 
     async fn reset(&self) -> Result<Ready, PrepareError> {
-        let _permit = self.inner.resets.acquire().await.map_err(|_| PrepareError::Stopping)?;
+        let turn = self.inner.resets.acquire().await.map_err(|_| PrepareError::Stopping)?;
         let (spec, tier) = (self.spec(Tier::InPlace), Tier::InPlace);
         self.inner.board().set_limits(&self.key, &self.record.nonce, spec.limits);
-        measured(&self.inner.config.metrics, &self.record, tier, self.preparation(&spec).reset()).await
+        measured(
+            &self.inner.config.metrics,
+            &self.record,
+            tier,
+            self.preparation(&spec, &self.inner.resets).reset(turn),
+        )
+        .await
     }
 
     fn spec(&self, tier: Tier) -> MachineSpec {
@@ -155,9 +162,10 @@ impl Task {
         self.inner.board().ways.pool(&self.key.pool_uid).map(|pool| pool.limits).unwrap_or_default()
     }
 
-    fn preparation<'a>(&'a self, spec: &'a MachineSpec) -> Preparation<'a> {
+    fn preparation<'a>(&'a self, spec: &'a MachineSpec, turns: &'a Semaphore) -> Preparation<'a> {
         let Self { inner, guest, reuses, .. } = self;
-        Preparation { hv: &*inner.hv, links: &inner.links, claims: &inner.claims, spec, guest, reuses: *reuses }
+        let Inner { hv, links, claims, stopping, .. } = &**inner;
+        Preparation { hv: &**hv, links, claims, turns, stopping, spec, guest, reuses: *reuses }
     }
 
     fn idle(&self, ready: Ready) -> Option<Session> {

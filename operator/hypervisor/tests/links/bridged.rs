@@ -10,10 +10,10 @@ use crate::libvirt_host::guest::Guest;
 use crate::plugged::{Plugged, is_up};
 
 /// Nobody else is on it.
-pub struct Bridge(pub String);
+struct Bridge(String);
 
 impl Bridge {
-    pub fn new(name: String) -> Self {
+    fn new(name: String) -> Self {
         assert!(Command::new("ip").args(["link", "add", &name, "type", "bridge"]).status().unwrap().success());
         Self(name)
     }

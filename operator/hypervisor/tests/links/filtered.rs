@@ -3,11 +3,13 @@
 use std::time::Instant;
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::{Mac, Nic};
+use agentvm_core::network::Mac;
 use agentvm_hypervisor::libvirt::LibvirtFilter;
 use agentvm_hypervisor::{Hypervisor, Stop};
 
-use crate::bridged::Bridge;
+use crate::internet::DNS;
+use crate::lan::{Lan, SERVER};
+use crate::leased::{on, order, woken};
 use crate::libvirt_host::leftovers::virsh;
 use crate::libvirt_host::{TOKEN, took};
 use crate::pair::{OTHER, OWN, PEER, Pair};
@@ -63,10 +65,13 @@ async fn a_machine_with_a_filter_of_libvirt_s_works_and_the_filter_goes_with_the
     }
     stops_what_is_not_its_own(on_nat, lab.hv.gateway_mac());
 
-    let bridge = Bridge::new(format!("avmtf{:x}", std::process::id()));
-    let mut second = lab.spec(1, "nonce-0");
-    second.record.nic = Some(Nic::bridge(&lab.host.instance, &second.record.name, &bridge.0));
-    lab.hv.create(&second).await.unwrap();
+    let lan = Lan::new(lab.host.instance.as_str(), DNS);
+    let second = on(&lab, &lan, 1);
+    let mut guest = woken(&lab, &second).await;
+    let nonce = guest.rehydrate(TOKEN).await;
+    guest.lease(&order(&second, 0)).await.unwrap();
+    let reach = format!("timeout 10 bash -c 'exec 3<>/dev/tcp/{SERVER}/53' && echo reached");
+    assert_eq!(guest.execute(&nonce, &reach).await, (Some(0), "reached".to_owned()));
     let on_bridge = on_bridge.insert(Found::of(&second.record.name));
     assert!(on_bridge.name.contains("-bridge"), "{}", on_bridge.name);
     begins_and_is_not_begun_with(on_bridge);

@@ -14,7 +14,7 @@ use crate::plugged::Plugged;
 
 const SECOND: u64 = 1_000_000_000;
 
-fn on(lab: &Plugged, lan: &Lan, slot: u32) -> MachineSpec {
+pub fn on(lab: &Plugged, lan: &Lan, slot: u32) -> MachineSpec {
     let mut spec = lab.spec(slot, "nonce");
     spec.record.nic = Some(Nic::bridge(&lab.host.instance, &spec.record.name, &lan.bridge));
     spec
@@ -25,12 +25,12 @@ fn mac(spec: &MachineSpec) -> Mac {
 }
 
 /// Asked `later` seconds from now.
-fn order(spec: &MachineSpec, later: u64) -> GuestLease {
+pub fn order(spec: &MachineSpec, later: u64) -> GuestLease {
     let time_unix_nanos = now() + later * SECOND;
     GuestLease { mac: mac(spec), resolvers: vec![DNS], time_unix_nanos, patience_millis: 20_000 }
 }
 
-async fn woken(lab: &Plugged, spec: &MachineSpec) -> Guest {
+pub async fn woken(lab: &Plugged, spec: &MachineSpec) -> Guest {
     lab.hv.create(spec).await.unwrap();
     lab.hv.open_link(&spec.record.name).await.unwrap();
     lab.hv.resume(&spec.record.name).await.unwrap();

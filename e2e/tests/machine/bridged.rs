@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use agentvm_crds::{AgentVMPool, ConditionStatus, condition_type};
+use agentvm_crds::{AgentVMPool, Condition, ConditionStatus, condition_type};
 use agentvm_e2e::{Error, Host, PATIENCE, ensure};
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::await_condition;
@@ -21,6 +21,19 @@ fn lan(host: &Host, which: &str) -> Result<Lan, Error> {
     Ok(Lan::new(&format!("{own}{which}"), RESOLVER.parse()?))
 }
 
+/// Waits until something holds of a pool's condition `Ready`.
+async fn until(host: &Host, name: &str, holds: fn(&Condition) -> bool) -> Result<(), Error> {
+    let wanted = await_condition(host.api::<AgentVMPool>(), name, move |pool: Option<&AgentVMPool>| {
+        let status = pool.and_then(|pool| pool.status.as_ref());
+        let mut ready = status.into_iter().flat_map(|status| &status.conditions);
+        ready.any(|condition| condition.type_ == condition_type::READY && holds(condition))
+    });
+    let told = timeout(PATIENCE, wanted).await;
+    let stands = host.api::<AgentVMPool>().get(name).await?.status;
+    ensure!(told.is_ok(), "pool {name} stands at {stands:?}");
+    Ok(())
+}
+
 async fn pool(host: &Host, name: &str, lan: &Lan) -> Result<(), Error> {
     let pool = json!({
         "goldenSnapshotRef": {"name": "default"},
@@ -35,6 +48,7 @@ async fn pool(host: &Host, name: &str, lan: &Lan) -> Result<(), Error> {
 pub async fn a_machine_on_a_bridge_has_what_its_server_gives_it(host: &Host) -> Result<(), Error> {
     let lan = lan(host, "a")?;
     pool(host, "bridged", &lan).await?;
+    until(host, "bridged", |ready| ready.status == ConditionStatus::True).await?;
     let script = format!(
         "ip -o -4 addr show scope global | awk '{{print $4}}'
          getent ahostsv4 {NAME} | awk 'NR == 1 {{print $1}}'
@@ -42,6 +56,7 @@ pub async fn a_machine_on_a_bridge_has_what_its_server_gives_it(host: &Host) -> 
          sleep 1"
     );
     let command = json!({"poolRef": {"name": "bridged"}, "command": ["bash", "-c", script]});
+    // At the same time, so on two machines; the third is whoever's.
     let names = [host.submit(command.clone()).await?, host.submit(command.clone()).await?, host.submit(command).await?];
     let mut seen = std::collections::BTreeMap::new();
     for name in names {
@@ -66,16 +81,11 @@ pub async fn without_a_server_a_pool_says_so_and_lends_nothing(host: &Host) -> R
     lan.end();
     let began = Instant::now();
     pool(host, "unserved", &lan).await?;
-    let told = await_condition(host.api::<AgentVMPool>(), "unserved", |pool: Option<&AgentVMPool>| {
-        let status = pool.and_then(|pool| pool.status.as_ref());
-        status.into_iter().flat_map(|status| &status.conditions).any(|condition| {
-            let ready = condition.type_ == condition_type::READY && condition.status == ConditionStatus::False;
-            ready && condition.reason == "NetworkUnavailable" && condition.message.contains("no DHCP server")
-        })
-    });
-    let told = timeout(PATIENCE, told).await;
-    let pool = host.api::<AgentVMPool>().get("unserved").await?;
-    ensure!(told.is_ok(), "it does not say so: {:?}", pool.status);
+    until(host, "unserved", |ready| {
+        let unavailable = ready.status == ConditionStatus::False && ready.reason == "NetworkUnavailable";
+        unavailable && ready.message.contains("no DHCP server")
+    })
+    .await?;
     eprintln!("measured: a pool without a DHCP server says so after {:.1} s", began.elapsed().as_secs_f64());
     host.api::<AgentVMPool>().delete("unserved", &DeleteParams::default()).await?;
     Ok(())

@@ -19,6 +19,10 @@ pub async fn what_is_denied_is_told(host: &Host) -> Result<(), Error> {
     });
     let pool = AgentVMPool::new("connected", serde_json::from_value(pool)?);
     host.api().create(&PostParams::default(), &pool).await?;
+    let idle = host.submit(json!({"poolRef": {"name": "connected"}, "command": ["sleep", "1"]})).await?;
+    let idle = host.ended(&idle).await?;
+    let network = idle.status().network.clone().unwrap_or_default();
+    ensure!(network == RunNetwork::default(), "it tried nothing: {idle}");
     let script = "
         host=$(ip route show default | cut -d ' ' -f 3)
         for n in 1 2 3; do echo > /dev/udp/$host/8080; done

@@ -16,6 +16,9 @@ use crate::locks::lock;
 
 /// Of nft and of conntrack: both answer in milliseconds.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// Of a question that the host's rules change under.
+const TRIES: usize = 10;
+const INTERRUPTED: &str = "Interrupted system call";
 /// Processes of ours that the watcher is told apart by.
 const REMEMBERED: usize = 64;
 /// Of what a program says, as much as a person reads.
@@ -33,6 +36,13 @@ impl Nft {
 
     /// What nft answers to questions; as text, for `get element` says nothing in JSON.
     pub fn ask(&self, what: &str, questions: &str) -> Result<String, HvError> {
+        for _ in 1..TRIES {
+            match self.spawn(what, questions) {
+                // Somebody changed any rules of the host meanwhile; nothing of this was done.
+                Err(HvError::NetworkUnavailable { detail, .. }) if detail.contains(INTERRUPTED) => {}
+                answer => return answer,
+            }
+        }
         self.spawn(what, questions)
     }
 

@@ -314,9 +314,22 @@ async fn a_network_that_nobody_can_have() {
         (allow(json!({"ports": []})), format!("{entry}.ports"), "at least 1 item"),
         (of(json!({"allow": vec![json!({"protocol": "UDP"}); 65]})), "spec.network.allow".to_owned(), "at most 64"),
     ];
-    for text in ["10.0.0.0", "10.0.0.0/33", "256.0.0.0/8", "010.0.0.0/8", "fd00::/8", "10.0.0.0/8\n", "example.org"] {
-        mistakes.push((cidr(text), format!("{entry}.cidrs"), "must be IPv4 networks"));
+    for text in
+        ["10.0.0.0", "10.0.0.0/33", "256.0.0.0/8", "010.0.0.0/8", "fd00::/129", "fd00::", "10.0.0.0/8\n", "example.org"]
+    {
+        mistakes.push((cidr(text), format!("{entry}.cidrs"), "must be networks such as"));
     }
+    for text in ["fd00::/8", "2001:db8::/32", "::/0"] {
+        mistakes.push((cidr(text), "spec.network.allow".to_owned(), "needs ipFamilies: [IPv4, IPv6]"));
+    }
+    let families = |list: &[&str], mode: &str| of(json!({"ipFamilies": list, "mode": mode, "bridge": null}));
+    for list in [&["IPv6"][..], &["IPv4", "IPv4"], &["IPv6", "IPv6"]] {
+        let path = "spec.network.ipFamilies".to_owned();
+        mistakes.push((families(list, "NatFiltered"), path, "must be [IPv4] or [IPv4, IPv6]"));
+    }
+    let both = families(&["IPv4", "IPv6"], "Isolated");
+    mistakes.push((both, "spec.network.ipFamilies".to_owned(), "only possible with mode NatFiltered"));
+    mistakes.push((families(&["IPv5"], "NatFiltered"), "spec.network.ipFamilies[0]".to_owned(), "supported values"));
     for text in ["dns", "::1", "1.2.3", "1.2.3.256", "1.2.3.4/32"] {
         mistakes.push((resolver(text), "spec.network.resolver".to_owned(), "must be an IPv4 address"));
     }
@@ -352,10 +365,15 @@ async fn what_is_unusual_and_right_is_accepted() {
     let nets: Vec<String> = all.iter().map(|n| format!("203.0.113.{n}/32")).collect();
     let widest = vec![json!({"protocol": "TCP", "ports": all, "cidrs": nets}); 64];
     let widest = json!({"mode": "Bridge", "bridge": "br-0.1_a", "allow": widest, "resolver": "10.0.0.2"});
+    let nets: Vec<String> = all.iter().map(|n| format!("fd12:3456:789a:{n}:ffff:ffff:ffff:ffff/128")).collect();
+    let six = vec![json!({"protocol": "TCP", "ports": all, "cidrs": nets}); 64];
+    let dual = json!({"ipFamilies": ["IPv6", "IPv4"], "allow": six});
     let limits = json!({"diskBytesPerSecond": 1_099_511_627_776_i64, "networkBytesPerSecond": 65_536});
     let pools = vec![
         with(pool(json!({})), json!({"network": widest, "limits": limits})),
         with(pool(json!({})), json!({"network": {"allow": [{"protocol": "ICMP"}], "bridge": null}})),
+        with(pool(json!({})), json!({"network": dual})),
+        with(pool(json!({})), json!({"network": {"ipFamilies": ["IPv4"], "mode": "Isolated"}})),
         pool(json!({})),
         pool(json!({"min": 4})),
         pool(json!({"min": 0, "max": 1})),

@@ -235,6 +235,43 @@ async fn idle_machines_that_were_told_another_resolver_are_replaced() {
 }
 
 #[tokio::test]
+async fn a_pool_that_asks_for_ipv6_has_machines_with_it_and_one_that_goes_back_has_none() {
+    let world = World::new().await;
+    let families = |families: Value| json!({"mode": "NatFiltered", "ipFamilies": families});
+    let pool = connected(&world, "default", 2, families(json!(["IPv4", "IPv6"]))).await;
+    let six = |machines: &[Machine]| -> BTreeSet<_> {
+        machines.iter().filter_map(|machine| machine.record.nic.as_ref()?.ipv6()).collect()
+    };
+    let before = machines(&world).await;
+    assert_eq!(six(&before).len(), 2);
+    assert!(policy(&world, &pool).unwrap().ipv6 && world.fake.faults().calls(Op::Ipv6) >= 1);
+    world.patch::<AgentVMPool>("default", json!({"spec": {"network": families(json!(["IPv4"]))}})).await;
+    let replaced = || async {
+        let all = machines(&world).await;
+        all.len() == 2 && six(&all).is_empty() && all.iter().all(|machine| world.fake.is_open(&machine.record.name))
+    };
+    until_true("machines without it are there", replaced).await;
+    assert!(!policy(&world, &pool).unwrap().ipv6);
+}
+
+#[tokio::test]
+async fn a_host_that_can_not_route_ipv6_has_no_machines_for_it_and_others_all_the_same() {
+    let world = World::new().await;
+    let detail = "this host's interface eth0 has its IPv6 route from a router's announcements";
+    let refuse =
+        || Fault::Fail(HvError::NetworkUnavailable { what: "route IPv6 for machines".into(), detail: detail.into() });
+    for nth in 1..=100 {
+        world.fake.faults().nth(Op::Ipv6, nth, refuse());
+    }
+    connected(&world, "default", 1, json!({"mode": "NatFiltered"})).await;
+    let network = json!({"mode": "NatFiltered", "ipFamilies": ["IPv4", "IPv6"]});
+    world.pool_with("dual", json!({"warm": {"min": 1, "max": 2}, "network": network})).await;
+    let dual = world.says::<AgentVMPool>("dual", "Ready", "False/NetworkUnavailable").await;
+    assert!(said(&dual).contains(detail), "{}", said(&dual));
+    assert_eq!(machines(&world).await.len(), 1);
+}
+
+#[tokio::test]
 async fn links_outlive_the_operator_and_addresses_are_not_given_twice() {
     let mut world = World::new().await;
     connected(&world, "default", 2, json!({"mode": "NatFiltered"})).await;

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Defaults and limits of this operator. `Default` is what the documentation says without any configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub struct NetworkDefaults {
     pub deny_cidrs: Vec<IpNet>,
     /// Where this installation's machines are. Whoever knows that another subnet was taken says so here.
     pub machines: Ipv4Net,
+    /// The same of those with IPv6; as long as nobody knows whose installation it is, nowhere.
+    pub machines_ipv6: Option<Ipv6Net>,
 }
 
 /// How much a machine may take where its pool says nothing, by the profile of its golden.
@@ -65,6 +67,7 @@ impl Default for NetworkDefaults {
             resolvers: Vec::new(),
             deny_cidrs: Vec::new(),
             machines: Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 101, 0), 24),
+            machines_ipv6: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::{
 use agentvm_core::{
     defaults::{Defaults, InvalidSpec},
     golden::profile,
+    network::ula,
     pool::{ValidPool, validate},
     retry::Backoff,
 };
@@ -115,6 +116,7 @@ impl Context {
     /// What objects get that say nothing. Where this host's machines are is known once somebody has made their network.
     pub fn defaults(&self) -> Defaults {
         let mut defaults = self.configured.clone();
+        defaults.network.machines_ipv6 = Some(ula(&self.machines.config().instance));
         if let Some(subnet) = self.machines.links().known_subnet() {
             defaults.network.machines = subnet.net();
         }

@@ -120,8 +120,9 @@ fn closed(net: IpNet, defaults: &NetworkDefaults) -> Option<String> {
     if nowhere().iter().any(|range| range.contains(&net)) {
         return Some("loopback, link-local (cloud metadata), multicast and reserved addresses never are".to_owned());
     }
-    if IpNet::from(defaults.machines).contains(&net) {
-        return Some(format!("it is in {}, where the machines themselves are", defaults.machines));
+    let mut machines = [IpNet::from(defaults.machines)].into_iter().chain(defaults.machines_ipv6.map(IpNet::from));
+    if let Some(range) = machines.find(|range| range.contains(&net)) {
+        return Some(format!("it is in {range}, where the machines themselves are"));
     }
     let denied = defaults.deny_cidrs.iter().find(|range| range.contains(&net))?;
     Some(format!("{denied} is among the operator's network.deny_cidrs"))
@@ -179,6 +180,7 @@ mod tests {
         let defaults = Defaults {
             network: NetworkDefaults {
                 deny_cidrs: vec!["10.96.0.0/12".parse().unwrap()],
+                machines_ipv6: Some("fd77::/64".parse().unwrap()),
                 ..NetworkDefaults::default()
             },
             ..Defaults::default()
@@ -260,7 +262,9 @@ mod tests {
         let fine = dual(spec(Protocol::Tcp, &[80], &["fd12:3456::/48", "2001:db8::/32", "::/0", "10.1.2.3/32"]));
         let policy = policy(Some(&fine), None, 1, &Defaults::default(), Profile::Standard).unwrap();
         assert!(policy.ipv6 && policy.allow[0].cidrs.len() == 4);
-        for net in ["fe80::/64", "::1/128", "ff02::/16", "64:ff9b::/96", "2002::/16", "2001::/48", "4000::/8"] {
+        for net in
+            ["fe80::/64", "::1/128", "fd77::a/128", "ff02::/16", "64:ff9b::/96", "2002::/16", "2001::/48", "4000::/8"]
+        {
             let (path, why) = refused(&dual(spec(Protocol::Tcp, &[80], &[net])));
             assert_eq!(path, "spec.network.allow[0].cidrs[0]", "{net}");
             assert!(why.contains("can't be allowed"), "{why}");

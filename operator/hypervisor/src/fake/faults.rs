@@ -32,6 +32,7 @@ pub enum Op {
     PutInput,
     Collect,
     Subnet,
+    Ipv6,
     Police,
     OpenLink,
     CloseLink,

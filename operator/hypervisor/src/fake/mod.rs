@@ -256,7 +256,7 @@ impl Hypervisor for FakeHypervisor {
     }
 
     async fn ipv6(&self) -> Result<(), HvError> {
-        self.call(Op::Subnet, |_| Ok(())).await
+        self.call(Op::Ipv6, |_| Ok(())).await
     }
 
     fn gateway_mac(&self) -> Mac {

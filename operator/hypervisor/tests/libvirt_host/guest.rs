@@ -124,7 +124,7 @@ impl Guest {
             cwd: None,
             run_as: RunAs::Root,
             stdin: None,
-            timeout_millis: 60_000,
+            timeout_millis: 300_000,
             grace_millis: 1000,
             max_stdout_bytes: 1 << 20,
             max_stderr_bytes: 1 << 20,
@@ -153,6 +153,13 @@ impl Guest {
     pub async fn execute(&mut self, nonce: &Nonce, command: &str) -> (Option<i32>, String) {
         self.start(nonce, command, 0).await;
         self.end(nonce).await
+    }
+
+    /// Ends a command that still runs: one that doesn't any more is an error.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub async fn stop(&mut self, nonce: &Nonce) {
+        self.send(HostMessage::Stop(Stop::Attempt { nonce: nonce.clone(), grace_millis: 0 })).await;
+        self.end(nonce).await;
     }
 
     /// The next message; the exit code when it is the command's end, else what it says is added to `said`.

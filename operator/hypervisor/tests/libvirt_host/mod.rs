@@ -2,6 +2,8 @@
 
 pub mod guest;
 pub mod leftovers;
+#[allow(dead_code, reason = "not every test needs it")]
+pub mod neighbour;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

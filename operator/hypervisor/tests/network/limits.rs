@@ -42,7 +42,7 @@ impl Drop for Hog {
 }
 
 /// Those that are over still stand in the kernel's list for a while, and are none any more.
-fn connections_of(address: &str) -> usize {
+pub fn connections_of(address: &str) -> usize {
     let output = Command::new("conntrack").args(["-L", "-p", "tcp", "-s", address]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().filter(|line| !["TIME_WAIT", "CLOSE"].iter().any(|over| line.contains(&format!(" {over} ")))).count()

@@ -7,6 +7,7 @@ mod dual;
 mod escape;
 mod flushed;
 mod ground;
+mod hogs;
 #[path = "../libvirt_host/internet/mod.rs"]
 mod internet;
 mod internet_works;

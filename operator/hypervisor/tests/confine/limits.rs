@@ -3,18 +3,19 @@
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::libvirt::Libvirt;
+use agentvm_guest_agent::protocol::Nonce;
 use agentvm_hypervisor::{HvError, Hypervisor, MachineLimits, MachineSpec, Stop, Tier};
 
 use crate::libvirt_host::guest::Guest;
+use crate::libvirt_host::neighbour::hardly_feels;
 use crate::libvirt_host::{TOKEN, TestHost};
 use crate::{TURN, pid};
 
 const LIMITS: MachineLimits =
     MachineLimits { cpu_quota_percent: Some(50), disk_bytes_per_second: Some(4 << 20), processes: 0 };
-/// As many rounds with and without the neighbour, by turns: what the host does besides hits both.
+/// For what a neighbour feels: so little that it can be told where others use the host as well.
+pub const LITTLE: MachineLimits = MachineLimits { cpu_quota_percent: Some(20), ..LIMITS };
 const ROUNDS: usize = 7;
-const TRIES: usize = 3;
 /// Enough work that a start of a process doesn't count, on the disk and on the processor.
 const WORK: &str =
     "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/var/work bs=64k count=32 conv=fsync 2>&1";
@@ -41,8 +42,15 @@ async fn a_machine_that_takes_all_it_can_get_is_held_back_and_its_neighbour_hard
     let [bad, good] = &mut guests[..] else { panic!("two") };
     processes(bad).await;
     disk(bad, good).await;
-    processor(bad, &limited.record.name).await;
-    neighbour(&hv, &limited.record.name, good).await;
+    let hog = processor(bad, &limited.record.name).await;
+    hv.relimit(&limited.record.name, &LITTLE).await.unwrap();
+    let takes = async || {
+        let began = Instant::now();
+        assert_eq!(good.sh(TOKEN, WORK).await.0, Some(0));
+        began.elapsed()
+    };
+    hardly_feels("a machine that takes all it can get", &hv, &limited.record.name, ROUNDS, takes).await;
+    bad.stop(&hog).await;
     // A reset keeps what is a process's: a machine that is to have another share gets a fresh one.
     let next = |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-2") };
     hv.reset(&next(LIMITS)).await.unwrap();
@@ -87,13 +95,14 @@ async fn disk(bad: &mut Guest, good: &mut Guest) {
 }
 
 /// What its process used in three seconds, of which it may have half.
-async fn processor(guest: &mut Guest, name: &DomainName) {
-    guest.begin(TOKEN, HOG).await;
+async fn processor(guest: &mut Guest, name: &DomainName) -> Nonce {
+    let hog = guest.begin(TOKEN, HOG).await;
     let (began, before) = (Instant::now(), used(name));
     tokio::time::sleep(Duration::from_secs(3)).await;
     let percent = 100.0 * used(name).saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
     println!("measured: a machine that may have 50 % of a processor used {percent:.0} %");
     assert!((10.0..60.0).contains(&percent), "{percent}");
+    hog
 }
 
 /// Processor time of all threads; the kernel counts hundredths of seconds.
@@ -101,38 +110,4 @@ pub fn used(name: &DomainName) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid(name))).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
     Duration::from_millis(10 * fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
-}
-
-/// Whoever else uses the host can only make the difference larger: one of a few tries has to do.
-async fn neighbour(hv: &Libvirt, bad: &DomainName, good: &mut Guest) {
-    let mut slower = Vec::new();
-    for _ in 0..TRIES {
-        slower.push(try_neighbour(hv, bad, good).await);
-        if slower.last().is_some_and(|times| *times < 1.25) {
-            return;
-        }
-    }
-    panic!("a run takes {slower:?} times as long beside a machine that takes all it can get");
-}
-
-/// By how much a run takes longer beside the bad one, which goes on with what it was told; paused, it isn't there.
-async fn try_neighbour(hv: &Libvirt, bad: &DomainName, good: &mut Guest) -> f64 {
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        for (hogs, times) in [(false, &mut alone), (true, &mut beside)] {
-            if hogs {
-                hv.resume(bad).await.unwrap();
-            } else {
-                hv.pause(bad).await.unwrap();
-            }
-            let began = Instant::now();
-            assert_eq!(good.sh(TOKEN, WORK).await.0, Some(0));
-            times.push(began.elapsed());
-        }
-    }
-    alone.sort();
-    beside.sort();
-    let (alone, beside) = (alone[ROUNDS / 2], beside[ROUNDS / 2]);
-    println!("measured: a run takes {alone:?} alone and {beside:?} beside a machine that takes all it can get");
-    beside.as_secs_f64() / alone.as_secs_f64()
 }

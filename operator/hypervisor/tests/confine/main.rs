@@ -5,6 +5,7 @@ mod layers;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
 mod limits;
+mod memory;
 mod relimit;
 mod strangers;
 
@@ -50,6 +51,18 @@ async fn who_takes_over_a_qemu_is_in_a_small_room() {
 /// The process of a machine.
 fn pid(name: &DomainName) -> u32 {
     std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid")).unwrap().trim().parse().unwrap()
+}
+
+/// The first of these files that a cgroup of the machine's has: each version of cgroups has names of its own.
+fn cgroup(name: &DomainName, files: &[&str]) -> String {
+    let table = std::fs::read_to_string(format!("/proc/{}/cgroup", pid(name))).unwrap();
+    let paths = table.lines().filter_map(|line| line.splitn(3, ':').nth(2)).filter(|path| path.contains(name.as_str()));
+    // Its threads are in groups below the machine's.
+    let paths = paths.filter_map(|path| path.split("/emulator").next());
+    let folders =
+        paths.flat_map(|path| ["cpu", "cpu,cpuacct", "memory", ""].map(|of| format!("/sys/fs/cgroup/{of}{path}")));
+    let mut files = folders.flat_map(|folder| files.iter().map(move |file| format!("{folder}/{file}")));
+    files.find_map(|file| std::fs::read_to_string(file).ok()).unwrap()
 }
 
 /// Fields of `/proc/PID/status`.

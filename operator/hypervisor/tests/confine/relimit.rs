@@ -1,7 +1,5 @@
 //! Limits that are changed while a real machine lives, idle or at work: what the kernel and QEMU say of them, and that they hold.
 
-use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
@@ -11,7 +9,7 @@ use agentvm_hypervisor::{HvError, Hypervisor, MachineLimits, MachineSpec, Stop, 
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
 use crate::limits::used;
-use crate::{TURN, pid, virsh};
+use crate::{TURN, cgroup, virsh};
 
 const NONE: MachineLimits = MachineLimits { cpu_quota_percent: None, disk_bytes_per_second: None, processes: 0 };
 const FIFTH: MachineLimits = MachineLimits { cpu_quota_percent: Some(20), ..NONE };
@@ -113,22 +111,10 @@ async fn reset(hv: &Libvirt, host: &TestHost, key: &GoldenKey, name: &DomainName
     assert!(matches!(&why, HvError::NotResettable { why, .. } if why.contains("share")), "{why}");
 }
 
-/// The quota of the cgroup that all threads of QEMU are in, microseconds of a tenth of a second; -1: none.
+/// The quota of all threads of QEMU together, microseconds of a tenth of a second; -1: none.
 fn quota_of(name: &DomainName) -> i64 {
-    let table = fs::read_to_string(format!("/proc/{}/cgroup", pid(name))).unwrap();
-    let paths = table.lines().filter_map(|line| line.splitn(3, ':').nth(2)).filter(|path| path.contains(name.as_str()));
-    let mut groups = paths.flat_map(|path| {
-        // Its threads are in groups below the machine's.
-        let path = path.trim_start_matches('/').split("/emulator").next().unwrap_or_default().to_owned();
-        let controllers = ["cpu/", "cpu,cpuacct/", ""];
-        controllers.map(|controller| PathBuf::from(format!("/sys/fs/cgroup/{controller}{path}")))
-    });
-    let read = |group: PathBuf| {
-        let first = fs::read_to_string(group.join("cpu.cfs_quota_us")).ok();
-        let second = || fs::read_to_string(group.join("cpu.max")).ok();
-        first.or_else(second)?.split_whitespace().next().map(|word| word.parse().unwrap_or(-1))
-    };
-    groups.find_map(read).unwrap()
+    let said = cgroup(name, &["cpu.cfs_quota_us", "cpu.max"]);
+    said.split_whitespace().next().unwrap().parse().unwrap_or(-1)
 }
 
 /// Bytes per second of its disk, as QEMU says.

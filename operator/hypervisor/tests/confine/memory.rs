@@ -1,0 +1,109 @@
+//! A real guest that uses all of its memory, again and again: its process stays within its limit, and where that is made too small it is the
+//! one that is ended.
+
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_hypervisor::libvirt::Libvirt;
+use agentvm_hypervisor::{Hypervisor, MachineSpec, PowerState, Stop, Tier};
+
+use crate::libvirt_host::guest::Guest;
+use crate::libvirt_host::neighbour::hardly_feels;
+use crate::libvirt_host::{TOKEN, TestHost};
+use crate::limits::LITTLE;
+use crate::{TURN, cgroup, pid, virsh};
+
+const ROUNDS: usize = 5;
+const MIB: u64 = 1 << 20;
+/// What the guest dirties of its 512 MiB: what its own kernel has left.
+const DIRTY: u64 = 320 * MIB;
+/// Says so when all of it was written once, and goes on.
+const HOG: &str = "exec python3 -c \"
+import mmap
+size, block = 320 << 20, bytes(range(256)) * 4096
+memory = mmap.mmap(-1, size)
+first = True
+while True:
+    for at in range(0, size, len(block)):
+        memory[at:at + len(block)] = block
+    if first:
+        print('dirty', flush=True)
+    first, block = False, block[1:] + block[:1]
+\"";
+const WORK: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_that_uses_all_of_its_memory_uses_no_more_than_its_own() {
+    let _turn = TURN.lock().await;
+    let host = TestHost::new();
+    let hv = host.connect().await;
+    let key = GoldenKey::derive(&["memory"]);
+    host.golden(&hv, &key).await;
+    let limited = MachineSpec { limits: LITTLE, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
+    let free = host.machine(&key, 1, "nonce-1");
+    let mut guests = Vec::new();
+    for spec in [&limited, &free] {
+        hv.create(spec).await.unwrap();
+        hv.resume(&spec.record.name).await.unwrap();
+        guests.push(Guest::open(&hv, &spec.record.name, TOKEN).await);
+    }
+    let [bad, good] = &mut guests[..] else { panic!("two") };
+    let (name, neighbour) = (&limited.record.name, pid(&free.record.name));
+    let before = used(name);
+    let hog = bad.begin(TOKEN, HOG).await;
+    let mut said = Vec::new();
+    while !String::from_utf8_lossy(&said).contains("dirty") {
+        assert_eq!(bad.hear(&hog, &mut said).await, None, "{}", String::from_utf8_lossy(&said));
+    }
+    let (after, limit) = (used(name), limit(name));
+    println!(
+        "measured: {} MiB before, {} MiB when all is dirty, {} MiB allowed",
+        before / MIB,
+        after / MIB,
+        limit / MIB
+    );
+    assert!(after > before + DIRTY / 2, "the control: {before} and {after}");
+    assert!(after < limit && limit < 3 << 30, "{after} of {limit}");
+    let takes = async || {
+        let began = Instant::now();
+        assert_eq!(good.sh(TOKEN, WORK).await.0, Some(0));
+        began.elapsed()
+    };
+    hardly_feels("a guest that uses all of its memory", &hv, name, ROUNDS, takes).await;
+    assert!(used(name) < limit);
+    bad.stop(&hog).await;
+
+    too_small(&hv, &host, &key, good).await;
+    assert_eq!(pid(&free.record.name), neighbour, "the neighbour is the process that it was");
+    for spec in [&limited, &free] {
+        hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
+    }
+    hv.release().await;
+}
+
+/// The kernel ends the process that has no room left in its own limit, and nobody else.
+async fn too_small(hv: &Libvirt, host: &TestHost, key: &GoldenKey, good: &mut Guest) {
+    let spec = host.machine(key, 2, "nonce-2");
+    let name = &spec.record.name;
+    hv.create(&spec).await.unwrap();
+    hv.resume(name).await.unwrap();
+    let mut guest = Guest::open(hv, name, TOKEN).await;
+    let small = (used(name) + DIRTY / 4) >> 10;
+    virsh(&["memtune", name.as_str(), "--live", "--hard-limit", &small.to_string()]);
+    guest.begin(TOKEN, HOG).await;
+    let gone = |state: &PowerState| matches!(state, PowerState::Absent | PowerState::Dead { .. });
+    let state = hv.wait_for(name, Duration::from_mins(1), gone).await.unwrap();
+    println!("measured: with {} MiB it is {state:?}", small >> 10);
+    assert_eq!(good.sh(TOKEN, "echo well").await, (Some(0), "well".to_owned()));
+    hv.destroy(name, Stop::Force).await.unwrap();
+}
+
+/// What counts as the machine's.
+fn used(name: &DomainName) -> u64 {
+    cgroup(name, &["memory.usage_in_bytes", "memory.current"]).trim().parse().unwrap()
+}
+
+/// None is more than any number.
+fn limit(name: &DomainName) -> u64 {
+    cgroup(name, &["memory.limit_in_bytes", "memory.max"]).trim().parse().unwrap_or(u64::MAX)
+}

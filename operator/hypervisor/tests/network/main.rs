@@ -1,6 +1,7 @@
 //! Machines with a network: what they reach, and what they don't whatever they try.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
+mod announced;
 mod attacks;
 mod begins;
 mod dual;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use agentvm_core::network::{Allow, LinkLimits, PortRange, Protocol};
+use agentvm_core::network::{Allow, FlowVerdict, LinkLimits, PortRange, Protocol};
 
 use agentvm_hypervisor::{Hypervisor, Stop};
 
@@ -107,6 +107,7 @@ async fn a_real_attacker_with_ipv6_gets_nowhere() {
     real.golden("true").await;
     took("a golden with a network", began);
     let specs = [real.spec(0, "pool-one"), real.spec(1, "pool-one"), real.spec(2, "pool-two")];
+    let mut flows = real.hv.flows().unwrap();
     let mut attacker = real.machine(&specs[0]).await;
     let _neighbour = real.machine(&specs[1]).await;
     let link = attacker.sh("ls /sys/class/net | grep -v lo").await;
@@ -120,6 +121,12 @@ async fn a_real_attacker_with_ipv6_gets_nowhere() {
     let quiet = real.hv.traffic(&specs[0].record.name).await.unwrap();
     assert_eq!(quiet.denied, 0, "what a kernel says by itself is counted against nobody");
     ipv6::reaches_nothing_else(&ground, &mut attacker).await;
+    let told = std::iter::from_fn(|| flows.try_recv().ok()).filter(|flow| flow.machine == specs[0].record.name);
+    let told: Vec<_> = told.map(|flow| (flow.verdict, flow.target.to_string())).collect();
+    for (verdict, port) in [(FlowVerdict::Allowed, 443), (FlowVerdict::Denied, 8080)] {
+        let wanted = (verdict, format!("TCP {WEB_V6} port {port}"));
+        assert!(told.contains(&wanted), "{wanted:?} is not among {told:?}");
+    }
     ipv6::reaches_no_machine(&ground, &mut attacker).await;
     ipv6::reaches_no_host(&ground, &mut attacker).await;
     ipv6::sends_no_frame(&ground, &mut attacker).await;

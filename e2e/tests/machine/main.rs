@@ -21,6 +21,7 @@ fn main() -> ExitCode {
         bridged::without_a_server_a_pool_says_so_and_lends_nothing,
         bridged::a_machine_on_a_bridge_has_what_its_server_gives_it,
         network::what_is_denied_is_told,
+        network::what_is_denied_by_ipv6_is_told,
         hostile_output::a_full_share_is_the_guests_problem_alone,
         hostile_output::more_files_than_are_taken_are_too_many,
         abuse::a_memory_hog_is_killed_and_the_result_is_right,

@@ -6,29 +6,38 @@ use agentvm_crds::{AgentVMPool, RunNetwork};
 use agentvm_e2e::{Error, Host, ensure};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// From a warm machine's first packet to an Event about it.
 const TOLD: Duration = Duration::from_secs(20);
 
 pub async fn what_is_denied_is_told(host: &Host) -> Result<(), Error> {
-    let pool = json!({
-        "goldenSnapshotRef": {"name": "default"},
-        "warm": {"min": 1, "max": 1},
-        "network": {"mode": "NatFiltered", "resolver": "203.0.113.53"},
-    });
-    let pool = AgentVMPool::new("connected", serde_json::from_value(pool)?);
-    host.api().create(&PostParams::default(), &pool).await?;
-    let idle = host.submit(json!({"poolRef": {"name": "connected"}, "command": ["sleep", "1"]})).await?;
+    is_told(host, "connected", "-4", json!({})).await
+}
+
+pub async fn what_is_denied_by_ipv6_is_told(host: &Host) -> Result<(), Error> {
+    is_told(host, "dual", "-6", json!({"ipFamilies": ["IPv4", "IPv6"]})).await
+}
+
+/// `version`: by which the machine looks for its gateway.
+async fn is_told(host: &Host, pool: &str, version: &str, more: Value) -> Result<(), Error> {
+    let mut network = json!({"mode": "NatFiltered", "resolver": "203.0.113.53"});
+    network
+        .as_object_mut()
+        .into_iter()
+        .for_each(|network| network.extend(more.as_object().cloned().unwrap_or_default()));
+    let spec = json!({"goldenSnapshotRef": {"name": "default"}, "warm": {"min": 1, "max": 1}, "network": network});
+    host.api().create(&PostParams::default(), &AgentVMPool::new(pool, serde_json::from_value(spec)?)).await?;
+    let idle = host.submit(json!({"poolRef": {"name": pool}, "command": ["sleep", "1"]})).await?;
     let idle = host.ended(&idle).await?;
     let network = idle.status().network.clone().unwrap_or_default();
     ensure!(network == RunNetwork::default(), "it tried nothing: {idle}");
     let script = "
-        host=$(ip route show default | cut -d ' ' -f 3)
+        host=$(ip $0 route show default | cut -d ' ' -f 3)
         for n in 1 2 3; do echo > /dev/udp/$host/8080; done
         timeout 1 bash -c 'echo > /dev/tcp/'$host'/22'
         echo $host";
-    let command = json!({"poolRef": {"name": "connected"}, "command": ["bash", "-c", script]});
+    let command = json!({"poolRef": {"name": pool}, "command": ["bash", "-c", script, version]});
     let name = host.submit(command).await?;
     let run = host.ended(&name).await?;
     ensure!(run.reason() == "Completed", "{run}");

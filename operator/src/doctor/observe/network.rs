@@ -51,7 +51,7 @@ fn droppers(chains: &str) -> Vec<Dropper> {
         } else if let Some(name) = line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
             name.clone_into(&mut chain);
         } else if line.contains(" hook forward ") && line.contains("policy drop") {
-            // One of the IPv6 rules is in nobody's way.
+            // One of the IPv6 rules is only in the way of pools that ask for IPv6.
             if !table.starts_with("ip6 ") && !table.starts_with("bridge ") {
                 found.push(Dropper { table: table.clone(), chain: chain.clone() });
             }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::namespace::Namespace;
 use crate::bench::error::{BenchError, step};
@@ -25,6 +25,9 @@ const CONTROL: u16 = 443;
 const BEGUN: u16 = 80;
 /// Of one step, of the slowest machine.
 const PATIENCE: Duration = Duration::from_mins(2);
+/// How long a port may be taken by the round before.
+const FREED: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// A machine that has called.
 #[derive(Debug)]
@@ -37,9 +40,7 @@ pub struct Talk {
 impl Talk {
     /// Waits for a machine. Nobody listened before this, so what is heard has come by the rules of now.
     pub async fn hear(namespace: &Namespace) -> Result<Self, BenchError> {
-        let listen = |port| move || std::net::TcpListener::bind((ADDRESS, port)).map_err(step("listen to the machine"));
-        let begun = listener(namespace.within(listen(BEGUN)).await?).map_err(step("listen to the machine"))?;
-        let control = listener(namespace.within(listen(CONTROL)).await?).map_err(step("listen to the machine"))?;
+        let (begun, control) = (listen(namespace, BEGUN).await?, listen(namespace, CONTROL).await?);
         let (machine, _): (_, SocketAddr) = patiently("hear of the machine", control.accept()).await?;
         machine.set_nodelay(true).map_err(step("talk to the machine"))?;
         Ok(Self { machine, begun, block: vec![0; 1 << 20] })
@@ -125,9 +126,21 @@ impl Talk {
     }
 }
 
-fn listener(bound: std::net::TcpListener) -> io::Result<TcpListener> {
-    bound.set_nonblocking(true)?;
-    TcpListener::from_std(bound)
+async fn listen(namespace: &Namespace, port: u16) -> Result<TcpListener, BenchError> {
+    let deadline = Instant::now() + FREED;
+    let bind = move || Ok(std::net::TcpListener::bind((ADDRESS, port)));
+    let bound = loop {
+        match namespace.within(bind).await? {
+            // A process that has just been started holds all that this one had open, the last round's listener too, until it is another program.
+            Err(why) if why.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => sleep(AGAIN).await,
+            bound => break bound,
+        }
+    };
+    let listener = bound.and_then(|bound| {
+        bound.set_nonblocking(true)?;
+        TcpListener::from_std(bound)
+    });
+    listener.map_err(step("listen to the machine"))
 }
 
 async fn patiently<T>(what: &str, job: impl Future<Output = io::Result<T>>) -> Result<T, BenchError> {

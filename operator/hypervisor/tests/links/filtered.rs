@@ -3,16 +3,16 @@
 use std::time::Instant;
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::Mac;
+use agentvm_core::network::{Mac, Nic};
 use agentvm_hypervisor::libvirt::LibvirtFilter;
-use agentvm_hypervisor::{Hypervisor, Stop};
+use agentvm_hypervisor::{Hypervisor, Stop, Tier};
 
 use crate::internet::DNS;
 use crate::lan::{Lan, SERVER};
 use crate::leased::{on, order, woken};
 use crate::libvirt_host::leftovers::virsh;
 use crate::libvirt_host::{TOKEN, took};
-use crate::pair::{OTHER, OWN, PEER, Pair};
+use crate::pair::{OTHER, OTHER_V6, OWN, OWN_V6, PEER, PEER_V6, Pair};
 use crate::plugged::{Plugged, reach};
 
 /// A filter that was found, by its UUID; removed with it where a test failed.
@@ -44,9 +44,10 @@ impl Drop for Found {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_with_a_filter_of_libvirt_s_works_and_the_filter_goes_with_the_network() {
-    let (mut on_nat, mut on_bridge) = (None, None);
+    let (mut on_nat, mut on_bridge, mut with_ipv6) = (None, None, None);
     let lab = Plugged::filtered("filtered", LibvirtFilter::Enabled).await;
     lab.golden().await;
+    assert_eq!(lab.hv.tiers(&lab.key).await.unwrap().best, Tier::InPlace);
     let first = lab.spec(0, "nonce-0");
     let name = &first.record.name;
     let creating = Instant::now();
@@ -76,13 +77,22 @@ async fn a_machine_with_a_filter_of_libvirt_s_works_and_the_filter_goes_with_the
     assert!(on_bridge.name.contains("-bridge"), "{}", on_bridge.name);
     begins_and_is_not_begun_with(on_bridge);
 
+    let mut third = lab.spec(2, "nonce-0");
+    let address = third.record.nic.as_ref().unwrap().address().unwrap();
+    third.record.nic = Some(Nic::dual(&lab.host.instance, &lab.subnet, address));
+    lab.hv.create(&third).await.unwrap();
+    let with_ipv6 = with_ipv6.insert(Found::of(&third.record.name));
+    assert!(with_ipv6.name.contains("-ipv6"), "{}", with_ipv6.name);
+    has_two_addresses(with_ipv6, lab.hv.gateway_mac());
+    lab.hv.destroy(&third.record.name, Stop::Force).await.unwrap();
+
     let destroying = Instant::now();
     lab.hv.destroy(name, Stop::Force).await.unwrap();
     took("destroy with a filter of libvirt's", destroying);
     assert!(on_nat.is_there(), "a machine is left");
     lab.hv.destroy(&second.record.name, Stop::Force).await.unwrap();
     lab.hv.release().await;
-    assert!(!on_nat.is_there() && !on_bridge.is_there());
+    assert!(!on_nat.is_there() && !on_bridge.is_there() && !with_ipv6.is_there());
     assert_eq!(lab.internet.escaped(), 0);
 }
 
@@ -93,6 +103,7 @@ fn stops_what_is_not_its_own(filter: &Found, gateway_mac: Mac) {
     assert!(pair.reaches(OWN, PEER) && pair.reaches(OTHER, PEER), "nothing stops it yet");
     pair.bind(&filter.name, &[("IP", OWN.to_owned()), ("GATEWAY_MAC", gateway_mac.to_string())]);
     assert!(pair.reaches(OWN, PEER), "what is its own passes");
+    assert!(!pair.reaches(OWN_V6, PEER_V6), "IPv6 where there is none");
     assert!(!pair.reaches(OTHER, PEER), "another address");
     pair.set_mac(stranger);
     assert!(!pair.reaches(OWN, PEER), "another MAC");
@@ -100,6 +111,15 @@ fn stops_what_is_not_its_own(filter: &Found, gateway_mac: Mac) {
     assert!(pair.reaches(OWN, PEER));
     pair.set_peers_mac(stranger);
     assert!(!pair.reaches(OWN, PEER), "somebody who isn't the gateway");
+}
+
+fn has_two_addresses(filter: &Found, gateway_mac: Mac) {
+    let pair = Pair::new("v", gateway_mac);
+    assert!(pair.reaches(OWN_V6, PEER_V6) && pair.reaches(OTHER_V6, PEER_V6), "nothing stops it yet");
+    let gateway = ("GATEWAY_MAC", gateway_mac.to_string());
+    pair.bind(&filter.name, &[("IP", OWN.to_owned()), ("IPV6", OWN_V6.to_owned()), gateway]);
+    assert!(pair.reaches(OWN, PEER) && pair.reaches(OWN_V6, PEER_V6), "what is its own passes");
+    assert!(!pair.reaches(OTHER, PEER) && !pair.reaches(OTHER_V6, PEER_V6), "other addresses");
 }
 
 fn begins_and_is_not_begun_with(filter: &Found) {

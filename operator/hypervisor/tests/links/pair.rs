@@ -8,15 +8,15 @@ use agentvm_core::network::Mac;
 pub const OWN: &str = "203.0.113.10";
 pub const OTHER: &str = "203.0.113.11";
 pub const PEER: &str = "203.0.113.20";
+pub const OWN_V6: &str = "2001:db8::10";
+pub const OTHER_V6: &str = "2001:db8::11";
+pub const PEER_V6: &str = "2001:db8::20";
 
 /// Tries to connect to a port where nobody listens: who is reached refuses.
 const REACH: &str = "
 import socket, sys
-s = socket.socket()
-s.settimeout(1)
-s.bind((sys.argv[1], 0))
 try:
-    s.connect((sys.argv[2], 9))
+    socket.create_connection((sys.argv[2], 9), 1, (sys.argv[1], 0))
 except ConnectionRefusedError:
     print('reached')
 except OSError:
@@ -46,6 +46,13 @@ impl Pair {
         }
         for (end, address) in [(0, OWN), (0, OTHER), (1, PEER)] {
             ip(&format!("-n {} addr add {address}/24 dev eth0", ends[end]));
+        }
+        for (end, address) in [(0, OWN_V6), (0, OTHER_V6), (1, PEER_V6)] {
+            ip(&format!("-n {} -6 addr add {address}/64 dev eth0 nodad", ends[end]));
+        }
+        // Nobody asks for neighbours there: everybody is told.
+        for (end, address, mac) in [(1, OWN_V6, mac), (1, OTHER_V6, mac), (0, PEER_V6, peers_mac)] {
+            ip(&format!("-n {} -6 neigh replace {address} lladdr {mac} nud permanent dev eth0", ends[end]));
         }
         Self { mac, bridge, ends }
     }

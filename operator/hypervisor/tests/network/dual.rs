@@ -1,8 +1,9 @@
 //! Machines with IPv6 too: as `rules_hold.rs` and `escape.rs`, by IPv6.
 
+use std::process::Command;
 use std::time::Instant;
 
-use agentvm_core::network::{Allow, FlowVerdict, LinkLimits, PortRange, Protocol};
+use agentvm_core::network::{Allow, FlowVerdict, LinkLimits, Nic, PortRange, Protocol};
 
 use agentvm_hypervisor::{Hypervisor, Stop};
 
@@ -99,6 +100,13 @@ print(*(s is not None for s in held), ask('{more}') is not None)\""
     assert_eq!(other.sh(&hold(&six, &four)).await, "True True False", "nor the other way round");
 }
 
+/// Connections of a machine by IPv6 that the host remembers.
+fn remembered(nic: &Nic) -> usize {
+    let address = nic.ipv6().unwrap().to_string();
+    let output = Command::new("conntrack").args(["-L", "-f", "ipv6", "-s", &address]).output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().count()
+}
+
 /// A real guest, whose agent and kernel are told what this is about.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_attacker_with_ipv6_gets_nowhere() {
@@ -135,7 +143,9 @@ async fn a_real_attacker_with_ipv6_gets_nowhere() {
     assert!(traffic.allowed >= 4 && traffic.denied > 100, "{traffic:?}");
     assert_eq!(real.hv.traffic(&specs[1].record.name).await.unwrap().denied, 0);
     // The pool goes back: what it has of IPv6 ends at once.
+    assert!(remembered(&ground.own) > 0);
     real.police(policy()).await;
+    assert_eq!(remembered(&ground.own), 0, "the other side may answer no more");
     ipv6::reaches_nothing(&ground, &mut attacker).await;
     real.police(dual_policy()).await;
     ipv6::reaches_the_internet(&ground, &mut attacker).await;

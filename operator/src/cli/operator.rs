@@ -57,6 +57,8 @@ async fn client_config(args: &OperatorArgs) -> Result<Config, Failure> {
 /// Where the API server is: no machine reaches it, whatever its pool allows.
 async fn api_server(config: &Config) -> Vec<IpNet> {
     let Some(host) = config.cluster_url.host() else { return vec![] };
+    // In a URL, and nowhere else, an address of IPv6 stands in brackets.
+    let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = config.cluster_url.port_u16().unwrap_or(443);
     match tokio::net::lookup_host((host, port)).await {
         Ok(found) => found.map(|address| address.ip().into()).collect(),

@@ -4,6 +4,7 @@
 mod links;
 mod namespace;
 mod place;
+mod stand_in;
 mod talk;
 mod throughput;
 
@@ -57,9 +58,20 @@ pub async fn run(lab: &Arc<Lab>, settings: &Settings, memory_mib: u32, n: usize)
     let golden = lab.golden(memory_mib, Vec::new()).await?;
     let mut machine = Machine::new(lab, &golden, 0)?;
     let never = defaults.network.deny_cidrs;
-    let ground = Ground { subnet, policy, never, record: machine.spec.record.clone() };
+    let mut ground = Ground { subnet, policy, never, record: machine.spec.record.clone() };
     through(&mut machine, &ground, n, &mut report).await?;
+    // With the network device that it was made with.
+    ground.record.clone_from(&machine.spec.record);
     lab.clear().await;
+    if command::find(stand_in::PYTHON).is_some() {
+        let place = Place::new(ground.subnet.clone(), ground.record.clone(), ground.never.clone()).await?;
+        let _machine = place.stand_in().await?;
+        throughput::measure(place, ground.policy.clone(), throughput::WIRE, n, &mut report).await?;
+    } else {
+        report
+            .notes
+            .push(format!("nothing was measured on the wire alone: there is no {} on this host", stand_in::PYTHON));
+    }
     links::measure(&ground, n, &mut report).await?;
     compare(&mut report);
     report.notes.push(notes(memory_mib));
@@ -80,7 +92,7 @@ async fn through(machine: &mut Machine, ground: &Ground, n: usize, report: &mut 
     let address = talk::ADDRESS.to_string();
     let argv = ["python3", "-c", talk::SCRIPT, &address];
     tokio::select! {
-        done = throughput::measure(place, ground.policy.clone(), n, report) => done,
+        done = throughput::measure(place, ground.policy.clone(), throughput::MACHINE, n, report) => done,
         ended = guest::execute_endless(&mut session, record, &argv) => {
             Err(ended.err().unwrap_or_else(|| BenchError::Found("the machine talks no more".to_owned())))
         }
@@ -95,6 +107,10 @@ fn compare(report: &mut Report) {
         ("rules_received/no_rules_received", "rules/received", "no_rules/received"),
         ("rules_answer/no_rules_answer", "rules/answer", "no_rules/answer"),
         ("rules_connection/no_rules_connection", "rules/connection", "no_rules/connection"),
+        ("wire_rules_sent/wire_no_rules_sent", "wire_rules/sent", "wire_no_rules/sent"),
+        ("wire_rules_received/wire_no_rules_received", "wire_rules/received", "wire_no_rules/received"),
+        ("wire_rules_answer/wire_no_rules_answer", "wire_rules/answer", "wire_no_rules/answer"),
+        ("wire_rules_connection/wire_no_rules_connection", "wire_rules/connection", "wire_no_rules/connection"),
         (&format!("all_rules/open_{MANY}"), &whole, &many),
         (&format!("open_{MANY}/open_1"), &many, few),
     ]);
@@ -111,7 +127,7 @@ fn verdict(report: &Report) -> Option<String> {
 fn notes(memory_mib: u32) -> String {
     format!(
         "a machine of {memory_mib} MiB moves {} MiB over one connection in each direction, in namespaces of the bench's own; rules: the \
-         default policy without a limit of bandwidth; no_rules: no table, so that nothing is masqueraded or tracked either; answer: one byte \
+         default policy without a limit of bandwidth; no_rules: no table, so that nothing is masqueraded or tracked either; wire: a process of the host in the machine's place; answer: one byte \
          there and back; connection: what connect takes in the machine; open, reopen and close: the operator's calls on taps that nobody is behind, \
          for a machine that is made, was reset, ends, with the processes of nft and conntrack; all_rules: written anew in one transaction; nft_alone, conntrack_alone: with nothing to do",
         talk::BYTES >> 20

@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
 
-use agentvm_core::network::{Link, Policy, Subnet};
+use agentvm_core::network::{Link, Nic, Policy, Subnet};
 use agentvm_hypervisor::{Firewall, MachineRecord};
 use ipnet::IpNet;
 
 use super::namespace::{Namespace, ip};
+use super::stand_in::{DEVICE, StandIn};
 use super::talk::{ADDRESS, Talk};
 use crate::bench::error::{BenchError, step};
 
@@ -92,6 +93,23 @@ impl Place {
         self.attach().await
     }
 
+    /// Puts a process of the host in the machine's place.
+    pub async fn stand_in(&self) -> Result<StandIn, BenchError> {
+        let Subnet { gateway, prefix, .. } = &self.subnet;
+        let Nic { tap, mac, .. } = &self.link.nic;
+        let address =
+            self.link.nic.address().ok_or_else(|| BenchError::Found("the machine has no address".to_owned()))?;
+        let machine = Namespace::new()?;
+        self.host.ip(format!("link add {tap} type veth peer name {DEVICE} netns {}", machine.path())).await?;
+        self.attach().await?;
+        let gateway_mac = Firewall::new(&self.record.instance).gateway_mac();
+        let commands = format!(
+            "link set {DEVICE} address {mac} up\naddr add {address}/{prefix} dev {DEVICE}\nroute add default via {gateway}\n\
+             neigh replace {gateway} lladdr {gateway_mac} nud permanent dev {DEVICE}"
+        );
+        StandIn::start(machine, commands).await
+    }
+
     async fn attach(&self) -> Result<(), BenchError> {
         let (tap, bridge) = (&self.link.nic.tap, &self.subnet.bridge);
         let commands = format!("link set dev {tap} master {bridge}\nlink set dev {tap} type bridge_slave isolated on");
@@ -133,47 +151,22 @@ impl Place {
 
 #[cfg(test)]
 mod tests {
-    use std::process::{Child, Command};
+    use std::process::Command;
 
     use crate::bench::network::tests::example;
-    use crate::bench::network::{talk, throughput};
+    use crate::bench::network::throughput;
     use crate::bench::report::Report;
 
     use super::*;
-
-    /// In the machine's place: another namespace, whose end of the wire has the tap's name.
-    async fn machine(place: &Place) -> (Namespace, Child) {
-        let machine = Namespace::new().unwrap();
-        let nic = &place.link.nic;
-        place.host.ip(format!("link add {} type veth peer name eth0 netns {}", nic.tap, machine.path())).await.unwrap();
-        place.attach().await.unwrap();
-        let Subnet { gateway, prefix, .. } = place.subnet;
-        let (mac, address) = (nic.mac, nic.address().unwrap());
-        let gateway_mac = Firewall::new(&place.record.instance).gateway_mac();
-        let commands = format!(
-            "link set eth0 address {mac} up\naddr add {address}/{prefix} dev eth0\nroute add default via {gateway}\n\
-             neigh replace {gateway} lladdr {gateway_mac} nud permanent dev eth0"
-        );
-        machine.ip(commands).await.unwrap();
-        let script = || {
-            let mut python = Command::new("python3");
-            Ok(python.args(["-c", talk::SCRIPT, &ADDRESS.to_string()]).spawn().unwrap())
-        };
-        let child = machine.within(script).await.unwrap();
-        (machine, child)
-    }
 
     #[tokio::test]
     async fn a_machine_is_measured_with_rules_and_without_in_turn() {
         let ground = example("/bench-place-test");
         let place = Place::new(ground.subnet, ground.record, ground.never).await.unwrap();
-        let (_machine, mut child) = machine(&place).await;
+        let _machine = place.stand_in().await.unwrap();
         let mut report = Report::new("network", serde_json::Map::new());
-        let done = throughput::measure(place, ground.policy, 2, &mut report).await;
-        child.kill().unwrap();
-        child.wait().unwrap();
-        done.unwrap();
-        for way in ["rules", "no_rules"] {
+        throughput::measure(place, ground.policy, throughput::WIRE, 2, &mut report).await.unwrap();
+        for way in throughput::WIRE {
             for figure in ["sent", "received", "answer", "connection"] {
                 let summary = report.summary(&format!("{way}/{figure}")).unwrap();
                 assert!(summary.n == 2 && summary.min > 0.0, "{way}/{figure}: {summary:?}");
@@ -185,15 +178,13 @@ mod tests {
     async fn without_rules_there_are_none_and_with_them_they_hold() {
         let ground = example("/bench-rules-test");
         let mut place = Place::new(ground.subnet, ground.record, ground.never).await.unwrap();
-        let (_machine, mut child) = machine(&place).await;
+        let _machine = place.stand_in().await.unwrap();
         let mut tables = Vec::new();
         for held in [Held::ByRules(ground.policy.clone()), Held::ByNothing, Held::ByRules(ground.policy)] {
             drop(place.hold(&held).await.unwrap());
             let list = || Ok(Command::new("nft").args(["list", "tables"]).output().unwrap().stdout);
             tables.push(String::from_utf8(place.host.within(list).await.unwrap()).unwrap().lines().count());
         }
-        child.kill().unwrap();
-        child.wait().unwrap();
         assert_eq!(tables, [2, 0, 2]);
     }
 }

@@ -1,5 +1,6 @@
-# In the guest: `talk.py ADDRESS` connects to port 443 there, again and again, and does what it is told: a letter and a number.
-# The end of a connection is not the end: nobody may be listening, or let it through, for a while.
+# In the machine: `talk.py ADDRESS` connects to port 443 there, again and again, and does what it is told: a letter and a number.
+# The end of a connection is not the end: nobody may be listening, or let it through, for a while. It ends with who has started it.
+import os
 import socket
 import sys
 import time
@@ -41,7 +42,8 @@ def take(connection, count):
 
 
 TASKS = {b"s": send, b"t": take, b"e": echo, b"b": begin}
-while True:
+PARENT = os.getppid()
+while os.getppid() == PARENT:
     try:
         with socket.create_connection((sys.argv[1], 443), timeout=1) as connection:
             connection.settimeout(60)

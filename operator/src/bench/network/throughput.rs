@@ -16,14 +16,25 @@ use crate::bench::rounds::{Contender, Round, alternate};
 /// So many that no machine sends or gets more in a second: the rule is there, and never says no.
 const PLENTY: u32 = 10_000_000;
 
+/// What the two ways are called where a machine is measured,
+pub const MACHINE: [&str; 2] = ["rules", "no_rules"];
+/// and where a process of the host is in its place.
+pub const WIRE: [&str; 2] = ["wire_rules", "wire_no_rules"];
+
 /// Both subjects in turn, with the machine that calls from `place`. `policy`: the one of pools that ask for nothing.
-pub async fn measure(place: Place, mut policy: Policy, n: usize, report: &mut Report) -> Result<(), BenchError> {
+pub async fn measure(
+    place: Place,
+    mut policy: Policy,
+    [with, without]: [&'static str; 2],
+    n: usize,
+    report: &mut Report,
+) -> Result<(), BenchError> {
     // A limit would be all that is measured, once the second's worth is used up that the kernel gives in advance.
     (policy.limits.bytes_per_second, policy.limits.packets_per_second) = (None, PLENTY);
     let place = Arc::new(Mutex::new(place));
     let mut contenders: Vec<Box<dyn Contender>> = vec![
-        Box::new(Way { name: "rules", held: Held::ByRules(policy), place: place.clone() }),
-        Box::new(Way { name: "no_rules", held: Held::ByNothing, place }),
+        Box::new(Way { name: with, held: Held::ByRules(policy), place: place.clone() }),
+        Box::new(Way { name: without, held: Held::ByNothing, place }),
     ];
     alternate(&mut contenders, n, "", report).await
 }

@@ -136,7 +136,7 @@ pub struct LimitsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 65_536, max = 1_099_511_627_776_i64))]
     pub disk_bytes_per_second: Option<i64>,
-    /// Bytes per second in each direction, 65536 to 4000000000. Default: the operator's
+    /// Bytes per second in each direction, 65536 to 4000000000; after a pause somewhat more than a second's worth goes at once. Default: the operator's
     /// `security.resource_limits.network_bytes_per_second`; 32, 64 and 128 MiB with profile Light, Standard and Intensive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 65_536, max = 4_000_000_000_i64))]

@@ -15,7 +15,8 @@ pub(super) fn packet_burst(rate: u32) -> u32 {
     (rate / 4).max(50)
 }
 
-/// An eighth of a second, and never less than a few of the largest segments: a limit below those would let nothing through.
+/// What the kernel lets through at once on top of a second's worth, of which it always does: an eighth of a second, and never less than a few of
+/// the largest segments.
 pub(super) fn byte_burst(rate: u64) -> u64 {
     (rate / 8).clamp(256 * 1024, 64 * 1024 * 1024)
 }

@@ -58,14 +58,19 @@ impl InstanceId {
 }
 
 impl DomainName {
+    /// What the names of all domains of this installation begin with.
+    pub fn prefix(instance: &InstanceId) -> String {
+        format!("avm-{instance}-")
+    }
+
     /// The machine in `slot` of a pool. The same slot has the same name for ever, so that creating it twice is noticed.
     pub fn for_slot(instance: &InstanceId, pool_uid: &str, slot: u32) -> Self {
-        Self(format!("avm-{instance}-{}-{slot}", short_hash(&["pool", pool_uid], 8)))
+        Self(format!("{}{}-{slot}", Self::prefix(instance), short_hash(&["pool", pool_uid], 8)))
     }
 
     /// The template that a golden is captured from.
     pub fn for_template(instance: &InstanceId, key: &GoldenKey) -> Self {
-        Self(format!("avm-{instance}-golden-{}", &key.0[..key.0.len().min(12)]))
+        Self(format!("{}golden-{}", Self::prefix(instance), &key.0[..key.0.len().min(12)]))
     }
 }
 
@@ -110,6 +115,8 @@ mod tests {
         assert_ne!(a, DomainName::for_slot(&instance, "uid", 1));
         assert_ne!(a, DomainName::for_slot(&instance, "other", 0));
         assert_ne!(a, DomainName::for_slot(&InstanceId::for_state_dir("/elsewhere"), "uid", 0));
+        let template = DomainName::for_template(&instance, &GoldenKey::derive(&["g"]));
+        assert!([a, template].iter().all(|name| name.as_str().starts_with(&DomainName::prefix(&instance))));
     }
 
     #[test]

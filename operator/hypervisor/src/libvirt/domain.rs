@@ -9,7 +9,7 @@ use virt::enumutil::Enum;
 use virt::error::{Error, ErrorDomain, ErrorNumber};
 use virt::sys;
 
-use super::{metadata, qmp};
+use super::{metadata, process, qmp};
 use crate::{HvError, MachineRecord, PowerState, Stop};
 
 const POLL: Duration = Duration::from_millis(5);
@@ -135,10 +135,14 @@ pub fn end(domain: &Domain, how: Stop, grace: Duration) -> Result<(), HvError> {
     }
 }
 
-/// Ends QEMU whatever it is doing, and whoever waits for its monitor: libvirt kills first and takes its turn after. Not running is fine.
+/// Ends QEMU whatever it is doing, and whoever waits for its monitor: it is killed first, and libvirt told after. Not running is fine.
 pub fn kill(domain: &Domain) -> Result<(), HvError> {
     if !domain.is_active().unwrap_or(false) {
         return Ok(());
+    }
+    let name = domain.name().map(DomainName::from_recorded).map_err(refused("ask for a domain's name"))?;
+    if let Err(why) = process::kill(&name) {
+        tracing::debug!(%name, error = &why as &dyn std::error::Error, "libvirt has to end its process by itself");
     }
     match domain.destroy() {
         Err(e) if domain.is_active().unwrap_or(true) => Err(refused("end a domain by force")(e)),

@@ -144,9 +144,14 @@ pub fn list(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
     Ok(machines)
 }
 
+/// Of others' domains no more than the name is looked at: what those are slow to answer is nothing to wait for.
 pub fn all(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
     let mut machines = Vec::new();
+    let ours = DomainName::prefix(&host.config.instance);
     for domain in conn.list_all_domains(0).map_err(refused("list the domains"))? {
+        if !domain.name().is_ok_and(|name| name.starts_with(&ours)) {
+            continue;
+        }
         let Some(mut record) = record(host, &domain)?.filter(|r| r.instance == host.config.instance) else {
             continue;
         };

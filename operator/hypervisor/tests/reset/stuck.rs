@@ -25,6 +25,8 @@ async fn a_reset_that_hangs_does_not_keep_its_machine_alive() {
     hv.park(name, "evidence").await.unwrap();
     hv.put_input(name, vec![]).await.unwrap();
     assert_eq!(hv.list().await.unwrap()[0].mark, Mark::None, "a share with input isn't that of a parked machine");
+    let elsewhere = TestHost::new();
+    let neighbour = elsewhere.connect().await;
     freeze(pid(name));
     let (resetting, next) = (hv.clone(), host.machine(&key, 0, "nonce-2"));
     let reset = tokio::spawn(async move { resetting.reset(&next).await });
@@ -35,7 +37,9 @@ async fn a_reset_that_hangs_does_not_keep_its_machine_alive() {
     }
     assert!(marked.exists() && !reset.is_finished());
     let began = Instant::now();
-    hv.destroy(name, Stop::Force).await.unwrap();
+    let (ended, others) = tokio::join!(hv.destroy(name, Stop::Force), neighbour.list());
+    ended.unwrap();
+    assert_eq!(others.expect("another installation doesn't wait for it"), vec![]);
     println!("measured: a frozen machine ended in {:?}", began.elapsed());
     assert!(matches!(reset.await.unwrap(), Err(HvError::Refused { .. } | HvError::Io { .. })));
     assert_eq!((host.domains(), host.mounts()), (vec![], vec![]));

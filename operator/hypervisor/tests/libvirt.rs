@@ -244,9 +244,15 @@ async fn a_libvirtd_that_hangs_is_unknown_then_unavailable_then_back() {
     let uri = format!("qemu+unix:///system?socket={}", proxy.socket.display());
     let call_timeout = Duration::from_millis(300);
     let hv = Libvirt::connect(LibvirtConfig { uri, call_timeout, ..host.config() }).await.unwrap();
-    // All threads that serve claims are to have a connection that can hang.
-    let (one, two, three) = tokio::join!(hv.list(), hv.list(), hv.list());
-    assert!(one.is_ok() && two.is_ok() && three.is_ok());
+    // All threads that serve claims are to have a connection that can hang; to make one may take longer than the deadline.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let (one, two, three) = tokio::join!(hv.list(), hv.list(), hv.list());
+        if one.is_ok() && two.is_ok() && three.is_ok() {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{one:?} {two:?} {three:?}");
+    }
     proxy.hang();
     let hanging = Instant::now();
     // One for each thread that serves claims, so that none is left to answer.

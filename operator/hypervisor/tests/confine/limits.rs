@@ -2,14 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::Nonce;
-use agentvm_hypervisor::{HvError, Hypervisor, MachineLimits, MachineSpec, Stop, Tier};
+use agentvm_hypervisor::{HvError, Hypervisor, MachineLimits, MachineSpec, Tier};
 
+use crate::libvirt_host::TOKEN;
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::neighbour::hardly_feels;
-use crate::libvirt_host::{TOKEN, TestHost};
-use crate::{TURN, pid};
+use crate::{Pair, TURN, pid};
 
 const LIMITS: MachineLimits =
     MachineLimits { cpu_quota_percent: Some(50), disk_bytes_per_second: Some(4 << 20), processes: 0 };
@@ -27,19 +27,8 @@ const HOG: &str = "for n in 1 2 3 4; do (while :; do :; done) & done; \
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_takes_all_it_can_get_is_held_back_and_its_neighbour_hardly_feels_it() {
     let _turn = TURN.lock().await;
-    let host = TestHost::new();
-    let hv = host.connect().await;
-    let key = GoldenKey::derive(&["limits"]);
-    host.golden(&hv, &key).await;
-    let limited = MachineSpec { limits: LIMITS, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
-    let free = host.machine(&key, 1, "nonce-1");
-    let mut guests = Vec::new();
-    for spec in [&limited, &free] {
-        hv.create(spec).await.unwrap();
-        hv.resume(&spec.record.name).await.unwrap();
-        guests.push(Guest::open(&hv, &spec.record.name, TOKEN).await);
-    }
-    let [bad, good] = &mut guests[..] else { panic!("two") };
+    let mut pair = Pair::new("limits", LIMITS).await;
+    let Pair { host, hv, key, limited, bad, good, .. } = &mut pair;
     processes(bad).await;
     disk(bad, good).await;
     let hog = processor(bad, &limited.record.name).await;
@@ -49,17 +38,14 @@ async fn a_machine_that_takes_all_it_can_get_is_held_back_and_its_neighbour_hard
         assert_eq!(good.sh(TOKEN, WORK).await.0, Some(0));
         began.elapsed()
     };
-    hardly_feels("a machine that takes all it can get", &hv, &limited.record.name, ROUNDS, takes).await;
+    hardly_feels("a machine that takes all it can get", hv, &limited.record.name, ROUNDS, takes).await;
     bad.stop(&hog).await;
     // A reset keeps what is a process's: a machine that is to have another share gets a fresh one.
-    let next = |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-2") };
+    let next = |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(key, 0, "nonce-2") };
     hv.reset(&next(LIMITS)).await.unwrap();
     let other = hv.reset(&next(MachineLimits::default())).await.unwrap_err();
     assert!(matches!(&other, HvError::NotResettable { why, .. } if why.contains("share")), "{other}");
-    for spec in [&limited, &free] {
-        hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
-    }
-    hv.release().await;
+    pair.end().await;
 }
 
 /// A run that starts many gets as many as it may have.

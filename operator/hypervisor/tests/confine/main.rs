@@ -12,7 +12,8 @@ mod strangers;
 use std::process::Command;
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::{Hypervisor, InputFile, Stop, Tier};
+use agentvm_hypervisor::libvirt::Libvirt;
+use agentvm_hypervisor::{Hypervisor, InputFile, MachineLimits, MachineSpec, Stop, Tier};
 use libvirt_host::guest::Guest;
 use libvirt_host::{TOKEN, TestHost};
 
@@ -46,6 +47,43 @@ async fn who_takes_over_a_qemu_is_in_a_small_room() {
         hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
     }
     hv.release().await;
+}
+
+/// Two machines of one golden that run: one that is held to limits, and its neighbour.
+struct Pair {
+    host: TestHost,
+    hv: Libvirt,
+    key: GoldenKey,
+    limited: MachineSpec,
+    free: MachineSpec,
+    bad: Guest,
+    good: Guest,
+}
+
+impl Pair {
+    async fn new(name: &str, limits: MachineLimits) -> Self {
+        let host = TestHost::new();
+        let hv = host.connect().await;
+        let key = GoldenKey::derive(&[name]);
+        host.golden(&hv, &key).await;
+        let limited = MachineSpec { limits, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
+        let free = host.machine(&key, 1, "nonce-1");
+        let (bad, good) = (running(&hv, &limited).await, running(&hv, &free).await);
+        Self { host, hv, key, limited, free, bad, good }
+    }
+
+    async fn end(self) {
+        for spec in [&self.limited, &self.free] {
+            self.hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
+        }
+        self.hv.release().await;
+    }
+}
+
+async fn running(hv: &Libvirt, spec: &MachineSpec) -> Guest {
+    hv.create(spec).await.unwrap();
+    hv.resume(&spec.record.name).await.unwrap();
+    Guest::open(hv, &spec.record.name, TOKEN).await
 }
 
 /// The process of a machine.

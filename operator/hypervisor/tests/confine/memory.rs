@@ -3,15 +3,13 @@
 
 use std::time::{Duration, Instant};
 
-use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::libvirt::Libvirt;
-use agentvm_hypervisor::{Hypervisor, MachineSpec, PowerState, Stop, Tier};
+use agentvm_core::names::DomainName;
+use agentvm_hypervisor::{Hypervisor, PowerState, Stop};
 
-use crate::libvirt_host::guest::Guest;
+use crate::libvirt_host::TOKEN;
 use crate::libvirt_host::neighbour::hardly_feels;
-use crate::libvirt_host::{TOKEN, TestHost};
 use crate::limits::LITTLE;
-use crate::{TURN, cgroup, pid, virsh};
+use crate::{Pair, TURN, cgroup, pid, running, virsh};
 
 const ROUNDS: usize = 5;
 const MIB: u64 = 1 << 20;
@@ -35,19 +33,8 @@ const WORK: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done";
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_that_uses_all_of_its_memory_uses_no_more_than_its_own() {
     let _turn = TURN.lock().await;
-    let host = TestHost::new();
-    let hv = host.connect().await;
-    let key = GoldenKey::derive(&["memory"]);
-    host.golden(&hv, &key).await;
-    let limited = MachineSpec { limits: LITTLE, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
-    let free = host.machine(&key, 1, "nonce-1");
-    let mut guests = Vec::new();
-    for spec in [&limited, &free] {
-        hv.create(spec).await.unwrap();
-        hv.resume(&spec.record.name).await.unwrap();
-        guests.push(Guest::open(&hv, &spec.record.name, TOKEN).await);
-    }
-    let [bad, good] = &mut guests[..] else { panic!("two") };
+    let mut pair = Pair::new("memory", LITTLE).await;
+    let Pair { hv, limited, free, bad, good, .. } = &mut pair;
     let (name, neighbour) = (&limited.record.name, pid(&free.record.name));
     let before = used(name);
     let hog = bad.begin(TOKEN, HOG).await;
@@ -69,25 +56,20 @@ async fn a_guest_that_uses_all_of_its_memory_uses_no_more_than_its_own() {
         assert_eq!(good.sh(TOKEN, WORK).await.0, Some(0));
         began.elapsed()
     };
-    hardly_feels("a guest that uses all of its memory", &hv, name, ROUNDS, takes).await;
+    hardly_feels("a guest that uses all of its memory", hv, name, ROUNDS, takes).await;
     assert!(used(name) < limit);
     bad.stop(&hog).await;
 
-    too_small(&hv, &host, &key, good).await;
-    assert_eq!(pid(&free.record.name), neighbour, "the neighbour is the process that it was");
-    for spec in [&limited, &free] {
-        hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
-    }
-    hv.release().await;
+    too_small(&mut pair).await;
+    assert_eq!(pid(&pair.free.record.name), neighbour, "the neighbour is the process that it was");
+    pair.end().await;
 }
 
 /// The kernel ends the process that has no room left in its own limit, and nobody else.
-async fn too_small(hv: &Libvirt, host: &TestHost, key: &GoldenKey, good: &mut Guest) {
+async fn too_small(Pair { hv, host, key, good, .. }: &mut Pair) {
     let spec = host.machine(key, 2, "nonce-2");
     let name = &spec.record.name;
-    hv.create(&spec).await.unwrap();
-    hv.resume(name).await.unwrap();
-    let mut guest = Guest::open(hv, name, TOKEN).await;
+    let mut guest = running(hv, &spec).await;
     let small = (used(name) + DIRTY / 4) >> 10;
     virsh(&["memtune", name.as_str(), "--live", "--hard-limit", &small.to_string()]);
     guest.begin(TOKEN, HOG).await;

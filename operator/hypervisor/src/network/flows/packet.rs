@@ -22,23 +22,17 @@ pub fn of_ip(packet: &[u8]) -> Option<(IpAddr, Target)> {
 /// As far as it is plain: what comes behind another header has no port.
 fn of_ipv6(packet: &[u8]) -> Option<(Ipv6Addr, Target)> {
     const HEADER: usize = 40;
+    const ICMP: u8 = 58;
     if *packet.first()? >> 4 != 6 {
         return None;
     }
     let source = Ipv6Addr::from(first::<16>(packet.get(8..)?)?);
     let to = Ipv6Addr::from(first::<16>(packet.get(24..)?)?);
-    let kind = match *packet.get(6)? {
-        58 => TargetKind::Ip(Protocol::Icmp),
-        6 => TargetKind::Ip(Protocol::Tcp),
-        17 => TargetKind::Ip(Protocol::Udp),
-        other => TargetKind::OtherIp(other),
-    };
-    let has_port = matches!(kind, TargetKind::Ip(Protocol::Tcp | Protocol::Udp));
-    let port = packet.get(HEADER + 2..).filter(|_| has_port).and_then(first).map(u16::from_be_bytes);
-    Some((source, Target { kind, to: Destination::Address(IpAddr::V6(to)), port }))
+    Some((source, target(*packet.get(6)?, ICMP, to.into(), packet.get(HEADER..))))
 }
 
 fn of_ipv4(packet: &[u8]) -> Option<(Ipv4Addr, Target)> {
+    const ICMP: u8 = 1;
     let start = *packet.first()?;
     let header = usize::from(start & 15) * 4;
     if start >> 4 != 4 || header < 20 {
@@ -46,16 +40,23 @@ fn of_ipv4(packet: &[u8]) -> Option<(Ipv4Addr, Target)> {
     }
     let source = Ipv4Addr::from(first::<4>(packet.get(12..)?)?);
     let to = Ipv4Addr::from(first::<4>(packet.get(16..)?)?);
-    let kind = match *packet.get(9)? {
-        1 => TargetKind::Ip(Protocol::Icmp),
+    let protocol = *packet.get(9)?;
+    let fragment = u16::from_be_bytes(first(packet.get(6..)?)?) & 0x1fff != 0;
+    let begins = packet.get(header..).filter(|_| !fragment);
+    Some((source, target(protocol, ICMP, to.into(), begins)))
+}
+
+/// `begins`: what is behind the IP header, where that is where a port would stand.
+fn target(protocol: u8, icmp: u8, to: IpAddr, begins: Option<&[u8]>) -> Target {
+    let kind = match protocol {
         6 => TargetKind::Ip(Protocol::Tcp),
         17 => TargetKind::Ip(Protocol::Udp),
+        its if its == icmp => TargetKind::Ip(Protocol::Icmp),
         other => TargetKind::OtherIp(other),
     };
-    let fragment = u16::from_be_bytes(first(packet.get(6..)?)?) & 0x1fff != 0;
-    let has_port = matches!(kind, TargetKind::Ip(Protocol::Tcp | Protocol::Udp)) && !fragment;
-    let port = packet.get(header + 2..).filter(|_| has_port).and_then(first).map(u16::from_be_bytes);
-    Some((source, Target { kind, to: Destination::Address(IpAddr::V4(to)), port }))
+    let has_port = matches!(kind, TargetKind::Ip(Protocol::Tcp | Protocol::Udp));
+    let port = begins.and_then(|bytes| bytes.get(2..)).filter(|_| has_port).and_then(first).map(u16::from_be_bytes);
+    Target { kind, to: Destination::Address(to), port }
 }
 
 /// The target of a frame that no machine may send.

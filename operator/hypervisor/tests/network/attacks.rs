@@ -58,11 +58,20 @@ fn ordinary(protocol: u8, to: &str, port: u16) -> bool {
 
 /// No address of the host, on no port, whoever listens there.
 pub async fn reaches_no_host(ground: &Ground<'_>, machine: &mut impl Machine) {
+    reaches_no_port(ground, machine, host_addresses()).await;
+}
+
+/// At these addresses of the host.
+pub async fn reaches_no_port(
+    ground: &Ground<'_>,
+    machine: &mut impl Machine,
+    addresses: impl IntoIterator<Item = impl std::fmt::Display>,
+) {
     let servers = HostServers::new();
     let (tcp, udp) = (host_ports("tcp"), host_ports("udp"));
     assert!(tcp.contains(&servers.tcp) && udp.contains(&servers.udp));
     let mut what = Vec::new();
-    for address in host_addresses() {
+    for address in addresses {
         what.extend(tcp.iter().map(|port| format!("tcp:{address}:{port}")));
         what.extend(udp.iter().map(|port| format!("udp:{address}:{port}")));
         what.push(format!("ping:{address}"));

@@ -2,8 +2,8 @@
 
 use std::process::Command;
 
-use crate::attacks::{frames_stay, not_reached};
-use crate::ground::{Ground, HostServers, Machine, host_addresses_of_ipv6, host_ports};
+use crate::attacks::{frames_stay, not_reached, reaches_no_port};
+use crate::ground::{Ground, Machine, host_addresses_of_ipv6};
 use crate::internet::{NODE_V6, NOWHERE_V6, PORTS, PRIVATE_V6, TCP, WEB_V6};
 
 /// `ICMPv6`, as [`crate::internet::Seen`] counts it.
@@ -45,19 +45,10 @@ pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machin
 
 /// No address of the host, on no port, whoever listens there: also not those of the wire itself.
 pub async fn reaches_no_host(ground: &Ground<'_>, machine: &mut impl Machine) {
-    let servers = HostServers::new();
-    let (tcp, udp) = (host_ports("tcp"), host_ports("udp"));
     let addresses = host_addresses_of_ipv6();
     let (_, gateway) = agentvm_core::network::Nic::around(ground.own.ipv6().unwrap());
     assert!(addresses.contains(&gateway), "{addresses:?}");
-    let mut what = Vec::new();
-    for address in addresses {
-        what.extend(tcp.iter().map(|port| format!("tcp:{address}:{port}")));
-        what.extend(udp.iter().map(|port| format!("udp:{address}:{port}")));
-        what.push(format!("ping:{address}"));
-    }
-    not_reached(ground, machine, &what).await;
-    assert_eq!(servers.asked(), 0, "a server of the host was asked");
+    reaches_no_port(ground, machine, addresses).await;
 }
 
 /// Not even that another machine is there.

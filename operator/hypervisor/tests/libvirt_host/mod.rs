@@ -5,6 +5,7 @@ pub mod leftovers;
 #[allow(dead_code, reason = "not every test needs it")]
 pub mod neighbour;
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Once, OnceLock};
@@ -29,9 +30,11 @@ fn need_libvirtd() {
     ONCE.call_once(|| {
         let answers =
             || Command::new("virsh").args(["-c", "qemu:///system", "version"]).output().unwrap().status.success();
-        // The log daemon may have ended, with nothing to do, before the other one did. A libvirtd in a namespace of a test's own has none.
+        // The log daemon may have ended before the other one did, with nothing to do, or killed: then its socket's file is
+        // still there, and only refuses. A libvirtd in a namespace of a test's own has none.
         let logs = || {
-            std::env::var_os("AGENTVM_TEST_IN_NAMESPACE").is_some() || Path::new("/run/libvirt/virtlogd-sock").exists()
+            std::env::var_os("AGENTVM_TEST_IN_NAMESPACE").is_some()
+                || UnixStream::connect("/run/libvirt/virtlogd-sock").is_ok()
         };
         let missing = [("virtlogd", !logs()), ("libvirtd", !answers())];
         for (daemon, _) in missing.into_iter().filter(|(_, missing)| *missing) {

@@ -22,7 +22,9 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
+use std::panic;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, ScopedJoinHandle};
 
 use agentvm_core::names::{DomainName, InstanceId};
 use agentvm_core::network::{Link, Mac, Policy, Subnet, Table, rules};
@@ -199,43 +201,58 @@ impl Firewall {
     /// As [`crate::Hypervisor::open_link`].
     pub fn open(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
         let what = format!("connect machine {name}");
-        if device::is_up(&link.nic.tap).map_err(io("look at", &link.nic.tap))? == Some(false) {
-            self.begin_anew(name, link)?;
+        if device::is_up(&link.nic.tap).map_err(io("look at", &link.nic.tap))? != Some(false) {
+            return self.connect(&what, name, link, None);
         }
+        // The tap of another incarnation, or of another machine that had the address: what it was connected to ends. The kernel's whole
+        // table is looked through for it, by a process, so the rules' own process is waited for at the same time.
+        thread::scope(|scope| {
+            let forgetting = scope.spawn(|| connections::flush(link));
+            self.connect(&what, name, link, Some(forgetting))
+        })
+    }
+
+    /// `forgetting` where the tap is down; it ends before the tap goes up.
+    fn connect(
+        self: &Arc<Self>,
+        what: &str,
+        name: &DomainName,
+        link: &Link,
+        forgetting: Option<ScopedJoinHandle<'_, Result<(), HvError>>>,
+    ) -> Result<(), HvError> {
         let mut state = lock(&self.state);
         if !state.policies.contains_key(&link.owner_uid) {
-            return Err(unavailable(&what, "there is no policy of its owner yet"));
+            return Err(unavailable(what, "there is no policy of its owner yet"));
         }
         if !state.open.contains_key(name) {
             lock(&self.known).meters.entry(name.clone()).or_default().begin(link);
-            let added = self.nft.run(&what, &rules::open(&self.table, link));
+            let added = self.nft.run(what, &rules::open(&self.table, link));
             state.open.insert(name.clone(), link.clone());
             if let Err(why) = added {
                 tracing::warn!(%name, error = &why as &dyn std::error::Error, "the rules are not what they were; they are made anew");
-                self.set_fresh(&what, &mut state).inspect_err(|_| {
+                self.set_fresh(what, &mut state).inspect_err(|_| {
                     state.open.remove(name);
                 })?;
             }
+        } else if forgetting.is_some() {
+            // A reset sets the tap down and no more, so that the rules are there still; they count from here on.
+            self.begin_counts(name)?;
         }
         if self.switches.are_held() {
             self.mend(&mut state)?;
         }
-        self.switches.up(&link.nic.tap).map_err(|why| {
-            let failed = unavailable(&what, format!("its device {} can't be set up: {why}", link.nic.tap));
+        let tap = &link.nic.tap;
+        let forgotten =
+            forgetting.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|why| panic::resume_unwind(why)));
+        let up = || {
+            self.switches.up(tap).map_err(|why| unavailable(what, format!("its device {tap} can't be set up: {why}")))
+        };
+        forgotten.and_then(|()| up()).inspect_err(|_| {
             state.open.remove(name);
-            if let Err(why) = self.nft.run(&what, &rules::close(&self.table, link)) {
+            if let Err(why) = self.nft.run(what, &rules::close(&self.table, link)) {
                 tracing::warn!(%name, error = &why as &dyn std::error::Error, "a link that isn't open stays in the rules");
             }
-            failed
         })
-    }
-
-    /// The tap of another incarnation, or of another machine that had the address: what it was connected to ends. A reset sets the tap
-    /// down and no more, so that the rules are there still; they count from here on.
-    fn begin_anew(&self, name: &DomainName, link: &Link) -> Result<(), HvError> {
-        connections::flush(link)?;
-        let in_force = lock(&self.state).open.get(name) == Some(link);
-        if in_force { self.begin_counts(name) } else { Ok(()) }
     }
 
     /// Sets a machine's tap down and no more: at the start of a reset, which is in a hurry, and before its first link is opened.

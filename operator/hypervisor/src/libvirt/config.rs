@@ -6,7 +6,6 @@ use std::time::Duration;
 use agentvm_core::names::InstanceId;
 
 use super::preload::find_preload;
-use super::reset::Sabotage;
 use super::slot_user;
 use crate::StepHook;
 
@@ -16,6 +15,19 @@ pub enum LibvirtFilter {
     #[default]
     Disabled,
     Enabled,
+}
+
+/// What a reset leaves out or adds, so that the proof has something to find.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sabotage {
+    #[default]
+    None,
+    /// The pages stay as the run left them.
+    SkipDrop,
+    /// Something is written to the disk after it was put back.
+    TouchDisk,
+    /// QEMU is asked for a snapshot that isn't there.
+    WrongSnapshot,
 }
 
 /// How to reach libvirt, where to keep files, how long to wait.

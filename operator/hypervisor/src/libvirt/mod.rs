@@ -65,11 +65,11 @@ pub(crate) fn example_record() -> crate::MachineRecord {
 pub use accelerator::boots as boots_with_kvm;
 pub use baseline::Baseline;
 use channel::Channels;
+#[doc(hidden)]
+pub use config::Sabotage;
 pub use config::{LibvirtConfig, LibvirtFilter};
 use host::Host;
 pub use preload::find_preload;
-#[doc(hidden)]
-pub use reset::Sabotage;
 use worker::{Lane, Wanted};
 
 use crate::workspace::{collect, share};

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use virt::connect::Connect;
 use virt::domain::Domain;
 
+use super::config::Sabotage;
 use super::domain::{self, refused};
 use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
@@ -35,19 +36,6 @@ use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, Reset
 const ROUNDS: usize = 2;
 /// So much more of the host's disk than a new one may a machine keep.
 const KEPT_BYTES: u64 = 256 << 20;
-
-/// What a reset leaves out or adds, so that the proof has something to find.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sabotage {
-    #[default]
-    None,
-    /// The pages stay as the run left them.
-    SkipDrop,
-    /// Something is written to the disk after it was put back.
-    TouchDisk,
-    /// QEMU is asked for a snapshot that isn't there.
-    WrongSnapshot,
-}
 
 struct Reset<'a> {
     host: &'a Host,

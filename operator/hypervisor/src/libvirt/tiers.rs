@@ -9,11 +9,12 @@ use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_core::network::Layout;
 use virt::connect::Connect;
 
+use super::config::Sabotage;
 use super::golden::{self, Whole};
 use super::host::Host;
 use super::proof::memory;
 use super::proof::smaps::{self, Place};
-use super::reset::{Sabotage, reset};
+use super::reset::reset;
 use super::worker::ALWAYS;
 use super::{clone, domain, machine, network, process};
 use crate::locks::lock;

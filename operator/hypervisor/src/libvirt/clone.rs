@@ -112,12 +112,12 @@ impl Clone<'_> {
 
     fn ready(&self) -> Result<(), HvError> {
         let name = &self.spec.record.name;
+        let dir = self.host.layout.machine(name);
         // A process that can't be seen from here (in a container, for example) can't be proven anything of later.
-        if let Err(error) = process::remember(self.host, name) {
+        if let Err(error) = process::remember(&dir, name) {
             tracing::debug!(%name, error = &error as &dyn std::error::Error, "no resets in place");
         }
-        let ready = self.host.layout.machine(name).ready();
-        fs::write(&ready, "").map_err(io("write", &ready))
+        fs::write(dir.ready(), "").map_err(io("write", &dir.ready()))
     }
 }
 

@@ -10,7 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::host::Host;
+use super::layout::MachineDir;
 use crate::HvError;
 use crate::files::{io, read_json, write_json};
 
@@ -107,13 +107,13 @@ pub fn kill(name: &DomainName) -> Result<(), HvError> {
 }
 
 /// Notes the process that a machine was made in.
-pub fn remember(host: &Host, name: &DomainName) -> Result<(), HvError> {
-    write_json(&host.layout.machine(name).process(), &Identity::of(pid(name)?)?)
+pub fn remember(dir: &MachineDir, name: &DomainName) -> Result<(), HvError> {
+    write_json(&dir.process(), &Identity::of(pid(name)?)?)
 }
 
 /// The process that the machine was made in, whether it is still there or not.
-pub fn remembered(host: &Host, name: &DomainName) -> Option<Identity> {
-    read_json(&host.layout.machine(name).process())
+pub fn remembered(dir: &MachineDir) -> Option<Identity> {
+    read_json(&dir.process())
 }
 
 #[cfg(test)]

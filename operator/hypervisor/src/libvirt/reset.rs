@@ -91,7 +91,7 @@ impl<'a> Reset<'a> {
         if !dir.reset().exists() {
             return Err(refuse("it was started without the preloaded library"));
         }
-        let process = process::remembered(host, name).ok_or_else(|| refuse("its process was never noted"))?;
+        let process = process::remembered(&dir).ok_or_else(|| refuse("its process was never noted"))?;
         let whole = golden::open(host, &spec.record.golden)?;
         let disk = host.golden_disk(&whole)?;
         if let Some(why) = keeps_too_much(&dir, &whole.dir).or_else(|| limits::outdated(&dir, &spec.limits)) {

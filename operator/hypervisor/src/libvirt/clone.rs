@@ -14,7 +14,7 @@ use virt::domain::Domain;
 use super::domain_xml::{DomainSpec, Memory, Preload};
 use super::golden::{self, Whole};
 use super::host::{Host, write_secret};
-use super::network::Plug;
+use super::interface_xml::Plug;
 use super::worker::{Wanted, still};
 use super::{disk, domain, limits, machine, metadata, process, qmp, start};
 use crate::files::io;

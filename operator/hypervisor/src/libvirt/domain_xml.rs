@@ -11,9 +11,8 @@ use agentvm_core::names::DomainName;
 use serde_json::json;
 
 use super::elements;
-use super::filter::Filter;
+use super::interface_xml::{Plug, interface};
 use super::limits;
-use super::network::{Plug, Socket};
 use super::preload::{MEMORY_ENV, SOCKET_ENV};
 use super::qemu_user::QemuUser;
 use super::xml::{Element, el, uuid};
@@ -113,7 +112,7 @@ impl DomainSpec {
             .child(el("memballoon").attr("model", "none"))
             .child(rng())
             .children(self.vsock.then(vsock))
-            .children(self.plug.as_ref().map(interface))
+            .children(self.plug.as_ref().map(|plug| interface(plug).child(slot(7))))
     }
 
     /// The overlay is thrown away with its machine, so nothing of it needs to reach the disk.
@@ -178,32 +177,6 @@ impl DomainSpec {
 
 fn rng() -> Element {
     el("rng").attr("model", "virtio").child(el("backend").attr("model", "random").text("/dev/urandom")).child(slot(5))
-}
-
-/// Not by vhost: that would be the kernel of the host that reads a guest's rings, and it writes memory that a reset must find untouched.
-/// No boot ROM: it would be one more thing in the memory of a golden. Its carrier is always there: whether the machine is connected is
-/// a matter of the tap.
-fn interface(plug: &Plug) -> Element {
-    let (kind, source) = match &plug.socket {
-        Socket::Network(name) => ("network", el("source").attr("network", name)),
-        Socket::Bridge(name) => ("bridge", el("source").attr("bridge", name)),
-    };
-    el("interface")
-        .attr("type", kind)
-        .child(el("mac").attr("address", plug.mac))
-        .child(source)
-        .child(el("target").attr("dev", &plug.tap))
-        .child(el("model").attr("type", "virtio"))
-        .child(el("driver").attr("name", "qemu"))
-        .child(el("port").attr("isolated", "yes"))
-        .child(el("rom").attr("enabled", "no"))
-        .children(plug.filter.as_ref().map(filterref))
-        .child(slot(7))
-}
-
-fn filterref(filter: &Filter) -> Element {
-    let parameter = |(name, value): &(&'static str, String)| el("parameter").attr("name", name).attr("value", value);
-    el("filterref").attr("filter", &filter.name).children(filter.parameters.iter().map(parameter))
 }
 
 fn vsock() -> Element {

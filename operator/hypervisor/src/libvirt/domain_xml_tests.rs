@@ -1,6 +1,7 @@
 //! The XML to the letter, against libvirt's own schema, and with names that try to be more than names.
 
 use super::*;
+use crate::libvirt::interface_xml::{Filter, Socket};
 use crate::libvirt::metadata;
 use proptest::prelude::*;
 

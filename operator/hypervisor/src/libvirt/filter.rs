@@ -18,19 +18,13 @@ use virt::nwfilter::NWFilter;
 use super::config::LibvirtFilter;
 use super::domain::refused;
 use super::host::Host;
+use super::interface_xml::Filter;
 use super::xml::{Element, el, uuid};
 use crate::HvError;
 use crate::locks::lock;
 use crate::network::unavailable;
 
 const FIRST_NAME: &str = "agent-network-filter";
-
-/// What an interface has to keep to, and what of it is the machine's own.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Filter {
-    pub name: String,
-    pub parameters: Vec<(&'static str, String)>,
-}
 
 /// Where an interface is plugged in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

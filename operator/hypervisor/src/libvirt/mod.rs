@@ -24,6 +24,7 @@ mod filter;
 mod golden;
 mod host;
 mod image;
+mod interface_xml;
 mod layout;
 mod library;
 mod limits;

@@ -16,8 +16,9 @@ use virt::connect::Connect;
 use virt::network::Network;
 
 use super::domain::refused;
-use super::filter::{self, Filter};
+use super::filter;
 use super::host::Host;
+use super::interface_xml::{Plug, Socket};
 use super::xml::{attribute_of, el, text_of};
 use crate::locks::lock;
 use crate::network::{device, ipv6, unavailable};
@@ -108,22 +109,6 @@ pub fn of_self_test(instance: &InstanceId, name: &DomainName) -> Nic {
         mac: Mac::derive(&["self-test", name.as_str()]),
         wire: Wire::Nat { address: none, prefix: PREFIX, gateway: none, ipv6: None },
     }
-}
-
-/// The host's side of a machine's device, as its domain has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plug {
-    pub tap: String,
-    pub mac: Mac,
-    pub socket: Socket,
-    pub filter: Option<Filter>,
-}
-
-/// What it is plugged into: a libvirt network, or a bridge.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Socket {
-    Network(String),
-    Bridge(String),
 }
 
 /// The network goes, unless a machine is still plugged in.

@@ -6,7 +6,7 @@ use virt::domain::Domain;
 use super::domain_xml::DomainSpec;
 use super::golden::Recipe;
 use super::host::Host;
-use super::network::Plug;
+use super::interface_xml::Plug;
 use super::{domain, limits, network};
 use crate::{HvError, MachineRecord};
 

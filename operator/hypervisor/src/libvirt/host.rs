@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use agentvm_core::names::{DomainName, GoldenKey};
 
 use super::config::LibvirtConfig;
-use super::filter;
+use super::filter_xml::Kind;
 use super::golden::Whole;
 use super::layout::Layout;
 use super::limits;
@@ -38,7 +38,8 @@ pub struct Host {
     pub firewall: Arc<Firewall>,
     /// The machines' network, once it has been seen.
     pub network: Mutex<Option<Ours>>,
-    pub filters: filter::Known,
+    /// The names of libvirt's filters that this process has defined.
+    pub filters: Mutex<HashMap<Kind, String>>,
     /// Machines that this process is making at this moment, and templates that it has booted: not debris.
     at_work: Mutex<HashSet<String>>,
     pub facts: OnceLock<HostFacts>,
@@ -86,7 +87,7 @@ impl Host {
         Ok(Self {
             firewall: Arc::new(Firewall::new(&config.instance)),
             network: Mutex::default(),
-            filters: filter::Known::default(),
+            filters: Mutex::default(),
             config,
             layout,
             user,

@@ -21,6 +21,7 @@ mod domain_xml;
 mod elements;
 mod facts;
 mod filter;
+mod filter_xml;
 mod golden;
 mod host;
 mod image;

@@ -14,7 +14,7 @@ use super::filter_xml::Kind;
 use super::golden::Whole;
 use super::layout::Layout;
 use super::limits;
-use super::network::Ours;
+use super::network_xml::Ours;
 use super::preload;
 use super::proof::disk::Reference;
 use super::qemu_user::QemuUser;

@@ -34,6 +34,7 @@ mod machine;
 mod marks;
 mod metadata;
 mod network;
+mod network_xml;
 mod preload;
 mod process;
 mod proof;

@@ -1,8 +1,7 @@
 //! The libvirt network of this installation: a bridge that nothing but machines is plugged into.
 //!
 //! The first installation of a host has the names and addresses that people know; another one takes names of its own and the next
-//! addresses that are free. Whose a network is stands in its metadata. libvirt adds no rules (`open`), hands out no addresses and answers
-//! no names: nothing of the host listens to what machines say.
+//! addresses that are free.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,21 +15,18 @@ use virt::connect::Connect;
 use virt::network::Network;
 
 use super::domain::refused;
-use super::filter;
 use super::host::Host;
-use super::interface_xml::{Plug, Socket};
-use super::xml::{attribute_of, el, text_of};
+use super::network_xml::{self, Ours, PREFIX};
+use super::xml::{attribute_of, text_of};
+use crate::HvError;
 use crate::locks::lock;
 use crate::network::{device, ipv6, unavailable};
-use crate::{HvError, MachineRecord};
 
-const NAMESPACE: &str = "https://agentvm.dev/network/1";
 const FIRST_NAME: &str = "agent-nat-filtered";
 const FIRST_BRIDGE: &str = "agentvm0";
 /// The third number of 192.168.x.0/24.
 const FIRST_NET: u8 = 101;
 const OTHER_NETS: std::ops::RangeInclusive<u8> = 102..=199;
-const PREFIX: u8 = 24;
 /// Somebody may take addresses at the moment that they are chosen; what is wrong with the fifth is wrong with all.
 const TRIES: usize = 5;
 /// Here libvirt writes down whose MAC is whose when a machine is plugged in. It makes the folder for its dnsmasq, and ours has none: without
@@ -38,13 +34,6 @@ const TRIES: usize = 5;
 const MAC_MAPS: &str = "/var/lib/libvirt/dnsmasq";
 /// Whoever chooses addresses holds a lock on this file.
 const CHOOSING: &str = "/run/agentvm-network.lock";
-
-/// A network that is there and runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ours {
-    pub name: String,
-    pub subnet: Subnet,
-}
 
 /// Finds it, starts it, or makes it.
 pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
@@ -71,36 +60,6 @@ pub fn ensure_ipv6(host: &Host, conn: &Connect) -> Result<(), HvError> {
     ipv6::ensure(&host.config.instance, &ours.subnet)
 }
 
-/// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them.
-pub fn prepare(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug>, HvError> {
-    let Some(nic) = nic else { return Ok(None) };
-    let ours = ensure(host, conn)?;
-    host.firewall.guard(&ours.subnet)?;
-    if nic.ipv6().is_some() {
-        ipv6::ensure(&host.config.instance, &ours.subnet)?;
-    }
-    let socket = match &nic.wire {
-        Wire::Nat { .. } => Socket::Network(ours.name),
-        Wire::Bridge { bridge } if is_there(bridge) => Socket::Bridge(bridge.clone()),
-        Wire::Bridge { bridge } => {
-            let detail =
-                format!("there is no bridge {bridge} on this host; make it, or name another one in network.bridge");
-            return Err(unavailable("plug in a machine", detail));
-        }
-    };
-    let filter = filter::of(host, conn, nic)?;
-    Ok(Some(Plug { tap: nic.tap.clone(), mac: nic.mac, socket, filter }))
-}
-
-/// Right after a domain was started, paused: libvirt sets a tap up when it makes it. Nothing has run behind it yet, and nothing passes the
-/// rules; from here on the machine is cut off until its link is opened.
-pub fn closed(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
-    host.firewall.know(record);
-    let Some(nic) = &record.nic else { return Ok(()) };
-    host.firewall.silence(&nic.tap)?;
-    host.firewall.begin_counts(&record.name)
-}
-
 /// The device of a machine that is only made to test how its golden comes back: it is never connected, and so needs no address.
 pub fn of_self_test(instance: &InstanceId, name: &DomainName) -> Nic {
     let none = Ipv4Addr::UNSPECIFIED;
@@ -124,7 +83,7 @@ pub fn remove(host: &Host, conn: &Connect) -> Result<(), HvError> {
     Ok(())
 }
 
-fn is_there(bridge: &str) -> bool {
+pub fn is_there(bridge: &str) -> bool {
     matches!(device::is_up(bridge), Ok(Some(_)))
 }
 
@@ -132,20 +91,14 @@ fn find(conn: &Connect, instance: &InstanceId) -> Result<Option<(Network, Ours)>
     for network in conn.list_all_networks(0).map_err(refused("list the networks"))? {
         // One that is removed at this moment has no XML any more.
         let Ok(xml) = network.xml_desc(0) else { continue };
-        if text_of(&xml, "installation").as_deref() != Some(instance.as_str()) {
+        if !network_xml::is_of(&xml, instance) {
             continue;
         }
-        if let Some(ours) = read(&xml) {
+        if let Some(ours) = network_xml::read(&xml) {
             return Ok(Some((network, ours)));
         }
     }
     Ok(None)
-}
-
-fn read(xml: &str) -> Option<Ours> {
-    let bridge = attribute_of(xml, "bridge", "name")?;
-    let gateway = attribute_of(xml, "ip", "address")?.parse().ok()?;
-    Some(Ours { name: text_of(xml, "name")?, subnet: Subnet { bridge, gateway, prefix: PREFIX } })
 }
 
 /// `None`: its addresses have been taken meanwhile, and it is gone.
@@ -169,7 +122,7 @@ fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError
     let taken = Taken::look(conn)?;
     let mut why_not = Vec::new();
     for choice in choices(instance, &taken).into_iter().take(TRIES) {
-        let made = conn.define_network_xml(&xml(&choice, instance, mac)?).and_then(|network| {
+        let made = conn.define_network_xml(&network_xml::xml(&choice, instance, mac)?).and_then(|network| {
             network.create().inspect_err(|_| {
                 let _ = network.undefine();
             })
@@ -248,36 +201,12 @@ fn routes(table: &str) -> Vec<Ipv4Net> {
     table.lines().skip(1).filter_map(route).filter(|net| net.prefix_len() > 0).collect()
 }
 
-fn xml(ours: &Ours, instance: &InstanceId, mac: Mac) -> Result<String, HvError> {
-    let whose = el("agentvm:installation").attr("xmlns:agentvm", NAMESPACE).text(instance);
-    el("network")
-        .child(el("name").text(&ours.name))
-        .child(el("metadata").child(whose))
-        .child(el("forward").attr("mode", "open"))
-        .child(el("bridge").attr("name", &ours.subnet.bridge).attr("stp", "off").attr("delay", 0))
-        .child(el("mac").attr("address", mac))
-        .child(el("dns").attr("enable", "no"))
-        .child(el("ip").attr("address", ours.subnet.gateway).attr("prefix", PREFIX))
-        .render()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn id() -> InstanceId {
         InstanceId::for_state_dir("/var/lib/agentvm")
-    }
-
-    #[test]
-    fn what_is_written_is_read_back() {
-        let ours = Ours {
-            name: FIRST_NAME.to_owned(),
-            subnet: Subnet { bridge: FIRST_BRIDGE.to_owned(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 },
-        };
-        let text = xml(&ours, &id(), Mac::derive(&["gateway"])).unwrap();
-        assert_eq!(read(&text), Some(ours));
-        assert_eq!(text_of(&text, "installation").as_deref(), Some(id().as_str()));
     }
 
     #[test]

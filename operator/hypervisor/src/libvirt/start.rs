@@ -1,13 +1,15 @@
 //! How every machine of ours starts: plugged in, paused, within its limits, and cut off.
 
+use agentvm_core::network::{Nic, Wire};
 use virt::connect::Connect;
 use virt::domain::Domain;
 
 use super::domain_xml::DomainSpec;
 use super::golden::Recipe;
 use super::host::Host;
-use super::interface_xml::Plug;
-use super::{domain, limits, network};
+use super::interface_xml::{Plug, Socket};
+use super::{domain, filter, limits, network};
+use crate::network::{ipv6, unavailable};
 use crate::{HvError, MachineRecord};
 
 /// `spec` is what is started, once it is known what it is plugged into.
@@ -18,10 +20,40 @@ pub fn paused(
     recipe: &Recipe,
     spec: impl FnOnce(Option<Plug>) -> Result<DomainSpec, HvError>,
 ) -> Result<Domain, HvError> {
-    let plug = network::prepare(host, conn, record.nic.as_ref())?;
+    let plug = plug_in(host, conn, record.nic.as_ref())?;
     let xml = spec(plug)?.to_xml()?;
     let started = domain::start(conn, &record.name, &xml, true)?;
     limits::memory(&started, host.memory_limit_mib(&recipe.resources, recipe.kvm));
-    network::closed(host, record)?;
+    closed(host, record)?;
     Ok(started)
+}
+
+/// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them.
+fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug>, HvError> {
+    let Some(nic) = nic else { return Ok(None) };
+    let ours = network::ensure(host, conn)?;
+    host.firewall.guard(&ours.subnet)?;
+    if nic.ipv6().is_some() {
+        ipv6::ensure(&host.config.instance, &ours.subnet)?;
+    }
+    let socket = match &nic.wire {
+        Wire::Nat { .. } => Socket::Network(ours.name),
+        Wire::Bridge { bridge } if network::is_there(bridge) => Socket::Bridge(bridge.clone()),
+        Wire::Bridge { bridge } => {
+            let detail =
+                format!("there is no bridge {bridge} on this host; make it, or name another one in network.bridge");
+            return Err(unavailable("plug in a machine", detail));
+        }
+    };
+    let filter = filter::of(host, conn, nic)?;
+    Ok(Some(Plug { tap: nic.tap.clone(), mac: nic.mac, socket, filter }))
+}
+
+/// Right after a domain was started, paused: libvirt sets a tap up when it makes it. Nothing has run behind it yet, and nothing passes the
+/// rules; from here on the machine is cut off until its link is opened.
+fn closed(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
+    host.firewall.know(record);
+    let Some(nic) = &record.nic else { return Ok(()) };
+    host.firewall.silence(&nic.tap)?;
+    host.firewall.begin_counts(&record.name)
 }

@@ -1,7 +1,8 @@
 //! Small file work with errors that name the file.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -28,6 +29,12 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), HvError> {
     let half = path.with_extension("tmp");
     let written = fs::write(&half, text).and_then(|()| fs::File::open(&half)?.sync_all());
     written.and_then(|()| fs::rename(&half, path)).map_err(io("write", path))
+}
+
+/// A file that only root can read.
+pub fn write_secret(path: &Path, text: &str) -> Result<(), HvError> {
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io("write", path))
 }
 
 /// `None` when there is no such file or it isn't what it should be.
@@ -63,4 +70,18 @@ pub fn run(what: &str, command: &mut std::process::Command) -> Result<(), HvErro
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(refused(format!("{program} ended with {}: {}", output.status, said.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_for_root_only() {
+        let dir = tempfile::tempdir().unwrap();
+        write_secret(&dir.path().join("token"), "s").unwrap();
+        assert_eq!(fs::metadata(dir.path().join("token")).unwrap().permissions().mode() & 0o777, 0o600);
+    }
 }

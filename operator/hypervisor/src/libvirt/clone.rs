@@ -13,11 +13,11 @@ use virt::domain::Domain;
 
 use super::domain_xml::{DomainSpec, Memory, Preload};
 use super::golden::{self, Whole};
-use super::host::{Host, write_secret};
+use super::host::Host;
 use super::interface_xml::Plug;
 use super::worker::{Wanted, still};
 use super::{disk, domain, limits, machine, metadata, process, qmp, start};
-use crate::files::io;
+use crate::files::{io, write_secret};
 use crate::workspace::share;
 use crate::{CloneStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
 

@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -11,20 +10,18 @@ use agentvm_core::names::{DomainName, GoldenKey};
 
 use super::config::LibvirtConfig;
 use super::filter_xml::Kind;
-use super::golden::Whole;
-use super::layout::Layout;
-use super::limits;
+use super::layout::{GoldenDir, Layout};
 use super::network_xml::Ours;
 use super::preload;
 use super::proof::disk::Reference;
 use super::qemu_user::QemuUser;
 use super::slot_user;
-use crate::files::{in_memory, io};
+use crate::files::io;
 use crate::locks::{Locks, lock};
 use crate::network::Firewall;
 use crate::workspace::share;
 use crate::workspace::virtfs::Mapping;
-use crate::{HostFacts, HvError, Resources, Step, Tiers, Verdict};
+use crate::{HostFacts, HvError, Step, Tiers, Verdict};
 
 #[derive(Debug)]
 pub struct Host {
@@ -102,12 +99,12 @@ impl Host {
     }
 
     /// What a golden's disk leads to; read once, for its files don't change.
-    pub fn golden_disk(&self, whole: &Whole) -> Result<Arc<Reference>, HvError> {
-        if let Some(known) = lock(&self.disks).get(&whole.golden.key) {
+    pub fn golden_disk(&self, key: &GoldenKey, dir: &GoldenDir) -> Result<Arc<Reference>, HvError> {
+        if let Some(known) = lock(&self.disks).get(key) {
             return Ok(Arc::clone(known));
         }
-        let read = Arc::new(Reference::open(&whole.dir.snapshot())?);
-        lock(&self.disks).insert(whole.golden.key.clone(), Arc::clone(&read));
+        let read = Arc::new(Reference::open(&dir.snapshot())?);
+        lock(&self.disks).insert(key.clone(), Arc::clone(&read));
         Ok(read)
     }
 
@@ -151,13 +148,6 @@ impl Host {
         self.user.open_device(Path::new("/dev/kvm"))
     }
 
-    /// Where the state directory is in memory, what a machine writes to its disk is too.
-    pub fn memory_limit_mib(&self, resources: &Resources, kvm: bool) -> u64 {
-        let disk_mib =
-            if in_memory(self.layout.root()).unwrap_or(false) { u64::from(resources.disk_gib) << 10 } else { 0 };
-        limits::memory_mib(resources, kvm, disk_mib)
-    }
-
     /// Asks whoever injects faults whether `step` may be taken.
     pub fn before(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
         match self.config.on_step.before(name, step) {
@@ -196,12 +186,6 @@ impl Drop for AtWork<'_> {
     }
 }
 
-/// A file that only root can read.
-pub fn write_secret(path: &Path, text: &str) -> Result<(), HvError> {
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io("write", path))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -220,12 +204,5 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let closed = refusal(dir.path().join("x"));
         assert!(closed.contains("chmod o+x"), "{closed}");
-    }
-
-    #[test]
-    fn a_secret_is_for_root_only() {
-        let dir = tempfile::tempdir().unwrap();
-        write_secret(&dir.path().join("token"), "s").unwrap();
-        assert_eq!(fs::metadata(dir.path().join("token")).unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

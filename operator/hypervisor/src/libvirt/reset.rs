@@ -20,7 +20,7 @@ use virt::domain::Domain;
 use super::config::Sabotage;
 use super::domain::{self, refused};
 use super::golden::{self, Whole};
-use super::host::{Host, write_secret};
+use super::host::Host;
 use super::layout::{GoldenDir, MachineDir};
 use super::library::Library;
 use super::links;
@@ -28,7 +28,7 @@ use super::process::{self, Identity};
 use super::proof::{self, disk::Reference};
 use super::worker::{Wanted, still};
 use super::{disk, limits, machine, marks, qmp};
-use crate::files::io;
+use crate::files::{io, write_secret};
 use crate::workspace::share;
 use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
 
@@ -93,7 +93,7 @@ impl<'a> Reset<'a> {
         }
         let process = process::remembered(&dir).ok_or_else(|| refuse("its process was never noted"))?;
         let whole = golden::open(host, &spec.record.golden)?;
-        let disk = host.golden_disk(&whole)?;
+        let disk = host.golden_disk(&whole.golden.key, &whole.dir)?;
         if let Some(why) = keeps_too_much(&dir, &whole.dir).or_else(|| limits::outdated(&dir, &spec.limits)) {
             return Err(HvError::NotResettable { name: name.clone(), why });
         }

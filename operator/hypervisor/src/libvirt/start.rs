@@ -9,6 +9,7 @@ use super::golden::Recipe;
 use super::host::Host;
 use super::interface_xml::{Plug, Socket};
 use super::{domain, filter, limits, network};
+use crate::files::in_memory;
 use crate::network::{ipv6, unavailable};
 use crate::{HvError, MachineRecord};
 
@@ -23,9 +24,16 @@ pub fn paused(
     let plug = plug_in(host, conn, record.nic.as_ref())?;
     let xml = spec(plug)?.to_xml()?;
     let started = domain::start(conn, &record.name, &xml, true)?;
-    limits::memory(&started, host.memory_limit_mib(&recipe.resources, recipe.kvm));
+    limits::memory(&started, memory_limit_mib(host, recipe));
     closed(host, record)?;
     Ok(started)
+}
+
+/// Where the state directory is in memory, what a machine writes to its disk is too.
+fn memory_limit_mib(host: &Host, recipe: &Recipe) -> u64 {
+    let disk_gib = u64::from(recipe.resources.disk_gib);
+    let disk_mib = if in_memory(host.layout.root()).unwrap_or(false) { disk_gib << 10 } else { 0 };
+    limits::memory_mib(&recipe.resources, recipe.kvm, disk_mib)
 }
 
 /// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them.

@@ -9,12 +9,12 @@ use virt::connect::Connect;
 
 use super::domain_xml::{DomainSpec, Memory};
 use super::golden::Recipe;
-use super::host::{Host, write_secret};
+use super::host::Host;
 use super::image::Image;
 use super::interface_xml::Plug;
 use super::layout::GoldenDir;
 use super::{disk, domain, facts, machine, metadata, start};
-use crate::files::{io, remove_tree, write_json};
+use crate::files::{io, remove_tree, write_json, write_secret};
 use crate::workspace::share;
 use crate::{Accelerator, HvError, PowerState, Stop, TemplateSpec};
 

@@ -96,6 +96,7 @@ pub struct QemuConf {
     pub security_driver: Option<String>,
     pub clear_capabilities: Option<String>,
     pub cgroup_controllers: Option<String>,
+    pub stdio_handler: Option<String>,
 }
 
 /// A machine's QEMU as the kernel sees it.
@@ -165,6 +166,7 @@ pub struct Clock {
 pub struct Virt {
     pub qemu: Result<Qemu, String>,
     pub libvirt: Libvirt,
+    pub log_daemon: LogDaemon,
     pub kvm_boot: KvmBoot,
 }
 
@@ -186,6 +188,18 @@ pub struct Libvirt {
     pub client: Option<String>,
     pub libvirtd: Option<PathBuf>,
     pub virtlogd: Option<PathBuf>,
+}
+
+/// virtlogd, through which libvirt writes down what a machine's QEMU says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogDaemon {
+    /// Not asked: libvirt doesn't answer, or is somewhere else.
+    Unasked,
+    Answers,
+    /// It is there or not; this user may not ask it.
+    Refused,
+    /// What connecting to it said.
+    Silent(String),
 }
 
 /// Has KVM booted a kernel here? A device node that opens proves nothing.

@@ -17,10 +17,10 @@ use super::reaper::{self, DaemonSpec, ReaperFiles, ReaperState};
 use super::run_folder;
 
 /// The only libvirt that we start: others are somewhere else, or start on their own.
-const SYSTEM_URI: &str = "qemu:///system";
+pub const SYSTEM_URI: &str = "qemu:///system";
 /// Of libvirtd, and of the daemon that newer hosts run in its place.
 const SOCKETS: [&str; 2] = ["/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"];
-const VIRTLOGD_SOCKET: &str = "/run/libvirt/virtlogd-sock";
+pub const VIRTLOGD_SOCKET: &str = "/run/libvirt/virtlogd-sock";
 /// libvirt's QEMU driver keeps the number of each machine's process here.
 const MACHINES: &str = "/run/libvirt/qemu";
 pub const RUN_FOLDER: &str = "/run/libvirt";

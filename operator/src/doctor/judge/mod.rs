@@ -25,6 +25,7 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         virt::qemu(&seen.virt),
         virt::shares(&seen.virt),
         virt::libvirt(&seen.virt, &seen.user),
+        virt::log_daemon(&seen.virt, &seen.confinement),
         resets::tier(seen),
         storage::space(&seen.disk),
         storage::access(&seen.disk),

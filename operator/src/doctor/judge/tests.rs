@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::*;
 use crate::doctor::finding::{Level, can_run};
 use crate::doctor::observed::{
-    Clock, Confined, Confinement, Device, Devices, Disk, Dropper, Filter, Host, KvmBoot, Libvirt, Network, Parts, Qemu,
-    QemuConf, Security, User, Virt,
+    Clock, Confined, Confinement, Device, Devices, Disk, Dropper, Filter, Host, KvmBoot, Libvirt, LogDaemon, Network,
+    Parts, Qemu, QemuConf, Security, User, Virt,
 };
 use crate::guest_image::{Description, GuestImage, Part};
 
@@ -52,6 +52,7 @@ fn good() -> Observed {
                 libvirtd: Some("/usr/sbin/libvirtd".into()),
                 virtlogd: Some("/usr/sbin/virtlogd".into()),
             },
+            log_daemon: LogDaemon::Answers,
             kvm_boot: KvmBoot::Booted,
         },
         disk: Disk {
@@ -204,6 +205,32 @@ fn a_libvirt_that_does_not_answer_is_started_only_by_root_and_only_the_systems()
     assert_level("libvirt", Level::Error, "libvirt.uri", |seen| {
         silent(seen);
         seen.virt.libvirt.uri = "qemu+ssh://other/system".into();
+    });
+}
+
+#[test]
+fn a_log_daemon_that_does_not_answer_is_fatal_where_libvirt_needs_it() {
+    let silent = |seen: &mut Observed| seen.virt.log_daemon = LogDaemon::Silent("/run/x: Connection refused".into());
+    assert_level("log-daemon", Level::Error, "virtlogd -d", silent);
+    assert_level("log-daemon", Level::Error, "/run/x: Connection refused", silent);
+    assert_level("log-daemon", Level::Error, "apt-get", |seen| {
+        silent(seen);
+        seen.virt.libvirt.virtlogd = None;
+    });
+    let handler = |seen: &mut Observed, handler: &str| {
+        seen.confinement.conf.as_mut().unwrap().stdio_handler = Some(handler.to_owned());
+    };
+    assert_level("log-daemon", Level::Ok, "not needed", |seen| {
+        silent(seen);
+        handler(seen, "file");
+    });
+    assert_level("log-daemon", Level::Error, "virtlogd.socket", |seen| {
+        silent(seen);
+        handler(seen, "logd");
+    });
+    assert_level("log-daemon", Level::Info, "sudo", |seen| seen.virt.log_daemon = LogDaemon::Refused);
+    assert_level("log-daemon", Level::Ok, "only where libvirt answers", |seen| {
+        seen.virt.log_daemon = LogDaemon::Unasked;
     });
 }
 

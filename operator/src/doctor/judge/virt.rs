@@ -2,9 +2,9 @@
 
 use super::version::{LIBVIRT_OLDEST, QEMU_FAST, QEMU_OLDEST, Version};
 use crate::doctor::finding::{Check, Finding};
-use crate::doctor::observed::{Libvirt, User, Virt};
+use crate::doctor::observed::{Confinement, Libvirt, LogDaemon, User, Virt};
+use crate::standalone::libvirtd::SYSTEM_URI;
 
-const SYSTEM_URI: &str = "qemu:///system";
 const INSTALL: &str = "Debian 13, Ubuntu 24.04: apt-get install qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients\n\
     Debian 12: the same from bookworm-backports, all of them from that suite (.ci/packages of the repository does it).";
 
@@ -100,4 +100,27 @@ fn silent(check: Check, libvirt: &Libvirt, user: &User, why: &str) -> Finding {
             user.name, user.name
         ),
     )
+}
+
+pub(super) fn log_daemon(virt: &Virt, confinement: &Confinement) -> Finding {
+    const CHECK: Check = Check {
+        id: "log-daemon",
+        title: "virtlogd",
+        why: "libvirt has it write down what a machine's QEMU says, and starts no machine without it.",
+    };
+    let handler = confinement.conf.as_ref().and_then(|conf| conf.stdio_handler.as_deref());
+    match &virt.log_daemon {
+        LogDaemon::Answers => CHECK.ok("answers"),
+        _ if handler == Some("file") => CHECK.ok("not needed: stdio_handler is \"file\" in /etc/libvirt/qemu.conf"),
+        LogDaemon::Unasked => CHECK.ok("asked only where libvirt answers at qemu:///system"),
+        LogDaemon::Refused => CHECK.info("only root may ask whether it answers", "sudo agentvm doctor"),
+        LogDaemon::Silent(why) if virt.libvirt.virtlogd.is_none() => {
+            CHECK.error(format!("there is no virtlogd, and nothing answers at {why}"), INSTALL)
+        }
+        LogDaemon::Silent(why) => CHECK.error(
+            format!("libvirt answers and virtlogd doesn't, so no machine starts: {why}"),
+            "systemctl enable --now virtlogd.socket    (where there is no systemd: virtlogd -d)\n\
+             If that fails: systemctl status virtlogd.socket virtlogd.service",
+        ),
+    }
 }

@@ -34,7 +34,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// What the file says of confinement; what it doesn't say is `None`.
+/// What the file says of confinement and of who writes logs; what it doesn't say is `None`.
 fn conf(text: &str) -> QemuConf {
     let value = |name: &str| value(text, name);
     QemuConf {
@@ -44,6 +44,7 @@ fn conf(text: &str) -> QemuConf {
         security_driver: value("security_driver"),
         clear_capabilities: value("clear_emulator_capabilities"),
         cgroup_controllers: value("cgroup_controllers"),
+        stdio_handler: value("stdio_handler"),
     }
 }
 
@@ -113,11 +114,12 @@ mod tests {
     #[test]
     fn qemu_conf_is_read_as_libvirt_does() {
         let text = "# user = \"root\"\nuser = \"qemu\"\n  seccomp_sandbox = 0\nnamespaces = [ ]\n\
-                    cgroup_controllers = [ \"cpu\",\n # no\n \"memory\" ]\nusername = \"x\"\n";
+                    cgroup_controllers = [ \"cpu\",\n # no\n \"memory\" ]\nstdio_handler = \"file\"\nusername = \"x\"\n";
         let conf = conf(text);
         assert_eq!((conf.user.as_deref(), conf.seccomp_sandbox.as_deref()), (Some("qemu"), Some("0")));
         assert_eq!((conf.namespaces.as_deref(), conf.security_driver), (Some(""), None));
         assert_eq!(conf.cgroup_controllers.as_deref(), Some("cpu memory"));
+        assert_eq!(conf.stdio_handler.as_deref(), Some("file"));
         assert_eq!(value("namespaces = [", "namespaces").as_deref(), Some(""));
     }
 

@@ -1,12 +1,23 @@
-//! QEMU and libvirt, asked through their own programs: they answer the same with and without a daemon.
+//! QEMU and libvirt, asked through their own programs: they answer the same with and without a daemon. virtlogd is asked itself.
+
+use std::path::Path;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::command;
-use crate::doctor::observed::{KvmBoot, Libvirt, Qemu, Virt};
+use crate::doctor::observed::{KvmBoot, Libvirt, LogDaemon, Qemu, Virt};
+use crate::standalone::libvirtd::{SYSTEM_URI, VIRTLOGD_SOCKET};
 
 pub(super) const QEMU: &str = "qemu-system-x86_64";
 
 pub(super) fn virt(uri: &str, kvm_boot: KvmBoot) -> Virt {
-    Virt { qemu: qemu(), libvirt: libvirt(uri), kvm_boot }
+    let libvirt = libvirt(uri);
+    let log_daemon = match &libvirt.daemon {
+        Ok(_) if uri == SYSTEM_URI => log_daemon(Path::new(VIRTLOGD_SOCKET)),
+        _ => LogDaemon::Unasked,
+    };
+    Virt { qemu: qemu(), libvirt, log_daemon, kvm_boot }
 }
 
 /// The QEMU on the PATH and the devices that it knows.
@@ -38,6 +49,21 @@ pub fn libvirt(uri: &str) -> Libvirt {
     }
 }
 
+/// Only connecting tells: the file that a killed daemon left refuses, and where systemd holds the socket, connecting starts
+/// the daemon.
+fn log_daemon(socket: &Path) -> LogDaemon {
+    let connected = SocketAddrUnix::new(socket).and_then(|address| {
+        // Not blocking: one that hangs would have us wait for a place in its queue.
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        connect(&socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?, &address)
+    });
+    match connected {
+        Ok(()) => LogDaemon::Answers,
+        Err(Errno::ACCESS) => LogDaemon::Refused,
+        Err(why) => LogDaemon::Silent(format!("{}: {why}", socket.display())),
+    }
+}
+
 fn qemu_version(text: &str) -> &str {
     after(text, "QEMU emulator version ").unwrap_or("unknown").split(' ').next().unwrap_or_default()
 }
@@ -48,6 +74,8 @@ fn after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixListener;
+
     use super::*;
 
     #[test]
@@ -56,6 +84,18 @@ mod tests {
         assert_eq!(qemu_version("something else"), "unknown");
         let virsh = "Compiled against library: libvirt 11.3.0\nRunning against daemon: 11.3.0\n";
         assert_eq!(after(virsh, "Running against daemon: "), Some("11.3.0"));
+    }
+
+    #[test]
+    fn the_file_of_a_log_daemon_that_was_killed_is_not_one_that_answers() {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("virtlogd-sock");
+        let silent = |said: &str| matches!(log_daemon(&socket), LogDaemon::Silent(why) if why.contains(said));
+        assert!(silent("No such file"));
+        let daemon = UnixListener::bind(&socket).unwrap();
+        assert_eq!(log_daemon(&socket), LogDaemon::Answers);
+        drop(daemon);
+        assert!(socket.exists() && silent("refused"));
     }
 
     #[test]

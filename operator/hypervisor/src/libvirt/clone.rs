@@ -16,7 +16,7 @@ use super::golden::{self, Whole};
 use super::host::Host;
 use super::interface_xml::Plug;
 use super::worker::{Wanted, still};
-use super::{disk, domain, limits, machine, metadata, process, qmp, start};
+use super::{disk, domain, machine, metadata, process, process_limits, qmp, start};
 use crate::files::{io, write_secret};
 use crate::workspace::share;
 use crate::{CloneStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
@@ -133,7 +133,7 @@ fn lay_out(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError
         chown(dir.reset(), Some(user.uid), Some(user.gid)).map_err(io("give to QEMU's user", &dir.reset()))?;
     }
     write_secret(&dir.token(), &spec.record.token)?;
-    limits::remember(&dir, &spec.limits)?;
+    process_limits::remember(&dir, &spec.limits)?;
     fs::copy(whole.dir.snapshot(), dir.overlay()).map_err(io("copy the golden's overlay to", &dir.overlay()))?;
     user.own(&dir.overlay())?;
     share::mount(&dir.share_image(), &dir.share(), spec.share_bytes, host.mapping(&spec.record.name))

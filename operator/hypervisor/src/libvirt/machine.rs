@@ -14,7 +14,7 @@ use super::proof::{
     smaps::{self, Place},
 };
 use super::worker::{Wanted, still};
-use super::{limits, links, marks, process, tiers};
+use super::{links, marks, process, process_limits, tiers};
 use crate::files::remove_tree;
 use crate::workspace::{input, share};
 use crate::{HvError, InputFile, Machine, MachineKind, MachineLimits, MachineRecord, Mark, PowerState, Stop, Usage};
@@ -99,7 +99,7 @@ pub fn relimit(
 ) -> Result<Option<String>, HvError> {
     host.locks.with(name.as_str(), || {
         still(wanted, "change a machine's limits")?;
-        limits::change(&domain::get(conn, name)?, &host.layout.machine(name), limits)
+        process_limits::change(&domain::get(conn, name)?, &host.layout.machine(name), limits)
     })
 }
 

@@ -37,6 +37,7 @@ mod network;
 mod network_xml;
 mod preload;
 mod process;
+mod process_limits;
 mod proof;
 mod qemu_user;
 mod qmp;

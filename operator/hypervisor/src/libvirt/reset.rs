@@ -27,7 +27,7 @@ use super::links;
 use super::process::{self, Identity};
 use super::proof::{self, disk::Reference};
 use super::worker::{Wanted, still};
-use super::{disk, limits, machine, marks, qmp};
+use super::{disk, machine, marks, process_limits, qmp};
 use crate::files::{io, write_secret};
 use crate::workspace::share;
 use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
@@ -94,7 +94,7 @@ impl<'a> Reset<'a> {
         let process = process::remembered(&dir).ok_or_else(|| refuse("its process was never noted"))?;
         let whole = golden::open(host, &spec.record.golden)?;
         let disk = host.golden_disk(&whole.golden.key, &whole.dir)?;
-        if let Some(why) = keeps_too_much(&dir, &whole.dir).or_else(|| limits::outdated(&dir, &spec.limits)) {
+        if let Some(why) = keeps_too_much(&dir, &whole.dir).or_else(|| process_limits::outdated(&dir, &spec.limits)) {
             return Err(HvError::NotResettable { name: name.clone(), why });
         }
         let (checks, steps) = (Vec::new(), Vec::new());
@@ -228,7 +228,7 @@ impl<'a> Reset<'a> {
     }
 
     fn record(&self) -> Result<(), HvError> {
-        limits::change(&self.domain, &self.dir, &self.spec.limits)?;
+        process_limits::change(&self.domain, &self.dir, &self.spec.limits)?;
         write_secret(&self.dir.token(), &self.spec.record.token)?;
         marks::set_record(&self.dir, &self.spec.record)
     }

@@ -8,7 +8,7 @@ use super::domain_xml::DomainSpec;
 use super::golden::Recipe;
 use super::host::Host;
 use super::interface_xml::{Plug, Socket};
-use super::{domain, filter, limits, network};
+use super::{domain, filter, limits, network, process_limits};
 use crate::files::in_memory;
 use crate::network::{ipv6, unavailable};
 use crate::{HvError, MachineRecord};
@@ -24,7 +24,7 @@ pub fn paused(
     let plug = plug_in(host, conn, record.nic.as_ref())?;
     let xml = spec(plug)?.to_xml()?;
     let started = domain::start(conn, &record.name, &xml, true)?;
-    limits::memory(&started, memory_limit_mib(host, recipe));
+    process_limits::memory(&started, memory_limit_mib(host, recipe));
     closed(host, record)?;
     Ok(started)
 }

@@ -14,7 +14,7 @@ use super::proof::{
     smaps::{self, Place},
 };
 use super::worker::{Wanted, still};
-use super::{links, marks, process, process_limits, tiers};
+use super::{links, marks, process, process_limits, self_test};
 use crate::files::remove_tree;
 use crate::workspace::{input, share};
 use crate::{HvError, InputFile, Machine, MachineKind, MachineLimits, MachineRecord, Mark, PowerState, Stop, Usage};
@@ -140,7 +140,7 @@ fn state_of(host: &Host, domain: &Domain, name: &DomainName) -> Result<PowerStat
 /// Everybody's machines; those of self-tests are nobody's.
 pub fn list(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
     let mut machines = all(host, conn)?;
-    machines.retain(|machine| !tiers::is_test(&machine.record));
+    machines.retain(|machine| !self_test::is_test(&machine.record));
     Ok(machines)
 }
 

@@ -42,6 +42,7 @@ mod proof;
 mod qemu_user;
 mod qmp;
 mod reset;
+mod self_test;
 mod slot_user;
 mod start;
 mod sweep;

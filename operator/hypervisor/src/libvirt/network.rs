@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 
-use agentvm_core::names::{DomainName, InstanceId, short_hash};
-use agentvm_core::network::{Mac, Nic, Subnet, Table, Wire};
+use agentvm_core::names::InstanceId;
+use agentvm_core::network::{Mac, Subnet};
 use ipnet::Ipv4Net;
 use rustix::fs::FlockOperation;
 use virt::connect::Connect;
@@ -58,16 +58,6 @@ pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
 pub fn ensure_ipv6(host: &Host, conn: &Connect) -> Result<(), HvError> {
     let ours = ensure(host, conn)?;
     ipv6::ensure(&host.config.instance, &ours.subnet)
-}
-
-/// The device of a machine that is only made to test how its golden comes back: it is never connected, and so needs no address.
-pub fn of_self_test(instance: &InstanceId, name: &DomainName) -> Nic {
-    let none = Ipv4Addr::UNSPECIFIED;
-    Nic {
-        tap: format!("{}t{}", Table::of(instance).tap_prefix(), short_hash(&["tap", name.as_str()], 6)),
-        mac: Mac::derive(&["self-test", name.as_str()]),
-        wire: Wire::Nat { address: none, prefix: PREFIX, gateway: none, ipv6: None },
-    }
 }
 
 /// The network goes, unless a machine is still plugged in.

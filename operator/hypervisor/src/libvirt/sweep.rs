@@ -6,7 +6,7 @@ use virt::connect::Connect;
 use super::host::Host;
 use super::layout::HALF;
 use super::worker::ALWAYS;
-use super::{machine, tiers};
+use super::{machine, self_test};
 use crate::files::{names_in, remove_tree};
 use crate::{HvError, MachineKind, Stop};
 
@@ -15,7 +15,7 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
     let mut kept = Vec::new();
     for machine in machine::all(host, conn)? {
         let name = machine.record.name.clone();
-        if tiers::is_test(&machine.record) && !tiers::is_testing(host, &name) {
+        if self_test::is_test(&machine.record) && !self_test::is_testing(host, &name) {
             machine::destroy(host, conn, &name, Stop::Force, ALWAYS)?;
             swept.push(format!("self-test's machine {name}"));
             continue;
@@ -29,7 +29,8 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
         }
     }
     for name in names_in(&host.layout.machines()).into_iter().map(DomainName::from_recorded) {
-        if !host.is_at_work(&name) && !tiers::is_testing(host, &name) && !kept.iter().any(|(kept, _)| *kept == name) {
+        if !host.is_at_work(&name) && !self_test::is_testing(host, &name) && !kept.iter().any(|(kept, _)| *kept == name)
+        {
             host.locks.with(name.as_str(), || machine::remove_files(host, &name))?;
             swept.push(format!("files of machine {name}"));
         }

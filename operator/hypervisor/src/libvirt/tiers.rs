@@ -3,10 +3,9 @@
 //! A proof that can't fail proves nothing. So the machine is reset with something left undone first, and the proof must find just that;
 //! only then does its word on an honest reset count.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_core::network::Layout;
 use virt::connect::Connect;
 
 use super::config::Sabotage;
@@ -16,21 +15,13 @@ use super::proof::memory;
 use super::proof::smaps::{self, Place};
 use super::reset::reset;
 use super::worker::ALWAYS;
-use super::{clone, domain, machine, network, process};
+use super::{clone, domain, machine, process, self_test};
 use crate::locks::lock;
-use crate::{HvError, MachineKind, MachineLimits, MachineRecord, MachineSpec, Stop, Tier, Tiers};
+use crate::{HvError, MachineSpec, Stop, Tier, Tiers};
 
-/// Whose machines these are, in the place of an owner's UID.
-const OWNER: &str = "self-test";
-const SHARE_BYTES: u64 = 4 << 20;
 /// So long may a guest take to write to a page.
 const DIRTY: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
-
-/// Machines of self-tests aren't anybody's.
-pub fn is_test(record: &MachineRecord) -> bool {
-    record.owner_uid == OWNER
-}
 
 /// The verdict on a golden; found out once.
 pub fn get(host: &Host, conn: &Connect, key: &GoldenKey) -> Result<Tiers, HvError> {
@@ -53,9 +44,9 @@ pub fn get(host: &Host, conn: &Connect, key: &GoldenKey) -> Result<Tiers, HvErro
 }
 
 fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<Tiers, HvError> {
-    let spec = spec(host, whole);
+    let spec = self_test::spec(host, whole);
     let name = &spec.record.name;
-    let marker = marker(name);
+    let marker = self_test::marker(name);
     let at_work = host.at_work(&marker);
     // One that a killed operator left would be in the way.
     let attempt =
@@ -69,39 +60,6 @@ fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<Tiers, HvError> {
     drop(at_work);
     let found = found?;
     gone.map(|()| found)
-}
-
-/// Stands for the whole test among what this process is doing; parts of it stand for themselves.
-fn marker(name: &DomainName) -> DomainName {
-    DomainName::from_recorded(format!("{OWNER} {name}"))
-}
-
-/// Is this process testing with the machine right now?
-pub fn is_testing(host: &Host, name: &DomainName) -> bool {
-    host.is_at_work(&marker(name))
-}
-
-fn spec(host: &Host, whole: &Whole) -> MachineSpec {
-    let key = &whole.golden.key;
-    let (instance, now) =
-        (host.config.instance.clone(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-    let name = DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0);
-    let nic = (whole.recipe.layout == Layout::Nic).then(|| network::of_self_test(&instance, &name));
-    let record = MachineRecord {
-        name,
-        instance,
-        kind: MachineKind::Pool,
-        namespace: String::new(),
-        owner: OWNER.to_owned(),
-        owner_uid: OWNER.to_owned(),
-        slot: 0,
-        golden: key.clone(),
-        nonce: format!("{:032x}", now.as_nanos()),
-        token: String::new(),
-        created: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
-        nic,
-    };
-    MachineSpec { record, share_bytes: SHARE_BYTES, tier: Tier::InPlace, limits: MachineLimits::default() }
 }
 
 fn best(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Result<Tiers, HvError> {

@@ -16,7 +16,7 @@ use super::golden::{self, Whole};
 use super::host::Host;
 use super::interface_xml::Plug;
 use super::worker::{Wanted, still};
-use super::{disk, domain, machine, metadata, process, process_limits, qmp, start};
+use super::{disk, domain, machine, metadata, observe, process, process_limits, qmp, start};
 use crate::files::{io, write_secret};
 use crate::workspace::share;
 use crate::{CloneStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
@@ -56,11 +56,11 @@ fn is_there(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<bool, HvE
         machine::remove_files(host, name)?;
         return Ok(false);
     };
-    let same = machine::record(host, &there)?.is_some_and(|r| r.nonce == spec.record.nonce);
+    let same = observe::record(host, &there)?.is_some_and(|r| r.nonce == spec.record.nonce);
     if !same {
         return Err(HvError::AlreadyExists(name.clone()));
     }
-    if matches!(machine::state(host, conn, name)?, PowerState::Paused | PowerState::Running) {
+    if matches!(observe::state(host, conn, name)?, PowerState::Paused | PowerState::Running) {
         return Ok(true);
     }
     machine::discard(host, conn, name, Stop::Force)?;

@@ -9,14 +9,14 @@ use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
 
 use super::host::Host;
-use super::{domain, filter, machine, marks, network};
+use super::{domain, filter, marks, network, observe};
 use crate::network::{flows as log, unavailable};
 use crate::{HvError, MachineRecord};
 
 pub fn police(host: &Host, conn: &Connect, policies: BTreeMap<String, Policy>, never: &[IpNet]) -> Result<(), HvError> {
     let ours = network::ensure(host, conn)?;
     let machines: Vec<MachineRecord> = if host.firewall.is_new() {
-        machine::all(host, conn)?.into_iter().map(|machine| machine.record).collect()
+        observe::all(host, conn)?.into_iter().map(|machine| machine.record).collect()
     } else {
         Vec::new()
     };
@@ -38,7 +38,7 @@ pub fn open(host: &Host, name: &DomainName, link: &Link) -> Result<(), HvError> 
 
 /// A machine that was made by a process before this one.
 pub fn look(host: &Host, conn: &Connect, name: &DomainName) -> Result<Option<Link>, HvError> {
-    let record = machine::record(host, &domain::get(conn, name)?)?;
+    let record = observe::record(host, &domain::get(conn, name)?)?;
     let record = record.filter(|record| record.instance == host.config.instance);
     host.firewall.know(&record.ok_or_else(|| HvError::NoSuchMachine(name.clone()))?);
     Ok(host.firewall.link(name))
@@ -73,7 +73,7 @@ pub fn flows(host: &Host) -> Option<Receiver<Flow>> {
 
 /// Not while somebody is plugged in.
 pub fn release(host: &Host, conn: &Connect) -> Result<(), HvError> {
-    if machine::all(host, conn)?.is_empty() {
+    if observe::all(host, conn)?.is_empty() {
         network::remove(host, conn)?;
         host.firewall.remove()?;
         filter::remove(host, conn)?;

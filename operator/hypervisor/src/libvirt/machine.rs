@@ -1,10 +1,7 @@
-//! What can be done to a machine that is there: resume, pause, ask, list, destroy.
-
-use std::fs;
+//! What can be done to a machine that is there: resume, pause, park, limit, destroy.
 
 use agentvm_core::names::DomainName;
 use virt::connect::Connect;
-use virt::domain::Domain;
 
 use super::domain::{self, refused};
 use super::host::Host;
@@ -14,10 +11,10 @@ use super::proof::{
     smaps::{self, Place},
 };
 use super::worker::{Wanted, still};
-use super::{links, marks, process, process_limits, self_test};
+use super::{links, marks, observe, process, process_limits};
 use crate::files::remove_tree;
 use crate::workspace::{input, share};
-use crate::{HvError, InputFile, Machine, MachineKind, MachineLimits, MachineRecord, Mark, PowerState, Stop, Usage};
+use crate::{HvError, InputFile, MachineKind, MachineLimits, PowerState, Stop, Usage};
 
 /// The mark goes first: an operator that is killed in between finds a machine of which nothing good is said.
 pub fn resume(host: &Host, conn: &Connect, name: &DomainName, wanted: Wanted<'_>) -> Result<(), HvError> {
@@ -28,7 +25,7 @@ pub fn resume(host: &Host, conn: &Connect, name: &DomainName, wanted: Wanted<'_>
     marks::clear_parked(&dir)?;
     // A claim waits for this: how the machine is doing is asked only where it doesn't do as it is told.
     let Err(error) = domain.resume() else { return Ok(()) };
-    match state_of(host, &domain, name)? {
+    match observe::state_of(host, &domain, name)? {
         PowerState::Running => Ok(()),
         PowerState::Paused => Err(refused(format!("resume machine {name}"))(error)),
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
@@ -74,7 +71,7 @@ pub fn quarantine(host: &Host, conn: &Connect, name: &DomainName, until: i64, wh
         domain.suspend().map_err(refused(format!("pause machine {name}")))?;
     }
     marks::set_quarantined(&dir, until, why)?;
-    record(host, &domain)?.map_or(Ok(()), |record| links::cut(host, &record))
+    observe::record(host, &domain)?.map_or(Ok(()), |record| links::cut(host, &record))
 }
 
 /// Proportional set, less what it has of the golden's file pages: those stay when it goes.
@@ -105,69 +102,12 @@ pub fn relimit(
 
 pub fn pause(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
-    match state_of(host, &domain, name)? {
+    match observe::state_of(host, &domain, name)? {
         PowerState::Paused => Ok(()),
         PowerState::Running => domain.suspend().map_err(refused(format!("pause machine {name}"))),
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
         PowerState::Dead { why } => Err(HvError::Refused { what: format!("pause machine {name}"), detail: why }),
     }
-}
-
-pub fn state(host: &Host, conn: &Connect, name: &DomainName) -> Result<PowerState, HvError> {
-    domain::find(conn, name)?.map_or(Ok(PowerState::Absent), |domain| state_of(host, &domain, name))
-}
-
-/// The machine's present incarnation; `None` when the domain isn't agentvm's.
-pub fn record(host: &Host, domain: &Domain) -> Result<Option<MachineRecord>, HvError> {
-    let made_as = domain::record(domain)?;
-    Ok(made_as.map(|made_as| marks::record(&host.layout.machine(&made_as.name), made_as)))
-}
-
-/// What libvirt says, and whether the machine was ever finished: one whose maker died half way is paused, and empty.
-fn state_of(host: &Host, domain: &Domain, name: &DomainName) -> Result<PowerState, HvError> {
-    let said = domain::power(domain)?;
-    let alive = matches!(said, PowerState::Paused | PowerState::Running);
-    let dir = host.layout.machine(name);
-    let interrupted = |what: &str| Ok(PowerState::Dead { why: format!("its {what} was interrupted") });
-    match () {
-        () if !alive || dir.ready().exists() || marks::is_quarantined(&dir) => Ok(said),
-        () if host.is_at_work(name) => Ok(PowerState::Paused),
-        () if dir.resetting().exists() => interrupted("reset"),
-        () => interrupted("creation"),
-    }
-}
-
-/// Everybody's machines; those of self-tests are nobody's.
-pub fn list(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
-    let mut machines = all(host, conn)?;
-    machines.retain(|machine| !self_test::is_test(&machine.record));
-    Ok(machines)
-}
-
-/// Of others' domains no more than the name is looked at: what those are slow to answer is nothing to wait for.
-pub fn all(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
-    let mut machines = Vec::new();
-    let ours = DomainName::prefix(&host.config.instance);
-    for domain in conn.list_all_domains(0).map_err(refused("list the domains"))? {
-        if !domain.name().is_ok_and(|name| name.starts_with(&ours)) {
-            continue;
-        }
-        let Some(mut record) = record(host, &domain)?.filter(|r| r.instance == host.config.instance) else {
-            continue;
-        };
-        record.token = fs::read_to_string(host.layout.machine(&record.name).token()).unwrap_or_default();
-        let state = state_of(host, &domain, &record.name)?;
-        if state != PowerState::Absent {
-            let mark = match (marks::read(&host.layout.machine(&record.name)), &state) {
-                // What has died or was resumed isn't what was parked.
-                (Mark::Parked { .. }, state) if *state != PowerState::Paused => Mark::None,
-                (mark, _) => mark,
-            };
-            machines.push(Machine { record, state, mark });
-        }
-    }
-    machines.sort_by(|a, b| a.record.name.cmp(&b.record.name));
-    Ok(machines)
 }
 
 /// Whoever works on it may wait for a QEMU that doesn't answer any more, and holds its lock meanwhile: by force, QEMU goes first.

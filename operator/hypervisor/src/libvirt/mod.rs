@@ -35,6 +35,7 @@ mod marks;
 mod metadata;
 mod network;
 mod network_xml;
+mod observe;
 mod preload;
 mod process;
 mod process_limits;
@@ -312,7 +313,7 @@ impl Hypervisor for Libvirt {
 
     async fn state(&self, name: &DomainName) -> Result<PowerState, HvError> {
         let name = name.clone();
-        self.claim("ask for a machine's state", move |host, conn| machine::state(host, conn, &name)).await
+        self.claim("ask for a machine's state", move |host, conn| observe::state(host, conn, &name)).await
     }
 
     async fn destroy(&self, name: &DomainName, how: Stop) -> Result<(), HvError> {
@@ -323,7 +324,7 @@ impl Hypervisor for Libvirt {
     }
 
     async fn list(&self) -> Result<Vec<Machine>, HvError> {
-        self.claim("list the machines", machine::list).await
+        self.claim("list the machines", observe::list).await
     }
 
     async fn connect(&self, name: &DomainName) -> Result<Channel, HvError> {

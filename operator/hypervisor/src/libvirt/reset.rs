@@ -27,7 +27,7 @@ use super::links;
 use super::process::{self, Identity};
 use super::proof::{self, disk::Reference};
 use super::worker::{Wanted, still};
-use super::{disk, machine, marks, process_limits, qmp};
+use super::{disk, marks, observe, process_limits, qmp};
 use crate::files::{io, write_secret};
 use crate::workspace::share;
 use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
@@ -78,7 +78,7 @@ impl<'a> Reset<'a> {
         let dir = host.layout.machine(name);
         let refuse =
             |detail: &str| HvError::Refused { what: format!("reset machine {name}"), detail: detail.to_owned() };
-        let now = machine::record(host, &domain)?;
+        let now = observe::record(host, &domain)?;
         if now.as_ref().is_none_or(|now| is_later(now, &spec.record)) {
             return Err(refuse("it is another one by now"));
         }

@@ -6,14 +6,14 @@ use virt::connect::Connect;
 use super::host::Host;
 use super::layout::HALF;
 use super::worker::ALWAYS;
-use super::{machine, self_test};
+use super::{machine, observe, self_test};
 use crate::files::{names_in, remove_tree};
 use crate::{HvError, MachineKind, Stop};
 
 pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
     let mut swept = Vec::new();
     let mut kept = Vec::new();
-    for machine in machine::all(host, conn)? {
+    for machine in observe::all(host, conn)? {
         let name = machine.record.name.clone();
         if self_test::is_test(&machine.record) && !self_test::is_testing(host, &name) {
             machine::destroy(host, conn, &name, Stop::Force, ALWAYS)?;

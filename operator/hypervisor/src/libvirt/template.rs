@@ -13,7 +13,7 @@ use super::host::Host;
 use super::image::Image;
 use super::interface_xml::Plug;
 use super::layout::GoldenDir;
-use super::{disk, domain, facts, machine, metadata, start};
+use super::{disk, domain, facts, machine, metadata, observe, start};
 use crate::files::{io, remove_tree, write_json, write_secret};
 use crate::workspace::share;
 use crate::{Accelerator, HvError, PowerState, Stop, TemplateSpec};
@@ -28,7 +28,7 @@ pub fn boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
     host.locks.with(name.as_str(), || {
         if let Some(there) = domain::find(conn, name)? {
             let same = domain::record(&there)?.is_some_and(|r| r.nonce == spec.record.nonce);
-            let running = machine::state(host, conn, name)? == PowerState::Running;
+            let running = observe::state(host, conn, name)? == PowerState::Running;
             return if same && running { Ok(()) } else { Err(HvError::AlreadyExists(name.clone())) };
         }
         host.set_at_work(name, true);

@@ -11,6 +11,7 @@ mod faults;
 mod golden;
 mod knobs;
 mod limits;
+mod links;
 mod making;
 mod network;
 mod power;

@@ -27,12 +27,12 @@ use tokio::{
 };
 
 use super::{
-    lease::{AGAIN, lease, unleased},
+    lease::{AGAIN, lease},
     order::Order,
-    prepare::unix_nanos,
-    session::{Session, SessionError, kind, random},
+    session::{Session, SessionError, kind, random, unix_nanos},
     store::{Store, Taken},
     urgent::Claiming,
+    verdict::{Interrupted, Verdict, judge, stopped, unleased},
 };
 use crate::links::Station;
 
@@ -49,29 +49,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How long a session that was kept open may be silent about EXECUTE before it counts as broken; a new one tells more.
 const KEPT_PATIENCE: Duration = Duration::from_secs(5);
 const RECONNECT: Duration = Duration::from_millis(200);
-
-/// What a machine said of an attempt, with where the time went.
-#[derive(Debug)]
-pub struct Verdict {
-    pub result: AttemptResult,
-    pub wire: Option<wire::AttemptResult>,
-    pub acquired: Option<Instant>,
-    pub acknowledged: Option<Instant>,
-}
-
-/// Why a session ended without a result.
-pub enum Interrupted {
-    /// The channel broke; the attempt may go on without us.
-    Broken(SessionError),
-    /// It is over.
-    Over(AttemptEnd, String),
-}
-
-impl From<SessionError> for Interrupted {
-    fn from(why: SessionError) -> Self {
-        Self::Broken(why)
-    }
-}
 
 /// An attempt under way.
 pub struct Attempt<'a> {
@@ -128,7 +105,7 @@ impl<'a> Attempt<'a> {
     pub async fn run(mut self, mut kept: Option<Session>) -> Verdict {
         let (result, wire) = loop {
             match self.session(kept.take()).await {
-                Ok(result) => break (self.judge(&result), Some(result)),
+                Ok(result) => break (judge(&result, *self.stop.borrow()), Some(result)),
                 Err(Interrupted::Over(end, message)) => break (self.ended(end, message), None),
                 Err(Interrupted::Broken(why)) => {
                     tracing::warn!(run = %self.order.run, machine = %self.record.name, error = &why as &dyn std::error::Error, "the session with the agent ended");
@@ -353,25 +330,6 @@ impl<'a> Attempt<'a> {
         Some(self.ended(AttemptEnd::GuestLost, detail))
     }
 
-    fn judge(&self, result: &wire::AttemptResult) -> AttemptResult {
-        let end = if result.timed_out {
-            AttemptEnd::DeadlineExceeded
-        } else if let Some(cause) = self.stop.borrow().filter(|_| result.stopped) {
-            stopped(cause)
-        } else if let Some(signal) = result.signal {
-            AttemptEnd::Signaled(signal)
-        } else if let Some(code) = result.exit_code {
-            AttemptEnd::Exited(code)
-        } else {
-            AttemptEnd::GuestLost
-        };
-        let mut message = result.error.clone().unwrap_or_default();
-        if result.oom_killed == Some(true) {
-            "the machine ran out of memory and the kernel killed the program".clone_into(&mut message);
-        }
-        AttemptResult { end, started: true, message: agentvm_core::status::clip(&message, 512) }
-    }
-
     fn ended(&self, end: AttemptEnd, message: String) -> AttemptResult {
         AttemptResult { end, started: self.sent, message }
     }
@@ -384,14 +342,6 @@ impl<'a> Attempt<'a> {
     fn nonce(&self) -> Result<Nonce, Interrupted> {
         let nonce = self.record.nonce.parse();
         nonce.map_err(|_| Interrupted::Over(AttemptEnd::GuestLost, "its recorded nonce is damaged".to_owned()))
-    }
-}
-
-/// How an attempt ends that is stopped from outside.
-pub fn stopped(cause: StopCause) -> AttemptEnd {
-    match cause {
-        StopCause::Cancelled => AttemptEnd::Cancelled,
-        StopCause::Evicted => AttemptEnd::Evicted,
     }
 }
 

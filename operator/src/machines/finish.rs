@@ -9,7 +9,7 @@ use agentvm_hypervisor::{Collected, Hypervisor, MachineRecord};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{attempt::Verdict, order::Order, store::Store};
+use super::{order::Order, store::Store, verdict::Verdict};
 
 /// Bytes of a stream that are read for the status; the core cuts further.
 const TAIL: u64 = 64 * 1024;

@@ -2,15 +2,10 @@
 
 use std::time::Duration;
 
-use agentvm_core::run::AttemptEnd;
 use agentvm_guest_agent::protocol::{GuestAck, GuestLease, GuestMessage, HostMessage};
 use jiff::Timestamp;
 
-use super::{
-    attempt::Interrupted,
-    prepare::unix_nanos,
-    session::{Session, SessionError},
-};
+use super::session::{Session, SessionError, unix_nanos};
 use crate::links::Station;
 
 /// For one that is prepared. Nobody waits for it but other machines that are to be made.
@@ -35,12 +30,4 @@ pub async fn lease(session: &mut Session, station: &Station, patience: Duration)
     let address = session.ask(HostMessage::Lease(message), patience + SLACK, leased).await?;
     tracing::debug!(mac = %station.mac, ?address, "a machine has its address");
     Ok(())
-}
-
-/// What an attempt makes of it: another machine may have an address.
-pub fn unleased(why: SessionError) -> Interrupted {
-    match why {
-        SessionError::Refused(why) => Interrupted::Over(AttemptEnd::GuestLost, why),
-        why => Interrupted::Broken(why),
-    }
 }

@@ -17,6 +17,7 @@ mod session;
 mod store;
 mod task;
 mod urgent;
+mod verdict;
 mod wait;
 mod ways;
 
@@ -41,8 +42,8 @@ pub(crate) use evidence::{judge, matches_captured};
 
 pub use board::{AttemptView, Command, SlotKey, Trouble};
 pub use order::{Order, SecretFile};
-pub use prepare::{PrepareError, rehydrate, unix_nanos};
-pub use session::{Session, SessionError, fresh_nonce, kind as message_kind, random};
+pub use prepare::{PrepareError, rehydrate};
+pub use session::{Session, SessionError, fresh_nonce, kind as message_kind, random, unix_nanos};
 pub use task::chain;
 pub use ways::{PoolOwner, TierView};
 

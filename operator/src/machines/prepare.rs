@@ -21,7 +21,7 @@ use super::{
     board::Idle,
     evidence::{self, Evidence},
     lease::{self, lease},
-    session::{Session, SessionError, WakeError, random},
+    session::{Session, SessionError, WakeError, random, unix_nanos},
     urgent::Claims,
 };
 use crate::links::{Links, Station};
@@ -276,11 +276,6 @@ pub async fn rehydrate(
 /// The machine id is the incarnation's own: two clones of one golden differ.
 fn machine_id(record: &MachineRecord) -> String {
     agentvm_core::names::short_hash(&["machine-id", &record.nonce], 32)
-}
-
-/// A time as the protocol has it.
-pub fn unix_nanos(time: Timestamp) -> u64 {
-    u64::try_from(time.as_nanosecond()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use agentvm_guest_agent::protocol::{
     ReadError, Secret, WriteError, connect,
 };
 use agentvm_hypervisor::{Channel, HvError, Hypervisor};
+use jiff::Timestamp;
 use tokio::{
     io::{ReadHalf, WriteHalf, split},
     time::{Instant, sleep, timeout},
@@ -229,6 +230,11 @@ pub fn random<const N: usize>() -> Result<[u8; N], SessionError> {
         }
     }
     Ok(bytes)
+}
+
+/// A time as the protocol has it.
+pub fn unix_nanos(time: Timestamp) -> u64 {
+    u64::try_from(time.as_nanosecond()).unwrap_or(0)
 }
 
 /// A nonce that nobody has seen before.

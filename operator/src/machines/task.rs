@@ -16,7 +16,7 @@ use tokio::{
 
 use super::{
     Event, Inner,
-    attempt::{Attempt, GRACE, SLACK, stopped},
+    attempt::{Attempt, GRACE, SLACK},
     board::{Command, Idle, SlotKey},
     evidence::Evidence,
     finish::finish,
@@ -26,6 +26,7 @@ use super::{
     prepare::{Preparation, PrepareError, Ready},
     session::{Session, SessionError, fresh_nonce},
     store::Store,
+    verdict::stopped,
 };
 use crate::{links::Plug, network};
 

@@ -1,0 +1,98 @@
+//! How an attempt ends: by what its machine said, or by what came in between.
+
+use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
+use agentvm_guest_agent::protocol as wire;
+use tokio::time::Instant;
+
+use super::session::SessionError;
+
+/// What a machine said of an attempt, with where the time went.
+#[derive(Debug)]
+pub struct Verdict {
+    pub result: AttemptResult,
+    pub wire: Option<wire::AttemptResult>,
+    pub acquired: Option<Instant>,
+    pub acknowledged: Option<Instant>,
+}
+
+/// Why a session ended without a result.
+pub enum Interrupted {
+    /// The channel broke; the attempt may go on without us.
+    Broken(SessionError),
+    /// It is over.
+    Over(AttemptEnd, String),
+}
+
+impl From<SessionError> for Interrupted {
+    fn from(why: SessionError) -> Self {
+        Self::Broken(why)
+    }
+}
+
+/// What an attempt makes of a machine without an address: another one may have one.
+pub fn unleased(why: SessionError) -> Interrupted {
+    match why {
+        SessionError::Refused(why) => Interrupted::Over(AttemptEnd::GuestLost, why),
+        why => Interrupted::Broken(why),
+    }
+}
+
+/// What the agent says of it. `stop`: it was told to stop.
+pub fn judge(result: &wire::AttemptResult, stop: Option<StopCause>) -> AttemptResult {
+    let end = if result.timed_out {
+        AttemptEnd::DeadlineExceeded
+    } else if let Some(cause) = stop.filter(|_| result.stopped) {
+        stopped(cause)
+    } else if let Some(signal) = result.signal {
+        AttemptEnd::Signaled(signal)
+    } else if let Some(code) = result.exit_code {
+        AttemptEnd::Exited(code)
+    } else {
+        AttemptEnd::GuestLost
+    };
+    let mut message = result.error.clone().unwrap_or_default();
+    if result.oom_killed == Some(true) {
+        "the machine ran out of memory and the kernel killed the program".clone_into(&mut message);
+    }
+    AttemptResult { end, started: true, message: agentvm_core::status::clip(&message, 512) }
+}
+
+/// How an attempt ends that is stopped from outside.
+pub fn stopped(cause: StopCause) -> AttemptEnd {
+    match cause {
+        StopCause::Cancelled => AttemptEnd::Cancelled,
+        StopCause::Evicted => AttemptEnd::Evicted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(exit_code: Option<i32>, timed_out: bool, stopped: bool) -> wire::AttemptResult {
+        let totals = wire::StreamTotals::default();
+        wire::AttemptResult {
+            nonce: wire::Nonce::from_bytes([7; 16]),
+            exit_code,
+            signal: None,
+            timed_out,
+            stopped,
+            oom_killed: None,
+            duration_millis: 1,
+            stdout: totals,
+            stderr: totals,
+            error: None,
+        }
+    }
+
+    #[test]
+    fn only_who_was_told_to_stop_was_stopped_and_a_timeout_comes_first() {
+        let end = |exit_code, timed_out, stopped, stop| judge(&said(exit_code, timed_out, stopped), stop).end;
+        let cancelled = Some(StopCause::Cancelled);
+        assert_eq!(end(Some(0), false, false, cancelled), AttemptEnd::Exited(0), "it ended before it heard of it");
+        assert_eq!(end(None, false, true, cancelled), AttemptEnd::Cancelled);
+        assert_eq!(end(Some(3), false, true, None), AttemptEnd::Exited(3), "nobody told it to");
+        assert_eq!(end(Some(0), true, true, cancelled), AttemptEnd::DeadlineExceeded);
+        assert_eq!(end(None, false, false, None), AttemptEnd::GuestLost);
+    }
+}

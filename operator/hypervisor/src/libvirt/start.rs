@@ -31,9 +31,9 @@ pub fn paused(
 
 /// Where the state directory is in memory, what a machine writes to its disk is too.
 fn memory_limit_mib(host: &Host, recipe: &Recipe) -> u64 {
-    let disk_gib = u64::from(recipe.resources.disk_gib);
-    let disk_mib = if in_memory(host.layout.root()).unwrap_or(false) { disk_gib << 10 } else { 0 };
-    limits::memory_mib(&recipe.resources, recipe.kvm, disk_mib)
+    let disk_mib = u64::from(recipe.resources.disk_gib) << 10;
+    let in_memory = in_memory(host.layout.root()).unwrap_or(false);
+    limits::memory_mib(&recipe.resources, recipe.kvm, if in_memory { disk_mib } else { 0 })
 }
 
 /// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them.

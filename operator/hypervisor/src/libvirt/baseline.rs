@@ -13,10 +13,11 @@ use virt::sys;
 
 use super::baseline_xml::BaselineXml;
 use super::domain::{self, refused};
+use super::handle::Libvirt;
 use super::host::Host;
 use super::image::Image;
 use super::layout::MachineDir;
-use super::{Libvirt, disk, facts, machine, qmp};
+use super::{disk, facts, machine, qmp};
 use crate::files::{io, run};
 use crate::{Accelerator, HvError, Resources};
 

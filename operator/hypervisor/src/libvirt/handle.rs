@@ -1,0 +1,160 @@
+//! The handle on a host's libvirt: three lanes for what is asked of it, and its machines' channels.
+//!
+//! Making and ending machines takes long and may fill its threads; resetting one never waits behind that, and resuming one for a claim behind
+//! neither.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use agentvm_core::names::DomainName;
+use agentvm_core::network::Link;
+use virt::connect::Connect;
+
+use super::channel::Channels;
+use super::config::LibvirtConfig;
+use super::host::Host;
+use super::links;
+use super::worker::{Lane, Wanted};
+use crate::workspace::share;
+use crate::{HvError, Hypervisor, PowerState};
+
+/// Threads that serve claims: resume, pause, state, list, health.
+const CLAIM_WORKERS: usize = 2;
+
+/// Threads that reset machines, and change their limits.
+const RESET_WORKERS: usize = 2;
+
+/// The host's libvirt.
+#[derive(Clone, Debug)]
+pub struct Libvirt {
+    pub(super) host: Arc<Host>,
+    pub(super) builds: Arc<Lane>,
+    pub(super) resets: Arc<Lane>,
+    pub(super) claims: Arc<Lane>,
+    pub(super) channels: Arc<Channels>,
+}
+
+impl Libvirt {
+    /// Prepares the state directory and waits until libvirt answers, at most `connect_timeout`.
+    pub async fn connect(config: LibvirtConfig) -> Result<Self, HvError> {
+        let (uri, workers, within) = (config.uri.clone(), config.workers, config.connect_timeout);
+        let host = blocking("prepare the state directory", move || Host::prepare(config)).await?;
+        let lane = |name, threads| {
+            let started = Lane::start(name, &uri, threads).map(Arc::new);
+            started.map_err(|source| HvError::Io { what: "start the libvirt threads".to_owned(), source })
+        };
+        let (builds, resets, claims) =
+            (lane("build", workers)?, lane("reset", RESET_WORKERS)?, lane("claim", CLAIM_WORKERS)?);
+        let libvirt = Self { host: Arc::new(host), builds, resets, claims, channels: Arc::default() };
+        libvirt.wait_healthy(within).await?;
+        Ok(libvirt)
+    }
+
+    async fn wait_healthy(&self, within: Duration) -> Result<(), HvError> {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            match self.health().await {
+                Err(e) if e.is_transient() && tokio::time::Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    /// Where this installation keeps its files.
+    pub fn state_dir(&self) -> &Path {
+        self.host.layout.root()
+    }
+
+    /// Waits until a machine's state satisfies `wanted`; the last state when it does, an error when `within` has passed.
+    pub async fn wait_for(
+        &self,
+        name: &DomainName,
+        within: Duration,
+        wanted: impl Fn(&PowerState) -> bool + Send,
+    ) -> Result<PowerState, HvError> {
+        let deadline = tokio::time::Instant::now() + within;
+        loop {
+            let state = self.state(name).await?;
+            if wanted(&state) {
+                return Ok(state);
+            }
+            if tokio::time::Instant::now() > deadline {
+                let what = format!("the wait for machine {name}, which is {state:?},");
+                return Err(HvError::OutcomeUnknown { what, seconds: within.as_secs() });
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Gives back what the state directory holds of the host besides files: mounts, and where no machine is left its network. For the end
+    /// of a test or an uninstall.
+    pub async fn release(&self) {
+        if let Err(error) =
+            self.build("remove the machines' network", self.host.config.start_timeout, links::release).await
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the machines' network stays");
+        }
+        let host = Arc::clone(&self.host);
+        let _ = blocking("release the state directory", move || {
+            share::stop_propagating(&host.layout.machines());
+            Ok(())
+        })
+        .await;
+    }
+
+    pub(super) async fn build<T: Send + 'static>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        job: impl FnOnce(&Host, &Connect) -> Result<T, HvError> + Send + 'static,
+    ) -> Result<T, HvError> {
+        let host = Arc::clone(&self.host);
+        self.builds.call(what, deadline, move |conn, _| job(&host, conn)).await
+    }
+
+    /// As [`Self::build`], for jobs that wait for others first and mustn't begin when nobody waits for them any more.
+    pub(super) async fn build_if<T: Send + 'static>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        job: impl FnOnce(&Host, &Connect, Wanted<'_>) -> Result<T, HvError> + Send + 'static,
+    ) -> Result<T, HvError> {
+        let host = Arc::clone(&self.host);
+        self.builds.call(what, deadline, move |conn, wanted| job(&host, conn, wanted)).await
+    }
+
+    pub(super) async fn claim<T: Send + 'static>(
+        &self,
+        what: &str,
+        job: impl FnOnce(&Host, &Connect) -> Result<T, HvError> + Send + 'static,
+    ) -> Result<T, HvError> {
+        let host = Arc::clone(&self.host);
+        self.claims.call(what, self.host.config.call_timeout, move |conn, _| job(&host, conn)).await
+    }
+
+    /// `None`: the machine has no network device. libvirt is asked only for one that this process hasn't seen yet.
+    pub(super) async fn link(&self, name: &DomainName) -> Result<Option<Link>, HvError> {
+        if self.host.firewall.knows(name) {
+            return Ok(self.host.firewall.link(name));
+        }
+        let wanted = name.clone();
+        self.claim("look for a machine's network device", move |host, conn| links::look(host, conn, &wanted)).await
+    }
+
+    pub(super) fn share(&self, name: &DomainName) -> Result<PathBuf, HvError> {
+        let share = self.host.layout.machine(name).share();
+        if share.is_dir() { Ok(share) } else { Err(HvError::NoSuchMachine(name.clone())) }
+    }
+}
+
+/// File work, off the runtime.
+pub async fn blocking<T: Send + 'static>(
+    what: &str,
+    job: impl FnOnce() -> Result<T, HvError> + Send + 'static,
+) -> Result<T, HvError> {
+    let done = tokio::task::spawn_blocking(job).await;
+    done.map_err(|e| HvError::Refused { what: what.to_owned(), detail: format!("its thread ended: {e}") })?
+}

@@ -121,8 +121,6 @@ pub struct Network {
     /// The host's own, by interface.
     pub addresses: Vec<(String, Ipv4Net)>,
     pub droppers: Vec<Dropper>,
-    /// Docker asks that rules of others are put there.
-    pub docker_user: bool,
     /// Whom machines ask for names by default.
     pub resolvers: Vec<Ipv4Addr>,
     pub filter: Filter,
@@ -148,6 +146,8 @@ pub struct Dropper {
     /// With its family.
     pub table: String,
     pub chain: String,
+    /// Docker asks that rules of others are put into another chain of this table.
+    pub docker_user: bool,
 }
 
 /// The host's clock.

@@ -43,6 +43,7 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         network::subnet(&seen.network),
         network::forwarding(&seen.network),
         network::others(&seen.network),
+        network::others_ipv6(&seen.network),
         network::resolver(&seen.network),
         network::filter(&seen.network.filter),
         host::clock(seen.clock),

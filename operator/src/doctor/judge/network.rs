@@ -3,7 +3,7 @@
 use agentvm_core::defaults::NetworkDefaults;
 
 use crate::doctor::finding::{Check, Finding};
-use crate::doctor::observed::{Filter, Host, Network};
+use crate::doctor::observed::{Dropper, Filter, Host, Network};
 
 /// The bridge of a host's first installation.
 const BRIDGE: &str = "agentvm0";
@@ -74,17 +74,60 @@ pub(super) fn others(network: &Network) -> Finding {
         title: "Other firewalls",
         why: "What agentvm's rules let through has to pass those of other programs (Docker, ufw, firewalld) too.",
     };
-    let Some(first) = network.droppers.first() else {
+    let Some(first) = dropper(network, "ip") else {
         return CHECK.ok("nobody else drops what is routed");
     };
-    let chain = if network.docker_user { "DOCKER-USER" } else { "FORWARD" };
     CHECK.warning(
         format!("chain {} of table {} drops what is routed and not let through there", first.chain, first.table),
+        format!("If machines reach nothing, let their bridge pass:\n{}", let_pass(first)),
+    )
+}
+
+pub(super) fn others_ipv6(network: &Network) -> Finding {
+    const CHECK: Check = Check {
+        id: "forward-policy-ipv6",
+        title: "Other firewalls, IPv6",
+        why: "What agentvm's rules let through by IPv6, which only machines of pools with `ipFamilies: [IPv4, IPv6]` have, has to pass \
+              those of other programs too.",
+    };
+    let Some(first) = dropper(network, "ip6") else {
+        return CHECK.ok("nobody else drops IPv6 that is routed");
+    };
+    CHECK.warning(
         format!(
-            "If machines reach nothing, let their bridge pass:\n\
-             iptables -I {chain} -i {BRIDGE} -j ACCEPT && iptables -I {chain} -o {BRIDGE} -m conntrack --ctstate ESTABLISHED,RELATED -j \
-             ACCEPT\nwith ufw: ufw route allow in on {BRIDGE}"
+            "chain {} of table {} drops IPv6 that is routed and not let through there; it matters only to pools with \
+             `ipFamilies: [IPv4, IPv6]`",
+            first.chain, first.table
         ),
+        format!("If their machines reach nothing by IPv6, let the bridge pass:\n{}", let_pass(first)),
+    )
+}
+
+/// The first that drops this version of IP: `ip` or `ip6`.
+fn dropper<'a>(network: &'a Network, version: &str) -> Option<&'a Dropper> {
+    network.droppers.iter().find(|dropper| {
+        let family = dropper.table.split(' ').next();
+        family == Some(version) || family == Some("inet")
+    })
+}
+
+/// What lets the machines' bridge pass a chain: said to iptables where it made the chain, else to nft.
+fn let_pass(dropper: &Dropper) -> String {
+    let Dropper { table, chain, docker_user } = dropper;
+    let program = match (table.as_str(), chain.as_str()) {
+        ("ip filter", "FORWARD") => "iptables",
+        ("ip6 filter", "FORWARD") => "ip6tables",
+        _ => {
+            return format!(
+                "nft insert rule {table} {chain} iifname {BRIDGE} accept && nft insert rule {table} {chain} oifname {BRIDGE} \
+                 ct state established,related accept"
+            );
+        }
+    };
+    let chain = if *docker_user { "DOCKER-USER" } else { "FORWARD" };
+    format!(
+        "{program} -I {chain} -i {BRIDGE} -j ACCEPT && {program} -I {chain} -o {BRIDGE} -m conntrack --ctstate ESTABLISHED,RELATED -j \
+         ACCEPT\nwith ufw: ufw route allow in on {BRIDGE}"
     )
 }
 

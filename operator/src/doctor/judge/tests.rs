@@ -38,7 +38,6 @@ fn good() -> Observed {
             forwarding: Some(true),
             addresses: vec![("eth0".into(), "203.0.113.2/24".parse().unwrap())],
             droppers: vec![],
-            docker_user: false,
             resolvers: vec!["203.0.113.53".parse().unwrap()],
             filter: Filter::Disabled,
         },
@@ -331,6 +330,34 @@ fn a_missing_image_is_fatal_and_a_missing_control_plane_is_not() {
 }
 
 #[test]
+fn firewalls_that_drop_what_is_routed_are_told_for_each_version_of_ip() {
+    let dropper =
+        |table: &str, chain: &str, docker_user| Dropper { table: table.into(), chain: chain.into(), docker_user };
+    let finding = |id, dropper: &Dropper| broken(id, |seen| seen.network.droppers = vec![dropper.clone()]);
+    let assert_told = |id, said: &str, dropper: &Dropper| {
+        assert_level(id, Level::Warning, said, |seen| seen.network.droppers = vec![dropper.clone()]);
+    };
+    let (four, six) = ("forward-policy", "forward-policy-ipv6");
+
+    let only_four = dropper("ip filter", "FORWARD", false);
+    assert_told(four, "\niptables -I FORWARD -i agentvm0", &only_four);
+    assert_told(four, "\niptables -I DOCKER-USER -i agentvm0", &dropper("ip filter", "FORWARD", true));
+    assert_eq!(finding(six, &only_four).level, Level::Ok);
+
+    let only_six = dropper("ip6 filter", "FORWARD", false);
+    assert_told(six, "\nip6tables -I FORWARD -i agentvm0", &only_six);
+    assert_told(six, "only to pools with `ipFamilies: [IPv4, IPv6]`", &only_six);
+    assert_told(six, "\nip6tables -I DOCKER-USER -i agentvm0", &dropper("ip6 filter", "FORWARD", true));
+    assert_eq!(finding(four, &only_six).level, Level::Ok);
+
+    let both = dropper("inet strict", "routed", false);
+    assert_told(four, "nft insert rule inet strict routed iifname agentvm0 accept", &both);
+    assert_told(six, "nft insert rule inet strict routed iifname agentvm0 accept", &both);
+    // iptables would make a chain of its own beside this one.
+    assert_told(four, "nft insert rule ip filter forward oifname agentvm0", &dropper("ip filter", "forward", false));
+}
+
+#[test]
 fn what_is_in_the_way_of_machines_networks_is_named_with_a_way_out() {
     let on = |interface: &str, net: &str| (interface.to_owned(), net.parse().unwrap());
     let ours = broken("machine-subnet", |seen| seen.network.addresses.push(on("agentvm0", "192.168.101.1/24")));
@@ -342,13 +369,6 @@ fn what_is_in_the_way_of_machines_networks_is_named_with_a_way_out() {
         seen.network.addresses.push(on("eth1", "192.168.0.7/16"));
     });
     assert_level("ip-forwarding", Level::Info, "libvirt sets it", |seen| seen.network.forwarding = Some(false));
-    let dropper = || Dropper { table: "ip filter".into(), chain: "FORWARD".into() };
-    assert_level("forward-policy", Level::Warning, "iptables -I FORWARD", |seen| {
-        seen.network.droppers = vec![dropper()];
-    });
-    assert_level("forward-policy", Level::Warning, "iptables -I DOCKER-USER", |seen| {
-        (seen.network.droppers, seen.network.docker_user) = (vec![dropper()], true);
-    });
     let filter = |problem: Option<&str>, bridged| Filter::Enabled { problem: problem.map(str::to_owned), bridged };
     assert_level("libvirt-filter", Level::Ok, "twice as long", |seen| seen.network.filter = filter(None, true));
     assert_level("libvirt-filter", Level::Info, "br_netfilter", |seen| seen.network.filter = filter(None, false));

@@ -15,7 +15,6 @@ pub(super) fn network(places: &Places) -> Network {
         forwarding: read("/proc/sys/net/ipv4/ip_forward").map(|text| text.trim() == "1"),
         addresses: addresses.lines().filter_map(address).collect(),
         droppers: droppers(&chains),
-        docker_user: chains.lines().any(|line| line.trim() == "chain DOCKER-USER {"),
         resolvers: places.resolvers.clone(),
         filter: filter(places),
     }
@@ -44,18 +43,26 @@ fn address(line: &str) -> Option<(String, Ipv4Net)> {
 
 /// Base chains that drop what is routed and no rule of theirs lets through. What our own table lets through has still to pass them.
 fn droppers(chains: &str) -> Vec<Dropper> {
-    let (mut table, mut chain, mut found) = (String::new(), String::new(), Vec::new());
+    let (mut table, mut chain) = (String::new(), String::new());
+    let (mut found, mut dockers) = (Vec::new(), Vec::new());
     for line in chains.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix("table ").and_then(|rest| rest.strip_suffix(" {")) {
             name.clone_into(&mut table);
         } else if let Some(name) = line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
             name.clone_into(&mut chain);
+            if name == "DOCKER-USER" {
+                dockers.push(table.clone());
+            }
         } else if line.contains(" hook forward ") && line.contains("policy drop") {
-            // One of the IPv6 rules is only in the way of pools that ask for IPv6.
-            if !table.starts_with("ip6 ") && !table.starts_with("bridge ") {
-                found.push(Dropper { table: table.clone(), chain: chain.clone() });
+            // What is bridged isn't routed.
+            if !table.starts_with("bridge ") {
+                found.push(Dropper { table: table.clone(), chain: chain.clone(), docker_user: false });
             }
         }
+    }
+    // A table's chains come in any order.
+    for dropper in &mut found {
+        dropper.docker_user = dockers.contains(&dropper.table);
     }
     found
 }
@@ -89,11 +96,28 @@ table ip6 filter {
 		type filter hook forward priority filter; policy drop;
 	}
 }
+table inet strict {
+	chain routed {
+		type filter hook forward priority filter + 5; policy drop;
+	}
+}
+table bridge filter {
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+}
 ";
 
     #[test]
     fn who_drops_what_is_routed_is_found() {
-        assert_eq!(droppers(CHAINS), [Dropper { table: "ip filter".into(), chain: "FORWARD".into() }]);
+        let dropper =
+            |table: &str, chain: &str, docker_user| Dropper { table: table.into(), chain: chain.into(), docker_user };
+        let expected = [
+            dropper("ip filter", "FORWARD", true),
+            dropper("ip6 filter", "FORWARD", false),
+            dropper("inet strict", "routed", false),
+        ];
+        assert_eq!(droppers(CHAINS), expected);
         assert_eq!(droppers(""), []);
     }
 

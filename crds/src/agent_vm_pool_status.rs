@@ -92,6 +92,10 @@ pub struct PoolNode {
     /// The generation of the spec whose network policy is in force here, for machines that run too. Absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_generation: Option<i64>,
+    /// How much each machine may take here, with every default filled in: `spec.limits`, and what they leave open from this node's
+    /// operator, by the profile of the golden.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<PoolLimits>,
     /// Memory that an idle machine doesn't share with others, bytes: the median over the idle machines, in whole MiB. Brought
     /// up to date with other changes, or when it moved by more than a tenth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,6 +106,29 @@ pub struct PoolNode {
     /// Why, for people: what it is doing, or what failed and what to do.
     #[schemars(length(max = 4096))]
     pub message: String,
+}
+
+/// How much each machine of a pool may take on a node. The names and units are those of `spec.limits`; what is absent isn't limited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolLimits {
+    /// Time of the host's processors, percent of one processor. Absent: as much as the machine has virtual CPUs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_quota_percent: Option<i32>,
+    /// Read from and written to disk, together, bytes per second. Absent: unlimited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_bytes_per_second: Option<i64>,
+    /// Bytes per second in each direction. Absent: unlimited, or no network (mode Isolated).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_bytes_per_second: Option<i64>,
+    /// Packets per second in each direction. Absent: no network (mode Isolated).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets_per_second: Option<i32>,
+    /// Connections at the same time. Absent: nobody counts them (mode Bridge), or no network (mode Isolated).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<i32>,
+    /// Processes and threads of a run at the same time.
+    pub processes: i32,
 }
 
 reasons!(

@@ -32,7 +32,7 @@ pub use agent_run_status::{
     SucceededReason, Timings,
 };
 pub use agent_vm_pool::{AgentVMPool, AgentVMPoolSpec, ReusePolicy, Warm};
-pub use agent_vm_pool_status::{AgentVMPoolStatus, PoolNode, PoolReason};
+pub use agent_vm_pool_status::{AgentVMPoolStatus, PoolLimits, PoolNode, PoolReason};
 pub use common::{LocalRef, MAX_SPEC_BYTES, MAX_STATUS_BYTES};
 pub use condition::{Condition, ConditionStatus, condition_type};
 pub use golden_snapshot::{

@@ -3,7 +3,7 @@
 
 use agentvm_crds::{
     AgentRun, AgentRunStatus, AgentVMPool, Attempt, Condition, ConditionStatus, GoldenNode, GoldenNodeState,
-    GoldenSnapshot, MAX_STATUS_BYTES, OutputFile, OutputStatus, PoolNode, ResetCheck, ResetStatus,
+    GoldenSnapshot, MAX_STATUS_BYTES, OutputFile, OutputStatus, PoolLimits, PoolNode, ResetCheck, ResetStatus,
 };
 use agentvm_tests::Bench;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -121,12 +121,20 @@ async fn of_a_pool_on_a_hundred_nodes() {
         total: 4,
         accelerator: "TCG".to_owned(),
         tier: "Fresh".to_owned(),
-        tier_message: Some("t".repeat(192)),
-        reset_trouble: Some("r".repeat(192)),
+        tier_message: Some("t".repeat(160)),
+        reset_trouble: Some("r".repeat(160)),
         network_generation: Some(i64::MAX),
+        limits: Some(PoolLimits {
+            cpu_quota_percent: Some(6400),
+            disk_bytes_per_second: Some(1 << 40),
+            network_bytes_per_second: Some(4_000_000_000),
+            packets_per_second: Some(1_000_000),
+            connections: Some(65_536),
+            processes: 1_048_576,
+        }),
         unshared_memory_bytes: Some(1 << 30),
         reason: "HypervisorUnavailable".to_owned(),
-        message: "m".repeat(512),
+        message: "m".repeat(432),
     };
     let status = json!({
         "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 100, "resetting": 100, "quarantined": 100, "total": 400,

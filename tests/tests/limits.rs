@@ -48,6 +48,11 @@ async fn edited_limits_reach_idle_machines_and_those_that_run_within_a_second() 
         let held = || async { [&busy, &idle].iter().all(|name| quota(&world, name) == wanted) };
         until_true("both are held to it", held).await;
         assert!(changed.elapsed() < Duration::from_secs(1), "{:?}", changed.elapsed());
+        let told = |pool: &AgentVMPool| {
+            let limits = pool.status.as_ref().and_then(|status| status.nodes.first()?.limits);
+            limits.is_some_and(|limits| limits.cpu_quota_percent.map(i64::from) == wanted.map(i64::from))
+        };
+        world.until("default", "its status says so", told).await;
     }
     let after: Vec<String> = machines(&world).await.into_iter().map(|record| record.nonce).collect();
     assert_eq!(before, after, "none was replaced or brought back for it");

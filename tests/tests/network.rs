@@ -181,6 +181,8 @@ async fn a_pool_has_the_limits_of_its_goldens_profile() {
     let pool = world.says::<AgentVMPool>("pool", "Ready", "True/Filled").await;
     let limits = policy(&world, &pool).unwrap().limits;
     assert_eq!((limits.packets_per_second, limits.connections), (10_000, 99));
+    let told = pool.status.unwrap().nodes[0].limits.unwrap();
+    assert_eq!((told.packets_per_second, told.connections, told.processes), (Some(10_000), Some(99), 2048));
 }
 
 #[tokio::test]

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use agentvm_crds::{PoolNode, PoolReason, ReusePolicy};
 
-use super::{Blocked, Plan, Seen, SlotSeen, ValidPool};
+use super::{Blocked, Plan, Seen, SlotSeen, ValidPool, limits};
 use crate::status::clip;
 
 /// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a status.
-const MAX_MESSAGE: usize = 512;
+const MAX_MESSAGE: usize = 432;
 /// The same of a word on tiers; there are two.
-const MAX_TIER_MESSAGE: usize = 192;
+const MAX_TIER_MESSAGE: usize = 160;
 
 /// How many machines are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,6 +96,7 @@ pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'
         tier_message: Some(tier.why_not_better).filter(|why| !why.is_empty()).map(|why| clip(&why, MAX_TIER_MESSAGE)),
         reset_trouble: tier.trouble.map(|why| clip(&why, MAX_TIER_MESSAGE)),
         network_generation: facts.network_generation,
+        limits: Some(limits::of(want)),
         unshared_memory_bytes: median_mib(facts.unshared),
         reason: reason.as_str().to_owned(),
         message: clip(&message, MAX_MESSAGE),

@@ -1,6 +1,7 @@
 //! Decisions about pools: which slots to fill or empty, and what to say.
 
 mod entry;
+mod limits;
 mod plan;
 mod reuse;
 mod status;

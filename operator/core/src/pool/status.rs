@@ -193,6 +193,22 @@ mod tests {
     }
 
     #[test]
+    fn edited_limits_are_news_and_the_same_ones_are_none() {
+        let seen = world(vec![idle()], Ok(key()));
+        let before = status(&pool(1, 1), &seen, None, "KVM");
+        let next = |want: &ValidPool| {
+            let later = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(1);
+            let entry = node_entry(want, &seen, &plan(want, &seen, later), facts("KVM"));
+            next_status(&before, Some(1), entry, later)
+        };
+        assert_eq!(next(&pool(1, 1)), before);
+        let mut edited = pool(1, 1);
+        edited.limits.cpu_quota_percent = Some(50);
+        let told = |status: &AgentVMPoolStatus| status.nodes[0].limits.unwrap().cpu_quota_percent;
+        assert_eq!((told(&before), told(&next(&edited))), (None, Some(50)));
+    }
+
+    #[test]
     fn every_lack_has_its_reason() {
         let reason = |want: &ValidPool, seen: &Seen, error| check(&status(want, seen, error, "KVM"), "Ready").1;
         assert_eq!(reason(&pool(2, 4), &world(vec![SlotSeen::Creating], Ok(key())), None), "Filling");

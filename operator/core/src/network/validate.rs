@@ -275,9 +275,11 @@ mod tests {
 
     #[test]
     fn a_resolver_may_be_private() {
-        let network = NetworkSpec { resolver: Some("10.0.0.2".to_owned()), ..NetworkSpec::default() };
-        let policy = policy(Some(&network), None, 1, &Defaults::default(), Profile::Standard).unwrap();
-        assert_eq!(policy.resolvers, [Ipv4Addr::new(10, 0, 0, 2)]);
+        for resolver in [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(168, 63, 129, 16)] {
+            let network = NetworkSpec { resolver: Some(resolver.to_string()), ..NetworkSpec::default() };
+            let policy = policy(Some(&network), None, 1, &Defaults::default(), Profile::Standard).unwrap();
+            assert_eq!(policy.resolvers, [resolver]);
+        }
     }
 
     #[test]

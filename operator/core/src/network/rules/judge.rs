@@ -89,6 +89,13 @@ mod tests {
         assert!(!lets_through(&wide, &["203.0.113.80/32".parse().unwrap()], &web));
         let any = policy(vec![allow(&[], &[])]);
         assert!(lets_through(&any, &[], &odd) && !lets_through(&any, &[], &tcp([203, 0, 113, 80], 53)));
+        // Azure's platform is a resolver and more: named, it is that and no more.
+        let azure = Ipv4Addr::new(168, 63, 129, 16);
+        let asks = Policy { resolvers: vec![azure], ..narrow.clone() };
+        let at = |port| tcp(azure.octets(), port);
+        assert!(lets_through(&asks, &[], &at(53)) && !lets_through(&asks, &[], &at(80)));
+        assert!(!lets_through(&any, &[], &at(80)) && !lets_through(&any, &[], &at(32_526)));
+        assert!(lets_through(&policy(vec![allow(&[32_526], &["168.63.129.16/32"])]), &[], &at(32_526)));
         let six = Connection { to: "2001:db8::80".parse().unwrap(), ..web };
         assert!(!lets_through(&any, &[], &six) && lets_through(&Policy { ipv6: true, ..any }, &[], &six));
     }

@@ -16,11 +16,17 @@ const NOWHERE: [(Ipv4Addr, u8); 5] = [
 ];
 
 /// Only by a network that lies within one of them.
-const PRIVATE: [(Ipv4Addr, u8); 4] = [
+const PRIVATE: [(Ipv4Addr, u8); 7] = [
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
+    // Azure's platform, which gives secrets to whoever asks from its host; it looks public. It is the resolver there too: so it can be named.
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
+    // What protocols have among themselves: a cloud's metadata were in it.
+    (Ipv4Addr::new(192, 0, 0, 0), 24),
     (Ipv4Addr::new(192, 168, 0, 0), 16),
+    // For measuring networks, so nobody's in the internet.
+    (Ipv4Addr::new(198, 18, 0, 0), 15),
 ];
 
 /// The first sixteen bits of what is nowhere in IPv6: all that is neither `2000::/3`, which is the internet, nor private. Loopback,
@@ -31,8 +37,10 @@ const NOWHERE_6: [(u16, u8); 8] =
 const TUNNELS: [(Ipv6Addr, u8); 2] =
     [(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32), (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16)];
 
-/// Addresses that belong to nobody in particular (RFC 4193).
-const PRIVATE_6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7);
+/// What protocols have among themselves, as in IPv4, and addresses that belong to nobody in particular (RFC 4193), which clouds have their
+/// metadata in.
+const PRIVATE_6: [(Ipv6Addr, u8); 2] =
+    [(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7)];
 
 fn nets(list: impl IntoIterator<Item = (IpAddr, u8)>) -> Vec<IpNet> {
     list.into_iter().filter_map(|(address, prefix)| IpNet::new(address, prefix).ok()).collect()
@@ -54,7 +62,7 @@ pub fn nowhere() -> Vec<IpNet> {
 
 /// Ranges that a policy only opens by name.
 pub fn private() -> Vec<IpNet> {
-    nets(PRIVATE.map(four).into_iter().chain([six(PRIVATE_6)]))
+    nets(PRIVATE.map(four).into_iter().chain(PRIVATE_6.map(six)))
 }
 
 /// Whether a network opens (part of) a private range: it was written for that range and none but it.
@@ -88,11 +96,25 @@ mod tests {
         };
         let never = "::1 ::ffff:10.0.0.1 64:ff9b::a00:1 64:ff9b:1::1 100::1 1fff::1 4000::1 5f00::1 8000::1 bfff::1 c000::1 \
                      dfff::1 efff::1 f7ff::1 fbff::1 fe80::1 febf::1 fec0::1 ff02::1 ffff::1 2002:a00:1::1 2001:0:1::1";
-        assert!(never.split_whitespace().all(|text| within(&nowhere(), text) && !within(&private(), text)));
-        let public = ["2000::1", "2001:1::1", "2001:db8::1", "2003::1", "3fff:ffff::1"];
+        assert!(never.split_whitespace().all(|text| within(&nowhere(), text)));
+        let public = ["2000::1", "2001:200::1", "2001:db8::1", "2003::1", "3fff:ffff::1"];
         assert!(public.iter().all(|text| !within(&nowhere(), text) && !within(&private(), text)));
+        // Some clouds' metadata among them.
+        let private_ones = ["2001:1::1", "2001:1ff::1", "fc00::1", "fd00:ec2::254", "fd20:ce::254", "fdff::1"];
+        assert!(private_ones.iter().all(|text| !within(&nowhere(), text) && within(&private(), text)));
+    }
+
+    #[test]
+    fn what_looks_public_and_is_a_clouds_own_is_private_and_its_neighbours_are_not() {
+        let is_private = |text: &str| private().iter().any(|net| net.contains(&text.parse::<IpAddr>().unwrap()));
         assert!(
-            ["fc00::1", "fd12::1", "fdff::1"].iter().all(|text| !within(&nowhere(), text) && within(&private(), text))
+            ["168.63.129.16", "192.0.0.192", "100.100.100.200", "198.18.0.1", "198.19.255.254"].map(is_private)
+                == [true; 5]
+        );
+        let public = ["168.63.129.15", "168.63.129.17", "192.0.1.1", "192.0.2.1", "198.17.255.255", "198.20.0.1"];
+        assert!(public.map(is_private) == [false; 6]);
+        assert!(
+            names_private(&"168.63.129.16/32".parse().unwrap()) && !names_private(&"168.63.0.0/16".parse().unwrap())
         );
     }
 }

@@ -33,12 +33,15 @@ pub const NODE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 10);
 /// Beside it, and not configured.
 pub const NOT_NODE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 99);
 /// One server in each range that is never reachable.
-pub const PRIVATE: [Ipv4Addr; 5] = [
+pub const PRIVATE: [Ipv4Addr; 8] = [
     Ipv4Addr::new(10, 99, 0, 1),
     Ipv4Addr::new(172, 20, 0, 1),
     Ipv4Addr::new(192, 168, 77, 1),
     Ipv4Addr::new(100, 64, 0, 1),
     Ipv4Addr::new(169, 254, 169, 254),
+    Ipv4Addr::new(168, 63, 129, 16),
+    Ipv4Addr::new(192, 0, 0, 192),
+    Ipv4Addr::new(198, 18, 0, 1),
 ];
 pub const PRIVATE_V6: &str = "fd00:99::1";
 /// The ordinary server, and what is configured as an address of the cluster.

@@ -6,11 +6,12 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::netlink::{Request, attribute, first};
+use super::netlink::{Request, attribute, attributes, first};
 
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;
 const NAME: u16 = 3;
+const QUEUE_LENGTH: u16 = 13;
 const LINK_INFO: u16 = 18;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
@@ -22,6 +23,9 @@ const UP: u32 = 1;
 /// Within `ifinfomsg`.
 const INDEX: usize = 4;
 const FLAGS: usize = 8;
+const ATTRIBUTES: usize = 16;
+/// Of a tap, as the kernel makes it: where somebody was stopped while it was none.
+const ORDINARY_QUEUE: u32 = 500;
 
 /// Sets a device up or down.
 pub fn set_up(name: &str, up: bool) -> io::Result<()> {
@@ -35,6 +39,26 @@ pub fn set_down(name: &str) -> io::Result<()> {
         Err(why) if is_absent(&why) => Ok(()),
         done => done,
     }
+}
+
+/// Drops what waits in a tap for its reader: it would be there still when the device is up again. A queue that has no room loses all; then it
+/// has as much as before. One that isn't there holds nothing.
+pub fn drain(tap: &str) -> io::Result<()> {
+    let answer = match Request::question(GET_LINK, &flags(0, 0)).with(NAME, &text(tap)).ask() {
+        Err(why) if is_absent(&why) => return Ok(()),
+        answer => answer?,
+    };
+    let mut attributes = attributes(answer.get(ATTRIBUTES..).unwrap_or_default());
+    let length = attributes.find(|(kind, _)| *kind == QUEUE_LENGTH).and_then(|(_, value)| first(value));
+    let length = length.map(u32::from_ne_bytes).filter(|length| *length > 0).unwrap_or(ORDINARY_QUEUE);
+    for length in [0, length] {
+        let order = Request::order(NEW_LINK, &flags(0, 0)).with(NAME, &text(tap));
+        match order.with(QUEUE_LENGTH, &length.to_ne_bytes()).ask() {
+            Err(why) if is_absent(&why) => return Ok(()),
+            done => done?,
+        };
+    }
+    Ok(())
 }
 
 /// `None` when there is no such device.
@@ -92,5 +116,6 @@ mod tests {
         set_down("avmnothing").unwrap();
         assert!(is_absent(&set_up("avmnothing", true).unwrap_err()));
         set_up("lo", true).unwrap();
+        drain("avmnothing").unwrap();
     }
 }

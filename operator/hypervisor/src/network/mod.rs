@@ -12,6 +12,7 @@ pub mod flows;
 pub mod ipv6;
 mod netlink;
 mod nft;
+mod police;
 mod routers;
 mod switches;
 mod watch;
@@ -59,6 +60,8 @@ struct State {
     /// Owners that may still have chains.
     gone: Vec<String>,
     open: BTreeMap<DomainName, Link>,
+    /// Links that the policies changed for, and whose connections nobody has looked through yet.
+    owed: BTreeMap<DomainName, Link>,
     /// The table is as this process made it.
     made: bool,
 }
@@ -164,40 +167,6 @@ impl Firewall {
         is_there("bridge") && is_there("inet")
     }
 
-    /// As [`crate::Hypervisor::police`]; `machines` are those that are there, where it is the first time.
-    pub fn police(
-        self: &Arc<Self>,
-        subnet: &Subnet,
-        policies: BTreeMap<String, Policy>,
-        never: &[IpNet],
-        machines: &[MachineRecord],
-    ) -> Result<(), HvError> {
-        for record in machines {
-            self.know(record);
-        }
-        let mut state = lock(&self.state);
-        if !state.made {
-            state.open = left_open(machines)?;
-        }
-        let open = std::mem::take(&mut state.open).into_iter();
-        let (kept, cut) = open.partition::<BTreeMap<_, _>, _>(|(_, link)| policies.contains_key(&link.owner_uid));
-        state.open = kept;
-        let judged = changed(&state, &policies, never);
-        let before = std::mem::replace(&mut state.policies, policies);
-        let gone = before.into_keys().filter(|owner| !state.policies.contains_key(owner)).collect::<Vec<_>>();
-        state.gone.extend(gone);
-        (state.never, state.subnet) = (never.to_vec(), Some(subnet.clone()));
-        let set = self.set(&mut state);
-        for (name, link) in &cut {
-            self.switches.down(&link.nic.tap).map_err(io("cut off a machine", &link.nic.tap))?;
-            connections::flush(link)?;
-            tracing::info!(%name, "a machine was cut off: there is no policy of its owner any more");
-        }
-        drop(state);
-        set?;
-        judged.iter().try_for_each(|(link, policy)| connections::flush_refused(link, policy, never))
-    }
-
     /// As [`crate::Hypervisor::open_link`].
     pub fn open(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
         let what = format!("connect machine {name}");
@@ -255,9 +224,11 @@ impl Firewall {
         })
     }
 
-    /// Sets a machine's tap down and no more: at the start of a reset, which is in a hurry, and before its first link is opened.
+    /// Sets a machine's tap down and no more: at the start of a reset, which is in a hurry, and before its first link is opened. What
+    /// waited there for the machine is nobody's any more.
     pub fn silence(&self, tap: &str) -> Result<(), HvError> {
-        self.switches.down(tap).map_err(io("set down", tap))
+        self.switches.down(tap).map_err(io("set down", tap))?;
+        device::drain(tap).map_err(io("drop what waits in", tap))
     }
 
     /// As [`crate::Hypervisor::close_link`].
@@ -364,27 +335,6 @@ impl Firewall {
         self.switches.release();
         Ok(())
     }
-}
-
-/// The open links that another policy holds for from now on: what it doesn't let through any more has to end.
-fn changed(state: &State, policies: &BTreeMap<String, Policy>, never: &[IpNet]) -> Vec<(Link, Policy)> {
-    let links = state.open.values().filter_map(|link| {
-        let (before, after) = (state.policies.get(&link.owner_uid), policies.get(&link.owner_uid)?);
-        (before != Some(after) || state.never != never).then(|| (link.clone(), after.clone()))
-    });
-    links.collect()
-}
-
-/// The taps that are up: an operator before this one opened their links.
-fn left_open(machines: &[MachineRecord]) -> Result<BTreeMap<DomainName, Link>, HvError> {
-    let mut open = BTreeMap::new();
-    for record in machines {
-        let Some(link) = record.link() else { continue };
-        if device::is_up(&link.nic.tap).map_err(io("look at", &link.nic.tap))? == Some(true) {
-            open.insert(record.name.clone(), link);
-        }
-    }
-    Ok(open)
 }
 
 fn io(what: &str, device: &str) -> impl FnOnce(io::Error) -> HvError {

@@ -1,5 +1,7 @@
 //! The rules and the taps themselves, in a network namespace where nobody else is: the test runs again in one.
 
+mod drained;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::Command;

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -19,14 +19,15 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Of a question that the host's rules change under.
 const TRIES: usize = 10;
 const INTERRUPTED: &str = "Interrupted system call";
-/// Processes of ours that the watcher is told apart by.
+/// Processes of ours that the watcher is told apart by, and for how long: their numbers are others' later, and others' in containers.
 const REMEMBERED: usize = 64;
+const REMEMBERED_FOR: Duration = Duration::from_secs(30);
 /// Of what a program says, as much as a person reads.
 const SAID: usize = 600;
 
 /// The way to nft, which remembers whom it has started.
 #[derive(Debug, Default)]
-pub struct Nft(Mutex<VecDeque<u32>>);
+pub struct Nft(Mutex<VecDeque<(u32, Instant)>>);
 
 impl Nft {
     /// All of the text holds from now on, or nothing of it.
@@ -48,7 +49,7 @@ impl Nft {
 
     /// Whether a process was one of ours not long ago.
     pub fn is_ours(&self, pid: u32) -> bool {
-        lock(&self.0).contains(&pid)
+        lock(&self.0).iter().any(|(ours, began)| *ours == pid && began.elapsed() < REMEMBERED_FOR)
     }
 
     fn spawn(&self, what: &str, text: &str) -> Result<String, HvError> {
@@ -58,7 +59,7 @@ impl Nft {
         let start = |command: &mut Command| {
             let mut pids = lock(&self.0);
             let child = command.spawn()?;
-            pids.push_back(child.id());
+            pids.push_back((child.id(), Instant::now()));
             let excess = pids.len().saturating_sub(REMEMBERED);
             pids.drain(..excess);
             Ok(child)
@@ -149,8 +150,11 @@ mod tests {
     fn nft_answers_and_is_remembered() {
         let nft = Nft::default();
         nft.ask("ask for tables", "list tables").unwrap();
-        let pid = *lock(&nft.0).back().unwrap();
+        let (pid, began) = *lock(&nft.0).back().unwrap();
         assert!(nft.is_ours(pid) && !nft.is_ours(pid.wrapping_add(1)));
+        let Some(long_ago) = began.checked_sub(REMEMBERED_FOR) else { return };
+        lock(&nft.0).iter_mut().for_each(|(_, began)| *began = long_ago);
+        assert!(!nft.is_ours(pid), "it is somebody else's number by then");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The rules and the taps themselves, in a network namespace where nobody else is: the test runs again in one.
 
 mod drained;
+mod owed;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -17,6 +18,10 @@ const OWNER: &str = "pool-uid";
 
 /// `false` when the test ran inside, and passed; `true` there.
 fn inside(test: &str) -> bool {
+    inside_with(test, &[])
+}
+
+fn inside_with(test: &str, environment: &[(&str, String)]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         let _ = tracing_subscriber::fmt().with_env_filter("agentvm_hypervisor=debug").with_test_writer().try_init();
         return true;
@@ -24,7 +29,12 @@ fn inside(test: &str) -> bool {
     let mut command = Command::new("unshare");
     command.args(["--net"]).arg(std::env::current_exe().unwrap());
     let test = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
-    let status = command.args(["--exact", &test, "--nocapture"]).env(INSIDE, "1").status().unwrap();
+    let status = command
+        .args(["--exact", &test, "--nocapture"])
+        .env(INSIDE, "1")
+        .envs(environment.iter().map(|(name, value)| (*name, value)))
+        .status()
+        .unwrap();
     assert!(status.success(), "{test} failed in its namespace");
     false
 }

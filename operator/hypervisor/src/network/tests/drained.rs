@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use super::{Lab, inside, said};
+use super::{Lab, inside};
 
 /// A reader of a tap, as QEMU is one.
 struct Reader {

@@ -82,7 +82,7 @@ impl Host {
         share::propagate(&layout.machines())?;
         let preload = preload::install(config.preload.as_deref(), &layout);
         Ok(Self {
-            firewall: Arc::new(Firewall::new(&config.instance)),
+            firewall: Arc::new(Firewall::new(&config.instance).confining(config.first_uid.map(slot_user::block))),
             network: Mutex::default(),
             filters: Mutex::default(),
             config,

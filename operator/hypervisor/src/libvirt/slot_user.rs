@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -19,6 +20,11 @@ use crate::files::{io, names_in};
 pub const FIRST_UID: u32 = 2_100_000_000;
 /// How many there are; as many as a block of subordinate users has.
 pub const UIDS: u32 = 65_536;
+
+/// All of them.
+pub fn block(first: u32) -> RangeInclusive<u32> {
+    first..=first.saturating_add(UIDS - 1)
+}
 
 /// The block must be nobody's. The error says whose it is.
 pub fn check_block(first: u32) -> Result<(), HvError> {

@@ -36,9 +36,13 @@ fn memory_limit_mib(host: &Host, recipe: &Recipe) -> u64 {
     limits::memory_mib(&recipe.resources, recipe.kvm, if in_memory { disk_mib } else { 0 })
 }
 
-/// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them.
+/// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them. These keep its QEMU from
+/// the host's network, too, and that also where it has no device.
 fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug>, HvError> {
-    let Some(nic) = nic else { return Ok(None) };
+    let Some(nic) = nic else {
+        host.firewall.confine();
+        return Ok(None);
+    };
     let ours = network::ensure(host, conn)?;
     host.firewall.guard(&ours.subnet)?;
     if nic.ipv6().is_some() {

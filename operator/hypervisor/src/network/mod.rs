@@ -13,6 +13,7 @@ pub mod ipv6;
 mod netlink;
 mod nft;
 mod police;
+mod qemus;
 mod routers;
 mod switches;
 mod watch;
@@ -23,8 +24,9 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::panic;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::thread::{self, ScopedJoinHandle};
 
 use agentvm_core::names::{DomainName, InstanceId};
@@ -46,6 +48,10 @@ pub struct Firewall {
     gateway_mac: Mac,
     nft: Nft,
     switches: Switches,
+    /// Whom machines' QEMUs run as, and nobody else.
+    qemu_users: Option<RangeInclusive<u32>>,
+    /// It was said that nothing keeps these from the host's network.
+    unconfined: Once,
     /// Held while the rules are changed, so that changes take turns.
     state: Mutex<State>,
     /// Asked for every flow, so never held for long.
@@ -81,6 +87,8 @@ impl Firewall {
             gateway_mac: Mac::derive(&["gateway", instance.as_str()]),
             nft: Nft::default(),
             switches: Switches::default(),
+            qemu_users: None,
+            unconfined: Once::new(),
             state: Mutex::default(),
             known: Mutex::default(),
         }
@@ -162,9 +170,14 @@ impl Firewall {
     }
 
     fn is_in_force(&self) -> bool {
+        self.families_there() == [true; 2]
+    }
+
+    /// Where machines have no network, the table has one family only, for QEMU.
+    fn families_there(&self) -> [bool; 2] {
         let said = self.nft.ask("look for the rules", "list tables\n").unwrap_or_default();
-        let is_there = |family: &str| said.lines().any(|line| line == format!("table {family} {}", self.table.name()));
-        is_there("bridge") && is_there("inet")
+        ["bridge", "inet"]
+            .map(|family| said.lines().any(|line| line == format!("table {family} {}", self.table.name())))
     }
 
     /// As [`crate::Hypervisor::open_link`].
@@ -264,7 +277,7 @@ impl Firewall {
         let mut state = lock(&self.state);
         // Where machines never had a network, there may be no nft either.
         let made = std::mem::take(&mut *state).made;
-        if !made && !self.is_in_force() {
+        if !made && !self.families_there().contains(&true) {
             return Ok(());
         }
         self.nft.run("remove the rules", &rules::forget(&self.table))
@@ -314,6 +327,7 @@ impl Firewall {
             policies: &state.policies,
             gone: &state.gone,
             links,
+            qemu_users: self.qemu_users.clone(),
         })
     }
 

@@ -125,6 +125,7 @@ impl Lab {
             policies: &self.policies,
             gone: &[],
             links: &self.links,
+            qemu_users: None,
         };
         text(&wanted)
     }

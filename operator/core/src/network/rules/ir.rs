@@ -1,6 +1,7 @@
 //! Rules as data: what the generators write, what the tests walk a packet through, and what becomes text.
 
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use crate::network::{Mac, PortRange};
 use ipnet::IpNet;
@@ -106,6 +107,8 @@ pub(super) enum When {
     NotToLinked(Version),
     /// A broadcast, an address of the host, …: nothing that is routed to one other machine.
     NotUnicast(Version),
+    /// By a process of the host that has one of these users.
+    SentBy(RangeInclusive<u32>),
     /// TCP or UDP to one of these ports.
     Ports(Transport, Vec<PortRange>),
     EchoRequest(Version),

@@ -4,7 +4,7 @@
 //! `inet` (what is routed for it). Sets and maps carry the machines, so that opening a link adds elements and leaves
 //! rules alone. Each text is one transaction of `nft -f -`: all of it holds, or what held before.
 //!
-//! No rule looks at anything but this installation's taps and bridge, and every base chain accepts what it doesn't
+//! No rule looks at anything but this installation's taps, bridge and QEMUs, and every base chain accepts what it doesn't
 //! know: whatever becomes of this table, nobody is locked out of the host.
 
 mod elements;
@@ -23,6 +23,7 @@ mod write;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
@@ -31,7 +32,7 @@ pub use forward::DEFAULT_PORTS;
 pub use judge::{Connection, lets_through};
 pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT};
 pub use ranges::{names_private, nowhere, private};
-pub use write::{forget, fresh, whole};
+pub use write::{confined, forget, fresh, whole};
 
 use super::{Link, Mac, Policy, Subnet, Table};
 
@@ -50,6 +51,9 @@ pub struct Wanted<'a> {
     pub gone: &'a [String],
     /// The links that are open. One without a policy stays closed.
     pub links: &'a [Link],
+    /// Of machines on a bridge of the host, whose links are open.
+    /// Whom machines' QEMUs run as, where they are users of their own.
+    pub qemu_users: Option<RangeInclusive<u32>>,
 }
 
 impl Wanted<'_> {

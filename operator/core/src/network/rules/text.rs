@@ -84,6 +84,7 @@ fn when(when: &When) -> String {
         When::NotUnicast(Version::Four) => "meta nfproto ipv4 fib daddr type != unicast".to_owned(),
         // There the answer is a route's, of packets of the host itself: machines may have one that it hasn't.
         When::NotUnicast(Version::Six) => "meta nfproto ipv6 fib daddr type { local, anycast, multicast }".to_owned(),
+        When::SentBy(users) => format!("meta skuid {}-{}", users.start(), users.end()),
         When::EchoRequest(Version::Four) => "icmp type echo-request".to_owned(),
         When::EchoRequest(Version::Six) => "icmpv6 type echo-request".to_owned(),
         When::Ports(Transport::Tcp, ports) => format!("tcp dport {}", ports_text(ports)),

@@ -1,5 +1,7 @@
 //! The whole table as one transaction.
 
+use std::ops::RangeInclusive;
+
 use super::ir::{Rules, Set, SetKind};
 use super::names::{
     ABROAD, ALLOWED, ARRIVING, DENIED, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED,
@@ -24,6 +26,14 @@ pub fn whole(wanted: &Wanted<'_>) -> String {
 /// The same, and nothing of what was there before: at the start, and after someone else had a hand in it.
 pub fn fresh(wanted: &Wanted<'_>) -> String {
     forget(wanted.table) + &whole(wanted)
+}
+
+/// No network for machines' QEMUs: all that a host needs whose machines have none either. A table that is there stays as it is.
+pub fn confined(table: &Table, users: RangeInclusive<u32>) -> String {
+    let chain = host::of_qemu(users);
+    let part = |text: String| block(table, FAMILY_INET, [text].into_iter());
+    let flush = format!("flush chain {FAMILY_INET} {} {}\n", table.name(), chain.name);
+    part(text::declare(&chain)) + &flush + &part(text::rules(&chain))
 }
 
 /// No table at all.

@@ -120,6 +120,7 @@ fn installed() -> (u16, Nic) {
         policies: &policies,
         gone: &[],
         links: std::slice::from_ref(&link),
+        qemu_users: None,
     }));
     nft(&rules::open(&table, &link));
     (table.log_group(), nic)

@@ -87,6 +87,7 @@ fn packet() -> impl Strategy<Value = Packet> {
             plain: true,
             neighbourly: false,
             unicast: true,
+            user: None,
             redirected: false,
             known,
             answer: false,
@@ -210,15 +211,31 @@ proptest! {
         from in prop::sample::select(vec!["eth0", "lo", "docker0", "avm0a1c-10", "avmb0a1b2c3d", "agentvm01"]),
         to in prop::sample::select(vec!["eth1", "lo", "virbr0", "avm0a1-10", "agentvm"]),
         wire in prop::sample::select(vec![Wire::Ipv4, Wire::Ipv6, Wire::Arp, Wire::Other]),
+        user in prop::sample::select(vec![None, Some(0), Some(64_055), Some(2_099_999_999), Some(2_100_065_536)]),
         dual: bool,
     ) {
         let sample = with(vec![], dual);
         let walk = Walk::new(&sample.wanted());
-        let packet = Packet { from: from.to_owned(), to: to.to_owned(), wire, ..packet };
+        let packet = Packet { from: from.to_owned(), to: to.to_owned(), wire, user, ..packet };
         for hook in ["prerouting", "input", "forward", "output", "postrouting"] {
             prop_assert!(walk.passes(&walk.bridge, hook, &packet), "bridge {hook}");
             prop_assert!(walk.passes(&walk.inet, hook, &packet), "inet {hook}");
         }
+    }
+
+    #[test]
+    fn what_a_qemu_sends_itself_goes_nowhere(
+        packet in packet(),
+        to in prop::sample::select(vec!["lo", "eth0", "agentvm0", "docker0"]),
+        user in 2_100_000_000_u32..=2_100_065_535,
+        dual: bool,
+    ) {
+        let mut sample = with(vec![], dual);
+        let packet = Packet { to: to.to_owned(), user: Some(user), ..packet };
+        let leaves = |walk: &Walk| walk.passes(&walk.inet, "output", &packet);
+        prop_assert!(!leaves(&Walk::new(&sample.wanted())));
+        sample.policies.clear();
+        prop_assert!(!leaves(&Walk::new(&sample.wanted())), "without any policy too");
     }
 
     #[test]

@@ -83,6 +83,7 @@ impl Sample {
             policies: &self.policies,
             gone: &self.gone,
             links: &self.links,
+            qemu_users: Some(2_100_000_000..=2_100_065_535),
         }
     }
 }

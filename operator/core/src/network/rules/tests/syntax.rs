@@ -1,5 +1,6 @@
 //! nft and the kernel take every text, in a network namespace of its own.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -7,7 +8,7 @@ use agentvm_crds::Protocol;
 
 use super::sample::{Sample, allow, policy};
 use crate::network::Policy;
-use crate::network::rules::{close, forget, fresh, open, whole};
+use crate::network::rules::{close, confined, forget, fresh, open, whole};
 
 /// Runs each text as a transaction of its own, one after the other, in a fresh namespace; then a shell line.
 fn nft(texts: &[String], then: &str) -> String {
@@ -109,6 +110,20 @@ fn a_rewrite_and_an_opening_keep_what_was_counted() {
     let steps = [text.clone(), seven, text, close(&sample.table, link), open(&sample.table, link)];
     let listed = nft(&steps, &format!("nft list set {set}"));
     assert!(listed.contains(&format!("{address} counter packets 7 bytes 8")), "{listed}");
+}
+
+#[test]
+fn a_qemu_is_confined_without_the_rest_and_beside_it() {
+    let sample = Sample::new();
+    let only = confined(&sample.table, 2_100_000_000..=2_100_065_535);
+    let listed = nft(&[only.clone(), only.clone()], "nft list ruleset");
+    assert_eq!(listed.matches("meta skuid 2100000000-2100065535 drop").count(), 1, "{listed}");
+    assert_eq!(listed.matches("chain").count(), 1, "{listed}");
+    // In whatever order the chains were made.
+    let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let both = nft(&[only.clone(), whole(&sample.wanted()), only, whole(&sample.wanted())], "nft list ruleset");
+    assert!(lines(&both) == lines(&nft(&[whole(&sample.wanted())], "nft list ruleset")), "{both}");
+    assert_eq!(both.matches("meta skuid").count(), 1);
 }
 
 #[test]

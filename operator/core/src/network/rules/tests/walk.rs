@@ -38,6 +38,8 @@ pub struct Packet {
     /// Of `ICMPv6`, what only neighbours have to say.
     pub neighbourly: bool,
     pub unicast: bool,
+    /// Whose process sent it, where it is one of the host's.
+    pub user: Option<u32>,
     pub redirected: bool,
     pub known: bool,
     pub answer: bool,
@@ -146,6 +148,7 @@ impl Walk {
             When::NotToLinked(of) => {
                 *of == version(packet) && !self.has(names::of(names::LINKED, *of), &packet.destination.to_string())
             }
+            When::SentBy(users) => packet.user.is_some_and(|user| users.contains(&user)),
             When::NotUnicast(of) => *of == version(packet) && !packet.unicast,
             When::EchoRequest(of) => *of == version(packet) && packet.service == Some(Protocol::Icmp),
             When::Ports(transport, ports) => {

@@ -1,4 +1,5 @@
-# In the guest, as its root: sends frames by hand, each marked with the name of what it tries. Arguments: NAME=VALUE of
+# In the guest, as its root: sends frames by hand, each marked with the name of what it tries, and says all of these names in the
+# end. Arguments: NAME=VALUE of salt, three letters that all marks begin with, and
 #   link mac ip gateway gateway_mac  its own;  peer_mac peer_ip  another machine's;  web host node private  addresses.
 import socket
 import struct
@@ -11,7 +12,7 @@ out.bind((it["link"], 0))
 IP, ARP, VLAN, QINQ, V6, RARP = 0x0800, 0x0806, 0x8100, 0x88A8, 0x86DD, 0x8035
 ALL = "ff:ff:ff:ff:ff:ff"
 ME, GATE, PEER = it["mac"], it["gateway_mac"], it["peer_mac"]
-count = 0
+count, marks = 0, set()
 
 
 def mac(text):
@@ -19,7 +20,8 @@ def mac(text):
 
 
 def mark(name):
-    return b"ESC:%s;" % name.encode()
+    marks.add(name)
+    return b"%s:%s;" % (it["salt"].encode(), name.encode())
 
 
 def checksum(data):
@@ -197,7 +199,7 @@ def fragments():
     send(GATE, ME, IP, ip(me, web, 6, real[16:], 2, 104))
     send(GATE, ME, IP, ip(me, web, 6, mark("fragment-later-only"), 5, 105))
     send(GATE, ME, IP, ip(me, it["peer_ip"], 17, mark("fragment-neighbour") * 3, 5, 106))
-    send(PEER, ME, IP, ip(me, it["peer_ip"], 17, udp(me, it["peer_ip"], 8000, mark("fragment-layer2"))[:24], more, 107))
+    send(PEER, ME, IP, ip(me, it["peer_ip"], 17, udp(me, it["peer_ip"], 8000, mark("fragment-layer2") * 2)[:32], more, 107))
 
 
 # What is permitted: without it, nothing below shows anything.
@@ -205,4 +207,4 @@ syn("control")
 for attacks in (spoofed, neighbours, six, framing, packets, fragments):
     attacks()
 syn("control-end")
-print("sent", count)
+print("sent", *sorted(marks))

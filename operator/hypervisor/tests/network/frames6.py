@@ -1,4 +1,4 @@
-# In a guest with IPv6, as its root: sends frames of IPv6 by hand, each marked with the name of what it tries. Arguments: NAME=VALUE of
+# In a guest with IPv6, as its root: as `frames.py`, frames of IPv6. Arguments: NAME=VALUE of salt and
 #   link mac ip gateway gateway_mac  its own;  peer_mac peer_ip unused  in its network;  web host node private  addresses.
 import socket
 import struct
@@ -10,7 +10,7 @@ out.bind((it["link"], 0))
 ME, GATE, PEER = it["mac"], it["gateway_mac"], it["peer_mac"]
 WEB, OWN = it["web"], it["ip"]
 HOPS, TCP, ROUTING, FRAGMENT, ESP, AH, ICMP, NONE, OPTIONS = 0, 6, 43, 44, 50, 51, 58, 59, 60
-count = 0
+count, marks = 0, set()
 
 
 def mac(text):
@@ -22,7 +22,8 @@ def address(text):
 
 
 def mark(name):
-    return b"ESC:%s;" % name.encode()
+    marks.add(name)
+    return b"%s:%s;" % (it["salt"].encode(), name.encode())
 
 
 def checksum(source, to, protocol, body):
@@ -179,4 +180,4 @@ syn("control")
 for attacks in (spoofed, neighbours, headers, packets):
     attacks()
 syn("control-end")
-print("sent", count)
+print("sent", *sorted(marks))

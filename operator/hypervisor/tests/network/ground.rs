@@ -4,11 +4,10 @@
 //! itself says counts only where it says that it got through.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Child, Command, Stdio};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet};
@@ -17,6 +16,11 @@ use crate::internet::{DNS, HOST_PUBLIC_V6, Internet, NODE, NODE_V6, PRIVATE, PRI
 
 /// Held by tests with real guests, and by those that measure: they share few processors.
 pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+/// How long the host is waited for where it asks itself.
+const CONTROL: Duration = Duration::from_secs(10);
+/// How [`Ground::reach`] is run where all of it is to be reached: it ends when it is, however slow the host.
+pub const PATIENT: &str = "WAIT=30";
 
 /// Somebody who attacks.
 pub trait Machine {
@@ -69,14 +73,20 @@ impl Ground<'_> {
         results
     }
 
+    /// What the marks of this attacker's frames begin with: others attack at the same time.
+    pub fn salt(&self) -> String {
+        format!("E{:02x}", self.internet.number())
+    }
+
     /// The arguments of `frames.py`.
     pub fn frames(&self) -> String {
         let Subnet { gateway, .. } = self.subnet;
         let [own, peer] = [&self.own, &self.others[0]];
         let last = |host: u8| Ipv4Addr::from(u32::from(self.subnet.net().network()) + u32::from(host));
         format!(
-            "link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} unused={} broadcast={} \
+            "salt={} link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} unused={} broadcast={} \
              web={WEB} host={} node={NODE} private={} private6={PRIVATE_V6}",
+            self.salt(),
             self.link,
             own.mac,
             own.address().unwrap(),
@@ -97,8 +107,9 @@ impl Ground<'_> {
         let [own, peer] = [&self.own, &self.others[0]];
         let (net, gateway) = Nic::around(own.ipv6().unwrap());
         format!(
-            "link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} unused={} web={WEB_V6} \
+            "salt={} link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} unused={} web={WEB_V6} \
              host={HOST_PUBLIC_V6} node={NODE_V6} private={PRIVATE_V6}",
+            self.salt(),
             self.link,
             own.mac,
             own.ipv6().unwrap(),
@@ -168,65 +179,27 @@ impl HostServers {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// They answer on every address, and count.
+    /// They answer on every address, and count. What another test has taken away meanwhile is none.
     fn control(&self) {
-        let addresses = host_addresses();
-        for address in &addresses {
-            TcpStream::connect((*address, self.tcp)).unwrap();
-            UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"control", (*address, self.udp)).unwrap();
+        let of_ipv6 = || host_addresses_of_ipv6().into_iter().map(IpAddr::from);
+        let addresses = || host_addresses().into_iter().map(IpAddr::from).chain(of_ipv6());
+        for address in addresses() {
+            let before = self.asked();
+            let connected = TcpStream::connect_timeout(&(address, self.tcp).into(), CONTROL);
+            if connected.is_err() && !addresses().any(|there| there == address) {
+                continue;
+            }
+            connected.unwrap_or_else(|why| panic!("{address}: {why}"));
+            let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+            UdpSocket::bind(any).unwrap().send_to(b"control", (address, self.udp)).unwrap();
+            wait_for("the host's servers to count", || self.asked() == before + 2);
         }
-        wait_for("the host's servers to count", || self.asked() == 2 * addresses.len() as u64);
         self.asked.store(0, Ordering::Relaxed);
     }
 }
 
-/// By mark: link and direction.
-type Sightings = BTreeMap<String, BTreeSet<(String, String)>>;
-
-/// Where frames with a mark were seen on the host, by mark: (link, `in` or `out`).
-pub struct Spy {
-    child: Child,
-    seen: Arc<Mutex<Sightings>>,
-}
-
-impl Spy {
-    pub fn new() -> Self {
-        let script = include_str!("spy.py");
-        let mut child = Command::new("python3").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        let seen = Arc::new(Mutex::new(Sightings::new()));
-        let into = seen.clone();
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                let words: Vec<&str> = line.split(' ').collect();
-                let at = (words[0].to_owned(), words[1].to_owned());
-                into.lock().unwrap().entry(words[2].to_owned()).or_default().insert(at);
-            }
-        });
-        Self { child, seen }
-    }
-
-    pub fn seen(&self) -> Sightings {
-        self.seen.lock().unwrap().clone()
-    }
-
-    /// Waits until a mark was seen on a link.
-    pub fn until(&self, mark: &str, link: &str) {
-        let there = || self.seen().get(mark).is_some_and(|seen| seen.iter().any(|(at, _)| at == link));
-        wait_for(&format!("{mark} on {link}"), there);
-    }
-}
-
-impl Drop for Spy {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 pub fn wait_for(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !holds() {
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));

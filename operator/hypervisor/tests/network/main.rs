@@ -7,6 +7,7 @@ mod begins;
 mod dual;
 mod escape;
 mod flushed;
+mod frames;
 mod ground;
 mod hogs;
 #[path = "../libvirt_host/internet/mod.rs"]
@@ -21,3 +22,4 @@ mod real;
 mod real_use;
 mod redirected;
 mod rules_hold;
+mod spy;

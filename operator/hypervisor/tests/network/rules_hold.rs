@@ -13,6 +13,7 @@ async fn an_attacker_in_a_namespace_gets_nowhere() {
     attacks::prepare(&ground, &mut machine).await;
     attacks::reaches_the_internet(&ground, &mut machine).await;
     attacks::reaches_nothing_else(&ground, &mut machine).await;
+    attacks::follows_no_name(&ground, &mut machine).await;
     attacks::reaches_no_host(&ground, &mut machine).await;
     attacks::reaches_no_machine(&ground, &mut machine).await;
     attacks::sends_no_frame(&ground, &mut machine).await;

@@ -1,13 +1,15 @@
-# On the host: says for each frame that carries a mark where it was seen, as `LINK in|out NAME`. `in`: received from the link,
+# On the host: says for each frame that carries a mark of this salt (its argument) where it was seen, as `LINK in|out NAME`. `in`: received from the link,
 # `out`: sent to it. A machine's frames are always `in` on its own tap; anything else is the way they took from there.
 import re
 import socket
+import sys
 
-ETH_P_ALL, OUTGOING = 3, 4
-MARK = re.compile(rb"ESC:([a-z0-9-]+);")
+ETH_P_ALL, OUTGOING, SO_RCVBUFFORCE = 3, 4, 33
+MARK = re.compile(rb"%s:([a-z0-9-]+);" % sys.argv[1].encode())
 
 spy = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-spy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
+# Whatever else is on the host's links meanwhile: none is to be missed.
+spy.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
 print("ready", flush=True)
 while True:
     frame, (link, _, way, _, _) = spy.recvfrom(2048)

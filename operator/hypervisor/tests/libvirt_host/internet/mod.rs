@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-pub use seen::{ICMP, Seen, TCP, UDP};
+pub use seen::{ICMP, ICMP_V6, Kind, Seen, TCP, UDP};
 pub use serve::Pages;
 
 /// The tests' resolver, and one that no policy names.

@@ -15,8 +15,9 @@ use rustix::net::{AddressFamily, RawProtocol, RecvFlags, SocketFlags, SocketType
 pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const ICMP_V6: u8 = 58;
 
-/// A kind of packet: protocol number, destination, destination port (0 where the protocol has none).
+/// A kind of packet: protocol number, destination, destination port (of `ICMPv6` its type; 0 where the protocol has none).
 pub type Kind = (u8, IpAddr, u16);
 
 #[derive(Clone, Default)]
@@ -44,7 +45,7 @@ impl Seen {
 
     /// Waits until a kind of packet has been seen; for the controls: the watcher is a thread of its own.
     pub fn until(&self, protocol: u8, to: impl Into<IpAddr>, port: u16) -> bool {
-        let (to, deadline) = (to.into(), Instant::now() + Duration::from_secs(5));
+        let (to, deadline) = (to.into(), Instant::now() + Duration::from_secs(30));
         while self.count(protocol, to, port) == 0 {
             if Instant::now() > deadline {
                 return false;
@@ -99,6 +100,7 @@ fn kind(frame: &[u8]) -> Option<Kind> {
     };
     let port = match (protocol, packet.get(header + 2..header + 4)) {
         (TCP | UDP, Some(port)) => u16::from_be_bytes([port[0], port[1]]),
+        (ICMP_V6, _) => packet.get(header).copied().unwrap_or_default().into(),
         _ => 0,
     };
     Some((protocol, to, port))

@@ -1,7 +1,6 @@
 //! How fast a machine may begin connections: those that are over still stand in the host's table, which all machines share.
 
 use std::process::Command;
-use std::time::Instant;
 
 use agentvm_core::network::LinkLimits;
 
@@ -25,16 +24,17 @@ async fn connections_are_begun_at_a_rate() {
     }
     lab.connect();
     let mut machine = lab.machine(0);
-    let began = Instant::now();
-    // The first packet of each, and none again: what is dropped would be sent once more after a second.
+    // The first packet of each, and none again: what is dropped would be sent once more after a second. How long they took it says itself: to
+    // start it takes a busy host its time.
     let burst = format!(
-        "import socket,sys
+        "import socket,time
+began = time.monotonic()
 held = [socket.socket() for _ in range({TRIED})]
 for each in held: each.setblocking(False); each.connect_ex(('{WEB}', 443))
-print(len(held))"
+print(time.monotonic() - began)"
     );
-    assert_eq!(machine.sh(&format!("python3 -c \"{burst}\"")).await, TRIED.to_string());
-    let took = began.elapsed().as_secs_f64();
+    let said = machine.sh(&format!("python3 -c \"{burst}\"")).await;
+    let took: f64 = said.parse().unwrap_or_else(|_| panic!("{said}"));
     let address = lab.links[0].nic.address().unwrap().to_string();
     let output = Command::new("conntrack").args(["-L", "-p", "tcp", "-s", &address]).output().unwrap();
     let entries = String::from_utf8_lossy(&output.stdout).lines().count();

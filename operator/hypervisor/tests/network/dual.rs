@@ -86,12 +86,12 @@ async fn limits_hold_for_both_together() {
         format!(
             "python3 -c \"
 import socket
-def ask(to):
-  s = socket.socket(socket.AF_INET6 if ':' in to else socket.AF_INET); s.settimeout(1.5)
+def ask(to, patience=30):
+  s = socket.socket(socket.AF_INET6 if ':' in to else socket.AF_INET); s.settimeout(patience)
   try: s.connect((to, 443)); return s
   except OSError: return None
 held = [ask('{first}'), ask('{first}')]
-print(*(s is not None for s in held), ask('{more}') is not None)\""
+print(*(s is not None for s in held), ask('{more}', 2) is not None)\""
         )
     };
     let (four, six) = (WEB.to_string(), WEB_V6.to_string());

@@ -1,14 +1,14 @@
 # In the guest: holds a connection to each argument (ADDRESS:PORT) and talks over all of them until one falls silent, or
-# for 20 s. Says, for each: `ADDRESS:PORT talks | silent`, in the end.
+# for a minute. Says, for each: `ADDRESS:PORT talks | silent`, in the end.
 import socket
 import sys
 import time
 
-SILENT, LAST = 1.5, 20
+SILENT, LAST = 5, 60
 held = {}
 for name in sys.argv[1:]:
     address, _, port = name.rpartition(":")
-    held[name] = socket.create_connection((address, int(port)), timeout=5)
+    held[name] = socket.create_connection((address, int(port)), timeout=30)
     held[name].settimeout(SILENT)
 
 end, silent = time.monotonic() + LAST, set()

@@ -13,7 +13,7 @@ use crate::internet::{
 fn who(internet: &Internet, at: SocketAddr) -> String {
     let ask = "import socket, sys\n\
         s = socket.socket(socket.AF_INET6 if ':' in sys.argv[2] else socket.AF_INET)\n\
-        s.settimeout(5); s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())\n\
+        s.settimeout(30); s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())\n\
         s.connect((sys.argv[2], int(sys.argv[3]))); s.sendall(b'who\\n'); print(s.recv(100).decode())";
     let (link, address, port) = (internet.link(), at.ip().to_string(), at.port().to_string());
     let output = Command::new("python3").args(["-c", ask, &link, &address, &port]).output().unwrap();
@@ -46,7 +46,7 @@ fn names_are_answered() {
     let internet = Internet::new();
     let ask = "import socket, struct, sys\n\
         q = lambda n: b'\\1\\2\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0' + b''.join(bytes([len(l)]) + l.encode() for l in n.split('.')) + b'\\0\\0\\1\\0\\1'\n\
-        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(5)\n\
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(30)\n\
         for n in sys.argv[2:]:\n  s.sendto(q(n), (sys.argv[1], 53)); a = s.recv(512); print(a[3] & 15, socket.inet_ntoa(a[-4:]))\n\
         t = socket.create_connection((sys.argv[1], 53)); m = q('web.test'); t.sendall(struct.pack('!H', len(m)) + m); print(len(t.recv(512)))";
     let said =
@@ -65,7 +65,7 @@ fn pages_are_served_and_pings_answered() {
     let get = Command::new("curl").args(["-sS", "--interface", &link, "http://203.0.113.80/hello"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&get.stdout), "hello", "{}", String::from_utf8_lossy(&get.stderr));
     let echo = "import socket, struct, sys\n\
-        s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); s.settimeout(5)\n\
+        s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); s.settimeout(30)\n\
         s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())\n\
         s.sendto(struct.pack('!BBHHH', 8, 0, 0xf7fd, 1, 1), (sys.argv[2], 0)); print(s.recv(100)[20])";
     let ping = Command::new("python3").args(["-c", echo, &link, &WEB.to_string()]).output().unwrap();
@@ -166,7 +166,7 @@ fn nothing_stays_also_after_a_panic() {
     })
     .join()
     .unwrap();
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while !(traces(&name).is_empty() && traces(&table).is_empty()) {
         assert!(Instant::now() < deadline, "{}\n{}", traces(&name), traces(&table));
         std::thread::yield_now();

@@ -85,7 +85,7 @@ pub enum Place {
     /// `/workspace/input`, read-only for the run.
     #[default]
     Input,
-    /// `/workspace/secrets`, a tmpfs of the machine: never on a disk of the host.
+    /// `/workspace/secrets`, a tmpfs in the memory of the machine: on no disk of a host that swaps to none.
     Secrets,
 }
 

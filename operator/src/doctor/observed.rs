@@ -36,6 +36,8 @@ pub struct Host {
     pub modules: Vec<String>,
     /// The first line of `nft --version`.
     pub nftables: Option<String>,
+    /// Swap on disks, where nothing encrypts it.
+    pub plain_swap: Vec<PathBuf>,
 }
 
 /// Who asks.

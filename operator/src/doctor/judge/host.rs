@@ -1,7 +1,7 @@
 //! Who asks, what confines programs here, and the clock.
 
 use crate::doctor::finding::{Check, Finding};
-use crate::doctor::observed::{Clock, Disk, Security, User};
+use crate::doctor::observed::{Clock, Disk, Host, Security, User};
 
 /// A file system may keep times a little differently from the clock.
 const TOLERANCE_SECONDS: i64 = 300;
@@ -69,6 +69,23 @@ fn apparmor(dir: &str) -> String {
     const SHIPPED_FOR: &str = "/var/lib/agentvm";
     let lines = SHIPPED.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| format!("  {}", line.replace(SHIPPED_FOR, dir))).collect::<Vec<_>>().join("\n")
+}
+
+pub(super) fn swap(host: &Host) -> Finding {
+    const CHECK: Check = Check {
+        id: "swap",
+        title: "Swap",
+        why: "What a machine holds in memory, secrets of runs too, is written where it can be read after the run.",
+    };
+    if host.plain_swap.is_empty() {
+        return CHECK.ok("memory is written to no disk, or encrypted");
+    }
+    let all: Vec<String> = host.plain_swap.iter().map(|path| path.display().to_string()).collect();
+    CHECK.warning(
+        format!("memory may be written to {}, not encrypted", all.join(", ")),
+        "Turn it off: swapoff -a, and take its lines out of /etc/fstab. Or encrypt it with a key that is forgotten: the option \
+         `swap` in /etc/crypttab. Swap in compressed memory (zram) is fine.",
+    )
 }
 
 pub(super) fn clock(clock: Clock) -> Finding {

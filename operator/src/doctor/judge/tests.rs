@@ -22,6 +22,7 @@ fn good() -> Observed {
             kernel: "6.1.0".into(),
             modules: ["kvm", "vhost_vsock", "loop"].map(String::from).to_vec(),
             nftables: Some("nftables v1.0.6".into()),
+            plain_swap: vec![],
         },
         user: User { name: "root".into(), root: true, groups: vec!["root".into()] },
         devices: Devices { kvm: Device::Usable, vhost_vsock: Device::Usable, loop_control: Device::Usable },
@@ -270,6 +271,9 @@ fn confinement_and_time_are_told_with_the_lines_to_write() {
     );
     assert_level("security-modules", Level::Warning, "semanage", |seen| seen.security.selinux = Some(true));
     assert_level("security-modules", Level::Ok, "permissive", |seen| seen.security.selinux = Some(false));
+    assert_level("swap", Level::Warning, "may be written to /dev/sda2", |seen| {
+        seen.host.plain_swap = vec!["/dev/sda2".into()];
+    });
     assert_level("clock", Level::Error, "behind", |seen| seen.clock.now = 1_800_000_000);
     assert_level("clock", Level::Warning, "timedatectl", |seen| seen.clock.synchronised = Some(false));
     assert_level("nftables", Level::Warning, "Isolated", |seen| seen.host.nftables = None);

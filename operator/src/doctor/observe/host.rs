@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::command;
+use super::{command, swap};
 use crate::doctor::observed::{Clock, Device, Devices, Host, Security, User};
 
 /// Modules whose absence is worth a word.
@@ -23,6 +23,7 @@ pub(super) fn host() -> Host {
         kernel: kernel(),
         modules: MODULES.iter().filter(|module| is_loaded(&loaded, module)).map(ToString::to_string).collect(),
         nftables: command::output("nft", &["--version"]).ok().and_then(|text| Some(text.lines().next()?.to_owned())),
+        plain_swap: swap::plain(),
     }
 }
 

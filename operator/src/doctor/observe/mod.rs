@@ -7,6 +7,7 @@ mod host;
 mod kvm;
 mod network;
 pub mod parts;
+mod swap;
 pub mod virt;
 
 use std::net::Ipv4Addr;

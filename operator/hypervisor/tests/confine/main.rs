@@ -7,6 +7,7 @@ mod libvirt_host;
 mod limits;
 mod memory;
 mod relimit;
+mod sockets;
 mod strangers;
 
 use std::process::Command;
@@ -43,6 +44,7 @@ async fn who_takes_over_a_qemu_is_in_a_small_room() {
     }
     layers::are_there(&specs[0].record.name);
     strangers::find_nothing_open(&host, &key, &specs);
+    sockets::lead_nowhere(pid(&specs[0].record.name));
     for spec in &specs {
         hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
     }

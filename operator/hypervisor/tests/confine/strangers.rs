@@ -1,9 +1,11 @@
 //! Whoever takes over the QEMU of one machine is one user of the host: this becomes that user, and tries what isn't its own.
 
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::MachineSpec;
@@ -13,8 +15,11 @@ use crate::{pid, status};
 
 const ATTEMPTS: &str = "AGENTVM_TEST_ATTEMPTS";
 
+/// How long somebody who answers at once may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// Something that a process may try, and what came of it.
-type Tried = (String, Result<(), String>);
+pub type Tried = (String, Result<(), String>);
 
 /// Runs in a process of another user, where the other test has put its attempts into the environment.
 #[test]
@@ -28,6 +33,7 @@ fn as_another_user() {
 }
 
 fn attempt(verb: &str, path: &Path) -> std::io::Result<()> {
+    let at = || path.to_str().unwrap().parse::<SocketAddr>().unwrap();
     let open = |write: bool| std::fs::OpenOptions::new().read(!write).write(write).open(path);
     match verb {
         "read" => open(false).map(drop),
@@ -36,6 +42,8 @@ fn attempt(verb: &str, path: &Path) -> std::io::Result<()> {
         "make" => std::fs::File::create_new(path).and_then(|_| std::fs::remove_file(path)),
         "remove" => std::fs::remove_file(path),
         "connect" => UnixStream::connect(path).map(drop),
+        "tcp" => TcpStream::connect_timeout(&at(), PATIENCE).map(drop),
+        "udp" => UdpSocket::bind(if at().is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?.send_to(b"x", at()).map(drop),
         "signal" => Ok(rustix::process::test_kill_process(
             rustix::process::Pid::from_raw(path.to_str().unwrap().parse().unwrap()).unwrap(),
         )?),
@@ -44,7 +52,7 @@ fn attempt(verb: &str, path: &Path) -> std::io::Result<()> {
 }
 
 /// As the user of a process, with its groups: no more than it has.
-fn try_as(process: u32, attempts: &[String]) -> Vec<Tried> {
+pub fn try_as(process: u32, attempts: &[String]) -> Vec<Tried> {
     let id = |field| status(process, field)[1].parse::<u32>().unwrap();
     let output = Command::new("/proc/self/exe")
         .args(["--exact", "strangers::as_another_user", "--nocapture"])
@@ -124,7 +132,7 @@ fn libvirts(name: &str) -> Vec<String> {
     vec![at("connect", "monitor.sock"), at("read", "master-key.aes"), at("make", "new")]
 }
 
-fn outcome(tried: &[Tried], wanted: bool) -> Vec<&Tried> {
+pub fn outcome(tried: &[Tried], wanted: bool) -> Vec<&Tried> {
     tried.iter().filter(|(_, came)| came.is_ok() != wanted).collect()
 }
 

@@ -1,14 +1,16 @@
 //! A run that wants out: the escape table, tried by the root of a real guest, with a machine of its own pool and one of another beside it.
 
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
-use agentvm_core::network::{Allow, PortRange, Protocol};
+use agentvm_core::network::{Allow, Nic, PortRange, Protocol, Subnet};
+use agentvm_guest_agent::protocol::Nonce;
 use agentvm_hypervisor::{HvError, Hypervisor, Stop};
 
 use crate::attacks;
-use crate::ground::{Machine, policy};
+use crate::ground::{Ground, Machine, policy};
 use crate::libvirt_host::{TOKEN, took};
-use crate::real::Real;
+use crate::real::{Real, RealMachine};
 
 /// On another machine: tells whom it hears.
 const LISTEN: &str = "import select, socket\n\
@@ -40,25 +42,17 @@ async fn a_real_attacker_gets_nowhere() {
     took("until the attacker is connected", began);
 
     let mut listening = Vec::new();
-    for machine in [&mut neighbour, &mut stranger] {
-        let nonce = machine.0.begin(TOKEN, &format!("python3 -c \"{LISTEN}\"")).await;
-        let mut said = Vec::new();
-        // It hears itself, or nothing below means anything.
-        while !String::from_utf8_lossy(&said).contains("heard 127.0.0.1") {
-            machine.0.hear(&nonce, &mut said).await;
-        }
-        listening.push((nonce, said));
+    for (machine, nic) in [&mut neighbour, &mut stranger].into_iter().zip(&ground.others) {
+        listening.push(Listening::new(&ground, machine, nic).await);
     }
     attacks::reaches_nothing_else(&ground, &mut attacker).await;
+    attacks::follows_no_name(&ground, &mut attacker).await;
     attacks::reaches_no_host(&ground, &mut attacker).await;
     attacks::reaches_no_machine(&ground, &mut attacker).await;
     attacks::sends_no_frame(&ground, &mut attacker).await;
     attacks::has_no_other_way(&ground, &mut attacker).await;
-    for (machine, (nonce, mut said)) in [&mut neighbour, &mut stranger].into_iter().zip(listening) {
-        let more = machine.0.hear(&nonce, &mut said);
-        let _ = tokio::time::timeout(Duration::from_millis(300), more).await;
-        let said = String::from_utf8_lossy(&said);
-        assert_eq!(said.matches("heard").count(), 1, "{said}");
+    for (machine, listening) in [&mut neighbour, &mut stranger].into_iter().zip(listening) {
+        listening.heard_nobody(&ground, machine).await;
     }
     assert_eq!(real.internet.escaped(), 0);
     took("the escape table", began);
@@ -70,7 +64,7 @@ async fn a_real_attacker_gets_nowhere() {
     assert_eq!((other.allowed, other.denied), (0, 0), "what one tries isn't counted against another");
 
     live(&real, &mut attacker).await;
-    nobody(&real).await;
+    nobody(&real, &link).await;
     attacks::took_nobodys_place(&ground);
     for spec in &specs {
         real.hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
@@ -79,8 +73,51 @@ async fn a_real_attacker_gets_nowhere() {
     took("all of it", began);
 }
 
+/// Another machine, which tells whom it hears.
+struct Listening<'a> {
+    nic: &'a Nic,
+    nonce: Nonce,
+    said: Vec<u8>,
+}
+
+impl<'a> Listening<'a> {
+    /// It hears itself, and what is put on its wire; or its silence means nothing.
+    async fn new(ground: &Ground<'_>, machine: &mut RealMachine, nic: &'a Nic) -> Self {
+        let nonce = machine.0.begin(TOKEN, &format!("python3 -c \"{LISTEN}\"")).await;
+        let mut this = Self { nic, nonce, said: Vec::new() };
+        this.until(machine, "heard 127.0.0.1 ").await;
+        this.knock(ground, machine, 1001).await;
+        this
+    }
+
+    async fn until(&mut self, machine: &mut RealMachine, what: &str) {
+        while !String::from_utf8_lossy(&self.said).contains(what) {
+            let end = machine.0.hear(&self.nonce, &mut self.said).await;
+            assert_eq!(end, None, "{}", String::from_utf8_lossy(&self.said));
+        }
+    }
+
+    /// By the host, past all rules.
+    async fn knock(&mut self, ground: &Ground<'_>, machine: &mut RealMachine, from: u16) {
+        let Subnet { gateway, .. } = ground.subnet;
+        let [mac, address] = [self.nic.mac.to_string(), self.nic.address().unwrap().to_string()];
+        let [from_mac, source] = [ground.gateway_mac.to_string(), gateway.to_string()];
+        let mut command = Command::new("python3");
+        command.args(["-c", include_str!("knock.py"), &self.nic.tap, &mac, &address, &from_mac, &source]);
+        assert!(command.args([&from.to_string(), "8000"]).status().unwrap().success());
+        self.until(machine, &format!("heard {gateway} {from}\n")).await;
+    }
+
+    /// Once it has heard another knock, it has told of everybody before.
+    async fn heard_nobody(mut self, ground: &Ground<'_>, machine: &mut RealMachine) {
+        self.knock(ground, machine, 1002).await;
+        let said = String::from_utf8_lossy(&self.said);
+        assert_eq!(said.matches("heard").count(), 3, "itself, and two knocks: {said}");
+    }
+}
+
 /// A policy is edited while its machine holds connections.
-async fn live(real: &Real, attacker: &mut crate::real::RealMachine) {
+async fn live(real: &Real, attacker: &mut RealMachine) {
     let mut wider = policy();
     let ports = vec![PortRange { first: 8080, last: 8080 }];
     wider.allow.push(Allow { protocol: Protocol::Tcp, ports, cidrs: Vec::new() });
@@ -90,10 +127,13 @@ async fn live(real: &Real, attacker: &mut crate::real::RealMachine) {
 }
 
 /// Without a policy of its owner a machine isn't connected at all.
-async fn nobody(real: &Real) {
+async fn nobody(real: &Real, link: &str) {
     let spec = real.spec(3, "a pool that no policy was made for");
-    let _machine = real.machine(&spec).await;
+    let mut machine = real.machine(&spec).await;
     let refused = real.hv.open_link(&spec.record.name).await;
     assert!(matches!(refused, Err(HvError::NetworkUnavailable { .. })), "{refused:?}");
+    let ground = Ground { own: spec.record.nic.clone().unwrap(), ..real.ground(link) };
+    attacks::prepare(&ground, &mut machine).await;
+    attacks::reaches_nothing(&ground, &mut machine).await;
     real.hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
 }

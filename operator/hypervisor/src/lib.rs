@@ -29,6 +29,7 @@ pub use types::{
 };
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use agentvm_core::names::{DomainName, GoldenKey};
@@ -126,6 +127,11 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// Connects a machine, after the rules that hold it are in force. Without a policy of its owner it is
     /// [`HvError::NetworkUnavailable`]. Open is fine, and no network device either: there is nothing to connect.
     async fn open_link(&self, name: &DomainName) -> Result<(), HvError>;
+
+    /// Has a machine on a bridge of the host speak with this address and no other, which a DHCP server there gave it within the last minute, by
+    /// what the host itself has heard: else it is [`HvError::NetworkUnavailable`]. Its link is open. Until then it speaks with none;
+    /// one that it has already is fine. Others have theirs from the start.
+    async fn lease_link(&self, name: &DomainName, address: Ipv4Addr) -> Result<(), HvError>;
 
     /// Cuts a machine off and forgets its connections. Closed is fine, and so is no such machine.
     async fn close_link(&self, name: &DomainName) -> Result<(), HvError>;

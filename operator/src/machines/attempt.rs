@@ -196,7 +196,7 @@ impl<'a> Attempt<'a> {
 
     async fn start(&mut self, session: &mut Session, patience: Duration) -> Result<(), Interrupted> {
         if let Some(station) = &self.station {
-            lease(session, station, AGAIN).await.map_err(unleased)?;
+            lease(self.hv, &self.record.name, session, station, AGAIN).await.map_err(unleased)?;
         }
         for file in &self.order.secrets {
             self.send_secret(session, &file.path, file.mode, &file.content).await?;

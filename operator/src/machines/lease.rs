@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::{GuestAck, GuestLease, GuestMessage, HostMessage};
+use agentvm_hypervisor::{HvError, Hypervisor};
 use jiff::Timestamp;
 
 use super::session::{Session, SessionError, unix_nanos};
@@ -15,8 +17,23 @@ pub const AGAIN: Duration = Duration::from_secs(10);
 /// What the agent gets on top of that.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// Returns when the machine has one. Its link is open.
-pub async fn lease(session: &mut Session, station: &Station, patience: Duration) -> Result<(), SessionError> {
+/// Why a machine has no address.
+#[derive(Debug, thiserror::Error)]
+pub enum Unleased {
+    #[error("its agent has none")]
+    Guest(#[source] SessionError),
+    #[error("it may not have the one that its agent names")]
+    Host(#[source] HvError),
+}
+
+/// Returns when the machine has one, and its host lets it speak with it and no other. Its link is open.
+pub async fn lease(
+    hv: &dyn Hypervisor,
+    name: &DomainName,
+    session: &mut Session,
+    station: &Station,
+    patience: Duration,
+) -> Result<(), Unleased> {
     let message = GuestLease {
         mac: station.mac,
         resolvers: station.resolvers.clone(),
@@ -27,7 +44,12 @@ pub async fn lease(session: &mut Session, station: &Station, patience: Duration)
         GuestMessage::Ack(GuestAck::Lease { address }) => Some(*address),
         _ => None,
     };
-    let address = session.ask(HostMessage::Lease(message), patience + SLACK, leased).await?;
+    let address = session.ask(HostMessage::Lease(message), patience + SLACK, leased).await;
+    let address = address.map_err(Unleased::Guest)?;
+    // The agent's word is only which: the host has heard for itself what the machine was given.
+    if let Some(address) = address {
+        hv.lease_link(name, address).await.map_err(Unleased::Host)?;
+    }
     tracing::debug!(mac = %station.mac, ?address, "a machine has its address");
     Ok(())
 }

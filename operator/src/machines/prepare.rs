@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     board::Idle,
     evidence::{self, Evidence},
-    lease::{self, lease},
+    lease::{self, Unleased, lease},
     session::{Session, SessionError, WakeError, random, unix_nanos},
     urgent::Claims,
 };
@@ -53,7 +53,7 @@ pub enum PrepareError {
     #[error("the machine has no network")]
     Network(#[source] HvError),
     #[error("the machine has no address on the bridge that it is plugged into")]
-    Lease(#[source] SessionError),
+    Lease(#[source] Unleased),
     #[error("its recorded nonce is none")]
     Nonce(#[source] NonceError),
     #[error("its proof could not be written down")]
@@ -221,7 +221,7 @@ impl Preparation<'_> {
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => Err(PrepareError::Stopping),
-            done = lease(session, station, lease::FIRST) => done.map_err(PrepareError::Lease),
+            done = lease(self.hv, &self.spec.record.name, session, station, lease::FIRST) => done.map_err(PrepareError::Lease),
         }
     }
 }
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn what_a_network_lacks_says_nothing_about_the_way_either() {
-        let unleased = PrepareError::Lease(SessionError::Refused("no DHCP server".into()));
+        let unleased = PrepareError::Lease(Unleased::Guest(SessionError::Refused("no DHCP server".into())));
         assert_eq!(unleased.reason(), PoolReason::NetworkUnavailable);
         assert!(!unleased.speaks_against(Tier::InPlace) && !unleased.speaks_against(Tier::Fresh));
     }

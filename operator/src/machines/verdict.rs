@@ -4,7 +4,7 @@ use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
 use agentvm_guest_agent::protocol as wire;
 use tokio::time::Instant;
 
-use super::session::SessionError;
+use super::{lease::Unleased, session::SessionError};
 
 /// What a machine said of an attempt, with where the time went.
 #[derive(Debug)]
@@ -30,10 +30,11 @@ impl From<SessionError> for Interrupted {
 }
 
 /// What an attempt makes of a machine without an address: another one may have one.
-pub fn unleased(why: SessionError) -> Interrupted {
+pub fn unleased(why: Unleased) -> Interrupted {
     match why {
-        SessionError::Refused(why) => Interrupted::Over(AttemptEnd::GuestLost, why),
-        why => Interrupted::Broken(why),
+        Unleased::Guest(SessionError::Refused(why)) => Interrupted::Over(AttemptEnd::GuestLost, why),
+        Unleased::Guest(why) => Interrupted::Broken(why),
+        Unleased::Host(why) => Interrupted::Over(AttemptEnd::GuestLost, why.to_string()),
     }
 }
 

@@ -18,6 +18,9 @@ pub struct Mac([u8; 6]);
 pub struct NotAMac(pub String);
 
 impl Mac {
+    /// Everybody on the wire.
+    pub const BROADCAST: Self = Self([0xff; 6]);
+
     pub fn new(bytes: [u8; 6]) -> Self {
         Self(bytes)
     }

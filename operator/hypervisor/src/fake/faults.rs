@@ -35,6 +35,7 @@ pub enum Op {
     Ipv6,
     Police,
     OpenLink,
+    LeaseLink,
     CloseLink,
     Traffic,
     Sweep,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::Ipv4Addr;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::Policy;
@@ -35,6 +36,16 @@ impl Store {
             self.network.begin_counts(name);
         }
         write_json(&self.link_file(name), &())
+    }
+
+    /// Every address that an agent names was heard of.
+    pub fn lease_link(&self, name: &DomainName, address: Ipv4Addr) -> Result<(), HvError> {
+        self.kept(name).ok_or_else(|| HvError::NoSuchMachine(name.clone()))?;
+        if !self.is_open(name) {
+            let what = format!("have machine {name} speak with the address {address}");
+            return Err(HvError::NetworkUnavailable { what, detail: "it is not connected".to_owned() });
+        }
+        write_json(&self.link_file(name), &address)
     }
 
     pub fn close_link(&self, name: &DomainName) -> Result<(), HvError> {

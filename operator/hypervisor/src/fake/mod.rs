@@ -19,6 +19,7 @@ mod process;
 mod store;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -271,6 +272,11 @@ impl Hypervisor for FakeHypervisor {
     async fn open_link(&self, name: &DomainName) -> Result<(), HvError> {
         let name = name.clone();
         self.call(Op::OpenLink, move |store| store.open_link(&name)).await
+    }
+
+    async fn lease_link(&self, name: &DomainName, address: Ipv4Addr) -> Result<(), HvError> {
+        let name = name.clone();
+        self.call(Op::LeaseLink, move |store| store.lease_link(&name, address)).await
     }
 
     async fn close_link(&self, name: &DomainName) -> Result<(), HvError> {

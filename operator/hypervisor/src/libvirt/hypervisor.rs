@@ -1,6 +1,7 @@
 //! What may be asked of a host, each as a job on a lane of libvirt's or as file work.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -160,6 +161,12 @@ impl Hypervisor for Libvirt {
         let Some(link) = self.link(name).await? else { return Ok(()) };
         let (host, name) = (Arc::clone(&self.host), name.clone());
         blocking("open a link", move || links::open(&host, &name, &link)).await
+    }
+
+    async fn lease_link(&self, name: &DomainName, address: Ipv4Addr) -> Result<(), HvError> {
+        let Some(link) = self.link(name).await? else { return Ok(()) };
+        let (host, name) = (Arc::clone(&self.host), name.clone());
+        blocking("keep a machine to its address", move || host.firewall.lease(&name, &link, address)).await
     }
 
     async fn close_link(&self, name: &DomainName) -> Result<(), HvError> {

@@ -10,8 +10,10 @@ mod counts;
 pub mod device;
 pub mod flows;
 pub mod ipv6;
+mod leases;
 mod netlink;
 mod nft;
+mod own;
 mod police;
 mod qemus;
 mod routers;
@@ -30,7 +32,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Once};
 use std::thread::{self, ScopedJoinHandle};
 
 use agentvm_core::names::{DomainName, InstanceId};
-use agentvm_core::network::{Link, Mac, Policy, Subnet, Table, rules};
+use agentvm_core::network::rules::Lease;
+use agentvm_core::network::{Link, Mac, Policy, Subnet, Table, Wire, rules};
 use ipnet::IpNet;
 
 use crate::locks::lock;
@@ -63,6 +66,10 @@ struct State {
     subnet: Option<Subnet>,
     policies: BTreeMap<String, Policy>,
     never: Vec<IpNet>,
+    /// The host's addresses.
+    own: Vec<IpNet>,
+    /// Of machines on a bridge of the host, whose links are open.
+    leases: BTreeMap<DomainName, Lease>,
     /// Owners that may still have chains.
     gone: Vec<String>,
     open: BTreeMap<DomainName, Link>,
@@ -206,6 +213,9 @@ impl Firewall {
         if !state.policies.contains_key(&link.owner_uid) {
             return Err(unavailable(what, "there is no policy of its owner yet"));
         }
+        if let Wire::Bridge { .. } = link.nic.wire {
+            self.look_at_host(&mut state)?;
+        }
         if !state.open.contains_key(name) {
             lock(&self.known).meters.entry(name.clone()).or_default().begin(link);
             let added = self.nft.run(what, &rules::open(&self.table, link));
@@ -219,6 +229,7 @@ impl Firewall {
         } else if forgetting.is_some() {
             // A reset sets the tap down and no more, so that the rules are there still; they count from here on.
             self.begin_counts(name)?;
+            self.unlease(what, name, &mut state)?;
         }
         if self.switches.are_held() {
             self.mend(&mut state)?;
@@ -231,7 +242,8 @@ impl Firewall {
         };
         forgotten.and_then(|()| up()).inspect_err(|_| {
             state.open.remove(name);
-            if let Err(why) = self.nft.run(what, &rules::close(&self.table, link)) {
+            let text = rules::close(&self.table, link) + &state.unlease(&self.table, name);
+            if let Err(why) = self.nft.run(what, &text) {
                 tracing::warn!(%name, error = &why as &dyn std::error::Error, "a link that isn't open stays in the rules");
             }
         })
@@ -252,7 +264,8 @@ impl Firewall {
         if state.open.remove(name).is_none() {
             return Ok(());
         }
-        let text = counts::questions(&self.table, link) + &rules::close(&self.table, link);
+        let text =
+            counts::questions(&self.table, link) + &rules::close(&self.table, link) + &state.unlease(&self.table, name);
         match self.nft.ask(&what, &text) {
             Ok(answer) => {
                 lock(&self.known).meters.entry(name.clone()).or_default().note(counts::of_answer(link, &answer));
@@ -292,6 +305,7 @@ impl Firewall {
         lock(&self.known).meters.values_mut().for_each(Meter::forget_counts);
         if !std::mem::replace(&mut state.made, true) {
             watch::start(self);
+            own::start(self);
         }
         Ok(())
     }
@@ -324,9 +338,11 @@ impl Firewall {
             subnet: state.subnet.as_ref()?,
             gateway_mac: self.gateway_mac,
             never: &state.never,
+            own: &state.own,
             policies: &state.policies,
             gone: &state.gone,
             links,
+            leases: state.leases.values().cloned().collect(),
             qemu_users: self.qemu_users.clone(),
         })
     }

@@ -16,6 +16,9 @@ const ACKNOWLEDGE: u16 = 4;
 /// Makes it, or makes what is there what it is to be.
 const CREATE_OR_REPLACE: u16 = 0x500;
 const HEADER: usize = 16;
+/// All that there is of a kind; the end of the answer says so.
+const ALL: u16 = 0x300;
+const DONE: u16 = 3;
 /// Of an attribute's kind: without the marks that say how its value is written.
 const KIND: u16 = 0x3fff;
 const ANSWER: usize = 32 * 1024;
@@ -28,6 +31,11 @@ impl Request {
     /// Wants an answer with what it asks for; `body` is what comes before the attributes.
     pub fn question(kind: u16, body: &[u8]) -> Self {
         Self::new(kind, REQUEST, body)
+    }
+
+    /// Wants to hear of all that there are.
+    pub fn all(kind: u16, body: &[u8]) -> Self {
+        Self::new(kind, REQUEST | ALL, body)
     }
 
     /// Wants to hear whether it was done.
@@ -57,10 +65,31 @@ impl Request {
         self.0
     }
 
+    fn send(self) -> io::Result<OwnedFd> {
+        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        sendto(&socket, &self.bytes(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        Ok(socket)
+    }
+
+    /// The bodies of all that there are.
+    pub fn ask_for_all(self) -> io::Result<Vec<Vec<u8>>> {
+        let socket = self.send()?;
+        let (mut buffer, mut bodies) = (vec![0; ANSWER], Vec::new());
+        loop {
+            let (length, _) = recv(&socket, buffer.as_mut_slice(), RecvFlags::empty())?;
+            for message in messages(buffer.get(..length).unwrap_or_default()) {
+                match message.refusal() {
+                    _ if message.kind == DONE => return Ok(bodies),
+                    Some(code) => return Err(io::Error::from_raw_os_error(code)),
+                    None => bodies.push(message.body.to_vec()),
+                }
+            }
+        }
+    }
+
     /// Sends it to the kernel's routing, and waits for the answer: its body, empty for a mere yes.
     pub fn ask(self) -> io::Result<Vec<u8>> {
-        let socket: OwnedFd = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-        sendto(&socket, &self.bytes(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
+        let socket = self.send()?;
         let mut buffer = vec![0; ANSWER];
         let (length, _) = recv(&socket, buffer.as_mut_slice(), RecvFlags::empty())?;
         let answer = messages(buffer.get(..length).unwrap_or_default()).next();

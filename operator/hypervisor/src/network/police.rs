@@ -8,7 +8,7 @@ use agentvm_core::names::DomainName;
 use agentvm_core::network::{Link, Policy, Subnet};
 use ipnet::IpNet;
 
-use super::{Firewall, State, connections, device, io};
+use super::{Firewall, State, connections, device, io, own};
 use crate::locks::lock;
 use crate::{HvError, MachineRecord};
 
@@ -27,7 +27,9 @@ impl Firewall {
         let mut state = lock(&self.state);
         if !state.made {
             state.open = left_open(machines)?;
+            state.leases = self.leases_left(&state.open);
         }
+        state.own = own::addresses()?;
         let cut = state.take(subnet, policies, never);
         let set = self.set(&mut state);
         // Whatever became of the rules: these have none any more.
@@ -70,6 +72,7 @@ impl State {
         let open = std::mem::take(&mut self.open).into_iter();
         let (kept, cut) = open.partition::<BTreeMap<_, _>, _>(|(_, link)| policies.contains_key(&link.owner_uid));
         self.open = kept;
+        self.leases.retain(|name, _| !cut.contains_key(name));
         self.owed.extend(changed(self, &policies, never));
         self.owed.extend(cut.clone());
         let before = std::mem::replace(&mut self.policies, policies);

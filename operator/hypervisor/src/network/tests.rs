@@ -3,6 +3,8 @@
 mod drained;
 mod owed;
 
+mod abroad;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::Command;

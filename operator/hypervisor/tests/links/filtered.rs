@@ -70,7 +70,8 @@ async fn a_machine_with_a_filter_of_libvirt_s_works_and_the_filter_goes_with_the
     let second = on(&lab, &lan, 1);
     let mut guest = woken(&lab, &second).await;
     let nonce = guest.rehydrate(TOKEN).await;
-    guest.lease(&order(&second, 0)).await.unwrap();
+    let address = guest.lease(&order(&second, 0)).await.unwrap();
+    lab.hv.lease_link(&second.record.name, address).await.unwrap();
     let reach = format!("timeout 10 bash -c 'exec 3<>/dev/tcp/{SERVER}/53' && echo reached");
     assert_eq!(guest.execute(&nonce, &reach).await, (Some(0), "reached".to_owned()));
     let on_bridge = on_bridge.insert(Found::of(&second.record.name));

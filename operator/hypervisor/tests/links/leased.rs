@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::network::Nic;
 use agentvm_guest_agent::protocol::{GuestLease, Mac};
-use agentvm_hypervisor::{Hypervisor, MachineSpec, Stop};
+use agentvm_hypervisor::{HvError, Hypervisor, MachineSpec, Stop};
 
 use crate::internet::DNS;
 use crate::lan::{Lan, NAME, SERVER};
@@ -47,6 +47,7 @@ async fn machines_have_what_the_networks_server_gives_them_and_keep_it_while_the
     let nonce = guest.rehydrate(TOKEN).await;
     let began = Instant::now();
     let address = guest.lease(&order(&first, 0)).await.unwrap();
+    lab.hv.lease_link(&first.record.name, address).await.unwrap();
     println!("measured: a lease from LEASE to its acknowledgement: {} ms", began.elapsed().as_millis());
     let script = format!(
         "ip -o -4 addr show scope global; getent ahostsv4 {NAME} | head -1;
@@ -72,6 +73,9 @@ async fn parks_and_renews(lab: &Plugged, lan: &mut Lan, spec: &MachineSpec, take
     let nonce = guest.rehydrate(TOKEN).await;
     let address = guest.lease(&order(spec, 0)).await.unwrap();
     assert_ne!(address, taken);
+    let why = lab.hv.lease_link(name, taken).await.unwrap_err();
+    assert!(matches!(&why, HvError::NetworkUnavailable { .. }), "what it wasn't given: {why}");
+    lab.hv.lease_link(name, address).await.unwrap();
     let asked = |lan: &Lan| (lan.count("DHCPDISCOVER", &mac), lan.count("DHCPACK", &mac));
     assert_eq!(asked(lan), (1, 1));
     lab.hv.pause(name).await.unwrap();
@@ -83,6 +87,7 @@ async fn parks_and_renews(lab: &Plugged, lan: &mut Lan, spec: &MachineSpec, take
     assert_eq!(guest.lease(&order(spec, 90)).await.unwrap(), address, "nobody waits for more of a lease that is good");
     lan.until("it is renewed", |_| asked(lan) == (1, 2));
     assert_eq!(guest.lease(&order(spec, 300)).await.unwrap(), address, "over, and asked for again");
+    lab.hv.lease_link(name, address).await.unwrap();
     assert_eq!(asked(lan), (2, 3));
     lan.end();
     let hurried = GuestLease { patience_millis: 1500, ..order(spec, 900) };

@@ -125,6 +125,8 @@ impl Lab {
             policies: &self.policies,
             gone: &[],
             links: &self.links,
+            own: &[],
+            leases: vec![],
             qemu_users: None,
         };
         text(&wanted)

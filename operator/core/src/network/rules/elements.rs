@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use super::counters;
 use super::ir::Version;
 use super::names::{
-    ABROAD, ARRIVING, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED, POOLS, STATIONS, of,
+    ABROAD, ARRIVING, CALLERS, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED, POOLS,
+    STATIONS, of,
 };
+use crate::names::hex;
 use crate::network::{Link, Table, Wire};
 
 /// An element of a set, or a key of a map with its value.
@@ -72,6 +74,7 @@ fn connected(link: &Link) -> Vec<Element> {
         Wire::Bridge { .. } => elements.extend([
             Element::member(FAMILY_BRIDGE, STATIONS, format!("{tap} . {}", link.nic.mac)),
             Element::member(FAMILY_BRIDGE, PLUGGED, tap.clone()),
+            Element::member(FAMILY_BRIDGE, CALLERS, format!("{tap} . {}", number(&link.nic.mac.bytes()))),
             Element::verdict(FAMILY_BRIDGE, ABROAD, tap, format!("goto {}", chains.abroad)),
         ]),
     }
@@ -87,6 +90,11 @@ fn on_our_bridge(link: &Link, tap: &str, address: IpAddr, chains: &OwnerChains) 
     ]
 }
 
-fn quoted(tap: &str) -> String {
+pub(super) fn quoted(tap: &str) -> String {
     format!("\"{tap}\"")
+}
+
+/// As nft writes what it has no word for.
+pub(super) fn number(bytes: &[u8]) -> String {
+    format!("0x{}", hex(bytes))
 }

@@ -3,14 +3,9 @@
 //! The chains stand before the kernel's own handling of bridged IP packets, so that nothing has been put together,
 //! unwrapped or answered when they look.
 
-use ipnet::IpNet;
-
 use super::Wanted;
-use super::forward::named_private;
 use super::ir::{Chain, Ether, LogKey, Rule, Side, Then, Version, When, rule};
-use super::names::{ABROAD, ARRIVING, LEAVING, OwnerChains, PLUGGED, PREFIX_FRAME, REFUSE, REFUSED};
-use super::ranges::{nowhere, private, to};
-use crate::network::Policy;
+use super::names::{ABROAD, ARRIVING, LEAVING, PLUGGED, PREFIX_FRAME, REFUSE, REFUSED};
 
 /// The chains that every policy shares.
 pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
@@ -38,6 +33,7 @@ pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
             "type filter hook postrouting priority -300",
             vec![
                 rule([When::NotInterface(Side::Out, taps())], Then::Accept),
+                rule([When::ServerAnswer], Then::Hear),
                 rule([], Then::ByTap(Side::Out, ARRIVING)),
                 rule([], Then::Drop),
             ],
@@ -75,27 +71,4 @@ fn from_taps(wanted: &Wanted<'_>, taps: String) -> Vec<Rule> {
     }
     rules.push(rule([], Then::Goto(REFUSE.into())));
     rules
-}
-
-/// What the machines of a policy may say on a bridge of the host: no IPv6. Ports are filtered elsewhere; what is never reachable
-/// isn't there either, and nobody offers addresses or routes.
-pub(super) fn abroad(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -> Chain {
-    let refuse = || Then::Goto(REFUSE.into());
-    let to = |nets: Vec<IpNet>| to(nets, false).map(|(_, nets)| nets);
-    let never = nowhere().into_iter().chain(wanted.never.iter().copied()).chain(wanted.nets()).collect();
-    let mut rules: Vec<Rule> = vec![
-        rule([When::Frame(Ether::Arp), When::PlainArp, When::StationArp], Then::Accept),
-        rule([When::NotFrame(Ether::Ipv4)], refuse()),
-        rule([When::Station, When::PlainIp(Version::Four), When::UdpPorts { from: 68, to: 67 }], Then::Accept),
-        rule([When::UdpFrom(67)], refuse()),
-        rule([When::ToGroup], refuse()),
-    ];
-    rules.extend(to(never).map(|never| rule([never], refuse())));
-    let yes = [When::Station, When::PlainIp(Version::Four)];
-    let named = named_private(policy, false, &|| Then::Accept);
-    rules.extend(named.into_iter().map(|named| rule([yes.to_vec(), named.when].concat(), named.then)));
-    rules.extend(to(private()).map(|private| rule([private], refuse())));
-    rules.push(rule(yes, Then::Accept));
-    rules.push(rule([], refuse()));
-    Chain::new(OwnerChains::of(owner_uid).abroad, rules)
 }

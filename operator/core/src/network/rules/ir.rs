@@ -93,6 +93,12 @@ pub(super) enum When {
     /// Tap and MAC are those of one machine on a bridge of the host.
     Station,
     StationArp,
+    /// Its source is an address that was leased to the tap; in ARP, what it says of itself, which may also be that it has none yet.
+    Leased,
+    LeasedArp,
+    NobodysArp,
+    /// A DHCP server's answer to the machine behind the tap that it goes out by, sent to everybody: such a packet no router passes on.
+    ServerAnswer,
     /// Not a fragment, no IP options; in IPv6 no other header before that of TCP, UDP or ICMP.
     PlainIp(Version),
     /// Of `ICMPv6`, what neighbours say to each other: who is where, who is a router, who listens to which group.
@@ -160,6 +166,8 @@ pub(super) enum Then {
     /// What the map says of the tap; nothing if it isn't in it.
     ByTap(Side, &'static str),
     BySource(Version),
+    /// Remembers the address that a DHCP server gives, and goes on.
+    Hear,
     /// Counts for the tap, or the MAC that it came from, and goes on.
     CountTap(&'static str),
     CountStation(&'static str),

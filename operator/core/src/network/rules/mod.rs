@@ -7,12 +7,14 @@
 //! No rule looks at anything but this installation's taps, bridge and QEMUs, and every base chain accepts what it doesn't
 //! know: whatever becomes of this table, nobody is locked out of the host.
 
+mod abroad;
 mod elements;
 mod forward;
 mod frames;
 mod host;
 mod ir;
 mod judge;
+mod leases;
 mod limits;
 mod names;
 mod ranges;
@@ -30,6 +32,7 @@ use ipnet::IpNet;
 pub use elements::{close, open};
 pub use forward::DEFAULT_PORTS;
 pub use judge::{Connection, lets_through};
+pub use leases::{Lease, grant, list as list_leases, listed as listed_leases, revoke, was_heard};
 pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT};
 pub use ranges::{names_private, nowhere, private};
 pub use write::{confined, forget, fresh, whole};
@@ -45,6 +48,8 @@ pub struct Wanted<'a> {
     pub gateway_mac: Mac,
     /// What no policy opens: addresses of nodes, API server, pods and services.
     pub never: &'a [IpNet],
+    /// The host's own addresses. From a bridge of the host a router may lead to those of its other networks.
+    pub own: &'a [IpNet],
     /// By UID of the owner.
     pub policies: &'a BTreeMap<String, Policy>,
     /// Owners that may still have chains and have no policy any more.
@@ -52,6 +57,7 @@ pub struct Wanted<'a> {
     /// The links that are open. One without a policy stays closed.
     pub links: &'a [Link],
     /// Of machines on a bridge of the host, whose links are open.
+    pub leases: Vec<Lease>,
     /// Whom machines' QEMUs run as, where they are users of their own.
     pub qemu_users: Option<RangeInclusive<u32>>,
 }

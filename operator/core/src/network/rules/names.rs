@@ -12,6 +12,11 @@ pub(super) const PINNED: [&str; 2] = ["pinned", "pinned6"];
 pub(super) const STATIONS: &str = "stations";
 /// Taps on a bridge of the host.
 pub(super) const PLUGGED: &str = "plugged";
+/// Tap and address of each of them that a server gave one, once its agent has it: the only source it may name.
+pub(super) const LEASED: &str = "leased";
+/// The same taps and MACs, to tell by whose answer a server's is; and, for a minute, which addresses servers gave them.
+pub(super) const CALLERS: &str = "callers";
+pub(super) const HEARD: &str = "heard";
 /// What a tap's frames go through on their way out of the machine, and into it.
 pub(super) const LEAVING: &str = "leaving";
 pub(super) const ARRIVING: &str = "arriving";

@@ -8,13 +8,19 @@ use super::ir::{Chain, Ether, LogKey, Rule, Set, SetKind, Side, Then, Transport,
 use super::limits::{
     METER_SIZE, STATION, begins_set, byte_burst, bytes_set, connections_set, interface, packet_burst, packets_set,
 };
-use super::names::{LINKED, PINNED, POOLS, STATIONS, of};
+use super::names::{CALLERS, HEARD, LEASED, LINKED, PINNED, POOLS, STATIONS, of};
 use crate::network::PortRange;
 
 /// Log lines of one machine and one verdict, in a second; and how many at once.
 const LOG_RATE: &str = "10/second burst 50 packets";
 /// As much of a packet as says where it was going.
 const LOG_BYTES: u32 = 96;
+
+/// Of a DHCP message, as bits behind the start of its UDP header: whether it is an answer, its cookie, whose address is given, and which. nft
+/// has no words for them, so both are numbers to it.
+const DHCP_ANSWERS: &str = "@th,64,8 2 @th,1952,32 0x63825363";
+const DHCP_MAC: &str = "@th,288,48";
+const DHCP_ADDRESS: &str = "@th,192,32";
 
 /// `set NAME { … }`, as part of a table.
 pub(super) fn set(set: &Set) -> String {
@@ -72,6 +78,12 @@ fn when(when: &When) -> String {
         When::StationArp => {
             format!("iifname . ether saddr @{STATIONS} iifname . arp saddr ether @{STATIONS}")
         }
+        When::Leased => format!("iifname . ip saddr @{LEASED}"),
+        When::LeasedArp => format!("iifname . arp saddr ip @{LEASED}"),
+        When::NobodysArp => "arp saddr ip 0.0.0.0".to_owned(),
+        When::ServerAnswer => format!(
+            "ether type ip ip daddr 255.255.255.255 udp sport 67 udp dport 68 {DHCP_ANSWERS} oifname . {DHCP_MAC} @{CALLERS}"
+        ),
         When::PlainIp(Version::Four) => "ip hdrlength 5 ip frag-off & 0x3fff == 0".to_owned(),
         When::PlainIp(Version::Six) => "ip6 nexthdr { tcp, udp, ipv6-icmp }".to_owned(),
         // The numbers below are errors and echo.
@@ -123,6 +135,7 @@ fn then(then: &Then) -> String {
         Then::Goto(chain) => format!("goto {chain}"),
         Then::ByTap(side, map) => format!("{} vmap @{map}", interface(*side)),
         Then::BySource(version) => format!("{} saddr vmap @{}", ip(*version), of(POOLS, *version)),
+        Then::Hear => format!("update @{HEARD} {{ oifname . {DHCP_ADDRESS} }}"),
         Then::CountTap(set) => format!("iifname @{set}"),
         Then::CountStation(set) => format!("{STATION} @{set}"),
         Then::Log { prefix, group, by } => {

@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 
 use super::ir::{Rules, Set, SetKind};
 use super::names::{
-    ABROAD, ALLOWED, ARRIVING, DENIED, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED,
-    POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, REFUSED, STATIONS,
+    ABROAD, ALLOWED, ARRIVING, CALLERS, DENIED, FAMILY_BRIDGE, FAMILY_INET, HEARD, LEASED, LEAVING, LINKED,
+    OwnerChains, PINNED, PLUGGED, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, REFUSED, STATIONS,
 };
-use super::{Wanted, elements, forward, frames, host, limits, text};
+use super::{Wanted, abroad, elements, forward, frames, host, leases, limits, text};
 use crate::network::Table;
 
 /// The table as it is to be, whatever it is now, with what its machines were counted and limited by until now.
@@ -20,6 +20,7 @@ pub fn whole(wanted: &Wanted<'_>) -> String {
     out.extend(families.iter().map(|rules| block(wanted.table, rules.family, rules.chains.iter().map(text::rules))));
     let links = wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid));
     out.extend(links.map(|link| elements::open(wanted.table, link)));
+    out.extend(wanted.leases.iter().map(|lease| leases::grant(wanted.table, lease)));
     out
 }
 
@@ -50,6 +51,9 @@ pub(super) fn in_bridge(wanted: &Wanted<'_>) -> Rules {
         Set::new(PINNED[1], SetKind::Members, "iifname . ether saddr . ip6 saddr"),
         Set::new(STATIONS, SetKind::Members, "iifname . ether saddr"),
         Set::new(PLUGGED, SetKind::Members, "iifname"),
+        Set::new(LEASED, SetKind::Members, "iifname . ip saddr"),
+        Set::new(CALLERS, SetKind::Members, "oifname . @th,288,48"),
+        Set::new(HEARD, SetKind::Rates, "oifname . @th,192,32"),
         Set::new(LEAVING, SetKind::Verdicts, "iifname"),
         Set::new(ARRIVING, SetKind::Verdicts, "oifname"),
         Set::new(ABROAD, SetKind::Verdicts, "iifname"),
@@ -60,7 +64,7 @@ pub(super) fn in_bridge(wanted: &Wanted<'_>) -> Rules {
     let mut chains = frames::shared(wanted);
     for (owner, policy) in wanted.policies {
         chains.extend(limits::of_policy(owner, policy));
-        chains.push(frames::abroad(wanted, owner, policy));
+        chains.push(abroad::chain(wanted, owner, policy));
     }
     Rules { family: FAMILY_BRIDGE, sets, chains }
 }

@@ -117,6 +117,8 @@ fn installed() -> (u16, Nic) {
         subnet: &subnet,
         gateway_mac: GATEWAY.parse().unwrap(),
         never: &[],
+        own: &[],
+        leases: vec![],
         policies: &policies,
         gone: &[],
         links: std::slice::from_ref(&link),

@@ -1,7 +1,7 @@
 //! The texts as they are committed, for people to read. `UPDATE=1 cargo test -p agentvm-core` writes them anew.
 
 use super::sample::Sample;
-use crate::network::rules::{close, confined, fresh, open, whole};
+use crate::network::rules::{close, confined, fresh, grant, open, was_heard, whole};
 
 fn assert_committed(name: &str, text: &str) {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/network/rules/expected").join(name);
@@ -20,6 +20,8 @@ fn the_texts_are_the_committed_ones() {
     assert_committed("close.nft", &close(&sample.table, &sample.links[0]));
     assert_committed("open-bridge.nft", &open(&sample.table, &sample.links[3]));
     assert_committed("confined.nft", &confined(&sample.table, 2_100_000_000..=2_100_065_535));
+    let lease = &sample.leases[0];
+    assert_committed("lease.nft", &(was_heard(&sample.table, lease) + &grant(&sample.table, lease)));
     let dual = Sample::dual();
     assert_committed("whole-ipv6.nft", &whole(&dual.wanted()));
     assert_committed("open-ipv6.nft", &open(&dual.table, &dual.links[0]));

@@ -1,5 +1,6 @@
 //! The rule set as text, as nft takes it, and as it judges packets.
 
+mod abroad;
 mod golden;
 mod property;
 mod sample;

@@ -7,7 +7,7 @@ use agentvm_crds::Protocol;
 use ipnet::IpNet;
 
 use crate::names::{DomainName, InstanceId};
-use crate::network::rules::Wanted;
+use crate::network::rules::{Lease, Wanted};
 use crate::network::{Allow, Link, LinkLimits, Mac, Nic, Policy, PortRange, Subnet, Table};
 
 pub struct Sample {
@@ -17,6 +17,8 @@ pub struct Sample {
     pub policies: BTreeMap<String, Policy>,
     pub gone: Vec<String>,
     pub links: Vec<Link>,
+    pub own: Vec<IpNet>,
+    pub leases: Vec<Lease>,
 }
 
 pub fn policy() -> Policy {
@@ -44,6 +46,7 @@ impl Sample {
         };
         let slot = DomainName::for_slot(&instance, "uid-registry", 7);
         let plugged = Link { nic: Nic::bridge(&instance, &slot, "br0"), owner_uid: "uid-registry".to_owned() };
+        let leases = vec![Lease { tap: plugged.nic.tap.clone(), address: Ipv4Addr::new(10, 1, 2, 40) }];
         let links = vec![nat(10, "uid-default"), nat(11, "uid-registry"), nat(12, "uid-unknown"), plugged];
         let registry = Policy {
             allow: vec![
@@ -57,7 +60,8 @@ impl Sample {
         let policies = BTreeMap::from([("uid-default".to_owned(), policy()), ("uid-registry".to_owned(), registry)]);
         let never = vec!["10.96.0.0/12".parse().unwrap(), "198.51.100.17/32".parse().unwrap()];
         let table = Table::of(&instance);
-        Self { table, subnet, never, policies, gone: vec!["uid-gone".to_owned()], links }
+        let own = ["10.1.2.9/32", "203.0.113.9/32", "2001:db8::9/128"].map(|net| net.parse().unwrap()).to_vec();
+        Self { table, subnet, never, policies, gone: vec!["uid-gone".to_owned()], links, own, leases }
     }
 
     /// The same where the first pool asks for IPv6, and the second one did a moment ago.
@@ -80,9 +84,11 @@ impl Sample {
             subnet: &self.subnet,
             gateway_mac: Mac::new([0x52, 0x54, 0, 1, 1, 1]),
             never: &self.never,
+            own: &self.own,
             policies: &self.policies,
             gone: &self.gone,
             links: &self.links,
+            leases: self.leases.clone(),
             qemu_users: Some(2_100_000_000..=2_100_065_535),
         }
     }

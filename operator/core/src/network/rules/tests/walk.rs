@@ -1,14 +1,14 @@
 //! Walks a packet through the rules as data, the way the kernel walks it through the text.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use agentvm_crds::Protocol;
 
 use crate::network::Mac;
 use crate::network::rules::Wanted;
 use crate::network::rules::ir::{Ether, Rules, Side, Then, Transport, Version, When};
-use crate::network::rules::{names, open, write};
+use crate::network::rules::{grant, names, open, write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
@@ -58,7 +58,9 @@ impl Walk {
     pub fn new(wanted: &Wanted<'_>) -> Self {
         let mut elements = HashMap::new();
         for link in wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid)) {
-            for line in open(wanted.table, link).lines().filter(|line| line.starts_with("add element")) {
+            let leases = wanted.leases.iter().filter(|lease| lease.tap == link.nic.tap);
+            let text = leases.fold(open(wanted.table, link), |text, lease| text + &grant(wanted.table, lease));
+            for line in text.lines().filter(|line| line.starts_with("add element")) {
                 let (head, body) = line.split_once(" { ").unwrap();
                 let (key, verdict) =
                     body.trim_end_matches(" }").split_once(" : ").unwrap_or((body.trim_end_matches(" }"), ""));
@@ -92,7 +94,9 @@ impl Walk {
                 Then::ByTap(side, map) => self.element(map, interface(*side, packet)),
                 Then::BySource(of) if *of != version(packet) => continue,
                 Then::BySource(of) => self.element(names::of(names::POOLS, *of), &packet.source.to_string()),
-                Then::CountTap(_) | Then::CountStation(_) | Then::Log { .. } | Then::Masquerade => continue,
+                Then::Hear | Then::CountTap(_) | Then::CountStation(_) | Then::Log { .. } | Then::Masquerade => {
+                    continue;
+                }
             };
             match verdict.split_once(' ') {
                 Some(("goto", chain)) => return self.judge(rules, chain, packet),
@@ -122,6 +126,10 @@ impl Walk {
         self.has(names::STATIONS, &format!("{} . {mac}", packet.from))
     }
 
+    fn leased(&self, packet: &Packet) -> bool {
+        self.has(names::LEASED, &format!("{} . {}", packet.from, packet.source))
+    }
+
     fn holds(&self, when: &When, packet: &Packet) -> bool {
         let udp = packet.service == Some(Protocol::Udp);
         match when {
@@ -142,6 +150,8 @@ impl Walk {
             When::PinnedArp => self.pinned(packet, packet.from_mac) && self.pinned(packet, packet.arp_mac),
             When::Station => self.station(packet, packet.from_mac),
             When::StationArp => self.station(packet, packet.from_mac) && self.station(packet, packet.arp_mac),
+            When::Leased | When::LeasedArp => self.leased(packet),
+            When::NobodysArp => packet.source == Ipv4Addr::UNSPECIFIED,
             When::NotIpv4 => version(packet) != Version::Four,
             When::Destination(nets) => nets.iter().any(|net| net.contains(&packet.destination)),
             When::Source(net) => net.contains(&packet.source),
@@ -162,12 +172,13 @@ impl Walk {
             When::Redirected => packet.redirected,
             When::Known => packet.known,
             When::Answer => packet.answer,
-            // None is so fast, broken or an error.
+            // None is so fast, broken or an error, or a server's.
             When::PacketsOver(..)
             | When::BytesOver(..)
             | When::BeginsOver(_)
             | When::ConnectionsOver(_)
             | When::Invalid
+            | When::ServerAnswer
             | When::PathMtu(_) => false,
         }
     }

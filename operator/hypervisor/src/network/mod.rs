@@ -15,6 +15,7 @@ mod netlink;
 mod nft;
 mod own;
 mod police;
+mod port;
 mod qemus;
 mod routers;
 mod switches;
@@ -238,7 +239,8 @@ impl Firewall {
         let forgotten =
             forgetting.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|why| panic::resume_unwind(why)));
         let up = || {
-            self.switches.up(tap).map_err(|why| unavailable(what, format!("its device {tap} can't be set up: {why}")))
+            let up = port::fasten(&link.nic).and_then(|()| self.switches.up(tap));
+            up.map_err(|why| unavailable(what, format!("its device {tap} can't be set up: {why}")))
         };
         forgotten.and_then(|()| up()).inspect_err(|_| {
             state.open.remove(name);

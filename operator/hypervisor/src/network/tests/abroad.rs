@@ -1,4 +1,4 @@
-//! On a bridge of the host: which address a machine may speak with, and that the rules know the host.
+//! On a bridge of the host: which address a machine may speak with, what its port is told, and that the rules know the host.
 
 use std::net::UdpSocket;
 
@@ -159,8 +159,8 @@ fn a_lease_is_there_as_long_as_its_link() {
 }
 
 #[test]
-fn the_rules_know_the_host_s_addresses() {
-    if !inside("abroad::the_rules_know_the_host_s_addresses") {
+fn the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say() {
+    if !inside("abroad::the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say") {
         return;
     }
     let lan = Lan::new();
@@ -174,4 +174,9 @@ fn the_rules_know_the_host_s_addresses() {
     until("a new address is known", || knows("198.51.100.70"));
     said("ip", "link delete wan0");
     until("one that is gone is forgotten", || !knows("198.51.100.7"));
+    let (tap, mac) = (lan.link(0).nic.tap, lan.link(0).nic.mac);
+    let port = said("bridge", &format!("-d link show dev {tap}"));
+    assert!(port.contains("guard on") && port.contains("learning off"), "{port}");
+    let who = said("bridge", "fdb show br br0");
+    assert!(who.lines().any(|line| line.contains(&format!("{mac} dev {tap}")) && line.contains("sticky")), "{who}");
 }

@@ -13,6 +13,7 @@ mod strangers;
 use std::process::Command;
 
 use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_core::network::Nic;
 use agentvm_hypervisor::libvirt::Libvirt;
 use agentvm_hypervisor::{Hypervisor, InputFile, MachineLimits, MachineSpec, Stop, Tier};
 use libvirt_host::guest::Guest;
@@ -27,9 +28,16 @@ async fn who_takes_over_a_qemu_is_in_a_small_room() {
     let host = TestHost::new();
     let hv = host.connect().await;
     let key = GoldenKey::derive(&["confine"]);
-    host.golden(&hv, &key).await;
-    let specs = [0, 1].map(|slot| host.machine(&key, slot, &format!("nonce-{slot}"))).map(|mut spec| {
-        spec.tier = Tier::InPlace;
+    // With a network, as machines have by default.
+    let subnet = hv.subnet().await.unwrap();
+    let mut addresses = subnet.machines();
+    let mut nic = || addresses.next().map(|address| Nic::nat(&host.instance, &subnet, address));
+    let mut template = host.template(&key);
+    template.record.nic = nic();
+    host.golden_of(&hv, &template).await;
+    let specs = [0, 1].map(|slot| {
+        let mut spec = host.machine(&key, slot, &format!("nonce-{slot}"));
+        (spec.tier, spec.record.nic) = (Tier::InPlace, nic());
         spec
     });
     for spec in &specs {
@@ -42,7 +50,7 @@ async fn who_takes_over_a_qemu_is_in_a_small_room() {
         let work = "cat /workspace/input/mine && echo made > /workspace/output/made && cat /workspace/output/made";
         assert_eq!(guest.sh(TOKEN, work).await, (Some(0), "1made".to_owned()), "its share works");
     }
-    layers::are_there(&specs[0].record.name);
+    layers::are_there(&specs[0].record);
     strangers::find_nothing_open(&host, &key, &specs);
     sockets::lead_nowhere(pid(&specs[0].record.name));
     for spec in &specs {
@@ -71,6 +79,9 @@ impl Pair {
         let limited = MachineSpec { limits, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
         let free = host.machine(&key, 1, "nonce-1");
         let (bad, good) = (running(&hv, &limited).await, running(&hv, &free).await);
+        // These have no network, and the same around them as one that has.
+        layers::are_there(&free.record);
+        sockets::lead_nowhere(pid(&free.record.name));
         Self { host, hv, key, limited, free, bad, good }
     }
 

@@ -113,10 +113,15 @@ impl TestHost {
     /// Boots, sets up, captures.
     #[allow(dead_code, reason = "not every test needs it")]
     pub async fn golden(&self, hv: &Libvirt, key: &GoldenKey) -> Golden {
-        let spec = self.template(key);
+        self.golden_of(hv, &self.template(key)).await
+    }
+
+    /// The same, of a template of the test's own.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub async fn golden_of(&self, hv: &Libvirt, spec: &TemplateSpec) -> Golden {
         let booting = Instant::now();
-        hv.boot_template(&spec).await.unwrap();
-        hv.boot_template(&spec).await.unwrap();
+        hv.boot_template(spec).await.unwrap();
+        hv.boot_template(spec).await.unwrap();
         let mut guest = Guest::open(hv, &spec.record.name, TOKEN).await;
         took("template boot to agent answer", booting);
         assert_eq!(guest.sh(TOKEN, "echo setup > /etc/golden; cat /etc/golden").await, (Some(0), "setup".to_owned()));

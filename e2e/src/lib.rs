@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod data_dir;
+mod holding;
 mod host;
 mod leftovers;
 mod program;
@@ -12,6 +13,7 @@ mod scenario;
 mod standalone;
 
 pub use data_dir::DataDir;
+pub use holding::holding;
 pub use host::{Host, PATIENCE};
 pub use leftovers::{leftovers, processes};
 pub use program::{agentvm, guest_image};

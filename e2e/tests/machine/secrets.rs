@@ -1,8 +1,6 @@
 //! Secrets are in the memory of one machine, as long as it lives, and on no disk of the host.
 
-use std::process::Command;
-
-use agentvm_e2e::{Error, Host, ensure};
+use agentvm_e2e::{Error, Host, ensure, holding};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use serde_json::json;
@@ -33,26 +31,14 @@ pub async fn a_secret_is_in_the_machines_memory_and_nowhere_else(host: &Host) ->
         }))
         .await?;
     host.until_in_output(&name, "looked").await?;
-    let while_it_runs = holding(host, &text)?;
+    let while_it_runs = holding(&host.dir, &text)?;
     host.cancel(&name).await?;
     let run = host.ended(&name).await?;
     ensure!(run.reason() == "Cancelled", "{run}");
     let said = format!("400 agent {} tmpfs 700 agent\nit is the secret\n", text.len());
     ensure!(run.stdout() == said, "{run}");
     ensure!(while_it_runs.is_empty(), "the secret is in {while_it_runs}");
-    let afterwards = holding(host, &text)?;
+    let afterwards = holding(&host.dir, &text)?;
     ensure!(afterwards.is_empty(), "the secret is in {afterwards}");
     Ok(())
-}
-
-/// Files of the installation that have the text in them; but for etcd's, where Kubernetes keeps Secrets, and the image's,
-/// which are older than this one.
-fn holding(host: &Host, text: &str) -> Result<String, Error> {
-    let mut grep = Command::new("grep");
-    // Not `--text`: what isn't text is looked through as well, without the gigabytes that are holes.
-    grep.env("LC_ALL", "C").args(["--recursive", "--files-with-matches", "--fixed-strings", "--devices=skip"]);
-    grep.args(["--exclude-dir=etcd", "--exclude=rootfs.raw", "--exclude=initrd.img", "--regexp", text])
-        .arg(host.dir.path())
-        .arg(host.dir.log());
-    Ok(String::from_utf8(grep.output()?.stdout)?)
 }

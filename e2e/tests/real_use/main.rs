@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use agentvm_crds::{AgentVMPool, GoldenSnapshot};
-use agentvm_e2e::Host;
+use agentvm_e2e::{Host, holding};
 use internet::offers::{GitServer, IN_REPOSITORY, INSTALL, INSTALLED, REPOSITORY};
 use internet::{DNS, Internet};
 use k8s_openapi::api::core::v1::Secret;
@@ -46,7 +46,12 @@ async fn packages_for_the_golden_and_a_repository_for_the_run() {
     let command = json!({"command": ["bash", "-c", CLONE, REPOSITORY], "files": [file("key"), file("known")]});
     let run = host.run(command).await.unwrap();
     assert_eq!((run.reason(), run.stdout().trim()), ("Completed", IN_REPOSITORY), "{run}");
-    assert_eq!(holding(&host, &server.key()), "", "these files have the key in them");
+    let key = server.key();
+    assert_eq!(
+        holding(&host.dir, key.lines().nth(2).unwrap()).unwrap(),
+        "",
+        "these files have a line of the key in them"
+    );
     assert_eq!(internet.escaped(), 0);
     host.stop().await.unwrap();
 }
@@ -92,13 +97,4 @@ fn plugged(data_dir: &Path) -> (String, String) {
         assert!(Instant::now() < deadline, "no machine was plugged into a bridge");
         std::thread::sleep(Duration::from_millis(50));
     }
-}
-
-/// Files of the installation that have a line of the key in them; but for etcd's, where Kubernetes keeps Secrets.
-fn holding(host: &Host, key: &str) -> String {
-    let mut grep = Command::new("grep");
-    grep.env("LC_ALL", "C").args(["--recursive", "--files-with-matches", "--fixed-strings", "--devices=skip"]);
-    grep.args(["--exclude-dir=etcd", "--exclude=rootfs.raw", "--regexp", key.lines().nth(2).unwrap()]);
-    let output = grep.arg(host.dir.path()).arg(host.dir.log()).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
 }

@@ -35,7 +35,7 @@ async fn is_told(host: &Host, pool: &str, version: &str, more: Value) -> Result<
     let script = "
         host=$(ip $0 route show default | cut -d ' ' -f 3)
         for n in 1 2 3; do echo > /dev/udp/$host/8080; done
-        timeout 1 bash -c 'echo > /dev/tcp/'$host'/22'
+        timeout 5 bash -c 'echo > /dev/tcp/'$host'/22'
         echo $host";
     let command = json!({"poolRef": {"name": pool}, "command": ["bash", "-c", script, version]});
     let name = host.submit(command).await?;

@@ -1,5 +1,6 @@
 //! The command line of `agentvm`: parses it, starts logging, and hands over to one file for each subcommand.
 
+mod api_server;
 pub mod args;
 pub mod bench_args;
 

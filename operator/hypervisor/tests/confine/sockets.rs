@@ -80,7 +80,7 @@ fn ip(arguments: &str) {
     assert!(done.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// `qemu`: the process of a machine that runs. Its machine needs no network for this to hold.
+/// `qemu`: the process of a machine that runs, with a network or without.
 pub fn lead_nowhere(qemu: u32) {
     let beside = Beside::new();
     let own = ["127.0.0.1", "::1", OWN, OWN_V6].into_iter().map(Listener::new);

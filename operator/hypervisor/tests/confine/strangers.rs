@@ -16,7 +16,7 @@ use crate::{pid, status};
 const ATTEMPTS: &str = "AGENTVM_TEST_ATTEMPTS";
 
 /// How long somebody who answers at once may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Something that a process may try, and what came of it.
 pub type Tried = (String, Result<(), String>);

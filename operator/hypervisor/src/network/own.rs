@@ -4,6 +4,7 @@
 //! written anew only where they did.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard, Weak};
 use std::time::Duration;
@@ -15,7 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
-use super::netlink::{Request, attributes, first};
+use super::netlink::{Request, attributes};
 use super::{Firewall, State};
 use crate::HvError;
 use crate::locks::lock;
@@ -52,9 +53,9 @@ fn address(body: &[u8]) -> Option<IpNet> {
     }
     let value = |wanted: u16| attributes(body.get(HEADER..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
     let bytes = value(LOCAL).or_else(|| value(ADDRESS))?;
-    let four = || (bytes.len() == 4).then(|| first::<4>(bytes).map(|four| std::net::IpAddr::from(four))).flatten();
-    let six = || first::<16>(bytes).map(std::net::IpAddr::from);
-    four().or_else(six).map(IpNet::from)
+    let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    let six = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
+    four.or_else(|_| six()).ok().map(IpNet::from)
 }
 
 impl Firewall {
@@ -131,13 +132,14 @@ fn heard(socket: &OwnedFd) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
+    use crate::network::netlink::attribute;
 
     fn message(scope: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let head = [2, 24, 0, scope, 7, 0, 0, 0].to_vec();
-        attributes
-            .iter()
-            .fold(head, |body, (kind, value)| [body, super::super::netlink::attribute(*kind, value)].concat())
+        attributes.iter().fold(head, |body, (kind, value)| [body, attribute(*kind, value)].concat())
     }
 
     #[test]
@@ -145,7 +147,7 @@ mod tests {
         let own = |scope, attributes: &[(u16, &[u8])]| address(&message(scope, attributes)).map(|net| net.to_string());
         let (local, far) = ((LOCAL, &[10, 0, 0, 1][..]), (ADDRESS, &[10, 0, 0, 2][..]));
         assert_eq!(own(0, &[far, local]).as_deref(), Some("10.0.0.1/32"));
-        let six = "2001:db8::7".parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let six = "2001:db8::7".parse::<Ipv6Addr>().unwrap().octets();
         assert_eq!(own(0, &[(ADDRESS, &six)]).as_deref(), Some("2001:db8::7/128"));
         assert_eq!(own(WITHIN_HOST, &[local]), None);
         assert_eq!((own(0, &[]), own(0, &[(LOCAL, &[1, 2, 3])]), address(&[2, 24])), (None, None, None));

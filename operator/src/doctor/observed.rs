@@ -83,6 +83,8 @@ pub struct Confinement {
     pub first_uid: Option<u32>,
     /// Who else has some of these numbers.
     pub uids_taken_by: Option<String>,
+    /// Whether nftables has a chain that keeps QEMUs from the host's network; none where it can't be asked.
+    pub cut_off: Option<bool>,
     /// cgroup controllers of the kernel.
     pub controllers: Vec<String>,
     /// Machines that run now.

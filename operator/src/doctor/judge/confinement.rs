@@ -72,7 +72,7 @@ pub(super) fn namespaces(seen: &Confinement) -> Finding {
         id: "qemu-namespaces",
         title: "QEMU's view of the host",
         why: "libvirt gives each QEMU mounts of its own, with a /dev of a few devices. It gives none its own processes, IPC or network: \
-              other layers keep it from those (its user, the filter, and that it has no network but its machine's interface).",
+              other layers keep it from those (its user, the filter, and a rule that drops what it sends).",
     };
     let conf = told(seen);
     if conf.namespaces.is_some_and(|list| !list.split(' ').any(|kind| kind == "mount")) {
@@ -86,6 +86,32 @@ pub(super) fn namespaces(seen: &Confinement) -> Finding {
         ),
         None => CHECK
             .ok(format!("mounts of its own; no namespaces of processes, IPC or network{}", looked_at(&seen.machines))),
+    }
+}
+
+pub(super) fn network(seen: &Confinement) -> Finding {
+    const CHECK: Check = Check {
+        id: "qemu-network",
+        title: "QEMU's own network",
+        why: "QEMU is a process of the host, with all of the host's networks. A rule of nftables drops what machines' QEMUs send themselves.",
+    };
+    if seen.first_uid.is_none() {
+        return CHECK.warning(
+            "libvirt.first_uid is off: no rule can tell these QEMUs from those of other machines",
+            "Remove libvirt.first_uid: off from the configuration; machines that are made from then on have users of their own.",
+        );
+    }
+    match seen.cut_off {
+        Some(true) => CHECK.ok("none: what it sends is dropped"),
+        Some(false) if seen.machines.is_empty() => CHECK.ok("none: the rule is made before the first machine starts"),
+        Some(false) => CHECK.warning(
+            "machines run, and nothing keeps their QEMUs from the host's network",
+            "Start the operator: it makes the rule again with its others, or, where machines have no network, before the next one starts.",
+        ),
+        None => CHECK.info(
+            "nft doesn't say whether there is a rule",
+            "Run doctor as root; apt-get install nftables, where it isn't there.",
+        ),
     }
 }
 

@@ -37,6 +37,7 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         confinement::users(&seen.confinement),
         confinement::system_calls(&seen.confinement),
         confinement::namespaces(&seen.confinement),
+        confinement::network(&seen.confinement),
         confinement::profile(&seen.confinement, &seen.security),
         confinement::limits(&seen.confinement),
         network::nftables(&seen.host, &seen.network),

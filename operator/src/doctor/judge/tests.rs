@@ -31,6 +31,7 @@ fn good() -> Observed {
             conf: Some(QemuConf::default()),
             first_uid: Some(2_100_000_000),
             uids_taken_by: None,
+            cut_off: Some(true),
             controllers: ["cpu", "memory"].map(String::from).to_vec(),
             machines: vec![machine()],
         },
@@ -306,6 +307,12 @@ fn each_layer_around_qemu_that_is_missing_is_told() {
     });
     assert_level("qemu-namespaces", Level::Warning, "avm-1-2-0", |seen| {
         running(seen, |machine| machine.own_mounts = false);
+    });
+    assert_level("qemu-network", Level::Warning, "first_uid", |seen| seen.confinement.first_uid = None);
+    assert_level("qemu-network", Level::Warning, "Start the operator", |seen| seen.confinement.cut_off = Some(false));
+    assert_level("qemu-network", Level::Info, "nftables", |seen| seen.confinement.cut_off = None);
+    assert_level("qemu-network", Level::Ok, "before the first", |seen| {
+        (seen.confinement.cut_off, seen.confinement.machines) = (Some(false), vec![]);
     });
     assert_level("qemu-profile", Level::Warning, "AppArmor", |seen| {
         seen.security.apparmor = true;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use agentvm_hypervisor::libvirt::LibvirtConfig;
 
+use super::command;
 use crate::doctor::observed::{Confined, Confinement, QemuConf};
 
 const CONF: &str = "/etc/libvirt/qemu.conf";
@@ -21,6 +22,7 @@ pub(super) fn confinement(first_uid: Option<u32>) -> Confinement {
         },
         first_uid,
         uids_taken_by: first_uid.and_then(taken),
+        cut_off: command::output("nft", &["list", "chains"]).ok().map(|chains| cuts_off(&chains)),
         controllers: controllers(&read("/proc/cgroups"), &read("/sys/fs/cgroup/cgroup.controllers")),
         machines: machines(),
     }
@@ -63,6 +65,17 @@ fn value(text: &str, name: &str) -> Option<String> {
     let items: Vec<&str> =
         inner.split(',').map(|item| item.trim().trim_matches('"')).filter(|i| !i.is_empty()).collect();
     Some(items.join(" "))
+}
+
+/// The rule is made in one piece with its chain.
+fn cuts_off(chains: &str) -> bool {
+    let mut ours = false;
+    chains.lines().map(str::trim).any(|line| {
+        if let Some(table) = line.strip_prefix("table ") {
+            ours = table.starts_with("inet agentvm_");
+        }
+        ours && line == "chain from_qemu {"
+    })
 }
 
 /// Those that limits need, of either version of cgroups.
@@ -121,6 +134,15 @@ mod tests {
         assert_eq!(conf.cgroup_controllers.as_deref(), Some("cpu memory"));
         assert_eq!(conf.stdio_handler.as_deref(), Some("file"));
         assert_eq!(value("namespaces = [", "namespaces").as_deref(), Some(""));
+    }
+
+    #[test]
+    fn the_chain_is_ours() {
+        let chains = |table: &str| {
+            format!("table inet other {{\n}}\ntable {table} {{\n\tchain x {{\n\t}}\n\tchain from_qemu {{\n\t}}\n}}\n")
+        };
+        assert!(cuts_off(&chains("inet agentvm_0a1b2c3d")));
+        assert!(!cuts_off(&chains("inet mine")) && !cuts_off(""));
     }
 
     #[test]

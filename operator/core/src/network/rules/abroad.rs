@@ -27,6 +27,8 @@ pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -> Ch
         rule(asks_for_address(When::Source(only(Ipv4Addr::UNSPECIFIED))), Then::Accept),
         rule(asks_for_address(When::Leased), Then::Accept),
         rule([When::UdpFrom(67)], refuse()),
+        // A relay of that network's, wherever it is, would pass on in its own name what it is told.
+        rule([When::UdpTo(67)], refuse()),
         rule([When::ToGroup], refuse()),
     ];
     rules.extend(to(never).map(|never| rule([never], refuse())));
@@ -39,7 +41,7 @@ pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -> Ch
     Chain::new(OwnerChains::of(owner_uid).abroad, rules)
 }
 
-/// The one question of a DHCP client that is for everybody: what is for one server would be let through to any address.
+/// What a DHCP client asks everybody: what is for one server would be let through to any address.
 fn asks_for_address(from: When) -> [When; 6] {
     [
         When::Station,
@@ -47,7 +49,7 @@ fn asks_for_address(from: When) -> [When; 6] {
         When::ToMac(Mac::BROADCAST),
         from,
         When::Destination(vec![only(Ipv4Addr::BROADCAST)]),
-        When::UdpPorts { from: 68, to: 67 },
+        When::ClientQuestion,
     ]
 }
 

@@ -97,6 +97,8 @@ pub(super) enum When {
     Leased,
     LeasedArp,
     NobodysArp,
+    /// A DHCP client's question for itself: whoever sends anything else of it, an answer for one, has others pass that on as theirs.
+    ClientQuestion,
     /// A DHCP server's answer to the machine behind the tap that it goes out by, sent to everybody: such a packet no router passes on.
     ServerAnswer,
     /// Not a fragment, no IP options; in IPv6 no other header before that of TCP, UDP or ICMP.
@@ -121,10 +123,7 @@ pub(super) enum When {
     /// TCP or UDP to port 53.
     Dns,
     UdpFrom(u16),
-    UdpPorts {
-        from: u16,
-        to: u16,
-    },
+    UdpTo(u16),
     /// Someone else's rules gave it another destination than the one that it was sent to.
     Redirected,
     Invalid,

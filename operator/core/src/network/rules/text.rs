@@ -16,8 +16,9 @@ const LOG_RATE: &str = "10/second burst 50 packets";
 /// As much of a packet as says where it was going.
 const LOG_BYTES: u32 = 96;
 
-/// Of a DHCP message, as bits behind the start of its UDP header: whether it is an answer, its cookie, whose address is given, and which. nft
-/// has no words for them, so both are numbers to it.
+/// Of a DHCP message, as bits behind the start of its UDP header: whether it is a question, from no relay, or an answer; its cookie; who asks or is
+/// answered, and which address is given. nft has no words for them, so all are numbers to it.
+const DHCP_ASKS: &str = "@th,64,8 1 @th,256,32 0 @th,1952,32 0x63825363";
 const DHCP_ANSWERS: &str = "@th,64,8 2 @th,1952,32 0x63825363";
 const DHCP_MAC: &str = "@th,288,48";
 const DHCP_ADDRESS: &str = "@th,192,32";
@@ -81,6 +82,9 @@ fn when(when: &When) -> String {
         When::Leased => format!("iifname . ip saddr @{LEASED}"),
         When::LeasedArp => format!("iifname . arp saddr ip @{LEASED}"),
         When::NobodysArp => "arp saddr ip 0.0.0.0".to_owned(),
+        When::ClientQuestion => {
+            format!("udp sport 68 udp dport 67 {DHCP_ASKS} iifname . {DHCP_MAC} @{CALLERS}")
+        }
         When::ServerAnswer => format!(
             "ether type ip ip daddr 255.255.255.255 udp sport 67 udp dport 68 {DHCP_ANSWERS} oifname . {DHCP_MAC} @{CALLERS}"
         ),
@@ -103,7 +107,7 @@ fn when(when: &When) -> String {
         When::Ports(Transport::Udp, ports) => format!("udp dport {}", ports_text(ports)),
         When::Dns => "meta l4proto { tcp, udp } th dport 53".to_owned(),
         When::UdpFrom(port) => format!("udp sport {port}"),
-        When::UdpPorts { from, to } => format!("udp sport {from} udp dport {to}"),
+        When::UdpTo(port) => format!("udp dport {port}"),
         When::Redirected => "ct status dnat".to_owned(),
         When::Invalid => "ct state invalid".to_owned(),
         When::Known => "ct status confirmed".to_owned(),

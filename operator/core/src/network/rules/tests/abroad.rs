@@ -34,7 +34,7 @@ fn may_send(sample: &Sample, frame: &Packet) -> bool {
         [&nowhere(), &sample.never, &sample.own, &sample.wanted().nets().to_vec()].iter().any(|nets| within(nets, to));
     let client =
         udp && (frame.from_port, frame.port) == (68, 67) && to == Ipv4Addr::BROADCAST && frame.to_mac == Mac::BROADCAST;
-    let server = udp && frame.from_port == 67;
+    let server = udp && (frame.from_port == 67 || frame.port == 67);
     let reach = || !within(&private(), to) || may_reach(sample, &sample.policies["uid-registry"], frame);
     frame.plain
         && match frame.wire {
@@ -78,7 +78,8 @@ proptest! {
         let spoofed = Packet { from_mac: sample.links[0].nic.mac, ..frame.clone() };
         prop_assert!(!passes(&spoofed), "another's MAC");
         let claimed = Packet { arp_mac: sample.links[0].nic.mac, ..frame.clone() };
-        prop_assert!(wire != Wire::Arp || !passes(&claimed), "another's MAC, in ARP");
+        let client = frame.service == Some(Protocol::Udp) && frame.port == 67;
+        prop_assert!(!(wire == Wire::Arp || client) || !passes(&claimed), "another's MAC, in what it says");
         prop_assert!(!walk.passes(&walk.bridge, "input", &frame), "the host is not part of that bridge");
         let server = Packet { from_port: 67, port: 68, service: Some(Protocol::Udp), ..frame };
         prop_assert!(wire == Wire::Arp || !passes(&server), "no one offers addresses");

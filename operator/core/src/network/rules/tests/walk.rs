@@ -8,7 +8,7 @@ use agentvm_crds::Protocol;
 use crate::network::Mac;
 use crate::network::rules::Wanted;
 use crate::network::rules::ir::{Ether, Rules, Side, Then, Transport, Version, When};
-use crate::network::rules::{grant, names, open, write};
+use crate::network::rules::{elements, grant, names, open, write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
@@ -27,7 +27,7 @@ pub struct Packet {
     pub wire: Wire,
     pub from_mac: Mac,
     pub to_mac: Mac,
-    /// What an ARP says of its sender.
+    /// What an ARP, or a DHCP client's question, says of its sender.
     pub arp_mac: Mac,
     pub source: IpAddr,
     pub destination: IpAddr,
@@ -168,7 +168,11 @@ impl Walk {
             }
             When::Dns => packet.port == 53 && (udp || packet.service == Some(Protocol::Tcp)),
             When::UdpFrom(port) => udp && packet.from_port == *port,
-            When::UdpPorts { from, to } => udp && packet.from_port == *from && packet.port == *to,
+            When::UdpTo(port) => udp && packet.port == *port,
+            When::ClientQuestion => {
+                let caller = format!("{} . {}", packet.from, elements::number(&packet.arp_mac.bytes()));
+                udp && (packet.from_port, packet.port) == (68, 67) && self.has(names::CALLERS, &caller)
+            }
             When::Redirected => packet.redirected,
             When::Known => packet.known,
             When::Answer => packet.answer,

@@ -100,7 +100,7 @@ fn ticks(fake: &FakeHypervisor, name: &DomainName) -> String {
 /// Waits until the machine is seen to do something.
 async fn moves(fake: &FakeHypervisor, name: &DomainName) -> bool {
     let before = ticks(fake, name);
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(2)).await;
         if ticks(fake, name) != before {

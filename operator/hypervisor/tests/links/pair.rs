@@ -16,12 +16,16 @@ pub const PEER_V6: &str = "2001:db8::20";
 const REACH: &str = "
 import socket, sys
 try:
-    socket.create_connection((sys.argv[2], 9), 1, (sys.argv[1], 0))
+    socket.create_connection((sys.argv[2], 9), int(sys.argv[3]), (sys.argv[1], 0))
 except ConnectionRefusedError:
     print('reached')
 except OSError:
     pass
 ";
+
+/// Seconds for who is to be reached, and answers at once; and for who isn't, as others were just before.
+const LONG: u32 = 30;
+const SHORT: u32 = 2;
 
 pub struct Pair {
     /// What the filter takes for its own.
@@ -79,12 +83,22 @@ impl Pair {
 
     /// The one behind the filter reaches the other.
     pub fn reaches(&self, from: &str, to: &str) -> bool {
-        reaches(&self.ends[0], from, to)
+        reaches(&self.ends[0], from, to, LONG)
+    }
+
+    /// It doesn't.
+    pub fn is_stopped(&self, from: &str, to: &str) -> bool {
+        !reaches(&self.ends[0], from, to, SHORT)
     }
 
     /// The other reaches it.
     pub fn is_reached(&self, at: &str) -> bool {
-        reaches(&self.ends[1], PEER, at)
+        reaches(&self.ends[1], PEER, at, LONG)
+    }
+
+    /// It doesn't.
+    pub fn is_spared(&self, at: &str) -> bool {
+        !reaches(&self.ends[1], PEER, at, SHORT)
     }
 
     pub fn set_mac(&self, mac: Mac) {
@@ -115,8 +129,8 @@ impl Drop for Pair {
     }
 }
 
-fn reaches(namespace: &str, from: &str, to: &str) -> bool {
-    let arguments = ["netns", "exec", namespace, "python3", "-c", REACH, from, to];
+fn reaches(namespace: &str, from: &str, to: &str, seconds: u32) -> bool {
+    let arguments = ["netns", "exec", namespace, "python3", "-c", REACH, from, to, &seconds.to_string()];
     let output = Command::new("ip").args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     !output.stdout.is_empty()

@@ -153,7 +153,7 @@ pub async fn reaches_nothing(ground: &Ground<'_>, machine: &mut impl Machine) {
 }
 
 /// How many its own kernel has sent, whoever took them.
-async fn frames_sent(ground: &Ground<'_>, machine: &mut impl Machine) -> usize {
+pub async fn frames_sent(ground: &Ground<'_>, machine: &mut impl Machine) -> usize {
     let said = machine.sh(&format!("cat /sys/class/net/{}/statistics/tx_packets", ground.link)).await;
     said.parse().unwrap_or_else(|_| panic!("{said}"))
 }

@@ -21,7 +21,9 @@ pub async fn stay(
         spy.until(control, &ground.internet.link());
     }
     // The last one is out, so the others have had their chance.
-    sent.iter().for_each(|mark| spy.until(mark, &ground.own.tap));
+    for mark in &sent {
+        spy.until(mark, &ground.own.tap);
+    }
     let seen = spy.seen();
     assert_eq!(seen.keys().collect::<BTreeSet<_>>(), sent.iter().collect(), "what is seen is what was sent");
     let own = (ground.own.tap.clone(), "in".to_owned());

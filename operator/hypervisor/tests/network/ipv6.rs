@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::attacks::{not_reached, reaches_no_port};
+use crate::attacks::{frames_sent, not_reached, reaches_no_port};
 use crate::frames;
 use crate::ground::{Ground, Machine, PATIENT, host_addresses_of_ipv6};
 use crate::internet::{ICMP_V6, Kind, NODE_V6, NOWHERE_V6, PORTS, PRIVATE_V6, TCP, WEB_V6};
@@ -49,12 +49,12 @@ pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machin
     assert!(unwanted.is_empty(), "these arrived: {unwanted:?}");
 }
 
-/// No address of the host, on no port, whoever listens there: also not those of the wire itself.
-pub async fn reaches_no_host(ground: &Ground<'_>, machine: &mut impl Machine) {
+/// No address of the host, on no port, whoever listens there: also not those of the wire itself; how often it tried.
+pub async fn reaches_no_host(ground: &Ground<'_>, machine: &mut impl Machine) -> usize {
     let addresses = host_addresses_of_ipv6();
     let (_, gateway) = agentvm_core::network::Nic::around(ground.own.ipv6().unwrap());
     assert!(addresses.contains(&gateway), "{addresses:?}");
-    reaches_no_port(ground, machine, addresses).await;
+    reaches_no_port(ground, machine, addresses).await
 }
 
 /// Not even that another machine is there.
@@ -68,11 +68,18 @@ pub async fn reaches_no_machine(ground: &Ground<'_>, machine: &mut impl Machine)
     not_reached(ground, machine, &what).await;
 }
 
-/// By IPv6, nothing at all is seen.
+/// By IPv6 it tries the internet and the host, and nothing at all is seen.
 pub async fn reaches_nothing(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.internet.seen.forget();
-    not_reached(ground, machine, &[format!("tcp:{WEB_V6}:443"), format!("ping:{WEB_V6}")]).await;
-    assert_eq!(ground.internet.seen.count(TCP, WEB_V6, 443), 0);
+    let before = frames_sent(ground, machine).await;
+    let what = [format!("tcp:{WEB_V6}:443"), format!("ping:{WEB_V6}")];
+    not_reached(ground, machine, &what).await;
+    let tried = what.len() + reaches_no_host(ground, machine).await;
+    for (protocol, port) in [(TCP, 443), (ICMP_V6, ECHO)] {
+        assert_eq!(ground.internet.seen.count(protocol, WEB_V6, port), 0, "{protocol} {port}");
+    }
+    let sent = frames_sent(ground, machine).await - before;
+    assert!(sent >= tried, "of {tried} attempts only {sent} left the machine");
 }
 
 /// Frames made by hand: they are seen on the attacker's own tap and nowhere else.

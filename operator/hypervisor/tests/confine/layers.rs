@@ -103,7 +103,7 @@ fn sockets(pid: u32) {
     };
     let network = ["-a", "-A", "inet,packet,vsock"];
     let control = TcpListener::bind("127.0.0.1:0").unwrap();
-    assert_eq!(of(std::process::id(), &network).len(), 1, "the control: {control:?}");
+    assert!(!of(std::process::id(), &network).is_empty(), "{control:?}");
     assert_eq!(of(pid, &network), Vec::<String>::new(), "sockets of a network");
     let listening = of(pid, &["-l", "-x"]);
     let known =

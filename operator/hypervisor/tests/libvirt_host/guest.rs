@@ -115,7 +115,8 @@ impl Guest {
         nonce
     }
 
-    async fn start(&mut self, nonce: &Nonce, command: &str, max_processes: u32) {
+    /// Starts one in a machine that has its identity.
+    pub async fn start(&mut self, nonce: &Nonce, command: &str, max_processes: u32) {
         let argv = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
         self.send(HostMessage::Execute(Execute {
             nonce: nonce.clone(),

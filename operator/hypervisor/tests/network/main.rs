@@ -1,9 +1,11 @@
 //! Machines with a network: what they reach, and what they don't whatever they try.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
 
+mod abroad;
 mod announced;
 mod attacks;
 mod begins;
+mod bridged;
 mod dual;
 mod escape;
 mod flushed;
@@ -15,6 +17,7 @@ mod internet;
 mod internet_works;
 mod ipv6;
 mod lab;
+mod lan;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
 mod limits;

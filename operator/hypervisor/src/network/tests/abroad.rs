@@ -54,6 +54,8 @@ impl Lan {
 
     fn open(&self, machine: usize) {
         self.lab.firewall.open(&self.machines[machine].name, &self.link(machine)).unwrap();
+        let port = format!("link show dev {}", self.link(machine).nic.tap);
+        until("the bridge has seen that it is up", || said("bridge", &port).contains("state forwarding"));
     }
 
     /// As a server answers who has no address yet.
@@ -94,7 +96,7 @@ impl Lan {
 }
 
 fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::yield_now();
@@ -165,7 +167,7 @@ fn the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say() {
     }
     let lan = Lan::new();
     let knows = |address: &str| lan.rules("table").contains(&format!(" {address}"));
-    assert!(knows("10.9.0.1") && knows("192.168.101.0/24") && !knows("198.51.100.7"));
+    assert!(knows("10.9.0.1") && knows("192.168.101.0/24") && !knows("198.51.100.7"), "{}", lan.rules("table"));
     said("ip", "link add wan0 type bridge");
     said("ip", "addr add 198.51.100.7/24 dev wan0");
     lan.open(0);

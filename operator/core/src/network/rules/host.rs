@@ -7,8 +7,10 @@ use ipnet::IpNet;
 
 use super::Wanted;
 use super::forward::versions;
-use super::ir::{Chain, Side, Then, When, rule};
-use super::names::REFUSE;
+use super::ir::{Chain, LogKey, Set, SetKind, Side, Then, When, rule};
+use super::names::{PREFIX_QEMU, REFUSE};
+use super::text::{USER, log_set};
+use crate::network::Table;
 
 pub(super) fn chains(wanted: &Wanted<'_>) -> Vec<Chain> {
     let bridge = || wanted.subnet.bridge.clone();
@@ -31,12 +33,21 @@ pub(super) fn chains(wanted: &Wanted<'_>) -> Vec<Chain> {
         ),
         Chain::base("leaving_host", "type nat hook postrouting priority srcnat", away.collect()),
     ];
-    chains.extend(wanted.qemu_users.clone().map(of_qemu));
+    chains.extend(wanted.qemu_users.clone().map(|users| of_qemu(wanted.table, users)));
     chains
 }
 
 /// Who takes over a QEMU is a process of the host, with all of its networks, loopback too. QEMU's own sockets are files and unix sockets; a
-/// machine's packets come from its tap and are no user's. First of all, so that nobody's rules answer or redirect it before.
-pub(super) fn of_qemu(users: RangeInclusive<u32>) -> Chain {
-    Chain::base("from_qemu", "type filter hook output priority raw - 10", vec![rule([When::SentBy(users)], Then::Drop)])
+/// machine's packets come from its tap and are no user's. First of all, so that nobody's rules answer or redirect it before. It is told, for no
+/// QEMU that is sound does it.
+pub(super) fn of_qemu(table: &Table, users: RangeInclusive<u32>) -> Chain {
+    let sent = || [When::SentBy(users.clone())];
+    let log = Then::Log { prefix: PREFIX_QEMU, group: table.log_group(), by: LogKey::User };
+    let rules = vec![rule(sent(), log), rule(sent(), Then::Drop)];
+    Chain::base("from_qemu", "type filter hook output priority raw - 10", rules)
+}
+
+/// How often each of them was told.
+pub(super) fn told_qemu() -> Set {
+    Set::new(log_set(PREFIX_QEMU), SetKind::Rates, USER)
 }

@@ -184,6 +184,8 @@ pub(super) enum Then {
 pub(super) enum LogKey {
     Station,
     Tap,
+    /// Of the process that sent it.
+    User,
 }
 
 impl Set {

@@ -33,7 +33,7 @@ pub use elements::{close, open};
 pub use forward::DEFAULT_PORTS;
 pub use judge::{Connection, lets_through};
 pub use leases::{Lease, grant, list as list_leases, listed as listed_leases, revoke, was_heard};
-pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT};
+pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU};
 pub use ranges::{names_private, nowhere, private};
 pub use write::{confined, forget, fresh, whole};
 

@@ -44,6 +44,8 @@ pub const PREFIX_DENY: &str = "deny";
 pub const PREFIX_LIMIT: &str = "limit";
 /// A frame that isn't what the machine may say: another's address, another protocol.
 pub const PREFIX_FRAME: &str = "frame";
+/// What a machine's QEMU sends itself, as a process of the host.
+pub const PREFIX_QEMU: &str = "qemu";
 
 /// Of two sets, that of this version of IP.
 pub(super) fn of(sets: [&'static str; 2], version: Version) -> &'static str {

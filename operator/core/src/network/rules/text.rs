@@ -23,6 +23,9 @@ const DHCP_ANSWERS: &str = "@th,64,8 2 @th,1952,32 0x63825363";
 const DHCP_MAC: &str = "@th,288,48";
 const DHCP_ADDRESS: &str = "@th,192,32";
 
+/// Whose process sent a packet.
+pub(super) const USER: &str = "meta skuid";
+
 /// `set NAME { … }`, as part of a table.
 pub(super) fn set(set: &Set) -> String {
     let (word, more) = match set.kind {
@@ -100,7 +103,7 @@ fn when(when: &When) -> String {
         When::NotUnicast(Version::Four) => "meta nfproto ipv4 fib daddr type != unicast".to_owned(),
         // There the answer is a route's, of packets of the host itself: machines may have one that it hasn't.
         When::NotUnicast(Version::Six) => "meta nfproto ipv6 fib daddr type { local, anycast, multicast }".to_owned(),
-        When::SentBy(users) => format!("meta skuid {}-{}", users.start(), users.end()),
+        When::SentBy(users) => format!("{USER} {}-{}", users.start(), users.end()),
         When::EchoRequest(Version::Four) => "icmp type echo-request".to_owned(),
         When::EchoRequest(Version::Six) => "icmpv6 type echo-request".to_owned(),
         When::Ports(Transport::Tcp, ports) => format!("tcp dport {}", ports_text(ports)),
@@ -146,6 +149,7 @@ fn then(then: &Then) -> String {
             let key = match by {
                 LogKey::Station => STATION,
                 LogKey::Tap => "iifname",
+                LogKey::User => USER,
             };
             let set = log_set(prefix);
             format!(

@@ -31,10 +31,10 @@ pub fn fresh(wanted: &Wanted<'_>) -> String {
 
 /// No network for machines' QEMUs: all that a host needs whose machines have none either. A table that is there stays as it is.
 pub fn confined(table: &Table, users: RangeInclusive<u32>) -> String {
-    let chain = host::of_qemu(users);
+    let chain = host::of_qemu(table, users);
     let part = |text: String| block(table, FAMILY_INET, [text].into_iter());
     let flush = format!("flush chain {FAMILY_INET} {} {}\n", table.name(), chain.name);
-    part(text::declare(&chain)) + &flush + &part(text::rules(&chain))
+    part(text::set(&host::told_qemu()) + &text::declare(&chain)) + &flush + &part(text::rules(&chain))
 }
 
 /// No table at all.
@@ -81,6 +81,7 @@ pub(super) fn in_inet(wanted: &Wanted<'_>) -> Rules {
     ];
     let told = [PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT];
     sets.extend(told.map(|prefix| Set::new(text::log_set(prefix), SetKind::Rates, limits::STATION)));
+    sets.extend(wanted.qemu_users.as_ref().map(|_| host::told_qemu()));
     sets.extend(unique(wanted.policies.values().flat_map(|policy| limits::inet_sets(&policy.limits))));
     let mut chains = forward::shared(wanted);
     chains.extend(host::chains(wanted));

@@ -30,6 +30,8 @@ pub struct Logged<'a> {
     pub tagged: bool,
     /// Index of the device that it came in by, the tap rather than its bridge.
     pub device: Option<u32>,
+    /// Of the process of this host that sent it.
+    pub user: Option<u32>,
     /// Before the IP header, where it is known.
     pub link_header: &'a [u8],
     /// From the IP header on, or whatever stands in its place.
@@ -69,6 +71,7 @@ fn logged(message: &[u8]) -> Option<Logged<'_>> {
             6 => (logged.device, bridge_port) = (first(value).map(u32::from_be_bytes), true),
             9 => logged.payload = value,
             10 => logged.prefix = value.strip_suffix(&[0]).unwrap_or(value),
+            11 => logged.user = first(value).map(u32::from_be_bytes),
             16 | 20 => logged.link_header = value,
             19 => logged.tagged = true,
             _ => {}

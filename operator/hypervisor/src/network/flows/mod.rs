@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::rules::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT};
+use agentvm_core::network::rules::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU};
 use agentvm_core::network::{Flow, FlowVerdict, Target};
 use tokio::sync::mpsc;
 
@@ -111,7 +111,9 @@ impl Listener {
     fn follow(&mut self, reader: &mut Reader) -> io::Result<()> {
         while !self.sender.is_closed() {
             let heard: Vec<_> = match reader.next(NOTICE) {
-                Ok(datagram) => datagram.into_iter().flat_map(message::read).filter_map(packet).collect(),
+                Ok(datagram) => {
+                    datagram.into_iter().flat_map(message::read).inspect(alarm).filter_map(packet).collect()
+                }
                 Err(why) if reader::is_overrun(&why) => {
                     self.lost.overruns += 1;
                     Vec::new()
@@ -147,6 +149,24 @@ impl Listener {
 enum From {
     Address(IpAddr),
     Device(u32),
+}
+
+/// No machine did that: somebody has got into the process of one.
+fn alarm(said: &Said<'_>) {
+    let Some((user, target)) = by_qemu(said) else { return };
+    tracing::error!(
+        user,
+        "a machine's QEMU tried to use the host's network: {target}; it was dropped. Something has broken out of that machine: \
+         ps -fu {user} shows its process, with the machine's name"
+    );
+}
+
+fn by_qemu(said: &Said<'_>) -> Option<(u32, String)> {
+    let Said::Packet(logged) = said else { return None };
+    let is_it = logged.prefix == PREFIX_QEMU.as_bytes();
+    let target =
+        packet::of_ip(logged.payload).map_or_else(|| "what it was can't be read".to_owned(), |(_, to)| to.to_string());
+    is_it.then_some((logged.user?, target))
 }
 
 fn packet(said: Said<'_>) -> Option<(From, FlowVerdict, Target)> {

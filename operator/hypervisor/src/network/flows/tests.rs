@@ -102,6 +102,29 @@ fn nft(rules: &str) {
     run(&format!("nft -f - <<'END'\n{rules}\nEND"));
 }
 
+#[test]
+fn what_a_qemu_sends_itself_is_told_with_its_user() {
+    if !alone("what_a_qemu_sends_itself_is_told_with_its_user") {
+        return;
+    }
+    let table = Table::of(&InstanceId::from_recorded("0a1b2c3d"));
+    nft(&rules::confined(&table, 2_100_000_000..=2_100_065_535));
+    let mut reader = Reader::join(table.log_group()).unwrap();
+    // The last one is somebody's, and no news.
+    for user in [2_100_000_007, 2_100_065_535, 2_100_065_536] {
+        let send = "echo >/dev/udp/127.0.0.1/4242";
+        run(&format!(
+            "ip link set lo up; setpriv --reuid={user} --regid={user} --clear-groups bash -c '{send}' 2>/dev/null || true"
+        ));
+    }
+    let mut told = Vec::new();
+    while let Some(datagram) = reader.next(Duration::from_millis(300)).unwrap() {
+        told.extend(message::read(datagram).filter_map(|said| by_qemu(&said)));
+    }
+    let to = "UDP 127.0.0.1 port 4242".to_owned();
+    assert_eq!(told, [(2_100_000_007, to.clone()), (2_100_065_535, to)]);
+}
+
 /// The rules of an installation with one machine that may have two connections at a time: its group and its device.
 fn installed() -> (u16, Nic) {
     let instance = InstanceId::from_recorded("0a1b2c3d");

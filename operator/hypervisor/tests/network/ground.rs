@@ -57,11 +57,9 @@ pub struct Ground<'a> {
 }
 
 impl Ground<'_> {
-    /// Puts a script into the machine; whole, as those that are only namespaces share their `/tmp`.
+    /// Puts a script into the machine.
     pub async fn put(&self, machine: &mut impl Machine, name: &str, script: &str) {
-        let at = format!("/tmp/{name}");
-        let put = format!("cat > {at}.$$ <<'END OF SCRIPT' && mv {at}.$$ {at}\n{script}\nEND OF SCRIPT");
-        let said = machine.sh(&put).await;
+        let said = machine.sh(&format!("cat > /tmp/{name} <<'END OF SCRIPT'\n{script}\nEND OF SCRIPT")).await;
         assert_eq!(said, "", "{name}");
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::process::Command;
 
 use agentvm_core::names::InstanceId;
@@ -24,6 +25,8 @@ pub struct Lab {
     pub internet: Internet,
     instance: InstanceId,
     namespaces: Vec<String>,
+    /// What the machines have for `/tmp`: other tests put the same scripts into theirs.
+    scripts: tempfile::TempDir,
 }
 
 impl Lab {
@@ -55,6 +58,7 @@ impl Lab {
             policies: [("pool-one".to_owned(), policy()), ("pool-two".to_owned(), policy())].into(),
             links: links.collect(),
             namespaces: (0..3).map(|n| format!("{id}m{n}")).collect(),
+            scripts: tempfile::tempdir().unwrap(),
             internet,
             subnet,
             instance,
@@ -142,11 +146,7 @@ impl Lab {
 
     /// One of the machines.
     pub fn machine(&self, number: usize) -> Namespace {
-        Namespace(self.namespaces[number].clone())
-    }
-
-    pub fn namespace(&self, number: usize) -> &str {
-        &self.namespaces[number]
+        Namespace { name: self.namespaces[number].clone(), scripts: self.scripts.path().to_owned() }
     }
 
     pub fn ground(&self) -> Ground<'_> {
@@ -177,12 +177,24 @@ impl Drop for Lab {
 }
 
 /// A machine that is only a namespace.
-pub struct Namespace(String);
+pub struct Namespace {
+    name: String,
+    scripts: PathBuf,
+}
+
+impl Namespace {
+    /// A shell command in it; it has mounts of its own there.
+    pub fn command(&self, command: &str) -> Command {
+        let command = format!("mount --bind {} /tmp || exit\n{command}", self.scripts.display());
+        let mut within = Command::new("ip");
+        within.args(["netns", "exec", &self.name, "sh", "-c", &command]);
+        within
+    }
+}
 
 impl Machine for Namespace {
     async fn sh(&mut self, command: &str) -> String {
-        let arguments = ["netns", "exec", &self.0, "sh", "-c", command];
-        let output = tokio::process::Command::new("ip").args(arguments).output().await.unwrap();
+        let output = tokio::process::Command::from(self.command(command)).output().await.unwrap();
         let said = [output.stdout, output.stderr].concat();
         String::from_utf8_lossy(&said).trim().to_owned()
     }

@@ -6,7 +6,7 @@ use agentvm_core::network::{Allow, LinkLimits, Protocol};
 
 use crate::ground::{Machine, TURN};
 use crate::internet::WEB;
-use crate::lab::{Lab, nft};
+use crate::lab::{Lab, Namespace, nft};
 
 const RATE: u64 = 1 << 20;
 const BYTES: u64 = 3 << 20;
@@ -26,11 +26,9 @@ async fn takes(machine: &mut impl Machine, verb: &str) -> u64 {
 struct Hog(Child);
 
 impl Hog {
-    fn new(namespace: &str) -> Self {
-        let command = format!("exec python3 /tmp/fetch.py hog {WEB}:443");
-        let mut hog = Command::new("ip");
-        hog.args(["netns", "exec", namespace, "sh", "-c", &command]).stdout(Stdio::null());
-        Self(hog.spawn().unwrap())
+    fn new(machine: &Namespace) -> Self {
+        let mut hog = machine.command(&format!("exec python3 /tmp/fetch.py hog {WEB}:443"));
+        Self(hog.stdout(Stdio::null()).spawn().unwrap())
     }
 }
 
@@ -72,7 +70,7 @@ async fn a_hog_takes_no_more_than_its_own() {
     assert!(unlimited < least / 2 && alone.iter().all(|took| *took > least), "{unlimited} {alone:?}, limit {least}");
 
     let neighbour = lab.links[1].nic.address().unwrap().to_string();
-    let hog = Hog::new(lab.namespace(1));
+    let hog = Hog::new(&lab.machine(1));
     // Its own datagrams are in the way of its connections.
     crate::ground::wait_for("the hog to be well under way", || connections_of(&neighbour) >= CONNECTIONS as usize / 2);
     let beside = [takes(&mut machine, "get").await, takes(&mut machine, "put").await];

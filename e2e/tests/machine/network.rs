@@ -8,8 +8,8 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
-/// From a warm machine's first packet to an Event about it.
-const TOLD: Duration = Duration::from_secs(20);
+/// From a warm machine's first packet to an Event about it, on a busy host.
+const TOLD: Duration = Duration::from_mins(1);
 
 pub async fn what_is_denied_is_told(host: &Host) -> Result<(), Error> {
     is_told(host, "connected", "-4", json!({})).await

@@ -130,10 +130,10 @@ fn begins_and_is_not_begun_with(filter: &Found) {
     assert!(pair.reaches(OWN, PEER) && pair.reaches(OTHER, PEER), "its addresses are none of our business");
     // iptables sees what is bridged only where the host wants it to.
     let seen = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
-    let sees = seen.is_ok_and(|text| text.trim() == "1");
+    let held = seen.is_ok_and(|text| text.trim() == "1");
     assert!(
-        if sees { pair.is_spared(OWN) } else { pair.is_reached(OWN) },
-        "bridged packets are seen by iptables: {sees}"
+        if held { pair.is_spared(OWN) } else { pair.is_reached(OWN) },
+        "bridged packets are seen by iptables: {held}"
     );
     pair.set_mac(Mac::derive(&["stranger"]));
     assert!(pair.is_stopped(OWN, PEER), "another MAC");

@@ -28,7 +28,7 @@ const FOR_THE_ROUTER: [&str; 9] = [
     "icmp-redirect",
 ];
 /// … and questions that are for everybody on the wire, but for other machines.
-const FOR_ALL: [&str; 3] = ["arp-who-has-neighbour", "arp-probe", "dhcp-discover"];
+const FOR_ALL: [&str; 3] = ["arp-who-has-neighbour", "arp-probe", "question-own"];
 
 pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.put(machine, "connects.py", include_str!("connects.py")).await;
@@ -73,7 +73,7 @@ pub async fn sends_no_frame(lan: &Lan<'_>, ground: &Ground<'_>, machine: &mut im
         ))
         .await;
     let sent = marks(&said, KINDS);
-    for control in ["control", "control-end"] {
+    for control in ["control", "question-own", "control-end"] {
         spy.until(control, &lan.to_router());
     }
     // The last one is out, so the others have had their chance.

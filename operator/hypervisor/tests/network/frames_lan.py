@@ -50,7 +50,18 @@ def leases():
     ask("offer-all-as-gateway", "255.255.255.255", ALL, 67, 68, it["gateway"])
     ask("offer-other-port", "255.255.255.255", ALL, 6767, 68)
     ask("relay", it["gateway"], GATE, 67, 67)
+    question("question-own", ME)
+    question("lease-question-for-near", NEAR_MAC)
+    question("lease-question-for-neighbour", PEER)
+    question("lease-question-relayed", ME, relay=it["gateway"])
     v6("router-near", NEAR_MAC, "fe80::1", 58, struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + mark("router-near"))
+
+
+def question(name, whose, relay="0.0.0.0"):
+    body = struct.pack("!BBBBIHH", 1, 1, 6, 0, 7, 0, 0x8000) + b"\0" * 12 + socket.inet_aton(relay) + mac(whose) + b"\0" * 202
+    called = mark(name)
+    body += b"\x63\x82\x53\x63\x35\1\1" + bytes([12, len(called)]) + called + b"\xff"
+    send(ALL, ME, IP, ip("0.0.0.0", "255.255.255.255", 17, udp("0.0.0.0", "255.255.255.255", 67, body, 68)))
 
 
 def host():

@@ -94,7 +94,7 @@ async fn parks_and_renews(lab: &Plugged, lan: &mut Lan, spec: &MachineSpec, take
     let began = Instant::now();
     let why = guest.lease(&hurried).await.unwrap_err();
     assert!(why.contains("no DHCP server gave this machine an address within 1 s: none answered"), "{why}");
-    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(began.elapsed() < Duration::from_secs(30));
     let left = "ip -o -4 addr show scope global; ip route show default";
     assert_eq!(guest.execute(&nonce, left).await, (Some(0), String::new()), "what is over is gone");
 }

@@ -123,7 +123,9 @@ async fn one_trial(host: &TestHost, key: &GoldenKey, fault: Fault, libvirtd: &mu
         libvirtd.again();
     }
     let next = host.connect().await;
-    gone_where_it_was_killed(&next, name, fault.victim).await;
+    if fault.victim == Victim::Qemu {
+        gone(&next, name, ended.is_err()).await;
+    }
     nothing_is_said_to_be_good(&next, &ended, fault).await;
     // As an operator does with what is neither claimed nor parked.
     for machine in next.list().await.unwrap() {
@@ -133,13 +135,12 @@ async fn one_trial(host: &TestHost, key: &GoldenKey, fault: Fault, libvirtd: &mu
     nothing_is_left(host, &fault);
 }
 
-/// libvirt hears of the end of a process a moment later.
-async fn gone_where_it_was_killed(hv: &Libvirt, name: &DomainName, victim: Victim) {
-    if victim == Victim::Qemu {
-        let dead = |state: &PowerState| matches!(state, PowerState::Dead { .. } | PowerState::Absent);
-        // One that was struck before it was there lives.
-        let _ = hv.wait_for(name, Duration::from_secs(3), dead).await;
-    }
+/// libvirt hears of the end of a process a moment later. One that was struck before it was there lives, and nothing was `noticed`.
+async fn gone(hv: &Libvirt, name: &DomainName, noticed: bool) {
+    let dead = |state: &PowerState| matches!(state, PowerState::Dead { .. } | PowerState::Absent);
+    let patience = Duration::from_secs(if noticed { 60 } else { 3 });
+    let gone = hv.wait_for(name, patience, dead).await;
+    assert!(gone.is_ok() || !noticed, "{gone:?}");
 }
 
 async fn nothing_is_said_to_be_good(hv: &Libvirt, ended: &Result<(), HvError>, fault: Fault) {

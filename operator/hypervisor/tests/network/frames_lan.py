@@ -82,7 +82,8 @@ def near():
 
 
 syn("control")
-for attacks in (spoofed, neighbours, six, framing, packets, fragments, claims, learning, leases, host, near):
+# Whose place is taken has it again with the next frame of its own: that comes last, and the permitted one would go astray.
+for attacks in (spoofed, neighbours, six, framing, packets, fragments, claims, leases, host, near, learning):
     attacks()
 syn("control-end")
 print("sent", *sorted(marks))

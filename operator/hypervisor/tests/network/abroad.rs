@@ -14,7 +14,8 @@ use crate::spy::Spy;
 
 /// The frames that are tried, by how their marks begin: what the threat model says, and of each there is one at least.
 const KINDS: &str = "spoof-ip- spoof-mac- spoof-both group- stp- arp- rarp broadcast multicast- igmp dhcp- ipv6-rogue- vlan ethertype- \
-    fragment- source-route to- private- claim- place- lease- host- near- router-near";
+    fragment- source-route to- private- layer2- web-by- claim- place- lease- host- near- \
+    near-vlan near-querier router-near";
 /// Of these, those that are permitted: to the internet, which has no ports here …
 const FOR_THE_ROUTER: [&str; 9] = [
     "control",

@@ -25,8 +25,9 @@ async fn a_policy_that_is_tightened_ends_what_it_forbids_and_nothing_else() {
     let talk = |port| format!("exec 3<>/dev/tcp/{WEB}/{port}; sleep 1000 <&3");
     let both = format!("(bash -c '{}' &) >/dev/null 2>&1; (bash -c '{}' &) >/dev/null 2>&1", talk(80), talk(8080));
     let there = |port: &str| lab.connections(&spec).lines().any(|line| line.contains(&format!("dport={port} ")));
-    let waiting =
-        format!("{both}; for i in $(seq 1200); do [ $(pgrep -c sleep) = 2 ] && break; sleep 0.05; done; pgrep -c sleep");
+    let waiting = format!(
+        "{both}; for i in $(seq 1200); do [ $(pgrep -c sleep) = 2 ] && break; sleep 0.05; done; pgrep -c sleep"
+    );
     let said = guest.sh(TOKEN, &waiting).await.1;
     assert!(there("80") && there("8080"), "{said} {}", lab.connections(&spec));
     let began = std::time::Instant::now();

@@ -121,8 +121,8 @@ async fn of_a_pool_on_a_hundred_nodes() {
         total: 4,
         accelerator: "TCG".to_owned(),
         tier: "Fresh".to_owned(),
-        tier_message: Some("t".repeat(160)),
-        reset_trouble: Some("r".repeat(160)),
+        tier_message: Some("t".repeat(192)),
+        reset_trouble: Some("r".repeat(192)),
         network_generation: Some(i64::MAX),
         limits: Some(PoolLimits {
             cpu_quota_percent: Some(6400),
@@ -134,7 +134,7 @@ async fn of_a_pool_on_a_hundred_nodes() {
         }),
         unshared_memory_bytes: Some(1 << 30),
         reason: "HypervisorUnavailable".to_owned(),
-        message: "m".repeat(432),
+        message: "m".repeat(368),
     };
     let status = json!({
         "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 100, "resetting": 100, "quarantined": 100, "total": 400,

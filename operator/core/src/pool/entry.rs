@@ -8,9 +8,9 @@ use super::{Blocked, Plan, Seen, SlotSeen, ValidPool, limits};
 use crate::status::clip;
 
 /// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a status.
-const MAX_MESSAGE: usize = 432;
-/// The same of a word on tiers; there are two.
-const MAX_TIER_MESSAGE: usize = 160;
+const MAX_MESSAGE: usize = 368;
+/// The same of a word on tiers; there are two. What failed stands at its end, after the name of a machine.
+const MAX_TIER_MESSAGE: usize = 192;
 
 /// How many machines are in which state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

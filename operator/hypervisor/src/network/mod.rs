@@ -5,6 +5,8 @@
 //! hurry, sets the tap down only: the same machine has the same device and rules again right after. Whether a link is open is kept nowhere
 //! but in the taps: an operator that was killed finds it there.
 
+#[cfg(test)]
+mod alone;
 mod connections;
 mod counts;
 pub mod device;

@@ -46,12 +46,12 @@ mod tests {
     use agentvm_core::network::Subnet;
 
     use super::*;
+    use crate::network::alone::inside;
 
     const FIRST: u32 = 2_100_000_000;
     const LAST: u32 = 2_100_065_535;
     /// Nobody else's in here: on loopback, on a bridge of the host, of IPv6.
     const ADDRESSES: [&str; 3] = ["127.0.0.1", "203.0.113.9", "::1"];
-    const INSIDE: &str = "AGENTVM_TEST_QEMUS";
     const TRIES: &str = "AGENTVM_TEST_QEMU_TRIES";
     const TALKS: &str = "AGENTVM_TEST_QEMU_TALKS";
     /// How long a packet may take that has no way to go.
@@ -59,14 +59,7 @@ mod tests {
 
     /// Runs the test again, alone in a network namespace. `true`: this is that run.
     fn alone(test: &str) -> bool {
-        if std::env::var_os(INSIDE).is_some() {
-            return true;
-        }
-        let mut again = Command::new("unshare");
-        again.arg("--net").arg(std::env::current_exe().unwrap()).args(["--exact", "--nocapture"]);
-        let status = again.arg(format!("network::qemus::tests::{test}")).env(INSIDE, "1").status().unwrap();
-        assert!(status.success(), "{test} failed in its namespace");
-        false
+        inside(module_path!(), test, &[])
     }
 
     fn firewall() -> Arc<Firewall> {

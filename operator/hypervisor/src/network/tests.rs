@@ -15,7 +15,6 @@ use agentvm_core::network::{LinkLimits, Nic};
 use super::*;
 use crate::MachineKind;
 
-const INSIDE: &str = "AGENTVM_TEST_IN_NAMESPACE";
 const OWNER: &str = "pool-uid";
 /// With what a busy host needs for it.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -26,21 +25,11 @@ fn inside(test: &str) -> bool {
 }
 
 fn inside_with(test: &str, environment: &[(&str, String)]) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
+    let inside = alone::inside(module_path!(), test, environment);
+    if inside {
         let _ = tracing_subscriber::fmt().with_env_filter("agentvm_hypervisor=debug").with_test_writer().try_init();
-        return true;
     }
-    let mut command = Command::new("unshare");
-    command.args(["--net"]).arg(std::env::current_exe().unwrap());
-    let test = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
-    let status = command
-        .args(["--exact", &test, "--nocapture"])
-        .env(INSIDE, "1")
-        .envs(environment.iter().map(|(name, value)| (*name, value)))
-        .status()
-        .unwrap();
-    assert!(status.success(), "{test} failed in its namespace");
-    false
+    inside
 }
 
 fn said(program: &str, arguments: &str) -> String {

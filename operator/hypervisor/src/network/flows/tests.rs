@@ -14,6 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::*;
+use crate::network::alone::inside;
 
 const GROUP: u16 = 4242;
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 10);
@@ -22,16 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs the test that calls it once more, alone in a network namespace. `true`: this is that run.
 fn alone(test: &str) -> bool {
-    if std::env::var_os("AGENTVM_TEST_ALONE").is_some() {
-        return true;
-    }
-    let mut again = Command::new("unshare");
-    again.arg("--net").arg(std::env::current_exe().unwrap());
-    again.args(["--exact", &format!("network::flows::tests::{test}"), "--nocapture"]).env("AGENTVM_TEST_ALONE", "1");
-    let done = again.output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
-    assert!(done.status.success() && said.contains("1 passed"), "{said}");
-    false
+    inside(module_path!(), test, &[])
 }
 
 fn run(command: &str) {

@@ -44,10 +44,7 @@ pub fn set_down(name: &str) -> io::Result<()> {
 /// Drops what waits in a tap for its reader: it would be there still when the device is up again. A queue that has no room loses all; then it
 /// has as much as before. One that isn't there holds nothing.
 pub fn drain(tap: &str) -> io::Result<()> {
-    let answer = match Request::question(GET_LINK, &flags(0, 0)).with(NAME, &text(tap)).ask() {
-        Err(why) if is_absent(&why) => return Ok(()),
-        answer => answer?,
-    };
+    let Some(answer) = look(tap)? else { return Ok(()) };
     let mut attributes = attributes(answer.get(ATTRIBUTES..).unwrap_or_default());
     let length = attributes.find(|(kind, _)| *kind == QUEUE_LENGTH).and_then(|(_, value)| first(value));
     let length = length.map(u32::from_ne_bytes).filter(|length| *length > 0).unwrap_or(ORDINARY_QUEUE);
@@ -63,10 +60,7 @@ pub fn drain(tap: &str) -> io::Result<()> {
 
 /// `None` when there is no such device.
 pub fn is_up(name: &str) -> io::Result<Option<bool>> {
-    let answer = match Request::question(GET_LINK, &flags(0, 0)).with(NAME, &text(name)).ask() {
-        Err(why) if is_absent(&why) => return Ok(None),
-        answer => answer?,
-    };
+    let Some(answer) = look(name)? else { return Ok(None) };
     let flags = answer.get(FLAGS..).and_then(first).map(u32::from_ne_bytes);
     let flags = flags.ok_or_else(|| io::Error::other("the kernel's answer is too short"))?;
     Ok(Some(flags & UP != 0))
@@ -74,7 +68,7 @@ pub fn is_up(name: &str) -> io::Result<Option<bool>> {
 
 /// Its number.
 pub fn index(name: &str) -> io::Result<u32> {
-    let answer = Request::question(GET_LINK, &flags(0, 0)).with(NAME, &text(name)).ask()?;
+    let answer = ask(name)?;
     let index = answer.get(INDEX..).and_then(first).map(u32::from_ne_bytes);
     index.ok_or_else(|| io::Error::other("the kernel's answer is too short"))
 }
@@ -89,6 +83,19 @@ pub fn believe_no_link_local(bridge: &str) -> io::Result<()> {
     let info = [attribute(INFO_KIND, b"bridge\0"), attribute(INFO_DATA, &data)].concat();
     let order = Request::order(NEW_LINK, &flags(0, 0));
     order.with(NAME, &text(bridge)).with(LINK_INFO, &info).ask().map(drop)
+}
+
+/// `None` when there is no such device.
+fn look(name: &str) -> io::Result<Option<Vec<u8>>> {
+    match ask(name) {
+        Err(why) if is_absent(&why) => Ok(None),
+        answer => answer.map(Some),
+    }
+}
+
+/// All that the kernel says of a device.
+fn ask(name: &str) -> io::Result<Vec<u8>> {
+    Request::question(GET_LINK, &flags(0, 0)).with(NAME, &text(name)).ask()
 }
 
 fn is_absent(why: &io::Error) -> bool {

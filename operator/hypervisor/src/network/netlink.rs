@@ -5,9 +5,13 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with};
+use rustix::net::{
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
+};
 
 /// The kind of the kernel's answer, where it is yes or no.
 pub const ERROR: u16 = 2;
@@ -100,6 +104,19 @@ impl Request {
             None => Ok(answer.body.to_vec()),
         }
     }
+}
+
+/// Hears from then on what the kernel tells these groups, a mask.
+pub fn listen(protocol: Option<Protocol>, groups: u32) -> io::Result<OwnedFd> {
+    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+    bind(&socket, &SocketAddrNetlink::new(0, groups))?;
+    Ok(socket)
+}
+
+/// Whether there is something to read, within that time.
+pub fn wait(socket: &OwnedFd, within: Duration) -> rustix::io::Result<bool> {
+    let within = Timespec::try_from(within).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
+    Ok(poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&within))? > 0)
 }
 
 /// Padded, as the one after it wants it. A value may be attributes itself.

@@ -3,7 +3,6 @@
 //! They are read whenever rules are made or such a machine is connected, and whenever the kernel says that they have changed. The rules are
 //! written anew only where they did.
 
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, MutexGuard, Weak};
@@ -12,11 +11,9 @@ use std::time::Duration;
 use agentvm_core::network::Wire;
 use agentvm_core::network::rules::nowhere;
 use ipnet::IpNet;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::netlink::SocketAddrNetlink;
-use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+use rustix::net::{RecvFlags, recv};
 
-use super::netlink::{Request, attributes};
+use super::netlink::{Request, attributes, listen, wait};
 use super::{Firewall, State};
 use crate::HvError;
 use crate::locks::lock;
@@ -86,18 +83,12 @@ impl Firewall {
 /// Until the rules' owner is gone.
 pub fn start(firewall: &Arc<Firewall>) {
     let weak = Arc::downgrade(firewall);
-    let started = listen().and_then(|socket| {
+    let started = listen(None, GROUPS).and_then(|socket| {
         std::thread::Builder::new().name("addresses".to_owned()).spawn(move || watch(&socket, &weak)).map(drop)
     });
     if let Err(why) = started {
         tracing::warn!(error = %why, "the rules follow the host's own addresses only when a machine is connected");
     }
-}
-
-fn listen() -> io::Result<OwnedFd> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &SocketAddrNetlink::new(0, GROUPS))?;
-    Ok(socket)
 }
 
 fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
@@ -120,8 +111,7 @@ fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
 
 /// Whether there was any news within a tick; more than fits is news too.
 fn heard(socket: &OwnedFd) -> bool {
-    let within = Timespec { tv_sec: i64::try_from(TICK.as_secs()).unwrap_or(1), tv_nsec: 0 };
-    if !matches!(poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&within)), Ok(1..)) {
+    if !matches!(wait(socket, TICK), Ok(true)) {
         return false;
     }
     let mut buffer = [0; 4096];

@@ -9,15 +9,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
-use rustix::net::{
-    AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with, sockopt::set_socket_recv_buffer_size,
-};
+use rustix::net::netlink::NETFILTER;
+use rustix::net::{RecvFlags, recv, sockopt::set_socket_recv_buffer_size};
 
 use super::Firewall;
-use super::netlink::{Message, attributes, messages};
+use super::netlink::{Message, attributes, listen, messages, wait};
 
 /// `NFNLGRP_NFTABLES`, as a mask.
 const GROUP: u32 = 1 << 6;
@@ -37,7 +34,7 @@ const QUEUE: usize = 4 << 20;
 /// Until the rules' owner is gone.
 pub fn start(firewall: &Arc<Firewall>) {
     let weak = Arc::downgrade(firewall);
-    let started = listen().and_then(|socket| {
+    let started = hear().and_then(|socket| {
         std::thread::Builder::new().name("rules".to_owned()).spawn(move || watch(&socket, &weak)).map(drop)
     });
     if let Err(why) = started {
@@ -45,11 +42,10 @@ pub fn start(firewall: &Arc<Firewall>) {
     }
 }
 
-fn listen() -> io::Result<OwnedFd> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, Some(NETFILTER))?;
+fn hear() -> io::Result<OwnedFd> {
+    let socket = listen(Some(NETFILTER), GROUP)?;
     // Less is fine: an overrun is taken for a change.
     let _ = set_socket_recv_buffer_size(&socket, QUEUE);
-    bind(&socket, &SocketAddrNetlink::new(0, GROUP))?;
     Ok(socket)
 }
 
@@ -84,11 +80,6 @@ fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
             ),
         }
     }
-}
-
-fn wait(socket: &OwnedFd, within: Duration) -> rustix::io::Result<bool> {
-    let within = Timespec { tv_sec: i64::try_from(within.as_secs()).unwrap_or(1), tv_nsec: 0 };
-    Ok(poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&within))? > 0)
 }
 
 /// Reads all that is there; who else had a hand in our table.

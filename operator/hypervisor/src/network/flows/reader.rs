@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
@@ -13,6 +12,7 @@ use rustix::net::{
 };
 
 use super::message::{Said, join, read};
+use crate::network::netlink::wait;
 
 /// How long the kernel may take to answer. It does so at once.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -63,11 +63,9 @@ impl Reader {
 
     /// The next datagram, or `None` when there was none in time. `ENOBUFS`: some were lost, and it goes on.
     pub fn next(&mut self, patience: Duration) -> io::Result<Option<&[u8]>> {
-        let mut ready = [PollFd::new(&self.socket, PollFlags::IN)];
-        let patience = Timespec::try_from(patience).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 });
-        match poll(&mut ready, Some(&patience)) {
-            Ok(0) | Err(Errno::INTR) => return Ok(None),
-            Ok(_) => {}
+        match wait(&self.socket, patience) {
+            Ok(false) | Err(Errno::INTR) => return Ok(None),
+            Ok(true) => {}
             Err(why) => return Err(why.into()),
         }
         match recvfrom(&self.socket, &mut self.buffer[..], RecvFlags::empty()) {

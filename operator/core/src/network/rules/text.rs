@@ -17,11 +17,12 @@ const LOG_RATE: &str = "10/second burst 50 packets";
 const LOG_BYTES: u32 = 96;
 
 /// Of a DHCP message, as bits behind the start of its UDP header: whether it is a question, from no relay, or an answer; its cookie; who asks or is
-/// answered, and which address is given. nft has no words for them, so all are numbers to it.
+/// answered, and which address is given. nft has no words for them, so all are numbers to it. The last two are keys of sets.
 const DHCP_ASKS: &str = "@th,64,8 1 @th,256,32 0 @th,1952,32 0x63825363";
 const DHCP_ANSWERS: &str = "@th,64,8 2 @th,1952,32 0x63825363";
-const DHCP_MAC: &str = "@th,288,48";
-const DHCP_ADDRESS: &str = "@th,192,32";
+const CALLER: &str = "iifname . @th,288,48";
+pub(super) const CALLED: &str = "oifname . @th,288,48";
+pub(super) const GIVEN: &str = "oifname . @th,192,32";
 
 /// Whose process sent a packet.
 pub(super) const USER: &str = "meta skuid";
@@ -86,10 +87,10 @@ fn when(when: &When) -> String {
         When::LeasedArp => format!("iifname . arp saddr ip @{LEASED}"),
         When::NobodysArp => "arp saddr ip 0.0.0.0".to_owned(),
         When::ClientQuestion => {
-            format!("udp sport 68 udp dport 67 {DHCP_ASKS} iifname . {DHCP_MAC} @{CALLERS}")
+            format!("udp sport 68 udp dport 67 {DHCP_ASKS} {CALLER} @{CALLERS}")
         }
         When::ServerAnswer => format!(
-            "ether type ip ip daddr 255.255.255.255 udp sport 67 udp dport 68 {DHCP_ANSWERS} oifname . {DHCP_MAC} @{CALLERS}"
+            "ether type ip ip daddr 255.255.255.255 udp sport 67 udp dport 68 {DHCP_ANSWERS} {CALLED} @{CALLERS}"
         ),
         When::PlainIp(Version::Four) => "ip hdrlength 5 ip frag-off & 0x3fff == 0".to_owned(),
         When::PlainIp(Version::Six) => "ip6 nexthdr { tcp, udp, ipv6-icmp }".to_owned(),
@@ -142,7 +143,7 @@ fn then(then: &Then) -> String {
         Then::Goto(chain) => format!("goto {chain}"),
         Then::ByTap(side, map) => format!("{} vmap @{map}", interface(*side)),
         Then::BySource(version) => format!("{} saddr vmap @{}", ip(*version), of(POOLS, *version)),
-        Then::Hear => format!("update @{HEARD} {{ oifname . {DHCP_ADDRESS} }}"),
+        Then::Hear => format!("update @{HEARD} {{ {GIVEN} }}"),
         Then::CountTap(set) => format!("iifname @{set}"),
         Then::CountStation(set) => format!("{STATION} @{set}"),
         Then::Log { prefix, group, by } => {

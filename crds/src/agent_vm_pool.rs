@@ -139,6 +139,24 @@ pub struct AgentVMPoolSpec {
     pub limits: Option<LimitsSpec>,
 }
 
+impl AgentVMPoolSpec {
+    /// A pool of this golden snapshot that leaves everything else open.
+    pub fn of(golden: impl Into<String>) -> Self {
+        Self {
+            golden_snapshot_ref: LocalRef { name: golden.into() },
+            warm: None,
+            ttl_seconds: None,
+            health_check_seconds: None,
+            max_run_seconds: None,
+            reuse_policy: None,
+            max_reuses: None,
+            quarantine_seconds: None,
+            network: None,
+            limits: None,
+        }
+    }
+}
+
 /// How many machines a node keeps.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentvm_crds::{AgentVMPool, AgentVMPoolSpec, Builtin, GoldenSnapshot, GoldenSnapshotSpec, LocalRef, Source};
+use agentvm_crds::{AgentVMPool, AgentVMPoolSpec, Builtin, GoldenSnapshot, GoldenSnapshotSpec, Source};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -38,19 +38,7 @@ pub async fn default_pool(client: &Client) -> Result<(), Failure> {
     let source = Source { builtin: Some(Builtin::Debian), rootfs: None };
     let golden = GoldenSnapshotSpec { source, description: None, resources: None, setup: None };
     create(client, &GoldenSnapshot::new(NAME, golden)).await?;
-    let pool = AgentVMPoolSpec {
-        golden_snapshot_ref: LocalRef { name: NAME.to_owned() },
-        warm: None,
-        ttl_seconds: None,
-        health_check_seconds: None,
-        max_run_seconds: None,
-        reuse_policy: None,
-        max_reuses: None,
-        quarantine_seconds: None,
-        network: None,
-        limits: None,
-    };
-    create(client, &AgentVMPool::new(NAME, pool)).await
+    create(client, &AgentVMPool::new(NAME, AgentVMPoolSpec::of(NAME))).await
 }
 
 async fn create<K>(client: &Client, object: &K) -> Result<(), Failure>

@@ -30,7 +30,7 @@ fn long(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::{AgentVMPoolSpec, LimitsSpec, LocalRef, NetworkSpec, Profile};
+    use agentvm_crds::{AgentVMPoolSpec, LimitsSpec, NetworkSpec, Profile};
     use serde_json::{Value, json};
 
     use super::*;
@@ -40,16 +40,9 @@ mod tests {
     fn said(mode: NetworkMode, limits: Option<LimitsSpec>, defaults: &Defaults, profile: Profile) -> Value {
         let bridge = (mode == NetworkMode::Bridge).then(|| "br0".to_owned());
         let spec = AgentVMPoolSpec {
-            golden_snapshot_ref: LocalRef { name: "g".into() },
-            warm: None,
-            ttl_seconds: None,
-            health_check_seconds: None,
-            max_run_seconds: None,
-            reuse_policy: None,
-            max_reuses: None,
-            quarantine_seconds: None,
             network: Some(NetworkSpec { mode: Some(mode), bridge, ..NetworkSpec::default() }),
             limits,
+            ..AgentVMPoolSpec::of("g")
         };
         serde_json::to_value(of(&validate(&spec, defaults, profile).unwrap())).unwrap()
     }

@@ -18,23 +18,18 @@ pub use validate::{HostLimits, ValidPool, network_mode, validate};
 mod fixture {
     //! The pool that this folder's tests decide about.
 
-    use agentvm_crds::{AgentVMPoolSpec, LocalRef, NetworkMode, NetworkSpec, Profile, Warm};
+    use agentvm_crds::{AgentVMPoolSpec, NetworkMode, NetworkSpec, Profile, Warm};
 
     use super::{ValidPool, validate};
     use crate::defaults::Defaults;
 
     pub fn pool(min: u32, max: u32) -> ValidPool {
         let spec = AgentVMPoolSpec {
-            golden_snapshot_ref: LocalRef { name: "g".into() },
             warm: Some(Warm { min: i32::try_from(min).ok(), max: i32::try_from(max).ok() }),
             ttl_seconds: Some(100),
-            health_check_seconds: None,
             max_run_seconds: Some(60),
-            reuse_policy: None,
-            max_reuses: None,
-            quarantine_seconds: None,
             network: Some(NetworkSpec { mode: Some(NetworkMode::Isolated), ..NetworkSpec::default() }),
-            limits: None,
+            ..AgentVMPoolSpec::of("g")
         };
         validate(&spec, &Defaults::default(), Profile::Standard).unwrap()
     }

@@ -121,23 +121,12 @@ fn number(path: &str, value: Option<i32>, default: u32, least: u32) -> Result<u3
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::{LocalRef, Warm};
+    use agentvm_crds::Warm;
 
     use super::*;
 
     fn spec(min: Option<i32>, max: Option<i32>) -> AgentVMPoolSpec {
-        AgentVMPoolSpec {
-            golden_snapshot_ref: LocalRef { name: "g".into() },
-            warm: Some(Warm { min, max }),
-            ttl_seconds: None,
-            health_check_seconds: None,
-            max_run_seconds: None,
-            reuse_policy: None,
-            max_reuses: None,
-            quarantine_seconds: None,
-            network: None,
-            limits: None,
-        }
+        AgentVMPoolSpec { warm: Some(Warm { min, max }), ..AgentVMPoolSpec::of("g") }
     }
 
     #[test]

@@ -11,8 +11,7 @@ use crate::schema::explain_values;
 use crate::{AgentRunStatus, LocalRef};
 
 /// Said when a field of a run is changed.
-const MAKE_ANOTHER: &str =
-    "of a run only desiredState and ttlSecondsAfterFinished can be changed: create another AgentRun";
+const MAKE_ANOTHER: &str = "of a run only desiredState and ttlSecondsAfterFinished can be changed: create another AgentRun";
 
 /// One execution of a program in a machine of a pool. The spec is at most 512 KiB, encoded as JSON.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,7 +34,12 @@ const MAKE_ANOTHER: &str =
         json_path = r#".status.conditions[?(@.type=="Succeeded")].reason"#,
         description = "Reason of the condition Succeeded: how it stands, or how it ended"
     ),
-    printcolumn(name = "Exit", type_ = "integer", json_path = ".status.exitCode", description = "Exit code"),
+    printcolumn(
+        name = "Exit",
+        type_ = "integer",
+        json_path = ".status.exitCode",
+        description = "Exit code"
+    ),
     printcolumn(
         name = "Seconds",
         type_ = "number",
@@ -101,7 +105,10 @@ pub struct AgentRunSpec {
     /// `["bash", "-c", "…"]`. 1 to 1024 items, each at most 131071 characters and without NUL. Exactly one of `code`
     /// and `command`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 1024), inner(length(max = 131_071), regex(pattern = r"^[^\x00]*$")))]
+    #[schemars(
+        length(min = 1, max = 1024),
+        inner(length(max = 131_071), regex(pattern = r"^[^\x00]*$"))
+    )]
     #[x_kube(validation = names_a_program())]
     pub command: Option<Vec<String>>,
     /// Who the program runs as, in the machine. Default: Agent. Immutable.

@@ -4,7 +4,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::agent_run_rules::{name_of_a_variable, out_of_our_folder, permission_bits, secret_stays_off_the_disk};
+use crate::agent_run_rules::{
+    name_of_a_variable, out_of_our_folder, permission_bits, secret_stays_off_the_disk,
+};
 use crate::rules::{exactly_one_of, no_control_characters, not_both, one_of_two, relative_path};
 use crate::schema::explain_values;
 
@@ -139,7 +141,10 @@ pub struct OutputSpec {
     #[serde(default = "default_include")]
     #[schemars(
         length(max = 64),
-        inner(length(min = 1, max = 1024), regex(pattern = r"^[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"))
+        inner(
+            length(min = 1, max = 1024),
+            regex(pattern = r"^[^/\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
+        )
     )]
     pub include: Vec<String>,
     /// Bytes at the most, all files together; also the limit of stdout and of stderr. More ends the run with

@@ -41,8 +41,18 @@ use crate::{AgentVMPoolStatus, LimitsSpec, LocalRef, NetworkSpec};
         json_path = ".status.claimed",
         description = "Machines that execute a run"
     ),
-    printcolumn(name = "Total", type_ = "integer", json_path = ".status.total", description = "All machines"),
-    printcolumn(name = "Min", type_ = "integer", json_path = ".spec.warm.min", description = "Kept ready, per node"),
+    printcolumn(
+        name = "Total",
+        type_ = "integer",
+        json_path = ".status.total",
+        description = "All machines"
+    ),
+    printcolumn(
+        name = "Min",
+        type_ = "integer",
+        json_path = ".spec.warm.min",
+        description = "Kept ready, per node"
+    ),
     printcolumn(
         name = "Max",
         type_ = "integer",

@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::GoldenSnapshotStatus;
-use crate::rules::{immutable, names_a_program, no_control_characters, one_of_two, relative_path, sha256};
+use crate::rules::{
+    immutable, names_a_program, no_control_characters, one_of_two, relative_path, sha256,
+};
 use crate::schema::explain_values;
 
 /// Said when the recipe of a snapshot is changed.
@@ -216,7 +218,10 @@ pub enum SetupNetworkMode {
 pub struct SetupStep {
     /// Program and arguments, e.g. `["pip", "install", "pytest"]`; no shell unless you name one. 1 to 256 items, each
     /// at most 32768 characters and without NUL. Required.
-    #[schemars(length(min = 1, max = 256), inner(length(max = 32_768), regex(pattern = r"^[^\x00]*$")))]
+    #[schemars(
+        length(min = 1, max = 256),
+        inner(length(max = 32_768), regex(pattern = r"^[^\x00]*$"))
+    )]
     #[x_kube(validation = names_a_program())]
     pub command: Vec<String>,
     /// How long it may take, seconds, 1 to 86400. Default: 600.

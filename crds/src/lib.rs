@@ -3,7 +3,10 @@
 //! Knows nothing but the API: no defaults of a host, no decisions. The committed YAML in `manifests/crds/` is written
 //! from here.
 #![forbid(unsafe_code)]
-#![expect(clippy::doc_markdown, reason = "the comments are what kubectl explain shows, without markup")]
+#![expect(
+    clippy::doc_markdown,
+    reason = "the comments are what kubectl explain shows, without markup"
+)]
 #![expect(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
 
 mod agent_run;
@@ -28,18 +31,20 @@ pub use agent_run_inputs::{
     Code, ContentSource, EnvVar, InputFileSpec, KeyRef, Language, OutputSpec, Place, ValueSource,
 };
 pub use agent_run_status::{
-    AcceptedReason, AgentRunStatus, Attempt, OutputFile, OutputStatus, ResetCheck, ResetStatus, ScheduledReason,
-    SucceededReason, Timings,
+    AcceptedReason, AgentRunStatus, Attempt, OutputFile, OutputStatus, ResetCheck, ResetStatus,
+    ScheduledReason, SucceededReason, Timings,
 };
 pub use agent_vm_pool::{AgentVMPool, AgentVMPoolSpec, ReusePolicy, Warm};
 pub use agent_vm_pool_status::{AgentVMPoolStatus, PoolLimits, PoolNode, PoolReason};
 pub use common::{LocalRef, MAX_SPEC_BYTES, MAX_STATUS_BYTES};
 pub use condition::{Condition, ConditionStatus, condition_type};
 pub use golden_snapshot::{
-    Builtin, CustomResources, GoldenSnapshot, GoldenSnapshotSpec, Profile, ResourcesSpec, Rootfs, Setup, SetupNetwork,
-    SetupNetworkMode, SetupStep, Source,
+    Builtin, CustomResources, GoldenSnapshot, GoldenSnapshotSpec, Profile, ResourcesSpec, Rootfs,
+    Setup, SetupNetwork, SetupNetworkMode, SetupStep, Source,
 };
 pub use golden_snapshot_status::{GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus};
 pub use manifests::{all_crds, manifests};
-pub use network::{AllowSpec, DeniedFlow, IpFamily, LimitsSpec, NetworkMode, NetworkSpec, Protocol, RunNetwork};
+pub use network::{
+    AllowSpec, DeniedFlow, IpFamily, LimitsSpec, NetworkMode, NetworkSpec, Protocol, RunNetwork,
+};
 pub use reference::reference;

@@ -13,11 +13,17 @@ pub fn all_crds() -> Vec<CustomResourceDefinition> {
 
 /// File name and YAML of every definition.
 pub fn manifests() -> Vec<(String, String)> {
-    all_crds().iter().map(|crd| (format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural), yaml(crd))).collect()
+    all_crds()
+        .iter()
+        .map(|crd| (format!("{}_{}.yaml", crd.spec.group, crd.spec.names.plural), yaml(crd)))
+        .collect()
 }
 
 fn yaml(crd: &CustomResourceDefinition) -> String {
-    #[expect(clippy::expect_used, reason = "the definitions are constants, and a test writes each of them")]
+    #[expect(
+        clippy::expect_used,
+        reason = "the definitions are constants, and a test writes each of them"
+    )]
     let yaml = serde_saphyr::to_string(crd).expect("a definition is maps, lists and scalars");
     format!("# Written by `agentvm crds` from crds/src. Do not edit.\n{yaml}")
 }

@@ -3,7 +3,8 @@
 //! Knows the shape of a structural schema, and no field by name.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
+    CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
+    JSONSchemaPropsOrArray,
 };
 
 use crate::{AcceptedReason, GoldenReason, PoolReason, ScheduledReason, SucceededReason, all_crds};
@@ -24,7 +25,9 @@ fn kind(crd: &CustomResourceDefinition) -> String {
     let names = &crd.spec.names;
     let mut parts = vec![format!("\n## {}\n\n", names.kind)];
     for version in &crd.spec.versions {
-        let Some(root) = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref()) else {
+        let Some(root) =
+            version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref())
+        else {
             continue;
         };
         let about = root.description.as_deref().unwrap_or_default();
@@ -41,14 +44,17 @@ fn facts(crd: &CustomResourceDefinition, version: &CustomResourceDefinitionVersi
     let wide = |priority: Option<i32>| if priority.is_some() { " (`-o wide`)" } else { "" };
     let columns = version.additional_printer_columns.iter().flatten();
     let columns = joined(columns.map(|column| format!("{}{}", column.name, wide(column.priority))));
-    let mut lines =
-        vec![format!("- `kubectl get {}`, short {short}\n", names.plural), format!("- columns: {columns}\n")];
+    let mut lines = vec![
+        format!("- `kubectl get {}`, short {short}\n", names.plural),
+        format!("- columns: {columns}\n"),
+    ];
     if let Some(scale) = version.subresources.as_ref().and_then(|all| all.scale.as_ref()) {
         let path = scale.spec_replicas_path.trim_start_matches('.');
         lines.push(format!("- `kubectl scale` reads and writes `{path}`\n"));
     }
     let selectable = version.selectable_fields.iter().flatten();
-    let selectable = joined(selectable.map(|field| format!("`{}`", field.json_path.trim_start_matches('.'))));
+    let selectable =
+        joined(selectable.map(|field| format!("`{}`", field.json_path.trim_start_matches('.'))));
     if !selectable.is_empty() {
         lines.push(format!("- `--field-selector`: {selectable}\n"));
     }
@@ -62,7 +68,11 @@ fn joined(items: impl Iterator<Item = String>) -> String {
 /// The tables of `spec` and `status`.
 fn fields(root: &JSONSchemaProps) -> String {
     let mut parts = Vec::new();
-    for (name, part) in root.properties.iter().flatten().filter(|(name, _)| ["spec", "status"].contains(&name.as_str()))
+    for (name, part) in root
+        .properties
+        .iter()
+        .flatten()
+        .filter(|(name, _)| ["spec", "status"].contains(&name.as_str()))
     {
         parts.push(format!("\n### `{name}`\n\n| field | type | default | limits | meaning |\n|---|---|---|---|---|\n"));
         each_property(name, part, &mut |path, property| parts.push(row(path, property)));
@@ -71,7 +81,11 @@ fn fields(root: &JSONSchemaProps) -> String {
 }
 
 /// Calls `visit` for every field below a schema, in alphabetical order, a field before what it holds.
-fn each_property(path: &str, schema: &JSONSchemaProps, visit: &mut dyn FnMut(&str, &JSONSchemaProps)) {
+fn each_property(
+    path: &str,
+    schema: &JSONSchemaProps,
+    visit: &mut dyn FnMut(&str, &JSONSchemaProps),
+) {
     for (name, property) in schema.properties.iter().flatten() {
         let path = format!("{path}.{name}");
         visit(&path, property);
@@ -90,7 +104,8 @@ fn items(schema: &JSONSchemaProps) -> Option<&JSONSchemaProps> {
 }
 
 fn row(path: &str, property: &JSONSchemaProps) -> String {
-    let default = property.default.as_ref().map(|value| format!("`{}`", value.0)).unwrap_or_default();
+    let default =
+        property.default.as_ref().map(|value| format!("`{}`", value.0)).unwrap_or_default();
     let meaning = property.description.as_deref().unwrap_or_default().replace('\n', " ");
     let cells = [format!("`{path}`"), type_of(property), default, limits(property), meaning];
     format!("| {} |\n", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
@@ -106,12 +121,18 @@ fn type_of(schema: &JSONSchemaProps) -> String {
 /// What the schema itself refuses.
 fn limits(schema: &JSONSchemaProps) -> String {
     let values = schema.enum_.iter().flatten();
-    let mut all = vec![joined(values.map(|value| format!("`{}`", value.0.as_str().unwrap_or_default())))];
+    let mut all =
+        vec![joined(values.map(|value| format!("`{}`", value.0.as_str().unwrap_or_default())))];
     all.push(range(schema.minimum, schema.maximum, ""));
     all.push(range(schema.min_length, schema.max_length, " characters"));
     all.push(range(schema.min_items, schema.max_items, " items"));
     all.extend(schema.pattern.iter().map(|pattern| format!("`{pattern}`")));
-    all.extend(items(schema).map(limits).filter(|text| !text.is_empty()).map(|text| format!("each: {text}")));
+    all.extend(
+        items(schema)
+            .map(limits)
+            .filter(|text| !text.is_empty())
+            .map(|text| format!("each: {text}")),
+    );
     all.retain(|text| !text.is_empty());
     all.join("; ")
 }
@@ -146,15 +167,20 @@ fn rules(root: &JSONSchemaProps) -> String {
             }
         });
     }
-    if lines.is_empty() { String::new() } else { format!("\n### Refused at admission\n\n{}", lines.concat()) }
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("\n### Refused at admission\n\n{}", lines.concat())
+    }
 }
 
 /// The closed sets of reasons of a kind.
 fn reasons(kind: &str) -> String {
     match kind {
-        "GoldenSnapshot" => {
-            table("`Ready`, `Reconciling`, `Stalled`", GoldenReason::ALL.iter().map(|r| (r.as_str(), r.meaning())))
-        }
+        "GoldenSnapshot" => table(
+            "`Ready`, `Reconciling`, `Stalled`",
+            GoldenReason::ALL.iter().map(|r| (r.as_str(), r.meaning())),
+        ),
         "AgentVMPool" => table(
             "`Ready`, `Progressing`, `Degraded`, `Reconciling`, `Stalled`",
             PoolReason::ALL.iter().map(|r| (r.as_str(), r.meaning())),
@@ -169,7 +195,8 @@ fn reasons(kind: &str) -> String {
 }
 
 fn table(conditions: &str, reasons: impl Iterator<Item = (&'static str, &'static str)>) -> String {
-    let rows: Vec<_> =
-        reasons.map(|(word, meaning)| format!("| `{word}` | {} |\n", meaning.replace('|', "\\|"))).collect();
+    let rows: Vec<_> = reasons
+        .map(|(word, meaning)| format!("| `{word}` | {} |\n", meaning.replace('|', "\\|")))
+        .collect();
     format!("\n### Reasons of {conditions}\n\n| reason | meaning |\n|---|---|\n{}", rows.concat())
 }

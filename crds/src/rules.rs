@@ -70,8 +70,9 @@ pub fn ipv4() -> Rule {
 pub fn cidr() -> Rule {
     let four = format!("({OCTET}[.]){{3}}{OCTET}/(3[0-2]|[12]?[0-9])");
     let six = "[0-9a-fA-F:]{2,39}/(12[0-8]|1[01][0-9]|[1-9]?[0-9])";
-    Rule::new(format!("self.all(net, net.matches('^({four}|{six})$'))"))
-        .message("must be networks such as 203.0.113.0/24 or fd12:3456::/48, or 10.1.2.3/32 for one address")
+    Rule::new(format!("self.all(net, net.matches('^({four}|{six})$'))")).message(
+        "must be networks such as 203.0.113.0/24 or fd12:3456::/48, or 10.1.2.3/32 for one address",
+    )
 }
 
 /// 0 to 255, without leading zeros: those would be octal to some.

@@ -25,10 +25,14 @@ pub fn explain_values(schema: &mut Schema) {
 
 /// `` `Value`: what it means. ``, for each documented value.
 fn meanings(schema: &Value) -> Vec<String> {
-    let alternatives = ["oneOf", "anyOf"].iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
+    let alternatives =
+        ["oneOf", "anyOf"].iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
     alternatives
         .flat_map(|one| {
-            match (one.get("const").and_then(Value::as_str), one.get("description").and_then(Value::as_str)) {
+            match (
+                one.get("const").and_then(Value::as_str),
+                one.get("description").and_then(Value::as_str),
+            ) {
                 (Some(value), Some(meaning)) => vec![format!("`{value}`: {meaning}")],
                 _ => meanings(one),
             }
@@ -39,12 +43,15 @@ fn meanings(schema: &Value) -> Vec<String> {
 /// Makes the definition the one that gets installed.
 pub fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
-        if let Some(root) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut()) {
+        if let Some(root) =
+            version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())
+        {
             walk(root, &mut |schema| {
                 // An optional field that is null counts as absent, as everywhere in Kubernetes; `nullable` would make
                 // it present.
                 schema.nullable = None;
-                schema.description = schema.description.take().map(|text| one_line_a_paragraph(&text));
+                schema.description =
+                    schema.description.take().map(|text| one_line_a_paragraph(&text));
             });
         }
     }
@@ -67,7 +74,9 @@ pub fn walk(schema: &mut JSONSchemaProps, visit: &mut dyn FnMut(&mut JSONSchemaP
 
 /// Source lines end where the editor's margin is; a description ends its lines where the reader's is.
 fn one_line_a_paragraph(text: &str) -> String {
-    let paragraphs: Vec<_> =
-        text.split("\n\n").map(|part| part.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let paragraphs: Vec<_> = text
+        .split("\n\n")
+        .map(|part| part.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
     paragraphs.join("\n\n")
 }

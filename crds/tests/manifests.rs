@@ -1,5 +1,9 @@
 //! What is committed is what the types say. `UPDATE=1 cargo test -p agentvm-crds` rewrites it.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +18,10 @@ fn assert_committed(path: &str, wanted: &str) {
         std::fs::write(&file, wanted).unwrap();
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(committed == wanted, "{path} is not what crds/src says: run UPDATE=1 cargo test -p agentvm-crds");
+    assert!(
+        committed == wanted,
+        "{path} is not what crds/src says: run UPDATE=1 cargo test -p agentvm-crds"
+    );
 }
 
 #[test]

@@ -1,7 +1,13 @@
 //! Every field is explained and bounded, so that `kubectl explain` is a manual and no object grows without end.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{JSONSchemaProps, JSONSchemaPropsOrArray};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 
 /// Every field of every kind below `spec` and `status`, with its path.
 fn fields() -> Vec<(String, JSONSchemaProps)> {
@@ -32,13 +38,18 @@ fn collect(path: &str, schema: &JSONSchemaProps, all: &mut Vec<(String, JSONSche
 }
 
 fn offenders(offends: impl Fn(&str, &JSONSchemaProps) -> bool) -> Vec<String> {
-    fields().into_iter().filter(|(path, field)| offends(path, field)).map(|(path, _)| path).collect()
+    fields()
+        .into_iter()
+        .filter(|(path, field)| offends(path, field))
+        .map(|(path, _)| path)
+        .collect()
 }
 
 #[test]
 fn every_field_is_described() {
-    let silent =
-        offenders(|path, field| !path.ends_with("[]") && field.description.as_ref().is_none_or(|d| d.len() < 10));
+    let silent = offenders(|path, field| {
+        !path.ends_with("[]") && field.description.as_ref().is_none_or(|d| d.len() < 10)
+    });
     assert_eq!(silent, Vec::<String>::new());
 }
 
@@ -70,9 +81,16 @@ fn an_optional_field_of_a_spec_says_its_default_or_what_it_depends_on() {
         let text = field.description.clone().unwrap_or_default();
         path.contains(".spec.")
             && !path.ends_with("[]")
-            && !["Default: ", "Required.", "xactly one of", "At most one of", "Custom`", "for people"]
-                .iter()
-                .any(|say| text.contains(say))
+            && ![
+                "Default: ",
+                "Required.",
+                "xactly one of",
+                "At most one of",
+                "Custom`",
+                "for people",
+            ]
+            .iter()
+            .any(|say| text.contains(say))
     });
     assert_eq!(silent, Vec::<String>::new());
 }
@@ -91,14 +109,13 @@ fn a_default_that_the_api_server_fills_in_is_in_the_description() {
 
 #[test]
 fn the_values_of_an_enum_are_explained() {
-    let silent = offenders(|_, field| {
-        let text = field.description.clone().unwrap_or_default();
-        field
-            .enum_
-            .iter()
-            .flatten()
-            .any(|value| !text.contains(&format!("`{}`: ", value.0.as_str().unwrap_or_default())))
-    });
+    let silent =
+        offenders(|_, field| {
+            let text = field.description.clone().unwrap_or_default();
+            field.enum_.iter().flatten().any(|value| {
+                !text.contains(&format!("`{}`: ", value.0.as_str().unwrap_or_default()))
+            })
+        });
     assert_eq!(silent, Vec::<String>::new());
 }
 

@@ -39,7 +39,8 @@ impl Host {
     pub async fn start_on(dir: DataDir, arguments: &[&str]) -> Result<Self, Error> {
         let standalone = Standalone::start(&dir, arguments).await?;
         let kubeconfig = Kubeconfig::read_from(dir.path().join("kubeconfig"))?;
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        let config =
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         Ok(Self { dir, standalone, client: Client::try_from(config)? })
     }
 
@@ -80,18 +81,23 @@ impl Host {
 
     /// Waits until the pool `default` is full; the golden's word on why not, if it isn't.
     pub async fn warm(&self) -> Result<(), Error> {
-        let ready = await_condition(self.api::<AgentVMPool>(), "default", |pool: Option<&AgentVMPool>| {
-            pool.and_then(|pool| pool.status.as_ref()).is_some_and(|status| {
-                let ready = status.conditions.iter().find(|condition| condition.type_ == condition_type::READY);
-                ready.is_some_and(|condition| condition.status == ConditionStatus::True)
-            })
-        });
+        let ready =
+            await_condition(self.api::<AgentVMPool>(), "default", |pool: Option<&AgentVMPool>| {
+                pool.and_then(|pool| pool.status.as_ref()).is_some_and(|status| {
+                    let ready = status
+                        .conditions
+                        .iter()
+                        .find(|condition| condition.type_ == condition_type::READY);
+                    ready.is_some_and(|condition| condition.status == ConditionStatus::True)
+                })
+            });
         if let Ok(waited) = timeout(PATIENCE, ready).await {
             return Ok(waited.map(|_| ())?);
         }
         let golden = self.api::<GoldenSnapshot>().get("default").await?.status;
         let pool = self.api::<AgentVMPool>().get("default").await?.status;
-        Err(format!("no machines: golden {golden:?}, pool {pool:?}\n{}", self.dir.end_of_log()).into())
+        Err(format!("no machines: golden {golden:?}, pool {pool:?}\n{}", self.dir.end_of_log())
+            .into())
     }
 
     /// The objects of a kind.
@@ -116,22 +122,32 @@ impl Host {
     }
 
     /// Waits until something holds of a run.
-    pub async fn until(&self, name: &str, what: &str, holds: fn(&AgentRun) -> bool) -> Result<Run, Error> {
+    pub async fn until(
+        &self,
+        name: &str,
+        what: &str,
+        holds: fn(&AgentRun) -> bool,
+    ) -> Result<Run, Error> {
         let wanted =
-            await_condition(self.api::<AgentRun>(), name, move |run: Option<&AgentRun>| run.is_some_and(holds));
+            await_condition(self.api::<AgentRun>(), name, move |run: Option<&AgentRun>| {
+                run.is_some_and(holds)
+            });
         if let Ok(found) = timeout(PATIENCE, wanted).await {
             return Ok(Run::new(found?.ok_or("the run was deleted")?));
         }
         let stands = self.api::<AgentRun>().get(name).await?.status;
-        Err(format!("{name} was never {what}, it stands at {stands:?}\n{}", self.dir.end_of_log()).into())
+        Err(format!("{name} was never {what}, it stands at {stands:?}\n{}", self.dir.end_of_log())
+            .into())
     }
 
     /// Waits until a run that is under way has written a file to its output: then the program is in the midst of it.
     pub async fn until_in_output(&self, name: &str, file: &str) -> Result<(), Error> {
-        let claimed = |run: &AgentRun| run.status.as_ref().is_some_and(|status| status.vm_name.is_some());
+        let claimed =
+            |run: &AgentRun| run.status.as_ref().is_some_and(|status| status.vm_name.is_some());
         let run = self.until(name, "claimed", claimed).await?;
         let machine = run.status().vm_name.clone().unwrap_or_default();
-        let path = self.dir.path().join("host/machines").join(machine).join("share/output").join(file);
+        let path =
+            self.dir.path().join("host/machines").join(machine).join("share/output").join(file);
         let deadline = Instant::now() + PATIENCE;
         let mut look = tokio::time::interval(Duration::from_millis(50));
         while !path.exists() {

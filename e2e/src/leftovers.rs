@@ -8,8 +8,10 @@ const DOMAINS: [&str; 2] = ["/run/libvirt/qemu", "/etc/libvirt/qemu"];
 
 /// Everything that should be gone after the end, in words.
 pub fn leftovers(data_dir: &Path) -> Vec<String> {
-    let mut found: Vec<String> =
-        processes(data_dir, "").into_iter().map(|(pid, command)| format!("process {pid}: {command}")).collect();
+    let mut found: Vec<String> = processes(data_dir, "")
+        .into_iter()
+        .map(|(pid, command)| format!("process {pid}: {command}"))
+        .collect();
     found.extend(mounts(data_dir).into_iter().map(|at| format!("mount {at}")));
     found.extend(domains(data_dir));
     found
@@ -21,9 +23,12 @@ pub fn processes(data_dir: &Path, program: &str) -> Vec<(i32, String)> {
     let is_it = data_dir.display().to_string();
     let mut found = Vec::new();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else {
+            continue;
+        };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-        let words: Vec<_> = line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word)).collect();
+        let words: Vec<_> =
+            line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word)).collect();
         let ours = words.iter().any(|word| word.contains(&below) || *word == is_it);
         // The janitor waits for us.
         if ours && words[0] != "sh" && words[0].contains(program) {

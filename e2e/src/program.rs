@@ -30,7 +30,9 @@ fn once(
 fn build() -> Result<PathBuf, Error> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "-p", "agentvm-operator", "--bin", "agentvm"]).current_dir(repository());
+    command
+        .args(["build", "--quiet", "-p", "agentvm-operator", "--bin", "agentvm"])
+        .current_dir(repository());
     output(&mut command)?;
     let exe = env::current_exe()?;
     let folder = exe.ancestors().find(|folder| folder.join("agentvm").is_file());

@@ -54,7 +54,10 @@ pub fn on_one_host(scenarios: &[Scenario]) -> ExitCode {
 fn tried(arguments: &Arguments, scenarios: &[Scenario]) -> Result<ExitCode, Error> {
     let runtime = Arc::new(Runtime::new()?);
     let shared = Arc::new(OnceCell::new());
-    let trials = scenarios.iter().map(|scenario| trial(*scenario, runtime.clone(), shared.clone())).collect();
+    let trials = scenarios
+        .iter()
+        .map(|scenario| trial(*scenario, runtime.clone(), shared.clone()))
+        .collect();
     let conclusion = libtest_mimic::run(arguments, trials);
     let host = Arc::into_inner(shared).ok_or("a scenario still has the host")?.into_inner();
     if let Some(Ok(host)) = host {
@@ -70,7 +73,8 @@ fn tried(arguments: &Arguments, scenarios: &[Scenario]) -> Result<ExitCode, Erro
 fn trial(scenario: Scenario, runtime: Arc<Runtime>, shared: Shared) -> Trial {
     Trial::test(scenario.name, move || {
         let tried = async {
-            let host = shared.get_or_init(|| async { start().await.map_err(|why| why.to_string()) }).await;
+            let host =
+                shared.get_or_init(|| async { start().await.map_err(|why| why.to_string()) }).await;
             let host = host.as_ref().map_err(|why| format!("no host: {why}"))?;
             let began = std::time::Instant::now();
             (scenario.body)(host).await?;

@@ -26,9 +26,19 @@ impl Standalone {
     pub async fn start(dir: &DataDir, arguments: &[&str]) -> Result<Self, Error> {
         let log = OpenOptions::new().append(true).create(true).open(dir.log())?;
         let mut command = Command::new(agentvm()?);
-        command.arg("standalone").arg("--data-dir").arg(dir.path()).arg("--image-dir").arg(guest_image()?);
+        command
+            .arg("standalone")
+            .arg("--data-dir")
+            .arg(dir.path())
+            .arg("--image-dir")
+            .arg(guest_image()?);
         // A terminal's Ctrl-C is for the tests; what they started is then ended in order.
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).process_group(0);
+        command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .process_group(0);
         let mut child = command.spawn()?;
         let output = child.stdout.take().ok_or("no standard output")?;
         let mut lines = BufReader::new(output).lines();
@@ -61,13 +71,15 @@ impl Standalone {
         let told = Instant::now();
         kill_process(self.pid()?, Signal::TERM)?;
         let ended = timeout(ENDED_WITHIN, self.child.wait()).await;
-        let status = ended.map_err(|_| format!("standalone did not end within {} s", ENDED_WITHIN.as_secs()))??;
+        let status = ended
+            .map_err(|_| format!("standalone did not end within {} s", ENDED_WITHIN.as_secs()))??;
         Ok((status, told.elapsed()))
     }
 
     /// Resident memory, KiB.
     pub fn resident_kib(&self) -> Result<u64, Error> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?.as_raw_nonzero()))?;
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid()?.as_raw_nonzero()))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     }

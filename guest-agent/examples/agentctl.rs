@@ -5,7 +5,11 @@
 //!                                                        one attempt on a machine of its own; JSON is a GuestNetwork
 //!   agentctl SOCKET quiesce | poweroff | hello
 //! ```
-#![allow(clippy::expect_used, clippy::panic, reason = "a tool for developers: what goes wrong is shown as it is")]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a tool for developers: what goes wrong is shown as it is"
+)]
 
 #[path = "../tests/client/mod.rs"]
 mod client;
@@ -25,7 +29,9 @@ async fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let split = words.iter().position(|word| word == "--").unwrap_or(words.len());
     let (options, argv) = (&words[..split], words.get(split + 1..).unwrap_or_default());
-    let [socket, ..] = options else { panic!("agentctl SOCKET [options] run -- ARGV... | quiesce | poweroff | hello") };
+    let [socket, ..] = options else {
+        panic!("agentctl SOCKET [options] run -- ARGV... | quiesce | poweroff | hello")
+    };
     let start = Instant::now();
     let mut client = Client::connect(Path::new(socket), Some(TOKEN)).await.expect("a session");
     eprintln!("hello after {:?}: {:?}", start.elapsed(), client.hello);
@@ -34,7 +40,8 @@ async fn main() {
         Some("run") => {
             let nonce = nonce();
             let share = options.iter().any(|word| word == "--share");
-            let network = value("--network").map(|text| serde_json::from_str(text).expect("a GuestNetwork"));
+            let network =
+                value("--network").map(|text| serde_json::from_str(text).expect("a GuestNetwork"));
             let asked = Instant::now();
             let answer = client.rehydrate_in(&nonce, TOKEN, share, network).await;
             assert!(matches!(answer, GuestMessage::Ack(GuestAck::Rehydrate { .. })), "{answer:?}");
@@ -43,9 +50,15 @@ async fn main() {
                 send_secret(&mut client, Path::new(file)).await;
             }
             let mut order = order(&nonce, &argv.iter().map(String::as_str).collect::<Vec<_>>());
-            order.run_as = if options.iter().any(|word| word == "--root") { RunAs::Root } else { RunAs::Agent };
-            order.timeout_millis = value("--timeout").map_or(60_000, |text| text.parse().expect("milliseconds"));
-            order.max_stdout_bytes = value("--cap").map_or(1 << 20, |text| text.parse().expect("bytes"));
+            order.run_as = if options.iter().any(|word| word == "--root") {
+                RunAs::Root
+            } else {
+                RunAs::Agent
+            };
+            order.timeout_millis =
+                value("--timeout").map_or(60_000, |text| text.parse().expect("milliseconds"));
+            order.max_stdout_bytes =
+                value("--cap").map_or(1 << 20, |text| text.parse().expect("bytes"));
             let (begin, mut collected) = (Instant::now(), Collected::default());
             client.execute(order).await;
             client.collect(&mut collected).await;

@@ -1,5 +1,10 @@
 //! The agent behind a unix socket: the same program as in a machine, without the machine.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod client;
 mod process;
@@ -7,8 +12,9 @@ mod process;
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    AttemptState, Blob, ConnectError, EnvVar, ErrorCode, Execute, FileChunk, FrameReader, FrameWriter, GuestAck,
-    GuestMessage, HostAck, HostHello, HostMessage, Ping, Secret, Stop, StreamTotals, connect,
+    AttemptState, Blob, ConnectError, EnvVar, ErrorCode, Execute, FileChunk, FrameReader,
+    FrameWriter, GuestAck, GuestMessage, HostAck, HostHello, HostMessage, Ping, Secret, Stop,
+    StreamTotals, connect,
 };
 use client::{Client, Collected, DEADLINE, nonce, order};
 use process::{Agent, TOKEN, is_alive, wait_until};
@@ -32,7 +38,11 @@ async fn the_surroundings_are_clean_and_as_ordered() {
                 order.env = vec![EnvVar { name: "NAME".into(), value: Secret::new("välue") }];
                 order.stdin = Some(Blob(b"typed \xff".to_vec()));
             },
-            &["/bin/sh", "-c", "pwd; echo $AGENTVM $NAME ${CARGO-none}; cat; ls /proc/self/fd | wc -l"],
+            &[
+                "/bin/sh",
+                "-c",
+                "pwd; echo $AGENTVM $NAME ${CARGO-none}; cat; ls /proc/self/fd | wc -l",
+            ],
         )
         .await;
     assert_eq!(result.exit_code, Some(0));
@@ -102,7 +112,8 @@ async fn any_bytes_are_output() {
 async fn a_hundred_megabytes_are_cut_and_counted() {
     let agent = Agent::start();
     let cap = |order: &mut Execute| order.max_stdout_bytes = 1_000_000;
-    let (result, got) = agent.run(cap, &["/bin/sh", "-c", "head -c 100000000 /dev/zero; echo end >&2"]).await;
+    let (result, got) =
+        agent.run(cap, &["/bin/sh", "-c", "head -c 100000000 /dev/zero; echo end >&2"]).await;
     assert_eq!(result.exit_code, Some(0));
     assert_eq!(result.stdout, StreamTotals { bytes: 1_000_000, dropped: 99_000_000 });
     assert_eq!((got.stdout.len(), got.stderr.as_slice()), (1_000_000, &b"end\n"[..]));
@@ -111,8 +122,7 @@ async fn a_hundred_megabytes_are_cut_and_counted() {
 #[tokio::test]
 async fn what_is_left_behind_is_killed() {
     let agent = Agent::start();
-    let script =
-        "setsid sh -c 'trap \"\" TERM HUP; (sleep 1000 & echo $!; wait) & sleep 1000' & sleep 0.3; echo $!; exit 4";
+    let script = "setsid sh -c 'trap \"\" TERM HUP; (sleep 1000 & echo $!; wait) & sleep 1000' & sleep 0.3; echo $!; exit 4";
     let (result, got) = agent.shell(script).await;
     assert_eq!(result.exit_code, Some(4));
     let pids = String::from_utf8(got.stdout).expect("numbers");
@@ -134,7 +144,9 @@ async fn stop_ends_an_attempt_and_says_so() {
     }
     client.say(HostMessage::Stop(Stop::Attempt { nonce: client::nonce(), grace_millis: 0 })).await;
     client.say(HostMessage::Stop(Stop::Attempt { nonce: nonce.clone(), grace_millis: 5000 })).await;
-    assert!(matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::UnknownNonce));
+    assert!(
+        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::UnknownNonce)
+    );
     client.collect(&mut got).await;
     let result = got.result.expect("a result");
     assert!(result.stopped && !result.timed_out);
@@ -165,7 +177,9 @@ async fn another_nonce_is_refused() {
     let agent = Agent::start();
     let (mut client, held) = agent.machine().await;
     client.say(HostMessage::Execute(order(&nonce(), &["true"]))).await;
-    let Some(GuestMessage::Error(why)) = client.hear().await else { panic!("executed a nonce that it doesn't hold") };
+    let Some(GuestMessage::Error(why)) = client.hear().await else {
+        panic!("executed a nonce that it doesn't hold")
+    };
     assert_eq!(why.code, ErrorCode::UnknownNonce);
     let client = Client::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
     let attempt = client.hello.attempt.expect("an attempt that can be started");
@@ -195,7 +209,10 @@ async fn a_host_that_comes_and_goes_loses_nothing() {
         connections += 1;
     }
     let lines: Vec<String> = (1..=300_000).map(|n| n.to_string()).collect();
-    assert_eq!(String::from_utf8(got.stdout.clone()).expect("numbers").trim_end(), lines.join("\n"));
+    assert_eq!(
+        String::from_utf8(got.stdout.clone()).expect("numbers").trim_end(),
+        lines.join("\n")
+    );
     assert_eq!(got.stderr, b"done\n");
     assert!(connections > 5, "{connections}");
     // The result wasn't acknowledged: it comes again, and only then is it forgotten.
@@ -208,7 +225,8 @@ async fn a_host_that_comes_and_goes_loses_nothing() {
 async fn a_child_waits_for_a_host_that_does_not_acknowledge() {
     let agent = Agent::start();
     let (mut client, nonce) = agent.machine().await;
-    let mut order = order(&nonce, &["/bin/sh", "-c", "head -c 3000000 /dev/zero; echo written > flag"]);
+    let mut order =
+        order(&nonce, &["/bin/sh", "-c", "head -c 3000000 /dev/zero; echo written > flag"]);
     order.max_stdout_bytes = u64::MAX;
     client.execute(order).await;
     let mut seen = 0;
@@ -240,14 +258,26 @@ async fn a_rehydrated_machine_asks_for_its_token() {
 async fn secrets_reach_the_attempt_and_not_the_next() {
     let agent = Agent::start();
     let (mut client, nonce) = agent.machine().await;
-    let chunk =
-        |path: &str| FileChunk { path: path.into(), mode: 0o400, size: 6, offset: 0, data: b"hush\xff\n".to_vec() };
+    let chunk = |path: &str| FileChunk {
+        path: path.into(),
+        mode: 0o400,
+        size: 6,
+        offset: 0,
+        data: b"hush\xff\n".to_vec(),
+    };
     client.say(HostMessage::File(chunk("keys/id"))).await;
     let ack = GuestMessage::Ack(GuestAck::File { path: "keys/id".into(), offset: 6 });
     assert_eq!(client.hear().await, Some(ack));
     client.say(HostMessage::File(chunk("../out"))).await;
-    assert!(matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid));
-    client.execute(order(&nonce, &["/bin/sh", "-c", "cat ../secrets/keys/id; stat -c %a ../secrets/keys/id"])).await;
+    assert!(
+        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid)
+    );
+    client
+        .execute(order(
+            &nonce,
+            &["/bin/sh", "-c", "cat ../secrets/keys/id; stat -c %a ../secrets/keys/id"],
+        ))
+        .await;
     let mut got = Collected::default();
     client.collect(&mut got).await;
     assert_eq!(got.stdout, b"hush\xff\n400\n");
@@ -259,9 +289,15 @@ async fn garbage_costs_the_session_and_not_the_agent() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     let agent = Agent::start();
     let mut stream = tokio::net::UnixStream::connect(agent.socket()).await.expect("connect");
-    stream.write_all(b"AGVM\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00{}").await.expect("write");
+    stream
+        .write_all(b"AGVM\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\x00\x00\x00{}")
+        .await
+        .expect("write");
     let mut answer = [0; 4];
-    tokio::time::timeout(DEADLINE, stream.read_exact(&mut answer)).await.expect("in time").expect("an error frame");
+    tokio::time::timeout(DEADLINE, stream.read_exact(&mut answer))
+        .await
+        .expect("in time")
+        .expect("an error frame");
     assert_eq!(&answer, b"AGVM");
     let (result, _) = agent.shell("true").await;
     assert_eq!(result.exit_code, Some(0));
@@ -272,7 +308,8 @@ async fn half_a_frame_of_a_dead_host_is_given_up() {
     use tokio::io::AsyncWriteExt as _;
     let agent = Agent::start();
     // As on a serial port: the next host's bytes follow on the dead one's, in the same stream.
-    let (read, mut write) = tokio::net::UnixStream::connect(agent.socket()).await.expect("connect").into_split();
+    let (read, mut write) =
+        tokio::net::UnixStream::connect(agent.socket()).await.expect("connect").into_split();
     let half = b"AGVM\x01\x09\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00";
     write.write_all(half).await.expect("write");
     let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
@@ -280,7 +317,9 @@ async fn half_a_frame_of_a_dead_host_is_given_up() {
     for _ in 0..10 {
         let greeting = HostHello::new(nonce(), None);
         let patience = Duration::from_millis(700);
-        if let Ok(answer) = tokio::time::timeout(patience, connect(&mut reader, &mut writer, greeting)).await {
+        if let Ok(answer) =
+            tokio::time::timeout(patience, connect(&mut reader, &mut writer, greeting)).await
+        {
             hello = Some(answer);
             break;
         }
@@ -294,8 +333,9 @@ async fn quiesce_forgets_who_the_machine_was() {
     let (mut client, _) = agent.machine().await;
     client.say(HostMessage::Stop(Stop::Quiesce { golden: None })).await;
     let answer = client.hear().await;
-    let inspected =
-        |message: &GuestMessage| matches!(message, GuestMessage::Ack(GuestAck::Quiesce { inspection: Some(_) }));
+    let inspected = |message: &GuestMessage| {
+        matches!(message, GuestMessage::Ack(GuestAck::Quiesce { inspection: Some(_) }))
+    };
     assert!(answer.as_ref().is_some_and(inspected), "{answer:?}");
     assert_eq!(client.hear().await, None, "the agent closes the connection");
     let client = Client::connect(&agent.socket(), None).await.expect("no token is needed");
@@ -321,7 +361,12 @@ async fn power_off_ends_the_agent() {
 async fn an_attempt_dies_with_its_agent() {
     let mut agent = Agent::start();
     let (mut client, nonce) = agent.machine().await;
-    client.execute(order(&nonce, &["/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 100; done"])).await;
+    client
+        .execute(order(
+            &nonce,
+            &["/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 100; done"],
+        ))
+        .await;
     let mut got = Collected::default();
     while got.stdout.is_empty() {
         let message = client.hear().await.expect("output");
@@ -337,8 +382,11 @@ async fn an_acknowledgement_of_what_was_never_sent_is_refused() {
     let agent = Agent::start();
     let (mut client, nonce) = agent.machine().await;
     client.execute(order(&nonce, &["sleep", "0.2"])).await;
-    let ahead = HostAck::Output { stream: agentvm_guest_agent::protocol::StreamId::Stdout, offset: 99 };
+    let ahead =
+        HostAck::Output { stream: agentvm_guest_agent::protocol::StreamId::Stdout, offset: 99 };
     client.say(HostMessage::Ack(ahead)).await;
-    assert!(matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::BadOffset));
+    assert!(
+        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::BadOffset)
+    );
     client.collect(&mut Collected::default()).await;
 }

@@ -1,13 +1,19 @@
 //! The fuzz target's property over a fixed sequence of mutated frames, so that every build runs it without a fuzzer.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod hostile;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FileChunk, GuestAck, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostHello, HostMessage,
-    Inspection, Mac, Nonce, Output, Rehydrate, RunAs, Secret, Stop, StreamId, encode,
+    Blob, Execute, FileChunk, GuestAck, GuestIpv6, GuestLease, GuestMessage, GuestNetwork,
+    HostHello, HostMessage, Inspection, Mac, Nonce, Output, Rehydrate, RunAs, Secret, Stop,
+    StreamId, encode,
 };
 
 /// xorshift: the same numbers in every run.
@@ -65,9 +71,14 @@ fn seed() -> Vec<u8> {
         network: Some(network),
     };
     let lease = GuestLease { mac, resolvers: vec![], time_unix_nanos: 1, patience_millis: 1000 };
-    let chunk = FileChunk { path: "p".into(), mode: 0o644, size: 4, offset: 0, data: b"AGVM".to_vec() };
+    let chunk =
+        FileChunk { path: "p".into(), mode: 0o644, size: 4, offset: 0, data: b"AGVM".to_vec() };
     let output = Output { stream: StreamId::Stdout, offset: 7, data: b"AGVM\x01".to_vec() };
-    let inspection = Some(Inspection::new(Some(nonce.clone()), vec!["init<".into()], vec!["/ ext4 /dev/vda".into()]));
+    let inspection = Some(Inspection::new(
+        Some(nonce.clone()),
+        vec!["init<".into()],
+        vec!["/ ext4 /dev/vda".into()],
+    ));
     let frames = [
         GuestMessage::Ack(GuestAck::Quiesce { inspection }).into_frame(),
         HostMessage::Hello(HostHello::new(nonce.clone(), None).inspecting()).into_frame(),
@@ -117,7 +128,8 @@ fn mutated_frames_neither_panic_nor_change() {
 fn noise_is_survived() {
     let mut numbers = Numbers(42);
     for length in 0..2000 {
-        let noise: Vec<u8> = (0..length).map(|_| u8::try_from(numbers.next() % 256).expect("a byte")).collect();
+        let noise: Vec<u8> =
+            (0..length).map(|_| u8::try_from(numbers.next() % 256).expect("a byte")).collect();
         hostile::decode_all(&noise);
     }
 }

@@ -1,17 +1,29 @@
 //! LEASE: when it is answered. What it does to a machine, machines show.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 #![allow(dead_code, reason = "others need more of what is shared")]
 
 mod client;
 mod process;
 
-use agentvm_guest_agent::protocol::{ErrorCode, GuestAck, GuestLease, GuestMessage, HostAck, HostMessage};
+use agentvm_guest_agent::protocol::{
+    ErrorCode, GuestAck, GuestLease, GuestMessage, HostAck, HostMessage,
+};
 use client::{Client, Collected, order};
 use process::Agent;
 
 fn lease() -> HostMessage {
     let mac = "52:54:00:00:01:07".parse().expect("a MAC");
-    HostMessage::Lease(GuestLease { mac, resolvers: vec![], time_unix_nanos: 0, patience_millis: 1000 })
+    HostMessage::Lease(GuestLease {
+        mac,
+        resolvers: vec![],
+        time_unix_nanos: 0,
+        patience_millis: 1000,
+    })
 }
 
 async fn refused(client: &mut Client) -> ErrorCode {

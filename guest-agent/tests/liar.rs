@@ -1,11 +1,16 @@
 //! An agent that was taken over: what it recorded of better days proves nothing, and what it makes up is bounded.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    ConnectError, FrameReader, FrameWriter, GuestHello, GuestMessage, HostHello, HostMessage, Inspection, Nonce,
-    connect, encode,
+    ConnectError, FrameReader, FrameWriter, GuestHello, GuestMessage, HostHello, HostMessage,
+    Inspection, Nonce, connect, encode,
 };
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -24,7 +29,11 @@ fn honest(challenge: Nonce) -> GuestHello {
         machine: None,
         attempt: None,
         executed: false,
-        inspection: Some(Inspection::new(Some(Nonce::from_bytes([9; 16])), vec!["init<".to_owned()], Vec::new())),
+        inspection: Some(Inspection::new(
+            Some(Nonce::from_bytes([9; 16])),
+            vec!["init<".to_owned()],
+            Vec::new(),
+        )),
     }
 }
 
@@ -52,7 +61,8 @@ async fn an_old_answer_is_no_answer() {
     for (asked, believed) in [(challenge(1), true), (challenge(2), false)] {
         let (host, guest) = tokio::io::duplex(1 << 16);
         let liar = replay(guest, recorded.clone());
-        let (answer, ()) = tokio::join!(greet(host, HostHello::new(asked, None).inspecting()), liar);
+        let (answer, ()) =
+            tokio::join!(greet(host, HostHello::new(asked, None).inspecting()), liar);
         match answer {
             Ok(hello) => assert!(believed && hello.inspection.is_some()),
             Err(why) => assert!(!believed && matches!(why, ConnectError::Closed), "{why:?}"),
@@ -78,20 +88,33 @@ fn what_an_inspection_holds_is_bounded_on_both_sides() {
     assert_eq!(made.processes.len(), Inspection::MAX_ENTRIES);
     assert_eq!(made.processes.last().unwrap(), "and 745 more");
     assert!(made.mounts[0].len() <= Inspection::MAX_ENTRY);
-    assert_eq!(Inspection::new(None, many(256), Vec::new()).processes.len(), 256, "all of them fit");
+    assert_eq!(
+        Inspection::new(None, many(256), Vec::new()).processes.len(),
+        256,
+        "all of them fit"
+    );
     let forged = Inspection { golden: None, processes: many(257), mounts: Vec::new() };
-    let frame = GuestMessage::Hello(GuestHello { inspection: Some(forged), ..honest(challenge(1)) }).into_frame();
+    let frame =
+        GuestMessage::Hello(GuestHello { inspection: Some(forged), ..honest(challenge(1)) })
+            .into_frame();
     assert!(GuestMessage::from_frame(&frame.unwrap()).is_err());
     let forged = Inspection { golden: None, processes: Vec::new(), mounts: vec!["m".repeat(257)] };
-    let frame = GuestMessage::Hello(GuestHello { inspection: Some(forged), ..honest(challenge(1)) }).into_frame();
+    let frame =
+        GuestMessage::Hello(GuestHello { inspection: Some(forged), ..honest(challenge(1)) })
+            .into_frame();
     assert!(GuestMessage::from_frame(&frame.unwrap()).is_err());
 }
 
 #[test]
 fn who_does_not_ask_is_not_told() {
     let plain = HostMessage::Hello(HostHello::new(challenge(1), None)).into_frame().unwrap();
-    assert!(!String::from_utf8(plain.payload.clone()).unwrap().contains("inspect"), "as older agents know it");
-    assert!(matches!(HostMessage::from_frame(&plain), Ok(HostMessage::Hello(hello)) if !hello.inspect));
+    assert!(
+        !String::from_utf8(plain.payload.clone()).unwrap().contains("inspect"),
+        "as older agents know it"
+    );
+    assert!(
+        matches!(HostMessage::from_frame(&plain), Ok(HostMessage::Hello(hello)) if !hello.inspect)
+    );
     let old = br#"{"scope":"quiesce"}"#.to_vec();
     let frame = agentvm_guest_agent::protocol::Frame {
         kind: agentvm_guest_agent::protocol::FrameType::Stop,

@@ -1,13 +1,18 @@
 //! The protocol's laws: whatever goes in comes out, however the bytes are cut; damage costs only the damaged frame;
 //! no bytes make it panic; the replay buffer behaves like the whole stream.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::net::Ipv4Addr;
 
 use agentvm_guest_agent::protocol::{
-    Blob, Decoder, EnvVar, Execute, FileChunk, Frame, FrameError, FrameType, GuestIpv6, GuestMessage, GuestNetwork,
-    HEADER_LEN, HostMessage, MAX_PAYLOAD, Mac, Nonce, Output, Rehydrate, Replay, ReplayError, RunAs, Secret, StreamId,
-    encode,
+    Blob, Decoder, EnvVar, Execute, FileChunk, Frame, FrameError, FrameType, GuestIpv6,
+    GuestMessage, GuestNetwork, HEADER_LEN, HostMessage, MAX_PAYLOAD, Mac, Nonce, Output,
+    Rehydrate, Replay, ReplayError, RunAs, Secret, StreamId, encode,
 };
 use proptest::prelude::*;
 
@@ -215,12 +220,14 @@ proptest! {
 
 #[test]
 fn a_length_above_the_limit_is_refused_before_its_bytes_come() {
-    let mut bytes = bytes_of(&[Frame { kind: FrameType::Ping, flags: 0, stream: 0, payload: vec![] }]);
+    let mut bytes =
+        bytes_of(&[Frame { kind: FrameType::Ping, flags: 0, stream: 0, payload: vec![] }]);
     bytes[12..16].copy_from_slice(&u32::MAX.to_be_bytes());
     let mut decoder = Decoder::new();
     decoder.feed(&bytes);
     assert_eq!(decoder.next_frame(), Some(Err(FrameError::TooLong(u32::MAX as usize))));
-    let big = Frame { kind: FrameType::Ping, flags: 0, stream: 0, payload: vec![0; MAX_PAYLOAD + 1] };
+    let big =
+        Frame { kind: FrameType::Ping, flags: 0, stream: 0, payload: vec![0; MAX_PAYLOAD + 1] };
     assert_eq!(encode(&big, &mut Vec::new()), Err(FrameError::TooLong(MAX_PAYLOAD + 1)));
 }
 
@@ -243,7 +250,12 @@ fn secrets_stay_out_of_debug_output() {
 
 #[test]
 fn an_output_offset_cannot_overflow() {
-    let frame = Frame { kind: FrameType::Output, flags: 0, stream: 1, payload: [vec![0xff; 8], vec![1]].concat() };
+    let frame = Frame {
+        kind: FrameType::Output,
+        flags: 0,
+        stream: 1,
+        payload: [vec![0xff; 8], vec![1]].concat(),
+    };
     assert!(GuestMessage::from_frame(&frame).is_err());
 }
 
@@ -267,10 +279,15 @@ fn macs_of_groups_of_nobody_and_of_other_forms_are_refused() {
 #[test]
 fn an_order_without_a_network_is_as_it_always_was() {
     let frame = HostMessage::Rehydrate(rehydrate()).into_frame().unwrap();
-    assert!(!String::from_utf8(frame.payload).unwrap().contains("network"), "an old agent sees nothing new");
+    assert!(
+        !String::from_utf8(frame.payload).unwrap().contains("network"),
+        "an old agent sees nothing new"
+    );
     let payload = br#"{"nonce":"07070707070707070707070707070707","token":"t","hostname":"h","machine_id":"m","entropy":"","time_unix_nanos":1,"workspace":true}"#.to_vec();
     let frame = Frame { kind: FrameType::Rehydrate, flags: 0, stream: 0, payload };
-    assert!(matches!(HostMessage::from_frame(&frame), Ok(HostMessage::Rehydrate(order)) if order.network.is_none()));
+    assert!(
+        matches!(HostMessage::from_frame(&frame), Ok(HostMessage::Rehydrate(order)) if order.network.is_none())
+    );
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! WARM: the way of an attempt is walked ahead, nobody sees it, and whatever becomes of what was prepared, EXECUTE works.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod client;
 mod process;
@@ -15,7 +20,8 @@ const WARM: GuestMessage = GuestMessage::Ack(GuestAck::Warm);
 /// The agent's launchers that live.
 fn launchers(agent: &Agent) -> Vec<String> {
     let pid = agent.process.id();
-    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).expect("the agent lives");
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+        .expect("the agent lives");
     children.split_whitespace().filter(|pid| is_alive(pid)).map(str::to_owned).collect()
 }
 
@@ -40,11 +46,18 @@ async fn nothing_of_it_is_seen() {
     client.say(HostMessage::Warm).await;
     client.say(HostMessage::Ping(Ping { id: 1 })).await;
     assert_eq!(client.hear().await, Some(WARM), "asked twice, answered twice");
-    assert_eq!(client.hear().await, Some(GuestMessage::Ping(Ping { id: 1 })), "no output, no result");
+    assert_eq!(
+        client.hear().await,
+        Some(GuestMessage::Ping(Ping { id: 1 })),
+        "no output, no result"
+    );
     assert_eq!(launchers(&agent).len(), 1, "and done once");
     let again = Client::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
     let attempt = again.hello.attempt.expect("an attempt that can be started");
-    assert_eq!((attempt.nonce, attempt.state, again.hello.executed), (held, AttemptState::Held, false));
+    assert_eq!(
+        (attempt.nonce, attempt.state, again.hello.executed),
+        (held, AttemptState::Held, false)
+    );
     assert_eq!(std::fs::read_dir(agent.workspace().join("work")).expect("work").count(), 0);
 }
 
@@ -71,11 +84,15 @@ async fn it_has_its_time_between_rehydrate_and_execute() {
     let agent = Agent::start();
     let mut client = Client::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
     client.say(HostMessage::Warm).await;
-    assert!(matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid));
+    assert!(
+        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid)
+    );
     let (mut client, nonce) = agent.machine().await;
     client.execute(order(&nonce, &["sleep", "1000"])).await;
     client.say(HostMessage::Warm).await;
-    assert!(matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Busy));
+    assert!(
+        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Busy)
+    );
     client.say(HostMessage::Stop(Stop::Attempt { nonce: nonce.clone(), grace_millis: 0 })).await;
     let mut got = Collected::default();
     while got.result.is_none() {

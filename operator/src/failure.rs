@@ -37,7 +37,9 @@ impl Failure {
     /// Prints it and says how the process ends. A reader that has seen enough (`| head`) is no failure.
     pub fn report(&self) -> ExitCode {
         match self {
-            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return ExitCode::SUCCESS,
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                return ExitCode::SUCCESS;
+            }
             _ => eprint!("{}", describe(self)),
         }
         match self {
@@ -55,7 +57,8 @@ pub fn print(text: &str) -> Result<(), Failure> {
 
 /// `error: …` for each line of the message, and its causes below it.
 fn describe(error: &dyn Error) -> String {
-    let mut lines: Vec<String> = error.to_string().lines().map(|line| format!("error: {line}\n")).collect();
+    let mut lines: Vec<String> =
+        error.to_string().lines().map(|line| format!("error: {line}\n")).collect();
     let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
     lines.extend(causes.map(|cause| format!("  because: {cause}\n")));
     lines.concat()

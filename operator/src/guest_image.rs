@@ -59,11 +59,14 @@ pub fn find(dir: Option<&Path>) -> Result<GuestImage, ImageError> {
 }
 
 fn find_newest(cache: &Path) -> Result<GuestImage, ImageError> {
-    let finished = fs::read_dir(cache).into_iter().flatten().filter_map(Result::ok).filter(|entry| {
-        // The dot is the mark of a build that isn't finished.
-        !entry.file_name().as_encoded_bytes().starts_with(b".") && entry.path().join(DESCRIPTION).is_file()
-    });
-    let newest = finished.max_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok());
+    let finished =
+        fs::read_dir(cache).into_iter().flatten().filter_map(Result::ok).filter(|entry| {
+            // The dot is the mark of a build that isn't finished.
+            !entry.file_name().as_encoded_bytes().starts_with(b".")
+                && entry.path().join(DESCRIPTION).is_file()
+        });
+    let newest =
+        finished.max_by_key(|entry| entry.metadata().and_then(|meta| meta.modified()).ok());
     open(&newest.ok_or_else(|| ImageError::Absent(cache.to_owned()))?.path())
 }
 
@@ -71,7 +74,9 @@ fn open(dir: &Path) -> Result<GuestImage, ImageError> {
     let file = dir.join(DESCRIPTION);
     let text = match fs::read_to_string(&file) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Err(ImageError::Absent(dir.to_owned())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(ImageError::Absent(dir.to_owned()));
+        }
         Err(error) => return Err(ImageError::Broken { file, detail: error.to_string() }),
     };
     match serde_json::from_str(&text) {

@@ -11,7 +11,8 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::failure::Failure;
 
 /// Libraries whose debug output drowns ours: they stay at `info` unless a filter names them.
-const NOISY: &str = "hyper=info,hyper_util=info,h2=info,rustls=info,tower=info,kube_client=info,kube_runtime=info";
+const NOISY: &str =
+    "hyper=info,hyper_util=info,h2=info,rustls=info,tower=info,kube_client=info,kube_runtime=info";
 
 /// The client logs every answer of an API server that is still starting as an error; whoever asks reports what matters.
 const STARTING: &str = "kube_client::client=off";
@@ -19,8 +20,12 @@ const STARTING: &str = "kube_client::client=off";
 /// Starts logging for the rest of the process. `verbose`: 1 is debug, 2 is trace, whatever `level` says.
 pub fn start(level: &str, verbose: u8, json: bool) -> Result<(), Failure> {
     let filter = filter(level, verbose).map_err(Failure::Usage)?;
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_timer(NewYork);
+    let colour = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_timer(NewYork);
     let started = if json {
         lines.json().flatten_event(true).try_init()
     } else {
@@ -36,7 +41,8 @@ fn filter(level: &str, verbose: u8) -> Result<EnvFilter, String> {
         1 => "debug",
         _ => "trace",
     };
-    let plain = ["error", "warn", "info", "debug", "trace", "off"].contains(&level.to_ascii_lowercase().as_str());
+    let plain = ["error", "warn", "info", "debug", "trace", "off"]
+        .contains(&level.to_ascii_lowercase().as_str());
     let quiet = ["debug", "trace"].contains(&level.to_ascii_lowercase().as_str());
     // A level alone is ours to refine; whoever writes filters knows what they want.
     let directives = match (plain, quiet) {

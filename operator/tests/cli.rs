@@ -10,8 +10,12 @@ use serde_json::Value;
 fn agentvm(home: &Path, environment: &[(&str, &str)], args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentvm"));
     command.args(args).env("HOME", home).envs(environment.iter().copied());
-    for variable in ["LIBVIRT_DEFAULT_URI", "AGENT_VM_NETWORK_MODE", "AGENT_VM_POOL_MIN_SIZE", "AGENT_VM_POOL_MAX_SIZE"]
-    {
+    for variable in [
+        "LIBVIRT_DEFAULT_URI",
+        "AGENT_VM_NETWORK_MODE",
+        "AGENT_VM_POOL_MIN_SIZE",
+        "AGENT_VM_POOL_MAX_SIZE",
+    ] {
         if !environment.iter().any(|(name, _)| *name == variable) {
             command.env_remove(variable);
         }
@@ -43,10 +47,15 @@ fn a_wrong_configuration_ends_with_2_and_says_where_and_what_was_meant() {
     assert!(output.stdout.is_empty());
     let said: Vec<&str> = text(&output.stderr).lines().collect();
     assert_eq!(said.len(), 2, "{said:?}");
-    assert!(said[0].starts_with("error: ") && said[0].contains("config.yaml:2:13: pool.min_sise"), "{said:?}");
+    assert!(
+        said[0].starts_with("error: ") && said[0].contains("config.yaml:2:13: pool.min_sise"),
+        "{said:?}"
+    );
     assert!(said[0].ends_with("did you mean pool.min_size?"), "{said:?}");
     assert!(
-        said[1].contains("config.yaml:3:13: pool.max_size: \"0\" is not a whole number from 1 to 1000"),
+        said[1].contains(
+            "config.yaml:3:13: pool.max_size: \"0\" is not a whole number from 1 to 1000"
+        ),
         "{said:?}"
     );
 }
@@ -58,7 +67,8 @@ fn every_subcommand_that_reads_the_configuration_refuses_a_wrong_one() {
         let output = agentvm(home.path(), &[("AGENT_VM_NETWORK_MODE", "open")], args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
         assert!(
-            text(&output.stderr).contains("environment AGENT_VM_NETWORK_MODE: vm.network_mode: \"open\""),
+            text(&output.stderr)
+                .contains("environment AGENT_VM_NETWORK_MODE: vm.network_mode: \"open\""),
             "{args:?}"
         );
     }
@@ -69,12 +79,18 @@ fn the_file_that_config_names_must_exist_and_replaces_the_users() {
     let home = home_with("pool: {min_size: 3}\n");
     let missing = agentvm(home.path(), &[], &["config", "show", "--config", "/nonexistent.yaml"]);
     assert_eq!(missing.status.code(), Some(2));
-    assert!(text(&missing.stderr).contains("/nonexistent.yaml: there is no such file; correct --config"));
+    assert!(
+        text(&missing.stderr)
+            .contains("/nonexistent.yaml: there is no such file; correct --config")
+    );
 
     let other = home.path().join("other.yaml");
     std::fs::write(&other, "# nothing\n").unwrap();
-    let shown =
-        json(&agentvm(home.path(), &[], &["config", "show", "-o", "json", "--config", other.to_str().unwrap()]));
+    let shown = json(&agentvm(
+        home.path(),
+        &[],
+        &["config", "show", "-o", "json", "--config", other.to_str().unwrap()],
+    ));
     assert_eq!(row(&shown, "pool.min_size")["origin"]["kind"], "default");
 }
 
@@ -117,7 +133,8 @@ fn doctor_answers_in_json_and_its_exit_code_is_its_verdict() {
 #[test]
 fn doctor_ends_with_1_and_says_how_to_mend_where_there_is_no_image() {
     let home = tempfile::tempdir().unwrap();
-    let output = agentvm(home.path(), &[], &["doctor", "--image-dir", home.path().to_str().unwrap()]);
+    let output =
+        agentvm(home.path(), &[], &["doctor", "--image-dir", home.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let said = text(&output.stdout);
     assert!(said.contains("error    Guest image") && said.contains("mend  make image"), "{said}");
@@ -131,11 +148,23 @@ fn version_names_every_component() {
     let output = agentvm(home.path(), &[], &["version", "--output", "json"]);
     assert_eq!(output.status.code(), Some(0));
     let shown = json(&output);
-    let ids: Vec<&str> = shown["components"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
-    let all =
-        ["agentvm", "qemu", "libvirt", "libvirtClient", "kernel", "kubeApiserver", "etcd", "guestImage", "guestAgent"];
+    let ids: Vec<&str> =
+        shown["components"].as_array().unwrap().iter().map(|c| c["id"].as_str().unwrap()).collect();
+    let all = [
+        "agentvm",
+        "qemu",
+        "libvirt",
+        "libvirtClient",
+        "kernel",
+        "kubeApiserver",
+        "etcd",
+        "guestImage",
+        "guestAgent",
+    ];
     assert_eq!(ids, all);
-    assert!(shown["components"][0]["version"].as_str().unwrap().starts_with(env!("CARGO_PKG_VERSION")));
+    assert!(
+        shown["components"][0]["version"].as_str().unwrap().starts_with(env!("CARGO_PKG_VERSION"))
+    );
 }
 
 #[test]
@@ -144,7 +173,8 @@ fn crds_are_three_documents_of_yaml() {
     let output = agentvm(home.path(), &[], &["crds"]);
     assert_eq!(output.status.code(), Some(0));
     let documents: Vec<Value> = serde_saphyr::from_multiple(text(&output.stdout)).unwrap();
-    let kinds: Vec<&str> = documents.iter().map(|crd| crd["spec"]["names"]["kind"].as_str().unwrap()).collect();
+    let kinds: Vec<&str> =
+        documents.iter().map(|crd| crd["spec"]["names"]["kind"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["GoldenSnapshot", "AgentVMPool", "AgentRun"]);
 }
 

@@ -46,7 +46,11 @@ impl Reaper {
     }
 
     fn launch(&self) {
-        let status = Command::new(AGENTVM).args(["__reaper", "--state-dir"]).arg(self.files.folder()).status().unwrap();
+        let status = Command::new(AGENTVM)
+            .args(["__reaper", "--state-dir"])
+            .arg(self.files.folder())
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 
@@ -69,7 +73,12 @@ impl Drop for Reaper {
 }
 
 fn script(name: &str, script: &str) -> DaemonSpec {
-    DaemonSpec { name: name.into(), program: "sh".into(), args: vec!["-c".into(), script.into()], socket: None }
+    DaemonSpec {
+        name: name.into(),
+        program: "sh".into(),
+        args: vec!["-c".into(), script.into()],
+        socket: None,
+    }
 }
 
 /// A field of /proc/PID/stat, counted after the name: 1 is the parent, 3 the session.
@@ -87,7 +96,11 @@ fn a_reaper_is_nobodys_child_and_restarts_what_dies() {
     let dir = tempfile::tempdir().unwrap();
     let reaper = Reaper::start(dir.path(), &[script("sleeper", "exec sleep 600")]);
     let ReaperState { reaper: id, .. } = reaper.state();
-    assert_ne!(stat(id.pid, 1), i32::try_from(std::process::id()).unwrap(), "it must outlive who started it");
+    assert_ne!(
+        stat(id.pid, 1),
+        i32::try_from(std::process::id()).unwrap(),
+        "it must outlive who started it"
+    );
     assert_eq!(stat(id.pid, 3), id.pid, "a session of its own: no terminal's Ctrl-C reaches it");
 
     let first = reaper.daemon("sleeper").unwrap();
@@ -130,13 +143,18 @@ fn daemons_end_in_the_reverse_of_their_order_and_the_stubborn_are_killed() {
     let dir = tempfile::tempdir().unwrap();
     let order = dir.path().join("order");
     let polite = |name: &str| {
-        let line = format!("trap 'echo {name} >>{}; exit' TERM; echo; while :; do sleep 0.01; done", order.display());
+        let line = format!(
+            "trap 'echo {name} >>{}; exit' TERM; echo; while :; do sleep 0.01; done",
+            order.display()
+        );
         script(name, &line)
     };
     let stubborn = script("stubborn", "trap '' TERM; while :; do sleep 0.1; done");
     let reaper = Reaper::start(dir.path(), &[polite("first"), stubborn, polite("second")]);
     for name in ["first", "second"] {
-        until("its trap is set", || fs::read(reaper.files.daemon_log(name)).ok().filter(|log| !log.is_empty()));
+        until("its trap is set", || {
+            fs::read(reaper.files.daemon_log(name)).ok().filter(|log| !log.is_empty())
+        });
     }
     let ids = reaper.state().daemons;
     drop(reaper);
@@ -152,7 +170,9 @@ fn a_folder_has_one_reaper() {
     let state = reaper.state();
     reaper.launch();
     until("the second says so", || {
-        fs::read_to_string(reaper.files.log()).ok().filter(|log| log.contains("another reaper serves this folder"))
+        fs::read_to_string(reaper.files.log())
+            .ok()
+            .filter(|log| log.contains("another reaper serves this folder"))
     });
     assert_eq!(reaper.state(), state);
 }
@@ -169,7 +189,10 @@ fn a_real_libvirtd_is_started_kept_found_again_and_ended() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         return runtime.block_on(the_life_of_a_libvirtd());
     }
-    assert!(rustix::process::geteuid().is_root(), "a libvirtd of our own takes root, as in production");
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "a libvirtd of our own takes root, as in production"
+    );
     // libvirt's run folder is on a disk there, as on hosts without an init.
     let disk = tempfile::tempdir_in("/var/tmp").unwrap();
     let mount = format!(
@@ -217,7 +240,10 @@ async fn the_life_of_a_libvirtd() {
 
     // The next process on the same folder knows it for its own; one on another folder knows it isn't.
     let again = ensure(&state_dir).await;
-    assert!(matches!(again, Libvirtd::Ours { reaper: id, resumed: true } if id == reaper), "{again:?}");
+    assert!(
+        matches!(again, Libvirtd::Ours { reaper: id, resumed: true } if id == reaper),
+        "{again:?}"
+    );
     let other = ensure(&dir.path().join("other")).await;
     assert!(matches!(other, Libvirtd::Found), "{other:?}");
     assert_eq!(other.release(DEADLINE).await, Released::NotOurs);
@@ -225,7 +251,10 @@ async fn the_life_of_a_libvirtd() {
     // Someone else's machine keeps it from being ended.
     let machine = PathBuf::from("/run/libvirt/qemu/someone-elses.pid");
     fs::write(&machine, std::process::id().to_string()).unwrap();
-    assert_eq!(libvirtd.release(DEADLINE).await, Released::LeftRunning { machines: vec!["someone-elses".into()] });
+    assert_eq!(
+        libvirtd.release(DEADLINE).await,
+        Released::LeftRunning { machines: vec!["someone-elses".into()] }
+    );
     assert!(serves());
 
     fs::remove_file(machine).unwrap();
@@ -244,7 +273,9 @@ async fn what_a_dead_host_left(state_dir: &Path) {
     let libvirtd = ensure(state_dir).await;
     let Libvirtd::Ours { reaper, .. } = libvirtd else { panic!("{libvirtd:?}") };
     let files = ReaperFiles::new(state_dir);
-    let daemons = until("both are known", || files.living().map(|state| state.daemons).filter(|all| all.len() == 2));
+    let daemons = until("both are known", || {
+        files.living().map(|state| state.daemons).filter(|all| all.len() == 2)
+    });
     reaper.signal(Signal::KILL);
     for (_, id) in daemons {
         id.signal(Signal::KILL);
@@ -253,7 +284,10 @@ async fn what_a_dead_host_left(state_dir: &Path) {
     for socket in ["/run/libvirt/libvirt-sock", "/run/libvirt/virtlogd-sock"] {
         until("nobody answers", || UnixStream::connect(socket).is_err().then_some(()));
     }
-    assert!(UnixListener::bind("/run/libvirt/libvirt-sock").is_err(), "the socket's file is still there");
+    assert!(
+        UnixListener::bind("/run/libvirt/libvirt-sock").is_err(),
+        "the socket's file is still there"
+    );
     let next = ensure(state_dir).await;
     assert!(matches!(next, Libvirtd::Ours { resumed: false, .. }), "{next:?}");
     assert!(serves());

@@ -1,7 +1,11 @@
 //! The agent that the fake's machines run, in surroundings like a machine's; and the folder that all of it lives in.
 //!
 //! Whatever happens to a test process, nothing that it started outlives it: a shell that waits for its end sees to that.
-#![allow(clippy::panic, clippy::missing_panics_doc, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -57,7 +61,8 @@ fn base() -> &'static Path {
 }
 
 fn build() -> io::Result<PathBuf> {
-    let agent = std::env::var_os("AGENTVM_GUEST").map_or_else(build_agent, |given| Ok(given.into()))?;
+    let agent =
+        std::env::var_os("AGENTVM_GUEST").map_or_else(build_agent, |given| Ok(given.into()))?;
     let script = base().join("agent");
     std::fs::write(&script, IN_A_MACHINE.replace("AGENT ", &format!("{} ", agent.display())))?;
     std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
@@ -75,5 +80,7 @@ fn build_agent() -> io::Result<PathBuf> {
     }
     let exe = std::env::current_exe()?;
     let folder = exe.ancestors().find(|folder| folder.join("agentvm-guest").is_file());
-    Ok(folder.ok_or_else(|| io::Error::other("agentvm-guest isn't where Cargo builds to"))?.join("agentvm-guest"))
+    Ok(folder
+        .ok_or_else(|| io::Error::other("agentvm-guest isn't where Cargo builds to"))?
+        .join("agentvm-guest"))
 }

@@ -69,7 +69,9 @@ impl Bench {
 
     /// Runs kubectl in the namespace, as a user would.
     pub async fn kubectl(&self, args: &[&str]) -> Result<Output, Error> {
-        let program = Binaries::find(None)?.kubectl.ok_or("kubectl isn't among the control plane's programs")?;
+        let program = Binaries::find(None)?
+            .kubectl
+            .ok_or("kubectl isn't among the control plane's programs")?;
         let mut command = Command::new(program);
         command.arg("--kubeconfig").arg(test_support::shared().await?.kubeconfig_path());
         command.args(["--namespace", &self.namespace]).args(args);

@@ -25,7 +25,11 @@ impl Outside {
     }
 
     /// The same; its `nth` resume of a machine waits for ever.
-    pub async fn start_and_hang_at_resume(binary: &Path, world: &World, nth: u64) -> Result<Self, Error> {
+    pub async fn start_and_hang_at_resume(
+        binary: &Path,
+        world: &World,
+        nth: u64,
+    ) -> Result<Self, Error> {
         Self::begin(binary, world, Some((HANG_AT, nth.to_string()))).await
     }
 
@@ -34,8 +38,13 @@ impl Outside {
         Self::begin(binary, world, Some((DIE_AT, serde_json::to_string(&step)?))).await
     }
 
-    async fn begin(binary: &Path, world: &World, fault: Option<(&str, String)>) -> Result<Self, Error> {
-        let log = File::options().create(true).append(true).open(world.folder.join("operator.log"))?;
+    async fn begin(
+        binary: &Path,
+        world: &World,
+        fault: Option<(&str, String)>,
+    ) -> Result<Self, Error> {
+        let log =
+            File::options().create(true).append(true).open(world.folder.join("operator.log"))?;
         let mut command = Command::new(binary);
         command.arg(test_support::shared().await?.kubeconfig_path()).arg(&world.bench.namespace);
         command.arg(&world.folder).arg(agent_binary()).stdin(Stdio::null()).stderr(log);

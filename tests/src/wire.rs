@@ -68,10 +68,13 @@ pub async fn operator_client(kubeconfig: &Path, namespace: &str) -> Result<(Clie
 
 fn confine(mut request: http::Request<Body>, namespace: &str) -> http::Request<Body> {
     let old = request.uri().clone();
-    let Some(plural) = old.path().strip_prefix(OUR_GROUP).filter(|rest| !rest.contains('/')) else { return request };
+    let Some(plural) = old.path().strip_prefix(OUR_GROUP).filter(|rest| !rest.contains('/')) else {
+        return request;
+    };
     let query = old.query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut parts = old.clone().into_parts();
-    parts.path_and_query = format!("{OUR_GROUP}namespaces/{namespace}/{plural}{query}").parse().ok();
+    parts.path_and_query =
+        format!("{OUR_GROUP}namespaces/{namespace}/{plural}{query}").parse().ok();
     if let Ok(uri) = http::Uri::from_parts(parts) {
         *request.uri_mut() = uri;
     }

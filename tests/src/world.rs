@@ -1,5 +1,9 @@
 //! A test's own world: a namespace, an operator that sees nothing else, and machines that are processes.
-#![allow(clippy::panic, clippy::missing_panics_doc, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -66,7 +70,8 @@ impl World {
         let kubeconfig = must(test_support::shared().await).kubeconfig_path();
         let (client, wire) = must(operator_client(kubeconfig, &self.bench.namespace).await);
         self.wire = wire;
-        self.operator = Some(must(Operator::start(client, Arc::new(self.fake.clone()), self.config.clone())));
+        self.operator =
+            Some(must(Operator::start(client, Arc::new(self.fake.clone()), self.config.clone())));
     }
 
     /// Stops the operator in order.
@@ -107,20 +112,31 @@ impl World {
         let object = json!({
             "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec,
         });
-        must(self.bench.api::<K>().create(&PostParams::default(), &must(serde_json::from_value(object))).await)
+        must(
+            self.bench
+                .api::<K>()
+                .create(&PostParams::default(), &must(serde_json::from_value(object)))
+                .await,
+        )
     }
 
     /// Merges something into an object.
     pub async fn patch<K>(&self, name: &str, patch: Value) -> K
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         must(self.bench.api::<K>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await)
     }
 
     pub async fn delete<K>(&self, name: &str)
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned,
     {
         must(self.bench.api::<K>().delete(name, &DeleteParams::default()).await);
     }
@@ -131,7 +147,9 @@ impl World {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
     {
-        let wait = await_condition(self.bench.api::<K>(), name, |object: Option<&K>| object.is_some_and(&holds));
+        let wait = await_condition(self.bench.api::<K>(), name, |object: Option<&K>| {
+            object.is_some_and(&holds)
+        });
         if let Ok(seen) = timeout(PATIENCE, wait).await {
             return must(seen).unwrap_or_else(|| panic!("{name} is gone"));
         }
@@ -144,18 +162,29 @@ impl World {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
     {
-        let wait = await_condition(self.bench.api::<K>(), name, |object: Option<&K>| object.is_none());
-        assert!(timeout(PATIENCE, wait).await.is_ok(), "{name} is never gone:\n{}", self.shown::<K>(name).await);
+        let wait =
+            await_condition(self.bench.api::<K>(), name, |object: Option<&K>| object.is_none());
+        assert!(
+            timeout(PATIENCE, wait).await.is_ok(),
+            "{name} is never gone:\n{}",
+            self.shown::<K>(name).await
+        );
     }
 
     /// The run when it is over.
     pub async fn finished(&self, name: &str) -> AgentRun {
-        self.until(name, "finished", |run: &AgentRun| agentvm_core::run::is_finished(run.status.as_ref())).await
+        self.until(name, "finished", |run: &AgentRun| {
+            agentvm_core::run::is_finished(run.status.as_ref())
+        })
+        .await
     }
 
     /// The run when it executes.
     pub async fn running(&self, name: &str) -> AgentRun {
-        self.until(name, "running", |run: &AgentRun| crate::reason(run, "Scheduled") == "True/Claimed").await
+        self.until(name, "running", |run: &AgentRun| {
+            crate::reason(run, "Scheduled") == "True/Claimed"
+        })
+        .await
     }
 
     /// The object when its condition of this type says `True/Reason`.
@@ -164,7 +193,10 @@ impl World {
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Conditioned,
         K: Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
     {
-        self.until(name, &format!("{type_} is {reason}"), |object: &K| crate::reason(object, type_) == reason).await
+        self.until(name, &format!("{type_} is {reason}"), |object: &K| {
+            crate::reason(object, type_) == reason
+        })
+        .await
     }
 
     /// The folder of a file that runs can write to as `/workspace/../NAME`: outside of every share.
@@ -179,7 +211,11 @@ impl World {
 
     async fn shown<K>(&self, name: &str) -> String
     where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
     {
         match self.bench.api::<K>().get_opt(name).await {
             Ok(Some(object)) => serde_json::to_string_pretty(&object).unwrap_or_default(),

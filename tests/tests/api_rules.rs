@@ -1,5 +1,9 @@
 //! What admission refuses, and that it names the field: every mistake that a schema or a CEL rule can see.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use agentvm_tests::Bench;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
@@ -17,7 +21,8 @@ async fn try_create(bench: &Bench, kind: &str, plural: &str, spec: &Value) -> Re
         kind: kind.into(),
         plural: plural.into(),
     };
-    let api = Api::<DynamicObject>::namespaced_with(bench.client.clone(), &bench.namespace, &resource);
+    let api =
+        Api::<DynamicObject>::namespaced_with(bench.client.clone(), &bench.namespace, &resource);
     let object = DynamicObject::new("tried", &resource).data(json!({ "spec": spec }));
     match api.create(&PostParams { dry_run: true, ..PostParams::default() }, &object).await {
         Ok(_) => Ok(()),
@@ -29,8 +34,13 @@ async fn try_create(bench: &Bench, kind: &str, plural: &str, spec: &Value) -> Re
 async fn assert_refused(kind: &str, plural: &str, mistakes: Vec<Mistake<'_>>) {
     let bench = Bench::new().await.unwrap();
     for (spec, path, words) in mistakes {
-        let Err(refusal) = try_create(&bench, kind, plural, &spec).await else { panic!("accepted: {spec}") };
-        assert!(refusal.contains(&format!("{path}: ")), "{spec}: the refusal doesn't name {path}: {refusal}");
+        let Err(refusal) = try_create(&bench, kind, plural, &spec).await else {
+            panic!("accepted: {spec}")
+        };
+        assert!(
+            refusal.contains(&format!("{path}: ")),
+            "{spec}: the refusal doesn't name {path}: {refusal}"
+        );
         assert!(refusal.contains(words), "{spec}: the refusal doesn't say \"{words}\": {refusal}");
     }
 }
@@ -49,7 +59,9 @@ fn run(more: Value) -> Value {
 }
 
 fn with(base: Value, more: Value) -> Value {
-    let (Value::Object(mut base), Value::Object(more)) = (base, more) else { panic!("two objects, please") };
+    let (Value::Object(mut base), Value::Object(more)) = (base, more) else {
+        panic!("two objects, please")
+    };
     for (key, value) in more {
         if value.is_null() {
             base.remove(&key)
@@ -84,13 +96,25 @@ async fn a_run_that_names_no_program_or_two() {
                 "supported values: \"Python\", \"Bash\", \"JavaScript\"",
             ),
             (json!({"code": {"language": "Python"}}), "spec.code.source", "Required value"),
-            (json!({"code": {"language": "Python", "source": ""}}), "spec.code.source", "at least 1 char"),
-            (json!({"code": {"language": "Bash", "source": "a\0b"}}), "spec.code.source", "should match"),
+            (
+                json!({"code": {"language": "Python", "source": ""}}),
+                "spec.code.source",
+                "at least 1 char",
+            ),
+            (
+                json!({"code": {"language": "Bash", "source": "a\0b"}}),
+                "spec.code.source",
+                "should match",
+            ),
             (run(json!({"command": []})), "spec.command", "at least 1 item"),
             (run(json!({"command": [""]})), "spec.command", "must not be empty"),
             (run(json!({"command": ["printf", "a\0b"]})), "spec.command[1]", "should match"),
             (run(json!({"command": "ls -l"})), "spec.command", "must be of type array"),
-            (run(json!({"runAs": "Nobody"})), "spec.runAs", "supported values: \"Agent\", \"Root\""),
+            (
+                run(json!({"runAs": "Nobody"})),
+                "spec.runAs",
+                "supported values: \"Agent\", \"Root\"",
+            ),
         ],
     )
     .await;
@@ -102,17 +126,49 @@ async fn a_run_with_a_number_out_of_range() {
         "AgentRun",
         "agentruns",
         vec![
-            (run(json!({"timeoutSeconds": 0})), "spec.timeoutSeconds", "greater than or equal to 1"),
-            (run(json!({"timeoutSeconds": -5})), "spec.timeoutSeconds", "greater than or equal to 1"),
-            (run(json!({"timeoutSeconds": 604_801})), "spec.timeoutSeconds", "less than or equal to 604800"),
-            (run(json!({"timeoutSeconds": "5m"})), "spec.timeoutSeconds", "must be of type integer"),
-            (run(json!({"queueTimeoutSeconds": -1})), "spec.queueTimeoutSeconds", "greater than or equal to 1"),
+            (
+                run(json!({"timeoutSeconds": 0})),
+                "spec.timeoutSeconds",
+                "greater than or equal to 1",
+            ),
+            (
+                run(json!({"timeoutSeconds": -5})),
+                "spec.timeoutSeconds",
+                "greater than or equal to 1",
+            ),
+            (
+                run(json!({"timeoutSeconds": 604_801})),
+                "spec.timeoutSeconds",
+                "less than or equal to 604800",
+            ),
+            (
+                run(json!({"timeoutSeconds": "5m"})),
+                "spec.timeoutSeconds",
+                "must be of type integer",
+            ),
+            (
+                run(json!({"queueTimeoutSeconds": -1})),
+                "spec.queueTimeoutSeconds",
+                "greater than or equal to 1",
+            ),
             (run(json!({"backoffLimit": -1})), "spec.backoffLimit", "greater than or equal to 0"),
             (run(json!({"backoffLimit": 11})), "spec.backoffLimit", "less than or equal to 10"),
             (run(json!({"priority": 1001})), "spec.priority", "less than or equal to 1000"),
-            (run(json!({"ttlSecondsAfterFinished": -1})), "spec.ttlSecondsAfterFinished", "greater than or equal to 0"),
-            (run(json!({"output": {"maxBytes": -1}})), "spec.output.maxBytes", "greater than or equal to 1"),
-            (run(json!({"output": {"include": ["/etc/**"]}})), "spec.output.include[0]", "should match"),
+            (
+                run(json!({"ttlSecondsAfterFinished": -1})),
+                "spec.ttlSecondsAfterFinished",
+                "greater than or equal to 0",
+            ),
+            (
+                run(json!({"output": {"maxBytes": -1}})),
+                "spec.output.maxBytes",
+                "greater than or equal to 1",
+            ),
+            (
+                run(json!({"output": {"include": ["/etc/**"]}})),
+                "spec.output.include[0]",
+                "should match",
+            ),
             (
                 run(json!({"desiredState": "Paused"})),
                 "spec.desiredState",
@@ -128,17 +184,26 @@ async fn a_run_with_a_number_out_of_range() {
 #[tokio::test]
 async fn a_run_with_a_path_that_leads_elsewhere() {
     let astray = ["/etc/passwd", "../a", "a/../b", "a/..", "..", ".", "./a", "a//b", "a/", "/"];
-    let mut mistakes: Vec<Mistake> =
-        astray.iter().map(|path| (file(json!({"path": path})), "spec.files[0].path", "must be relative")).collect();
+    let mut mistakes: Vec<Mistake> = astray
+        .iter()
+        .map(|path| (file(json!({"path": path})), "spec.files[0].path", "must be relative"))
+        .collect();
     let control = ["a\0b", "a\nb", "\u{7f}"];
-    mistakes
-        .extend(control.iter().map(|path| (file(json!({"path": path})), "spec.files[0].path", "must not contain NUL")));
-    let taken = [".agentvm", ".agentvm/main.py"];
     mistakes.extend(
-        taken.iter().map(|path| (file(json!({"path": path})), "spec.files[0].path", "take another folder") as Mistake),
+        control.iter().map(|path| {
+            (file(json!({"path": path})), "spec.files[0].path", "must not contain NUL")
+        }),
     );
+    let taken = [".agentvm", ".agentvm/main.py"];
+    mistakes.extend(taken.iter().map(|path| {
+        (file(json!({"path": path})), "spec.files[0].path", "take another folder") as Mistake
+    }));
     mistakes.push((file(json!({"path": ""})), "spec.files[0].path", "at least 1 char"));
-    mistakes.push((file(json!({"path": "a".repeat(1025)})), "spec.files[0].path", "may not be more than 1024"));
+    mistakes.push((
+        file(json!({"path": "a".repeat(1025)})),
+        "spec.files[0].path",
+        "may not be more than 1024",
+    ));
     assert_refused("AgentRun", "agentruns", mistakes).await;
 }
 
@@ -220,7 +285,11 @@ async fn a_run_that_is_too_large() {
         "AgentRun",
         "agentruns",
         vec![
-            (run(json!({"stdin": half, "files": [{"path": "a", "content": half}]})), "spec", "larger than 512 KiB"),
+            (
+                run(json!({"stdin": half, "files": [{"path": "a", "content": half}]})),
+                "spec",
+                "larger than 512 KiB",
+            ),
             (run(json!({"stdin": "x".repeat(524_289)})), "spec.stdin", "524288"),
             (run(json!({"files": files})), "spec.files", "at most 256 items"),
         ],
@@ -231,7 +300,8 @@ async fn a_run_that_is_too_large() {
 #[tokio::test]
 async fn a_golden_snapshot_that_cannot_be_captured() {
     let digest = "0".repeat(64);
-    let rootfs = |path: &str, sha256: &str| json!({"source": {"rootfs": {"path": path, "sha256": sha256}}});
+    let rootfs =
+        |path: &str, sha256: &str| json!({"source": {"rootfs": {"path": path, "sha256": sha256}}});
     let sized = |resources: Value| json!({"source": {"builtin": "Debian"}, "resources": resources});
     let numbers = json!({"vcpus": 1, "memoryMiB": 512, "diskGiB": 5});
     let setup = |steps: Value| json!({"source": {"builtin": "Debian"}, "setup": {"steps": steps}});
@@ -280,15 +350,35 @@ async fn a_pool_that_cannot_be_filled() {
         "agentvmpools",
         vec![
             (pool(json!({"goldenSnapshotRef": null})), "spec.goldenSnapshotRef", "Required value"),
-            (pool(json!({"warm": {"min": 5, "max": 4}})), "spec.warm.min", "min must not be greater than max"),
+            (
+                pool(json!({"warm": {"min": 5, "max": 4}})),
+                "spec.warm.min",
+                "min must not be greater than max",
+            ),
             (pool(json!({"warm": {"min": -1}})), "spec.warm.min", "greater than or equal to 0"),
             (pool(json!({"warm": {"max": 0}})), "spec.warm.max", "greater than or equal to 1"),
             (pool(json!({"ttlSeconds": -1})), "spec.ttlSeconds", "greater than or equal to 1"),
-            (pool(json!({"healthCheckSeconds": 0})), "spec.healthCheckSeconds", "greater than or equal to 1"),
+            (
+                pool(json!({"healthCheckSeconds": 0})),
+                "spec.healthCheckSeconds",
+                "greater than or equal to 1",
+            ),
             (pool(json!({"maxRunSeconds": 0})), "spec.maxRunSeconds", "greater than or equal to 1"),
-            (pool(json!({"network": {"mode": "Open"}})), "spec.network.mode", "supported values: \"NatFiltered\""),
-            (pool(json!({"limits": {"connections": 0}})), "spec.limits.connections", "greater than or equal to 1"),
-            (pool(json!({"limits": {"processes": 1}})), "spec.limits.processes", "greater than or equal to 16"),
+            (
+                pool(json!({"network": {"mode": "Open"}})),
+                "spec.network.mode",
+                "supported values: \"NatFiltered\"",
+            ),
+            (
+                pool(json!({"limits": {"connections": 0}})),
+                "spec.limits.connections",
+                "greater than or equal to 1",
+            ),
+            (
+                pool(json!({"limits": {"processes": 1}})),
+                "spec.limits.processes",
+                "greater than or equal to 16",
+            ),
         ],
     )
     .await;
@@ -302,45 +392,100 @@ async fn a_network_that_nobody_can_have() {
     let resolver = |text: &str| of(json!({"resolver": text}));
     let entry = "spec.network.allow[0]";
     let mut mistakes = vec![
-        (of(json!({"mode": "Bridge"})), "spec.network.bridge".to_owned(), "needs the name of a bridge"),
+        (
+            of(json!({"mode": "Bridge"})),
+            "spec.network.bridge".to_owned(),
+            "needs the name of a bridge",
+        ),
         (of(json!({"bridge": "br0"})), "spec.network.mode".to_owned(), "bridge is for mode Bridge"),
-        (of(json!({"mode": "Bridge", "bridge": "a/b"})), "spec.network.bridge".to_owned(), "should match"),
-        (of(json!({"mode": "Bridge", "bridge": "b".repeat(16)})), "spec.network.bridge".to_owned(), "than 15"),
+        (
+            of(json!({"mode": "Bridge", "bridge": "a/b"})),
+            "spec.network.bridge".to_owned(),
+            "should match",
+        ),
+        (
+            of(json!({"mode": "Bridge", "bridge": "b".repeat(16)})),
+            "spec.network.bridge".to_owned(),
+            "than 15",
+        ),
         (allow(json!({"protocol": null})), format!("{entry}.protocol"), "Required value"),
-        (allow(json!({"protocol": "SCTP"})), format!("{entry}.protocol"), "supported values: \"TCP\""),
-        (allow(json!({"protocol": "ICMP", "ports": [1]})), format!("{entry}.ports"), "ICMP has no ports"),
+        (
+            allow(json!({"protocol": "SCTP"})),
+            format!("{entry}.protocol"),
+            "supported values: \"TCP\"",
+        ),
+        (
+            allow(json!({"protocol": "ICMP", "ports": [1]})),
+            format!("{entry}.ports"),
+            "ICMP has no ports",
+        ),
         (allow(json!({"ports": [0]})), format!("{entry}.ports[0]"), "greater than or equal to 1"),
-        (allow(json!({"ports": [80, 65_536]})), format!("{entry}.ports[1]"), "less than or equal to 65535"),
+        (
+            allow(json!({"ports": [80, 65_536]})),
+            format!("{entry}.ports[1]"),
+            "less than or equal to 65535",
+        ),
         (allow(json!({"ports": []})), format!("{entry}.ports"), "at least 1 item"),
-        (of(json!({"allow": vec![json!({"protocol": "UDP"}); 65]})), "spec.network.allow".to_owned(), "at most 64"),
+        (
+            of(json!({"allow": vec![json!({"protocol": "UDP"}); 65]})),
+            "spec.network.allow".to_owned(),
+            "at most 64",
+        ),
     ];
-    for text in
-        ["10.0.0.0", "10.0.0.0/33", "256.0.0.0/8", "010.0.0.0/8", "fd00::/129", "fd00::", "10.0.0.0/8\n", "example.org"]
-    {
+    for text in [
+        "10.0.0.0",
+        "10.0.0.0/33",
+        "256.0.0.0/8",
+        "010.0.0.0/8",
+        "fd00::/129",
+        "fd00::",
+        "10.0.0.0/8\n",
+        "example.org",
+    ] {
         mistakes.push((cidr(text), format!("{entry}.cidrs"), "must be networks such as"));
     }
     for text in ["fd00::/8", "2001:db8::/32", "::/0"] {
-        mistakes.push((cidr(text), "spec.network.allow".to_owned(), "needs ipFamilies: [IPv4, IPv6]"));
+        mistakes.push((
+            cidr(text),
+            "spec.network.allow".to_owned(),
+            "needs ipFamilies: [IPv4, IPv6]",
+        ));
     }
-    let families = |list: &[&str], mode: &str| of(json!({"ipFamilies": list, "mode": mode, "bridge": null}));
+    let families =
+        |list: &[&str], mode: &str| of(json!({"ipFamilies": list, "mode": mode, "bridge": null}));
     for list in [&["IPv6"][..], &["IPv4", "IPv4"], &["IPv6", "IPv6"]] {
         let path = "spec.network.ipFamilies".to_owned();
         mistakes.push((families(list, "NatFiltered"), path, "must be [IPv4] or [IPv4, IPv6]"));
     }
     let both = families(&["IPv4", "IPv6"], "Isolated");
-    mistakes.push((both, "spec.network.ipFamilies".to_owned(), "only possible with mode NatFiltered"));
-    mistakes.push((families(&["IPv5"], "NatFiltered"), "spec.network.ipFamilies[0]".to_owned(), "supported values"));
+    mistakes.push((
+        both,
+        "spec.network.ipFamilies".to_owned(),
+        "only possible with mode NatFiltered",
+    ));
+    mistakes.push((
+        families(&["IPv5"], "NatFiltered"),
+        "spec.network.ipFamilies[0]".to_owned(),
+        "supported values",
+    ));
     for text in ["dns", "::1", "1.2.3", "1.2.3.256", "1.2.3.4/32"] {
-        mistakes.push((resolver(text), "spec.network.resolver".to_owned(), "must be an IPv4 address"));
+        mistakes.push((
+            resolver(text),
+            "spec.network.resolver".to_owned(),
+            "must be an IPv4 address",
+        ));
     }
-    let mistakes = mistakes.iter().map(|(spec, path, words)| (spec.clone(), path.as_str(), *words)).collect();
+    let mistakes =
+        mistakes.iter().map(|(spec, path, words)| (spec.clone(), path.as_str(), *words)).collect();
     assert_refused("AgentVMPool", "agentvmpools", mistakes).await;
 }
 
 #[tokio::test]
 async fn what_is_unusual_and_right_is_accepted() {
-    let in_both = json!([{"path": "a", "content": "1"}, {"path": "a", "content": "2", "place": "Secrets"}]);
-    let text = json!([{"path": "..a/b..c/...", "content": "NUL is a byte of a file: \0", "mode": 0o755}]);
+    let in_both =
+        json!([{"path": "a", "content": "1"}, {"path": "a", "content": "2", "place": "Secrets"}]);
+    let text =
+        json!([{"path": "..a/b..c/...", "content": "NUL is a byte of a file: \0", "mode": 0o755}]);
     assert_accepted(
         "AgentRun",
         "agentruns",
@@ -364,14 +509,20 @@ async fn what_is_unusual_and_right_is_accepted() {
     let all: Vec<i32> = (1..=64).collect();
     let nets: Vec<String> = all.iter().map(|n| format!("203.0.113.{n}/32")).collect();
     let widest = vec![json!({"protocol": "TCP", "ports": all, "cidrs": nets}); 64];
-    let widest = json!({"mode": "Bridge", "bridge": "br-0.1_a", "allow": widest, "resolver": "10.0.0.2"});
-    let nets: Vec<String> = all.iter().map(|n| format!("fd12:3456:789a:{n}:ffff:ffff:ffff:ffff/128")).collect();
+    let widest =
+        json!({"mode": "Bridge", "bridge": "br-0.1_a", "allow": widest, "resolver": "10.0.0.2"});
+    let nets: Vec<String> =
+        all.iter().map(|n| format!("fd12:3456:789a:{n}:ffff:ffff:ffff:ffff/128")).collect();
     let six = vec![json!({"protocol": "TCP", "ports": all, "cidrs": nets}); 64];
     let dual = json!({"ipFamilies": ["IPv6", "IPv4"], "allow": six});
-    let limits = json!({"diskBytesPerSecond": 1_099_511_627_776_i64, "networkBytesPerSecond": 65_536});
+    let limits =
+        json!({"diskBytesPerSecond": 1_099_511_627_776_i64, "networkBytesPerSecond": 65_536});
     let pools = vec![
         with(pool(json!({})), json!({"network": widest, "limits": limits})),
-        with(pool(json!({})), json!({"network": {"allow": [{"protocol": "ICMP"}], "bridge": null}})),
+        with(
+            pool(json!({})),
+            json!({"network": {"allow": [{"protocol": "ICMP"}], "bridge": null}}),
+        ),
         with(pool(json!({})), json!({"network": dual})),
         with(pool(json!({})), json!({"network": {"ipFamilies": ["IPv4"], "mode": "Isolated"}})),
         pool(json!({})),

@@ -1,9 +1,14 @@
 //! The API server takes every status that the operator may write, up to its own limit: bounds in the schema are wider.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use agentvm_crds::{
-    AgentRun, AgentRunStatus, AgentVMPool, Attempt, Condition, ConditionStatus, GoldenNode, GoldenNodeState,
-    GoldenSnapshot, MAX_STATUS_BYTES, OutputFile, OutputStatus, PoolLimits, PoolNode, ResetCheck, ResetStatus,
+    AgentRun, AgentRunStatus, AgentVMPool, Attempt, Condition, ConditionStatus, GoldenNode,
+    GoldenNodeState, GoldenSnapshot, MAX_STATUS_BYTES, OutputFile, OutputStatus, PoolLimits,
+    PoolNode, ResetCheck, ResetStatus,
 };
 use agentvm_tests::Bench;
 use kube::api::{Api, Patch, PatchParams, PostParams};
@@ -25,8 +30,13 @@ where
     let object = json!({"apiVersion": "agentvm.dev/v1alpha1", "kind": kind, "metadata": {"name": "a"}, "spec": spec});
     api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
     let size = status.to_string().len();
-    assert!(size <= MAX_STATUS_BYTES && size > MAX_STATUS_BYTES / 3, "a full status, not {size} bytes");
-    api.patch_status("a", &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await.unwrap();
+    assert!(
+        size <= MAX_STATUS_BYTES && size > MAX_STATUS_BYTES / 3,
+        "a full status, not {size} bytes"
+    );
+    api.patch_status("a", &PatchParams::default(), &Patch::Merge(json!({ "status": status })))
+        .await
+        .unwrap();
     let read = serde_json::to_value(api.get("a").await.unwrap()).unwrap();
     assert_eq!(read["status"], status, "nothing is pruned or changed");
 }
@@ -59,8 +69,11 @@ async fn of_a_run() {
         reason: Some("DeadlineExceeded".to_owned()),
         exit_code: Some(-1),
     };
-    let file =
-        |n| OutputFile { path: format!("{n}{}", "ä".repeat(100)), size_bytes: i64::MAX, sha256: "f".repeat(64) };
+    let file = |n| OutputFile {
+        path: format!("{n}{}", "ä".repeat(100)),
+        size_bytes: i64::MAX,
+        sha256: "f".repeat(64),
+    };
     let status = AgentRunStatus {
         observed_generation: Some(2),
         conditions: conditions(&["Accepted", "Scheduled", "Succeeded"]),
@@ -101,8 +114,13 @@ async fn of_a_run() {
         timings: Some(agentvm_crds::Timings::default()),
         attempts: (1..=20).map(attempt).collect(),
     };
-    write_status::<AgentRun>(&bench, "AgentRun", json!({"command": ["true"]}), serde_json::to_value(status).unwrap())
-        .await;
+    write_status::<AgentRun>(
+        &bench,
+        "AgentRun",
+        json!({"command": ["true"]}),
+        serde_json::to_value(status).unwrap(),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -141,7 +159,13 @@ async fn of_a_pool_on_a_hundred_nodes() {
         "nodes": (0..100).map(node).collect::<Vec<_>>(),
         "conditions": conditions(&["Ready", "Progressing", "Degraded", "Reconciling", "Stalled"]),
     });
-    write_status::<AgentVMPool>(&bench, "AgentVMPool", json!({"goldenSnapshotRef": {"name": "a"}}), status).await;
+    write_status::<AgentVMPool>(
+        &bench,
+        "AgentVMPool",
+        json!({"goldenSnapshotRef": {"name": "a"}}),
+        status,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -163,5 +187,11 @@ async fn of_a_golden_snapshot_on_fifty_nodes_in_two_layouts() {
         "nodes": (0..100).map(node).collect::<Vec<_>>(),
         "conditions": conditions(&["Ready", "Reconciling", "Stalled"]),
     });
-    write_status::<GoldenSnapshot>(&bench, "GoldenSnapshot", json!({"source": {"builtin": "Debian"}}), status).await;
+    write_status::<GoldenSnapshot>(
+        &bench,
+        "GoldenSnapshot",
+        json!({"source": {"builtin": "Debian"}}),
+        status,
+    )
+    .await;
 }

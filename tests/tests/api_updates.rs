@@ -1,5 +1,9 @@
 //! What may be changed of an object that exists, and what not: also where a field is added or removed.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::fmt::Debug;
 
@@ -30,8 +34,8 @@ async fn change<K: Object>(api: &Api<K>, name: &str, spec: &Value) -> Result<K, 
 async fn assert_frozen<K: Object>(api: &Api<K>, name: &str, changes: Vec<(Value, &str)>) {
     for (spec, field) in changes {
         let Err(refusal) = change(api, name, &spec).await else { panic!("accepted: {spec}") };
-        let says =
-            refusal.contains(&format!("spec.{field}: ")) && refusal.contains(&format!("{field} can't be changed"));
+        let says = refusal.contains(&format!("spec.{field}: "))
+            && refusal.contains(&format!("{field} can't be changed"));
         assert!(says, "{spec}: the refusal doesn't name {field}: {refusal}");
     }
 }
@@ -105,7 +109,10 @@ async fn a_run_can_be_cancelled_and_no_more() {
     assert_eq!(cancelled.spec.desired_state, agentvm_crds::DesiredState::Cancelled);
     for back in [json!({"desiredState": "Running"}), json!({"desiredState": null})] {
         let refusal = change(&runs, "run", &back).await.unwrap_err();
-        assert!(refusal.contains("spec.desiredState: ") && refusal.contains("can't be started again"), "{refusal}");
+        assert!(
+            refusal.contains("spec.desiredState: ") && refusal.contains("can't be started again"),
+            "{refusal}"
+        );
     }
     change(&runs, "run", &json!({"ttlSecondsAfterFinished": null})).await.unwrap();
 }
@@ -115,11 +122,20 @@ async fn the_largest_run_can_still_be_cancelled() {
     let bench = Bench::new().await.unwrap();
     let runs = bench.api::<AgentRun>();
     let long = "long-name-of-a-folder/".repeat(20);
-    let files: Vec<_> = (0..256).map(|n| json!({"path": format!("{long}{n}"), "content": "x".repeat(1000)})).collect();
-    let env: Vec<_> = (0..256).map(|n| json!({"name": format!("V{n}"), "value": "y".repeat(200)})).collect();
+    let files: Vec<_> = (0..256)
+        .map(|n| json!({"path": format!("{long}{n}"), "content": "x".repeat(1000)}))
+        .collect();
+    let env: Vec<_> =
+        (0..256).map(|n| json!({"name": format!("V{n}"), "value": "y".repeat(200)})).collect();
     let command: Vec<_> = (0..1024).map(|n| format!("argument-{n}")).collect();
-    create(&runs, "AgentRun", "large", json!({"command": command, "env": env, "files": files})).await;
-    assert_frozen(&runs, "large", vec![(json!({"files": []}), "files"), (json!({"env": []}), "env")]).await;
+    create(&runs, "AgentRun", "large", json!({"command": command, "env": env, "files": files}))
+        .await;
+    assert_frozen(
+        &runs,
+        "large",
+        vec![(json!({"files": []}), "files"), (json!({"env": []}), "env")],
+    )
+    .await;
     change(&runs, "large", &json!({"desiredState": "Cancelled"})).await.unwrap();
 
     let code = json!({"language": "Python", "source": "é".repeat(250_000)});
@@ -147,7 +163,8 @@ async fn a_golden_snapshot_keeps_its_recipe() {
     change(&goldens, "plain", &json!({"description": "for tests"})).await.unwrap();
     change(&goldens, "plain", &json!({"description": null})).await.unwrap();
 
-    let full = json!({"source": {"builtin": "Debian"}, "resources": {"profile": "Light"}, "setup": setup});
+    let full =
+        json!({"source": {"builtin": "Debian"}, "resources": {"profile": "Light"}, "setup": setup});
     create(&goldens, "GoldenSnapshot", "full", full).await;
     assert_frozen(
         &goldens,
@@ -168,15 +185,22 @@ async fn a_pool_can_be_changed_and_scaled() {
     let pools = bench.api::<AgentVMPool>();
     let spec = json!({"goldenSnapshotRef": {"name": "debian"}, "warm": {"min": 1, "max": 4}});
     create(&pools, "AgentVMPool", "pool", spec).await;
-    change(&pools, "pool", &json!({"goldenSnapshotRef": {"name": "other"}, "network": {"mode": "Isolated"}}))
-        .await
-        .unwrap();
+    change(
+        &pools,
+        "pool",
+        &json!({"goldenSnapshotRef": {"name": "other"}, "network": {"mode": "Isolated"}}),
+    )
+    .await
+    .unwrap();
 
     let scaled = bench.kubectl(&["scale", "avmp/pool", "--replicas=3"]).await.unwrap();
     assert!(scaled.status.success(), "{}", String::from_utf8_lossy(&scaled.stderr));
     assert_eq!(pools.get("pool").await.unwrap().spec.warm.unwrap().min, Some(3));
     let too_many = bench.kubectl(&["scale", "avmp/pool", "--replicas=5"]).await.unwrap();
-    assert!(String::from_utf8_lossy(&too_many.stderr).contains("min must not be greater than max"), "{too_many:?}");
+    assert!(
+        String::from_utf8_lossy(&too_many.stderr).contains("min must not be greater than max"),
+        "{too_many:?}"
+    );
 
     let status = json!({"status": {"warm": 2}});
     pools.patch_status("pool", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();

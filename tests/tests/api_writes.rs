@@ -1,7 +1,11 @@
 //! What a run costs the API server: at most five writes by the operator from create to `Succeeded`, Events included.
 //!
 //! Counted on the operator's own client, on its way to a real API server. What pools write is paced apart from runs, and said too.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::time::Duration;
 
@@ -17,8 +21,10 @@ const MOST: usize = 5;
 /// Reasons of the Events about an object.
 async fn events(world: &World, name: &str) -> Vec<String> {
     let all = world.bench.api::<Event>().list(&ListParams::default()).await.unwrap();
-    let about =
-        all.items.into_iter().filter(|event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name));
+    let about = all
+        .items
+        .into_iter()
+        .filter(|event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name));
     about.filter_map(|event| event.reason).collect()
 }
 
@@ -48,11 +54,15 @@ async fn a_run_that_finds_a_machine() {
     let before = world.wire.writes().len();
     world.script("run", "echo done", json!({})).await;
     world.finished("run").await;
-    until_true("its Event is written", || async { events(&world, "run").await == ["Completed"] }).await;
+    until_true("its Event is written", || async { events(&world, "run").await == ["Completed"] })
+        .await;
     quiet(&world).await;
     let writes = world.wire.writes().split_off(before);
-    let (status, events, pool) = (of(&writes, "/agentruns/run"), of(&writes, "/events"), of(&writes, "/agentvmpools/"));
-    println!("a run that finds a machine: {status} statuses, {events} Events; its pool meanwhile: {pool} statuses");
+    let (status, events, pool) =
+        (of(&writes, "/agentruns/run"), of(&writes, "/events"), of(&writes, "/agentvmpools/"));
+    println!(
+        "a run that finds a machine: {status} statuses, {events} Events; its pool meanwhile: {pool} statuses"
+    );
     assert!(status + events < MOST, "with the user's own create it is at most {MOST}: {writes:#?}");
     assert_eq!(status + events + pool, writes.len(), "{writes:#?}");
     assert!(pool <= 4, "{writes:#?}");
@@ -73,7 +83,8 @@ async fn runs_that_wait_in_line() {
     }
     quiet(&world).await;
     let writes = world.wire.writes().split_off(before);
-    let statuses: Vec<usize> = names.iter().map(|name| of(&writes, &format!("/agentruns/{name}/"))).collect();
+    let statuses: Vec<usize> =
+        names.iter().map(|name| of(&writes, &format!("/agentruns/{name}/"))).collect();
     let events = of(&writes, "/events");
     println!("six runs on two machines: {statuses:?} statuses, {events} Events in all");
     assert!(
@@ -103,7 +114,9 @@ async fn nothing_is_written_while_nothing_changes() {
     world.warm_pool("default", 2, 2).await;
     world.script("run", "true", json!({})).await;
     world.finished("run").await;
-    let full = |pool: &AgentVMPool| pool.status.as_ref().is_some_and(|status| status.warm == 2 && status.claimed == 0);
+    let full = |pool: &AgentVMPool| {
+        pool.status.as_ref().is_some_and(|status| status.warm == 2 && status.claimed == 0)
+    };
     world.until("default", "full again", full).await;
     quiet(&world).await;
     let before = world.wire.writes().len();

@@ -2,7 +2,11 @@
 //!
 //! Asks `cargo tree`, not `cargo metadata`: the latter joins the features of all members, so that everything that uses
 //! kube seems to use its client.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -44,13 +48,17 @@ fn assert_without(member: &str, banned: &[&str]) {
 }
 
 fn assert_ours(member: &str, allowed: &[&str]) {
-    let ours: Vec<_> = pulled_in_by(member).into_iter().filter(|name| name.starts_with("agentvm-")).collect();
+    let ours: Vec<_> =
+        pulled_in_by(member).into_iter().filter(|name| name.starts_with("agentvm-")).collect();
     assert_eq!(ours, allowed, "the parts of agentvm that {member} uses");
 }
 
 #[test]
 fn the_core_only_decides() {
-    assert_without("agentvm-core", &["tokio", "kube-client", "kube-runtime", "hyper", "virt", "virt-sys"]);
+    assert_without(
+        "agentvm-core",
+        &["tokio", "kube-client", "kube-runtime", "hyper", "virt", "virt-sys"],
+    );
     assert_ours("agentvm-core", &["agentvm-crds"]);
 }
 
@@ -70,7 +78,10 @@ fn the_hypervisor_knows_no_kubernetes_and_no_guest() {
 
 #[test]
 fn the_guest_agent_knows_neither_kubernetes_nor_libvirt() {
-    assert_without("agentvm-guest-agent", &["kube", "kube-core", "kube-client", "k8s-openapi", "virt", "virt-sys"]);
+    assert_without(
+        "agentvm-guest-agent",
+        &["kube", "kube-core", "kube-client", "k8s-openapi", "virt", "virt-sys"],
+    );
     assert_ours("agentvm-guest-agent", &[]);
 }
 

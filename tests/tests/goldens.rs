@@ -1,5 +1,9 @@
 //! A golden is captured once, shared by recipe, swept when nobody needs it; whatever fails is said with its path.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use agentvm_crds::{AgentVMPool, GoldenNodeState, GoldenSnapshot};
 use agentvm_hypervisor::HvError;
@@ -30,12 +34,22 @@ async fn what_setup_made_is_in_every_machine() {
     let golden = world.says::<GoldenSnapshot>("made", "Ready", "True/Captured").await;
     let status = golden.status.as_ref().unwrap();
     let [node] = status.nodes.as_slice() else { panic!("{:?}", status.nodes) };
-    assert_eq!((node.name.as_str(), node.layout.as_str(), node.state), ("node-a", "Nic", GoldenNodeState::Ready));
-    assert!(node.captured_time.is_some() && node.boot_seconds.is_some() && node.digest.is_some() && node.key.is_some());
+    assert_eq!(
+        (node.name.as_str(), node.layout.as_str(), node.state),
+        ("node-a", "Nic", GoldenNodeState::Ready)
+    );
+    assert!(
+        node.captured_time.is_some()
+            && node.boot_seconds.is_some()
+            && node.digest.is_some()
+            && node.key.is_some()
+    );
     assert!(status.digest.as_ref().unwrap().starts_with("sha256:"));
-    assert_eq!((reason(&golden, "Stalled"), reason(&golden, "Reconciling")), (String::new(), String::new()));
-    let spec =
-        json!({"goldenSnapshotRef": {"name": "made"}, "warm": {"min": 1, "max": 1}, "network": {"mode": "Isolated"}});
+    assert_eq!(
+        (reason(&golden, "Stalled"), reason(&golden, "Reconciling")),
+        (String::new(), String::new())
+    );
+    let spec = json!({"goldenSnapshotRef": {"name": "made"}, "warm": {"min": 1, "max": 1}, "network": {"mode": "Isolated"}});
     world.create::<AgentVMPool>("default", spec).await;
     world.script("reads", "cat made", json!({})).await;
     assert_eq!(world.finished("reads").await.status.unwrap().stdout.unwrap(), "one\ntwo\n");
@@ -44,16 +58,24 @@ async fn what_setup_made_is_in_every_machine() {
 #[tokio::test]
 async fn a_step_that_fails_is_named_with_what_it_said() {
     let world = World::new().await;
-    world.create::<GoldenSnapshot>("bad", debian(&["true", "echo the disk is on fire; exit 7"])).await;
+    world
+        .create::<GoldenSnapshot>("bad", debian(&["true", "echo the disk is on fire; exit 7"]))
+        .await;
     let golden = world.says::<GoldenSnapshot>("bad", "Stalled", "True/SetupFailed").await;
     assert_eq!(reason(&golden, "Ready"), "False/SetupFailed");
     let said = said(&golden);
-    assert!(said.starts_with("spec.setup.steps[1]: exited with 7") && said.contains("the disk is on fire"), "{said}");
+    assert!(
+        said.starts_with("spec.setup.steps[1]: exited with 7")
+            && said.contains("the disk is on fire"),
+        "{said}"
+    );
     assert_eq!(world.fake.list().await.unwrap(), [], "no template is left");
     assert_eq!(world.fake.goldens().await.unwrap(), []);
     let spec = json!({"goldenSnapshotRef": {"name": "bad"}, "network": {"mode": "Isolated"}});
     world.create::<AgentVMPool>("of-bad", spec).await;
-    let said = |pool: &AgentVMPool| condition(pool, "Ready").is_some_and(|c| c.message.contains("the disk is on fire"));
+    let said = |pool: &AgentVMPool| {
+        condition(pool, "Ready").is_some_and(|c| c.message.contains("the disk is on fire"))
+    };
     let pool = world.until("of-bad", "says why", said).await;
     assert_eq!(reason(&pool, "Ready"), "False/SnapshotNotReady");
 }
@@ -71,11 +93,12 @@ async fn one_recipe_is_captured_once_and_goes_with_its_last_snapshot() {
     }
     assert_eq!((keys[0] == keys[1], world.fake.faults().calls(Op::Capture)), (true, 1));
     world.delete::<GoldenSnapshot>("one").await;
-    let spec =
-        json!({"goldenSnapshotRef": {"name": "two"}, "warm": {"min": 1, "max": 1}, "network": {"mode": "Isolated"}});
+    let spec = json!({"goldenSnapshotRef": {"name": "two"}, "warm": {"min": 1, "max": 1}, "network": {"mode": "Isolated"}});
     world.create::<AgentVMPool>("default", spec).await;
     let gate = world.outside("gate");
-    world.script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({})).await;
+    world
+        .script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({}))
+        .await;
     world.running("run").await;
     world.delete::<GoldenSnapshot>("two").await;
     let pool = world.says::<AgentVMPool>("default", "Degraded", "True/SnapshotMissing").await;
@@ -95,10 +118,13 @@ async fn a_source_that_is_not_there_is_said_without_a_word_on_what_is_elsewhere(
     std::fs::create_dir(&images).unwrap();
     std::fs::write(images.join("there.img"), "abc").unwrap();
     std::fs::write(world.folder.join("outside.img"), "def").unwrap();
-    std::os::unix::fs::symlink(world.folder.join("outside.img"), images.join("leads-out.img")).unwrap();
-    std::os::unix::fs::symlink(world.folder.join("nothing.img"), images.join("leads-nowhere.img")).unwrap();
+    std::os::unix::fs::symlink(world.folder.join("outside.img"), images.join("leads-out.img"))
+        .unwrap();
+    std::os::unix::fs::symlink(world.folder.join("nothing.img"), images.join("leads-nowhere.img"))
+        .unwrap();
     let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-    let rootfs = |path: &str, sha256: &str| json!({"source": {"rootfs": {"path": path, "sha256": sha256}}});
+    let rootfs =
+        |path: &str, sha256: &str| json!({"source": {"rootfs": {"path": path, "sha256": sha256}}});
     world.create::<GoldenSnapshot>("missing", rootfs("missing.img", abc)).await;
     let missing = world.says::<GoldenSnapshot>("missing", "Ready", "False/SourceMissing").await;
     assert_eq!(reason(&missing, "Stalled"), "", "it is looked for again");
@@ -125,7 +151,12 @@ async fn a_source_that_is_not_there_is_said_without_a_word_on_what_is_elsewhere(
 #[tokio::test]
 async fn a_host_that_does_not_answer_is_waited_for() {
     let mut world = World::at_rest().await;
-    let unavailable = || Fault::Fail(HvError::Unavailable { uri: "fake:///".into(), detail: "nobody is home".into() });
+    let unavailable = || {
+        Fault::Fail(HvError::Unavailable {
+            uri: "fake:///".into(),
+            detail: "nobody is home".into(),
+        })
+    };
     for nth in 1..=3 {
         world.fake.faults().nth(Op::Health, nth, unavailable());
     }
@@ -133,7 +164,8 @@ async fn a_host_that_does_not_answer_is_waited_for() {
     world.pool("default", 1, 1).await;
     world.script("run", "true", json!({})).await;
     let why = |golden: &GoldenSnapshot| {
-        reason(golden, "Ready") == "False/HypervisorUnavailable" && said(golden).contains("nobody is home")
+        reason(golden, "Ready") == "False/HypervisorUnavailable"
+            && said(golden).contains("nobody is home")
     };
     let golden = world.until("default", "says why", why).await;
     assert_eq!(reason(&golden, "Stalled"), "", "it comes back by itself");
@@ -146,7 +178,12 @@ async fn a_host_that_does_not_answer_is_waited_for() {
 #[tokio::test]
 async fn a_capture_that_breaks_leaves_nothing_and_is_tried_again() {
     let world = World::new().await;
-    let refused = || Fault::Fail(HvError::Refused { what: "write it down".into(), detail: "the disk is full".into() });
+    let refused = || {
+        Fault::Fail(HvError::Refused {
+            what: "write it down".into(),
+            detail: "the disk is full".into(),
+        })
+    };
     world.fake.faults().next(Op::Capture, refused());
     world.create::<GoldenSnapshot>("golden", debian(&[])).await;
     let golden = world.says::<GoldenSnapshot>("golden", "Ready", "False/CaptureFailed").await;

@@ -1,5 +1,9 @@
 //! A pool's edited limits reach machines that are there: idle or at work, at once, and taken away as well.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::time::Duration;
 
@@ -20,10 +24,13 @@ async fn machines(world: &World) -> Vec<MachineRecord> {
 async fn one_of_each(world: &World) -> (DomainName, DomainName, std::path::PathBuf) {
     world.warm_pool("default", 1, 2).await;
     let gate = world.outside("gate");
-    world.script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({})).await;
+    world
+        .script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({}))
+        .await;
     let run = world.running("run").await;
     let busy = DomainName::from_recorded(run.status.unwrap().attempts[0].vm_name.clone());
-    let ready = |pool: &AgentVMPool| pool.status.as_ref().is_some_and(|s| s.warm == 1 && s.claimed == 1);
+    let ready =
+        |pool: &AgentVMPool| pool.status.as_ref().is_some_and(|s| s.warm == 1 && s.claimed == 1);
     world.until("default", "another one is ready", ready).await;
     let idle = machines(world).await.into_iter().find(|record| record.name != busy).unwrap().name;
     (busy, idle, gate)
@@ -41,7 +48,8 @@ fn quota(world: &World, name: &DomainName) -> Option<u32> {
 async fn edited_limits_reach_idle_machines_and_those_that_run_within_a_second() {
     let world = World::new().await;
     let (busy, idle, gate) = one_of_each(&world).await;
-    let before: Vec<String> = machines(&world).await.into_iter().map(|record| record.nonce).collect();
+    let before: Vec<String> =
+        machines(&world).await.into_iter().map(|record| record.nonce).collect();
     for wanted in [Some(50), Some(150), None] {
         let changed = Instant::now();
         edit(&world, json!({"cpuQuotaPercent": wanted})).await;
@@ -50,11 +58,14 @@ async fn edited_limits_reach_idle_machines_and_those_that_run_within_a_second() 
         assert!(changed.elapsed() < Duration::from_secs(1), "{:?}", changed.elapsed());
         let told = |pool: &AgentVMPool| {
             let limits = pool.status.as_ref().and_then(|status| status.nodes.first()?.limits);
-            limits.is_some_and(|limits| limits.cpu_quota_percent.map(i64::from) == wanted.map(i64::from))
+            limits.is_some_and(|limits| {
+                limits.cpu_quota_percent.map(i64::from) == wanted.map(i64::from)
+            })
         };
         world.until("default", "its status says so", told).await;
     }
-    let after: Vec<String> = machines(&world).await.into_iter().map(|record| record.nonce).collect();
+    let after: Vec<String> =
+        machines(&world).await.into_iter().map(|record| record.nonce).collect();
     assert_eq!(before, after, "none was replaced or brought back for it");
     std::fs::write(gate, "").unwrap();
     assert_eq!(reason(&world.finished("run").await, "Succeeded"), "True/Completed");
@@ -66,11 +77,19 @@ async fn machines_whose_share_has_another_rate_are_replaced_when_nobody_has_them
     let (busy, idle, gate) = one_of_each(&world).await;
     let nonce = |name: DomainName| {
         let world = &world;
-        async move { machines(world).await.into_iter().find(|record| record.name == name).map(|record| record.nonce) }
+        async move {
+            machines(world)
+                .await
+                .into_iter()
+                .find(|record| record.name == name)
+                .map(|record| record.nonce)
+        }
     };
     let before = nonce(idle.clone()).await;
-    let disk = |name: &DomainName| world.fake.limits(name).and_then(|limits| limits.disk_bytes_per_second);
-    let (resets, destroyed) = (world.fake.faults().calls(Op::Reset), world.fake.faults().calls(Op::Destroy));
+    let disk =
+        |name: &DomainName| world.fake.limits(name).and_then(|limits| limits.disk_bytes_per_second);
+    let (resets, destroyed) =
+        (world.fake.faults().calls(Op::Reset), world.fake.faults().calls(Op::Destroy));
     edit(&world, json!({"diskBytesPerSecond": 1 << 20})).await;
     let replaced = || async {
         let now = nonce(idle.clone()).await;
@@ -83,7 +102,11 @@ async fn machines_whose_share_has_another_rate_are_replaced_when_nobody_has_them
     world.finished("run").await;
     let gone = || async { world.fake.faults().calls(Op::Destroy) == destroyed + 2 };
     until_true("the other goes after its run", gone).await;
-    assert_eq!(world.fake.faults().calls(Op::Reset), resets + 1, "a reset was asked for, and refused");
+    assert_eq!(
+        world.fake.faults().calls(Op::Reset),
+        resets + 1,
+        "a reset was asked for, and refused"
+    );
 }
 
 #[tokio::test]
@@ -91,7 +114,8 @@ async fn what_could_not_be_changed_is_tried_again_and_a_restart_changes_nothing(
     let mut world = World::new().await;
     world.warm_pool("default", 1, 1).await;
     let name = machines(&world).await[0].name.clone();
-    let fails = || Fault::Fail(HvError::Refused { what: "change it".into(), detail: "no cgroup".into() });
+    let fails =
+        || Fault::Fail(HvError::Refused { what: "change it".into(), detail: "no cgroup".into() });
     world.fake.faults().next(Op::Relimit, fails());
     edit(&world, json!({"cpuQuotaPercent": 50})).await;
     until_true("it is tried again", || async { quota(&world, &name) == Some(50) }).await;
@@ -100,9 +124,11 @@ async fn what_could_not_be_changed_is_tried_again_and_a_restart_changes_nothing(
     let calls = world.fake.faults().calls(Op::Relimit);
     world.start().await;
     // Its limits aren't known to the new operator, which says them once.
-    until_true("it is told", || async { world.fake.faults().calls(Op::Relimit) == calls + 1 }).await;
+    until_true("it is told", || async { world.fake.faults().calls(Op::Relimit) == calls + 1 })
+        .await;
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
     assert_eq!(machines(&world).await[0].nonce, nonce);
-    let wanted = MachineLimits { cpu_quota_percent: Some(50), processes: 4096, ..MachineLimits::default() };
+    let wanted =
+        MachineLimits { cpu_quota_percent: Some(50), processes: 4096, ..MachineLimits::default() };
     assert_eq!(world.fake.limits(&name), Some(wanted));
 }

@@ -1,14 +1,23 @@
 //! One malformed object in the store never stops the watch of the others. Changes the CRDs, hence a process of its own.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_tests::{World, reason, until_true};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps,
+};
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
-const PLURALS: [(&str, &str); 3] =
-    [("GoldenSnapshot", "goldensnapshots"), ("AgentVMPool", "agentvmpools"), ("AgentRun", "agentruns")];
+const PLURALS: [(&str, &str); 3] = [
+    ("GoldenSnapshot", "goldensnapshots"),
+    ("AgentVMPool", "agentvmpools"),
+    ("AgentRun", "agentruns"),
+];
 
 fn as_shipped(plural: &str) -> CustomResourceDefinition {
     agentvm_crds::all_crds().into_iter().find(|crd| crd.spec.names.plural == plural).unwrap()
@@ -20,25 +29,34 @@ async fn set_schemas(world: &World, schemas: Option<&[JSONSchemaProps]>) -> Vec<
     let mut old = Vec::new();
     for (n, (_, plural)) in PLURALS.iter().enumerate() {
         let mut crd = api.get(&format!("{plural}.agentvm.dev")).await.unwrap();
-        let schema = crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
+        let schema =
+            crd.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
         old.push(schema.clone());
         *schema = match schemas {
             Some(schemas) => schemas[n].clone(),
-            None => {
-                serde_json::from_value(json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})).unwrap()
-            }
+            None => serde_json::from_value(
+                json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}),
+            )
+            .unwrap(),
         };
         // Where there is no schema, there are no fields in it to select by.
         crd.spec.versions[0].selectable_fields = match schemas {
             Some(_) => as_shipped(plural).spec.versions.remove(0).selectable_fields,
             None => None,
         };
-        api.replace(&crd.metadata.name.clone().unwrap(), &PostParams::default(), &crd).await.unwrap();
+        api.replace(&crd.metadata.name.clone().unwrap(), &PostParams::default(), &crd)
+            .await
+            .unwrap();
     }
     old
 }
 
-async fn create_malformed(world: &World, (kind, plural): (&str, &str), name: &str, spec: Value) -> bool {
+async fn create_malformed(
+    world: &World,
+    (kind, plural): (&str, &str),
+    name: &str,
+    spec: Value,
+) -> bool {
     let resource = ApiResource {
         group: "agentvm.dev".into(),
         version: "v1alpha1".into(),
@@ -46,7 +64,11 @@ async fn create_malformed(world: &World, (kind, plural): (&str, &str), name: &st
         kind: kind.into(),
         plural: plural.into(),
     };
-    let api = Api::<DynamicObject>::namespaced_with(world.bench.client.clone(), &world.bench.namespace, &resource);
+    let api = Api::<DynamicObject>::namespaced_with(
+        world.bench.client.clone(),
+        &world.bench.namespace,
+        &resource,
+    );
     let object = DynamicObject::new(name, &resource).data(json!({ "spec": spec }));
     api.create(&PostParams::default(), &object).await.is_ok()
 }
@@ -56,7 +78,8 @@ async fn store_malformed(world: &World, name: &str) {
     let specs = [json!({"source": 5}), json!({"goldenSnapshotRef": 5}), json!({"command": "true"})];
     let schemas = set_schemas(world, None).await;
     for (kind, spec) in PLURALS.into_iter().zip(specs) {
-        until_true("the API server takes it", || create_malformed(world, kind, name, spec.clone())).await;
+        until_true("the API server takes it", || create_malformed(world, kind, name, spec.clone()))
+            .await;
     }
     set_schemas(world, Some(&schemas)).await;
 }

@@ -1,5 +1,9 @@
 //! What an operator measures, on a real API server: the numbers are those of what happened, and go away with their pool.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_operator::metrics::Metrics;
@@ -23,7 +27,9 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
     let metrics = Metrics::new().unwrap();
     world.config.metrics = metrics.clone();
     world.start().await;
-    world.pool_with("default", json!({"warm": {"min": 1, "max": 2}, "healthCheckSeconds": 1})).await;
+    world
+        .pool_with("default", json!({"warm": {"min": 1, "max": 2}, "healthCheckSeconds": 1}))
+        .await;
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
     let pool = format!("{}/default", world.bench.namespace);
     let warm = format!("agent_vm_pool_size{{pool_id=\"{pool}\",state=\"warm\"}}");
@@ -33,7 +39,8 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
     world.finished("run").await;
     world.script("fails", "exit 3", json!({})).await;
     world.finished("fails").await;
-    let ended = |status: &str| format!("agent_execution_total{{pool_id=\"{pool}\",status=\"{status}\"}}");
+    let ended =
+        |status: &str| format!("agent_execution_total{{pool_id=\"{pool}\",status=\"{status}\"}}");
     let all = format!("agent_execution_duration_seconds_count{{pool_id=\"{pool}\"}}");
     let counted = || async {
         is(value(&metrics, &ended("Completed")), 1)
@@ -41,23 +48,36 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
             && is(value(&metrics, &all), 2)
     };
     until_true("both runs are counted", counted).await;
-    let hit = format!("agent_vm_pool_acquire_duration_seconds_count{{pool_id=\"{pool}\",result=\"hit\"}}");
+    let hit = format!(
+        "agent_vm_pool_acquire_duration_seconds_count{{pool_id=\"{pool}\",result=\"hit\"}}"
+    );
     assert!(value(&metrics, &hit) >= 1.0, "the first run found a machine:\n{}", metrics.text());
 
     for series in [
-        format!("agent_vm_reset_duration_seconds_count{{pool_id=\"{pool}\",result=\"proven\",tier=\"fresh\"}}"),
+        format!(
+            "agent_vm_reset_duration_seconds_count{{pool_id=\"{pool}\",result=\"proven\",tier=\"fresh\"}}"
+        ),
         format!("agent_vm_boot_duration_seconds_count{{kind=\"clone\",pool_id=\"{pool}\"}}"),
         format!("agent_vm_boot_duration_seconds_count{{kind=\"reset\",pool_id=\"{pool}\"}}"),
     ] {
-        until_true("machines are measured as they are made", || async { value(&metrics, &series) >= 1.0 }).await;
+        until_true("machines are measured as they are made", || async {
+            value(&metrics, &series) >= 1.0
+        })
+        .await;
     }
 
     let as_sent = || async {
-        let sent = world.wire.writes().iter().filter(|sent| sent.path.contains("/agentruns/")).count();
-        is(value(&metrics, "agentvm_api_writes_total{kind=\"AgentRun\",verb=\"update\"}"), u32::try_from(sent).unwrap())
+        let sent =
+            world.wire.writes().iter().filter(|sent| sent.path.contains("/agentruns/")).count();
+        is(
+            value(&metrics, "agentvm_api_writes_total{kind=\"AgentRun\",verb=\"update\"}"),
+            u32::try_from(sent).unwrap(),
+        )
     };
     until_true("every write to a run is counted", as_sent).await;
-    assert!(value(&metrics, "agentvm_reconcile_duration_seconds_count{kind=\"AgentVMPool\"}") >= 1.0);
+    assert!(
+        value(&metrics, "agentvm_reconcile_duration_seconds_count{kind=\"AgentVMPool\"}") >= 1.0
+    );
     let memory = || async { metrics.text().contains("agent_vm_unshared_memory_bytes{vm_id=") };
     until_true("idle machines are measured", memory).await;
 

@@ -1,5 +1,9 @@
 //! Machines are connected by policies that are in force first; what a pool's spec says reaches them at once; nothing fails open.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -8,7 +12,9 @@ use std::time::Duration;
 use agentvm_core::network::{Policy, Wire};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenNodeState, GoldenSnapshot};
 use agentvm_hypervisor::fake::{Fault, Op};
-use agentvm_hypervisor::{HvError, Hypervisor, Machine, MachineKind, ResetStep, Step, StepHook, Verdict};
+use agentvm_hypervisor::{
+    HvError, Hypervisor, Machine, MachineKind, ResetStep, Step, StepHook, Verdict,
+};
 use agentvm_tests::{World, condition, reason, until_true};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -21,7 +27,14 @@ async fn connected(world: &World, name: &str, count: u32, network: Value) -> Age
 }
 
 async fn machines(world: &World) -> Vec<Machine> {
-    world.fake.list().await.unwrap().into_iter().filter(|machine| machine.record.kind == MachineKind::Pool).collect()
+    world
+        .fake
+        .list()
+        .await
+        .unwrap()
+        .into_iter()
+        .filter(|machine| machine.record.kind == MachineKind::Pool)
+        .collect()
 }
 
 fn policy(world: &World, pool: &AgentVMPool) -> Option<Policy> {
@@ -45,11 +58,15 @@ async fn every_machine_has_an_address_of_its_own_and_is_connected_under_its_pool
     let world = World::new().await;
     let pool = connected(&world, "default", 3, json!({"mode": "NatFiltered"})).await;
     let machines = machines(&world).await;
-    let addresses: BTreeSet<_> = machines.iter().filter_map(|m| m.record.nic.as_ref()?.address()).collect();
+    let addresses: BTreeSet<_> =
+        machines.iter().filter_map(|m| m.record.nic.as_ref()?.address()).collect();
     assert_eq!((machines.len(), addresses.len()), (3, 3));
     assert!(machines.iter().all(|machine| world.fake.is_open(&machine.record.name)));
     let in_force = policy(&world, &pool).unwrap();
-    assert_eq!((Some(in_force.generation), network_generation(&pool)), (pool.metadata.generation, Some(1)));
+    assert_eq!(
+        (Some(in_force.generation), network_generation(&pool)),
+        (pool.metadata.generation, Some(1))
+    );
 }
 
 #[tokio::test]
@@ -57,7 +74,9 @@ async fn a_changed_policy_reaches_machines_that_run_within_a_second() {
     let world = World::new().await;
     let pool = connected(&world, "default", 1, json!({"mode": "NatFiltered"})).await;
     let gate = world.outside("gate");
-    world.script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({})).await;
+    world
+        .script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({}))
+        .await;
     let run = world.running("run").await;
     let machine = run.status.as_ref().unwrap().attempts[0].vm_name.clone();
     let closed = world.fake.faults().calls(Op::CloseLink);
@@ -79,15 +98,28 @@ async fn a_changed_policy_reaches_machines_that_run_within_a_second() {
 #[tokio::test]
 async fn without_a_policy_in_force_there_is_no_machine() {
     let mut world = World::at_rest().await;
-    let refused =
-        || Fault::Fail(HvError::NetworkUnavailable { what: "set the rules".into(), detail: "there is no nft".into() });
+    let refused = || {
+        Fault::Fail(HvError::NetworkUnavailable {
+            what: "set the rules".into(),
+            detail: "there is no nft".into(),
+        })
+    };
     for nth in 1..=100 {
         world.fake.faults().nth(Op::Police, nth, refused());
     }
     world.start().await;
-    world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}})).await;
+    world
+        .pool_with(
+            "default",
+            json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}}),
+        )
+        .await;
     let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
-    assert!(said(&pool).contains("there is no nft") && network_generation(&pool).is_none(), "{}", said(&pool));
+    assert!(
+        said(&pool).contains("there is no nft") && network_generation(&pool).is_none(),
+        "{}",
+        said(&pool)
+    );
     assert_eq!(machines(&world).await, []);
     world.fake.faults().clear();
     // It is tried again without anybody's doing.
@@ -97,11 +129,20 @@ async fn without_a_policy_in_force_there_is_no_machine() {
 #[tokio::test]
 async fn a_machine_that_cannot_be_connected_is_not_lent() {
     let mut world = World::at_rest().await;
-    let refused =
-        || Fault::Fail(HvError::NetworkUnavailable { what: "connect it".into(), detail: "the bridge is gone".into() });
+    let refused = || {
+        Fault::Fail(HvError::NetworkUnavailable {
+            what: "connect it".into(),
+            detail: "the bridge is gone".into(),
+        })
+    };
     world.fake.faults().next(Op::OpenLink, refused());
     world.start().await;
-    world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}})).await;
+    world
+        .pool_with(
+            "default",
+            json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}}),
+        )
+        .await;
     let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
     assert!(said(&pool).contains("the bridge is gone"), "{}", said(&pool));
     assert_eq!(world.fake.faults().calls(Op::Park), 0);
@@ -120,7 +161,12 @@ async fn a_subnet_without_addresses_is_said_with_its_name() {
         world.fake.faults().nth(Op::Subnet, nth, full());
     }
     world.start().await;
-    world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}})).await;
+    world
+        .pool_with(
+            "default",
+            json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}}),
+        )
+        .await;
     let golden = world.says::<GoldenSnapshot>("default", "Ready", "False/NoCapacity").await;
     assert!(condition(&golden, "Ready").unwrap().message.contains("192.168.101.0/24"));
     world.fake.faults().clear();
@@ -145,7 +191,8 @@ async fn a_bridge_that_is_not_there_is_said_with_what_to_do() {
 async fn a_network_that_cannot_be_is_refused_and_the_one_before_stays_in_force() {
     let world = World::new().await;
     let pool = connected(&world, "default", 1, allow(8080)).await;
-    let wrong = json!({"spec": {"network": {"allow": [{"protocol": "TCP", "cidrs": ["10.1.2.3/8"]}]}}});
+    let wrong =
+        json!({"spec": {"network": {"allow": [{"protocol": "TCP", "cidrs": ["10.1.2.3/8"]}]}}});
     world.patch::<AgentVMPool>("default", wrong).await;
     let refused = world.says::<AgentVMPool>("default", "Stalled", "True/InvalidSpec").await;
     assert_eq!(reason(&refused, "Ready"), "False/InvalidSpec");
@@ -162,10 +209,15 @@ async fn what_no_policy_opens_is_where_machines_really_are() {
     // Somebody has the usual addresses on this host: a pool may name them.
     connected(&world, "default", 1, open("192.168.101.7/32")).await;
     for network in [open("192.168.104.7/32"), json!({"allow": [], "resolver": "192.168.104.1"})] {
-        let path =
-            if network["resolver"].is_null() { "spec.network.allow[0].cidrs[0]" } else { "spec.network.resolver" };
+        let path = if network["resolver"].is_null() {
+            "spec.network.allow[0].cidrs[0]"
+        } else {
+            "spec.network.resolver"
+        };
         world.patch::<AgentVMPool>("default", json!({"spec": {"network": network}})).await;
-        let refused = |pool: &AgentVMPool| said(pool).contains(path) && said(pool).contains("192.168.104.0/24");
+        let refused = |pool: &AgentVMPool| {
+            said(pool).contains(path) && said(pool).contains("192.168.104.0/24")
+        };
         world.until("default", "it is refused", refused).await;
     }
 }
@@ -175,14 +227,16 @@ async fn a_pool_has_the_limits_of_its_goldens_profile() {
     let world = World::new().await;
     let small = json!({"source": {"builtin": "Debian"}, "resources": {"profile": "Light"}});
     world.create::<GoldenSnapshot>("small", small).await;
-    let spec =
-        json!({"goldenSnapshotRef": {"name": "small"}, "warm": {"min": 1, "max": 1}, "limits": {"connections": 99}});
+    let spec = json!({"goldenSnapshotRef": {"name": "small"}, "warm": {"min": 1, "max": 1}, "limits": {"connections": 99}});
     world.create::<AgentVMPool>("pool", spec).await;
     let pool = world.says::<AgentVMPool>("pool", "Ready", "True/Filled").await;
     let limits = policy(&world, &pool).unwrap().limits;
     assert_eq!((limits.packets_per_second, limits.connections), (10_000, 99));
     let told = pool.status.unwrap().nodes[0].limits.unwrap();
-    assert_eq!((told.packets_per_second, told.connections, told.processes), (Some(10_000), Some(99), 2048));
+    assert_eq!(
+        (told.packets_per_second, told.connections, told.processes),
+        (Some(10_000), Some(99), 2048)
+    );
 }
 
 #[tokio::test]
@@ -228,7 +282,9 @@ async fn idle_machines_that_were_told_another_resolver_are_replaced() {
     let network = |resolver| json!({"mode": "NatFiltered", "resolver": resolver});
     connected(&world, "default", 1, network("203.0.113.53")).await;
     let before = machines(&world).await[0].record.nonce.clone();
-    world.patch::<AgentVMPool>("default", json!({"spec": {"network": network("203.0.113.54")}})).await;
+    world
+        .patch::<AgentVMPool>("default", json!({"spec": {"network": network("203.0.113.54")}}))
+        .await;
     let replaced = || async {
         let all = machines(&world).await;
         all.len() == 1 && all[0].record.nonce != before && world.fake.is_open(&all[0].record.name)
@@ -247,10 +303,14 @@ async fn a_pool_that_asks_for_ipv6_has_machines_with_it_and_one_that_goes_back_h
     let before = machines(&world).await;
     assert_eq!(six(&before).len(), 2);
     assert!(policy(&world, &pool).unwrap().ipv6 && world.fake.faults().calls(Op::Ipv6) >= 1);
-    world.patch::<AgentVMPool>("default", json!({"spec": {"network": families(json!(["IPv4"]))}})).await;
+    world
+        .patch::<AgentVMPool>("default", json!({"spec": {"network": families(json!(["IPv4"]))}}))
+        .await;
     let replaced = || async {
         let all = machines(&world).await;
-        all.len() == 2 && six(&all).is_empty() && all.iter().all(|machine| world.fake.is_open(&machine.record.name))
+        all.len() == 2
+            && six(&all).is_empty()
+            && all.iter().all(|machine| world.fake.is_open(&machine.record.name))
     };
     until_true("machines without it are there", replaced).await;
     assert!(!policy(&world, &pool).unwrap().ipv6);
@@ -260,8 +320,12 @@ async fn a_pool_that_asks_for_ipv6_has_machines_with_it_and_one_that_goes_back_h
 async fn a_host_that_can_not_route_ipv6_has_no_machines_for_it_and_others_all_the_same() {
     let world = World::new().await;
     let detail = "this host's interface eth0 has its IPv6 route from a router's announcements";
-    let refuse =
-        || Fault::Fail(HvError::NetworkUnavailable { what: "route IPv6 for machines".into(), detail: detail.into() });
+    let refuse = || {
+        Fault::Fail(HvError::NetworkUnavailable {
+            what: "route IPv6 for machines".into(),
+            detail: detail.into(),
+        })
+    };
     for nth in 1..=100 {
         world.fake.faults().nth(Op::Ipv6, nth, refuse());
     }
@@ -280,10 +344,13 @@ async fn links_outlive_the_operator_and_addresses_are_not_given_twice() {
     let address = |machine: &Machine| machine.record.nic.as_ref().unwrap().address().unwrap();
     let before: BTreeSet<_> = machines(&world).await.iter().map(address).collect();
     world.stop(Duration::from_secs(5), false).await;
-    let (opened, closed) = (world.fake.faults().calls(Op::OpenLink), world.fake.faults().calls(Op::CloseLink));
+    let (opened, closed) =
+        (world.fake.faults().calls(Op::OpenLink), world.fake.faults().calls(Op::CloseLink));
     world.start().await;
     world.patch::<AgentVMPool>("default", json!({"spec": {"warm": {"min": 3, "max": 4}}})).await;
-    let three = || async { machines(&world).await.iter().filter(|m| world.fake.is_open(&m.record.name)).count() == 3 };
+    let three = || async {
+        machines(&world).await.iter().filter(|m| world.fake.is_open(&m.record.name)).count() == 3
+    };
     until_true("three are connected", three).await;
     let after: BTreeSet<_> = machines(&world).await.iter().map(address).collect();
     assert!(after.is_superset(&before) && after.len() == 3, "{before:?} {after:?}");
@@ -297,17 +364,24 @@ async fn a_deleted_pools_policy_goes_with_its_last_machine() {
     let world = World::new().await;
     let pool = connected(&world, "default", 1, json!({"mode": "NatFiltered"})).await;
     let gate = world.outside("gate");
-    world.script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({})).await;
+    world
+        .script("run", &format!("until [ -e {} ]; do sleep 0.02; done", gate.display()), json!({}))
+        .await;
     let run: AgentRun = world.running("run").await;
     world.delete::<AgentVMPool>("default").await;
     world.gone::<AgentVMPool>("default").await;
-    let name = agentvm_core::names::DomainName::from_recorded(run.status.unwrap().attempts[0].vm_name.clone());
+    let name = agentvm_core::names::DomainName::from_recorded(
+        run.status.unwrap().attempts[0].vm_name.clone(),
+    );
     // The sweep has come round when another pool's policy, made since, is gone again.
     let other = connected(&world, "other", 1, json!({"mode": "NatFiltered"})).await;
     world.delete::<AgentVMPool>("other").await;
     let gone = || async { policy(&world, &other).is_none() };
     until_true("the other's policy is gone", gone).await;
-    assert!(policy(&world, &pool).is_some() && world.fake.is_open(&name), "its machine is still at work");
+    assert!(
+        policy(&world, &pool).is_some() && world.fake.is_open(&name),
+        "its machine is still at work"
+    );
     std::fs::write(gate, "").unwrap();
     world.finished("run").await;
     let gone = || async { policy(&world, &pool).is_none() };
@@ -319,15 +393,24 @@ async fn a_golden_is_captured_for_each_layout_that_pools_need_and_no_longer() {
     let world = World::new().await;
     let layouts = |golden: &GoldenSnapshot| -> Vec<String> {
         let nodes = golden.status.iter().flat_map(|status| &status.nodes);
-        nodes.filter(|node| node.state == GoldenNodeState::Ready).map(|node| node.layout.clone()).collect()
+        nodes
+            .filter(|node| node.state == GoldenNodeState::Ready)
+            .map(|node| node.layout.clone())
+            .collect()
     };
     world.pool_with("default", json!({"warm": {"min": 1, "max": 1}})).await;
-    world.until("default", "is captured without a network device", |golden| layouts(golden) == ["Isolated"]).await;
+    world
+        .until("default", "is captured without a network device", |golden| {
+            layouts(golden) == ["Isolated"]
+        })
+        .await;
     let spec = json!({"goldenSnapshotRef": {"name": "default"}, "warm": {"min": 1, "max": 1}});
     world.create::<AgentVMPool>("connected", spec).await;
     world.until("default", "and with one", |golden| layouts(golden) == ["Isolated", "Nic"]).await;
     world.says::<AgentVMPool>("connected", "Ready", "True/Filled").await;
-    let of = |machine: &Machine| machine.record.nic.as_ref().map(|nic| matches!(nic.wire, Wire::Nat { .. }));
+    let of = |machine: &Machine| {
+        machine.record.nic.as_ref().map(|nic| matches!(nic.wire, Wire::Nat { .. }))
+    };
     let nics: BTreeSet<_> = machines(&world).await.iter().map(of).collect();
     assert_eq!(nics, [None, Some(true)].into());
     world.delete::<AgentVMPool>("default").await;
@@ -344,7 +427,9 @@ async fn a_setup_has_a_network_and_the_golden_has_none_of_it() {
     let spec = json!({"source": {"builtin": "Debian"}, "setup": {"steps": steps}});
     let golden: GoldenSnapshot = world.create("golden", spec).await;
     let uid = golden.metadata.uid.unwrap();
-    let template = || async { world.fake.list().await.unwrap().first().map(|machine| machine.record.name.clone()) };
+    let template = || async {
+        world.fake.list().await.unwrap().first().map(|machine| machine.record.name.clone())
+    };
     let open = || async { template().await.is_some_and(|name| world.fake.is_open(&name)) };
     until_true("the setup is connected", open).await;
     assert!(world.fake.network().policed().unwrap().policies.contains_key(&uid));
@@ -353,7 +438,9 @@ async fn a_setup_has_a_network_and_the_golden_has_none_of_it() {
     assert!(!world.fake.network().policed().unwrap().policies.contains_key(&uid));
     assert_eq!(world.fake.faults().calls(Op::CloseLink), 1);
     let quiet = json!({"steps": [{"command": ["true"]}], "network": {"mode": "Isolated"}});
-    world.create::<GoldenSnapshot>("quiet", json!({"source": {"builtin": "Debian"}, "setup": quiet})).await;
+    world
+        .create::<GoldenSnapshot>("quiet", json!({"source": {"builtin": "Debian"}, "setup": quiet}))
+        .await;
     world.says::<GoldenSnapshot>("quiet", "Ready", "True/Captured").await;
     assert_eq!(world.fake.faults().calls(Op::OpenLink), 1, "one that asks for none has none");
 }

@@ -1,5 +1,9 @@
 //! What runs try with their network is seen: in their status, in an Event, in metrics, and bounded whatever they try.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
@@ -36,8 +40,10 @@ fn flow(machine: &DomainName, verdict: FlowVerdict, to: [u8; 4], port: u16) -> F
 
 /// A run that has begun and ends when it is let go: its machine.
 async fn begun(world: &World, name: &str) -> DomainName {
-    let (begun, gate) = (world.outside(&format!("{name}-begun")), world.outside(&format!("{name}-gate")));
-    let script = format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), gate.display());
+    let (begun, gate) =
+        (world.outside(&format!("{name}-begun")), world.outside(&format!("{name}-gate")));
+    let script =
+        format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), gate.display());
     world.script(name, &script, json!({})).await;
     until_true("the run has begun", || async { begun.exists() }).await;
     DomainName::from_recorded(world.running(name).await.status.unwrap().vm_name.unwrap())
@@ -51,19 +57,28 @@ async fn let_go(world: &World, name: &str) -> RunNetwork {
 /// Events about a run.
 async fn events(world: &World, run: &str) -> Vec<Event> {
     let all = world.bench.api::<Event>().list(&ListParams::default()).await.unwrap();
-    let about = |event: &Event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(run);
+    let about =
+        |event: &Event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(run);
     all.items.into_iter().filter(about).collect()
 }
 
 /// What they say that it was denied.
 async fn told(world: &World, run: &str) -> Vec<String> {
-    let denied = events(world, run).await.into_iter().filter(|event| event.reason.as_deref() == Some(REASON));
+    let denied = events(world, run)
+        .await
+        .into_iter()
+        .filter(|event| event.reason.as_deref() == Some(REASON));
     denied.map(|event| event.note.unwrap_or_default()).collect()
 }
 
 /// Writes to a run and about it; none was repeated.
 async fn writes(world: &World, run: &str) -> usize {
-    let statuses = world.wire.writes().iter().filter(|sent| sent.path.contains(&format!("/agentruns/{run}/"))).count();
+    let statuses = world
+        .wire
+        .writes()
+        .iter()
+        .filter(|sent| sent.path.contains(&format!("/agentruns/{run}/")))
+        .count();
     let events = events(world, run).await;
     assert!(events.iter().all(|event| event.series.is_none()), "{events:?}");
     statuses + events.len()
@@ -83,19 +98,29 @@ async fn a_run_that_is_denied_something_says_so_and_what_to_do_about_it() {
     }
     let traffic = Traffic { allowed: 5, denied: 12, received_bytes: 3000, sent_bytes: 200 };
     world.fake.network().set_traffic(&machine, traffic);
-    until_true("an Event while it runs", || async { told(&world, "curious").await.len() == 1 }).await;
+    until_true("an Event while it runs", || async { told(&world, "curious").await.len() == 1 })
+        .await;
     let event = told(&world, "curious").await.remove(0);
     let pool = format!("{}/default", world.bench.namespace);
-    for part in
-        [&pool, "add to spec.network.allow: {protocol: TCP, ports: [8080], cidrs: [203.0.113.9/32]}", "metadata"]
-    {
+    for part in [
+        &pool,
+        "add to spec.network.allow: {protocol: TCP, ports: [8080], cidrs: [203.0.113.9/32]}",
+        "metadata",
+    ] {
         assert!(event.contains(part), "{part} is not in {event}");
     }
 
     let network = let_go(&world, "curious").await;
     assert_eq!((network.allowed, network.denied), (5, 12), "what the rules counted");
-    let top: Vec<_> = network.top_denied.iter().map(|d| (&*d.destination, d.port, &*d.protocol, d.count)).collect();
-    assert_eq!(top, [("203.0.113.9", Some(8080), "TCP", 2), ("169.254.169.254", Some(80), "TCP", 1)]);
+    let top: Vec<_> = network
+        .top_denied
+        .iter()
+        .map(|d| (&*d.destination, d.port, &*d.protocol, d.count))
+        .collect();
+    assert_eq!(
+        top,
+        [("203.0.113.9", Some(8080), "TCP", 2), ("169.254.169.254", Some(80), "TCP", 1)]
+    );
     until_true("its end is told too", || async { writes(&world, "curious").await == 4 }).await;
     let text = metrics.text();
     for line in [
@@ -114,7 +139,12 @@ async fn a_thousand_denied_destinations_stay_small() {
     let machine = begun(&world, "scan").await;
     for n in 0..1000_u16 {
         let [high, low] = n.to_be_bytes();
-        assert!(world.fake.network().send(flow(&machine, FlowVerdict::Denied, [10, 9, high, low], 22)));
+        assert!(world.fake.network().send(flow(
+            &machine,
+            FlowVerdict::Denied,
+            [10, 9, high, low],
+            22
+        )));
     }
     until_true("an Event", || async { !told(&world, "scan").await.is_empty() }).await;
     let network = let_go(&world, "scan").await;
@@ -132,7 +162,8 @@ async fn a_run_that_is_over_before_anyone_looked_is_told_of_all_the_same() {
     let machine = begun(&world, "hasty").await;
     world.fake.network().send(flow(&machine, FlowVerdict::Limited, [203, 0, 113, 9], 443));
     assert_eq!(let_go(&world, "hasty").await.denied, 1);
-    until_true("an Event after its end", || async { !told(&world, "hasty").await.is_empty() }).await;
+    until_true("an Event after its end", || async { !told(&world, "hasty").await.is_empty() })
+        .await;
     assert!(told(&world, "hasty").await[0].contains("raise spec.limits"));
     let next = begun(&world, "next").await;
     assert_eq!(next, machine);

@@ -1,5 +1,9 @@
 //! What a pool says of resets: machines in quarantine, the way that is in use and why not a better one, and ways that fail.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use agentvm_crds::{AgentVMPool, PoolNode};
 use agentvm_hypervisor::Tier;
@@ -19,7 +23,8 @@ async fn run(world: &World, name: &str) {
 
 /// The pool when its only node's entry is so.
 async fn entry(world: &World, what: &str, holds: impl Fn(&PoolNode) -> bool) -> PoolNode {
-    let pool = world.until("default", what, |pool: &AgentVMPool| node(pool).is_some_and(&holds)).await;
+    let pool =
+        world.until("default", what, |pool: &AgentVMPool| node(pool).is_some_and(&holds)).await;
     node(&pool).unwrap().clone()
 }
 
@@ -27,10 +32,14 @@ async fn entry(world: &World, what: &str, holds: impl Fn(&PoolNode) -> bool) -> 
 async fn quarantine_is_counted_and_yields_to_machines_that_are_needed() {
     let world = World::new().await;
     world.pool_with("default", json!({"warm": {"min": 1, "max": 2}})).await;
-    entry(&world, "resets in place are tested", |node| node.tier == "InPlace" && node.warm == 1).await;
+    entry(&world, "resets in place are tested", |node| node.tier == "InPlace" && node.warm == 1)
+        .await;
     world.fake.knobs().sabotage("memory", 1);
     run(&world, "first").await;
-    let kept = entry(&world, "one in quarantine, one ready", |node| node.quarantined == 1 && node.warm == 1).await;
+    let kept = entry(&world, "one in quarantine, one ready", |node| {
+        node.quarantined == 1 && node.warm == 1
+    })
+    .await;
     assert_eq!(kept.total, 2, "it takes a place");
     assert!(kept.message.contains("1 quarantined"), "{}", kept.message);
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
@@ -45,10 +54,13 @@ async fn the_way_in_use_is_named_with_what_keeps_it_from_being_better() {
     world.fake.knobs().set_tiers(Tier::Fresh, "InPlace: the library is missing");
     world.start().await;
     world.pool_with("default", json!({"warm": {"min": 1, "max": 1}})).await;
-    let missing = |node: &PoolNode| node.tier_message.as_deref() == Some("InPlace: the library is missing");
+    let missing =
+        |node: &PoolNode| node.tier_message.as_deref() == Some("InPlace: the library is missing");
     assert_eq!(entry(&world, "the reason is told", missing).await.tier, "Fresh");
     world.patch::<AgentVMPool>("default", json!({"spec": {"reusePolicy": "Never"}})).await;
-    let asked = |node: &PoolNode| node.tier_message.as_ref().is_some_and(|why| why.contains("spec.reusePolicy: Never"));
+    let asked = |node: &PoolNode| {
+        node.tier_message.as_ref().is_some_and(|why| why.contains("spec.reusePolicy: Never"))
+    };
     assert_eq!(entry(&world, "it is what was asked for", asked).await.tier, "Fresh");
 }
 
@@ -56,7 +68,8 @@ async fn the_way_in_use_is_named_with_what_keeps_it_from_being_better() {
 async fn resets_that_fail_again_and_again_degrade_the_pool_with_an_event_and_leave_it_ready() {
     let world = World::new().await;
     world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "quarantineSeconds": 0})).await;
-    entry(&world, "resets in place are tested", |node| node.tier == "InPlace" && node.warm == 1).await;
+    entry(&world, "resets in place are tested", |node| node.tier == "InPlace" && node.warm == 1)
+        .await;
     world.fake.knobs().sabotage("disk", 3);
     for n in 0..3 {
         run(&world, &format!("run-{n}")).await;

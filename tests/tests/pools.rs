@@ -1,5 +1,9 @@
 //! A pool keeps machines ready: never more than `max`, never fewer than it can, and it says why where it can't.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -39,12 +43,20 @@ fn open_gate(world: &World) {
 async fn it_fills_to_min_grows_with_the_queue_to_max_and_shrinks_again() {
     let world = World::new().await;
     let pool = world.warm_pool("default", 1, 3).await;
-    assert_eq!((reason(&pool, "Ready"), reason(&pool, "Reconciling")), ("True/Filled".into(), String::new()));
-    assert_eq!(reason(&pool, "Degraded"), "True/SoftwareEmulation", "the fake is no KVM, and it is said");
+    assert_eq!(
+        (reason(&pool, "Ready"), reason(&pool, "Reconciling")),
+        ("True/Filled".into(), String::new())
+    );
+    assert_eq!(
+        reason(&pool, "Degraded"),
+        "True/SoftwareEmulation",
+        "the fake is no KVM, and it is said"
+    );
     for n in 0..4 {
         world.script(&format!("run-{n}"), &until_there(&world), json!({})).await;
     }
-    let busy = |pool: &AgentVMPool| counts(pool) == (0, 3, 0) && reason(pool, "Ready") == "True/Busy";
+    let busy =
+        |pool: &AgentVMPool| counts(pool) == (0, 3, 0) && reason(pool, "Ready") == "True/Busy";
     let pool = world.until("default", "all at work", busy).await;
     assert!(said(&pool).contains("max 3 is reached"), "{}", said(&pool));
     open_gate(&world);
@@ -99,7 +111,9 @@ async fn scale_changes_min() {
 #[tokio::test]
 async fn idle_machines_are_replaced_when_they_are_old_or_dead_or_of_another_golden() {
     let world = World::new().await;
-    world.pool_with("default", json!({"warm": {"min": 1, "max": 2}, "healthCheckSeconds": 1})).await;
+    world
+        .pool_with("default", json!({"warm": {"min": 1, "max": 2}, "healthCheckSeconds": 1}))
+        .await;
     let fresh = async |before: &HashSet<String>, what: &str| {
         let fresh = || async {
             let now = nonces(&world).await;
@@ -116,25 +130,35 @@ async fn idle_machines_are_replaced_when_they_are_old_or_dead_or_of_another_gold
     world.patch::<AgentVMPool>("default", json!({"spec": {"ttlSeconds": 1}})).await;
     fresh(&before, "the old one is replaced").await;
     world.patch::<AgentVMPool>("default", json!({"spec": {"ttlSeconds": 3600}})).await;
-    let setup = json!({"source": {"builtin": "Debian"}, "setup": {"steps": [{"command": ["true"]}]}});
+    let setup =
+        json!({"source": {"builtin": "Debian"}, "setup": {"steps": [{"command": ["true"]}]}});
     world.create::<GoldenSnapshot>("next", setup).await;
     world.says::<GoldenSnapshot>("next", "Ready", "True/Captured").await;
     let before = nonces(&world).await;
-    world.patch::<AgentVMPool>("default", json!({"spec": {"goldenSnapshotRef": {"name": "next"}}})).await;
+    world
+        .patch::<AgentVMPool>("default", json!({"spec": {"goldenSnapshotRef": {"name": "next"}}}))
+        .await;
     fresh(&before, "the outdated one is replaced").await;
     // It was captured anew for this pool, whose machines have no network device.
     let isolated = |golden: &GoldenSnapshot| {
-        let nodes = golden.status.as_ref().map(|status| status.nodes.as_slice()).unwrap_or_default();
+        let nodes =
+            golden.status.as_ref().map(|status| status.nodes.as_slice()).unwrap_or_default();
         nodes.iter().find(|node| node.layout == "Isolated").and_then(|node| node.key.clone())
     };
-    let next = world.until("next", "captured for the pool", |golden| isolated(golden).is_some()).await;
-    assert_eq!(world.fake.list().await.unwrap()[0].record.golden.as_str(), isolated(&next).unwrap());
+    let next =
+        world.until("next", "captured for the pool", |golden| isolated(golden).is_some()).await;
+    assert_eq!(
+        world.fake.list().await.unwrap()[0].record.golden.as_str(),
+        isolated(&next).unwrap()
+    );
 }
 
 #[tokio::test]
 async fn a_network_that_is_not_there_starts_no_machine() {
     let world = World::new().await;
-    world.pool_with("default", json!({"network": {"mode": "Bridge", "bridge": "no-such-br"}})).await;
+    world
+        .pool_with("default", json!({"network": {"mode": "Bridge", "bridge": "no-such-br"}}))
+        .await;
     let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
     assert!(said(&pool).contains("spec.network.bridge"), "{}", said(&pool));
     assert_eq!(reason(&pool, "Stalled"), "True/NetworkUnavailable");
@@ -153,7 +177,10 @@ async fn the_node_s_budget_holds_over_all_pools() {
     world.warm_pool("first", 2, 2).await;
     world.pool("second", 2, 2).await;
     let pool = world.says::<AgentVMPool>("second", "Degraded", "True/NoCapacity").await;
-    assert!(condition(&pool, "Degraded").unwrap().message.contains("no room for 1 more"), "{pool:?}");
+    assert!(
+        condition(&pool, "Degraded").unwrap().message.contains("no room for 1 more"),
+        "{pool:?}"
+    );
     world.until("second", "one fits", |pool: &AgentVMPool| counts(pool).0 == 1).await;
     assert_eq!(world.fake.list().await.unwrap().len(), 3);
     world.delete::<AgentVMPool>("first").await;
@@ -164,7 +191,8 @@ async fn the_node_s_budget_holds_over_all_pools() {
 async fn machines_that_cannot_be_made_are_tried_again_later() {
     let world = World::new().await;
     for nth in 1..=2 {
-        let refused = HvError::Refused { what: "start it".into(), detail: "no such emulator".into() };
+        let refused =
+            HvError::Refused { what: "start it".into(), detail: "no such emulator".into() };
         world.fake.faults().nth(Op::Create, nth, Fault::Fail(refused));
     }
     world.pool("default", 1, 1).await;
@@ -196,7 +224,13 @@ async fn a_deleted_pool_ends_its_idle_machines_and_lets_claimed_ones_finish() {
 async fn runs_go_when_their_time_is_over_and_take_what_they_left_with_them() {
     let world = World::new().await;
     world.warm_pool("default", 1, 2).await;
-    world.script("short-lived", "echo x > /workspace/output/x", json!({"ttlSecondsAfterFinished": 1})).await;
+    world
+        .script(
+            "short-lived",
+            "echo x > /workspace/output/x",
+            json!({"ttlSecondsAfterFinished": 1}),
+        )
+        .await;
     let uid = world.finished("short-lived").await.metadata.uid.unwrap();
     let folder = world.folder.join("runs").join(uid);
     assert!(folder.join("1/output/x").exists());
@@ -204,7 +238,14 @@ async fn runs_go_when_their_time_is_over_and_take_what_they_left_with_them() {
     until_true("its folder is gone", || async { !folder.exists() }).await;
     world.script("deleted", "sleep 600", json!({})).await;
     let machine = world.running("deleted").await.status.unwrap().vm_name.unwrap();
-    let nonce = world.fake.list().await.unwrap().into_iter().find(|m| m.record.name.as_str() == machine).unwrap();
+    let nonce = world
+        .fake
+        .list()
+        .await
+        .unwrap()
+        .into_iter()
+        .find(|m| m.record.name.as_str() == machine)
+        .unwrap();
     world.delete::<AgentRun>("deleted").await;
     let ended = || async { !nonces(&world).await.contains(&nonce.record.nonce) };
     until_true("a deleted run's machine is gone", ended).await;
@@ -215,7 +256,14 @@ async fn runs_go_when_their_time_is_over_and_take_what_they_left_with_them() {
 async fn its_status_is_written_at_most_once_a_second() {
     let world = World::new().await;
     world.warm_pool("default", 2, 4).await;
-    let writes = || world.wire.writes().iter().filter(|sent| sent.path.contains("/agentvmpools/default")).count();
+    let writes = || {
+        world
+            .wire
+            .writes()
+            .iter()
+            .filter(|sent| sent.path.contains("/agentvmpools/default"))
+            .count()
+    };
     let (before, begun) = (writes(), Instant::now());
     for n in 0..16 {
         world.script(&format!("run-{n}"), "true", json!({})).await;

@@ -1,5 +1,9 @@
 //! Runs wait for machines, pools, Secrets and ConfigMaps: in order, with a word on why, and none is lost.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use agentvm_crds::{AgentRun, AgentVMPool};
 use agentvm_tests::{World, condition, reason, until_true};
@@ -15,7 +19,9 @@ fn until_there(file: &std::path::Path) -> String {
 
 /// The message of a run that waits, as soon as it says why.
 async fn waits(world: &World, name: &str) -> String {
-    let run = world.until(name, "waits", |run: &AgentRun| reason(run, "Scheduled").starts_with("False/")).await;
+    let run = world
+        .until(name, "waits", |run: &AgentRun| reason(run, "Scheduled").starts_with("False/"))
+        .await;
     condition(&run, "Scheduled").unwrap().message.clone()
 }
 
@@ -29,7 +35,10 @@ async fn more_runs_than_machines_all_end_and_no_machine_is_made_too_many() {
     }
     for (n, name) in names.iter().enumerate() {
         let status = world.finished(name).await.status.unwrap();
-        assert_eq!((status.exit_code, status.stdout), (Some(i32::try_from(n).unwrap()), Some(format!("{name}\n"))));
+        assert_eq!(
+            (status.exit_code, status.stdout),
+            (Some(i32::try_from(n).unwrap()), Some(format!("{name}\n")))
+        );
         assert_eq!(status.attempts.len(), 1);
     }
     assert!(world.fake.peak(&pool.metadata.uid.unwrap()) <= 4);
@@ -74,10 +83,16 @@ async fn a_waiting_run_says_for_what_in_numbers() {
     }
     let run = world.bench.api::<AgentRun>().get("waits-3").await.unwrap();
     assert_eq!(reason(&run, "Scheduled"), "False/WaitingForMachine");
-    assert_eq!((reason(&run, "Accepted"), reason(&run, "Succeeded")), ("True/Valid".into(), "Unknown/Running".into()));
+    assert_eq!(
+        (reason(&run, "Accepted"), reason(&run, "Succeeded")),
+        ("True/Valid".into(), "Unknown/Running".into())
+    );
     std::fs::write(gate, "").unwrap();
     for ahead in 0..4 {
-        assert_eq!(reason(&world.finished(&format!("waits-{ahead}")).await, "Succeeded"), "True/Completed");
+        assert_eq!(
+            reason(&world.finished(&format!("waits-{ahead}")).await, "Succeeded"),
+            "True/Completed"
+        );
     }
 }
 
@@ -96,23 +111,44 @@ async fn a_run_waits_for_what_it_refers_to_and_holds_up_nobody() {
     let world = World::new().await;
     world.warm_pool("default", 1, 1).await;
     let env = |from: Value| json!({"env": [{"name": "V", "valueFrom": from}]});
-    world.script("secret", "echo $V", env(json!({"secretKeyRef": {"name": "s", "key": "k"}}))).await;
-    world.script("map", "echo $V", env(json!({"configMapKeyRef": {"name": "m", "key": "k"}}))).await;
+    world
+        .script("secret", "echo $V", env(json!({"secretKeyRef": {"name": "s", "key": "k"}})))
+        .await;
+    world
+        .script("map", "echo $V", env(json!({"configMapKeyRef": {"name": "m", "key": "k"}})))
+        .await;
     let run = world.says::<AgentRun>("secret", "Accepted", "False/SecretMissing").await;
-    assert!(condition(&run, "Accepted").unwrap().message.contains("spec.env[0].valueFrom: there is no Secret \"s\""));
+    assert!(
+        condition(&run, "Accepted")
+            .unwrap()
+            .message
+            .contains("spec.env[0].valueFrom: there is no Secret \"s\"")
+    );
     world.says::<AgentRun>("map", "Accepted", "False/ConfigMapMissing").await;
     let looked = reads(&world);
     world.script("other", "true", json!({})).await;
-    assert_eq!(reason(&world.finished("other").await, "Succeeded"), "True/Completed", "though two came before it");
-    assert!(reads(&world) < looked + 20, "it looks from time to time, not all the time: {} times", reads(&world));
+    assert_eq!(
+        reason(&world.finished("other").await, "Succeeded"),
+        "True/Completed",
+        "though two came before it"
+    );
+    assert!(
+        reads(&world) < looked + 20,
+        "it looks from time to time, not all the time: {} times",
+        reads(&world)
+    );
 
-    let map: ConfigMap = serde_json::from_value(json!({"metadata": {"name": "m"}, "data": {"k": "found"}})).unwrap();
+    let map: ConfigMap =
+        serde_json::from_value(json!({"metadata": {"name": "m"}, "data": {"k": "found"}})).unwrap();
     world.bench.api::<ConfigMap>().create(&PostParams::default(), &map).await.unwrap();
     let mut secret: Secret =
-        serde_json::from_value(json!({"metadata": {"name": "s"}, "stringData": {"other": "x"}})).unwrap();
+        serde_json::from_value(json!({"metadata": {"name": "s"}, "stringData": {"other": "x"}}))
+            .unwrap();
     let secrets = world.bench.api::<Secret>();
     secrets.create(&PostParams::default(), &secret).await.unwrap();
-    let no_key = |run: &AgentRun| condition(run, "Accepted").is_some_and(|c| c.message.contains("has no key \"k\""));
+    let no_key = |run: &AgentRun| {
+        condition(run, "Accepted").is_some_and(|c| c.message.contains("has no key \"k\""))
+    };
     world.until("secret", "says that the key is missing", no_key).await;
     secret.string_data = Some([("k".to_owned(), "hush".to_owned())].into());
     secrets.replace("s", &PostParams::default(), &secret).await.unwrap();
@@ -123,13 +159,17 @@ async fn a_run_waits_for_what_it_refers_to_and_holds_up_nobody() {
 /// How often the operator has asked for a Secret or ConfigMap.
 fn reads(world: &World) -> usize {
     let all = world.wire.all();
-    all.iter().filter(|sent| sent.path.contains("/secrets/") || sent.path.contains("/configmaps/")).count()
+    all.iter()
+        .filter(|sent| sent.path.contains("/secrets/") || sent.path.contains("/configmaps/"))
+        .count()
 }
 
 #[tokio::test]
 async fn who_waits_too_long_ends() {
     let world = World::new().await;
-    world.script("late", "true", json!({"poolRef": {"name": "never"}, "queueTimeoutSeconds": 1})).await;
+    world
+        .script("late", "true", json!({"poolRef": {"name": "never"}, "queueTimeoutSeconds": 1}))
+        .await;
     let run = world.finished("late").await;
     assert_eq!(reason(&run, "Succeeded"), "False/QueueTimeout");
     let message = &condition(&run, "Succeeded").unwrap().message;
@@ -144,14 +184,22 @@ async fn what_only_the_operator_can_see_to_be_wrong_is_said_with_its_path() {
     // Encoded, each of these characters takes six bytes: admission counts characters.
     let large = "\u{1}".repeat(100_000);
     let mistakes = [
-        ("long", json!({"timeoutSeconds": 61}), "spec.timeoutSeconds: is 61; the pool allows at most 60"),
+        (
+            "long",
+            json!({"timeoutSeconds": 61}),
+            "spec.timeoutSeconds: is 61; the pool allows at most 60",
+        ),
         ("large", json!({"stdin": large}), "spec: is 600"),
         (
             "below",
             json!({"files": [{"path": "a", "content": ""}, {"path": "a/b", "content": ""}]}),
             "spec.files[1].path: ",
         ),
-        ("base", json!({"files": [{"path": "a", "contentBase64": "A"}]}), "spec.files[0].contentBase64: "),
+        (
+            "base",
+            json!({"files": [{"path": "a", "contentBase64": "A"}]}),
+            "spec.files[0].contentBase64: ",
+        ),
     ];
     for (name, more, message) in mistakes {
         world.script(name, "true", more).await;

@@ -1,5 +1,9 @@
 //! A machine that served a run serves another one only when it is proven to be in its golden state; what isn't is lent to nobody.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,7 +29,8 @@ async fn warm(world: &World, more: Value) {
 async fn idle(world: &World, wanted: usize) {
     let so = || async {
         let all = world.fake.list().await.unwrap();
-        let parked = all.iter().filter(|machine| matches!(machine.mark, Mark::Parked { .. })).count();
+        let parked =
+            all.iter().filter(|machine| matches!(machine.mark, Mark::Parked { .. })).count();
         parked == wanted && all.iter().all(|machine| machine.mark != Mark::None)
     };
     until_true("machines are parked", so).await;
@@ -45,7 +50,10 @@ fn reset(run: &AgentRun) -> &ResetStatus {
 
 fn assert_proven(run: &AgentRun) {
     let checks = &reset(run).checks;
-    assert!(!checks.is_empty() && checks.iter().all(|check| check.result == "Passed"), "{checks:?}");
+    assert!(
+        !checks.is_empty() && checks.iter().all(|check| check.result == "Passed"),
+        "{checks:?}"
+    );
 }
 
 fn machine(run: &AgentRun) -> (String, String) {
@@ -62,7 +70,9 @@ async fn quarantined(world: &World) -> Vec<Machine> {
 async fn two_runs_on_one_machine_are_two_incarnations_of_it() {
     let world = World::new().await;
     warm(&world, json!({})).await;
-    let first = run(&world, "first", "echo a > /workspace/work/left; echo b > /workspace/output/left").await;
+    let first =
+        run(&world, "first", "echo a > /workspace/work/left; echo b > /workspace/output/left")
+            .await;
     let second = run(&world, "second", "ls /workspace/work /workspace/output").await;
     let ((machine_a, nonce_a), (machine_b, nonce_b)) = (machine(&first), machine(&second));
     assert_eq!(machine_a, machine_b);
@@ -100,8 +110,11 @@ fn open_gate(world: &World) {
 
 /// Edits the pool, and waits until the operator has seen it.
 async fn edit(world: &World, spec: Value) {
-    let generation = world.patch::<AgentVMPool>("default", json!({"spec": spec})).await.metadata.generation;
-    let seen = |pool: &AgentVMPool| pool.status.as_ref().is_some_and(|s| s.observed_generation >= generation);
+    let generation =
+        world.patch::<AgentVMPool>("default", json!({"spec": spec})).await.metadata.generation;
+    let seen = |pool: &AgentVMPool| {
+        pool.status.as_ref().is_some_and(|s| s.observed_generation >= generation)
+    };
     world.until("default", "seen", seen).await;
 }
 
@@ -113,7 +126,10 @@ async fn never_means_a_fresh_process_every_time_and_an_edit_is_followed() {
         assert_eq!(reset(&run(&world, name, "true").await).tier, "Fresh");
     }
     idle(&world, 1).await;
-    assert_eq!((world.fake.faults().calls(Op::Reset), world.fake.faults().calls(Op::Create)), (0, 3));
+    assert_eq!(
+        (world.fake.faults().calls(Op::Reset), world.fake.faults().calls(Op::Create)),
+        (0, 3)
+    );
     gated(&world, "gate", "true").await;
     edit(&world, json!({"reusePolicy": "VerifiedReset"})).await;
     open_gate(&world);
@@ -167,7 +183,10 @@ async fn what_fails_its_proof_is_kept_for_a_look_and_lent_to_nobody() {
         for n in 0..3 {
             let other = run(&world, &format!("after-{n}"), "true").await;
             assert_proven(&other);
-            assert!(machine(&other).0 != suspect && machine(&other).1 != nonce, "{check}: it was lent");
+            assert!(
+                machine(&other).0 != suspect && machine(&other).1 != nonce,
+                "{check}: it was lent"
+            );
         }
         assert_eq!(quarantined(&world).await.len(), 1, "{check}: it is still there");
     }
@@ -177,7 +196,8 @@ async fn what_fails_its_proof_is_kept_for_a_look_and_lent_to_nobody() {
 async fn idle_beside(world: &World, wanted: usize) {
     let so = || async {
         let all = world.fake.list().await.unwrap();
-        let parked = all.iter().filter(|machine| matches!(machine.mark, Mark::Parked { .. })).count();
+        let parked =
+            all.iter().filter(|machine| matches!(machine.mark, Mark::Parked { .. })).count();
         // The one at work is parked too until it is resumed.
         parked == wanted && all.len() == wanted + 1
     };
@@ -256,7 +276,9 @@ async fn a_session_that_breaks_while_the_machine_waits_is_opened_again() {
 #[tokio::test]
 async fn a_new_operator_lends_what_was_parked_with_its_proof_and_keeps_what_is_in_quarantine() {
     let world = World::at_rest().await;
-    let operator = async || Outside::start(Path::new(env!("CARGO_BIN_EXE_fake-operator")), &world).await.unwrap();
+    let operator = async || {
+        Outside::start(Path::new(env!("CARGO_BIN_EXE_fake-operator")), &world).await.unwrap()
+    };
     let first = operator().await;
     warm(&world, json!({"warm": {"min": 2, "max": 3}, "healthCheckSeconds": 1})).await;
     run(&world, "first", "true").await;
@@ -266,16 +288,31 @@ async fn a_new_operator_lends_what_was_parked_with_its_proof_and_keeps_what_is_i
     let (suspect, other) = (there.remove(0).record, there.remove(0));
     let Mark::Parked { evidence } = other.mark else { panic!("{other:?}") };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    world.fake.quarantine(&suspect.name, i64::try_from(now).unwrap() + 4, "a test says so").await.unwrap();
+    world
+        .fake
+        .quarantine(&suspect.name, i64::try_from(now).unwrap() + 4, "a test says so")
+        .await
+        .unwrap();
     let _second = operator().await;
     let after = run(&world, "after", "true").await;
-    assert_eq!(machine(&after), (other.record.name.to_string(), other.record.nonce), "the one that was parked");
+    assert_eq!(
+        machine(&after),
+        (other.record.name.to_string(), other.record.nonce),
+        "the one that was parked"
+    );
     assert_proven(&after);
     let kept: Value = serde_json::from_str(&evidence).unwrap();
-    assert_eq!(kept["reset"], serde_json::to_value(reset(&after)).unwrap(), "what proved it then proves it now");
+    assert_eq!(
+        kept["reset"],
+        serde_json::to_value(reset(&after)).unwrap(),
+        "what proved it then proves it now"
+    );
     until_true("its time is over", || async { quarantined(&world).await.is_empty() }).await;
     let lent = world.bench.api::<AgentRun>().list(&ListParams::default()).await.unwrap();
-    assert!(lent.iter().all(|run| machine(run).1 != suspect.nonce || run.name_any() == "first"), "{lent:?}");
+    assert!(
+        lent.iter().all(|run| machine(run).1 != suspect.nonce || run.name_any() == "first"),
+        "{lent:?}"
+    );
 }
 
 #[tokio::test]
@@ -284,8 +321,9 @@ async fn an_idle_machine_that_runs_is_lent_to_nobody() {
     warm(&world, json!({"healthCheckSeconds": 1})).await;
     let suspect = world.fake.list().await.unwrap().remove(0).record;
     world.fake.resume(&suspect.name).await.unwrap();
-    let gone =
-        || async { world.fake.list().await.unwrap().iter().all(|machine| machine.record.nonce != suspect.nonce) };
+    let gone = || async {
+        world.fake.list().await.unwrap().iter().all(|machine| machine.record.nonce != suspect.nonce)
+    };
     until_true("it is gone", gone).await;
     idle(&world, 1).await;
     assert_ne!(machine(&run(&world, "after", "true").await).1, suspect.nonce);
@@ -298,7 +336,10 @@ async fn machines_that_are_not_worth_a_reset_are_replaced_and_the_way_stays_open
     let name = world.fake.list().await.unwrap().remove(0).record.name;
     for n in 0..4 {
         let why = "its disk has grown".to_owned();
-        world.fake.faults().next(Op::Reset, Fault::Fail(HvError::NotResettable { name: name.clone(), why }));
+        world
+            .fake
+            .faults()
+            .next(Op::Reset, Fault::Fail(HvError::NotResettable { name: name.clone(), why }));
         assert_eq!(reset(&run(&world, &format!("run-{n}"), "true").await).tier, "Fresh");
         idle(&world, 1).await;
     }

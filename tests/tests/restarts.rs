@@ -1,5 +1,9 @@
 //! Killing the operator loses nothing; a machine that is lost costs an attempt; an orderly stop is one.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -52,7 +56,12 @@ async fn assert_whole(world: &World, n: u32) {
     let run = world.finished(&format!("run-{n}")).await;
     let uid = run.metadata.uid.clone().unwrap();
     let status = run.status.as_ref().unwrap();
-    assert_eq!(status.exit_code, Some(i32::try_from(n % 5).unwrap()), "run-{n}: {}", reason(&run, "Succeeded"));
+    assert_eq!(
+        status.exit_code,
+        Some(i32::try_from(n % 5).unwrap()),
+        "run-{n}: {}",
+        reason(&run, "Succeeded")
+    );
     let marks = std::fs::read_to_string(world.outside(&format!("marks-{n}"))).unwrap();
     assert_eq!((marks.as_str(), status.attempts.len()), ("mark\n", 1), "run-{n} was executed once");
     let (mut out, mut err) = (String::new(), String::new());
@@ -60,7 +69,9 @@ async fn assert_whole(world: &World, n: u32) {
         writeln!(out, "run {n} line {line}").unwrap();
         writeln!(err, "{line}").unwrap();
     }
-    let kept = |name| std::fs::read_to_string(world.folder.join("runs").join(&uid).join("1").join(name)).unwrap();
+    let kept = |name| {
+        std::fs::read_to_string(world.folder.join("runs").join(&uid).join("1").join(name)).unwrap()
+    };
     assert_eq!((kept("stdout"), kept("stderr")), (out, err), "run-{n}: every line, once");
 }
 
@@ -104,7 +115,8 @@ async fn twenty_kills_at_random_moments_lose_nothing() {
     let none = || async { world.fake.list().await.unwrap().is_empty() };
     until_true("no machine is left", none).await;
     assert_eq!(processes_of(&world), Vec::<String>::new());
-    let folders = || async { std::fs::read_dir(world.folder.join("runs")).unwrap().next().is_none() };
+    let folders =
+        || async { std::fs::read_dir(world.folder.join("runs")).unwrap().next().is_none() };
     until_true("what runs left is gone with them", folders).await;
     drop(last);
 }
@@ -149,18 +161,26 @@ async fn a_machine_that_is_lost_costs_an_attempt_and_a_bad_exit_does_not() {
     world.script("once", "touch begun; sleep 600", json!({})).await;
     lose("once").await;
     let once = world.finished("once").await;
-    assert_eq!((reason(&once, "Succeeded"), once.status.unwrap().attempts.len()), ("False/GuestLost".into(), 1));
+    assert_eq!(
+        (reason(&once, "Succeeded"), once.status.unwrap().attempts.len()),
+        ("False/GuestLost".into(), 1)
+    );
     let again = world.outside("again");
-    let script = format!("[ -e {0} ] && exit 0; touch {0}; touch begun; sleep 600", again.display());
+    let script =
+        format!("[ -e {0} ] && exit 0; touch {0}; touch begun; sleep 600", again.display());
     world.script("twice", &script, json!({"backoffLimit": 1})).await;
     lose("twice").await;
     let twice = world.finished("twice").await;
     assert_eq!(reason(&twice, "Succeeded"), "True/Completed");
-    let ends: Vec<_> = twice.status.unwrap().attempts.into_iter().map(|a| (a.number, a.reason.unwrap())).collect();
+    let ends: Vec<_> =
+        twice.status.unwrap().attempts.into_iter().map(|a| (a.number, a.reason.unwrap())).collect();
     assert_eq!(ends, [(1, "GuestLost".to_owned()), (2, "Completed".to_owned())]);
     world.script("bad", "exit 9", json!({"backoffLimit": 3})).await;
     let bad = world.finished("bad").await;
-    assert_eq!((reason(&bad, "Succeeded"), bad.status.unwrap().attempts.len()), ("False/NonZeroExit".into(), 1));
+    assert_eq!(
+        (reason(&bad, "Succeeded"), bad.status.unwrap().attempts.len()),
+        ("False/NonZeroExit".into(), 1)
+    );
 }
 
 #[tokio::test]
@@ -175,8 +195,14 @@ async fn an_orderly_stop_lets_runs_end_or_ends_them_in_time() {
     world.stop(Duration::from_secs(11), true).await;
     assert!(begun.elapsed() < Duration::from_secs(13), "{:?}", begun.elapsed());
     let (long, short) = (world.finished("long").await, world.finished("short").await);
-    assert_eq!((reason(&long, "Succeeded"), long.status.unwrap().attempts.len()), ("False/Evicted".into(), 1));
-    assert_eq!((reason(&short, "Succeeded"), short.status.unwrap().exit_code), ("False/NonZeroExit".into(), Some(4)));
+    assert_eq!(
+        (reason(&long, "Succeeded"), long.status.unwrap().attempts.len()),
+        ("False/Evicted".into(), 1)
+    );
+    assert_eq!(
+        (reason(&short, "Succeeded"), short.status.unwrap().exit_code),
+        ("False/NonZeroExit".into(), Some(4))
+    );
     assert_eq!(world.fake.list().await.unwrap(), []);
 }
 
@@ -193,7 +219,10 @@ async fn a_claim_that_was_never_dispatched_is_given_back() {
     assert_eq!(run.status.unwrap().attempts, [], "nothing was attempted");
     world.start().await;
     let run = world.finished("claimed").await;
-    assert_eq!((reason(&run, "Succeeded"), run.status.unwrap().attempts.len()), ("True/Completed".into(), 1));
+    assert_eq!(
+        (reason(&run, "Succeeded"), run.status.unwrap().attempts.len()),
+        ("True/Completed".into(), 1)
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,9 @@
 //! The samples are what users copy: the API server takes each of them as it stands, without a warning.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::path::PathBuf;
 
@@ -11,7 +15,8 @@ use kube::api::ListParams;
 
 fn samples() -> Vec<PathBuf> {
     let folder = repository().join("manifests/samples");
-    let mut all: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut all: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     all.sort();
     assert!(all.len() > 10, "{} samples", all.len());
     all
@@ -21,7 +26,10 @@ fn samples() -> Vec<PathBuf> {
 async fn kubectl_applies_every_sample_without_a_warning() {
     let bench = Bench::new().await.unwrap();
     for sample in samples() {
-        let applied = bench.kubectl(&["apply", "--validate=strict", "-f", sample.to_str().unwrap()]).await.unwrap();
+        let applied = bench
+            .kubectl(&["apply", "--validate=strict", "-f", sample.to_str().unwrap()])
+            .await
+            .unwrap();
         let stderr = String::from_utf8_lossy(&applied.stderr);
         assert!(applied.status.success() && stderr.is_empty(), "{}: {stderr}", sample.display());
     }
@@ -48,12 +56,17 @@ async fn the_operator_takes_every_sample() {
     }
     let of_the_pool = ListParams::default().fields("spec.poolRef.name=default");
     let runs = bench.api::<AgentRun>().list(&of_the_pool).await.unwrap().items;
-    assert_eq!(runs.len(), bench.api::<AgentRun>().list(&all).await.unwrap().items.len(), "each uses the sample pool");
+    assert_eq!(
+        runs.len(),
+        bench.api::<AgentRun>().list(&all).await.unwrap().items.len(),
+        "each uses the sample pool"
+    );
     assert!(runs.len() >= 10, "{} runs", runs.len());
     for run in &runs {
         agentvm_core::run::validate(&run.spec, &defaults, Some(3600)).unwrap();
     }
-    let modes: Vec<_> = runs.iter().flat_map(|run| run.spec.files.iter().map(|file| file.mode)).collect();
+    let modes: Vec<_> =
+        runs.iter().flat_map(|run| run.spec.files.iter().map(|file| file.mode)).collect();
     assert!(modes.contains(&0o755) && modes.contains(&0o400), "octal modes: {modes:?}");
 }
 
@@ -61,8 +74,13 @@ async fn the_operator_takes_every_sample() {
 fn every_sample_says_what_it_shows() {
     for sample in samples() {
         let text = std::fs::read_to_string(&sample).unwrap();
-        let comment = text.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
-        assert!(comment.len() > 20, "{} begins without a comment that says what it shows", sample.display());
+        let comment =
+            text.lines().next().and_then(|line| line.strip_prefix("# ")).unwrap_or_default();
+        assert!(
+            comment.len() > 20,
+            "{} begins without a comment that says what it shows",
+            sample.display()
+        );
     }
 }
 
@@ -84,8 +102,13 @@ async fn kubectl_shows_tables_and_explains_fields() {
         assert_eq!(head.join(" "), columns);
     }
     let everything = bench.kubectl(&["get", "agentvm", "-o", "name"]).await.unwrap();
-    assert!(String::from_utf8(everything.stdout).unwrap().contains("agentvmpool.agentvm.dev/default"));
+    assert!(
+        String::from_utf8(everything.stdout).unwrap().contains("agentvmpool.agentvm.dev/default")
+    );
     let explained = bench.kubectl(&["explain", "arun.spec.timeoutSeconds"]).await.unwrap();
     let text = String::from_utf8(explained.stdout).unwrap();
-    assert!(text.contains("seconds") && text.contains("Default: ") && text.contains("604800"), "{text}");
+    assert!(
+        text.contains("seconds") && text.contains("Default: ") && text.contains("604800"),
+        "{text}"
+    );
 }

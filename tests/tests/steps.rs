@@ -1,6 +1,10 @@
 //! An operator that is killed before any step of a capture, a creation or a reset: the next one lends nothing that isn't proven,
 //! and in the end nothing is left over.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -18,13 +22,22 @@ async fn dies_at(world: &World, step: Step) -> Outside {
 
 async fn ended(operator: Outside, step: Step) {
     let operator = Mutex::new(operator);
-    until_true(&format!("it ended before {step:?}"), || async { operator.lock().unwrap().has_ended().unwrap() }).await;
+    until_true(&format!("it ended before {step:?}"), || async {
+        operator.lock().unwrap().has_ended().unwrap()
+    })
+    .await;
 }
 
 /// A run that says how often it was executed.
 async fn script(world: &World, name: &str) {
     let marks = world.outside(&format!("marks-{name}"));
-    world.script(name, &format!("echo mark >> {}; ls /workspace/work; touch left", marks.display()), json!({})).await;
+    world
+        .script(
+            name,
+            &format!("echo mark >> {}; ls /workspace/work; touch left", marks.display()),
+            json!({}),
+        )
+        .await;
 }
 
 async fn assert_whole(world: &World, name: &str) -> String {
@@ -35,7 +48,10 @@ async fn assert_whole(world: &World, name: &str) -> String {
     assert_eq!((marks.as_str(), status.attempts.len()), ("mark\n", 1), "{name} was executed once");
     assert_eq!(status.stdout.as_deref(), Some(""), "{name} found nothing of another run");
     let reset = status.reset.unwrap();
-    assert!(!reset.checks.is_empty() && reset.checks.iter().all(|check| check.result == "Passed"), "{name}: {reset:?}");
+    assert!(
+        !reset.checks.is_empty() && reset.checks.iter().all(|check| check.result == "Passed"),
+        "{name}: {reset:?}"
+    );
     status.attempts[0].nonce.clone()
 }
 
@@ -50,7 +66,10 @@ async fn goes_on(world: &World, step: Step, before: &[&str]) {
     }
     // A machine in the middle of something was no parked one, and nobody got it.
     let lent = |machine: &&Machine| nonces.contains(&machine.record.nonce);
-    assert!(was.iter().filter(lent).all(|m| matches!(m.mark, Mark::Parked { .. })), "{step:?}: {was:?}");
+    assert!(
+        was.iter().filter(lent).all(|m| matches!(m.mark, Mark::Parked { .. })),
+        "{step:?}: {was:?}"
+    );
     for name in before {
         nonces.push(assert_whole(world, name).await);
     }
@@ -61,7 +80,10 @@ async fn goes_on(world: &World, step: Step, before: &[&str]) {
     world.delete::<GoldenSnapshot>("default").await;
     let folder = world.folder.join("host");
     let count = |name: &str| std::fs::read_dir(folder.join(name)).map_or(0, Iterator::count);
-    until_true(&format!("{step:?}: nothing is left"), || async { count("machines") + count("goldens") == 0 }).await;
+    until_true(&format!("{step:?}: nothing is left"), || async {
+        count("machines") + count("goldens") == 0
+    })
+    .await;
     drop(next);
 }
 

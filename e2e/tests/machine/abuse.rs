@@ -36,7 +36,9 @@ os._exit(7)
     Ok(())
 }
 
-pub async fn a_hundred_megabytes_of_output_are_cut_and_said_to_be(host: &Host) -> Result<(), Error> {
+pub async fn a_hundred_megabytes_of_output_are_cut_and_said_to_be(
+    host: &Host,
+) -> Result<(), Error> {
     const LIMIT: u32 = 1 << 20;
     let run = host
         .run(json!({
@@ -63,7 +65,8 @@ pub async fn what_ignores_sigterm_is_killed_in_time(host: &Host) -> Result<(), E
 }
 
 pub async fn closed_stdio_is_no_obstacle(host: &Host) -> Result<(), Error> {
-    let run = host.run(json!({"command": ["bash", "-c", "exec <&- >&- 2>&-; sleep 1; exit 5"]})).await?;
+    let run =
+        host.run(json!({"command": ["bash", "-c", "exec <&- >&- 2>&-; sleep 1; exit 5"]})).await?;
     ensure!(run.reason() == "NonZeroExit" && run.status().exit_code == Some(5), "{run}");
     ensure!(run.stdout().is_empty() && run.seconds() >= 1.0, "{run}");
     Ok(())
@@ -97,7 +100,9 @@ print("started it")
     Ok(())
 }
 
-pub async fn an_agent_that_kills_all_it_can_reach_harms_itself_alone(host: &Host) -> Result<(), Error> {
+pub async fn an_agent_that_kills_all_it_can_reach_harms_itself_alone(
+    host: &Host,
+) -> Result<(), Error> {
     let run = host.script("Bash", KILL_ALL).await?;
     ensure!(run.reason() == "NonZeroExit" && run.status().exit_code == Some(6), "{run}");
     ensure!(run.stdout() == "still here\n", "{run}");
@@ -146,7 +151,8 @@ pub async fn a_memory_hog_is_killed_and_the_result_is_right(host: &Host) -> Resu
 pub async fn a_hog_that_is_a_child_leaves_its_parent_alone(host: &Host) -> Result<(), Error> {
     // Of shared memory, which isn't free before the last who has it is gone.
     let hog = HOG.replace("MAP_PRIVATE", "MAP_SHARED");
-    let run = host.script("Bash", &format!("python3 -c '{hog}'; echo it ended with $?; exit 3")).await?;
+    let run =
+        host.script("Bash", &format!("python3 -c '{hog}'; echo it ended with $?; exit 3")).await?;
     ensure!(run.reason() == "NonZeroExit" && run.status().exit_code == Some(3), "{run}");
     ensure!(run.stdout() == "it ended with 137\n", "{run}");
     Ok(())

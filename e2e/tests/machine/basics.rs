@@ -11,7 +11,9 @@ pub async fn three_languages_are_there(host: &Host) -> Result<(), Error> {
         ("Bash", "echo bash $((6 * 7)); exit 1"),
         ("JavaScript", "console.log('node', 6 * 7); process.exit(1)"),
     ];
-    for ((language, source), said) in scripts.into_iter().zip(["python 42\n", "bash 42\n", "node 42\n"]) {
+    for ((language, source), said) in
+        scripts.into_iter().zip(["python 42\n", "bash 42\n", "node 42\n"])
+    {
         let run = host.script(language, source).await?;
         ensure!(run.stdout() == said && run.status().exit_code == Some(1), "{run}");
     }
@@ -33,10 +35,14 @@ pub async fn the_tools_of_an_agent_are_there(host: &Host) -> Result<(), Error> {
 }
 
 pub async fn environment_and_stdin_reach_the_program(host: &Host) -> Result<(), Error> {
-    let secret = json!({"metadata": {"name": "environment"}, "stringData": {"key": "out of a Secret"}});
+    let secret =
+        json!({"metadata": {"name": "environment"}, "stringData": {"key": "out of a Secret"}});
     host.api::<Secret>().create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
-    let config = json!({"metadata": {"name": "environment"}, "data": {"key": "out of a ConfigMap"}});
-    host.api::<ConfigMap>().create(&PostParams::default(), &serde_json::from_value(config)?).await?;
+    let config =
+        json!({"metadata": {"name": "environment"}, "data": {"key": "out of a ConfigMap"}});
+    host.api::<ConfigMap>()
+        .create(&PostParams::default(), &serde_json::from_value(config)?)
+        .await?;
     let run = host
         .run(json!({
             "command": ["bash", "-c", "cat; echo \"$PLAIN|$SECRET|$CONFIG|$LANG|$0|${0//x}\"", "a\"b $HOME é"],
@@ -48,13 +54,14 @@ pub async fn environment_and_stdin_reach_the_program(host: &Host) -> Result<(), 
             ],
         }))
         .await?;
-    let said =
-        "from stdin: ä\ntwo words & $PATH|out of a Secret|out of a ConfigMap|C.UTF-8|a\"b $HOME é|a\"b $HOME é\n";
+    let said = "from stdin: ä\ntwo words & $PATH|out of a Secret|out of a ConfigMap|C.UTF-8|a\"b $HOME é|a\"b $HOME é\n";
     ensure!(run.stdout() == said, "{run}");
     Ok(())
 }
 
-pub async fn a_program_that_is_not_there_is_reported_as_a_shell_would(host: &Host) -> Result<(), Error> {
+pub async fn a_program_that_is_not_there_is_reported_as_a_shell_would(
+    host: &Host,
+) -> Result<(), Error> {
     let run = host.run(json!({"command": ["no-such-program"]})).await?;
     ensure!(run.reason() == "NonZeroExit" && run.status().exit_code == Some(127), "{run}");
     ensure!(run.message().contains("no-such-program"), "{run}");

@@ -23,11 +23,12 @@ fn lan(host: &Host, which: &str) -> Result<Lan, Error> {
 
 /// Waits until something holds of a pool's condition `Ready`.
 async fn until(host: &Host, name: &str, holds: fn(&Condition) -> bool) -> Result<(), Error> {
-    let wanted = await_condition(host.api::<AgentVMPool>(), name, move |pool: Option<&AgentVMPool>| {
-        let status = pool.and_then(|pool| pool.status.as_ref());
-        let mut ready = status.into_iter().flat_map(|status| &status.conditions);
-        ready.any(|condition| condition.type_ == condition_type::READY && holds(condition))
-    });
+    let wanted =
+        await_condition(host.api::<AgentVMPool>(), name, move |pool: Option<&AgentVMPool>| {
+            let status = pool.and_then(|pool| pool.status.as_ref());
+            let mut ready = status.into_iter().flat_map(|status| &status.conditions);
+            ready.any(|condition| condition.type_ == condition_type::READY && holds(condition))
+        });
     let told = timeout(PATIENCE, wanted).await;
     let stands = host.api::<AgentVMPool>().get(name).await?.status;
     ensure!(told.is_ok(), "pool {name} stands at {stands:?}");
@@ -57,21 +58,33 @@ pub async fn a_machine_on_a_bridge_has_what_its_server_gives_it(host: &Host) -> 
     );
     let command = json!({"poolRef": {"name": "bridged"}, "command": ["bash", "-c", script]});
     // At the same time, so on two machines; the third is whoever's.
-    let names = [host.submit(command.clone()).await?, host.submit(command.clone()).await?, host.submit(command).await?];
+    let names = [
+        host.submit(command.clone()).await?,
+        host.submit(command.clone()).await?,
+        host.submit(command).await?,
+    ];
     let mut seen = std::collections::BTreeMap::new();
     for name in names {
         let run = host.ended(&name).await?;
         ensure!(run.reason() == "Completed", "{run}");
         let said: Vec<String> = run.stdout().lines().map(str::to_owned).collect();
-        let [address, server, reached] = said.as_slice() else { return Err(format!("{run}").into()) };
+        let [address, server, reached] = said.as_slice() else {
+            return Err(format!("{run}").into());
+        };
         ensure!(address.starts_with("203.0.113.1") && address.ends_with("/24"), "{run}");
         ensure!(*server == SERVER.to_string() && reached == "reached", "{run}");
         let machine = run.status().vm_name.clone().unwrap_or_default();
         let before = seen.insert(machine, address.clone());
-        ensure!(before.is_none_or(|before| before == *address), "a machine that was brought back keeps it: {run}");
+        ensure!(
+            before.is_none_or(|before| before == *address),
+            "a machine that was brought back keeps it: {run}"
+        );
     }
     let addresses: std::collections::BTreeSet<_> = seen.values().collect();
-    ensure!(addresses.len() == seen.len() && seen.len() == 2, "each machine has one of its own: {seen:?}");
+    ensure!(
+        addresses.len() == seen.len() && seen.len() == 2,
+        "each machine has one of its own: {seen:?}"
+    );
     host.api::<AgentVMPool>().delete("bridged", &DeleteParams::default()).await?;
     Ok(())
 }
@@ -82,11 +95,15 @@ pub async fn without_a_server_a_pool_says_so_and_lends_nothing(host: &Host) -> R
     let began = Instant::now();
     pool(host, "unserved", &lan).await?;
     until(host, "unserved", |ready| {
-        let unavailable = ready.status == ConditionStatus::False && ready.reason == "NetworkUnavailable";
+        let unavailable =
+            ready.status == ConditionStatus::False && ready.reason == "NetworkUnavailable";
         unavailable && ready.message.contains("no DHCP server")
     })
     .await?;
-    eprintln!("measured: a pool without a DHCP server says so after {:.1} s", began.elapsed().as_secs_f64());
+    eprintln!(
+        "measured: a pool without a DHCP server says so after {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
     host.api::<AgentVMPool>().delete("unserved", &DeleteParams::default()).await?;
     Ok(())
 }

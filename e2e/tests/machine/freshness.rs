@@ -79,7 +79,10 @@ pub async fn two_runs_on_one_machine_are_two(host: &Host) -> Result<(), Error> {
         let in_place = run.status().reset.as_ref().is_some_and(|reset| reset.tier == "InPlace");
         if let Some(before) = before.filter(|_| in_place) {
             let same = shared(&before, &run)?;
-            ensure!(same.iter().all(|line| line.starts_with("hostname ")), "{same:?}\n{before}\n{run}");
+            ensure!(
+                same.iter().all(|line| line.starts_with("hostname ")),
+                "{same:?}\n{before}\n{run}"
+            );
             return Ok(());
         }
     }
@@ -92,7 +95,8 @@ pub async fn a_run_tells_what_its_machine_was_proven_by(host: &Host) -> Result<(
     ensure!(reset.checks.iter().all(|check| check.result == "Passed"), "{reset:?}");
     let names: BTreeSet<&str> = reset.checks.iter().map(|check| check.name.as_str()).collect();
     // From outside only a machine that was brought back is looked at; in a fresh process there is nothing of another run.
-    let outside: &[&str] = if reset.tier == "InPlace" { &["memory", "disk", "monitor", "process"] } else { &[] };
+    let outside: &[&str] =
+        if reset.tier == "InPlace" { &["memory", "disk", "monitor", "process"] } else { &[] };
     ensure!(names == outside.iter().copied().chain(["guest"]).collect(), "{reset:?}");
     Ok(())
 }
@@ -108,11 +112,18 @@ done";
         let run = host.script("Bash", ASK).await?;
         let (mut least, mut most) = (f64::NEG_INFINITY, f64::INFINITY);
         for line in run.stdout().lines() {
-            let times: Vec<f64> = line.split_whitespace().filter_map(|time| time.parse().ok()).collect();
-            let [before, after, made] = times[..] else { return Err(format!("no times: {run}").into()) };
+            let times: Vec<f64> =
+                line.split_whitespace().filter_map(|time| time.parse().ok()).collect();
+            let [before, after, made] = times[..] else {
+                return Err(format!("no times: {run}").into());
+            };
             (least, most) = (least.max(before - made), most.min(after - made));
         }
-        println!("measured: guest's clock minus host's: {:.1} to {:.1} ms", least * 1e3, most * 1e3);
+        println!(
+            "measured: guest's clock minus host's: {:.1} to {:.1} ms",
+            least * 1e3,
+            most * 1e3
+        );
         ensure!(least.abs().max(most.abs()) < 0.05, "the clock is {least} to {most} s off: {run}");
     }
     Ok(())

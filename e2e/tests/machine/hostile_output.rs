@@ -77,8 +77,10 @@ pub async fn nothing_but_plain_files_is_taken(host: &Host) -> Result<(), Error> 
     ] {
         ensure!(skipped.contains(name), "{name} is not among what was skipped: {run}");
     }
-    let listed =
-        std::process::Command::new("find").arg(run.location()).args(["!", "-type", "f", "!", "-type", "d"]).output()?;
+    let listed = std::process::Command::new("find")
+        .arg(run.location())
+        .args(["!", "-type", "f", "!", "-type", "d"])
+        .output()?;
     ensure!(listed.stdout.is_empty(), "{}", String::from_utf8_lossy(&listed.stdout));
     Ok(())
 }
@@ -94,7 +96,9 @@ pub async fn a_sparse_terabyte_is_too_large(host: &Host) -> Result<(), Error> {
 pub async fn one_byte_too_many_is_too_large(host: &Host) -> Result<(), Error> {
     for (bytes, reason) in [(1000, "Completed"), (1001, "OutputTooLarge")] {
         let script = format!("head -c {bytes} /dev/zero > /workspace/output/file");
-        let run = host.run(json!({"command": ["bash", "-c", script], "output": {"maxBytes": 1000}})).await?;
+        let run = host
+            .run(json!({"command": ["bash", "-c", script], "output": {"maxBytes": 1000}}))
+            .await?;
         ensure!(run.reason() == reason, "{run}");
     }
     Ok(())

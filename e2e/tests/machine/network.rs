@@ -27,7 +27,9 @@ async fn is_told(host: &Host, pool: &str, version: &str, more: Value) -> Result<
         .into_iter()
         .for_each(|network| network.extend(more.as_object().cloned().unwrap_or_default()));
     let spec = json!({"goldenSnapshotRef": {"name": "default"}, "warm": {"min": 1, "max": 1}, "network": network});
-    host.api().create(&PostParams::default(), &AgentVMPool::new(pool, serde_json::from_value(spec)?)).await?;
+    host.api()
+        .create(&PostParams::default(), &AgentVMPool::new(pool, serde_json::from_value(spec)?))
+        .await?;
     let idle = host.submit(json!({"poolRef": {"name": pool}, "command": ["sleep", "1"]})).await?;
     let idle = host.ended(&idle).await?;
     let network = idle.status().network.clone().unwrap_or_default();
@@ -47,9 +49,16 @@ async fn is_told(host: &Host, pool: &str, version: &str, more: Value) -> Result<
     // A connection that gets no answer is tried again.
     ensure!(*denied >= 4, "{run}");
     let host_address = run.stdout().trim().to_owned();
-    let count = |port| top_denied.iter().find(|d| d.destination == host_address && d.port == port).map(|d| d.count);
+    let count = |port| {
+        top_denied.iter().find(|d| d.destination == host_address && d.port == port).map(|d| d.count)
+    };
     ensure!(count(Some(8080)) == Some(3) && count(Some(22)) >= Some(1), "{run}");
-    told(host, &name, &format!("UDP {host_address} port 8080 (the host, its cluster and other machines are kept")).await
+    told(
+        host,
+        &name,
+        &format!("UDP {host_address} port 8080 (the host, its cluster and other machines are kept"),
+    )
+    .await
 }
 
 /// Returns when an Event about the run says something.
@@ -59,7 +68,9 @@ async fn told(host: &Host, run: &str, what: &str) -> Result<(), Error> {
     loop {
         look.tick().await;
         let all = host.api::<Event>().list(&ListParams::default()).await?.items;
-        let about = all.iter().filter(|event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(run));
+        let about = all
+            .iter()
+            .filter(|event| event.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(run));
         let notes: Vec<_> = about.filter_map(|event| event.note.as_deref()).collect();
         if notes.iter().any(|note| note.contains(what)) {
             return Ok(());

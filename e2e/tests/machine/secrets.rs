@@ -8,7 +8,8 @@ use serde_json::json;
 pub async fn a_secret_is_in_the_machines_memory_and_nowhere_else(host: &Host) -> Result<(), Error> {
     // Not in one piece in this program's own files.
     let text = format!("{}-{:x}", ["agentvm", "e2e", "marker"].join("+"), std::process::id());
-    let secret = json!({"metadata": {"name": "deploy"}, "stringData": {"key": text, "variable": text}});
+    let secret =
+        json!({"metadata": {"name": "deploy"}, "stringData": {"key": text, "variable": text}});
     host.api::<Secret>().create(&PostParams::default(), &serde_json::from_value(secret)?).await?;
     let script = r#"
         cd /workspace/secrets

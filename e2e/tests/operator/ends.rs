@@ -32,7 +32,8 @@ async fn runs_under_way_are_evicted_and_the_rest_is_found_again() {
         host.until_in_output(run, "started").await.unwrap();
     }
     let waiting = host.submit(json!({"command": ["echo", "it was my turn"]})).await.unwrap();
-    let accepted = |run: &AgentRun| run.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
+    let accepted =
+        |run: &AgentRun| run.status.as_ref().is_some_and(|status| !status.conditions.is_empty());
     host.until(&waiting, "seen", accepted).await.unwrap();
 
     let (dir, took) = host.stop().await.unwrap();

@@ -20,7 +20,8 @@ struct Seeded(u64);
 
 impl Seeded {
     fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % limit
     }
 }
@@ -74,8 +75,22 @@ async fn runs_survive_every_kill_of_the_operator() {
 /// UIDs of everything of ours.
 async fn objects(host: &Host) -> BTreeSet<Option<String>> {
     let all = ListParams::default();
-    let runs = host.api::<AgentRun>().list(&all).await.unwrap().items.into_iter().map(|run| run.metadata.uid);
-    let pools = host.api::<AgentVMPool>().list(&all).await.unwrap().items.into_iter().map(|pool| pool.metadata.uid);
+    let runs = host
+        .api::<AgentRun>()
+        .list(&all)
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|run| run.metadata.uid);
+    let pools = host
+        .api::<AgentVMPool>()
+        .list(&all)
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .map(|pool| pool.metadata.uid);
     let goldens = host.api::<GoldenSnapshot>().list(&all).await.unwrap().items.into_iter();
     runs.chain(pools).chain(goldens.map(|golden| golden.metadata.uid)).collect()
 }

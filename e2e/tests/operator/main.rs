@@ -2,7 +2,11 @@
 //!
 //! One test at a time: each has a whole host of its own, and emulated machines take all the processors there are.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 mod ends;
 mod kills;

@@ -46,11 +46,21 @@ pub fn check(run: &Run, number: usize) {
     let reason = if exit_code(number) == 0 { "Completed" } else { "NonZeroExit" };
     assert_eq!((run.reason(), run.status().exit_code), (reason, Some(exit_code(number))), "{run}");
     assert_eq!(run.status().attempts.len(), 1, "{run}");
-    let (kept, expected) = (String::from_utf8(run.kept_stdout().unwrap()).unwrap(), expected(number));
+    let (kept, expected) =
+        (String::from_utf8(run.kept_stdout().unwrap()).unwrap(), expected(number));
     let differs = kept.lines().zip(expected.lines()).find(|(kept, expected)| kept != expected);
-    assert!(kept == expected, "{} of {} bytes, first difference {differs:?}: {run}", kept.len(), expected.len());
+    assert!(
+        kept == expected,
+        "{} of {} bytes, first difference {differs:?}: {run}",
+        kept.len(),
+        expected.len()
+    );
     assert!(run.stdout().len() > 4096 && expected.ends_with(run.stdout()), "{run}");
-    assert_eq!(run.files().get("end"), Some(&i64::try_from(number.to_string().len()).unwrap()), "{run}");
+    assert_eq!(
+        run.files().get("end"),
+        Some(&i64::try_from(number.to_string().len()).unwrap()),
+        "{run}"
+    );
 }
 
 /// How many bytes a run prints.
@@ -60,12 +70,15 @@ pub fn in_all() -> u64 {
 
 /// How many bytes of a run's standard output have been written down.
 pub fn written_by(data_dir: &Path, uid: &str) -> u64 {
-    std::fs::metadata(data_dir.join("workspace/runs").join(uid).join("1/stdout")).map_or(0, |file| file.len())
+    std::fs::metadata(data_dir.join("workspace/runs").join(uid).join("1/stdout"))
+        .map_or(0, |file| file.len())
 }
 
 /// How many bytes of standard output all runs on a host have had written down.
 pub fn written(data_dir: &Path) -> u64 {
     let runs = std::fs::read_dir(data_dir.join("workspace/runs")).into_iter().flatten().flatten();
     let attempts = runs.filter_map(|run| std::fs::read_dir(run.path()).ok()).flatten().flatten();
-    attempts.filter_map(|attempt| Some(std::fs::metadata(attempt.path().join("stdout")).ok()?.len())).sum()
+    attempts
+        .filter_map(|attempt| Some(std::fs::metadata(attempt.path().join("stdout")).ok()?.len()))
+        .sum()
 }

@@ -32,10 +32,16 @@ async fn a_taken_port_and_a_folder_in_use_are_told_apart_from_data_to_go_on_with
         .unwrap();
     let said = String::from_utf8_lossy(&second.stderr);
     let pid = host.standalone.pid().unwrap().as_raw_nonzero().to_string();
-    assert!(!second.status.success() && said.contains(&pid) && said.contains("--data-dir"), "{said}");
+    assert!(
+        !second.status.success() && said.contains(&pid) && said.contains("--data-dir"),
+        "{said}"
+    );
 
-    let object = serde_json::from_value(json!({"metadata": {"name": "kept"}, "data": {"key": "value"}})).unwrap();
-    let uid = host.api::<ConfigMap>().create(&PostParams::default(), &object).await.unwrap().metadata.uid;
+    let object =
+        serde_json::from_value(json!({"metadata": {"name": "kept"}, "data": {"key": "value"}}))
+            .unwrap();
+    let uid =
+        host.api::<ConfigMap>().create(&PostParams::default(), &object).await.unwrap().metadata.uid;
     report_memory(&host);
     let (dir, took) = host.stop().await.unwrap();
     println!("ended in {took:?}");

@@ -1,7 +1,11 @@
 //! What the network of machines is for: a golden whose setup installs packages from registries, and a run that clones over SSH with a
 //! key from a Secret. The internet of both is a namespace of this machine.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as it should be")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is not as it should be"
+)]
 
 #[path = "../../../operator/hypervisor/tests/libvirt_host/internet/mod.rs"]
 #[allow(unused_imports, reason = "not every test needs all of it")]
@@ -38,7 +42,10 @@ async fn packages_for_the_golden_and_a_repository_for_the_run() {
     assert_eq!(said.stdout().trim(), INSTALLED, "{said}");
 
     let secret = json!({"metadata": {"name": "deploy"}, "stringData": {"key": server.key(), "known": server.host()}});
-    host.api::<Secret>().create(&PostParams::default(), &serde_json::from_value(secret).unwrap()).await.unwrap();
+    host.api::<Secret>()
+        .create(&PostParams::default(), &serde_json::from_value(secret).unwrap())
+        .await
+        .unwrap();
     let file = |name: &str| {
         let from = json!({"secretKeyRef": {"name": "deploy", "key": name}});
         json!({"path": name, "place": "Secrets", "mode": 0o400, "contentFrom": from})
@@ -90,7 +97,8 @@ fn plugged(data_dir: &Path) -> (String, String) {
             Some(rest.split('\'').next()?.to_owned())
         });
         if let Some(bridge) = bridge {
-            let routes = Command::new("ip").args(["-4", "route", "show", "dev", &bridge]).output().unwrap();
+            let routes =
+                Command::new("ip").args(["-4", "route", "show", "dev", &bridge]).output().unwrap();
             let subnet = String::from_utf8(routes.stdout).unwrap();
             return (bridge, subnet.split(' ').next().unwrap().to_owned());
         }

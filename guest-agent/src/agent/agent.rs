@@ -35,7 +35,10 @@ pub struct Kernel {
 impl Kernel {
     fn read() -> Self {
         let line = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-        Self { boot_id: line("/proc/sys/kernel/random/boot_id"), release: line("/proc/sys/kernel/osrelease") }
+        Self {
+            boot_id: line("/proc/sys/kernel/random/boot_id"),
+            release: line("/proc/sys/kernel/osrelease"),
+        }
     }
 }
 
@@ -76,12 +79,17 @@ impl Agent {
 
     /// Serves until the machine is turned off. The order of the branches is policy: a new connection and what the attempt
     /// does come before what the host wants, and that before what it is sent.
-    pub async fn run(mut self, mut links: mpsc::Receiver<Connection>, mut power: mpsc::Receiver<()>) -> ! {
+    pub async fn run(
+        mut self,
+        mut links: mpsc::Receiver<Connection>,
+        mut power: mpsc::Receiver<()>,
+    ) -> ! {
         let mut status = interval_at(Instant::now() + STATUS_EVERY, STATUS_EVERY);
         status.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let Self { session, attempt, platform, .. } = &mut self;
-            let sendable = session.as_ref().is_some_and(|session| session.outbox.has_next(attempt.as_ref()));
+            let sendable =
+                session.as_ref().is_some_and(|session| session.outbox.has_next(attempt.as_ref()));
             tokio::select! {
                 biased;
                 Some(link) = links.recv() => self.replace_session(link).await,
@@ -141,16 +149,22 @@ impl Agent {
             self.session = None;
             return;
         };
-        let next = self.session.as_mut().and_then(|session| session.outbox.next(self.attempt.as_ref()));
+        let next =
+            self.session.as_mut().and_then(|session| session.outbox.next(self.attempt.as_ref()));
         if let Some(message) = next {
             send(permit, message);
         }
     }
 
     fn send_status(&mut self) {
-        let Some(attempt) = self.attempt.as_ref().filter(|attempt| attempt.result().is_none()) else { return };
+        let Some(attempt) = self.attempt.as_ref().filter(|attempt| attempt.result().is_none())
+        else {
+            return;
+        };
         // One that can't be delivered is stale by the time it can.
-        if let Some(session) = self.session.as_mut().filter(|session| session.greeted && session.outbox.is_empty()) {
+        if let Some(session) =
+            self.session.as_mut().filter(|session| session.greeted && session.outbox.is_empty())
+        {
             let mut status = Platform::status();
             attempt.scope().measure(&mut status);
             session.outbox.push(GuestMessage::Status(status));

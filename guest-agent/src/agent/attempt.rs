@@ -10,7 +10,9 @@
 
 use std::time::Duration;
 
-use agentvm_guest_agent::protocol::{AttemptReport, AttemptResult, AttemptState, Execute, Nonce, StreamId};
+use agentvm_guest_agent::protocol::{
+    AttemptReport, AttemptResult, AttemptState, Execute, Nonce, StreamId,
+};
 use tokio::time::{Instant, sleep_until};
 
 use crate::launch::{Event, Launched, Order};
@@ -63,7 +65,8 @@ impl Attempt {
     /// Takes over a launcher that was started for `execute`.
     pub fn new(execute: &Execute, scope: Scope, mut launched: Launched) -> Self {
         let started = Instant::now();
-        let timeout = (execute.timeout_millis > 0).then(|| Duration::from_millis(execute.timeout_millis));
+        let timeout =
+            (execute.timeout_millis > 0).then(|| Duration::from_millis(execute.timeout_millis));
         let closed = |source: &mut _| std::mem::replace(source, tokio::sync::mpsc::channel(1).1);
         Self {
             nonce: execute.nonce.clone(),
@@ -114,7 +117,11 @@ impl Attempt {
     pub fn report(&self) -> AttemptReport {
         AttemptReport {
             nonce: self.nonce.clone(),
-            state: if self.result().is_some() { AttemptState::Finished } else { AttemptState::Running },
+            state: if self.result().is_some() {
+                AttemptState::Finished
+            } else {
+                AttemptState::Running
+            },
             stdout: self.stdout.replay().range(),
             stderr: self.stderr.replay().range(),
         }
@@ -159,7 +166,11 @@ impl Attempt {
         match event {
             Some(Event::Ready | Event::Started) => {}
             Some(Event::Refused { code, message }) => {
-                self.end(Verdict { exit_code: Some(code), error: Some(message), ..Verdict::default() });
+                self.end(Verdict {
+                    exit_code: Some(code),
+                    error: Some(message),
+                    ..Verdict::default()
+                });
             }
             Some(Event::Exited { code, signal }) => {
                 self.end(Verdict { exit_code: code, signal, ..Verdict::default() });
@@ -179,7 +190,8 @@ impl Attempt {
         const SIGKILL: i32 = 9;
         self.end(Verdict { signal: Some(SIGKILL), ..Verdict::default() });
         let now = Instant::now();
-        self.phase = Phase::Draining { next_look: now, tick: FIRST_TICK, give_up: now + DRAIN_PATIENCE };
+        self.phase =
+            Phase::Draining { next_look: now, tick: FIRST_TICK, give_up: now + DRAIN_PATIENCE };
     }
 
     fn overdue(&mut self) {
@@ -212,13 +224,16 @@ impl Attempt {
     /// A stream that the host's acknowledgements hold up isn't silent, only waiting.
     fn look(&mut self, tick: Duration, give_up: Instant) {
         let now = Instant::now();
-        let blocked = [&self.stdout, &self.stderr].iter().any(|stream| !stream.is_closed() && !stream.wants());
+        let blocked = [&self.stdout, &self.stderr]
+            .iter()
+            .any(|stream| !stream.is_closed() && !stream.wants());
         let give_up = if blocked { now + DRAIN_PATIENCE } else { give_up };
         if now >= give_up {
             self.stdout.close();
             self.stderr.close();
         }
-        self.phase = Phase::Draining { next_look: now + tick, tick: LAST_TICK.min(tick * 2), give_up };
+        self.phase =
+            Phase::Draining { next_look: now + tick, tick: LAST_TICK.min(tick * 2), give_up };
     }
 
     fn postpone(&mut self) {

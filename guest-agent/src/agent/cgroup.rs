@@ -82,7 +82,9 @@ impl Group {
     /// SIGTERM to every process in it and below. The launcher, PID 1 of its namespace, ignores it by nature.
     pub fn terminate(&self) {
         for line in self.read("cgroup.procs").lines() {
-            let Some(pid) = line.parse().ok().and_then(rustix::process::Pid::from_raw) else { continue };
+            let Some(pid) = line.parse().ok().and_then(rustix::process::Pid::from_raw) else {
+                continue;
+            };
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
     }

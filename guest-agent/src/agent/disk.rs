@@ -8,10 +8,10 @@ use crate::sys;
 
 /// Grows the ext4 file system that is mounted at `root` from /dev/vda to that device's size, if that is larger.
 pub fn grow(root: &Path) -> io::Result<()> {
-    let sectors: u64 = std::fs::read_to_string("/sys/class/block/vda/size")?
-        .trim()
-        .parse()
-        .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "the size of /dev/vda is no number"))?;
+    let sectors: u64 =
+        std::fs::read_to_string("/sys/class/block/vda/size")?.trim().parse().map_err(|_| {
+            io::Error::new(io::ErrorKind::InvalidData, "the size of /dev/vda is no number")
+        })?;
     let stat = rustix::fs::statvfs(root)?;
     match blocks_to_grow_to(sectors, stat.f_frsize, stat.f_blocks) {
         Some(blocks) => sys::ext4_resize(File::open(root)?, blocks),

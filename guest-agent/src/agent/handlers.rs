@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    AttemptReport, AttemptState, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestHello, GuestLease,
-    GuestMessage, HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate, Resume, Stop, StreamRange,
+    AttemptReport, AttemptState, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestHello,
+    GuestLease, GuestMessage, HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate,
+    Resume, Stop, StreamRange,
 };
 
 use crate::agent::{Agent, Identity};
@@ -26,7 +27,9 @@ impl Agent {
             HostMessage::Lease(order) => self.lease(&order).await,
             HostMessage::Execute(order) => self.execute(&order),
             HostMessage::File(chunk) => self.file(&chunk),
-            HostMessage::Stop(Stop::Attempt { nonce, grace_millis }) => self.stop(nonce, grace_millis),
+            HostMessage::Stop(Stop::Attempt { nonce, grace_millis }) => {
+                self.stop(nonce, grace_millis)
+            }
             HostMessage::Stop(Stop::Quiesce { golden }) => self.quiesce(golden).await,
             HostMessage::Stop(Stop::PowerOff) => {
                 self.answer(GuestMessage::Ack(GuestAck::PowerOff));
@@ -41,17 +44,28 @@ impl Agent {
 
     /// Answers with an error.
     pub fn refuse(&mut self, code: ErrorCode, message: impl Into<String>, nonce: Option<Nonce>) {
-        self.answer(GuestMessage::Error(ErrorReport { code, message: message.into(), nonce, challenge: None }));
+        self.answer(GuestMessage::Error(ErrorReport {
+            code,
+            message: message.into(),
+            nonce,
+            challenge: None,
+        }));
     }
 
     fn hello(&mut self, hello: HostHello) {
         let wrong = match (&self.identity, &hello.token) {
             _ if hello.protocol != HostHello::PROTOCOL => Some((
                 ErrorCode::BadProtocol,
-                format!("message version {} is not spoken here; {} is", hello.protocol, HostHello::PROTOCOL),
+                format!(
+                    "message version {} is not spoken here; {} is",
+                    hello.protocol,
+                    HostHello::PROTOCOL
+                ),
             )),
             (Some(identity), Some(token)) if identity.token.matches(token) => None,
-            (Some(_), _) => Some((ErrorCode::BadToken, "this machine's token is needed in HELLO".to_owned())),
+            (Some(_), _) => {
+                Some((ErrorCode::BadToken, "this machine's token is needed in HELLO".to_owned()))
+            }
             (None, _) => None,
         };
         if let Some((code, message)) = wrong {
@@ -109,10 +123,18 @@ impl Agent {
     async fn rehydrate(&mut self, order: Rehydrate) {
         let nonce = order.nonce.clone();
         if self.attempt.is_some() {
-            return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", Some(nonce));
+            return self.refuse(
+                ErrorCode::Busy,
+                "an attempt is not over, or its result not acknowledged",
+                Some(nonce),
+            );
         }
         if self.executed.contains(&nonce) {
-            return self.refuse(ErrorCode::Invalid, "this nonce was executed already; use a new one", Some(nonce));
+            return self.refuse(
+                ErrorCode::Invalid,
+                "this nonce was executed already; use a new one",
+                Some(nonce),
+            );
         }
         self.unready().await;
         if let Err(why) = self.platform.rehydrate(&order) {
@@ -125,10 +147,18 @@ impl Agent {
     /// Nothing is started while it is asked for: a run begins with an address or not at all.
     async fn lease(&mut self, order: &GuestLease) {
         if self.attempt.is_some() {
-            return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", None);
+            return self.refuse(
+                ErrorCode::Busy,
+                "an attempt is not over, or its result not acknowledged",
+                None,
+            );
         }
         if self.held().is_none() {
-            return self.refuse(ErrorCode::Invalid, "LEASE comes between REHYDRATE and EXECUTE", None);
+            return self.refuse(
+                ErrorCode::Invalid,
+                "LEASE comes between REHYDRATE and EXECUTE",
+                None,
+            );
         }
         match self.platform.lease(order).await {
             Ok(address) => self.answer(GuestMessage::Ack(GuestAck::Lease { address })),
@@ -142,7 +172,11 @@ impl Agent {
             return self.answer(GuestMessage::Ack(GuestAck::Execute { nonce }));
         }
         if self.identity.as_ref().is_none_or(|identity| identity.nonce != nonce) {
-            return self.refuse(ErrorCode::UnknownNonce, "this machine does not hold that nonce", Some(nonce));
+            return self.refuse(
+                ErrorCode::UnknownNonce,
+                "this machine does not hold that nonce",
+                Some(nonce),
+            );
         }
         if let Some(what) = invalid(order) {
             return self.refuse(ErrorCode::Invalid, what, Some(nonce));
@@ -162,17 +196,29 @@ impl Agent {
 
     fn start(&mut self, order: &Execute) -> Result<Attempt, StartError> {
         self.platform.refresh(order).map_err(StartError::Platform)?;
-        let ready = self.ready.take().filter(Ready::is_waiting).map_or_else(|| Ready::start(&self.platform), Ok)?;
+        let ready = self
+            .ready
+            .take()
+            .filter(Ready::is_waiting)
+            .map_or_else(|| Ready::start(&self.platform), Ok)?;
         ready.execute(&self.platform, order)
     }
 
     /// Everything that EXECUTE can find done: the way walked once, and the next attempt's launcher in its place.
     async fn warm(&mut self) {
         if self.attempt.is_some() {
-            return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", None);
+            return self.refuse(
+                ErrorCode::Busy,
+                "an attempt is not over, or its result not acknowledged",
+                None,
+            );
         }
         if self.held().is_none() {
-            return self.refuse(ErrorCode::Invalid, "WARM comes between REHYDRATE and EXECUTE", None);
+            return self.refuse(
+                ErrorCode::Invalid,
+                "WARM comes between REHYDRATE and EXECUTE",
+                None,
+            );
         }
         if !self.ready.as_ref().is_some_and(Ready::is_waiting) {
             self.unready().await;
@@ -202,7 +248,9 @@ impl Agent {
         let path = chunk.path.clone();
         match workspace::write_chunk(&self.platform.secrets(), chunk, self.platform.owner()) {
             Ok(offset) => self.answer(GuestMessage::Ack(GuestAck::File { path, offset })),
-            Err(why @ workspace::FileError::Io { .. }) => self.refuse(ErrorCode::Failed, chain(&why), None),
+            Err(why @ workspace::FileError::Io { .. }) => {
+                self.refuse(ErrorCode::Failed, chain(&why), None)
+            }
             Err(why) => self.refuse(ErrorCode::Invalid, chain(&why), None),
         }
     }
@@ -213,13 +261,21 @@ impl Agent {
                 attempt.stop(Duration::from_millis(grace_millis));
                 self.answer(GuestMessage::Ack(GuestAck::StopAttempt { nonce }));
             }
-            None => self.refuse(ErrorCode::UnknownNonce, "no attempt of that nonce is here", Some(nonce)),
+            None => self.refuse(
+                ErrorCode::UnknownNonce,
+                "no attempt of that nonce is here",
+                Some(nonce),
+            ),
         }
     }
 
     async fn quiesce(&mut self, golden: Option<Nonce>) {
         if self.attempt.is_some() {
-            return self.refuse(ErrorCode::Busy, "an attempt is not over, or its result not acknowledged", None);
+            return self.refuse(
+                ErrorCode::Busy,
+                "an attempt is not over, or its result not acknowledged",
+                None,
+            );
         }
         self.unready().await;
         if let Err(why) = self.platform.quiesce() {
@@ -247,18 +303,31 @@ impl Agent {
                     self.refuse(ErrorCode::BadOffset, why.to_string(), None);
                 }
             }
-            HostAck::Result { nonce } if attempt.result().is_some() && *attempt.nonce() == nonce => self.attempt = None,
+            HostAck::Result { nonce }
+                if attempt.result().is_some() && *attempt.nonce() == nonce =>
+            {
+                self.attempt = None
+            }
             // Of another attempt, or too early: what isn't known to be received is kept.
             HostAck::Result { .. } => {}
         }
     }
 
     fn resume(&mut self, order: Resume) {
-        let Some(attempt) = self.attempt.as_ref().filter(|attempt| *attempt.nonce() == order.nonce) else {
-            return self.refuse(ErrorCode::UnknownNonce, "no attempt of that nonce is here", Some(order.nonce));
+        let Some(attempt) = self.attempt.as_ref().filter(|attempt| *attempt.nonce() == order.nonce)
+        else {
+            return self.refuse(
+                ErrorCode::UnknownNonce,
+                "no attempt of that nonce is here",
+                Some(order.nonce),
+            );
         };
         let (stdout, stderr) = (order.stdout_offset, order.stderr_offset);
-        let kept = attempt.stdout.replay().read_from(stdout, 0).and(attempt.stderr.replay().read_from(stderr, 0));
+        let kept = attempt
+            .stdout
+            .replay()
+            .read_from(stdout, 0)
+            .and(attempt.stderr.replay().read_from(stderr, 0));
         if let Err(why) = kept {
             return self.refuse(ErrorCode::BadOffset, why.to_string(), Some(order.nonce));
         }
@@ -279,7 +348,9 @@ fn invalid(order: &Execute) -> Option<&'static str> {
     }
     let bad_name = |name: &str| name.is_empty() || name.contains('=') || nul(name);
     if order.env.iter().any(|var| bad_name(&var.name) || nul(var.value.expose())) {
-        return Some("names in env are not empty and hold no `=`; neither names nor values hold a NUL byte");
+        return Some(
+            "names in env are not empty and hold no `=`; neither names nor values hold a NUL byte",
+        );
     }
     None
 }

@@ -48,12 +48,15 @@ pub fn boot() -> Result<(), BootError> {
     // Whoever asks may send an echo request without the power to send anything else.
     std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")
         .map_err(|why| BootError::Step { step: "permitting ping", why })?;
-    sys::loopback_up().map_err(|why| BootError::Step { step: "bringing the loopback interface up", why })?;
+    sys::loopback_up()
+        .map_err(|why| BootError::Step { step: "bringing the loopback interface up", why })?;
     rustix::system::sethostname(b"agentvm")
         .map_err(|why| BootError::Step { step: "setting the host name", why: why.into() })?;
     limits().map_err(|why| BootError::Step { step: "setting resource limits", why })?;
-    users::ensure(Path::new("/")).map_err(|why| BootError::Step { step: "adding the user agent", why })?;
-    workspace::prepare().map_err(|why| BootError::Step { step: "making the workspace folders", why })
+    users::ensure(Path::new("/"))
+        .map_err(|why| BootError::Step { step: "adding the user agent", why })?;
+    workspace::prepare()
+        .map_err(|why| BootError::Step { step: "making the workspace folders", why })
 }
 
 /// The kernel found no console in the initrd's /dev; there is one now.
@@ -73,7 +76,9 @@ fn load_modules() {
         let loaded = std::fs::File::open(Path::new("/modules").join(name))
             .and_then(|file| Ok(rustix::system::finit_module(&file, c"", 0)?));
         match loaded {
-            Err(why) if why.kind() != io::ErrorKind::AlreadyExists => log::error(&format!("module {name}"), &why),
+            Err(why) if why.kind() != io::ErrorKind::AlreadyExists => {
+                log::error(&format!("module {name}"), &why)
+            }
             _ => {}
         }
     }
@@ -103,7 +108,8 @@ fn root_file_system() -> Result<(), BootError> {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    mounts::mount(DISK, NEW_ROOT, "ext4", MountFlags::NOATIME, "noinit_itable").map_err(BootError::Mount)?;
+    mounts::mount(DISK, NEW_ROOT, "ext4", MountFlags::NOATIME, "noinit_itable")
+        .map_err(BootError::Mount)?;
     // A disk that can't be grown is still a disk.
     if let Err(why) = disk::grow(Path::new(NEW_ROOT)) {
         log::error("growing the root file system", &why);

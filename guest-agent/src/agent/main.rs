@@ -73,7 +73,8 @@ fn role(pid: u32, arguments: &[OsString]) -> Role {
         [launch::LAUNCHER_ARGUMENT] => Role::Launcher,
         _ if pid == 1 => Role::Init,
         ["--version"] => Role::Version,
-        ["--socket", socket, "--workspace", workspace] | ["--workspace", workspace, "--socket", socket] => {
+        ["--socket", socket, "--workspace", workspace]
+        | ["--workspace", workspace, "--socket", socket] => {
             Role::Folder { socket: socket.into(), workspace: workspace.into() }
         }
         _ => Role::Unknown,
@@ -107,7 +108,8 @@ fn folder(socket: &std::path::Path, workspace: &std::path::Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let why = serve(Platform::Folder(folder), |links| unix::listen(socket, links), || mpsc::channel(1).1);
+    let why =
+        serve(Platform::Folder(folder), |links| unix::listen(socket, links), || mpsc::channel(1).1);
     log::error(&format!("the socket {} can't be used", socket.display()), &why);
     ExitCode::FAILURE
 }
@@ -154,7 +156,11 @@ mod tests {
     #[test]
     fn the_role_follows_from_pid_and_arguments() {
         assert_eq!(role_of(1, &[]), Role::Init);
-        assert_eq!(role_of(1, &["quiet", "splash"]), Role::Init, "the kernel passes on what it doesn't know");
+        assert_eq!(
+            role_of(1, &["quiet", "splash"]),
+            Role::Init,
+            "the kernel passes on what it doesn't know"
+        );
         assert_eq!(role_of(1, &["--launcher"]), Role::Launcher);
         assert_eq!(role_of(7, &[]), Role::Unknown);
         let folder = Role::Folder { socket: "a".into(), workspace: "b".into() };

@@ -24,8 +24,15 @@ impl MountError {
 }
 
 /// Mounts one file system.
-pub fn mount(source: &str, target: &str, kind: &str, flags: MountFlags, options: &str) -> Result<(), MountError> {
-    let data = std::ffi::CString::new(options).map_err(|why| MountError::new(target, why.into()))?;
+pub fn mount(
+    source: &str,
+    target: &str,
+    kind: &str,
+    flags: MountFlags,
+    options: &str,
+) -> Result<(), MountError> {
+    let data =
+        std::ffi::CString::new(options).map_err(|why| MountError::new(target, why.into()))?;
     rustix::mount::mount(source, target, kind, flags, data.as_c_str())
         .map_err(|why| MountError::new(target, why.into()))
 }
@@ -44,7 +51,13 @@ pub fn machine_file_systems() -> Result<(), MountError> {
     for dir in ["/dev/pts", "/dev/shm"] {
         std::fs::create_dir_all(dir).map_err(|why| MountError::new(dir, why))?;
     }
-    mount("devpts", "/dev/pts", "devpts", MountFlags::NOSUID | MountFlags::NOEXEC, "ptmxmode=0666,mode=0620,gid=5")?;
+    mount(
+        "devpts",
+        "/dev/pts",
+        "devpts",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        "ptmxmode=0666,mode=0620,gid=5",
+    )?;
     mount("run", "/run", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=0755")?;
     mount("cgroup2", "/sys/fs/cgroup", "cgroup2", locked, "nsdelegate,memory_recursiveprot")?;
     std::fs::create_dir_all(AGENT_DIR).map_err(|why| MountError::new(AGENT_DIR, why))?;
@@ -57,7 +70,8 @@ pub fn switch_root(root: &'static str) -> Result<(), MountError> {
     for name in ["dev", "proc", "sys"] {
         let target = Path::new(root).join(name);
         std::fs::create_dir_all(&target).map_err(|why| MountError::new(&target, why))?;
-        mount_move(Path::new("/").join(name), &target).map_err(|why| MountError::new(&target, why.into()))?;
+        mount_move(Path::new("/").join(name), &target)
+            .map_err(|why| MountError::new(&target, why.into()))?;
     }
     rustix::process::chdir(root).map_err(at)?;
     mount_move(".", "/").map_err(at)?;

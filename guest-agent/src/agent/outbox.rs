@@ -68,7 +68,8 @@ impl Progress {
         let order = if self.stderr_first { [order[1], order[0]] } else { order };
         self.stderr_first = !self.stderr_first;
         for stream in order {
-            let cursor = if stream == StreamId::Stdout { &mut self.stdout } else { &mut self.stderr };
+            let cursor =
+                if stream == StreamId::Stdout { &mut self.stdout } else { &mut self.stderr };
             let replay = attempt.stream(stream).replay();
             // Acknowledged already means received already.
             let offset = (*cursor).max(replay.first());

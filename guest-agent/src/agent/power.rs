@@ -19,7 +19,9 @@ pub fn presses() -> mpsc::Receiver<()> {
         }
         if let Ok(device) = File::open(entry.path()) {
             let sender = sender.clone();
-            let _ = std::thread::Builder::new().name("power".to_owned()).spawn(move || watch(device, &sender));
+            let _ = std::thread::Builder::new()
+                .name("power".to_owned())
+                .spawn(move || watch(device, &sender));
         }
     }
     presses

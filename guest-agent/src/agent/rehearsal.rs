@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    Blob, Decoder, Execute, Frame, GuestAck, GuestMessage, HostMessage, Nonce, Output, RunAs, StreamId, encode,
+    Blob, Decoder, Execute, Frame, GuestAck, GuestMessage, HostMessage, Nonce, Output, RunAs,
+    StreamId, encode,
 };
 use tokio::time::timeout;
 

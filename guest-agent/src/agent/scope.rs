@@ -78,7 +78,9 @@ impl Scope {
     pub fn finish(&mut self) {
         self.group = None;
         workspace::clear(&self.folders.secrets);
-        if let Some(output) = self.folders.shared_output.as_ref().and_then(|path| File::open(path).ok()) {
+        if let Some(output) =
+            self.folders.shared_output.as_ref().and_then(|path| File::open(path).ok())
+        {
             let _ = rustix::fs::syncfs(output);
         }
     }

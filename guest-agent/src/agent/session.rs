@@ -61,10 +61,20 @@ impl Session {
         let (read_half, write_half) = tokio::io::split(link);
         let (sender, incoming) = mpsc::channel(4);
         let (outgoing, frames) = mpsc::channel(2);
-        let reader = tokio::spawn(read(FrameReader::new(read_half).with_patience(PARTIAL_PATIENCE), sender));
+        let reader =
+            tokio::spawn(read(FrameReader::new(read_half).with_patience(PARTIAL_PATIENCE), sender));
         let writer = tokio::spawn(write(FrameWriter::new(write_half), frames));
         let reader = AbortOnDrop(reader);
-        Self { outbox: Outbox::default(), greeted: false, closing: false, lasting, incoming, outgoing, reader, writer }
+        Self {
+            outbox: Outbox::default(),
+            greeted: false,
+            closing: false,
+            lasting,
+            incoming,
+            outgoing,
+            reader,
+            writer,
+        }
     }
 
     /// What came in next. Safe to cancel.
@@ -102,10 +112,14 @@ pub fn send(permit: Permit, message: GuestMessage) {
 async fn read<R: AsyncRead + Unpin>(mut reader: FrameReader<R>, sender: mpsc::Sender<Incoming>) {
     loop {
         let incoming = match reader.read().await {
-            Ok(Some(frame)) => HostMessage::from_frame(&frame).map_or_else(bad_message, Incoming::Message),
+            Ok(Some(frame)) => {
+                HostMessage::from_frame(&frame).map_or_else(bad_message, Incoming::Message)
+            }
             // A stretch of garbage between frames says nothing that the next bad frame wouldn't.
             Err(ReadError::Frame(FrameError::Garbage)) => continue,
-            Err(why @ (ReadError::Frame(_) | ReadError::Stalled)) => Incoming::Bad(log::chain(&why)),
+            Err(why @ (ReadError::Frame(_) | ReadError::Stalled)) => {
+                Incoming::Bad(log::chain(&why))
+            }
             Ok(None) | Err(ReadError::Io(_)) => Incoming::Closed,
         };
         let last = matches!(incoming, Incoming::Closed);
@@ -120,7 +134,10 @@ fn bad_message(why: MessageError) -> Incoming {
     Incoming::Bad(log::chain(&why))
 }
 
-async fn write<W: AsyncWrite + Unpin>(mut writer: FrameWriter<W>, mut frames: mpsc::Receiver<Frame>) {
+async fn write<W: AsyncWrite + Unpin>(
+    mut writer: FrameWriter<W>,
+    mut frames: mpsc::Receiver<Frame>,
+) {
     while let Some(frame) = frames.recv().await {
         if writer.write(&frame).await.is_err() {
             return;

@@ -79,7 +79,8 @@ pub fn loopback_up() -> io::Result<()> {
 ///
 /// Only namespaces: a shared table of file descriptors or memory must not be split under other threads.
 pub fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
-    let allowed = UnshareFlags::NEWPID | UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP | UnshareFlags::NEWIPC;
+    let allowed =
+        UnshareFlags::NEWPID | UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP | UnshareFlags::NEWIPC;
     // SAFETY: none of the allowed flags changes what memory or descriptors this process has.
     unsafe { rustix::thread::unshare_unsafe(flags & allowed) }.map_err(io::Error::from)
 }
@@ -88,7 +89,8 @@ pub fn unshare_namespaces(flags: UnshareFlags) -> io::Result<()> {
 #[cfg(test)]
 pub fn own_network() -> io::Result<()> {
     // SAFETY: namespaces only, and of this thread only.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }.map_err(io::Error::from)
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET | UnshareFlags::NEWNS) }
+        .map_err(io::Error::from)
 }
 
 /// Makes the command the leader of a session of its own, so that no terminal or group of the agent's is its.

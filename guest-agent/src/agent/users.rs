@@ -30,7 +30,8 @@ fn append_unless_taken(path: &Path, line: &str) -> io::Result<()> {
         Err(why) => return Err(why),
     };
     let wanted: Vec<&str> = line.split(':').collect();
-    let same = |field: usize, entry: &str| entry.split(':').nth(field) == wanted.get(field).copied();
+    let same =
+        |field: usize, entry: &str| entry.split(':').nth(field) == wanted.get(field).copied();
     if present.lines().any(|entry| same(0, entry) || same(2, entry)) {
         return Ok(());
     }
@@ -50,7 +51,8 @@ mod tests {
     fn an_image_with_its_own_uid_1000_keeps_it() {
         let dir = tempfile::tempdir().unwrap();
         let passwd = dir.path().join("passwd");
-        std::fs::write(&passwd, "root:x:0:0::/:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh").unwrap();
+        std::fs::write(&passwd, "root:x:0:0::/:/bin/sh\nnode:x:1000:1000::/home/node:/bin/sh")
+            .unwrap();
         append_unless_taken(&passwd, "agent:x:1000:1000:agent:/home/agent:/bin/sh").unwrap();
         assert!(!std::fs::read_to_string(&passwd).unwrap().contains("agent"));
     }

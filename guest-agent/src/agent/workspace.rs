@@ -19,9 +19,13 @@ const SECRETS_OPTIONS: &str = "mode=0700,uid=1000,gid=1000,size=16m,nr_inodes=40
 /// Why a file wasn't written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    #[error("{path:?} is not a relative path of plain names; send one like `name` or `folder/name`")]
+    #[error(
+        "{path:?} is not a relative path of plain names; send one like `name` or `folder/name`"
+    )]
     Path { path: String },
-    #[error("the piece at {offset} does not follow what is there ({have} bytes); send pieces in order")]
+    #[error(
+        "the piece at {offset} does not follow what is there ({have} bytes); send pieces in order"
+    )]
     Order { offset: u64, have: u64 },
     #[error("the piece reaches beyond the announced size of {size} bytes")]
     Size { size: u64 },
@@ -42,11 +46,16 @@ pub fn prepare() -> io::Result<()> {
     chown(root.join("work"), Some(AGENT_UID), Some(AGENT_GID))?;
     chown(root.join("output"), Some(AGENT_UID), Some(AGENT_GID))?;
     let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
-    mount("secrets", "/workspace/secrets", "tmpfs", flags, SECRETS_OPTIONS).map_err(io::Error::other)
+    mount("secrets", "/workspace/secrets", "tmpfs", flags, SECRETS_OPTIONS)
+        .map_err(io::Error::other)
 }
 
 /// Writes one piece; how much of the file is there afterwards.
-pub fn write_chunk(secrets: &Path, chunk: &FileChunk, owner: Option<(u32, u32)>) -> Result<u64, FileError> {
+pub fn write_chunk(
+    secrets: &Path,
+    chunk: &FileChunk,
+    owner: Option<(u32, u32)>,
+) -> Result<u64, FileError> {
     let path = chunk.path.as_str();
     let names = plain_names(path).ok_or_else(|| FileError::Path { path: path.to_owned() })?;
     let failed = |why: io::Error| FileError::Io { path: path.to_owned(), why };
@@ -91,8 +100,15 @@ fn plain_names(path: &str) -> Option<Vec<&str>> {
 }
 
 /// Opens or makes the file step by step from a folder's handle, so that no link in between leads out of it.
-fn open_below(root: OwnedFd, names: &[&str], fresh: bool, owner: Option<(u32, u32)>) -> io::Result<File> {
-    let Some((name, folders)) = names.split_last() else { return Err(io::ErrorKind::InvalidInput.into()) };
+fn open_below(
+    root: OwnedFd,
+    names: &[&str],
+    fresh: bool,
+    owner: Option<(u32, u32)>,
+) -> io::Result<File> {
+    let Some((name, folders)) = names.split_last() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
     let mut dir = root;
     for folder in folders {
@@ -149,7 +165,8 @@ mod tests {
     fn no_path_leads_out() {
         let dir = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink("/tmp", dir.path().join("link")).unwrap();
-        for path in ["", "/etc/passwd", "../x", "a/../../x", "a/./..", "a/", "link/x", "a\0b", "."] {
+        for path in ["", "/etc/passwd", "../x", "a/../../x", "a/./..", "a/", "link/x", "a\0b", "."]
+        {
             assert!(write_chunk(dir.path(), &chunk(path, 0, b"x"), None).is_err(), "{path:?}");
         }
     }
@@ -157,8 +174,14 @@ mod tests {
     #[test]
     fn pieces_out_of_order_or_too_long_are_refused() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(write_chunk(dir.path(), &chunk("f", 0, b"123456789"), None), Err(FileError::Size { .. })));
+        assert!(matches!(
+            write_chunk(dir.path(), &chunk("f", 0, b"123456789"), None),
+            Err(FileError::Size { .. })
+        ));
         write_chunk(dir.path(), &chunk("f", 0, b"1234"), None).unwrap();
-        assert!(matches!(write_chunk(dir.path(), &chunk("f", 5, b"1"), None), Err(FileError::Order { have: 4, .. })));
+        assert!(matches!(
+            write_chunk(dir.path(), &chunk("f", 5, b"1"), None),
+            Err(FileError::Order { have: 4, .. })
+        ));
     }
 }

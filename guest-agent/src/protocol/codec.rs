@@ -8,7 +8,8 @@ use super::frame::{Frame, FrameError, HEADER_LEN, Header, MAGIC, MAX_PAYLOAD, VE
 /// # Errors
 /// [`FrameError::TooLong`] if the payload is above [`MAX_PAYLOAD`]; `out` is then unchanged.
 pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
-    let length = u32::try_from(frame.payload.len()).map_err(|_| FrameError::TooLong(frame.payload.len()))?;
+    let length =
+        u32::try_from(frame.payload.len()).map_err(|_| FrameError::TooLong(frame.payload.len()))?;
     if frame.payload.len() > MAX_PAYLOAD {
         return Err(FrameError::TooLong(frame.payload.len()));
     }
@@ -97,7 +98,9 @@ impl Decoder {
     fn seek_magic(&mut self) -> bool {
         let pending = self.buffer.get(self.start..).unwrap_or_default();
         let skip = (0..pending.len())
-            .find(|at| pending.get(*at..).is_some_and(|rest| rest.iter().zip(&MAGIC).all(|(a, b)| a == b)))
+            .find(|at| {
+                pending.get(*at..).is_some_and(|rest| rest.iter().zip(&MAGIC).all(|(a, b)| a == b))
+            })
             .unwrap_or(pending.len());
         self.start += skip;
         skip > 0

@@ -120,7 +120,8 @@ pub(super) struct Header {
 impl Header {
     /// Reads what stands behind a magic that was checked already.
     pub(super) fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, FrameError> {
-        let [_, _, _, _, version, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3, c0, c1, c2, c3] = *bytes;
+        let [_, _, _, _, version, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3, c0, c1, c2, c3] =
+            *bytes;
         if version != VERSION {
             return Err(FrameError::Version(version));
         }
@@ -138,12 +139,21 @@ impl Header {
     }
 
     /// Joins header and payload if the checksum agrees; `head` are the bytes this header was parsed from.
-    pub(super) fn check(self, head: &[u8; HEADER_LEN], payload: &[u8]) -> Result<Frame, FrameError> {
+    pub(super) fn check(
+        self,
+        head: &[u8; HEADER_LEN],
+        payload: &[u8],
+    ) -> Result<Frame, FrameError> {
         let (covered, _) = head.split_at(HEADER_LEN - 4);
         if checksum(covered, payload) != self.crc {
             return Err(FrameError::Checksum(payload.len()));
         }
-        Ok(Frame { kind: self.kind, flags: self.flags, stream: self.stream, payload: payload.to_vec() })
+        Ok(Frame {
+            kind: self.kind,
+            flags: self.flags,
+            stream: self.stream,
+            payload: payload.to_vec(),
+        })
     }
 }
 

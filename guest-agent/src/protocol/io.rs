@@ -35,7 +35,13 @@ pub enum ReadError {
 impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// Reads from `inner`.
     pub fn new(inner: R) -> Self {
-        Self { inner, decoder: Decoder::new(), chunk: vec![0; 16 * 1024], patience: None, overdue: None }
+        Self {
+            inner,
+            decoder: Decoder::new(),
+            chunk: vec![0; 16 * 1024],
+            patience: None,
+            overdue: None,
+        }
     }
 
     /// Gives up on a frame that isn't whole within `patience` of its first byte.

@@ -46,10 +46,10 @@ pub use codec::{Decoder, encode};
 pub use frame::{Frame, FrameError, FrameType, HEADER_LEN, MAGIC, MAX_PAYLOAD, VERSION};
 pub use io::{FrameReader, FrameWriter, ReadError, WriteError};
 pub use message::{
-    AttemptReport, AttemptResult, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck,
-    GuestHello, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage, Inspection,
-    InspectionError, Mac, MacError, MessageError, Output, Ping, Rehydrate, Resume, RunAs, Status, Stop, StreamId,
-    StreamRange, StreamTotals,
+    AttemptReport, AttemptResult, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk,
+    GuestAck, GuestHello, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostAck, HostHello,
+    HostMessage, Inspection, InspectionError, Mac, MacError, MessageError, Output, Ping, Rehydrate,
+    Resume, RunAs, Status, Stop, StreamId, StreamRange, StreamTotals,
 };
 pub use replay::{Replay, ReplayError};
 pub use values::{Blob, Nonce, NonceError, Secret};

@@ -19,7 +19,13 @@ pub struct NonceError;
 impl Nonce {
     /// The nonce of 16 random bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes.iter().flat_map(|b| [b >> 4, b & 15]).filter_map(|n| char::from_digit(n.into(), 16)).collect())
+        Self(
+            bytes
+                .iter()
+                .flat_map(|b| [b >> 4, b & 15])
+                .filter_map(|n| char::from_digit(n.into(), 16))
+                .collect(),
+        )
     }
 
     /// The 32 characters.
@@ -73,7 +79,8 @@ impl Secret {
 
     /// Compares in a time that depends only on the lengths.
     pub fn matches(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len() && self.0.bytes().zip(other.0.bytes()).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
+        self.0.len() == other.0.len()
+            && self.0.bytes().zip(other.0.bytes()).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
     }
 }
 

@@ -5,8 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    AttemptResult, Blob, ConnectError, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestMessage,
-    GuestNetwork, HostAck, HostHello, HostMessage, Nonce, Rehydrate, Resume, RunAs, Secret, StreamId, connect,
+    AttemptResult, Blob, ConnectError, Execute, FrameReader, FrameWriter, GuestAck, GuestHello,
+    GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage, Nonce, Rehydrate, Resume, RunAs,
+    Secret, StreamId, connect,
 };
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -29,7 +30,8 @@ pub struct Collected {
 
 impl Client {
     pub async fn connect(socket: &Path, token: Option<&str>) -> Result<Self, ConnectError> {
-        let (read, write) = UnixStream::connect(socket).await.expect("connect to the agent's socket").into_split();
+        let (read, write) =
+            UnixStream::connect(socket).await.expect("connect to the agent's socket").into_split();
         let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
         let hello = HostHello::new(nonce(), token.map(Secret::new));
         let answer = tokio::time::timeout(DEADLINE, connect(&mut reader, &mut writer, hello)).await;
@@ -38,13 +40,19 @@ impl Client {
     }
 
     pub async fn say(&mut self, message: HostMessage) {
-        self.writer.write(&message.into_frame().expect("a message that fits")).await.expect("write");
+        self.writer
+            .write(&message.into_frame().expect("a message that fits"))
+            .await
+            .expect("write");
     }
 
     /// The next message; `None` at the end of the connection.
     pub async fn hear(&mut self) -> Option<GuestMessage> {
-        let frame = tokio::time::timeout(DEADLINE, self.reader.read()).await.expect("an answer in time");
-        frame.expect("a good frame").map(|frame| GuestMessage::from_frame(&frame).expect("a good message"))
+        let frame =
+            tokio::time::timeout(DEADLINE, self.reader.read()).await.expect("an answer in time");
+        frame
+            .expect("a good frame")
+            .map(|frame| GuestMessage::from_frame(&frame).expect("a good message"))
     }
 
     pub async fn rehydrate(&mut self, nonce: &Nonce, token: &str, workspace: bool) -> GuestMessage {
@@ -96,7 +104,11 @@ impl Client {
     pub async fn note(&mut self, message: GuestMessage, into: &mut Collected) {
         match message {
             GuestMessage::Output(output) => {
-                let stream = if output.stream == StreamId::Stdout { &mut into.stdout } else { &mut into.stderr };
+                let stream = if output.stream == StreamId::Stdout {
+                    &mut into.stdout
+                } else {
+                    &mut into.stderr
+                };
                 assert_eq!(output.offset, stream.len() as u64, "no gap and no repetition");
                 stream.extend(output.data);
                 let offset = stream.len() as u64;
@@ -122,7 +134,9 @@ impl Client {
 pub fn nonce() -> Nonce {
     use std::io::Read as _;
     let mut bytes = [0; 16];
-    std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).expect("read /dev/urandom");
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .expect("read /dev/urandom");
     Nonce::from_bytes(bytes)
 }
 

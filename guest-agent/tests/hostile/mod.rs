@@ -26,11 +26,13 @@ fn check(frame: &Frame) {
     decoder.feed(&bytes);
     assert_eq!(decoder.next_frame(), Some(Ok(frame.clone())));
     if let Ok(message) = HostMessage::from_frame(frame) {
-        let again = message.clone().into_frame().expect("a message that came in a frame fits into one");
+        let again =
+            message.clone().into_frame().expect("a message that came in a frame fits into one");
         assert_eq!(HostMessage::from_frame(&again).expect("decoded once already"), message);
     }
     if let Ok(message) = GuestMessage::from_frame(frame) {
-        let again = message.clone().into_frame().expect("a message that came in a frame fits into one");
+        let again =
+            message.clone().into_frame().expect("a message that came in a frame fits into one");
         assert_eq!(GuestMessage::from_frame(&again).expect("decoded once already"), message);
     }
 }

@@ -27,7 +27,9 @@ impl Agent {
             .spawn()
             .expect("the agent starts");
         let agent = Self { process, dir };
-        wait_until("the agent listens", || std::os::unix::net::UnixStream::connect(agent.socket()).is_ok());
+        wait_until("the agent listens", || {
+            std::os::unix::net::UnixStream::connect(agent.socket()).is_ok()
+        });
         agent
     }
 
@@ -48,7 +50,11 @@ impl Agent {
     }
 
     /// One attempt from beginning to end.
-    pub async fn run(&self, change: impl FnOnce(&mut Execute), argv: &[&str]) -> (AttemptResult, Collected) {
+    pub async fn run(
+        &self,
+        change: impl FnOnce(&mut Execute),
+        argv: &[&str],
+    ) -> (AttemptResult, Collected) {
         let (mut client, nonce) = self.machine().await;
         let mut order = order(&nonce, argv);
         change(&mut order);
@@ -81,5 +87,7 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 pub fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A zombie is dead; who reaps it is somebody else's business.
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
 }

@@ -55,7 +55,9 @@ impl Binaries {
 
     /// The programs, each from the first folder that has it; or the names of those that none has.
     fn in_folders(folders: &[PathBuf]) -> Result<Self, Vec<&'static str>> {
-        let find = |name: &str| folders.iter().map(|folder| folder.join(name)).find(|path| is_executable(path));
+        let find = |name: &str| {
+            folders.iter().map(|folder| folder.join(name)).find(|path| is_executable(path))
+        };
         match (
             find(Component::Etcd.program()),
             find(Component::ApiServer.program()),
@@ -95,11 +97,17 @@ struct Looked {
 
 impl fmt::Display for BinariesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "found no complete control plane (etcd, kube-apiserver, kube-controller-manager); looked in:")?;
+        write!(
+            f,
+            "found no complete control plane (etcd, kube-apiserver, kube-controller-manager); looked in:"
+        )?;
         for Looked { place, missing } in &self.looked {
             write!(f, "\n  {place}: no {}", missing.join(", no "))?;
         }
-        write!(f, "\nbuild one with `make controlplane`, or name the folder that holds them with --control-plane-dir")
+        write!(
+            f,
+            "\nbuild one with `make controlplane`, or name the folder that holds them with --control-plane-dir"
+        )
     }
 }
 
@@ -126,24 +134,36 @@ impl Places {
             dir: dir.map(Path::to_owned),
             kubebuilder_assets: set("KUBEBUILDER_ASSETS").map(PathBuf::from),
             path: set("PATH").unwrap_or_default(),
-            cache: set("AGENTVM_CACHE").map_or_else(|| DEFAULT_CACHE.into(), PathBuf::from).join("controlplane"),
+            cache: set("AGENTVM_CACHE")
+                .map_or_else(|| DEFAULT_CACHE.into(), PathBuf::from)
+                .join("controlplane"),
         }
     }
 
     fn in_order(&self) -> Vec<Place> {
         if let Some(dir) = &self.dir {
-            return vec![Place { name: format!("--control-plane-dir {}", dir.display()), folders: vec![dir.clone()] }];
+            return vec![Place {
+                name: format!("--control-plane-dir {}", dir.display()),
+                folders: vec![dir.clone()],
+            }];
         }
         let mut places = Vec::new();
         if let Some(dir) = &self.kubebuilder_assets {
-            places.push(Place { name: format!("KUBEBUILDER_ASSETS {}", dir.display()), folders: vec![dir.clone()] });
+            places.push(Place {
+                name: format!("KUBEBUILDER_ASSETS {}", dir.display()),
+                folders: vec![dir.clone()],
+            });
         }
         places.push(Place { name: "PATH".into(), folders: env::split_paths(&self.path).collect() });
         let cached = cached_builds(&self.cache);
         if cached.is_empty() {
             places.push(Place { name: format!("{}/", self.cache.display()), folders: Vec::new() });
         }
-        places.extend(cached.into_iter().map(|dir| Place { name: dir.display().to_string(), folders: vec![dir] }));
+        places.extend(
+            cached
+                .into_iter()
+                .map(|dir| Place { name: dir.display().to_string(), folders: vec![dir] }),
+        );
         places
     }
 }

@@ -71,7 +71,11 @@ impl Drop for Child {
     }
 }
 
-async fn keep_running(line: CommandLine, events: broadcast::Sender<ChildEvent>, mut stop: oneshot::Receiver<Duration>) {
+async fn keep_running(
+    line: CommandLine,
+    events: broadcast::Sender<ChildEvent>,
+    mut stop: oneshot::Receiver<Duration>,
+) {
     let component = line.component;
     // Nobody has to listen.
     let tell = |happened| drop(events.send(ChildEvent { component, happened }));

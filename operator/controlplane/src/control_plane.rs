@@ -110,7 +110,8 @@ impl ControlPlane {
     }
 
     async fn start_prepared(config: &Config, prepared: Prepared) -> Result<Self, StartError> {
-        let client_config = readiness::client_config(&prepared.kubeconfig).await.map_err(StartError::Kubeconfig)?;
+        let client_config =
+            readiness::client_config(&prepared.kubeconfig).await.map_err(StartError::Kubeconfig)?;
         let client = kube::Client::try_from(client_config.clone()).map_err(StartError::Client)?;
         let (events, mut seen) = broadcast::channel(REMEMBERED_EVENTS);
         // Both at once: the API server waits for its store.
@@ -126,12 +127,25 @@ impl ControlPlane {
             api_server.stop(Duration::ZERO).await;
             etcd.stop(LEAST_ETCD_GRACE).await;
             let logs = prepared.etcd.log.parent().map(Path::to_owned).unwrap_or_default();
-            return Err(failure.unwrap_or(StartError::NotReady { after: config.start_timeout, last, logs }));
+            return Err(failure.unwrap_or(StartError::NotReady {
+                after: config.start_timeout,
+                last,
+                logs,
+            }));
         }
-        let controller_manager =
-            config.controller_manager.then(|| Child::keep_running(prepared.controller_manager, events.clone()));
+        let controller_manager = config
+            .controller_manager
+            .then(|| Child::keep_running(prepared.controller_manager, events.clone()));
         let Prepared { kubeconfig_path, kubeconfig, .. } = prepared;
-        Ok(Self { kubeconfig_path, kubeconfig, client_config, events, controller_manager, api_server, etcd })
+        Ok(Self {
+            kubeconfig_path,
+            kubeconfig,
+            client_config,
+            events,
+            controller_manager,
+            api_server,
+            etcd,
+        })
     }
 }
 
@@ -145,7 +159,10 @@ async fn prepare_in_background(config: &Config, attempt: u32) -> Result<Prepared
 }
 
 /// Waits for a child to fail. During a start any death is final: a restart would only repeat it, later and unseen.
-async fn first_failure(events: &mut broadcast::Receiver<ChildEvent>, prepared: &Prepared) -> StartError {
+async fn first_failure(
+    events: &mut broadcast::Receiver<ChildEvent>,
+    prepared: &Prepared,
+) -> StartError {
     loop {
         let event = match events.recv().await {
             Ok(event) => event,
@@ -160,7 +177,9 @@ async fn first_failure(events: &mut broadcast::Receiver<ChildEvent>, prepared: &
         };
         match event.happened {
             Happened::Started { .. } => {}
-            Happened::NotStarted { why } => return StartError::NotStarted { program: line.program.clone(), why },
+            Happened::NotStarted { why } => {
+                return StartError::NotStarted { program: line.program.clone(), why };
+            }
             Happened::Died { how, last_lines } => {
                 return StartError::Died { component, how, log: line.log.clone(), last_lines };
             }

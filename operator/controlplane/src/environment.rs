@@ -11,7 +11,8 @@ const FRUGAL: (&str, &str) = ("GOGC", "50");
 
 /// The environment of every child, out of what `ours` gives.
 pub fn of_children(ours: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, OsString)> {
-    let mut environment: Vec<_> = KEPT.into_iter().filter_map(|name| Some((name, ours(name)?))).collect();
+    let mut environment: Vec<_> =
+        KEPT.into_iter().filter_map(|name| Some((name, ours(name)?))).collect();
     if environment.iter().all(|(name, _)| *name != FRUGAL.0) {
         environment.push((FRUGAL.0, FRUGAL.1.into()));
     }
@@ -24,7 +25,8 @@ mod tests {
 
     #[test]
     fn children_get_what_they_need_and_nothing_that_changes_them() {
-        let ours = |name: &str| ["PATH", "ETCD_NAME", "HTTPS_PROXY"].contains(&name).then(|| "x".into());
+        let ours =
+            |name: &str| ["PATH", "ETCD_NAME", "HTTPS_PROXY"].contains(&name).then(|| "x".into());
         assert_eq!(of_children(ours), [("PATH", "x".into()), ("GOGC", "50".into())]);
     }
 

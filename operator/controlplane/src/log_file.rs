@@ -81,7 +81,8 @@ mod tests {
         for number in 0..100 {
             log.write(format!("line {number}\n").as_bytes()).unwrap();
         }
-        let sizes: Vec<u64> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
+        let sizes: Vec<u64> =
+            fs::read_dir(&dir).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).collect();
         assert_eq!(sizes.len(), 2);
         assert!(sizes.iter().all(|size| (1..=100).contains(size)), "{sizes:?}");
         assert_eq!(last_lines(&path, 1), "line 99");

@@ -43,7 +43,11 @@ impl Ports {
         let last = last.filter(|last| last.preferred == preferred);
         let pick = |wanted: [Option<u16>; 2], taken: Option<u16>| {
             let searched = searched(seed).map(Some);
-            wanted.into_iter().chain(searched).flatten().find(|port| Some(*port) != taken && is_free(*port))
+            wanted
+                .into_iter()
+                .chain(searched)
+                .flatten()
+                .find(|port| Some(*port) != taken && is_free(*port))
         };
         let api_server = pick([last.map(|last| last.api_server), preferred], None)?;
         let etcd = pick([last.map(|last| last.etcd), None], Some(api_server))?;

@@ -89,8 +89,8 @@ fn check_program(program: &Path) -> Result<(), PrepareError> {
 fn choose_ports(config: &Config, layout: &Layout, attempt: u32) -> Result<Ports, PrepareError> {
     let path = layout.ports();
     let seed = seed(&config.data_dir).wrapping_add(attempt);
-    let ports =
-        Ports::choose(Ports::load(&path), config.preferred_port, seed, ports::is_free).ok_or(PrepareError::NoPort)?;
+    let ports = Ports::choose(Ports::load(&path), config.preferred_port, seed, ports::is_free)
+        .ok_or(PrepareError::NoPort)?;
     ports.save(&path).map_err(not_writable(&path))?;
     Ok(ports)
 }

@@ -36,7 +36,9 @@ impl Running {
 
     /// Asks it to end. One that has ended already needs no telling.
     pub fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+        if let Some(pid) =
+            self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
+        {
             // Not yet waited for, so the number is still this child's.
             let _ = rustix::process::kill_process(pid, signal);
         }
@@ -86,7 +88,11 @@ fn die_with_us(command: &mut Command) {
     let ask = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         // We may have died before the kernel was asked.
-        if rustix::process::getppid() == Some(us) { Ok(()) } else { Err(io::Error::from_raw_os_error(3)) }
+        if rustix::process::getppid() == Some(us) {
+            Ok(())
+        } else {
+            Err(io::Error::from_raw_os_error(3))
+        }
     };
     // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes two raw system calls
     // (rustix calls the kernel directly), compares two integers, and neither allocates nor takes a lock.

@@ -87,7 +87,11 @@ fn run(reply: oneshot::Sender<Result<Shared, SharedError>>) {
 }
 
 async fn start() -> Result<Shared, SharedError> {
-    let folder = tempfile::Builder::new().prefix("agentvm-test-").tempdir().map_err(SharedError::Folder)?.keep();
+    let folder = tempfile::Builder::new()
+        .prefix("agentvm-test-")
+        .tempdir()
+        .map_err(SharedError::Folder)?
+        .keep();
     remove_when_we_end(&folder).map_err(SharedError::Folder)?;
     let config = config(&folder).map_err(SharedError::Binaries)?;
     let control_plane = ControlPlane::start(config).await.map_err(SharedError::Start)?;

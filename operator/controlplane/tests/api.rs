@@ -16,8 +16,10 @@ use kube::{Api, Client, Config};
 use rustix::fs::Access;
 
 async fn namespace(client: &Client, name: &str) {
-    let namespace =
-        Namespace { metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() }, ..Namespace::default() };
+    let namespace = Namespace {
+        metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
+        ..Namespace::default()
+    };
     Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
 }
 
@@ -61,7 +63,10 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     create_config_map(&client, "to-be-deleted", "content").await;
     let namespaces = Api::<Namespace>::all(client);
     namespaces.delete("to-be-deleted", &DeleteParams::default()).await.unwrap();
-    until("the namespace goes", async || namespaces.get_opt("to-be-deleted").await.unwrap().is_none()).await;
+    until("the namespace goes", async || {
+        namespaces.get_opt("to-be-deleted").await.unwrap().is_none()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -101,7 +106,13 @@ fn listening(pid: u32) -> Vec<String> {
     let sockets: Vec<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()
         .flatten()
-        .filter_map(|fd| std::fs::read_link(fd.path()).ok()?.to_str()?.strip_prefix("socket:[").map(str::to_owned))
+        .filter_map(|fd| {
+            std::fs::read_link(fd.path())
+                .ok()?
+                .to_str()?
+                .strip_prefix("socket:[")
+                .map(str::to_owned)
+        })
         .map(|inode| inode.trim_end_matches(']').to_owned())
         .collect();
     let mut addresses = Vec::new();

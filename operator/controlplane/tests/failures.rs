@@ -50,10 +50,17 @@ async fn a_program_for_another_machine_is_named() {
 async fn a_child_that_dies_at_its_start_shows_its_last_words() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = test_support::config(dir.path()).unwrap();
-    config.binaries.api_server =
-        program(&dir.path().join("broken"), "#!/bin/sh\necho 'the moon is in the wrong phase' >&2\nexit 3\n");
+    config.binaries.api_server = program(
+        &dir.path().join("broken"),
+        "#!/bin/sh\necho 'the moon is in the wrong phase' >&2\nexit 3\n",
+    );
     let said = failure(config).await.to_string();
-    for word in ["kube-apiserver ended at its start", "exit status: 3", "wrong phase", "logs/kube-apiserver.log"] {
+    for word in [
+        "kube-apiserver ended at its start",
+        "exit status: 3",
+        "wrong phase",
+        "logs/kube-apiserver.log",
+    ] {
         assert!(said.contains(word), "{word}: {said}");
     }
     assert!(common::children(dir.path()).is_empty(), "etcd ended too");
@@ -63,7 +70,8 @@ async fn a_child_that_dies_at_its_start_shows_its_last_words() {
 async fn a_start_that_takes_too_long_says_what_it_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = test_support::config(dir.path()).unwrap();
-    config.binaries.api_server = program(&dir.path().join("sleeper"), "#!/bin/sh\nexec sleep 600\n");
+    config.binaries.api_server =
+        program(&dir.path().join("sleeper"), "#!/bin/sh\nexec sleep 600\n");
     config.start_timeout = Duration::from_secs(1);
     let said = failure(config).await.to_string();
     for word in ["wasn't ready after 1 s", "/readyz", "logs"] {
@@ -89,7 +97,8 @@ async fn a_port_that_is_taken_in_the_last_moment_is_replaced() {
     };
     let mut config = test_support::config(&dir.path().join("data")).unwrap();
     config.binaries.etcd = sabotaged("first-etcd", &config.binaries.etcd, "--listen-client-urls");
-    config.binaries.api_server = sabotaged("first-api-server", &config.binaries.api_server, "--secure-port");
+    config.binaries.api_server =
+        sabotaged("first-api-server", &config.binaries.api_server, "--secure-port");
     let control_plane = ControlPlane::start(config).await.unwrap();
     for name in ["first-etcd-once", "first-api-server-once"] {
         assert!(dir.path().join(name).exists(), "{name}");

@@ -30,7 +30,8 @@ async fn a_restart_finds_its_data_and_its_ports() {
     assert_eq!(path, dir.path().join("kubeconfig"));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(fs::read_to_string(&path).unwrap(), kubeconfig);
-    create_config_map(&kube::Client::try_from(first.client_config()).unwrap(), "default", "kept").await;
+    create_config_map(&kube::Client::try_from(first.client_config()).unwrap(), "default", "kept")
+        .await;
 
     let began = Instant::now();
     first.shutdown(SHUTDOWN).await;
@@ -42,7 +43,8 @@ async fn a_restart_finds_its_data_and_its_ports() {
     let second = ControlPlane::start(config).await.unwrap();
     println!("second start to ready: {:?}", began.elapsed());
     assert_eq!(second.kubeconfig(), kubeconfig, "a copy that someone made goes on working");
-    let api: Api<ConfigMap> = Api::default_namespaced(kube::Client::try_from(second.client_config()).unwrap());
+    let api: Api<ConfigMap> =
+        Api::default_namespaced(kube::Client::try_from(second.client_config()).unwrap());
     assert_eq!(api.get("kept").await.unwrap().data.unwrap()["key"], "value");
     second.shutdown(SHUTDOWN).await;
 }
@@ -63,7 +65,8 @@ async fn a_taken_port_gets_another() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_child_that_is_killed_comes_back_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
-    let control_plane = ControlPlane::start(test_support::config(dir.path()).unwrap()).await.unwrap();
+    let control_plane =
+        ControlPlane::start(test_support::config(dir.path()).unwrap()).await.unwrap();
     let client = kube::Client::try_from(control_plane.client_config()).unwrap();
     create_config_map(&client, "default", "kept").await;
     let api: Api<ConfigMap> = Api::default_namespaced(client);
@@ -75,7 +78,10 @@ async fn a_child_that_is_killed_comes_back_and_nothing_is_lost() {
         kill(pid);
         let died = events.recv().await.unwrap();
         assert_eq!(died.component.program(), name);
-        assert!(matches!(&died.happened, Happened::Died { how, .. } if how.contains("signal: 9")), "{died:?}");
+        assert!(
+            matches!(&died.happened, Happened::Died { how, .. } if how.contains("signal: 9")),
+            "{died:?}"
+        );
         let again = events.recv().await.unwrap();
         assert!(matches!(again.happened, Happened::Started { restarts: 1, .. }), "{again:?}");
     }
@@ -99,7 +105,8 @@ async fn a_parent_that_is_killed_leaves_no_orphan_and_a_usable_folder() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    io::BufRead::read_line(&mut io::BufReader::new(parent.stdout.take().unwrap()), &mut line).unwrap();
+    io::BufRead::read_line(&mut io::BufReader::new(parent.stdout.take().unwrap()), &mut line)
+        .unwrap();
     assert_eq!(line, "ready\n");
     until("all three run", async || children(dir.path()).len() == 3).await;
 

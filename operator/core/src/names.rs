@@ -91,7 +91,11 @@ pub fn short_hash(parts: &[&str], len: usize) -> String {
 /// Lower-case hex.
 pub fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
+    bytes
+        .iter()
+        .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])
+        .map(char::from)
+        .collect()
 }
 
 fn digest_parts(parts: &[&str]) -> Vec<u8> {
@@ -116,7 +120,11 @@ mod tests {
         assert_ne!(a, DomainName::for_slot(&instance, "other", 0));
         assert_ne!(a, DomainName::for_slot(&InstanceId::for_state_dir("/elsewhere"), "uid", 0));
         let template = DomainName::for_template(&instance, &GoldenKey::derive(&["g"]));
-        assert!([a, template].iter().all(|name| name.as_str().starts_with(&DomainName::prefix(&instance))));
+        assert!(
+            [a, template]
+                .iter()
+                .all(|name| name.as_str().starts_with(&DomainName::prefix(&instance)))
+        );
     }
 
     #[test]

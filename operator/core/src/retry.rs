@@ -11,7 +11,8 @@ pub struct Backoff {
 
 impl Backoff {
     /// For reconciles that failed.
-    pub const RECONCILE: Self = Self { first: Duration::from_millis(500), cap: Duration::from_mins(1) };
+    pub const RECONCILE: Self =
+        Self { first: Duration::from_millis(500), cap: Duration::from_mins(1) };
     /// For machines and goldens that could not be made.
     pub const MACHINE: Self = Self { first: Duration::from_secs(2), cap: Duration::from_mins(5) };
 
@@ -19,7 +20,10 @@ impl Backoff {
     pub fn after(&self, failures: u32, key: &str) -> Duration {
         let doublings = failures.saturating_sub(1).min(20);
         let plain = self.first.saturating_mul(1 << doublings).min(self.cap);
-        let spread = key.bytes().fold(failures % 256, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(b))) % 401;
+        let spread = key
+            .bytes()
+            .fold(failures % 256, |sum, b| sum.wrapping_mul(31).wrapping_add(u32::from(b)))
+            % 401;
         plain * (800 + spread) / 1000
     }
 }

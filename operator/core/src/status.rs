@@ -87,9 +87,13 @@ mod tests {
     #[test]
     fn a_transition_time_moves_only_with_the_status() {
         let old = vec![condition("Ready", ConditionStatus::False, "A", "a", Some(1), at(1))];
-        let same = settle(&old, vec![condition("Ready", ConditionStatus::False, "B", "b", Some(2), at(9))]);
+        let same = settle(
+            &old,
+            vec![condition("Ready", ConditionStatus::False, "B", "b", Some(2), at(9))],
+        );
         assert_eq!(same[0].last_transition_time, old[0].last_transition_time);
-        let other = settle(&old, vec![condition("Ready", ConditionStatus::True, "B", "b", Some(2), at(9))]);
+        let other =
+            settle(&old, vec![condition("Ready", ConditionStatus::True, "B", "b", Some(2), at(9))]);
         assert_ne!(other[0].last_transition_time, old[0].last_transition_time);
     }
 

@@ -11,7 +11,9 @@ pub enum HvError {
     #[error("libvirt at {uri} does not answer: {detail}; start libvirtd or correct libvirt.uri")]
     Unavailable { uri: String, detail: String },
     /// The deadline passed: it may have happened or not.
-    #[error("{what} took longer than {seconds} s; its outcome is unknown and will be observed again")]
+    #[error(
+        "{what} took longer than {seconds} s; its outcome is unknown and will be observed again"
+    )]
     OutcomeUnknown { what: String, seconds: u64 },
     /// The machine isn't there (any more).
     #[error("there is no machine {0}")]
@@ -53,7 +55,8 @@ pub enum HvError {
 impl HvError {
     /// As text in one line, for places that hold no chain.
     pub(crate) fn with_cause(&self) -> String {
-        let cause = std::error::Error::source(self).map(|cause| format!(": {cause}")).unwrap_or_default();
+        let cause =
+            std::error::Error::source(self).map(|cause| format!(": {cause}")).unwrap_or_default();
         format!("{self}{cause}")
     }
 

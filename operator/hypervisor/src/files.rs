@@ -25,7 +25,9 @@ pub fn remove_tree(path: &Path) -> Result<(), HvError> {
 
 /// Whole or not at all: a process that is killed in the middle leaves what was there.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), HvError> {
-    let text = serde_json::to_vec_pretty(value).map_err(std::io::Error::other).map_err(io("write", path))?;
+    let text = serde_json::to_vec_pretty(value)
+        .map_err(std::io::Error::other)
+        .map_err(io("write", path))?;
     let half = path.with_extension("tmp");
     let written = fs::write(&half, text).and_then(|()| fs::File::open(&half)?.sync_all());
     written.and_then(|()| fs::rename(&half, path)).map_err(io("write", path))
@@ -33,7 +35,8 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), HvError> {
 
 /// A file that only root can read.
 pub fn write_secret(path: &Path, text: &str) -> Result<(), HvError> {
-    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
+    let file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io("write", path))
 }
 
@@ -82,6 +85,9 @@ mod tests {
     fn a_secret_is_for_root_only() {
         let dir = tempfile::tempdir().unwrap();
         write_secret(&dir.path().join("token"), "s").unwrap();
-        assert_eq!(fs::metadata(dir.path().join("token")).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(dir.path().join("token")).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

@@ -22,10 +22,14 @@ pub use error::HvError;
 pub use files::in_memory;
 pub use limits::MachineLimits;
 pub use network::{Firewall, ipv6};
-pub use reset::{CaptureStep, Check, CloneStep, Mark, Proof, ResetStep, Step, StepHook, Tier, Tiers, Usage, Verdict};
+pub use reset::{
+    CaptureStep, Check, CloneStep, Mark, Proof, ResetStep, Step, StepHook, Tier, Tiers, Usage,
+    Verdict,
+};
 pub use types::{
-    Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, Golden, HostFacts, InputFile, Machine,
-    MachineKind, MachineRecord, MachineSpec, PowerState, Resources, SkippedEntry, Stop, TemplateSpec, Traffic,
+    Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, Golden, HostFacts,
+    InputFile, Machine, MachineKind, MachineRecord, MachineSpec, PowerState, Resources,
+    SkippedEntry, Stop, TemplateSpec, Traffic,
 };
 
 use std::collections::BTreeMap;
@@ -74,7 +78,11 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
 
     /// Has a machine held to these limits from now on, running or paused. What of them only its next process can be held to, if anything: until
     /// then it has the ones before, and it can't be reset.
-    async fn relimit(&self, name: &DomainName, limits: &MachineLimits) -> Result<Option<String>, HvError>;
+    async fn relimit(
+        &self,
+        name: &DomainName,
+        limits: &MachineLimits,
+    ) -> Result<Option<String>, HvError>;
 
     /// Lets a paused machine run, and takes its [`Mark::Parked`] away first. Running is fine.
     async fn resume(&self, name: &DomainName) -> Result<(), HvError>;
@@ -107,7 +115,12 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     async fn put_input(&self, name: &DomainName, files: Vec<InputFile>) -> Result<(), HvError>;
 
     /// Copies what a guest left in `output` into the directory `into` (created; replaced when it exists), trusting nothing in it.
-    async fn collect(&self, name: &DomainName, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError>;
+    async fn collect(
+        &self,
+        name: &DomainName,
+        spec: &CollectSpec,
+        into: &Path,
+    ) -> Result<Collected, HvError>;
 
     /// The installation's own bridge, which is made where it isn't there; cheap once it is.
     async fn subnet(&self) -> Result<Subnet, HvError>;
@@ -122,7 +135,11 @@ pub trait Hypervisor: Send + Sync + std::fmt::Debug + 'static {
     /// What machines may reach from now on, by UID of their owner, all owners at once, in one transaction; `never` is what no policy opens.
     /// Links that are open follow at once, and those whose owner has no policy any more are closed. The first call of a process takes
     /// over the links that the one before left open.
-    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<IpNet>) -> Result<(), HvError>;
+    async fn police(
+        &self,
+        policies: BTreeMap<String, Policy>,
+        never: Vec<IpNet>,
+    ) -> Result<(), HvError>;
 
     /// Connects a machine, after the rules that hold it are in force. Without a policy of its owner it is
     /// [`HvError::NetworkUnavailable`]. Open is fine, and no network device either: there is nothing to connect.

@@ -73,11 +73,14 @@ impl Proof {
 
     /// Why this doesn't prove a golden state; `None` when it does.
     pub fn failure(&self) -> Option<String> {
-        let missing = Self::CHECKS.iter().find(|name| !self.checks.iter().any(|check| check.name == **name));
+        let missing =
+            Self::CHECKS.iter().find(|name| !self.checks.iter().any(|check| check.name == **name));
         if let Some(missing) = missing {
             return Some(format!("{missing}: not checked"));
         }
-        self.checks.iter().find_map(|check| check.result.as_ref().err().map(|why| format!("{}: {why}", check.name)))
+        self.checks.iter().find_map(|check| {
+            check.result.as_ref().err().map(|why| format!("{}: {why}", check.name))
+        })
     }
 
     /// All steps together.
@@ -197,8 +200,16 @@ pub enum ResetStep {
 }
 
 impl ResetStep {
-    pub const ALL: [Self; 8] =
-        [Self::Enter, Self::Stop, Self::Drop, Self::Load, Self::Share, Self::Prove, Self::Record, Self::Ready];
+    pub const ALL: [Self; 8] = [
+        Self::Enter,
+        Self::Stop,
+        Self::Drop,
+        Self::Load,
+        Self::Share,
+        Self::Prove,
+        Self::Record,
+        Self::Ready,
+    ];
 }
 
 /// What a [`StepHook`] wants to happen.

@@ -1,5 +1,10 @@
 //! The fake keeps the trait's promises: idempotent, paused means still, found again after a restart, nothing left behind.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says by panicking what is wrong"
+)]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -7,8 +12,9 @@ use std::time::{Duration, Instant};
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{
-    CollectSpec, HvError, Hypervisor, InputFile, MachineKind, MachineLimits, MachineRecord, MachineSpec, Mark,
-    PowerState, Proof, Resources, Step, StepHook, Stop, TemplateSpec, Tier, Verdict,
+    CollectSpec, HvError, Hypervisor, InputFile, MachineKind, MachineLimits, MachineRecord,
+    MachineSpec, Mark, PowerState, Proof, Resources, Step, StepHook, Stop, TemplateSpec, Tier,
+    Verdict,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -112,7 +118,8 @@ async fn moves(fake: &FakeHypervisor, name: &DomainName) -> bool {
 
 fn child_lives(fake: &FakeHypervisor, name: &DomainName) -> bool {
     let pid = std::fs::read_to_string(fake.share(name).join("work/child.pid")).unwrap_or_default();
-    !pid.is_empty() && std::path::Path::new(&format!("/proc/{}/cwd", pid.trim())).read_link().is_ok()
+    !pid.is_empty()
+        && std::path::Path::new(&format!("/proc/{}/cwd", pid.trim())).read_link().is_ok()
 }
 
 #[tokio::test]
@@ -158,7 +165,8 @@ async fn another_process_finds_the_machines_again_and_ends_all_of_them() {
     let listed = second.list().await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((&listed[0].record, &listed[0].state), (&spec.record, &PowerState::Running));
-    let child = std::fs::read_to_string(second.share(&spec.record.name).join("work/child.pid")).unwrap();
+    let child =
+        std::fs::read_to_string(second.share(&spec.record.name).join("work/child.pid")).unwrap();
     second.kill_machine(&spec.record.name).unwrap();
     assert!(matches!(second.state(&spec.record.name).await.unwrap(), PowerState::Dead { .. }));
     assert!(std::path::Path::new(&format!("/proc/{}/cwd", child.trim())).read_link().is_err());
@@ -175,7 +183,8 @@ async fn input_goes_in_and_output_comes_out() {
     let file = InputFile { path: "a/b".to_owned(), mode: 0o755, content: b"x".to_vec() };
     fake.put_input(&name, vec![file]).await.unwrap();
     std::fs::copy(fake.share(&name).join("input/a/b"), fake.share(&name).join("output/c")).unwrap();
-    let wanted = CollectSpec { include: vec!["**".into()], max_bytes: 10, max_files: 10, max_entries: 10 };
+    let wanted =
+        CollectSpec { include: vec!["**".into()], max_bytes: 10, max_files: 10, max_entries: 10 };
     let found = fake.collect(&name, &wanted, &lab.dir.path().join("into")).await.unwrap();
     assert_eq!(found.files.len(), 1);
     assert!(found.files[0].executable);
@@ -225,7 +234,10 @@ async fn a_reset_machine_is_another_incarnation_in_the_golden_state_and_a_proof_
     std::fs::write(fake.share(&name).join("output/left"), "x").unwrap();
     let next = machine(fake, 0, "n2");
     let proof = fake.reset(&next).await.unwrap();
-    assert_eq!((proof.failure(), proof.steps.len()), (None, agentvm_hypervisor::ResetStep::ALL.len()));
+    assert_eq!(
+        (proof.failure(), proof.steps.len()),
+        (None, agentvm_hypervisor::ResetStep::ALL.len())
+    );
     let listed = fake.list().await.unwrap();
     assert_eq!(
         (&listed[0].record, &listed[0].state, &listed[0].mark),
@@ -237,12 +249,18 @@ async fn a_reset_machine_is_another_incarnation_in_the_golden_state_and_a_proof_
     }
     fake.knobs().sabotage("disk", 1);
     let why = fake.reset(&machine(fake, 0, "n3")).await.unwrap_err();
-    assert!(matches!(&why, HvError::NotProven { proof, .. } if proof.failure().unwrap().starts_with("disk")), "{why}");
+    assert!(
+        matches!(&why, HvError::NotProven { proof, .. } if proof.failure().unwrap().starts_with("disk")),
+        "{why}"
+    );
     fake.quarantine(&name, 7, "disk").await.unwrap();
     let listed = fake.list().await.unwrap();
     assert_eq!(listed[0].mark, Mark::Quarantined { until: 7, why: "disk".to_owned() });
     assert!(!matches!(listed[0].state, PowerState::Running));
-    assert!(Proof::CHECKS.contains(&"disk") && fake.tiers(&next.record.golden).await.unwrap().best == Tier::InPlace);
+    assert!(
+        Proof::CHECKS.contains(&"disk")
+            && fake.tiers(&next.record.golden).await.unwrap().best == Tier::InPlace
+    );
 }
 
 #[tokio::test]
@@ -253,7 +271,9 @@ async fn a_mark_is_found_by_another_process_and_goes_before_the_machine_moves() 
     let name = spec.record.name.clone();
     fake.resume(&name).await.unwrap();
     fake.park(&name, "proven").await.unwrap();
-    let mark = async || FakeHypervisor::open(lab.dir.path(), stand_in()).list().await.unwrap().remove(0).mark;
+    let mark = async || {
+        FakeHypervisor::open(lab.dir.path(), stand_in()).list().await.unwrap().remove(0).mark
+    };
     assert_eq!(mark().await, Mark::Parked { evidence: "proven".to_owned() });
     assert_eq!(fake.state(&name).await.unwrap(), PowerState::Paused);
     assert!(fake.usage(&name).await.unwrap().resident_bytes > 0);
@@ -267,7 +287,9 @@ async fn killed_at_any_step_nothing_half_made_looks_whole() {
         let dir = tempfile::tempdir().unwrap();
         let fake = FakeHypervisor::open(dir.path(), stand_in());
         let _guard = fake.guard();
-        fake.knobs().set_hook(StepHook::new(move |_, step| if step == fatal { Verdict::Die } else { Verdict::Go }));
+        fake.knobs().set_hook(StepHook::new(move |_, step| {
+            if step == fatal { Verdict::Die } else { Verdict::Go }
+        }));
         let template = template(&fake);
         let (first, second) = (machine(&fake, 0, "n1"), machine(&fake, 0, "n2"));
         let name = first.record.name.clone();
@@ -291,7 +313,11 @@ async fn killed_at_any_step_nothing_half_made_looks_whole() {
         }
         next.sweep().await.unwrap();
         assert_eq!(next.list().await.unwrap(), [], "{fatal:?}");
-        assert_eq!(std::fs::read_dir(dir.path().join("machines")).map_or(0, Iterator::count), 0, "{fatal:?}");
+        assert_eq!(
+            std::fs::read_dir(dir.path().join("machines")).map_or(0, Iterator::count),
+            0,
+            "{fatal:?}"
+        );
         let half = next.goldens().await.unwrap().is_empty();
         assert_eq!(half, matches!(fatal, Step::Capture(_)), "{fatal:?}");
     }

@@ -1,5 +1,10 @@
 //! Real machines on a real libvirt: capture, clones side by side, restarts and crashes, and nothing left behind.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says by panicking what is wrong"
+)]
 
 mod libvirt_host;
 #[path = "libvirt_host/proxy.rs"]
@@ -12,7 +17,9 @@ use std::time::{Duration, Instant};
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{CaptureStep, Step, StepHook, Verdict};
-use agentvm_hypervisor::{CollectSpec, HvError, Hypervisor, InputFile, MachineSpec, PowerState, Stop};
+use agentvm_hypervisor::{
+    CollectSpec, HvError, Hypervisor, InputFile, MachineSpec, PowerState, Stop,
+};
 use libvirt_host::guest::Guest;
 use libvirt_host::{TOKEN, TestHost, took};
 use proxy::Proxy;
@@ -36,7 +43,13 @@ fn fingerprint(folder: &Path) -> Vec<(String, u64, u32, i64, u64)> {
         .map(|entry| {
             let entry = entry.unwrap();
             let stat = entry.metadata().unwrap();
-            (entry.file_name().into_string().unwrap(), stat.len(), stat.mode(), stat.mtime_nsec(), stat.blocks())
+            (
+                entry.file_name().into_string().unwrap(),
+                stat.len(),
+                stat.mode(),
+                stat.mtime_nsec(),
+                stat.blocks(),
+            )
         })
         .collect();
     files.sort();
@@ -61,8 +74,14 @@ fn golden_mapping(machine: &DomainName, memory: &Path) -> (u64, u64, u64) {
             _ => {}
         }
     }
-    let pss =
-        rollup.lines().find_map(|l| l.strip_prefix("Pss:")).unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+    let pss = rollup
+        .lines()
+        .find_map(|l| l.strip_prefix("Pss:"))
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
     (shared, private, pss)
 }
 
@@ -80,7 +99,9 @@ async fn a_golden_and_its_clones() {
     assert!(
         before
             .iter()
-            .filter(|f| f.0 != "rootfs.raw" && !["golden.json", "recipe.json"].contains(&f.0.as_str()))
+            .filter(
+                |f| f.0 != "rootfs.raw" && !["golden.json", "recipe.json"].contains(&f.0.as_str())
+            )
             .all(|f| f.2 & 0o777 == 0o444)
     );
 
@@ -98,9 +119,15 @@ async fn a_golden_and_its_clones() {
     let stopping = Instant::now();
     hv.destroy(&one.record.name, Stop::Graceful).await.unwrap();
     took("graceful destroy", stopping);
-    let loops = std::process::Command::new("losetup").args(["-l", "-n", "-O", "BACK-FILE"]).output().unwrap();
+    let loops = std::process::Command::new("losetup")
+        .args(["-l", "-n", "-O", "BACK-FILE"])
+        .output()
+        .unwrap();
     let loops = String::from_utf8_lossy(&loops.stdout).into_owned();
-    assert!(!loops.contains(one.record.name.as_str()), "the running neighbour keeps nothing of it: {loops}");
+    assert!(
+        !loops.contains(one.record.name.as_str()),
+        "the running neighbour keeps nothing of it: {loops}"
+    );
     assert!(loops.contains(two.record.name.as_str()));
     let stopping = Instant::now();
     hv.destroy(&two.record.name, Stop::Force).await.unwrap();
@@ -119,28 +146,41 @@ async fn a_golden_and_its_clones() {
 async fn clones_are_alone(first: &mut Guest, second: &mut Guest) {
     let write = "echo one > /etc/mine; mkdir -p /dev/shm; cat /etc/golden";
     assert_eq!(first.sh(TOKEN, write).await, (Some(0), "setup".to_owned()));
-    assert_eq!(second.sh(TOKEN, "cat /etc/golden; ls /etc/mine").await.0.map(|code| code != 0), Some(true));
+    assert_eq!(
+        second.sh(TOKEN, "cat /etc/golden; ls /etc/mine").await.0.map(|code| code != 0),
+        Some(true)
+    );
     assert_eq!(first.sh(TOKEN, "cat /etc/mine").await, (Some(0), "one".to_owned()));
 }
 
 fn memory_is_shared(one: &DomainName, two: &DomainName, memory: &Path) {
     for machine in [one, two] {
         let (shared, private, pss) = golden_mapping(machine, memory);
-        println!("measured: {machine}: golden pages shared {shared} KiB, own {private} KiB, PSS of QEMU {pss} KiB");
+        println!(
+            "measured: {machine}: golden pages shared {shared} KiB, own {private} KiB, PSS of QEMU {pss} KiB"
+        );
         assert!(shared > 8 * 1024, "two clones share what neither has written: {shared} KiB");
     }
 }
 
 async fn creating_twice(host: &TestHost, hv: &Libvirt, key: &GoldenKey, one: &MachineSpec) {
     hv.create(one).await.unwrap();
-    assert_eq!(hv.state(&one.record.name).await.unwrap(), PowerState::Running, "the second create was a no-op");
+    assert_eq!(
+        hv.state(&one.record.name).await.unwrap(),
+        PowerState::Running,
+        "the second create was a no-op"
+    );
     let other = host.machine(key, one.record.slot, "another incarnation");
     assert!(matches!(hv.create(&other).await, Err(HvError::AlreadyExists(_))));
     assert_eq!(host.domains().len(), 2);
 }
 
 async fn input_and_output(host: &TestHost, hv: &Libvirt, machine: &MachineSpec, guest: &mut Guest) {
-    let script = InputFile { path: "bin/run.sh".to_owned(), mode: 0o755, content: b"ran as input\n".to_vec() };
+    let script = InputFile {
+        path: "bin/run.sh".to_owned(),
+        mode: 0o755,
+        content: b"ran as input\n".to_vec(),
+    };
     hv.put_input(&machine.record.name, vec![script]).await.unwrap();
     let command = "cat /workspace/input/bin/run.sh; stat -c %a /workspace/input/bin/run.sh; \
         touch /workspace/input/x 2>/dev/null && echo WRITABLE; cd /workspace/output && mkdir d && echo text > d/report \
@@ -148,14 +188,24 @@ async fn input_and_output(host: &TestHost, hv: &Libvirt, machine: &MachineSpec, 
         head -c 100000000 /dev/zero > big 2>/dev/null || echo full; rm -f big; sync";
     let (_, said) = guest.sh(TOKEN, command).await;
     assert_eq!(said.lines().collect::<Vec<_>>(), ["ran as input", "755", "full"]);
-    let wanted = CollectSpec { include: vec!["**".into()], max_bytes: 1 << 20, max_files: 10, max_entries: 100 };
+    let wanted = CollectSpec {
+        include: vec!["**".into()],
+        max_bytes: 1 << 20,
+        max_files: 10,
+        max_entries: 100,
+    };
     let into = host.dir.path().join("collected");
     let found = hv.collect(&machine.record.name, &wanted, &into).await.unwrap();
     let files: Vec<_> = found.files.iter().map(|f| (f.path.as_str(), f.executable)).collect();
     assert_eq!(files, [("d/program", true), ("d/report", false)]);
     assert_eq!(std::fs::read_to_string(into.join("d/report")).unwrap(), "text\n");
-    let mode = |path: &str| std::fs::metadata(into.join(path)).unwrap().permissions().mode() & 0o777;
-    assert_eq!((mode("d/program"), mode("d/report")), (0o700, 0o600), "a program stays one, for us alone");
+    let mode =
+        |path: &str| std::fs::metadata(into.join(path)).unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode("d/program"), mode("d/report")),
+        (0o700, 0o600),
+        "a program stays one, for us alone"
+    );
     assert!(found.skipped_total >= 2, "{found:?}");
 }
 
@@ -172,7 +222,11 @@ async fn pause_and_resume(hv: &Libvirt, name: &DomainName, guest: &mut Guest) {
 async fn a_machine_that_dies_is_seen_and_removed(hv: &Libvirt, spec: &MachineSpec) {
     let name = &spec.record.name;
     hv.create(spec).await.unwrap();
-    let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid")).unwrap().trim().parse().unwrap();
+    let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
     let pid = rustix::process::Pid::from_raw(pid).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     let dead = |state: &PowerState| matches!(state, PowerState::Dead { .. });
@@ -187,8 +241,10 @@ async fn a_machine_that_dies_is_seen_and_removed(hv: &Libvirt, spec: &MachineSpe
 async fn a_restart_finds_them(host: &TestHost, machines: &[&MachineSpec]) {
     let again = host.connect().await;
     assert_eq!(again.sweep().await.unwrap(), Vec::<String>::new());
-    let listed: Vec<_> = again.list().await.unwrap().into_iter().map(|m| (m.record, m.state)).collect();
-    let expected: Vec<_> = machines.iter().map(|m| (m.record.clone(), PowerState::Running)).collect();
+    let listed: Vec<_> =
+        again.list().await.unwrap().into_iter().map(|m| (m.record, m.state)).collect();
+    let expected: Vec<_> =
+        machines.iter().map(|m| (m.record.clone(), PowerState::Running)).collect();
     assert_eq!(listed, expected);
     let stranger = TestHost::new();
     assert_eq!(stranger.connect().await.list().await.unwrap(), []);
@@ -200,10 +256,16 @@ async fn a_crash_at_any_step_of_capture_is_swept() {
     let key = GoldenKey::derive(&["crashes"]);
     let spec = host.template(&key);
     for step in CaptureStep::ALL {
-        let on_step = StepHook::new(move |_, at| if at == Step::Capture(step) { Verdict::Die } else { Verdict::Go });
+        let on_step =
+            StepHook::new(
+                move |_, at| if at == Step::Capture(step) { Verdict::Die } else { Verdict::Go },
+            );
         let crashing = Libvirt::connect(LibvirtConfig { on_step, ..host.config() }).await.unwrap();
         crashing.boot_template(&spec).await.unwrap();
-        assert!(matches!(crashing.capture(&spec.record.name, "").await, Err(HvError::OutcomeUnknown { .. })));
+        assert!(matches!(
+            crashing.capture(&spec.record.name, "").await,
+            Err(HvError::OutcomeUnknown { .. })
+        ));
         drop(crashing);
         let hv = host.connect().await;
         assert_eq!(hv.goldens().await.unwrap(), [], "{step:?}: nobody sees half a golden");
@@ -211,9 +273,17 @@ async fn a_crash_at_any_step_of_capture_is_swept() {
         assert!(!swept.is_empty(), "{step:?}");
         assert_eq!((host.domains(), host.mounts()), (vec![], vec![]), "{step:?}");
         for folder in ["machines", "golden"] {
-            assert_eq!(std::fs::read_dir(host.dir.path().join(folder)).unwrap().count(), 0, "{step:?}: {folder}");
+            assert_eq!(
+                std::fs::read_dir(host.dir.path().join(folder)).unwrap().count(),
+                0,
+                "{step:?}: {folder}"
+            );
         }
-        assert_eq!(hv.sweep().await.unwrap(), Vec::<String>::new(), "{step:?}: a second sweep finds nothing");
+        assert_eq!(
+            hv.sweep().await.unwrap(),
+            Vec::<String>::new(),
+            "{step:?}: a second sweep finds nothing"
+        );
         hv.release().await;
     }
 }

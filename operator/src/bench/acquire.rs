@@ -27,14 +27,22 @@ const REVERTS: usize = 20;
 const PROBE: &str = "probe";
 
 /// Everything in turn.
-pub async fn run(lab: &Arc<Lab>, full: Full, memory_mib: u32, n: usize) -> Result<Report, BenchError> {
+pub async fn run(
+    lab: &Arc<Lab>,
+    full: Full,
+    memory_mib: u32,
+    n: usize,
+) -> Result<Report, BenchError> {
     let mut report = Report::new("acquire", lab.host());
     full.pool(memory_mib, POOL, POOL).await?;
-    full.create::<AgentRun>(PROBE, json!({"command": ["true"], "desiredState": "Cancelled"})).await?;
+    full.create::<AgentRun>(PROBE, json!({"command": ["true"], "desiredState": "Cancelled"}))
+        .await?;
     full.finished(PROBE).await?;
     let full = Arc::new(full);
-    let mut contenders: Vec<Box<dyn Contender>> =
-        vec![Box::new(Warm { full: full.clone(), next: 0 }), Box::new(StatusWrite { full, next: 0 })];
+    let mut contenders: Vec<Box<dyn Contender>> = vec![
+        Box::new(Warm { full: full.clone(), next: 0 }),
+        Box::new(StatusWrite { full, next: 0 }),
+    ];
     for way in [Way::Revert, Way::Boot] {
         contenders.push(Box::new(OnDemand(Ordinary::new(lab, way, memory_mib, None)?)));
     }
@@ -72,10 +80,14 @@ impl Contender for Warm {
         let seen = self.full.succeeded(&name).await?;
         let status = seen.run.as_ref().and_then(|run| run.status.as_ref());
         let timings = status.and_then(|status| status.timings.as_ref());
-        let timings = timings.ok_or_else(|| BenchError::Found(format!("{name} doesn't say what it took")))?;
+        let timings =
+            timings.ok_or_else(|| BenchError::Found(format!("{name} doesn't say what it took")))?;
         let took = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
         let (acquire, start) = (took(timings.acquire_millis), took(timings.start_millis));
-        Ok(Round::default().figure("acknowledged", acquire + start).phase("acquire", acquire).phase("start", start))
+        Ok(Round::default()
+            .figure("acknowledged", acquire + start)
+            .phase("acquire", acquire)
+            .phase("start", start))
     }
 }
 
@@ -95,7 +107,8 @@ impl Contender for StatusWrite {
         self.next += 1;
         let patch = Patch::Merge(json!({"status": {"stdout": self.next.to_string()}}));
         let began = Instant::now();
-        let written = self.full.api::<AgentRun>().patch_status(PROBE, &PatchParams::default(), &patch).await;
+        let written =
+            self.full.api::<AgentRun>().patch_status(PROBE, &PatchParams::default(), &patch).await;
         written.map_err(step("write a status"))?;
         Ok(Round::default().figure("status_write", began.elapsed()))
     }
@@ -127,6 +140,9 @@ impl Contender for OnDemand {
         let ran = self.0.execute(&mut session, "true").await?;
         self.0.session = Some(session);
         self.0.pause().await?;
-        Ok(laps.into_round().phase("execute", ran.acknowledged).figure("acknowledged", sent + ran.acknowledged))
+        Ok(laps
+            .into_round()
+            .phase("execute", ran.acknowledged)
+            .figure("acknowledged", sent + ran.acknowledged))
     }
 }

@@ -27,14 +27,20 @@ impl Container {
         let bundle = lab.folder.join("bundle");
         let root = bundle.join("rootfs");
         std::fs::create_dir_all(&root).map_err(step("make a bundle"))?;
-        let mounted = Command::new("mount").args(["-o", "loop,ro"]).arg(rootfs(&lab.image)?).arg(&root).output().await;
+        let mounted = Command::new("mount")
+            .args(["-o", "loop,ro"])
+            .arg(rootfs(&lab.image)?)
+            .arg(&root)
+            .output()
+            .await;
         let mounted = mounted.map_err(step("mount the root filesystem"))?;
         if !mounted.status.success() {
             return Ok(Err(format!("mount: {}", String::from_utf8_lossy(&mounted.stderr).trim())));
         }
         let container = Self { bundle, next: 0 };
         let text = config(&root).to_string();
-        std::fs::write(container.bundle.join("config.json"), text).map_err(step("write a bundle"))?;
+        std::fs::write(container.bundle.join("config.json"), text)
+            .map_err(step("write a bundle"))?;
         Ok(Ok(container))
     }
 }
@@ -48,7 +54,8 @@ fn rootfs(image: &Path) -> Result<PathBuf, BenchError> {
 
 /// As little as `true` needs, with the namespaces that everyone uses.
 fn config(root: &Path) -> Value {
-    let namespaces: Vec<Value> = ["pid", "mount", "ipc", "uts", "network"].map(|kind| json!({"type": kind})).to_vec();
+    let namespaces: Vec<Value> =
+        ["pid", "mount", "ipc", "uts", "network"].map(|kind| json!({"type": kind})).to_vec();
     json!({
         "ociVersion": "1.0.2",
         "process": {"user": {"uid": 0, "gid": 0}, "args": ["true"], "env": ["PATH=/usr/bin:/bin"], "cwd": "/"},

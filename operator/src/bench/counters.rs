@@ -22,12 +22,19 @@ pub struct Counters {
 
 impl Counters {
     pub async fn read(client: &Client, operator: SocketAddr) -> Result<Self, BenchError> {
-        let request = Request::new("").get("metrics", &GetParams::default()).map_err(step("ask for metrics"))?;
-        let server = client.request_text(request).await.map_err(step("read the API server's metrics"))?;
+        let request = Request::new("")
+            .get("metrics", &GetParams::default())
+            .map_err(step("ask for metrics"))?;
+        let server =
+            client.request_text(request).await.map_err(step("read the API server's metrics"))?;
         let own = get(operator).await.map_err(step("read the operator's metrics"))?;
         let run = [("kind", &["AgentRun"][..])];
         Ok(Self {
-            writes: sum(&server, "apiserver_request_total", &[("resource", &RESOURCES), ("verb", &VERBS)]),
+            writes: sum(
+                &server,
+                "apiserver_request_total",
+                &[("resource", &RESOURCES), ("verb", &VERBS)],
+            ),
             reconciles: sum(&own, "agentvm_reconcile_duration_seconds_count", &run),
             reconcile_seconds: sum(&own, "agentvm_reconcile_duration_seconds_sum", &run),
         })
@@ -39,7 +46,9 @@ const VERBS: [&str; 5] = ["POST", "PUT", "PATCH", "APPLY", "DELETE"];
 
 async fn get(address: SocketAddr) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await?;
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
     Ok(text)
@@ -47,10 +56,14 @@ async fn get(address: SocketAddr) -> std::io::Result<String> {
 
 /// All series of a name whose labels have one of the values.
 fn sum(metrics: &str, name: &str, labels: &[(&str, &[&str])]) -> f64 {
-    let series = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
+    let series = metrics
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{')));
     let wanted = series.filter(|line| {
         let has = |label: &str, value: &str| {
-            [format!("{{{label}=\"{value}\""), format!(",{label}=\"{value}\"")].iter().any(|part| line.contains(part))
+            [format!("{{{label}=\"{value}\""), format!(",{label}=\"{value}\"")]
+                .iter()
+                .any(|part| line.contains(part))
         };
         labels.iter().all(|(label, values)| values.iter().any(|value| has(label, value)))
     });

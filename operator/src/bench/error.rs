@@ -18,7 +18,9 @@ pub enum BenchError {
 }
 
 /// `.map_err(step("boot the baseline"))`
-pub fn step<E: Error + Send + Sync + 'static>(what: impl Into<String>) -> impl FnOnce(E) -> BenchError {
+pub fn step<E: Error + Send + Sync + 'static>(
+    what: impl Into<String>,
+) -> impl FnOnce(E) -> BenchError {
     let what = what.into();
     move |why| BenchError::Step { what, why: Box::new(why) }
 }

@@ -13,12 +13,18 @@ use super::report::Report;
 use super::rounds::{Contender, Round, alternate};
 
 /// Fills a pool of `count` again and again.
-pub async fn run(lab: &Arc<Lab>, memory_mib: u32, count: u32, n: usize) -> Result<Report, BenchError> {
+pub async fn run(
+    lab: &Arc<Lab>,
+    memory_mib: u32,
+    count: u32,
+    n: usize,
+) -> Result<Report, BenchError> {
     let mut report = Report::new("fill", lab.host());
     let golden = lab.golden(memory_mib, Vec::new()).await?;
     // As many at a time as the operator makes.
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    let fill = |name, at_once| Fill { lab: lab.clone(), golden: golden.clone(), name, at_once, count };
+    let fill =
+        |name, at_once| Fill { lab: lab.clone(), golden: golden.clone(), name, at_once, count };
     let mut contenders: Vec<Box<dyn Contender>> =
         vec![Box::new(fill("parallel", cores)), Box::new(fill("one_by_one", 1))];
     alternate(&mut contenders, n, "", &mut report).await?;

@@ -13,14 +13,17 @@ pub struct Throwaway(PathBuf);
 impl Throwaway {
     /// Below `parent`, which QEMU's user must be able to walk through. The name is short: sockets stand below it.
     pub fn make(parent: &Path) -> Result<Self, BenchError> {
-        fs::create_dir_all(parent).map_err(step(format!("make the folder {}", parent.display())))?;
-        let parent = parent.canonicalize().map_err(step(format!("find the folder {}", parent.display())))?;
+        fs::create_dir_all(parent)
+            .map_err(step(format!("make the folder {}", parent.display())))?;
+        let parent =
+            parent.canonicalize().map_err(step(format!("find the folder {}", parent.display())))?;
         let path = parent.join(format!("avmb-{}", std::process::id()));
         let made = Self(path);
         fs::create_dir(&made.0).map_err(step(format!("make the folder {}", made.0.display())))?;
         fs::create_dir(made.host()).map_err(step("make the folder of the machines"))?;
         for folder in [made.0.clone(), made.host()] {
-            fs::set_permissions(folder, Permissions::from_mode(0o711)).map_err(step("open the folder to QEMU"))?;
+            fs::set_permissions(folder, Permissions::from_mode(0o711))
+                .map_err(step("open the folder to QEMU"))?;
         }
         Ok(made)
     }

@@ -79,7 +79,8 @@ impl Full {
 
     pub async fn resize(&self, min: u32, max: u32) -> Result<(), BenchError> {
         let patch = Patch::Merge(json!({"spec": {"warm": {"min": min, "max": max}}}));
-        let patched = self.api::<AgentVMPool>().patch("default", &PatchParams::default(), &patch).await;
+        let patched =
+            self.api::<AgentVMPool>().patch("default", &PatchParams::default(), &patch).await;
         patched.map_err(step("resize the pool"))?;
         self.until_warm(min).await
     }
@@ -89,12 +90,14 @@ impl Full {
             let status = pool.and_then(|pool| pool.status.as_ref());
             status.is_some_and(|status| u32::try_from(status.warm).is_ok_and(|warm| warm >= wanted))
         };
-        let seen = timeout(PATIENCE, await_condition(self.api::<AgentVMPool>(), "default", warm)).await;
+        let seen =
+            timeout(PATIENCE, await_condition(self.api::<AgentVMPool>(), "default", warm)).await;
         if let Ok(done) = seen {
             return done.map(drop).map_err(step("watch the pool"));
         }
         let pool = self.api::<AgentVMPool>().get("default").await.map_err(step("read the pool"))?;
-        let why = pool.status.map(|status| json!(status.conditions).to_string()).unwrap_or_default();
+        let why =
+            pool.status.map(|status| json!(status.conditions).to_string()).unwrap_or_default();
         Err(BenchError::Found(format!("the pool never had {wanted} warm machines: {why}")))
     }
 
@@ -103,9 +106,11 @@ impl Full {
     pub async fn settled(&self, wanted: u32) -> Result<(), BenchError> {
         loop {
             self.until_warm(wanted).await?;
-            let before = self.api::<AgentVMPool>().get("default").await.map_err(step("read the pool"))?;
+            let before =
+                self.api::<AgentVMPool>().get("default").await.map_err(step("read the pool"))?;
             sleep(SETTLED).await;
-            let after = self.api::<AgentVMPool>().get("default").await.map_err(step("read the pool"))?;
+            let after =
+                self.api::<AgentVMPool>().get("default").await.map_err(step("read the pool"))?;
             if before.resource_version() == after.resource_version() {
                 return Ok(());
             }
@@ -121,7 +126,10 @@ impl Full {
             "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec,
         });
         let object: K = serde_json::from_value(object).map_err(step(format!("write {name}")))?;
-        self.api().create(&PostParams::default(), &object).await.map_err(step(format!("create {name}")))
+        self.api()
+            .create(&PostParams::default(), &object)
+            .await
+            .map_err(step(format!("create {name}")))
     }
 
     /// Creates a run of a command that does nothing.
@@ -136,14 +144,19 @@ impl Full {
         let mut seen = self.seen.clone();
         let over = seen.wait_for(|all| all.get(name).is_some_and(|run| run.finished.is_some()));
         let over = timeout(PATIENCE, over).await;
-        let all = over.map_err(step(format!("see the end of {name}")))?.map_err(step("watch runs"))?;
+        let all =
+            over.map_err(step(format!("see the end of {name}")))?.map_err(step("watch runs"))?;
         all.get(name).cloned().ok_or_else(|| BenchError::Found(format!("{name} is gone")))
     }
 
     /// The same; it must have succeeded.
     pub async fn succeeded(&self, name: &str) -> Result<Seen, BenchError> {
         let seen = self.finished(name).await?;
-        if seen.succeeded { Ok(seen) } else { Err(BenchError::Found(format!("{name} ended with {}", seen.reason))) }
+        if seen.succeeded {
+            Ok(seen)
+        } else {
+            Err(BenchError::Found(format!("{name} ended with {}", seen.reason)))
+        }
     }
 }
 
@@ -156,23 +169,34 @@ impl Drop for Full {
 /// Writes down when something was seen of any run.
 async fn follow(client: Client, tell: watch::Sender<HashMap<String, Seen>>) {
     let api: Api<AgentRun> = Api::namespaced(client, NAMESPACE);
-    let mut events = watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let mut events =
+        watcher(api, watcher::Config::default()).default_backoff().applied_objects().boxed();
     while let Some(event) = events.next().await {
         let now = Instant::now();
         match event {
-            Ok(run) => tell.send_modify(|all| note(all.entry(run.name_any()).or_default(), run, now)),
-            Err(why) => tracing::debug!(error = &why as &dyn std::error::Error, "the watch of runs begins again"),
+            Ok(run) => {
+                tell.send_modify(|all| note(all.entry(run.name_any()).or_default(), run, now))
+            }
+            Err(why) => tracing::debug!(
+                error = &why as &dyn std::error::Error,
+                "the watch of runs begins again"
+            ),
         }
     }
 }
 
 fn note(seen: &mut Seen, run: AgentRun, now: Instant) {
-    let conditions = run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    let conditions =
+        run.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     let of = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
     if of("Scheduled").is_some_and(|condition| condition.status == ConditionStatus::True) {
         seen.claimed.get_or_insert(now);
     }
-    let Some(end) = of("Succeeded").filter(|condition| condition.status != ConditionStatus::Unknown) else { return };
+    let Some(end) =
+        of("Succeeded").filter(|condition| condition.status != ConditionStatus::Unknown)
+    else {
+        return;
+    };
     seen.finished.get_or_insert(now);
     seen.succeeded = end.status == ConditionStatus::True;
     seen.reason.clone_from(&end.reason);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use agentvm_core::names::DomainName;
-use agentvm_guest_agent::protocol::{Blob, Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, RunAs};
+use agentvm_guest_agent::protocol::{
+    Blob, Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, RunAs,
+};
 use agentvm_hypervisor::{Hypervisor, MachineRecord};
 use jiff::Timestamp;
 use tokio::time::Instant;
@@ -43,29 +45,49 @@ pub async fn run(
 }
 
 /// Its own name, nonce and network, as pools give them to their machines.
-async fn identify(session: &mut Session, links: &Links, record: &MachineRecord, share: bool) -> Result<(), BenchError> {
+async fn identify(
+    session: &mut Session,
+    links: &Links,
+    record: &MachineRecord,
+    share: bool,
+) -> Result<(), BenchError> {
     let given = rehydrate(session, record, links.told(record), share).await;
     given.map_err(step("give the machine its identity"))?;
     links.open(record).await.map_err(step("connect the machine"))
 }
 
 /// Makes the machine one of its own and has it go the way of a run once.
-pub async fn warm(session: &mut Session, links: &Links, record: &MachineRecord) -> Result<(), BenchError> {
+pub async fn warm(
+    session: &mut Session,
+    links: &Links,
+    record: &MachineRecord,
+) -> Result<(), BenchError> {
     identify(session, links, record, true).await?;
     let wanted = GuestMessage::Ack(GuestAck::Warm);
-    session.request(HostMessage::Warm, PATIENCE, |message| *message == wanted).await.map_err(step("warm a machine"))
+    session
+        .request(HostMessage::Warm, PATIENCE, |message| *message == wanted)
+        .await
+        .map_err(step("warm a machine"))
 }
 
 /// How long a command may take.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// EXECUTE to RESULT, in a machine that holds the nonce of `record`.
-pub async fn execute(session: &mut Session, record: &MachineRecord, argv: &[&str]) -> Result<Ran, BenchError> {
+pub async fn execute(
+    session: &mut Session,
+    record: &MachineRecord,
+    argv: &[&str],
+) -> Result<Ran, BenchError> {
     execute_within(session, record, argv, TIMEOUT).await
 }
 
 /// The same for a command that goes on for as long as its machine.
-pub async fn execute_endless(session: &mut Session, record: &MachineRecord, argv: &[&str]) -> Result<Ran, BenchError> {
+pub async fn execute_endless(
+    session: &mut Session,
+    record: &MachineRecord,
+    argv: &[&str],
+) -> Result<Ran, BenchError> {
     execute_within(session, record, argv, Duration::ZERO).await
 }
 

@@ -66,7 +66,8 @@ impl Lab {
         folder: &Throwaway,
     ) -> Result<Arc<Self>, BenchError> {
         let libvirtd = Libvirtd::ensure(&settings.libvirt.uri, &folder.libvirt()).await;
-        let ours = matches!(libvirtd.map_err(step("find or start a libvirtd"))?, Libvirtd::Ours { .. });
+        let ours =
+            matches!(libvirtd.map_err(step("find or start a libvirtd"))?, Libvirtd::Ours { .. });
         let state_dir = folder.host();
         let instance = InstanceId::for_state_dir(&state_dir.to_string_lossy());
         let libvirt = Libvirt::connect(LibvirtConfig {
@@ -81,8 +82,8 @@ impl Lab {
         let facts = hv.facts().await.map_err(step("look at the host"))?;
         let (sender, events) = mpsc::unbounded_channel();
         let defaults = settings.defaults();
-        let setup_policy =
-            policy(None, None, 0, &defaults, Profile::Standard).map_err(step("use the network that is configured"))?;
+        let setup_policy = policy(None, None, 0, &defaults, Profile::Standard)
+            .map_err(step("use the network that is configured"))?;
         let image_digest = goldens::image_digest(&image).map_err(step("use the guest image"))?;
         let config = goldens::Config {
             instance: instance.clone(),
@@ -146,14 +147,20 @@ impl Lab {
             setup_network: agentvm_crds::SetupNetworkMode::Isolated,
         };
         let key = self.goldens.key(&recipe, self.layout(), &self.facts);
-        let owner = Owner { namespace: "bench".to_owned(), name: format!("{memory_mib}mib"), uid: key.to_string() };
+        let owner = Owner {
+            namespace: "bench".to_owned(),
+            name: format!("{memory_mib}mib"),
+            uid: key.to_string(),
+        };
         let mut events = self.events.lock().await;
         self.goldens.capture(owner, Wanted { recipe, layout: self.layout(), key: key.clone() });
         loop {
             match self.goldens.local(&key) {
                 Local::Ready => break,
                 Local::Failed { message, .. } => {
-                    return Err(BenchError::Found(format!("the golden of {memory_mib} MiB: {message}")));
+                    return Err(BenchError::Found(format!(
+                        "the golden of {memory_mib} MiB: {message}"
+                    )));
                 }
                 Local::Absent | Local::Queued | Local::Capturing { .. } => {}
             }
@@ -161,7 +168,9 @@ impl Lab {
                 break;
             }
         }
-        self.goldens.get(&key).ok_or_else(|| BenchError::Found("the golden is gone again".to_owned()))
+        self.goldens
+            .get(&key)
+            .ok_or_else(|| BenchError::Found("the golden is gone again".to_owned()))
     }
 
     /// An ordinary domain to compare with; removed with the lab.
@@ -178,10 +187,12 @@ impl Lab {
     pub async fn product(&self, common: &Common, settings: &Settings) -> Result<Full, BenchError> {
         let folder = self.folder.join("all");
         std::fs::create_dir(&folder).map_err(step("make a folder for the product"))?;
-        std::fs::set_permissions(&folder, Permissions::from_mode(0o711)).map_err(step("open the folder to QEMU"))?;
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o711))
+            .map_err(step("open the folder to QEMU"))?;
         let mut settings = settings.clone();
         settings.execution.workspace_path = folder.join("workspace");
-        let binaries = Binaries::find(common.control_plane_dir.as_deref()).map_err(step("find a control plane"))?;
+        let binaries = Binaries::find(common.control_plane_dir.as_deref())
+            .map_err(step("find a control plane"))?;
         let args = StandaloneArgs {
             data_dir: folder.clone(),
             control_plane_dir: common.control_plane_dir.clone(),
@@ -195,14 +206,31 @@ impl Lab {
         let started = standalone::start(&args, &settings, binaries, &folder, parts).await;
         started.map_err(step("start the product"))?;
         let control_plane = parts.control_plane.as_ref();
-        let config = control_plane.ok_or_else(|| BenchError::Found("there is no control plane".to_owned()))?;
-        let metrics = parts.served.as_ref().and_then(|served| served.metrics.as_ref()).map(|server| server.address);
-        Ok(Full::new(Client::try_from(config.client_config()).map_err(step("make a client"))?, metrics, self.mode()))
+        let config = control_plane
+            .ok_or_else(|| BenchError::Found("there is no control plane".to_owned()))?;
+        let metrics = parts
+            .served
+            .as_ref()
+            .and_then(|served| served.metrics.as_ref())
+            .map(|server| server.address);
+        Ok(Full::new(
+            Client::try_from(config.client_config()).map_err(step("make a client"))?,
+            metrics,
+            self.mode(),
+        ))
     }
 
     /// What the figures come from.
     pub fn host(&self) -> Map<String, Value> {
-        let HostFacts { qemu_version, libvirt_version, kernel_version, cpu_model, cpus, memory_mib, .. } = &self.facts;
+        let HostFacts {
+            qemu_version,
+            libvirt_version,
+            kernel_version,
+            cpu_model,
+            cpus,
+            memory_mib,
+            ..
+        } = &self.facts;
         let accelerator = match &self.facts.accelerator {
             Accelerator::Kvm => "kvm",
             Accelerator::Tcg { .. } => "tcg",
@@ -236,7 +264,8 @@ impl Lab {
 
     /// Ends all machines.
     pub async fn clear(&self) {
-        let baselines = std::mem::take(&mut *self.baselines.lock().unwrap_or_else(PoisonError::into_inner));
+        let baselines =
+            std::mem::take(&mut *self.baselines.lock().unwrap_or_else(PoisonError::into_inner));
         for baseline in baselines {
             if let Err(why) = baseline.remove().await {
                 tracing::warn!(domain = %baseline.name(), error = &why as &dyn std::error::Error, "it could not be removed");

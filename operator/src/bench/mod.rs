@@ -54,7 +54,8 @@ pub fn run(args: &BenchArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
     }
     let mut settings = config::load(&common.settings.flags(global))?.settings;
     // An address of our own: another operator may be at work on this host.
-    settings.metrics = MetricsSettings { listen: Some((Ipv4Addr::LOCALHOST, 0).into()), explicit: true };
+    settings.metrics =
+        MetricsSettings { listen: Some((Ipv4Addr::LOCALHOST, 0).into()), explicit: true };
     let image = guest_image::find(common.image_dir.as_deref()).map_err(Failure::failed)?.dir;
     let report = block_on(async {
         let mut end = EndSignals::new()?;
@@ -113,7 +114,11 @@ async fn measure(which: &Which, settings: &Settings, lab: &Arc<Lab>) -> Result<R
         }
         Which::Reset { memory, .. } => reset::run(lab, memory, common.rounds(20)).await,
         Which::Density { memory, .. } => density::run(lab, *memory, common.rounds(8)).await,
-        Which::Network { memory, .. } => network::run(lab, settings, *memory, common.rounds(20)).await,
-        Which::Fill { memory, machines, .. } => fill::run(lab, *memory, *machines, common.rounds(20)).await,
+        Which::Network { memory, .. } => {
+            network::run(lab, settings, *memory, common.rounds(20)).await
+        }
+        Which::Fill { memory, machines, .. } => {
+            fill::run(lab, *memory, *machines, common.rounds(20)).await
+        }
     }
 }

@@ -54,9 +54,15 @@ pub struct Ordinary {
 }
 
 impl Ordinary {
-    pub fn new(lab: &Arc<Lab>, way: Way, memory_mib: u32, setup: Option<String>) -> Result<Self, BenchError> {
+    pub fn new(
+        lab: &Arc<Lab>,
+        way: Way,
+        memory_mib: u32,
+        setup: Option<String>,
+    ) -> Result<Self, BenchError> {
         let baseline = lab.baseline(&format!("{}-{memory_mib}", way.name()), memory_mib);
-        let record = MachineRecord { token: token()?, ..record(lab, &GoldenKey::derive(&["none"]), 0) };
+        let record =
+            MachineRecord { token: token()?, ..record(lab, &GoldenKey::derive(&["none"]), 0) };
         Ok(Self { lab: lab.clone(), baseline, way, record, setup, session: None })
     }
 
@@ -116,13 +122,17 @@ impl Ordinary {
     }
 
     pub fn take(&mut self) -> Result<Session, BenchError> {
-        self.session.take().ok_or_else(|| BenchError::Found("nobody talks to an ordinary domain".to_owned()))
+        self.session
+            .take()
+            .ok_or_else(|| BenchError::Found("nobody talks to an ordinary domain".to_owned()))
     }
 
     /// Another incarnation, as far as its agent is concerned.
     pub async fn identity(&mut self, session: &mut Session) -> Result<(), BenchError> {
         self.record.nonce = token()?;
-        rehydrate(session, &self.record, None, false).await.map_err(step("give the machine its identity"))
+        rehydrate(session, &self.record, None, false)
+            .await
+            .map_err(step("give the machine its identity"))
     }
 
     pub async fn execute(&self, session: &mut Session, command: &str) -> Result<Ran, BenchError> {

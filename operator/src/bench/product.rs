@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_hypervisor::{Golden, MachineKind, MachineLimits, MachineRecord, MachineSpec, Stop, Tier};
+use agentvm_hypervisor::{
+    Golden, MachineKind, MachineLimits, MachineRecord, MachineSpec, Stop, Tier,
+};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -54,7 +56,8 @@ impl Machine {
             tier: Tier::Fresh,
             limits: MachineLimits::default(),
         };
-        let mut machine = Self { lab: lab.clone(), spec, guest: golden.guest.clone(), session: None };
+        let mut machine =
+            Self { lab: lab.clone(), spec, guest: golden.guest.clone(), session: None };
         machine.incarnate()?;
         Ok(machine)
     }
@@ -74,7 +77,8 @@ impl Machine {
 
     pub async fn create(&mut self) -> Result<(), BenchError> {
         let (lab, record) = (&self.lab, &mut self.spec.record);
-        record.nic = lab.links.nic(&record.name, &lab.plug()).await.map_err(step("connect a machine"))?;
+        record.nic =
+            lab.links.nic(&record.name, &lab.plug()).await.map_err(step("connect a machine"))?;
         self.lab.hv.create(&self.spec).await.map_err(step("create a machine"))
     }
 
@@ -96,7 +100,8 @@ impl Machine {
     pub async fn wake(&mut self) -> Result<Instant, BenchError> {
         let woken = Session::wake(&*self.lab.hv, self.name(), guest::PATIENCE).await;
         let (session, hello, running) = woken.map_err(step(format!("wake {}", self.name())))?;
-        judge(&self.guest, &hello).map_err(|why| BenchError::Found(format!("{} is not proven: {why}", self.name())))?;
+        judge(&self.guest, &hello)
+            .map_err(|why| BenchError::Found(format!("{} is not proven: {why}", self.name())))?;
         self.session = Some(session);
         Ok(running)
     }
@@ -119,7 +124,10 @@ impl Machine {
             self.wake().await?;
         }
         self.resume().await?;
-        let mut session = self.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
+        let mut session = self
+            .session
+            .take()
+            .ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
         guest::run(&mut session, &self.lab.links, &self.spec.record, true, LOAD).await.map(drop)
     }
 }
@@ -138,7 +146,8 @@ impl Contender for InPlace {
         machine.used().await?;
         machine.incarnate()?;
         let began = Instant::now();
-        let proof = machine.lab.hv.reset(&machine.spec).await.map_err(step("reset a machine in place"))?;
+        let proof =
+            machine.lab.hv.reset(&machine.spec).await.map_err(step("reset a machine in place"))?;
         if let Some(why) = proof.failure() {
             return Err(BenchError::Found(format!("a machine was reset and not proven: {why}")));
         }

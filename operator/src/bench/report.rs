@@ -67,10 +67,15 @@ impl Report {
 
     /// Adds a value to the row of this name.
     pub fn add(&mut self, name: &str, unit: Unit, value: f64) {
-        let at = self.subjects.iter().position(|subject| subject.name == name).unwrap_or_else(|| {
-            self.subjects.push(Subject { name: name.to_owned(), unit, samples: Samples::default() });
-            self.subjects.len() - 1
-        });
+        let at =
+            self.subjects.iter().position(|subject| subject.name == name).unwrap_or_else(|| {
+                self.subjects.push(Subject {
+                    name: name.to_owned(),
+                    unit,
+                    samples: Samples::default(),
+                });
+                self.subjects.len() - 1
+            });
         if let Some(subject) = self.subjects.get_mut(at) {
             subject.samples.push(value);
         }
@@ -96,7 +101,8 @@ impl Report {
     pub fn in_order_of(&mut self, contenders: &[&str], suffix: &str) {
         let place = |name: &str| {
             let contender = name.split('/').next().unwrap_or_default().trim_end_matches(suffix);
-            let ours = suffix.is_empty() != name.contains('@') || (!suffix.is_empty() && name.ends_with(suffix));
+            let ours = suffix.is_empty() != name.contains('@')
+                || (!suffix.is_empty() && name.ends_with(suffix));
             contenders.iter().position(|known| ours && *known == contender).map_or(0, |at| at + 1)
         };
         self.subjects.sort_by_key(|subject| place(&subject.name));
@@ -113,7 +119,8 @@ impl Report {
 
     /// Adds ratios of medians: name, above, below. One of which a part was not measured is left out.
     pub fn compare(&mut self, wanted: &[(&str, &str, &str)]) {
-        let found = ratios(wanted.iter().copied(), |name| self.summary(name).map(|summary| summary.p50));
+        let found =
+            ratios(wanted.iter().copied(), |name| self.summary(name).map(|summary| summary.p50));
         self.ratios.extend(found);
     }
 
@@ -123,7 +130,9 @@ impl Report {
             .phases
             .iter()
             .map(|(name, steps)| {
-                let means = steps.iter().map(|(step, samples)| (step.clone(), json!(rounded(samples.mean()))));
+                let means = steps
+                    .iter()
+                    .map(|(step, samples)| (step.clone(), json!(rounded(samples.mean()))));
                 (name.clone(), Value::Object(means.collect()))
             })
             .collect();
@@ -136,14 +145,23 @@ impl Report {
 
     /// The table; with `phases`, also where the time went.
     pub fn table(&self, phases: bool) -> String {
-        let width = self.subjects.iter().map(|s| s.name.len()).chain(self.ratios.keys().map(String::len));
+        let width =
+            self.subjects.iter().map(|s| s.name.len()).chain(self.ratios.keys().map(String::len));
         let width = width.max().unwrap_or(0).max("subject".len());
         let mut text = self.heading();
-        let _ = writeln!(text, "{:width$}  {:>5}  {:>10}  {:>10}  {:>10}", "subject", "n", "min", "median", "p99");
+        let _ = writeln!(
+            text,
+            "{:width$}  {:>5}  {:>10}  {:>10}  {:>10}",
+            "subject", "n", "min", "median", "p99"
+        );
         for subject in &self.subjects {
             let Some(Summary { n, min, p50, p99 }) = subject.samples.summary() else { continue };
             let unit = subject.unit.shown();
-            let _ = writeln!(text, "{:width$}  {n:>5}  {min:>10.1}  {p50:>10.1}  {p99:>10.1}  {unit}", subject.name);
+            let _ = writeln!(
+                text,
+                "{:width$}  {n:>5}  {min:>10.1}  {p50:>10.1}  {p99:>10.1}  {unit}",
+                subject.name
+            );
         }
         if !self.ratios.is_empty() {
             let _ = writeln!(text, "\n{:width$}  {:>10}", "ratio of medians", "");
@@ -206,7 +224,11 @@ mod tests {
         report.add_phase("in_place", "load", 13.0);
         report.add_phase("in_place", "load", 14.0);
         report.compare(&[
-            ("libvirt_revert/ready : in_place/restored", "libvirt_revert/ready", "in_place/restored"),
+            (
+                "libvirt_revert/ready : in_place/restored",
+                "libvirt_revert/ready",
+                "in_place/restored",
+            ),
             ("no", "no", "in_place/restored"),
         ]);
         report
@@ -234,14 +256,21 @@ mod tests {
             report.add(name, Unit::Millis, 1.0);
         }
         report.in_order_of(&["a", "b"], "@2048MiB");
-        let names: Vec<&str> = report.subjects.iter().map(|subject| subject.name.as_str()).collect();
-        assert_eq!(names, ["a/restored", "a/ready", "b/ready", "a/ready@2048MiB", "b/ready@2048MiB"]);
+        let names: Vec<&str> =
+            report.subjects.iter().map(|subject| subject.name.as_str()).collect();
+        assert_eq!(
+            names,
+            ["a/restored", "a/ready", "b/ready", "a/ready@2048MiB", "b/ready@2048MiB"]
+        );
     }
 
     #[test]
     fn the_table_shows_phases_where_they_are_wanted() {
         let text = report().table(false);
-        assert!(text.contains("in_place/restored") && text.contains("22.0") && text.contains("30.000"), "{text}");
+        assert!(
+            text.contains("in_place/restored") && text.contains("22.0") && text.contains("30.000"),
+            "{text}"
+        );
         assert!(!text.contains("mean of each step"));
         assert!(report().table(true).contains("13.5"));
     }

@@ -43,15 +43,21 @@ async fn one_size(
     report: &mut Report,
 ) -> Result<(), BenchError> {
     let touch = (memory_mib >= LARGE_MIB).then(|| TOUCH.to_owned());
-    let command = touch.iter().map(|command| ["/bin/sh", "-c", command].map(str::to_owned).to_vec());
-    let golden =
-        lab.golden(memory_mib, command.map(|command| Step { command, timeout_seconds: 600 }).collect()).await?;
-    let tiers = lab.hv.tiers(&golden.key).await.map_err(super::error::step("test the ways back"))?;
+    let command =
+        touch.iter().map(|command| ["/bin/sh", "-c", command].map(str::to_owned).to_vec());
+    let golden = lab
+        .golden(memory_mib, command.map(|command| Step { command, timeout_seconds: 600 }).collect())
+        .await?;
+    let tiers =
+        lab.hv.tiers(&golden.key).await.map_err(super::error::step("test the ways back"))?;
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if tiers.best == Tier::InPlace {
         contenders.push(Box::new(InPlace(Machine::new(lab, &golden, 0)?)));
     } else {
-        report.notes.push(format!("{memory_mib} MiB: no reset in place on this host. {}", tiers.why_not_better));
+        report.notes.push(format!(
+            "{memory_mib} MiB: no reset in place on this host. {}",
+            tiers.why_not_better
+        ));
     }
     let fresh = Machine::new(lab, &golden, 1)?;
     contenders.push(Box::new(Fresh(fresh)));
@@ -68,14 +74,19 @@ async fn one_size(
 fn compare(report: &mut Report, suffix: &str) {
     let pairs = [
         ("libvirt_revert_ready/in_place_restored", "libvirt_revert/ready", "in_place/restored"),
-        ("libvirt_revert_restored/in_place_restored", "libvirt_revert/restored", "in_place/restored"),
+        (
+            "libvirt_revert_restored/in_place_restored",
+            "libvirt_revert/restored",
+            "in_place/restored",
+        ),
         ("libvirt_revert_ready/in_place_ready", "libvirt_revert/ready", "in_place/ready"),
         ("libvirt_revert_ready/fresh_ready", "libvirt_revert/ready", "fresh/ready"),
         ("libvirt_restore_ready/fresh_ready", "libvirt_restore/ready", "fresh/ready"),
         ("cold_boot_ready/fresh_ready", "cold_boot/ready", "fresh/ready"),
         ("cold_boot_ready/in_place_ready", "cold_boot/ready", "in_place/ready"),
     ];
-    let named = pairs.map(|names| [names.0, names.1, names.2].map(|name| format!("{name}{suffix}")));
+    let named =
+        pairs.map(|names| [names.0, names.1, names.2].map(|name| format!("{name}{suffix}")));
     let named: Vec<(&str, &str, &str)> =
         named.iter().map(|[name, a, b]| (name.as_str(), a.as_str(), b.as_str())).collect();
     report.compare(&named);

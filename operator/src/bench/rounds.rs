@@ -92,7 +92,8 @@ pub fn millis(time: Duration) -> f64 {
 /// On standard error, and only where that is a terminal.
 pub fn bar(bench: &'static str, length: usize) -> ProgressBar {
     let template = "{prefix} [{bar:30}] {pos}/{len} {msg} ({eta} left)";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length as u64).with_style(style.progress_chars("=> ")).with_prefix(bench)
 }
 
@@ -115,7 +116,8 @@ mod tests {
     #[test]
     fn everyone_gets_its_rounds_spread_over_all() {
         for (wanted, n) in [(20, 20), (5, 20), (5, 21), (1, 3)] {
-            let rounds: Vec<usize> = (1..=n).filter(|round| takes_part(wanted, n, *round)).collect();
+            let rounds: Vec<usize> =
+                (1..=n).filter(|round| takes_part(wanted, n, *round)).collect();
             assert_eq!(rounds.len(), wanted, "{rounds:?}");
             assert!(*rounds.last().unwrap() == n);
         }
@@ -136,7 +138,9 @@ mod tests {
 
         async fn round(&mut self) -> Result<Round, BenchError> {
             self.2.lock().unwrap().push(self.0);
-            Ok(Round::default().figure("ready", Duration::from_millis(3)).phase("load", Duration::from_millis(1)))
+            Ok(Round::default()
+                .figure("ready", Duration::from_millis(3))
+                .phase("load", Duration::from_millis(1)))
         }
     }
 

@@ -22,11 +22,18 @@ const ENDS: usize = 50;
 const POOL: u32 = 2;
 
 /// One after the other, each with a warm machine.
-pub async fn run(lab: &Arc<Lab>, full: Full, memory_mib: u32, n: usize) -> Result<Report, BenchError> {
+pub async fn run(
+    lab: &Arc<Lab>,
+    full: Full,
+    memory_mib: u32,
+    n: usize,
+) -> Result<Report, BenchError> {
     let mut report = Report::new("run", lab.host());
     full.pool(memory_mib, POOL, 2 * POOL).await?;
-    let mut contenders: Vec<Box<dyn Contender>> =
-        vec![Box::new(Runs { full, next: 0 }), Box::new(Boot(Ordinary::new(lab, Way::Boot, memory_mib, None)?))];
+    let mut contenders: Vec<Box<dyn Contender>> = vec![
+        Box::new(Runs { full, next: 0 }),
+        Box::new(Boot(Ordinary::new(lab, Way::Boot, memory_mib, None)?)),
+    ];
     match Container::find(lab).await? {
         Ok(container) => contenders.push(Box::new(container)),
         Err(why) => report.notes.push(format!("no container to compare with: {why}")),
@@ -61,8 +68,12 @@ impl Contender for Runs {
         let began = self.full.start(&name).await?;
         let created = began.elapsed();
         let seen = self.full.succeeded(&name).await?;
-        let took = |until: Option<Instant>| until.map(|at| at.saturating_duration_since(began)).unwrap_or_default();
-        let round = Round::default().figure("claimed", took(seen.claimed)).figure("succeeded", took(seen.finished));
+        let took = |until: Option<Instant>| {
+            until.map(|at| at.saturating_duration_since(began)).unwrap_or_default()
+        };
+        let round = Round::default()
+            .figure("claimed", took(seen.claimed))
+            .figure("succeeded", took(seen.finished));
         Ok(phases(round.phase("create (API)", created), &seen))
     }
 }
@@ -119,15 +130,16 @@ pub async fn at_a_rate(
     }
     bar.finish_and_clear();
     summarize(&mut report, &failed);
-    report
-        .notes
-        .push(format!("{rate} runs a second for {seconds} s through a pool of {POOL} machines of {memory_mib} MiB"));
+    report.notes.push(format!(
+        "{rate} runs a second for {seconds} s through a pool of {POOL} machines of {memory_mib} MiB"
+    ));
     Ok(report)
 }
 
 /// From the durable claim to the agent's word, as the status has it: two whole numbers of milliseconds.
 fn acknowledged(seen: &Seen) -> f64 {
-    let timings = seen.run.as_ref().and_then(|run| run.status.as_ref()?.timings.clone()).unwrap_or_default();
+    let timings =
+        seen.run.as_ref().and_then(|run| run.status.as_ref()?.timings.clone()).unwrap_or_default();
     let both = timings.acquire_millis.saturating_add(timings.start_millis);
     millis(Duration::from_millis(u64::try_from(both).unwrap_or(0)))
 }

@@ -24,9 +24,15 @@ const BESIDE: u32 = 4;
 const AT_ONCE: usize = 16;
 
 /// One size after the other; each is measured `n` times.
-pub async fn run(lab: &Arc<Lab>, full: Full, memory_mib: u32, n: usize) -> Result<Report, BenchError> {
+pub async fn run(
+    lab: &Arc<Lab>,
+    full: Full,
+    memory_mib: u32,
+    n: usize,
+) -> Result<Report, BenchError> {
     let bar = bar("scale", (MACHINES.len() + OBJECTS.len()) * n);
-    let mut scale = Scale { full, report: Report::new("scale", lab.host()), finished: 0, next: 0, bar };
+    let mut scale =
+        Scale { full, report: Report::new("scale", lab.host()), finished: 0, next: 0, bar };
     scale.fill_up(OBJECTS[0]).await?;
     for machines in MACHINES {
         if machines == MACHINES[0] {
@@ -106,7 +112,10 @@ impl Scale {
     }
 
     async fn counters(&self) -> Result<Counters, BenchError> {
-        let operator = self.full.metrics.ok_or_else(|| BenchError::Found("the operator has no metrics".to_owned()))?;
+        let operator = self
+            .full
+            .metrics
+            .ok_or_else(|| BenchError::Found("the operator has no metrics".to_owned()))?;
         Counters::read(&self.full.client, operator).await
     }
 
@@ -119,7 +128,8 @@ impl Scale {
         self.finished += 1;
         let Some(label) = label else { return Ok(()) };
         for (figure, at) in [("claimed", seen.claimed), ("succeeded", seen.finished)] {
-            let took = at.map(|at: Instant| at.saturating_duration_since(began)).unwrap_or_default();
+            let took =
+                at.map(|at: Instant| at.saturating_duration_since(began)).unwrap_or_default();
             self.report.add(&format!("{label}/{figure}"), Unit::Millis, millis(took));
         }
         Ok(())

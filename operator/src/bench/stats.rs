@@ -122,7 +122,10 @@ mod tests {
             "none" => Some(0.0),
             _ => None,
         };
-        let found = ratios([("a", "slow", "fast"), ("b", "slow", "absent"), ("c", "slow", "none")], medians);
+        let found = ratios(
+            [("a", "slow", "fast"), ("b", "slow", "absent"), ("c", "slow", "none")],
+            medians,
+        );
         assert_eq!(found, BTreeMap::from([("a".to_owned(), 33.333)]));
     }
 

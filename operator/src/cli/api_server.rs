@@ -35,7 +35,9 @@ struct Unknown {
 pub async fn networks(config: &Config) -> Result<Vec<IpNet>, Failure> {
     let url = &config.cluster_url;
     let Some(host) = url.host() else {
-        return Err(Failure::Usage(format!("{url} names no API server: correct `server` in the kubeconfig")));
+        return Err(Failure::Usage(format!(
+            "{url} names no API server: correct `server` in the kubeconfig"
+        )));
     };
     // In a URL, and nowhere else, an address of IPv6 stands in brackets.
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -60,7 +62,9 @@ async fn until_known(
     let mut said = false;
     loop {
         let why = match timeout_at(deadline, lookup()).await {
-            Ok(Ok(found)) if !found.is_empty() => return Ok(found.iter().map(SocketAddr::ip).collect()),
+            Ok(Ok(found)) if !found.is_empty() => {
+                return Ok(found.iter().map(SocketAddr::ip).collect());
+            }
             Ok(Ok(_)) => io::Error::other("it has no address"),
             Ok(Err(why)) => why,
             Err(_) => io::Error::new(io::ErrorKind::TimedOut, "nobody answers"),
@@ -69,7 +73,9 @@ async fn until_known(
             return Err(why);
         }
         if !std::mem::replace(&mut said, true) {
-            tracing::warn!("the API server's name can't be looked up: {why}; tried again for {within:?}");
+            tracing::warn!(
+                "the API server's name can't be looked up: {why}; tried again for {within:?}"
+            );
         }
         sleep(again).await;
     }
@@ -100,7 +106,10 @@ mod tests {
         let lookup = async || {
             asked.set(asked.get() + 1);
             match asked.get() {
-                n if n > failures => Ok(vec!["203.0.113.7:443".parse().unwrap(), "[2001:db8::7]:443".parse().unwrap()]),
+                n if n > failures => Ok(vec![
+                    "203.0.113.7:443".parse().unwrap(),
+                    "[2001:db8::7]:443".parse().unwrap(),
+                ]),
                 n if n % 2 == 0 => Ok(vec![]),
                 n => Err(io::Error::other(format!("no answer {n}"))),
             }
@@ -112,7 +121,10 @@ mod tests {
     async fn a_name_that_is_known_a_little_later_is_waited_for() {
         let (found, asked) = after(3, Duration::from_mins(1)).await;
         assert_eq!(asked, 4);
-        assert_eq!(found.unwrap().iter().map(ToString::to_string).collect::<Vec<_>>(), ["203.0.113.7", "2001:db8::7"]);
+        assert_eq!(
+            found.unwrap().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["203.0.113.7", "2001:db8::7"]
+        );
     }
 
     #[tokio::test]

@@ -38,10 +38,22 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// What is logged: error, warn, info, debug, trace, or filters such as `info,agentvm_hypervisor=debug`.
-    #[arg(long, global = true, value_name = "LEVEL", env = "AGENT_VM_LOG_LEVEL", default_value = "info")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "LEVEL",
+        env = "AGENT_VM_LOG_LEVEL",
+        default_value = "info"
+    )]
     pub log_level: String,
     /// How it is logged, to standard error; times are New York's, with their offset.
-    #[arg(long, global = true, value_name = "FORMAT", env = "AGENT_VM_LOG_FORMAT", default_value = "pretty")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "AGENT_VM_LOG_FORMAT",
+        default_value = "pretty"
+    )]
     pub log_format: LogFormat,
     /// Log more: -v is debug, -vv is trace. Wins over --log-level.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -273,7 +285,10 @@ mod tests {
         };
         let global = Cli::parse_from(["agentvm", "crds"]).global;
         let loaded = crate::config::load(&all.flags(&global)).unwrap();
-        let flags = loaded.origins.iter().filter(|row| matches!(row.origin, crate::config::Origin::Flag { .. }));
+        let flags = loaded
+            .origins
+            .iter()
+            .filter(|row| matches!(row.origin, crate::config::Origin::Flag { .. }));
         assert_eq!(flags.count(), 9);
     }
 }

@@ -23,5 +23,7 @@ fn table(rows: &[Row]) -> String {
     let width = |column: fn(&Row) -> usize| rows.iter().map(column).max().unwrap_or_default();
     let (key, value) = (width(|row| row.key.len()), width(|row| row.text().chars().count()));
     let head = format!("{:key$}  {:value$}  {}\n", "KEY", "VALUE", "FROM");
-    rows.iter().fold(head, |text, row| text + &format!("{:key$}  {:value$}  {}\n", row.key, row.text(), row.origin))
+    rows.iter().fold(head, |text, row| {
+        text + &format!("{:key$}  {:value$}  {}\n", row.key, row.text(), row.origin)
+    })
 }

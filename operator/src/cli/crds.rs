@@ -6,7 +6,8 @@ use super::{Failure, print};
 
 /// Runs the subcommand.
 pub fn run() -> Result<ExitCode, Failure> {
-    let documents: Vec<String> = agentvm_crds::manifests().into_iter().map(|(_, yaml)| yaml).collect();
+    let documents: Vec<String> =
+        agentvm_crds::manifests().into_iter().map(|(_, yaml)| yaml).collect();
     print(&documents.join("---\n"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -25,10 +25,13 @@ pub fn run(args: &DoctorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> 
         libvirt_filter: loaded.settings.network.libvirt_filter,
     };
     let findings = doctor::findings(&places);
-    let colour = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let colour = std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     print(&match args.output {
         Output::Text => doctor::text(&findings, colour),
-        Output::Json => doctor::json(&findings, &agentvm_core::calendar::text(jiff::Timestamp::now())),
+        Output::Json => {
+            doctor::json(&findings, &agentvm_core::calendar::text(jiff::Timestamp::now()))
+        }
     })?;
     Ok(if doctor::can_run(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

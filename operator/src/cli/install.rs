@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use agentvm_crds::{AgentVMPool, AgentVMPoolSpec, Builtin, GoldenSnapshot, GoldenSnapshotSpec, Source};
+use agentvm_crds::{
+    AgentVMPool, AgentVMPoolSpec, Builtin, GoldenSnapshot, GoldenSnapshotSpec, Source,
+};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -27,7 +29,8 @@ pub async fn kinds(client: &Client) -> Result<(), Failure> {
         let params = PatchParams::apply(MANAGER).force();
         api.patch(&name, &params, &Patch::Apply(&crd)).await.map_err(Failure::failed)?;
         let established = await_condition(api.clone(), &name, is_crd_established());
-        let waited = tokio::time::timeout(ESTABLISHED, established).await.map_err(Failure::failed)?;
+        let waited =
+            tokio::time::timeout(ESTABLISHED, established).await.map_err(Failure::failed)?;
         waited.map_err(Failure::failed)?;
     }
     Ok(())

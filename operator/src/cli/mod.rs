@@ -33,7 +33,11 @@ pub fn main() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
     let global = cli.global;
-    crate::logging::start(&global.log_level, global.verbose, global.log_format == args::LogFormat::Json)?;
+    crate::logging::start(
+        &global.log_level,
+        global.verbose,
+        global.log_format == args::LogFormat::Json,
+    )?;
     match cli.command {
         Command::Bench(args) => crate::bench::run(&args, &global),
         Command::Doctor(args) => doctor::run(&args, &global),
@@ -42,6 +46,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Operator(args) => operator::run(&args, &global),
         Command::Standalone(args) => standalone::run(&args, &global),
         Command::Version(args) => version::run(&args, &global),
-        Command::Reaper { state_dir, detached } => Ok(crate::standalone::reaper::main(&state_dir, detached)),
+        Command::Reaper { state_dir, detached } => {
+            Ok(crate::standalone::reaper::main(&state_dir, detached))
+        }
     }
 }

@@ -41,7 +41,8 @@ pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure
 
 /// `--kubeconfig`, else `KUBECONFIG`, else the pod's service account, else `~/.kube/config`.
 async fn client_config(args: &OperatorArgs) -> Result<Config, Failure> {
-    let options = KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
+    let options =
+        KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
     let config = if let Some(file) = &args.kubeconfig {
         let kubeconfig = Kubeconfig::read_from(file).map_err(Failure::failed)?;
         Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(Failure::failed)?

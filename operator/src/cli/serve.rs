@@ -27,7 +27,10 @@ const HOST_PATIENCE: Duration = Duration::from_mins(1);
 
 /// A runtime for one of the two.
 pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
     let done = runtime.block_on(work);
     // Blocking calls that nobody waits for any more (a libvirt that hangs) don't keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -88,7 +91,8 @@ pub async fn serve(
     })
     .await
     .map_err(Failure::failed)?;
-    let operator = Operator::start(client, Arc::new(libvirt.clone()), config).map_err(Failure::failed)?;
+    let operator =
+        Operator::start(client, Arc::new(libvirt.clone()), config).map_err(Failure::failed)?;
     Ok(Served { operator, libvirt, metrics: server })
 }
 
@@ -156,5 +160,7 @@ fn operator_config(
 pub fn make_traversable(folder: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder);
-    made.map_err(|why| Failure::Usage(format!("the folder {} can't be made: {why}", folder.display())))
+    made.map_err(|why| {
+        Failure::Usage(format!("the folder {} can't be made: {why}", folder.display()))
+    })
 }

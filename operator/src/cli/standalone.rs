@@ -106,13 +106,17 @@ pub(crate) async fn stop(parts: Parts, folder: &Path) {
         libvirt.release().await;
     }
     // A start that was broken off may have left one that nobody holds.
-    if let Some(libvirtd) = parts.libvirtd.or_else(|| Libvirtd::left_behind(&folder.join("libvirt"))) {
+    if let Some(libvirtd) =
+        parts.libvirtd.or_else(|| Libvirtd::left_behind(&folder.join("libvirt")))
+    {
         match libvirtd.release(LIBVIRTD).await {
             Released::NotOurs | Released::Ended => {}
             Released::LeftRunning { machines } => {
                 tracing::warn!("libvirtd goes on: {} machines of others run on it", machines.len());
             }
-            Released::StillEnding { reaper } => tracing::warn!(reaper, "libvirtd has not ended yet"),
+            Released::StillEnding { reaper } => {
+                tracing::warn!(reaper, "libvirtd has not ended yet")
+            }
         }
     }
     if let Some(control_plane) = parts.control_plane {

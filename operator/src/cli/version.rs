@@ -44,17 +44,25 @@ fn machines(uri: &str) -> [Component; 4] {
     [
         component("qemu", "QEMU", virt::qemu().map(|qemu| qemu.version)),
         component("libvirt", "libvirt daemon", libvirt.daemon),
-        component("libvirtClient", "libvirt client", libvirt.client.ok_or_else(|| "there is no virsh".to_owned())),
+        component(
+            "libvirtClient",
+            "libvirt client",
+            libvirt.client.ok_or_else(|| "there is no virsh".to_owned()),
+        ),
         component("kernel", "Linux", Ok(observe::kernel())),
     ]
 }
 
 fn control_plane(args: &VersionArgs) -> [Component; 2] {
     let found = Binaries::find(args.places.control_plane_dir.as_deref());
-    let missing =
-        |error: &agentvm_controlplane::BinariesError| error.to_string().lines().next().unwrap_or_default().to_owned();
+    let missing = |error: &agentvm_controlplane::BinariesError| {
+        error.to_string().lines().next().unwrap_or_default().to_owned()
+    };
     let (api_server, etcd) = match &found {
-        Ok(found) => (parts::version(&found.api_server, "Kubernetes v"), parts::version(&found.etcd, "etcd Version: ")),
+        Ok(found) => (
+            parts::version(&found.api_server, "Kubernetes v"),
+            parts::version(&found.etcd, "etcd Version: "),
+        ),
         Err(error) => (Err(missing(error)), Err(missing(error))),
     };
     [component("kubeApiserver", "kube-apiserver", api_server), component("etcd", "etcd", etcd)]

@@ -48,7 +48,8 @@ pub(super) fn read(path: &Path, absent: Absent) -> Result<Vec<Entry>, ConfigErro
         }
         Err(error) => return Err(unreadable(error)),
     };
-    let wrong = |detail: &str| ConfigError::Syntax { path: path.to_owned(), detail: detail.to_owned() };
+    let wrong =
+        |detail: &str| ConfigError::Syntax { path: path.to_owned(), detail: detail.to_owned() };
     if !metadata.is_file() {
         return Err(wrong("it is not a regular file"));
     }
@@ -68,13 +69,16 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<Entry>, ConfigError> 
     }
     let options = serde_saphyr::options! { with_snippet: false };
     let syntax = |detail: String| ConfigError::Syntax { path: path.to_owned(), detail };
-    let root: Node = serde_saphyr::from_str_with_options(text, options).map_err(|error| syntax(error.to_string()))?;
+    let root: Node = serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| syntax(error.to_string()))?;
     let mut entries = Vec::new();
     match root {
         Node::Map(map) => flatten("", map, path, &mut entries),
         Node::Null => {}
         Node::Scalar(_) | Node::List => {
-            return Err(syntax("it must be a mapping of sections (libvirt:, vm:, pool:, …)".to_owned()));
+            return Err(syntax(
+                "it must be a mapping of sections (libvirt:, vm:, pool:, …)".to_owned(),
+            ));
         }
     }
     Ok(entries)
@@ -196,7 +200,11 @@ mod tests {
         let read = entries("pool:\n  min_size: 3\nsecurity:\n  resource_limits: {cpu_shares: 7}\n");
         assert_eq!(
             read[0],
-            Entry { path: "pool.min_size".into(), content: Content::Scalar("3".into()), origin: at(2, 13) }
+            Entry {
+                path: "pool.min_size".into(),
+                content: Content::Scalar("3".into()),
+                origin: at(2, 13)
+            }
         );
         assert_eq!(read[1].path, "security.resource_limits.cpu_shares");
     }

@@ -25,11 +25,14 @@ impl HostDefaults {
 
     /// The host's name as a node name: lower case, and `localhost` where it can't be one.
     pub(super) fn node_name(&self) -> String {
-        super::value::node_name(&self.name.to_ascii_lowercase()).unwrap_or_else(|_| "localhost".to_owned())
+        super::value::node_name(&self.name.to_ascii_lowercase())
+            .unwrap_or_else(|_| "localhost".to_owned())
     }
 
     /// What machines may take unless configured: four fifths, the rest is for the host, QEMU itself and the control plane.
     pub(super) fn machine_memory_mib(&self) -> u32 {
-        u32::try_from(self.memory_mib / 5 * 4).unwrap_or(u32::MAX).clamp(128, super::value::MEMORY_MAX_MIB)
+        u32::try_from(self.memory_mib / 5 * 4)
+            .unwrap_or(u32::MAX)
+            .clamp(128, super::value::MEMORY_MAX_MIB)
     }
 }

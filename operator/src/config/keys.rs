@@ -30,15 +30,26 @@ pub(super) const LIBVIRT_TIMEOUT: Key<u32> =
 pub(super) const LIBVIRT_FIRST_UID: Key<FirstUid> =
     Key { path: "libvirt.first_uid", variable: None, parse: value::first_uid };
 
-pub(super) const NETWORK_MODE: Key<NetworkMode> =
-    Key { path: "vm.network_mode", variable: Some("AGENT_VM_NETWORK_MODE"), parse: value::network_mode };
-pub(super) const PROFILE: Key<Profile> = Key { path: "vm.default_profile", variable: None, parse: value::profile };
+pub(super) const NETWORK_MODE: Key<NetworkMode> = Key {
+    path: "vm.network_mode",
+    variable: Some("AGENT_VM_NETWORK_MODE"),
+    parse: value::network_mode,
+};
+pub(super) const PROFILE: Key<Profile> =
+    Key { path: "vm.default_profile", variable: None, parse: value::profile };
 
-pub(super) const POOL_MIN: Key<u32> =
-    Key { path: "pool.min_size", variable: Some("AGENT_VM_POOL_MIN_SIZE"), parse: value::whole::<0, 1000> };
-pub(super) const POOL_MAX: Key<u32> =
-    Key { path: "pool.max_size", variable: Some("AGENT_VM_POOL_MAX_SIZE"), parse: value::whole::<1, 1000> };
-pub(super) const POOL_TTL: Key<u32> = Key { path: "pool.ttl_seconds", variable: None, parse: value::whole::<10, YEAR> };
+pub(super) const POOL_MIN: Key<u32> = Key {
+    path: "pool.min_size",
+    variable: Some("AGENT_VM_POOL_MIN_SIZE"),
+    parse: value::whole::<0, 1000>,
+};
+pub(super) const POOL_MAX: Key<u32> = Key {
+    path: "pool.max_size",
+    variable: Some("AGENT_VM_POOL_MAX_SIZE"),
+    parse: value::whole::<1, 1000>,
+};
+pub(super) const POOL_TTL: Key<u32> =
+    Key { path: "pool.ttl_seconds", variable: None, parse: value::whole::<10, YEAR> };
 pub(super) const POOL_HEALTH: Key<u32> =
     Key { path: "pool.health_check_interval", variable: None, parse: value::whole::<1, 86_400> };
 pub(super) const POOL_REUSE: Key<ReusePolicy> =
@@ -48,16 +59,22 @@ pub(super) const POOL_MAX_REUSES: Key<u32> =
 pub(super) const POOL_QUARANTINE: Key<u32> =
     Key { path: "pool.quarantine_seconds", variable: None, parse: value::whole::<0, WEEK> };
 
-pub(super) const EXEC_TIMEOUT: Key<u32> =
-    Key { path: "execution.default_timeout", variable: Some("AGENT_VM_EXEC_TIMEOUT"), parse: value::whole::<1, WEEK> };
+pub(super) const EXEC_TIMEOUT: Key<u32> = Key {
+    path: "execution.default_timeout",
+    variable: Some("AGENT_VM_EXEC_TIMEOUT"),
+    parse: value::whole::<1, WEEK>,
+};
 pub(super) const EXEC_MAX: Key<u32> =
     Key { path: "execution.max_timeout", variable: None, parse: value::whole::<1, WEEK> };
 pub(super) const WORKSPACE: Key<PathBuf> =
     Key { path: "execution.workspace_path", variable: None, parse: value::absolute_path };
 
 /// Narrower than the field's: what libvirt takes on both cgroup versions.
-pub(super) const CPU_SHARES: Key<u32> =
-    Key { path: "security.resource_limits.cpu_shares", variable: None, parse: value::whole::<2, 10_000> };
+pub(super) const CPU_SHARES: Key<u32> = Key {
+    path: "security.resource_limits.cpu_shares",
+    variable: None,
+    parse: value::whole::<2, 10_000>,
+};
 pub(super) const MEMORY_HARD_LIMIT: Key<Option<u32>> = Key {
     path: "security.resource_limits.memory_hard_limit_mib",
     variable: None,
@@ -80,10 +97,16 @@ pub(super) const PACKETS: Key<ByProfile<u32>> = Key {
     variable: None,
     parse: value::whole_by_profile::<100, 1_000_000>,
 };
-pub(super) const CONNECTIONS: Key<ByProfile<u32>> =
-    Key { path: "security.resource_limits.connections", variable: None, parse: value::whole_by_profile::<1, 65_536> };
-pub(super) const PROCESSES: Key<ByProfile<u32>> =
-    Key { path: "security.resource_limits.processes", variable: None, parse: value::whole_by_profile::<16, 1_048_576> };
+pub(super) const CONNECTIONS: Key<ByProfile<u32>> = Key {
+    path: "security.resource_limits.connections",
+    variable: None,
+    parse: value::whole_by_profile::<1, 65_536>,
+};
+pub(super) const PROCESSES: Key<ByProfile<u32>> = Key {
+    path: "security.resource_limits.processes",
+    variable: None,
+    parse: value::whole_by_profile::<16, 1_048_576>,
+};
 
 pub(super) const RESOLVERS: Key<Vec<Ipv4Addr>> =
     Key { path: "network.resolvers", variable: None, parse: value::resolvers };
@@ -92,7 +115,8 @@ pub(super) const DENY_CIDRS: Key<Vec<IpNet>> =
 pub(super) const LIBVIRT_FILTER: Key<LibvirtFilter> =
     Key { path: "network.libvirt_filter", variable: None, parse: value::libvirt_filter };
 
-pub(super) const NODE_NAME: Key<String> = Key { path: "node.name", variable: None, parse: value::node_name };
+pub(super) const NODE_NAME: Key<String> =
+    Key { path: "node.name", variable: None, parse: value::node_name };
 pub(super) const NODE_MACHINES: Key<Option<u32>> =
     Key { path: "node.max_machines", variable: None, parse: value::limit::<1, 10_000> };
 pub(super) const NODE_MEMORY: Key<u32> =

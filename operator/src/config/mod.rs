@@ -22,8 +22,8 @@ pub use host::HostDefaults;
 pub use origin::Origin;
 pub use resolve::{Loaded, Row};
 pub use settings::{
-    ByProfile, ExecutionSettings, LibvirtSettings, MetricsSettings, NodeSettings, PoolSettings, ResourceLimits,
-    Settings, VmSettings,
+    ByProfile, ExecutionSettings, LibvirtSettings, MetricsSettings, NodeSettings, PoolSettings,
+    ResourceLimits, Settings, VmSettings,
 };
 
 /// The host's file; skipped where there is none.
@@ -61,7 +61,9 @@ pub fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
         files.extend(file::read(&Path::new(&home).join(USER_FILE), file::Absent::Fine)?);
     }
     let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+        })
         .collect();
     resolve::resolve(&resolve::Given { files, environment, flags, host: HostDefaults::observe() })
 }

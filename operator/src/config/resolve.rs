@@ -47,7 +47,8 @@ impl Row {
 /// Merges and judges.
 pub(super) fn resolve(given: &Given<'_>) -> Result<Loaded, ConfigError> {
     let mut layers = Layers::new(given);
-    let settings = Settings::take(&mut layers, &given.host, given.flags.default_workspace.as_deref());
+    let settings =
+        Settings::take(&mut layers, &given.host, given.flags.default_workspace.as_deref());
     layers.refuse_unknown();
     if layers.problems.is_empty() {
         return Ok(Loaded { settings, origins: layers.rows });
@@ -75,7 +76,10 @@ impl Layers {
         let mut flags: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for value in &given.flags.values {
             let origin = Origin::Flag { flag: value.flag.to_owned() };
-            flags.entry(value.key.to_owned()).or_default().push((Content::Scalar(value.text.clone()), origin));
+            flags
+                .entry(value.key.to_owned())
+                .or_default()
+                .push((Content::Scalar(value.text.clone()), origin));
         }
         let environment = given.environment.clone();
         Self { candidates, environment, flags, rows: Vec::new(), problems: Vec::new() }
@@ -90,7 +94,9 @@ impl Layers {
         for (content, from) in given {
             match read(&content, key) {
                 Ok(read) => (value, origin) = (read, from),
-                Err(what) => self.problems.push(Problem { origin: from, key: key.path.to_owned(), what }),
+                Err(what) => {
+                    self.problems.push(Problem { origin: from, key: key.path.to_owned(), what })
+                }
             }
         }
         self.rows.push(Row { key: key.path, value: value.json(), origin });
@@ -117,7 +123,8 @@ impl Layers {
             high.text(),
             high.origin
         );
-        let origin = if low.origin == Origin::Default { high.origin.clone() } else { low.origin.clone() };
+        let origin =
+            if low.origin == Origin::Default { high.origin.clone() } else { low.origin.clone() };
         self.problems.push(Problem { origin, key: low.key.to_owned(), what });
     }
 
@@ -130,7 +137,9 @@ impl Layers {
 
     fn refuse_unknown(&mut self) {
         let known: Vec<&str> = self.rows.iter().map(|row| row.key).collect();
-        for (path, entries) in std::mem::take(&mut self.candidates).into_iter().chain(std::mem::take(&mut self.flags)) {
+        for (path, entries) in
+            std::mem::take(&mut self.candidates).into_iter().chain(std::mem::take(&mut self.flags))
+        {
             for (content, origin) in entries {
                 if let Some(what) = unknown(&path, &content, &known) {
                     self.problems.push(Problem { origin, key: path.clone(), what });
@@ -143,19 +152,24 @@ impl Layers {
 fn read<T>(content: &Content, key: &Key<T>) -> Result<T, String> {
     match content {
         Content::Scalar(text) => (key.parse)(text),
-        Content::Empty => Err("has no value; give it one, or remove the line to have the default".to_owned()),
+        Content::Empty => {
+            Err("has no value; give it one, or remove the line to have the default".to_owned())
+        }
         Content::List => Err("is a list; it takes a single value".to_owned()),
     }
 }
 
 /// What is wrong with a path that is no key; nothing if it is an empty section.
 fn unknown(path: &str, content: &Content, known: &[&str]) -> Option<String> {
-    let within: Vec<&str> = known.iter().filter_map(|key| key.strip_prefix(path)?.strip_prefix('.')).collect();
+    let within: Vec<&str> =
+        known.iter().filter_map(|key| key.strip_prefix(path)?.strip_prefix('.')).collect();
     if !within.is_empty() {
         let keys = within.join(", ");
-        return (*content != Content::Empty).then(|| format!("is a section, not a value; its keys: {keys}"));
+        return (*content != Content::Empty)
+            .then(|| format!("is a section, not a value; its keys: {keys}"));
     }
-    let parent = known.iter().find(|key| path.strip_prefix(**key).is_some_and(|rest| rest.starts_with('.')));
+    let parent =
+        known.iter().find(|key| path.strip_prefix(**key).is_some_and(|rest| rest.starts_with('.')));
     if let Some(parent) = parent {
         return Some(format!("there is no such key: {parent} takes a value, not a section"));
     }
@@ -168,7 +182,9 @@ fn unknown(path: &str, content: &Content, known: &[&str]) -> Option<String> {
 /// Problems are told in the order in which a person looks for them: files from the top, then environment, then flags.
 fn position(origin: &Origin) -> (u8, String, u64, u64) {
     match origin {
-        Origin::File { path, line, column } => (0, path.to_string_lossy().into_owned(), *line, *column),
+        Origin::File { path, line, column } => {
+            (0, path.to_string_lossy().into_owned(), *line, *column)
+        }
         Origin::Environment { variable } => (1, variable.clone(), 0, 0),
         Origin::Flag { flag } => (2, flag.clone(), 0, 0),
         Origin::Default => (3, String::new(), 0, 0),

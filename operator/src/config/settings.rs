@@ -18,7 +18,8 @@ use super::value::FirstUid;
 
 const WORKSPACE: &str = "/var/lib/agent-vm/workspace";
 /// Reachable from this host only: what it tells isn't secret, and isn't everybody's either.
-const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
+const METRICS: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,8 +140,12 @@ impl Settings {
         let settings = Self {
             libvirt: LibvirtSettings {
                 uri: from.take(&keys::LIBVIRT_URI, "qemu:///system".to_owned()),
-                connection_timeout: Duration::from_secs(from.take(&keys::LIBVIRT_TIMEOUT, 30).into()),
-                first_uid: from.take(&keys::LIBVIRT_FIRST_UID, FirstUid(Some(LibvirtConfig::FIRST_UID))).0,
+                connection_timeout: Duration::from_secs(
+                    from.take(&keys::LIBVIRT_TIMEOUT, 30).into(),
+                ),
+                first_uid: from
+                    .take(&keys::LIBVIRT_FIRST_UID, FirstUid(Some(LibvirtConfig::FIRST_UID)))
+                    .0,
             },
             vm: VmSettings {
                 network_mode: from.take(&keys::NETWORK_MODE, NetworkMode::NatFiltered),
@@ -158,8 +163,10 @@ impl Settings {
             execution: ExecutionSettings {
                 default_timeout_seconds: from.take(&keys::EXEC_TIMEOUT, 300),
                 max_timeout_seconds: from.take(&keys::EXEC_MAX, 3600),
-                workspace_path: from
-                    .take(&keys::WORKSPACE, workspace.map_or_else(|| WORKSPACE.into(), Path::to_path_buf)),
+                workspace_path: from.take(
+                    &keys::WORKSPACE,
+                    workspace.map_or_else(|| WORKSPACE.into(), Path::to_path_buf),
+                ),
             },
             limits: ResourceLimits {
                 cpu_shares: from.take(&keys::CPU_SHARES, 1024),
@@ -223,10 +230,15 @@ impl Settings {
 }
 
 impl ResourceLimits {
-    fn by_profile(&self, LimitDefaults { light, standard, intensive }: LimitDefaults) -> LimitDefaults {
+    fn by_profile(
+        &self,
+        LimitDefaults { light, standard, intensive }: LimitDefaults,
+    ) -> LimitDefaults {
         let of = |preset: Preset| Preset {
             disk_bytes_per_second: self.disk_bytes_per_second,
-            network_bytes_per_second: self.network_bytes_per_second.or(preset.network_bytes_per_second),
+            network_bytes_per_second: self
+                .network_bytes_per_second
+                .or(preset.network_bytes_per_second),
             packets_per_second: self.packets_per_second.or(preset.packets_per_second),
             connections: self.connections.or(preset.connections),
             processes: self.processes.or(preset.processes),

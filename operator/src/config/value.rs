@@ -142,7 +142,9 @@ pub(super) fn first_uid(text: &str) -> Result<FirstUid, String> {
     if text == "off" {
         return Ok(FirstUid(None));
     }
-    whole::<65_536, 2_147_000_000>(text).map(|uid| FirstUid(Some(uid))).map_err(|why| format!("{why}, nor \"off\""))
+    whole::<65_536, 2_147_000_000>(text)
+        .map(|uid| FirstUid(Some(uid)))
+        .map_err(|why| format!("{why}, nor \"off\""))
 }
 
 /// A whole number from `MIN` to `MAX`.
@@ -165,16 +167,22 @@ pub(super) fn rate<const MIN: u64, const MAX: u64>(text: &str) -> Result<Option<
         return Ok(None);
     }
     let said = text.parse::<u64>().ok().filter(|n| (MIN..=MAX).contains(n));
-    said.map(Some).ok_or_else(|| format!("\"{text}\" is neither a whole number from {MIN} to {MAX}, nor \"unlimited\""))
+    said.map(Some).ok_or_else(|| {
+        format!("\"{text}\" is neither a whole number from {MIN} to {MAX}, nor \"unlimited\"")
+    })
 }
 
 /// As [`whole`], or `profile`.
-pub(super) fn whole_by_profile<const MIN: u32, const MAX: u32>(text: &str) -> Result<ByProfile<u32>, String> {
+pub(super) fn whole_by_profile<const MIN: u32, const MAX: u32>(
+    text: &str,
+) -> Result<ByProfile<u32>, String> {
     by_profile(text, whole::<MIN, MAX>)
 }
 
 /// As [`rate`], or `profile`.
-pub(super) fn rate_by_profile<const MIN: u64, const MAX: u64>(text: &str) -> Result<ByProfile<Option<u64>>, String> {
+pub(super) fn rate_by_profile<const MIN: u64, const MAX: u64>(
+    text: &str,
+) -> Result<ByProfile<Option<u64>>, String> {
     by_profile(text, rate::<MIN, MAX>)
 }
 
@@ -188,7 +196,9 @@ fn by_profile<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<ByP
 /// IPv4 addresses that can be asked for names. A name isn't taken: who would be asked for it?
 pub(super) fn resolvers(text: &str) -> Result<Vec<Ipv4Addr>, String> {
     let addresses: Vec<Ipv4Addr> = items(text, "an IPv4 address such as 192.0.2.53")?;
-    let closed = |address: &&Ipv4Addr| nowhere().iter().any(|range| range.contains(&IpAddr::from(**address)));
+    let closed = |address: &&Ipv4Addr| {
+        nowhere().iter().any(|range| range.contains(&IpAddr::from(**address)))
+    };
     match addresses.iter().find(closed) {
         Some(address) => Err(format!(
             "{address} can't be reached by machines: loopback, link-local, multicast and reserved addresses never are"
@@ -234,12 +244,21 @@ pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
         return Ok(None);
     }
     let said = text.parse().map(Some);
-    said.map_err(|_| format!("\"{text}\" is neither an address and a port such as 127.0.0.1:9090, nor \"off\""))
+    said.map_err(|_| {
+        format!("\"{text}\" is neither an address and a port such as 127.0.0.1:9090, nor \"off\"")
+    })
 }
 
 /// `Custom` isn't among them: a default of no numbers is none.
 pub(super) fn profile(text: &str) -> Result<Profile, String> {
-    choice(text, &[("light", Profile::Light), ("standard", Profile::Standard), ("intensive", Profile::Intensive)])
+    choice(
+        text,
+        &[
+            ("light", Profile::Light),
+            ("standard", Profile::Standard),
+            ("intensive", Profile::Intensive),
+        ],
+    )
 }
 
 /// A libvirt URI, as far as it can be judged without libvirt: `driver[+transport]://…`.
@@ -247,10 +266,16 @@ pub(super) fn uri(text: &str) -> Result<String, String> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
     match scheme {
-        Some(scheme) if !scheme.is_empty() && scheme.chars().all(plain) && !text.contains(char::is_whitespace) => {
+        Some(scheme)
+            if !scheme.is_empty()
+                && scheme.chars().all(plain)
+                && !text.contains(char::is_whitespace) =>
+        {
             Ok(text.to_owned())
         }
-        _ => Err(format!("\"{text}\" is not a libvirt URI such as qemu:///system or qemu+unix:///system?socket=/path")),
+        _ => Err(format!(
+            "\"{text}\" is not a libvirt URI such as qemu:///system or qemu+unix:///system?socket=/path"
+        )),
     }
 }
 
@@ -268,7 +293,11 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
 pub(super) fn node_name(text: &str) -> Result<String, String> {
     let label = |part: &str| {
         let inner = part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        !part.is_empty() && part.len() <= 63 && inner && !part.starts_with('-') && !part.ends_with('-')
+        !part.is_empty()
+            && part.len() <= 63
+            && inner
+            && !part.starts_with('-')
+            && !part.ends_with('-')
     };
     if text.len() <= 253 && text.split('.').all(label) {
         return Ok(text.to_owned());
@@ -284,7 +313,8 @@ fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
         return Ok(*value);
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    let near = super::keys::nearest(text, names.iter().copied()).map(|near| format!("; did you mean \"{near}\"?"));
+    let near = super::keys::nearest(text, names.iter().copied())
+        .map(|near| format!("; did you mean \"{near}\"?"));
     Err(format!("\"{text}\" is none of {}{}", names.join(", "), near.unwrap_or_default()))
 }
 
@@ -315,7 +345,9 @@ mod tests {
         assert!(super::resolvers("dns.example").is_err_and(|why| why.contains("IPv4 address")));
         assert_eq!(networks("none"), Ok(Vec::new()));
         assert_eq!(networks("10.96.1.0/12").unwrap().json(), Json::from("10.96.0.0/12"));
-        assert!(networks("10.96.0.0").is_err() && networks("fd00::1/8").unwrap().json() == "fd00::/8");
+        assert!(
+            networks("10.96.0.0").is_err() && networks("fd00::1/8").unwrap().json() == "fd00::/8"
+        );
         assert_eq!(rate::<10, 20>("unlimited"), Ok(None));
         assert!(rate::<10, 20>("9").is_err_and(|why| why.contains("from 10 to 20")));
         assert_eq!(rate_by_profile::<10, 20>("unlimited"), Ok(ByProfile::All(None)));
@@ -326,7 +358,9 @@ mod tests {
     #[test]
     fn a_choice_names_the_nearest() {
         assert_eq!(network_mode("isolated"), Ok(NetworkMode::Isolated));
-        assert!(network_mode("isolate").is_err_and(|why| why.contains("did you mean \"isolated\"?")));
+        assert!(
+            network_mode("isolate").is_err_and(|why| why.contains("did you mean \"isolated\"?"))
+        );
         assert_eq!(reuse_policy("never"), Ok(ReusePolicy::Never));
         assert!(profile("custom").is_err_and(|why| why.contains("light, standard, intensive")));
     }
@@ -336,13 +370,18 @@ mod tests {
         assert!(absolute_path("/var/lib/x").is_ok());
         assert!(absolute_path("x").is_err() && absolute_path("/a/../b").is_err());
         assert_eq!(listen("off"), Ok(None));
-        assert_eq!((first_uid("off"), first_uid("65536")), (Ok(FirstUid(None)), Ok(FirstUid(Some(65_536)))));
+        assert_eq!(
+            (first_uid("off"), first_uid("65536")),
+            (Ok(FirstUid(None)), Ok(FirstUid(Some(65_536))))
+        );
         assert!(first_uid("0").is_err_and(|why| why.contains("off")));
         assert!(listen("[::1]:0").is_ok_and(|at| at.is_some()));
         assert!(listen("localhost:9090").is_err_and(|why| why.contains("127.0.0.1:9090")));
         assert!(uri("qemu:///system").is_ok() && uri("qemu+unix:///system?socket=/run/x").is_ok());
         assert!(uri("localhost").is_err() && uri("://x").is_err() && uri("qemu:// /x").is_err());
         assert!(node_name("kvm-1.example").is_ok());
-        assert!(node_name("Kvm").is_err() && node_name("a..b").is_err() && node_name("-a").is_err());
+        assert!(
+            node_name("Kvm").is_err() && node_name("a..b").is_err() && node_name("-a").is_err()
+        );
     }
 }

@@ -54,6 +54,7 @@ impl Filled {
                 }
             })
             .applied_objects();
-        Controller::for_stream(objects, reader).with_config(ControllerConfig::default().concurrency(CONCURRENCY))
+        Controller::for_stream(objects, reader)
+            .with_config(ControllerConfig::default().concurrency(CONCURRENCY))
     }
 }

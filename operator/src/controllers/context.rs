@@ -91,7 +91,18 @@ pub struct Parts {
 
 impl Context {
     pub fn new(parts: Parts) -> Self {
-        let Parts { client, defaults, budget, machines, goldens, caches, recorder, metrics, host, snapshots } = parts;
+        let Parts {
+            client,
+            defaults,
+            budget,
+            machines,
+            goldens,
+            caches,
+            recorder,
+            metrics,
+            host,
+            snapshots,
+        } = parts;
         let (node, runs_folder) = (machines.config().node.clone(), machines.config().runs.clone());
         Self {
             client,
@@ -129,7 +140,8 @@ impl Context {
         let namespace = pool.metadata.namespace.as_deref().unwrap_or_default();
         let snapshot = self.snapshot(namespace, &pool.spec.golden_snapshot_ref.name);
         let snapshot = snapshot.as_ref().and_then(|object| object.0.as_ref().ok());
-        let profile = snapshot.map_or(Profile::Standard, |snapshot| profile(&snapshot.spec, &defaults));
+        let profile =
+            snapshot.map_or(Profile::Standard, |snapshot| profile(&snapshot.spec, &defaults));
         validate(&pool.spec, &defaults, profile)
     }
 
@@ -152,11 +164,19 @@ impl Context {
         self.evicting.store(true, Ordering::Relaxed);
     }
 
-    pub fn pool(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<Guarded<AgentVMPool>>> {
+    pub fn pool(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<std::sync::Arc<Guarded<AgentVMPool>>> {
         self.caches.pools.get(&ObjectRef::new(name).within(namespace))
     }
 
-    pub fn snapshot(&self, namespace: &str, name: &str) -> Option<std::sync::Arc<Guarded<GoldenSnapshot>>> {
+    pub fn snapshot(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Option<std::sync::Arc<Guarded<GoldenSnapshot>>> {
         self.caches.snapshots.get(&ObjectRef::new(name).within(namespace))
     }
 
@@ -184,7 +204,10 @@ impl Context {
     }
 
     pub fn note_written(&self, uid: &str) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now());
+        self.written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid.to_owned(), Instant::now());
     }
 
     /// Forgets what is kept of objects that are gone.

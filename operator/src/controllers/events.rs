@@ -20,7 +20,8 @@ pub struct Recorder {
 
 impl Recorder {
     pub fn new(client: Client, node: &str, metrics: Metrics) -> Self {
-        let reporter = Reporter { controller: "agentvm".to_owned(), instance: Some(node.to_owned()) };
+        let reporter =
+            Reporter { controller: "agentvm".to_owned(), instance: Some(node.to_owned()) };
         Self { inner: KubeRecorder::new(client, reporter), metrics }
     }
 
@@ -32,7 +33,14 @@ impl Recorder {
         self.write(EventType::Warning, about, reason, action, note).await;
     }
 
-    async fn write(&self, type_: EventType, about: &ObjectReference, reason: &str, action: &str, note: &str) {
+    async fn write(
+        &self,
+        type_: EventType,
+        about: &ObjectReference,
+        reason: &str,
+        action: &str,
+        note: &str,
+    ) {
         let event = Event {
             type_,
             reason: reason.to_owned(),
@@ -44,7 +52,12 @@ impl Recorder {
         self.metrics.api_write(Kind::Event, Verb::Create);
         if let Err(why) = self.inner.publish(&event, about).await {
             let object = about.name.as_deref().unwrap_or_default();
-            tracing::warn!(object, reason, error = &why as &dyn std::error::Error, "an Event could not be written");
+            tracing::warn!(
+                object,
+                reason,
+                error = &why as &dyn std::error::Error,
+                "an Event could not be written"
+            );
         }
     }
 }

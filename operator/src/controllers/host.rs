@@ -56,7 +56,12 @@ pub async fn watch_host(cx: Arc<Context>, state: watch::Sender<HostState>) {
         };
         failures = if looked.is_ok() { 0 } else { failures + 1 };
         publish(&state, &looked);
-        sleep(if failures == 0 { INTERVAL } else { Backoff::RECONCILE.after(failures, "host").min(INTERVAL) }).await;
+        sleep(if failures == 0 {
+            INTERVAL
+        } else {
+            Backoff::RECONCILE.after(failures, "host").min(INTERVAL)
+        })
+        .await;
     }
 }
 
@@ -107,9 +112,12 @@ fn publish(state: &watch::Sender<HostState>, looked: &Result<Arc<HostFacts>, Pro
         let next = match (looked, now.facts()) {
             (Ok(facts), _) => HostState::Ready(facts.clone()),
             (Err(why), None) => HostState::Unknown(chain(why)),
-            (Err(why), Some(facts)) => HostState::Unavailable { facts: facts.clone(), why: chain(why) },
+            (Err(why), Some(facts)) => {
+                HostState::Unavailable { facts: facts.clone(), why: chain(why) }
+            }
         };
-        let changed = std::mem::discriminant(&next) != std::mem::discriminant(now) || next.why() != now.why();
+        let changed =
+            std::mem::discriminant(&next) != std::mem::discriminant(now) || next.why() != now.why();
         if let (true, Err(why)) = (changed || matches!(now, HostState::Unknown(_)), looked) {
             tracing::warn!(
                 error = why as &dyn std::error::Error,

@@ -46,6 +46,8 @@ where
     copy.meta_mut().managed_fields = None;
     *copy.status_mut() = Some(next);
     cx.metrics.api_write(K::KIND, Verb::Update);
-    api.replace_status(&object.name_any(), &PostParams::default(), &copy).await.map_err(Error::api("a status"))?;
+    api.replace_status(&object.name_any(), &PostParams::default(), &copy)
+        .await
+        .map_err(Error::api("a status"))?;
     Ok(true)
 }

@@ -35,7 +35,10 @@ pub fn router() -> (Router, Queues) {
     let (runs, run_queue) = unbounded();
     let (pools, pool_queue) = unbounded();
     let (snapshots, snapshot_queue) = unbounded();
-    (Router { runs, pools, snapshots }, Queues { runs: run_queue, pools: pool_queue, snapshots: snapshot_queue })
+    (
+        Router { runs, pools, snapshots },
+        Queues { runs: run_queue, pools: pool_queue, snapshots: snapshot_queue },
+    )
 }
 
 impl Router {
@@ -84,8 +87,12 @@ impl Router {
     fn pools_without_room(&self, cx: &Context, but: &str) {
         for object in cx.caches.pools.state() {
             let Ok(pool) = &object.0 else { continue };
-            let short = |node: &PoolNode| node.name == cx.node && node.reason == PoolReason::NoCapacity.as_str();
-            if pool.metadata.uid.as_deref() != Some(but) && pool.status.iter().flat_map(|s| &s.nodes).any(short) {
+            let short = |node: &PoolNode| {
+                node.name == cx.node && node.reason == PoolReason::NoCapacity.as_str()
+            };
+            if pool.metadata.uid.as_deref() != Some(but)
+                && pool.status.iter().flat_map(|s| &s.nodes).any(short)
+            {
                 let _ = self.pools.unbounded_send(ObjectRef::from_obj(&*object));
             }
         }

@@ -99,16 +99,27 @@ impl Debug for Operator {
 
 impl Operator {
     /// Starts all of it; returns at once. [`Operator::host`] says when the host is ready.
-    pub fn start(client: Client, hv: Arc<dyn Hypervisor>, config: OperatorConfig) -> Result<Self, StartError> {
+    pub fn start(
+        client: Client,
+        hv: Arc<dyn Hypervisor>,
+        config: OperatorConfig,
+    ) -> Result<Self, StartError> {
         let image_digest = goldens::image_digest(&config.image).map_err(StartError::Image)?;
-        std::fs::create_dir_all(&config.runs).map_err(|why| StartError::Folder(config.runs.clone(), why))?;
+        std::fs::create_dir_all(&config.runs)
+            .map_err(|why| StartError::Folder(config.runs.clone(), why))?;
         let (machine_events, machine_queue) = mpsc::unbounded_channel();
         let (golden_events, golden_queue) = mpsc::unbounded_channel();
-        let links = Links::new(hv.clone(), config.instance.clone(), config.defaults.network.deny_cidrs.clone());
-        let machines = Machines::new(hv.clone(), links.clone(), machines_config(&config), machine_events);
+        let links = Links::new(
+            hv.clone(),
+            config.instance.clone(),
+            config.defaults.network.deny_cidrs.clone(),
+        );
+        let machines =
+            Machines::new(hv.clone(), links.clone(), machines_config(&config), machine_events);
         let goldens_config = goldens_config(&config, image_digest)?;
         let goldens = Goldens::new(hv, links, goldens_config, golden_events);
-        let (host_state, host) = watch::channel(HostState::Unknown("the host was not asked yet".to_owned()));
+        let (host_state, host) =
+            watch::channel(HostState::Unknown("the host was not asked yet".to_owned()));
         let (router, queues) = router();
         let wake_runs = router.run_sender();
         let filled = Filled::new();
@@ -160,7 +171,9 @@ impl Operator {
             self.cx.evict();
             Router::wake_runs(&self.wake_runs, &self.cx);
             if !self.idle_within(patience.min(EVICTION)).await {
-                tracing::warn!("some runs were not over in time; the next operator finds out what became of them");
+                tracing::warn!(
+                    "some runs were not over in time; the next operator finds out what became of them"
+                );
             }
         }
         self.cx.goldens.close().await;
@@ -193,7 +206,10 @@ fn machines_config(config: &OperatorConfig) -> machines::Config {
     }
 }
 
-fn goldens_config(config: &OperatorConfig, image_digest: String) -> Result<goldens::Config, StartError> {
+fn goldens_config(
+    config: &OperatorConfig,
+    image_digest: String,
+) -> Result<goldens::Config, StartError> {
     Ok(goldens::Config {
         setup_policy: policy(None, None, 0, &config.defaults, agentvm_crds::Profile::Standard)
             .map_err(StartError::Network)?,
@@ -242,7 +258,11 @@ async fn drive<K, F>(
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the controller hands it over like this")]
-fn failed<K: Resource<DynamicType = ()>>(object: Arc<Guarded<K>>, why: &Error, cx: Arc<Context>) -> Action {
+fn failed<K: Resource<DynamicType = ()>>(
+    object: Arc<Guarded<K>>,
+    why: &Error,
+    cx: Arc<Context>,
+) -> Action {
     let meta = object.meta();
     let name = meta.name.clone().unwrap_or_default();
     match why {

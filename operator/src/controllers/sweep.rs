@@ -36,12 +36,19 @@ pub async fn sweep(cx: Arc<Context>) {
         sweep_goldens(&cx, &facts).await;
         let (runs, keep) = (cx.runs_folder.clone(), uids(&cx.caches.runs));
         if let Err(why) = tokio::task::spawn_blocking(move || sweep_folders(&runs, &keep)).await {
-            tracing::warn!(error = &why as &dyn std::error::Error, "the folders of runs could not be swept");
+            tracing::warn!(
+                error = &why as &dyn std::error::Error,
+                "the folders of runs could not be swept"
+            );
         }
         let known: HashSet<String> =
-            [uids(&cx.caches.runs), uids(&cx.caches.pools), uids(&cx.caches.snapshots)].into_iter().flatten().collect();
+            [uids(&cx.caches.runs), uids(&cx.caches.pools), uids(&cx.caches.snapshots)]
+                .into_iter()
+                .flatten()
+                .collect();
         cx.forget(|uid| known.contains(uid));
-        let pools: HashSet<String> = cx.caches.pools.state().iter().map(|pool| pool_label(pool.meta())).collect();
+        let pools: HashSet<String> =
+            cx.caches.pools.state().iter().map(|pool| pool_label(pool.meta())).collect();
         cx.metrics.keep_pools(|pool| pools.contains(pool));
     }
 }

@@ -9,7 +9,8 @@ const WIDTH: usize = 84;
 
 /// A table; what isn't right is followed by why it matters and how to mend it.
 pub fn text(findings: &[Finding], colour: bool) -> String {
-    let column = findings.iter().map(|finding| finding.title.chars().count()).max().unwrap_or_default();
+    let column =
+        findings.iter().map(|finding| finding.title.chars().count()).max().unwrap_or_default();
     let mut lines = Vec::new();
     for finding in findings {
         let level = paint(finding.level, &format!("{:7}", label(finding.level)), colour);
@@ -40,7 +41,8 @@ fn summary(findings: &[Finding]) -> String {
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let (errors, warnings) = (count(Level::Error), count(Level::Warning));
     let number = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    let verdict = if errors > 0 { "This host can't run agentvm yet" } else { "This host can run agentvm" };
+    let verdict =
+        if errors > 0 { "This host can't run agentvm yet" } else { "This host can run agentvm" };
     format!("{verdict}: {}, {}.\n", number(errors, "error"), number(warnings, "warning"))
 }
 
@@ -66,7 +68,10 @@ fn paint(level: Level, text: &str, colour: bool) -> String {
 /// Prose below a finding, broken at spaces; lines of its own (commands) are kept.
 fn paragraph(head: &str, text: &str) -> impl Iterator<Item = String> {
     let heads = std::iter::once(head).chain(std::iter::repeat(""));
-    text.lines().flat_map(wrap).zip(heads).map(|(line, head)| format!("         {head:4}  {line}\n"))
+    text.lines()
+        .flat_map(wrap)
+        .zip(heads)
+        .map(|(line, head)| format!("         {head:4}  {line}\n"))
 }
 
 fn wrap(line: &str) -> Vec<String> {
@@ -119,7 +124,8 @@ mod tests {
 
     #[test]
     fn json_has_every_field_of_the_schema() {
-        let json: serde_json::Value = serde_json::from_str(&json(&[CHECK.warning("odd", "Do.")], "t")).unwrap();
+        let json: serde_json::Value =
+            serde_json::from_str(&json(&[CHECK.warning("odd", "Do.")], "t")).unwrap();
         assert_eq!(json["canRun"], true);
         assert_eq!(json["findings"][0]["level"], "warning");
         for field in ["id", "title", "found", "why", "mend"] {

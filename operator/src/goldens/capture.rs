@@ -10,7 +10,8 @@ use agentvm_core::{
 use agentvm_crds::{GoldenReason, SetupNetworkMode};
 use agentvm_guest_agent::protocol::Inspection;
 use agentvm_hypervisor::{
-    Accelerator, Golden, HvError, MachineKind, MachineLimits, MachineRecord, Resources, Stop, TemplateSpec,
+    Accelerator, Golden, HvError, MachineKind, MachineLimits, MachineRecord, Resources, Stop,
+    TemplateSpec,
 };
 use jiff::Timestamp;
 use tokio::time::sleep;
@@ -45,7 +46,9 @@ pub enum CaptureError {
     Boot(#[source] SessionError),
     #[error("the agent in the template did not take its identity")]
     Identity(#[source] PrepareError),
-    #[error("the template has no network for its setup; with `setup.network: {{mode: Isolated}}` it needs none")]
+    #[error(
+        "the template has no network for its setup; with `setup.network: {{mode: Isolated}}` it needs none"
+    )]
     Network(#[source] HvError),
     #[error("the session with the agent in the template broke")]
     Session(#[from] SessionError),
@@ -72,16 +75,24 @@ impl CaptureError {
             Self::Start(HvError::NoCapacity { .. }) | Self::Write(HvError::NoCapacity { .. }) => {
                 GoldenReason::NoCapacity
             }
-            Self::Network(_) | Self::Start(HvError::NetworkUnavailable { .. }) => GoldenReason::NetworkUnavailable,
+            Self::Network(_) | Self::Start(HvError::NetworkUnavailable { .. }) => {
+                GoldenReason::NetworkUnavailable
+            }
             Self::Boot(_) | Self::Identity(_) => GoldenReason::BootTimeout,
             Self::Setup { .. } | Self::Unsteady(_) => GoldenReason::SetupFailed,
-            Self::Start(_) | Self::Session(_) | Self::Inspection(_) | Self::Write(_) => GoldenReason::CaptureFailed,
+            Self::Start(_) | Self::Session(_) | Self::Inspection(_) | Self::Write(_) => {
+                GoldenReason::CaptureFailed
+            }
         }
     }
 }
 
 /// The whole capture.
-pub(super) async fn capture(inner: &Inner, owner: &Owner, wanted: &Wanted) -> Result<Golden, CaptureError> {
+pub(super) async fn capture(
+    inner: &Inner,
+    owner: &Owner,
+    wanted: &Wanted,
+) -> Result<Golden, CaptureError> {
     let spec = template(inner, owner, wanted).await?;
     let name = spec.record.name.clone();
     let done = boot_and_write(inner, owner, wanted, &spec).await;
@@ -96,7 +107,11 @@ pub(super) async fn capture(inner: &Inner, owner: &Owner, wanted: &Wanted) -> Re
     done
 }
 
-async fn template(inner: &Inner, owner: &Owner, wanted: &Wanted) -> Result<TemplateSpec, CaptureError> {
+async fn template(
+    inner: &Inner,
+    owner: &Owner,
+    wanted: &Wanted,
+) -> Result<TemplateSpec, CaptureError> {
     let Wanted { recipe, key, layout } = wanted;
     inner.set(key, owner, Local::Capturing { doing: "checks its source".to_owned() });
     let (asked, folder) = (recipe.clone(), inner.config.images_folder.clone());
@@ -149,7 +164,8 @@ async fn boot_and_write(
         Accelerator::Tcg { .. } => BOOT_TCG,
     };
     inner.hv.boot_template(spec).await.map_err(CaptureError::Start)?;
-    let (mut session, _) = Session::open(&*inner.hv, name, None, patience).await.map_err(CaptureError::Boot)?;
+    let (mut session, _) =
+        Session::open(&*inner.hv, name, None, patience).await.map_err(CaptureError::Boot)?;
     rehydrate(&mut session, &spec.record, None, false).await.map_err(CaptureError::Identity)?;
     if !recipe.steps.is_empty() {
         set_up(inner, &mut session, recipe, &spec.record, say).await?;
@@ -192,7 +208,11 @@ async fn set_up(
 }
 
 /// As every copy will be asked.
-async fn look_again(inner: &Inner, name: &DomainName, patience: Duration) -> Result<Inspection, CaptureError> {
+async fn look_again(
+    inner: &Inner,
+    name: &DomainName,
+    patience: Duration,
+) -> Result<Inspection, CaptureError> {
     sleep(BETWEEN_LOOKS).await;
     let (_, hello) = Session::inspect(&*inner.hv, name, patience).await?;
     let missing = || SessionError::Unexpected("a HELLO that does not say what it sees".to_owned());

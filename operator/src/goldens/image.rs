@@ -20,7 +20,9 @@ pub enum ImageError {
         .0.display()
     )]
     Default(PathBuf, #[source] std::io::Error),
-    #[error("spec.source.rootfs: this operator has no images folder; start it with --images-folder")]
+    #[error(
+        "spec.source.rootfs: this operator has no images folder; start it with --images-folder"
+    )]
     NoFolder,
     #[error("spec.source.rootfs.path: there is no such file in the operator's images folder")]
     Missing,
@@ -40,9 +42,15 @@ pub fn image_digest(folder: &Path) -> Result<String, ImageError> {
 }
 
 /// The root filesystem in place of the image's own, where the recipe names one. Blocks: reads all of the file.
-pub fn rootfs(recipe: &Recipe, images_folder: Option<&Path>) -> Result<Option<PathBuf>, ImageError> {
+pub fn rootfs(
+    recipe: &Recipe,
+    images_folder: Option<&Path>,
+) -> Result<Option<PathBuf>, ImageError> {
     let SourceKind::Rootfs { path, sha256 } = &recipe.source else { return Ok(None) };
-    let folder = images_folder.ok_or(ImageError::NoFolder)?.canonicalize().map_err(|_| ImageError::Missing)?;
+    let folder = images_folder
+        .ok_or(ImageError::NoFolder)?
+        .canonicalize()
+        .map_err(|_| ImageError::Missing)?;
     // A link that leads out of the folder is answered like a file that isn't there.
     let file = folder.join(path).canonicalize().map_err(|_| ImageError::Missing)?;
     if !file.starts_with(&folder) || !file.is_file() {
@@ -95,7 +103,13 @@ mod tests {
         assert!(rootfs(&recipe("a.img", abc), Some(&images)).unwrap().is_some());
         assert!(matches!(rootfs(&recipe("b.img", abc), Some(&images)), Err(ImageError::Missing)));
         assert!(matches!(rootfs(&recipe("link", abc), Some(&images)), Err(ImageError::Missing)));
-        assert!(matches!(rootfs(&recipe("a.img", &"0".repeat(64)), Some(&images)), Err(ImageError::Digest(_))));
-        assert!(matches!(rootfs(&recipe("a.img", abc), Some(&folder.path().join("none"))), Err(ImageError::Missing)));
+        assert!(matches!(
+            rootfs(&recipe("a.img", &"0".repeat(64)), Some(&images)),
+            Err(ImageError::Digest(_))
+        ));
+        assert!(matches!(
+            rootfs(&recipe("a.img", abc), Some(&folder.path().join("none"))),
+            Err(ImageError::Missing)
+        ));
     }
 }

@@ -108,7 +108,12 @@ pub struct Goldens {
 }
 
 impl Goldens {
-    pub fn new(hv: Arc<dyn Hypervisor>, links: Links, config: Config, events: mpsc::UnboundedSender<String>) -> Self {
+    pub fn new(
+        hv: Arc<dyn Hypervisor>,
+        links: Links,
+        config: Config,
+        events: mpsc::UnboundedSender<String>,
+    ) -> Self {
         let turn = Semaphore::new(1);
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
         let inner = Inner { hv, links, config, state: Mutex::default(), turn, events, tasks, end };
@@ -156,19 +161,30 @@ impl Goldens {
     /// Forgets how captures failed that nobody wants any more: whoever asks for the same again gets another try.
     pub fn forget_failures(&self, wanted: &HashSet<GoldenKey>) {
         let mut state = self.inner.state();
-        state.work.retain(|key, local| wanted.contains(key) || !matches!(local, Local::Failed { .. }));
+        state
+            .work
+            .retain(|key, local| wanted.contains(key) || !matches!(local, Local::Failed { .. }));
         state.failures.retain(|key, _| wanted.contains(key));
     }
 
     /// Whole goldens to remove. Those in `needed` stay; those in `known`, of layouts that their snapshots might be asked for
     /// again, stay for a while.
-    pub fn leaving(&self, needed: &HashSet<GoldenKey>, known: &HashSet<GoldenKey>) -> Vec<GoldenKey> {
+    pub fn leaving(
+        &self,
+        needed: &HashSet<GoldenKey>,
+        known: &HashSet<GoldenKey>,
+    ) -> Vec<GoldenKey> {
         let now = Instant::now();
         let State { whole, idle, .. } = &mut *self.inner.state();
         idle.retain(|key, _| whole.contains_key(key) && !needed.contains(key));
         let unneeded = whole.keys().filter(|key| !needed.contains(*key));
-        let over = |key: &GoldenKey, since: Instant| !known.contains(key) || now >= since + self.inner.config.linger;
-        unneeded.filter(|key| over(key, *idle.entry((*key).clone()).or_insert(now))).cloned().collect()
+        let over = |key: &GoldenKey, since: Instant| {
+            !known.contains(key) || now >= since + self.inner.config.linger
+        };
+        unneeded
+            .filter(|key| over(key, *idle.entry((*key).clone()).or_insert(now)))
+            .cloned()
+            .collect()
     }
 
     /// Removes a golden that nobody needs any more.
@@ -189,7 +205,9 @@ impl Goldens {
             // Closed only when the operator stops.
             let Ok(_turn) = inner.turn.acquire().await else { return };
             let started = tokio::time::Instant::now();
-            let Some(done) = inner.end.run_until_cancelled(capture::capture(&inner, &owner, &wanted)).await else {
+            let Some(done) =
+                inner.end.run_until_cancelled(capture::capture(&inner, &owner, &wanted)).await
+            else {
                 return;
             };
             match done {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use agentvm_core::{golden::Step, status::tail};
 use agentvm_guest_agent::protocol::{
-    AttemptResult, Blob, Execute, GuestAck, GuestMessage, GuestNetwork, HostAck, HostMessage, Inspection, Nonce, RunAs,
-    Stop,
+    AttemptResult, Blob, Execute, GuestAck, GuestMessage, GuestNetwork, HostAck, HostMessage,
+    Inspection, Nonce, RunAs, Stop,
 };
 use agentvm_hypervisor::MachineRecord;
 use jiff::Timestamp;
@@ -35,12 +35,15 @@ pub async fn run_steps(
     for (index, step) in steps.iter().enumerate() {
         doing(format!("runs step {} of {} of the setup", index + 1, steps.len()));
         // Each step is an incarnation of its own: the agent executes a nonce once.
-        let record = MachineRecord { nonce: crate::machines::fresh_nonce()?.to_string(), ..record.clone() };
-        rehydrate(session, &record, network.clone(), false).await.map_err(CaptureError::Identity)?;
+        let record =
+            MachineRecord { nonce: crate::machines::fresh_nonce()?.to_string(), ..record.clone() };
+        rehydrate(session, &record, network.clone(), false)
+            .await
+            .map_err(CaptureError::Identity)?;
         let limit = Duration::from_secs(u64::from(step.timeout_seconds)) + GRACE + SLACK;
         let ended = timeout(limit, run_step(session, &record, step)).await;
-        let (result, output) =
-            ended.map_err(|_| failed(index, "did not end in time, and its agent did not say so"))??;
+        let (result, output) = ended
+            .map_err(|_| failed(index, "did not end in time, and its agent did not say so"))??;
         judge(index, &result, &output)?;
     }
     Ok(())
@@ -57,7 +60,9 @@ pub async fn quiesce(session: &mut Session) -> Result<Inspection, SessionError> 
     };
     let seen = session.ask(message, REPLY, take).await?;
     let says_so = seen.filter(|inspection| inspection.golden.as_ref() == Some(&golden));
-    says_so.ok_or_else(|| SessionError::Unexpected("a QUIESCE that does not say what it leaves".to_owned()))
+    says_so.ok_or_else(|| {
+        SessionError::Unexpected("a QUIESCE that does not say what it leaves".to_owned())
+    })
 }
 
 async fn run_step(
@@ -92,7 +97,9 @@ async fn run_step(
                 kept.extend_from_slice(&output.data);
                 let surplus = kept.len().saturating_sub(KEPT);
                 kept.drain(..surplus);
-                session.send(HostMessage::Ack(HostAck::Output { stream: output.stream, offset })).await?;
+                session
+                    .send(HostMessage::Ack(HostAck::Output { stream: output.stream, offset }))
+                    .await?;
             }
             GuestMessage::Result(result) if result.nonce == nonce => {
                 session.send(HostMessage::Ack(HostAck::Result { nonce })).await?;

@@ -49,7 +49,8 @@ mod tests {
         let why = steady(seen(&["init<", "daemon<init", "a<daemon"]), look).await.unwrap_err();
         assert!(why.to_string().contains("a process too many: \"b<daemon\""), "{why}");
         assert_eq!((looks, why.reason()), (3, agentvm_crds::GoldenReason::SetupFailed));
-        let broken = steady(seen(&[]), || async { Err(CaptureError::Session(SessionError::Closed)) }).await;
+        let broken =
+            steady(seen(&[]), || async { Err(CaptureError::Session(SessionError::Closed)) }).await;
         assert!(matches!(broken, Err(CaptureError::Session(_))));
     }
 }

@@ -60,11 +60,9 @@ impl Links {
             Plug::Bridge(bridge) => Ok(Some(Nic::bridge(&self.inner.instance, name, bridge))),
             Plug::Nat | Plug::Dual => {
                 let subnet = self.subnet().await?;
-                let address = self
-                    .inner
-                    .addresses
-                    .lease(&subnet, name)
-                    .ok_or_else(|| HvError::NoCapacity { what: format!("connect {name}"), detail: full(&subnet) })?;
+                let address = self.inner.addresses.lease(&subnet, name).ok_or_else(|| {
+                    HvError::NoCapacity { what: format!("connect {name}"), detail: full(&subnet) }
+                })?;
                 let make = if *plug == Plug::Dual { Nic::dual } else { Nic::nat };
                 Ok(Some(make(&self.inner.instance, &subnet, address)))
             }
@@ -204,11 +202,18 @@ mod tests {
         let mut taken = std::collections::HashSet::new();
         for slot in 0..245 {
             let nic = links.nic(&name(slot), &Plug::Nat).await.unwrap().unwrap();
-            assert_eq!(links.nic(&name(slot), &Plug::Nat).await.unwrap(), Some(nic.clone()), "asked again");
+            assert_eq!(
+                links.nic(&name(slot), &Plug::Nat).await.unwrap(),
+                Some(nic.clone()),
+                "asked again"
+            );
             assert!(taken.insert(nic.address().unwrap()));
         }
         let why = links.nic(&name(245), &Plug::Nat).await.unwrap_err();
-        assert!(matches!(&why, HvError::NoCapacity { detail, .. } if detail.contains("192.168.101.0/24")), "{why}");
+        assert!(
+            matches!(&why, HvError::NoCapacity { detail, .. } if detail.contains("192.168.101.0/24")),
+            "{why}"
+        );
         let (room, full) = links.room().unwrap();
         assert!(room == 0 && full.contains("all 245 addresses of 192.168.101.0/24"), "{full}");
         links.free(&name(7));
@@ -224,7 +229,14 @@ mod tests {
         let links = links(folder.path());
         let defaults = agentvm_core::defaults::Defaults::default();
         let policy = |generation| {
-            agentvm_core::network::policy(None, None, generation, &defaults, agentvm_crds::Profile::Standard).unwrap()
+            agentvm_core::network::policy(
+                None,
+                None,
+                generation,
+                &defaults,
+                agentvm_crds::Profile::Standard,
+            )
+            .unwrap()
         };
         assert_eq!(links.in_force("pool"), None);
         links.police("pool", policy(3)).await.unwrap();

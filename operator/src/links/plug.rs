@@ -76,17 +76,31 @@ mod tests {
 
     #[test]
     fn a_machine_fits_where_it_is_plugged_in() {
-        let wire = |wire| Nic { tap: "t".into(), mac: agentvm_core::network::Mac::derive(&["m"]), wire };
+        let wire =
+            |wire| Nic { tap: "t".into(), mac: agentvm_core::network::Mac::derive(&["m"]), wire };
         let bridge = wire(Wire::Bridge { bridge: "br0".into() });
         let gateway = Ipv4Addr::new(192, 168, 101, 1);
         let nat = wire(Wire::Nat { address: gateway, prefix: 24, gateway, ipv6: None });
         assert!(
-            Plug::Nothing.fits(None) && Plug::Nat.fits(Some(&nat)) && Plug::Bridge("br0".into()).fits(Some(&bridge))
+            Plug::Nothing.fits(None)
+                && Plug::Nat.fits(Some(&nat))
+                && Plug::Bridge("br0".into()).fits(Some(&bridge))
         );
-        assert!(!Plug::Nothing.fits(Some(&nat)) && !Plug::Nat.fits(None) && !Plug::Nat.fits(Some(&bridge)));
+        assert!(
+            !Plug::Nothing.fits(Some(&nat))
+                && !Plug::Nat.fits(None)
+                && !Plug::Nat.fits(Some(&bridge))
+        );
         assert!(!Plug::Bridge("br1".into()).fits(Some(&bridge)));
-        let dual = wire(Wire::Nat { address: gateway, prefix: 24, gateway, ipv6: Some(std::net::Ipv6Addr::LOCALHOST) });
+        let dual = wire(Wire::Nat {
+            address: gateway,
+            prefix: 24,
+            gateway,
+            ipv6: Some(std::net::Ipv6Addr::LOCALHOST),
+        });
         assert!(Plug::Dual.fits(Some(&dual)));
-        assert!(!Plug::Dual.fits(Some(&nat)) && !Plug::Nat.fits(Some(&dual)) && !Plug::Dual.fits(None));
+        assert!(
+            !Plug::Dual.fits(Some(&nat)) && !Plug::Nat.fits(Some(&dual)) && !Plug::Dual.fits(None)
+        );
     }
 }

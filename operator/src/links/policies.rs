@@ -33,7 +33,13 @@ struct State {
 
 impl Policies {
     pub fn new(hv: Arc<dyn Hypervisor>, never: Vec<IpNet>) -> Self {
-        Self { hv, never, wanted: Mutex::default(), state: Mutex::default(), turn: AsyncMutex::default() }
+        Self {
+            hv,
+            never,
+            wanted: Mutex::default(),
+            state: Mutex::default(),
+            turn: AsyncMutex::default(),
+        }
     }
 
     pub fn set(&self, owner_uid: &str, policy: Policy) {
@@ -68,8 +74,9 @@ impl Policies {
     pub async fn settle(&self) -> Result<(), HvError> {
         let _turn = self.turn.lock().await;
         let wanted = lock(&self.wanted).clone();
-        let settled =
-            |state: &State| state.told.as_ref().map_or(!state.needed && wanted.is_empty(), |told| *told == wanted);
+        let settled = |state: &State| {
+            state.told.as_ref().map_or(!state.needed && wanted.is_empty(), |told| *told == wanted)
+        };
         if settled(&lock(&self.state)) {
             return Ok(());
         }

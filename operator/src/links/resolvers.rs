@@ -25,7 +25,9 @@ fn named_in(file: &Path) -> Option<Ipv4Addr> {
     let text = std::fs::read_to_string(file).ok()?;
     let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
     let mut addresses = servers.filter_map(|rest| rest.trim().parse::<Ipv4Addr>().ok());
-    addresses.find(|address| !address.is_loopback() && !address.is_unspecified() && !address.is_link_local())
+    addresses.find(|address| {
+        !address.is_loopback() && !address.is_unspecified() && !address.is_link_local()
+    })
 }
 
 #[cfg(test)]
@@ -41,9 +43,14 @@ mod tests {
             path
         };
         let stub = file("stub", "# systemd\nnameserver 127.0.0.53\noptions edns0\n");
-        let real = file("real", "search example\nnameserver ::1\nnameserver 0.0.0.0\nnameserver\t203.0.113.53\n");
+        let real = file(
+            "real",
+            "search example\nnameserver ::1\nnameserver 0.0.0.0\nnameserver\t203.0.113.53\n",
+        );
         let missing = folder.path().join("missing");
-        let found = |files: &[&PathBuf]| host_resolver(&ResolverFiles(files.iter().copied().cloned().collect()));
+        let found = |files: &[&PathBuf]| {
+            host_resolver(&ResolverFiles(files.iter().copied().cloned().collect()))
+        };
         assert_eq!(found(&[&missing, &stub, &real]), Some(Ipv4Addr::new(203, 0, 113, 53)));
         assert_eq!(found(&[&stub, &missing]), None);
     }

@@ -21,7 +21,10 @@ impl Links {
     pub fn station(&self, record: &MachineRecord) -> Option<Station> {
         let nic = record.nic.as_ref()?;
         let Wire::Bridge { .. } = nic.wire else { return None };
-        Some(Station { mac: station(nic.mac)?, resolvers: self.inner.policies.resolvers(&record.owner_uid) })
+        Some(Station {
+            mac: station(nic.mac)?,
+            resolvers: self.inner.policies.resolvers(&record.owner_uid),
+        })
     }
 }
 
@@ -61,7 +64,8 @@ mod tests {
         let subnet: Subnet = fake.subnet().await.unwrap();
         let instance = fake.instance();
         let links = Links::new(Arc::new(fake), instance.clone(), vec![]);
-        let (defaults, profile) = (agentvm_core::defaults::Defaults::default(), agentvm_crds::Profile::Standard);
+        let (defaults, profile) =
+            (agentvm_core::defaults::Defaults::default(), agentvm_crds::Profile::Standard);
         let mut policy = agentvm_core::network::policy(None, None, 1, &defaults, profile).unwrap();
         policy.resolvers = vec![Ipv4Addr::new(203, 0, 113, 53)];
         links.police("pool", policy.clone()).await.unwrap();

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
 use agentvm_guest_agent::protocol::{
-    self as wire, AttemptState, Blob, Execute, FileChunk, GuestAck, GuestHello, GuestMessage, HostAck, HostMessage,
-    Nonce, Resume, Stop, StreamId,
+    self as wire, AttemptState, Blob, Execute, FileChunk, GuestAck, GuestHello, GuestMessage,
+    HostAck, HostMessage, Nonce, Resume, Stop, StreamId,
 };
 use agentvm_hypervisor::{Hypervisor, MachineRecord, PowerState};
 use jiff::Timestamp;
@@ -144,7 +144,8 @@ impl<'a> Attempt<'a> {
         let running = self.resumed().await?;
         self.acquired.get_or_insert(running);
         let token = Some(self.record.token.as_str());
-        let (mut session, hello) = Session::open(self.hv, &self.record.name, token, PATIENCE).await?;
+        let (mut session, hello) =
+            Session::open(self.hv, &self.record.name, token, PATIENCE).await?;
         self.last_contact = Instant::now();
         match self.state(&hello)? {
             AttemptState::Held => {
@@ -171,13 +172,19 @@ impl<'a> Attempt<'a> {
         }
         ours.map(|a| a.state).ok_or_else(|| {
             self.sent = true;
-            Interrupted::Over(AttemptEnd::GuestLost, "its agent does not know this attempt".to_owned())
+            Interrupted::Over(
+                AttemptEnd::GuestLost,
+                "its agent does not know this attempt".to_owned(),
+            )
         })
     }
 
     fn may_start(&self) -> Result<(), Interrupted> {
         if let Some(cause) = *self.stop.borrow() {
-            return Err(Interrupted::Over(stopped(cause), "stopped before it was started".to_owned()));
+            return Err(Interrupted::Over(
+                stopped(cause),
+                "stopped before it was started".to_owned(),
+            ));
         }
         match &self.order.missing {
             Some(missing) => Err(Interrupted::Over(AttemptEnd::GuestLost, missing.clone())),
@@ -191,10 +198,19 @@ impl<'a> Attempt<'a> {
             return Ok(());
         }
         let put = self.hv.put_input(&self.record.name, self.order.input.clone()).await;
-        put.map_err(|why| Interrupted::Over(AttemptEnd::GuestLost, format!("its input could not be written: {why}")))
+        put.map_err(|why| {
+            Interrupted::Over(
+                AttemptEnd::GuestLost,
+                format!("its input could not be written: {why}"),
+            )
+        })
     }
 
-    async fn start(&mut self, session: &mut Session, patience: Duration) -> Result<(), Interrupted> {
+    async fn start(
+        &mut self,
+        session: &mut Session,
+        patience: Duration,
+    ) -> Result<(), Interrupted> {
         if let Some(station) = &self.station {
             lease(self.hv, &self.record.name, session, station, AGAIN).await.map_err(unleased)?;
         }
@@ -221,7 +237,9 @@ impl<'a> Attempt<'a> {
         // From here on it may have been received, whatever happens to this session.
         self.sent = true;
         let wanted = GuestMessage::Ack(GuestAck::Execute { nonce });
-        session.request(HostMessage::Execute(message), patience, |message| *message == wanted).await?;
+        session
+            .request(HostMessage::Execute(message), patience, |message| *message == wanted)
+            .await?;
         self.acknowledged.get_or_insert_with(Instant::now);
         self.last_contact = Instant::now();
         self.claiming = None;
@@ -242,9 +260,12 @@ impl<'a> Attempt<'a> {
         let mut next = pieces.next().or(Some(empty));
         while let Some(data) = next {
             let end = offset + data.len() as u64;
-            let chunk = FileChunk { path: path.to_owned(), mode, size, offset, data: data.to_vec() };
+            let chunk =
+                FileChunk { path: path.to_owned(), mode, size, offset, data: data.to_vec() };
             let wanted = GuestMessage::Ack(GuestAck::File { path: path.to_owned(), offset: end });
-            session.request(HostMessage::File(chunk), PATIENCE, |message| *message == wanted).await?;
+            session
+                .request(HostMessage::File(chunk), PATIENCE, |message| *message == wanted)
+                .await?;
             offset = end;
             next = pieces.next();
         }
@@ -288,26 +309,42 @@ impl<'a> Attempt<'a> {
             self.last_contact = Instant::now();
             match message {
                 GuestMessage::Output(output) => self.take(session, output).await?,
-                GuestMessage::Result(result) if result.nonce.as_str() == self.record.nonce => return Ok(result),
+                GuestMessage::Result(result) if result.nonce.as_str() == self.record.nonce => {
+                    return Ok(result);
+                }
                 GuestMessage::Status(_) | GuestMessage::Ping(_) | GuestMessage::Ack(_) => {}
-                GuestMessage::Error(report) => return Err(SessionError::Refused(report.message).into()),
+                GuestMessage::Error(report) => {
+                    return Err(SessionError::Refused(report.message).into());
+                }
                 other => return Err(SessionError::Unexpected(kind(&other).to_owned()).into()),
             }
         }
     }
 
     /// Writes output down, then acknowledges it.
-    async fn take(&mut self, session: &mut Session, output: wire::Output) -> Result<(), Interrupted> {
+    async fn take(
+        &mut self,
+        session: &mut Session,
+        output: wire::Output,
+    ) -> Result<(), Interrupted> {
         let (store, limit) = (self.store.clone(), self.order.max_stream_bytes);
         let stream = output.stream;
-        let taken = tokio::task::spawn_blocking(move || store.take(output.stream, output.offset, &output.data, limit))
-            .await
-            .map_err(std::io::Error::other)
-            .flatten()
-            .map_err(|why| Interrupted::Over(AttemptEnd::GuestLost, format!("its output could not be kept: {why}")))?;
+        let taken = tokio::task::spawn_blocking(move || {
+            store.take(output.stream, output.offset, &output.data, limit)
+        })
+        .await
+        .map_err(std::io::Error::other)
+        .flatten()
+        .map_err(|why| {
+            Interrupted::Over(AttemptEnd::GuestLost, format!("its output could not be kept: {why}"))
+        })?;
         match taken {
-            Taken::UpTo(offset) => Ok(session.send(HostMessage::Ack(HostAck::Output { stream, offset })).await?),
-            Taken::Gap => Err(SessionError::Unexpected("OUTPUT beyond what was sent".to_owned()).into()),
+            Taken::UpTo(offset) => {
+                Ok(session.send(HostMessage::Ack(HostAck::Output { stream, offset })).await?)
+            }
+            Taken::Gap => {
+                Err(SessionError::Unexpected("OUTPUT beyond what was sent".to_owned()).into())
+            }
             Taken::TooMuch => {
                 let message = "its agent sent more output than it was allowed to".to_owned();
                 Err(Interrupted::Over(AttemptEnd::GuestLost, message))
@@ -336,12 +373,16 @@ impl<'a> Attempt<'a> {
 
     fn received(&self, stream: StreamId) -> Result<u64, Interrupted> {
         let length = self.store.len(stream);
-        length.map_err(|why| Interrupted::Over(AttemptEnd::GuestLost, format!("its output could not be read: {why}")))
+        length.map_err(|why| {
+            Interrupted::Over(AttemptEnd::GuestLost, format!("its output could not be read: {why}"))
+        })
     }
 
     fn nonce(&self) -> Result<Nonce, Interrupted> {
         let nonce = self.record.nonce.parse();
-        nonce.map_err(|_| Interrupted::Over(AttemptEnd::GuestLost, "its recorded nonce is damaged".to_owned()))
+        nonce.map_err(|_| {
+            Interrupted::Over(AttemptEnd::GuestLost, "its recorded nonce is damaged".to_owned())
+        })
     }
 }
 

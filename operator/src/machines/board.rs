@@ -135,16 +135,26 @@ impl Board {
 
     /// Idle machines of a pool that are connected in another way than it wants by now.
     pub fn otherwise_connected(&self, pool_uid: &str, wanted: &PoolNetwork) -> Vec<u32> {
-        let idle = self.slots.iter().filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
-        let fits = |e: &Entry| wanted.plug.fits(e.nic.as_ref()) && (e.nic.is_none() || e.resolvers == wanted.resolvers);
+        let idle = self
+            .slots
+            .iter()
+            .filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
+        let fits = |e: &Entry| {
+            wanted.plug.fits(e.nic.as_ref()) && (e.nic.is_none() || e.resolvers == wanted.resolvers)
+        };
         idle.filter(|(_, entry)| !fits(entry)).map(|(key, _)| key.slot).collect()
     }
 
     /// Machines of a pool that aren't held to what it wants by now, with their nonces. Those that are being made or brought back are told
     /// as that is done.
-    pub fn otherwise_limited(&self, pool_uid: &str, wanted: &MachineLimits) -> Vec<(SlotKey, DomainName, String)> {
+    pub fn otherwise_limited(
+        &self,
+        pool_uid: &str,
+        wanted: &MachineLimits,
+    ) -> Vec<(SlotKey, DomainName, String)> {
         let settled = |life: &Life| matches!(life, Life::Idle { .. }) || life.run().is_some();
-        let of_pool = self.slots.iter().filter(|(key, e)| key.pool_uid == pool_uid && settled(&e.life));
+        let of_pool =
+            self.slots.iter().filter(|(key, e)| key.pool_uid == pool_uid && settled(&e.life));
         let others = of_pool.filter(|(_, entry)| entry.limits.as_ref() != Some(wanted));
         others.map(|(key, entry)| (key.clone(), entry.name.clone(), entry.nonce.clone())).collect()
     }
@@ -181,7 +191,10 @@ impl Board {
 
     /// What the idle machines of a pool cost, as far as they were asked.
     pub fn usage(&self, pool_uid: &str) -> Vec<(DomainName, Usage)> {
-        let idle = self.slots.iter().filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
+        let idle = self
+            .slots
+            .iter()
+            .filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
         idle.filter_map(|(_, entry)| Some((entry.name.clone(), entry.usage?))).collect()
     }
 
@@ -227,7 +240,11 @@ impl Board {
             Life::Claimed { .. } => Some(AttemptView::Claimed),
             Life::Driven { .. } => Some(AttemptView::Driven),
             Life::Ended { done, .. } => Some(AttemptView::Ended(done.clone())),
-            Life::Creating | Life::Idle { .. } | Life::Resetting | Life::Quarantined { .. } | Life::Ending => None,
+            Life::Creating
+            | Life::Idle { .. }
+            | Life::Resetting
+            | Life::Quarantined { .. }
+            | Life::Ending => None,
         }
     }
 
@@ -253,7 +270,9 @@ impl Board {
             .map(|(key, entry)| {
                 let seen = match &entry.life {
                     Life::Creating => SlotSeen::Creating,
-                    Life::Idle { since } => SlotSeen::Idle { since: *since, golden: entry.golden.clone() },
+                    Life::Idle { since } => {
+                        SlotSeen::Idle { since: *since, golden: entry.golden.clone() }
+                    }
                     Life::Claimed { .. } | Life::Driven { .. } => SlotSeen::Claimed,
                     Life::Resetting => SlotSeen::Resetting,
                     Life::Quarantined { until } => SlotSeen::Quarantined { until: *until },
@@ -309,8 +328,16 @@ impl Board {
 
     /// Notes a failure; the next machine of the pool waits longer each time. Those that were being made at the same time
     /// fail for the same reason: they count once.
-    pub fn note_trouble(&mut self, pool_uid: &str, reason: PoolReason, message: String, now: Timestamp) {
-        if let Some(trouble) = self.trouble.get_mut(pool_uid).filter(|trouble| now < trouble.hold_until) {
+    pub fn note_trouble(
+        &mut self,
+        pool_uid: &str,
+        reason: PoolReason,
+        message: String,
+        now: Timestamp,
+    ) {
+        if let Some(trouble) =
+            self.trouble.get_mut(pool_uid).filter(|trouble| now < trouble.hold_until)
+        {
             (trouble.reason, trouble.message) = (reason, message);
             return;
         }
@@ -322,7 +349,12 @@ impl Board {
 }
 
 fn claim(entry: &Entry, node: &str) -> Claim {
-    Claim { node: node.to_owned(), vm: entry.name.to_string(), nonce: entry.nonce.clone(), reset: entry.reset.clone() }
+    Claim {
+        node: node.to_owned(),
+        vm: entry.name.to_string(),
+        nonce: entry.nonce.clone(),
+        reset: entry.reset.clone(),
+    }
 }
 
 fn count(n: usize) -> u32 {

@@ -17,7 +17,9 @@ fn failures_of_one_batch_count_once() {
     board.note_trouble("pool", FAILED, "again".to_owned(), first.hold_until);
     let second = board.trouble("pool").unwrap();
     assert_eq!(second.failures, 2);
-    assert!(second.hold_until.duration_since(first.hold_until) > first.hold_until.duration_since(start));
+    assert!(
+        second.hold_until.duration_since(first.hold_until) > first.hold_until.duration_since(start)
+    );
 }
 
 #[test]
@@ -54,7 +56,8 @@ fn with_one() -> (Board, SlotKey, mpsc::UnboundedReceiver<Command>) {
 #[test]
 fn a_machine_that_is_brought_back_is_another_one_to_the_run_that_had_it() {
     let (mut board, key, mut received) = with_one();
-    let (run, proof) = ("run".to_owned(), ResetStatus { tier: "Fresh".into(), ..ResetStatus::default() });
+    let (run, proof) =
+        ("run".to_owned(), ResetStatus { tier: "Fresh".into(), ..ResetStatus::default() });
     board.set_idle(&key, Idle { reset: proof.clone(), ..Idle::default() }, Timestamp::UNIX_EPOCH);
     let claim = board.acquire("pool", &run, "node").unwrap();
     assert_eq!((claim.nonce.as_str(), claim.reset), ("first", Some(proof)));
@@ -63,7 +66,10 @@ fn a_machine_that_is_brought_back_is_another_one_to_the_run_that_had_it() {
     assert!(!board.tell_run(&run, Command::Release), "a second release doesn't reach it");
     board.retire("pool", &[0]);
     assert_eq!(board.seen("pool")[&0], SlotSeen::Resetting);
-    assert_eq!((board.numbers("pool"), board.acquire("pool", &run, "node").is_none()), ((0, 1), true));
+    assert_eq!(
+        (board.numbers("pool"), board.acquire("pool", &run, "node").is_none()),
+        ((0, 1), true)
+    );
     board.set_life(&key, Life::Quarantined { until: Timestamp::MAX });
     assert!(board.acquire("pool", &run, "node").is_none(), "nobody gets what is in quarantine");
     board.retire("pool", &[0]);
@@ -97,16 +103,26 @@ fn idle_machines_that_are_connected_in_another_way_are_named() {
     board.set_idle(&key, idle, Timestamp::UNIX_EPOCH);
     let bridge = || Plug::Bridge("br0".into());
     assert!(board.otherwise_connected("pool", &wanted(bridge(), asked)).is_empty());
-    assert_eq!(board.otherwise_connected("pool", &wanted(bridge(), other)), [0], "it asks somebody else for names");
+    assert_eq!(
+        board.otherwise_connected("pool", &wanted(bridge(), other)),
+        [0],
+        "it asks somebody else for names"
+    );
     assert_eq!(board.otherwise_connected("pool", &wanted(Plug::Nat, asked)), [0]);
     board.acquire("pool", &"run".to_owned(), "node").unwrap();
-    assert!(board.otherwise_connected("pool", &wanted(Plug::Nat, asked)).is_empty(), "a run has it");
+    assert!(
+        board.otherwise_connected("pool", &wanted(Plug::Nat, asked)).is_empty(),
+        "a run has it"
+    );
 }
 
 #[test]
 fn machines_that_are_held_to_other_limits_are_named_until_they_are_told() {
     let (mut board, key, _received) = with_one();
-    let (old, new) = (MachineLimits::default(), MachineLimits { cpu_quota_percent: Some(50), ..Default::default() });
+    let (old, new) = (
+        MachineLimits::default(),
+        MachineLimits { cpu_quota_percent: Some(50), ..Default::default() },
+    );
     let named = |board: &Board, wanted| board.otherwise_limited("pool", wanted).len();
     assert_eq!(named(&board, &new), 0, "who makes it knows");
     board.set_limits(&key, "first", old);

@@ -26,9 +26,15 @@ pub struct Evidence {
 }
 
 /// The whole proof, of nothing but what was looked at: from outside, that is a machine that was brought back.
-pub fn status(tier: Tier, took: Duration, proof: Option<&Proof>, guest: Result<(), &str>) -> ResetStatus {
+pub fn status(
+    tier: Tier,
+    took: Duration,
+    proof: Option<&Proof>,
+    guest: Result<(), &str>,
+) -> ResetStatus {
     let outside = proof.into_iter().flat_map(|proof| &proof.checks);
-    let outside = outside.map(|c| check(&c.name, c.result.as_ref().copied().map_err(String::as_str)));
+    let outside =
+        outside.map(|c| check(&c.name, c.result.as_ref().copied().map_err(String::as_str)));
     let checks = outside.chain([check("guest", guest)]).collect();
     let millis = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
     ResetStatus { tier: tier.as_str().to_owned(), millis, checks }
@@ -42,7 +48,8 @@ fn check(name: &str, result: Result<(), &str>) -> ResetCheck {
 /// One line for every machine that got to its golden state, or didn't.
 pub fn log(record: &MachineRecord, reset: &ResetStatus) {
     let proven = reset.checks.iter().all(|check| check.result == PASSED);
-    let checks: Vec<String> = reset.checks.iter().map(|c| format!("{}={}", c.name, c.result)).collect();
+    let checks: Vec<String> =
+        reset.checks.iter().map(|c| format!("{}={}", c.name, c.result)).collect();
     tracing::info!(
         machine = %record.name,
         pool = %format_args!("{}/{}", record.namespace, record.owner),
@@ -103,7 +110,11 @@ mod tests {
 
     fn inspection() -> Inspection {
         let list = |entries: &[&str]| entries.iter().map(|e| (*e).to_owned()).collect();
-        Inspection::new(Some(Nonce::from_bytes([7; 16])), list(&["init<", "sh<init", "sh<init"]), list(&["/ ext4 x"]))
+        Inspection::new(
+            Some(Nonce::from_bytes([7; 16])),
+            list(&["init<", "sh<init", "sh<init"]),
+            list(&["/ ext4 x"]),
+        )
     }
 
     fn hello(inspection: Option<Inspection>) -> GuestHello {
@@ -129,16 +140,21 @@ mod tests {
             change(&mut seen);
             judge(&golden, &hello(Some(seen))).unwrap_err()
         };
-        assert!(with(|seen| seen.golden = Some(Nonce::from_bytes([8; 16]))).contains("not the one"));
+        assert!(
+            with(|seen| seen.golden = Some(Nonce::from_bytes([8; 16]))).contains("not the one")
+        );
         assert!(with(|seen| seen.golden = None).contains("not the one"));
-        assert!(with(|seen| seen.processes.push("sh<init".into())).contains("too many: \"sh<init\""));
+        assert!(
+            with(|seen| seen.processes.push("sh<init".into())).contains("too many: \"sh<init\"")
+        );
         assert!(with(|seen| drop(seen.processes.pop())).contains("missing: \"sh<init\""));
         assert!(with(|seen| seen.mounts.push("/x 9p y".into())).contains("mount too many"));
         assert!(judge(&golden, &hello(None)).unwrap_err().contains("does not say"));
         for unusable in ["", "{}", "nonsense"] {
             assert!(judge(unusable, &hello(Some(inspection()))).is_err(), "{unusable:?}");
         }
-        let held = GuestHello { machine: Some(Nonce::from_bytes([9; 16])), ..hello(Some(inspection())) };
+        let held =
+            GuestHello { machine: Some(Nonce::from_bytes([9; 16])), ..hello(Some(inspection())) };
         assert!(judge(&golden, &held).unwrap_err().contains("identity"));
         assert_eq!(unused(&hello(None)), Ok(()));
         for used in [held, GuestHello { executed: true, ..hello(None) }] {
@@ -153,11 +169,15 @@ mod tests {
         proof.checks[1].result = Err("cluster 3 differs".to_owned());
         let reset = status(Tier::InPlace, Duration::from_millis(31), Some(&proof), Ok(()));
         assert_eq!((reset.tier.as_str(), reset.millis), ("InPlace", 31));
-        let results: Vec<_> = reset.checks.iter().map(|c| (c.name.as_str(), c.result.as_str())).collect();
+        let results: Vec<_> =
+            reset.checks.iter().map(|c| (c.name.as_str(), c.result.as_str())).collect();
         let wanted = [PASSED, "cluster 3 differs", PASSED, PASSED, PASSED];
         assert_eq!(
             results,
-            ["memory", "disk", "monitor", "process", "guest"].into_iter().zip(wanted).collect::<Vec<_>>()
+            ["memory", "disk", "monitor", "process", "guest"]
+                .into_iter()
+                .zip(wanted)
+                .collect::<Vec<_>>()
         );
         let fresh = status(Tier::Fresh, Duration::ZERO, None, Err("another"));
         assert_eq!(fresh.checks, [check("guest", Err("another"))], "nothing else was looked at");

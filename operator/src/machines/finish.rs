@@ -52,7 +52,8 @@ pub async fn finish(
         outcome.signal = wire.signal;
         outcome.stdout_cut = wire.stdout.dropped > 0;
         outcome.stderr_cut = wire.stderr.dropped > 0;
-        outcome.duration_seconds = Some(std::time::Duration::from_millis(wire.duration_millis).as_secs_f64());
+        outcome.duration_seconds =
+            Some(std::time::Duration::from_millis(wire.duration_millis).as_secs_f64());
     }
     read_tails(store, &mut outcome).await;
     let span = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
@@ -77,7 +78,8 @@ fn too_large(result: &mut agentvm_core::run::AttemptResult, why: &str) {
 }
 
 fn output_status(collected: &Collected, store: &Store) -> OutputStatus {
-    let total_bytes = collected.files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
+    let total_bytes =
+        collected.files.iter().map(|file| file.size_bytes).fold(0, u64::saturating_add);
     let files = collected.files.iter().take(LISTED).map(|file| OutputFile {
         path: file.path.clone(),
         size_bytes: i64::try_from(file.size_bytes).unwrap_or(i64::MAX),
@@ -109,13 +111,20 @@ async fn read_tails(store: &Store, outcome: &mut Outcome) {
         let (bytes, cut) = match read.map_err(std::io::Error::other).flatten() {
             Ok(tail) => tail,
             Err(why) => {
-                tracing::warn!(error = &why as &dyn std::error::Error, "a stream's end could not be read");
+                tracing::warn!(
+                    error = &why as &dyn std::error::Error,
+                    "a stream's end could not be read"
+                );
                 (Vec::new(), true)
             }
         };
         match stream {
-            StreamId::Stdout => (outcome.stdout, outcome.stdout_cut) = (bytes, outcome.stdout_cut || cut),
-            StreamId::Stderr => (outcome.stderr, outcome.stderr_cut) = (bytes, outcome.stderr_cut || cut),
+            StreamId::Stdout => {
+                (outcome.stdout, outcome.stdout_cut) = (bytes, outcome.stdout_cut || cut)
+            }
+            StreamId::Stderr => {
+                (outcome.stderr, outcome.stderr_cut) = (bytes, outcome.stderr_cut || cut)
+            }
         }
     }
 }

@@ -53,7 +53,11 @@ impl Life {
     pub fn run(&self) -> Option<&RunUid> {
         match self {
             Self::Claimed { run } | Self::Driven { run } | Self::Ended { run, .. } => Some(run),
-            Self::Creating | Self::Idle { .. } | Self::Resetting | Self::Quarantined { .. } | Self::Ending => None,
+            Self::Creating
+            | Self::Idle { .. }
+            | Self::Resetting
+            | Self::Quarantined { .. }
+            | Self::Ending => None,
         }
     }
 

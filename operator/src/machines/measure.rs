@@ -27,7 +27,9 @@ pub async fn measured(
         Err(PrepareError::Stopping) => {}
         // None was carried out.
         Err(why) if why.not_resettable().is_some() => {}
-        Err(why) if why.not_proven().is_some() => metrics.reset(&pool, tier, ResetResult::NotProven, took),
+        Err(why) if why.not_proven().is_some() => {
+            metrics.reset(&pool, tier, ResetResult::NotProven, took)
+        }
         Err(_) => metrics.reset(&pool, tier, ResetResult::Failed, took),
     }
     done

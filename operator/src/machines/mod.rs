@@ -33,7 +33,9 @@ use agentvm_core::{
     pool::SlotSeen,
     run::{Claim, StopCause},
 };
-use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop, Tiers, Usage};
+use agentvm_hypervisor::{
+    Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop, Tiers, Usage,
+};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -118,7 +120,12 @@ pub struct Machines {
 }
 
 impl Machines {
-    pub fn new(hv: Arc<dyn Hypervisor>, links: Links, config: Config, events: mpsc::UnboundedSender<Event>) -> Self {
+    pub fn new(
+        hv: Arc<dyn Hypervisor>,
+        links: Links,
+        config: Config,
+        events: mpsc::UnboundedSender<Event>,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let board = Board::default();
         let inner = Inner {
@@ -179,7 +186,14 @@ impl Machines {
         Ok(())
     }
 
-    fn spawn(&self, record: MachineRecord, size: Resources, guest: String, life: Life, origin: Origin) {
+    fn spawn(
+        &self,
+        record: MachineRecord,
+        size: Resources,
+        guest: String,
+        life: Life,
+        origin: Origin,
+    ) {
         let key = SlotKey { pool_uid: record.owner_uid.clone(), slot: record.slot };
         let (sender, commands) = mpsc::unbounded_channel();
         let entry = Entry {
@@ -329,7 +343,8 @@ impl Machines {
         let all = async {
             self.inner.tasks.wait().await;
             let rest = self.inner.hv.list().await.unwrap_or_default();
-            let ends = rest.iter().map(|machine| self.inner.hv.destroy(&machine.record.name, Stop::Force));
+            let ends =
+                rest.iter().map(|machine| self.inner.hv.destroy(&machine.record.name, Stop::Force));
             futures::future::join_all(ends).await.iter().all(Result::is_ok)
         };
         tokio::time::timeout(patience, all).await.unwrap_or(false)

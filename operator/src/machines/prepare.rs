@@ -66,7 +66,9 @@ impl PrepareError {
     /// Why it isn't in its golden state, where that was seen; all else says nothing about its state.
     pub fn not_proven(&self) -> Option<String> {
         match self {
-            Self::Reset(HvError::NotProven { proof, .. }) => Some(proof.failure().unwrap_or_default()),
+            Self::Reset(HvError::NotProven { proof, .. }) => {
+                Some(proof.failure().unwrap_or_default())
+            }
             Self::Guest(why) => Some(format!("guest: {why}")),
             _ => None,
         }
@@ -84,9 +86,9 @@ impl PrepareError {
     pub fn reason(&self) -> PoolReason {
         match self {
             Self::Network(HvError::NoCapacity { .. }) => PoolReason::NoCapacity,
-            Self::Network(_) | Self::Lease(_) | Self::Create(HvError::NetworkUnavailable { .. }) => {
-                PoolReason::NetworkUnavailable
-            }
+            Self::Network(_)
+            | Self::Lease(_)
+            | Self::Create(HvError::NetworkUnavailable { .. }) => PoolReason::NetworkUnavailable,
             _ => PoolReason::CreateFailed,
         }
     }
@@ -103,9 +105,12 @@ impl PrepareError {
             | Self::Evidence(_)
             | Self::Stopping => false,
             Self::Reset(why) | Self::Power(why) => {
-                tier == Tier::InPlace && !matches!(why, HvError::Unavailable { .. } | HvError::NoCapacity { .. })
+                tier == Tier::InPlace
+                    && !matches!(why, HvError::Unavailable { .. } | HvError::NoCapacity { .. })
             }
-            Self::Session(_) | Self::Guest(_) | Self::Rehydrate(_) | Self::Warm(_) => tier == Tier::InPlace,
+            Self::Session(_) | Self::Guest(_) | Self::Rehydrate(_) | Self::Warm(_) => {
+                tier == Tier::InPlace
+            }
         }
     }
 }
@@ -149,14 +154,16 @@ impl Preparation<'_> {
         let begun = Instant::now();
         let proof = match self.hv.reset(self.spec).await {
             // Whoever forgets a check proves nothing.
-            Ok(proof) if proof.failure().is_some() => {
-                Err(HvError::NotProven { name: self.spec.record.name.clone(), proof: Box::new(proof) })
-            }
+            Ok(proof) if proof.failure().is_some() => Err(HvError::NotProven {
+                name: self.spec.record.name.clone(),
+                proof: Box::new(proof),
+            }),
             other => other,
         };
         let proof = proof.inspect_err(|why| {
             if let HvError::NotProven { proof, .. } = why {
-                let reset = evidence::status(Tier::InPlace, begun.elapsed(), Some(proof), Err("not asked"));
+                let reset =
+                    evidence::status(Tier::InPlace, begun.elapsed(), Some(proof), Err("not asked"));
                 evidence::log(&self.spec.record, &reset);
             }
         });
@@ -175,10 +182,11 @@ impl Preparation<'_> {
         let mut phases = Phases::since(begun);
         phases.end("state");
         let patience = if tier == Tier::Boot { FIRST_ANSWER_BOOT } else { FIRST_ANSWER };
-        let (mut session, hello, _) = Session::wake(self.hv, name, patience).await.map_err(|why| match why {
-            WakeError::Resume(why) => PrepareError::Power(why),
-            WakeError::Session(why) => PrepareError::Session(why),
-        })?;
+        let (mut session, hello, _) =
+            Session::wake(self.hv, name, patience).await.map_err(|why| match why {
+                WakeError::Resume(why) => PrepareError::Power(why),
+                WakeError::Session(why) => PrepareError::Session(why),
+            })?;
         phases.end("wake");
         let guest = match tier {
             Tier::Boot => evidence::unused(&hello),
@@ -192,7 +200,10 @@ impl Preparation<'_> {
         phases.end("pass");
         let (network, station) = (self.links.told(record), self.links.station(record));
         let told = network.as_ref().map(|network| &network.resolvers);
-        let resolvers = told.or(station.as_ref().map(|station| &station.resolvers)).cloned().unwrap_or_default();
+        let resolvers = told
+            .or(station.as_ref().map(|station| &station.resolvers))
+            .cloned()
+            .unwrap_or_default();
         rehydrate(&mut session, record, network, true).await?;
         phases.end("rehydrate");
         // Its address is its own from here on, and the rules that hold it to that come first.
@@ -207,7 +218,8 @@ impl Preparation<'_> {
         }
         session.request(HostMessage::Warm, REPLY, is_warm).await.map_err(PrepareError::Warm)?;
         phases.end("warm");
-        let evidence = Evidence { reset: reset.clone(), reuses: self.reuses, resolvers: resolvers.clone() };
+        let evidence =
+            Evidence { reset: reset.clone(), reuses: self.reuses, resolvers: resolvers.clone() };
         let text = serde_json::to_string(&evidence).map_err(PrepareError::Evidence)?;
         self.hv.park(name, &text).await.map_err(PrepareError::Power)?;
         phases.end("park");
@@ -287,16 +299,19 @@ mod tests {
     #[test]
     fn what_a_run_did_to_its_machine_says_nothing_about_the_way() {
         let name = DomainName::from_recorded("vm");
-        let full = PrepareError::Reset(HvError::NotResettable { name, why: "its disk has grown".into() });
+        let full =
+            PrepareError::Reset(HvError::NotResettable { name, why: "its disk has grown".into() });
         assert_eq!((full.not_resettable(), full.not_proven()), (Some("its disk has grown"), None));
         assert!(!full.speaks_against(Tier::InPlace));
-        let refused = PrepareError::Reset(HvError::Refused { what: "reset it".into(), detail: "no".into() });
+        let refused =
+            PrepareError::Reset(HvError::Refused { what: "reset it".into(), detail: "no".into() });
         assert!(refused.not_resettable().is_none() && refused.speaks_against(Tier::InPlace));
     }
 
     #[test]
     fn what_a_network_lacks_says_nothing_about_the_way_either() {
-        let unleased = PrepareError::Lease(Unleased::Guest(SessionError::Refused("no DHCP server".into())));
+        let unleased =
+            PrepareError::Lease(Unleased::Guest(SessionError::Refused("no DHCP server".into())));
         assert_eq!(unleased.reason(), PoolReason::NetworkUnavailable);
         assert!(!unleased.speaks_against(Tier::InPlace) && !unleased.speaks_against(Tier::Fresh));
     }

@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 
-use agentvm_hypervisor::{Golden, HvError, Machine, MachineKind, Mark, PowerState, Resources, Stop};
+use agentvm_hypervisor::{
+    Golden, HvError, Machine, MachineKind, Mark, PowerState, Resources, Stop,
+};
 use jiff::Timestamp;
 
 use super::{Machines, evidence::Evidence, life::Life, task::Origin};
@@ -25,7 +27,11 @@ pub struct Found {
 
 impl Machines {
     /// Takes over what is there. `open` maps the nonces of open attempts to the runs that have them.
-    pub async fn recover(&self, open: &HashMap<String, String>, goldens: &[Golden]) -> Result<Found, HvError> {
+    pub async fn recover(
+        &self,
+        open: &HashMap<String, String>,
+        goldens: &[Golden],
+    ) -> Result<Found, HvError> {
         let mut found = Found::default();
         for machine in self.inner.hv.list().await? {
             if machine.record.kind == MachineKind::Template {
@@ -57,10 +63,12 @@ fn what_is(machine: &Machine, run: Option<&String>) -> (Life, Origin) {
     }
     let lost = |why: &str| (Life::Ending, Origin::FoundLost { why: why.to_owned() });
     match (&machine.mark, &machine.state) {
-        (Mark::Parked { evidence }, PowerState::Paused) => match serde_json::from_str::<Evidence>(evidence) {
-            Ok(evidence) => (Life::Creating, Origin::FoundParked(evidence)),
-            Err(_) => lost("what proves it is damaged"),
-        },
+        (Mark::Parked { evidence }, PowerState::Paused) => {
+            match serde_json::from_str::<Evidence>(evidence) {
+                Ok(evidence) => (Life::Creating, Origin::FoundParked(evidence)),
+                Err(_) => lost("what proves it is damaged"),
+            }
+        }
         (Mark::Quarantined { until, .. }, _) => {
             let until = Timestamp::from_second(*until).unwrap_or(Timestamp::MIN);
             (Life::Quarantined { until }, Origin::FoundQuarantined { until })
@@ -104,13 +112,19 @@ mod tests {
 
     #[test]
     fn only_what_is_parked_with_its_proof_is_idle_again() {
-        let evidence =
-            serde_json::to_string(&Evidence { reset: ResetStatus::default(), reuses: 3, resolvers: vec![] }).unwrap();
+        let evidence = serde_json::to_string(&Evidence {
+            reset: ResetStatus::default(),
+            reuses: 3,
+            resolvers: vec![],
+        })
+        .unwrap();
         let parked = |evidence: &str| Mark::Parked { evidence: evidence.to_owned() };
         let kept = Mark::Quarantined { until: 9, why: "disk".into() };
         let dead = || PowerState::Dead { why: "its reset was interrupted".into() };
         let origin = |state, mark| what_is(&machine(state, mark), None).1;
-        assert!(matches!(origin(PowerState::Paused, parked(&evidence)), Origin::FoundParked(e) if e.reuses == 3));
+        assert!(
+            matches!(origin(PowerState::Paused, parked(&evidence)), Origin::FoundParked(e) if e.reuses == 3)
+        );
         for lost in [
             origin(PowerState::Paused, parked("{}")),
             origin(PowerState::Running, parked(&evidence)),
@@ -123,7 +137,8 @@ mod tests {
         for state in [PowerState::Paused, dead()] {
             assert!(matches!(origin(state, kept.clone()), Origin::FoundQuarantined { .. }));
         }
-        let of_run = what_is(&machine(PowerState::Paused, parked(&evidence)), Some(&"run".to_owned()));
+        let of_run =
+            what_is(&machine(PowerState::Paused, parked(&evidence)), Some(&"run".to_owned()));
         assert!(matches!(of_run, (Life::Claimed { .. }, Origin::FoundClaimed)));
     }
 }

@@ -6,8 +6,8 @@ use std::{future::Future, time::Duration};
 
 use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::{
-    ConnectError, FrameReader, FrameWriter, GuestHello, GuestMessage, HostHello, HostMessage, MessageError, Nonce,
-    ReadError, Secret, WriteError, connect,
+    ConnectError, FrameReader, FrameWriter, GuestHello, GuestMessage, HostHello, HostMessage,
+    MessageError, Nonce, ReadError, Secret, WriteError, connect,
 };
 use agentvm_hypervisor::{Channel, HvError, Hypervisor};
 use jiff::Timestamp;
@@ -108,7 +108,8 @@ impl Session {
         name: &DomainName,
         patience: Duration,
     ) -> Result<(Self, GuestHello, Instant), WakeError> {
-        let resumed = async { hv.resume(name).await.map(|()| Instant::now()).map_err(WakeError::Resume) };
+        let resumed =
+            async { hv.resume(name).await.map(|()| Instant::now()).map_err(WakeError::Resume) };
         let greeted = async { Self::inspect(hv, name, patience).await.map_err(WakeError::Session) };
         let (running, (session, hello)) = tokio::try_join!(resumed, greeted)?;
         Ok((session, hello, running))
@@ -133,24 +134,34 @@ impl Session {
                 Ok(Err(SessionError::Handshake(why @ ConnectError::Refused(_)))) => {
                     return Err(SessionError::Handshake(why));
                 }
-                Ok(Err(SessionError::Open(why @ HvError::NoSuchMachine(_)))) => return Err(SessionError::Open(why)),
+                Ok(Err(SessionError::Open(why @ HvError::NoSuchMachine(_)))) => {
+                    return Err(SessionError::Open(why));
+                }
                 Ok(Err(why)) => last = Some(Box::new(why)),
                 Err(_) => {}
             }
             if Instant::now() >= deadline {
-                return Err(SessionError::NoAnswer { name: name.clone(), seconds: patience.as_secs(), last });
+                return Err(SessionError::NoAnswer {
+                    name: name.clone(),
+                    seconds: patience.as_secs(),
+                    last,
+                });
             }
             sleep(RETRY).await;
         }
     }
 
     /// One handshake, with a challenge that nobody has seen before: an answer that was recorded doesn't fit it.
-    async fn greet(channel: Channel, greeting: Greeting<'_>) -> Result<(Self, GuestHello), SessionError> {
+    async fn greet(
+        channel: Channel,
+        greeting: Greeting<'_>,
+    ) -> Result<(Self, GuestHello), SessionError> {
         let (read, write) = split(channel);
         let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
         let hello = HostHello::new(fresh_nonce()?, greeting.token.map(Secret::new));
         let hello = if greeting.inspect { hello.inspecting() } else { hello };
-        let answer = connect(&mut reader, &mut writer, hello).await.map_err(SessionError::Handshake)?;
+        let answer =
+            connect(&mut reader, &mut writer, hello).await.map_err(SessionError::Handshake)?;
         Ok((Self { reader, writer }, answer))
     }
 
@@ -165,7 +176,8 @@ impl Session {
 
     /// The next message. Safe to cancel.
     pub async fn next(&mut self) -> Result<GuestMessage, SessionError> {
-        let frame = self.reader.read().await.map_err(SessionError::Read)?.ok_or(SessionError::Closed)?;
+        let frame =
+            self.reader.read().await.map_err(SessionError::Read)?.ok_or(SessionError::Closed)?;
         GuestMessage::from_frame(&frame).map_err(SessionError::Message)
     }
 
@@ -190,9 +202,14 @@ impl Session {
         let wait = async {
             loop {
                 match self.next().await? {
-                    GuestMessage::Error(report) => return Err(SessionError::Refused(report.message)),
+                    GuestMessage::Error(report) => {
+                        return Err(SessionError::Refused(report.message));
+                    }
                     GuestMessage::Status(_) | GuestMessage::Ping(_) => {}
-                    answer => return take(&answer).ok_or_else(|| SessionError::Unexpected(kind(&answer).to_owned())),
+                    answer => {
+                        return take(&answer)
+                            .ok_or_else(|| SessionError::Unexpected(kind(&answer).to_owned()));
+                    }
                 }
             }
         };
@@ -200,8 +217,13 @@ impl Session {
     }
 }
 
-async fn within<T>(patience: Duration, work: impl Future<Output = Result<T, SessionError>>) -> Result<T, SessionError> {
-    timeout(patience, work).await.unwrap_or_else(|_| Err(SessionError::Unexpected("silence".to_owned())))
+async fn within<T>(
+    patience: Duration,
+    work: impl Future<Output = Result<T, SessionError>>,
+) -> Result<T, SessionError> {
+    timeout(patience, work)
+        .await
+        .unwrap_or_else(|_| Err(SessionError::Unexpected("silence".to_owned())))
 }
 
 /// The name of a message, for errors; its content isn't repeated.
@@ -252,8 +274,12 @@ mod tests {
     /// Answers a HELLO as an agent in its golden state does, and says what it wrote.
     async fn honest(mut guest: DuplexStream) -> Vec<u8> {
         let frame = FrameReader::new(&mut guest).read().await.unwrap().unwrap();
-        let HostMessage::Hello(asked) = HostMessage::from_frame(&frame).unwrap() else { panic!("no HELLO") };
-        let inspection = asked.inspect.then(|| Inspection::new(Some(Nonce::from_bytes([7; 16])), vec![], vec![]));
+        let HostMessage::Hello(asked) = HostMessage::from_frame(&frame).unwrap() else {
+            panic!("no HELLO")
+        };
+        let inspection = asked
+            .inspect
+            .then(|| Inspection::new(Some(Nonce::from_bytes([7; 16])), vec![], vec![]));
         let answer = GuestHello {
             protocol: HostHello::PROTOCOL,
             challenge: asked.challenge,
@@ -266,7 +292,10 @@ mod tests {
             inspection,
         };
         let (mut record, mut end) = duplex(1 << 16);
-        FrameWriter::new(&mut record).write(&GuestMessage::Hello(answer).into_frame().unwrap()).await.unwrap();
+        FrameWriter::new(&mut record)
+            .write(&GuestMessage::Hello(answer).into_frame().unwrap())
+            .await
+            .unwrap();
         drop(record);
         let mut bytes = Vec::new();
         end.read_to_end(&mut bytes).await.unwrap();
@@ -278,7 +307,8 @@ mod tests {
     async fn an_old_answer_that_is_replayed_is_none() {
         let (host, guest) = duplex(1 << 16);
         let greeting = Greeting { token: None, inspect: true };
-        let (greeted, recorded) = tokio::join!(Session::greet(Box::new(host), greeting), honest(guest));
+        let (greeted, recorded) =
+            tokio::join!(Session::greet(Box::new(host), greeting), honest(guest));
         assert!(greeted.unwrap().1.inspection.is_some());
         let (host, mut guest) = duplex(1 << 16);
         guest.write_all(&recorded).await.unwrap();

@@ -54,13 +54,21 @@ impl Store {
     }
 
     /// Appends what is new of some bytes of a stream.
-    pub fn take(&self, stream: StreamId, offset: u64, data: &[u8], limit: u64) -> std::io::Result<Taken> {
+    pub fn take(
+        &self,
+        stream: StreamId,
+        offset: u64,
+        data: &[u8],
+        limit: u64,
+    ) -> std::io::Result<Taken> {
         let have = self.len(stream)?;
         if offset > have {
             return Ok(Taken::Gap);
         }
         let known = usize::try_from(have - offset).unwrap_or(usize::MAX);
-        let Some(new) = data.get(known..).filter(|new| !new.is_empty()) else { return Ok(Taken::UpTo(have)) };
+        let Some(new) = data.get(known..).filter(|new| !new.is_empty()) else {
+            return Ok(Taken::UpTo(have));
+        };
         let end = have.saturating_add(new.len() as u64);
         if end > limit {
             return Ok(Taken::TooMuch);

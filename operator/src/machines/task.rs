@@ -86,7 +86,11 @@ impl Task {
     async fn prepared(&mut self, origin: Origin) -> Option<Option<Session>> {
         let (tier, done) = match origin {
             Origin::Golden { plug } => {
-                let tier = self.inner.board().ways.creation(&self.key.pool_uid, &self.record.golden, Timestamp::now());
+                let tier = self.inner.board().ways.creation(
+                    &self.key.pool_uid,
+                    &self.record.golden,
+                    Timestamp::now(),
+                );
                 if tier == Tier::Boot {
                     // It has no private mapping of the golden's memory: there is nothing to drop.
                     self.reuses = u32::MAX;
@@ -129,11 +133,17 @@ impl Task {
         let inner = self.inner.clone();
         // Closed only when the operator stops; then nobody needs the machine.
         let turn = inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
-        self.record.nic = inner.links.nic(&self.record.name, plug).await.map_err(PrepareError::Network)?;
+        self.record.nic =
+            inner.links.nic(&self.record.name, plug).await.map_err(PrepareError::Network)?;
         let spec = self.spec(tier);
         self.inner.board().set_limits(&self.key, &self.record.nonce, spec.limits);
-        measured(&self.inner.config.metrics, &self.record, tier, self.preparation(&spec, &inner.creation).create(turn))
-            .await
+        measured(
+            &self.inner.config.metrics,
+            &self.record,
+            tier,
+            self.preparation(&spec, &inner.creation).create(turn),
+        )
+        .await
     }
 
     async fn reset(&self) -> Result<Ready, PrepareError> {
@@ -203,9 +213,16 @@ impl Task {
     }
 
     async fn quarantine(&mut self, why: &str, now: Timestamp) {
-        let keep = self.inner.board().ways.pool(&self.key.pool_uid).map(|pool| pool.quarantine).unwrap_or_default();
+        let keep = self
+            .inner
+            .board()
+            .ways
+            .pool(&self.key.pool_uid)
+            .map(|pool| pool.quarantine)
+            .unwrap_or_default();
         let Some(until) = now.checked_add(keep).ok().filter(|_| !keep.is_zero()) else { return };
-        if let Err(why) = self.inner.hv.quarantine(&self.record.name, until.as_second(), why).await {
+        if let Err(why) = self.inner.hv.quarantine(&self.record.name, until.as_second(), why).await
+        {
             tracing::warn!(machine = %self.record.name, error = &why as &dyn std::error::Error, "a machine could not be kept for a look");
             return;
         }
@@ -284,14 +301,16 @@ impl Task {
         let store = match Store::open(&order.folder) {
             Ok(store) => store,
             Err(why) => {
-                let message = format!("its folder {} could not be made: {why}", order.folder.display());
+                let message =
+                    format!("its folder {} could not be made: {why}", order.folder.display());
                 return Some((not_started(AttemptEnd::GuestLost, message), false));
             }
         };
         let (tell_stop, stop) = watch::channel(None);
         let claiming = inner.board().take_claiming(&self.key);
         let processes = self.limits().processes;
-        let attempt = Attempt::new(hv, &self.record, order, store.clone(), stop, claiming, processes);
+        let attempt =
+            Attempt::new(hv, &self.record, order, store.clone(), stop, claiming, processes);
         let attempt = attempt.on(inner.links.station(&self.record)).run(session);
         tokio::pin!(attempt);
         let mut forced_at: Option<Instant> = None;
@@ -346,7 +365,10 @@ impl Task {
 }
 
 fn not_started(end: AttemptEnd, message: String) -> FinishedAttempt {
-    FinishedAttempt { result: AttemptResult { end, started: false, message }, outcome: Outcome::default() }
+    FinishedAttempt {
+        result: AttemptResult { end, started: false, message },
+        outcome: Outcome::default(),
+    }
 }
 
 /// An error with its causes, in one line.

@@ -32,7 +32,9 @@ impl From<SessionError> for Interrupted {
 /// What an attempt makes of a machine without an address: another one may have one.
 pub fn unleased(why: Unleased) -> Interrupted {
     match why {
-        Unleased::Guest(SessionError::Refused(why)) => Interrupted::Over(AttemptEnd::GuestLost, why),
+        Unleased::Guest(SessionError::Refused(why)) => {
+            Interrupted::Over(AttemptEnd::GuestLost, why)
+        }
         Unleased::Guest(why) => Interrupted::Broken(why),
         Unleased::Host(why) => Interrupted::Over(AttemptEnd::GuestLost, why.to_string()),
     }
@@ -88,9 +90,15 @@ mod tests {
 
     #[test]
     fn only_who_was_told_to_stop_was_stopped_and_a_timeout_comes_first() {
-        let end = |exit_code, timed_out, stopped, stop| judge(&said(exit_code, timed_out, stopped), stop).end;
+        let end = |exit_code, timed_out, stopped, stop| {
+            judge(&said(exit_code, timed_out, stopped), stop).end
+        };
         let cancelled = Some(StopCause::Cancelled);
-        assert_eq!(end(Some(0), false, false, cancelled), AttemptEnd::Exited(0), "it ended before it heard of it");
+        assert_eq!(
+            end(Some(0), false, false, cancelled),
+            AttemptEnd::Exited(0),
+            "it ended before it heard of it"
+        );
         assert_eq!(end(None, false, true, cancelled), AttemptEnd::Cancelled);
         assert_eq!(end(Some(3), false, true, None), AttemptEnd::Exited(3), "nobody told it to");
         assert_eq!(end(Some(0), true, true, cancelled), AttemptEnd::DeadlineExceeded);

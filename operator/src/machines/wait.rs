@@ -71,7 +71,11 @@ impl Task {
 }
 
 /// Returns when the machine is lost. Asked of QEMU, not of the guest.
-async fn look_after(inner: Arc<Inner>, key: SlotKey, name: agentvm_core::names::DomainName) -> String {
+async fn look_after(
+    inner: Arc<Inner>,
+    key: SlotKey,
+    name: agentvm_core::names::DomainName,
+) -> String {
     sleep(SETTLE).await;
     loop {
         // A host that doesn't answer says nothing about the machine.
@@ -83,7 +87,8 @@ async fn look_after(inner: Arc<Inner>, key: SlotKey, name: agentvm_core::names::
         if let Ok(usage) = inner.hv.usage(&name).await {
             inner.board().set_usage(&key, usage);
         }
-        let every = inner.board().ways.pool(&key.pool_uid).map_or(HEALTH_CHECK, |pool| pool.health_check);
+        let every =
+            inner.board().ways.pool(&key.pool_uid).map_or(HEALTH_CHECK, |pool| pool.health_check);
         sleep(every).await;
     }
 }
@@ -109,6 +114,8 @@ mod tests {
             assert!(lost(PowerState::Absent, idle).is_some());
             assert_eq!(lost(PowerState::Dead { why: "why".into() }, idle), Some("why".into()));
         }
-        assert!(lost(PowerState::Running, true).is_some() && lost(PowerState::Running, false).is_none());
+        assert!(
+            lost(PowerState::Running, true).is_some() && lost(PowerState::Running, false).is_none()
+        );
     }
 }

@@ -76,7 +76,8 @@ impl Ways {
         self.pools.retain(|uid, _| exists(uid));
         self.in_place.retain(|uid, _| exists(uid));
         self.fresh.retain(|uid, _| exists(uid));
-        let wanted: Vec<&GoldenKey> = self.pools.values().filter_map(|pool| pool.golden.as_ref()).collect();
+        let wanted: Vec<&GoldenKey> =
+            self.pools.values().filter_map(|pool| pool.golden.as_ref()).collect();
         self.tests.retain(|key, _| wanted.contains(&key));
     }
 
@@ -130,12 +131,19 @@ impl Ways {
             golden_wanted: pool.golden.as_ref() == Some(golden) && pool.network.plug.fits(nic),
             slot_wanted: slot < pool.max,
             intact: true,
-            in_place: self.tested(golden).best == Tier::InPlace && streak.is_none_or(|s| s.given_up(now).is_none()),
+            in_place: self.tested(golden).best == Tier::InPlace
+                && streak.is_none_or(|s| s.given_up(now).is_none()),
         })
     }
 
     /// A machine was brought back or made: well, or not.
-    pub fn note(&mut self, pool_uid: &str, tier: Tier, outcome: Result<(), String>, now: Timestamp) {
+    pub fn note(
+        &mut self,
+        pool_uid: &str,
+        tier: Tier,
+        outcome: Result<(), String>,
+        now: Timestamp,
+    ) {
         let streaks = match tier {
             Tier::InPlace => &mut self.in_place,
             Tier::Fresh => &mut self.fresh,
@@ -154,7 +162,9 @@ impl Ways {
             return TierView { tier: Tier::Fresh, why_not_better, degraded: None };
         };
         let Tiers { best, why_not_better } = self.tested(golden);
-        let trouble = |streaks: &HashMap<String, Streak>| streaks.get(pool_uid).and_then(|streak| streak.given_up(now));
+        let trouble = |streaks: &HashMap<String, Streak>| {
+            streaks.get(pool_uid).and_then(|streak| streak.given_up(now))
+        };
         let (in_place, fresh) = (trouble(&self.in_place), trouble(&self.fresh));
         let (tier, why) = match (best, in_place, fresh) {
             (Tier::InPlace | Tier::Fresh, _, Some(why)) => (Tier::Boot, format!("Fresh: {why}")),
@@ -212,9 +222,18 @@ mod tests {
     fn in_place_waits_for_its_self_test_and_falls_after_failures() {
         let (mut ways, now) = (ways(), Timestamp::UNIX_EPOCH);
         assert!(ways.begin_test(&golden(), now) && !ways.begin_test(&golden(), now));
-        assert!(!in_place(&ways, 0) && ways.view(POOL, now).why_not_better.contains("being tested"));
-        ways.end_test(&golden(), Ok(Tiers { best: Tier::InPlace, why_not_better: String::new() }), now);
-        assert!(in_place(&ways, 0) && !in_place(&ways, 2), "a slot that the pool doesn't have any more");
+        assert!(
+            !in_place(&ways, 0) && ways.view(POOL, now).why_not_better.contains("being tested")
+        );
+        ways.end_test(
+            &golden(),
+            Ok(Tiers { best: Tier::InPlace, why_not_better: String::new() }),
+            now,
+        );
+        assert!(
+            in_place(&ways, 0) && !in_place(&ways, 2),
+            "a slot that the pool doesn't have any more"
+        );
         assert_eq!(
             ways.view(POOL, now),
             TierView { tier: Tier::InPlace, why_not_better: String::new(), degraded: None }
@@ -223,7 +242,11 @@ mod tests {
             ways.note(POOL, Tier::InPlace, Err("memory: 3 pages".into()), now);
         }
         let view = ways.view(POOL, now);
-        assert!(!in_place(&ways, 0) && view.tier == Tier::Fresh && view.degraded.unwrap().contains("3 pages"));
+        assert!(
+            !in_place(&ways, 0)
+                && view.tier == Tier::Fresh
+                && view.degraded.unwrap().contains("3 pages")
+        );
         let later = Timestamp::from_second(600).unwrap();
         assert_eq!(ways.view(POOL, later).tier, Tier::InPlace);
         ways.note(POOL, Tier::InPlace, Ok(()), later);
@@ -235,13 +258,19 @@ mod tests {
         let (mut ways, now) = (ways(), Timestamp::UNIX_EPOCH);
         ways.begin_test(&golden(), now);
         ways.end_test(&golden(), Err("the host is full".into()), now);
-        assert!(!ways.begin_test(&golden(), now) && ways.view(POOL, now).why_not_better.contains("full"));
+        assert!(
+            !ways.begin_test(&golden(), now)
+                && ways.view(POOL, now).why_not_better.contains("full")
+        );
         assert!(ways.begin_test(&golden(), Timestamp::from_second(TEST_AGAIN_SECONDS).unwrap()));
         for _ in 0..3 {
             assert_eq!(ways.creation(POOL, &golden(), now), Tier::Fresh);
             ways.note(POOL, Tier::Fresh, Err("no migration".into()), now);
         }
-        assert_eq!((ways.creation(POOL, &golden(), now), ways.view(POOL, now).tier), (Tier::Boot, Tier::Boot));
+        assert_eq!(
+            (ways.creation(POOL, &golden(), now), ways.view(POOL, now).tier),
+            (Tier::Boot, Tier::Boot)
+        );
         ways.keep(|_| false);
         assert!(ways.pool(POOL).is_none() && ways.used(POOL, 0, &golden(), None, now).is_none());
     }

@@ -1,14 +1,18 @@
 //! The metrics by name, and the registry that has them.
 
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    core::Collector,
 };
 
 /// From a millisecond to a minute: a reset in place and a boot in software emulation are both in it.
-const MACHINE: &[f64] =
-    &[0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const MACHINE: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
+    10.0, 30.0, 60.0,
+];
 /// From a tenth of a second to a day: whatever people let run.
-const PROGRAM: &[f64] = &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
+const PROGRAM: &[f64] =
+    &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 
 /// All of them.
 pub(super) struct Families {
@@ -42,7 +46,11 @@ impl Families {
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
         };
-        let build = gauge("agentvm_build_info", "1, with what is at work in its labels.", &["version", "commit"])?;
+        let build = gauge(
+            "agentvm_build_info",
+            "1, with what is at work in its labels.",
+            &["version", "commit"],
+        )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("AGENTVM_COMMIT")]).set(1);
         Ok(Self {
             boot: seconds(
@@ -51,7 +59,11 @@ impl Families {
                 &["pool_id", "kind"],
                 MACHINE,
             )?,
-            pool_size: gauge("agent_vm_pool_size", "Machines on this node, by state.", &["pool_id", "state"])?,
+            pool_size: gauge(
+                "agent_vm_pool_size",
+                "Machines on this node, by state.",
+                &["pool_id", "state"],
+            )?,
             acquire: seconds(
                 "agent_vm_pool_acquire_duration_seconds",
                 "From the durable claim until the machine acknowledged what it shall execute. cold: the run had waited.",
@@ -64,7 +76,11 @@ impl Families {
                 &["pool_id", "tier", "result"],
                 MACHINE,
             )?,
-            memory: gauge("agent_vm_memory_usage_bytes", "Resident memory of a machine's process.", &["vm_id"])?,
+            memory: gauge(
+                "agent_vm_memory_usage_bytes",
+                "Resident memory of a machine's process.",
+                &["vm_id"],
+            )?,
             unshared: gauge(
                 "agent_vm_unshared_memory_bytes",
                 "Memory of a machine's process that goes away with it: all but what it shares of its golden.",
@@ -85,20 +101,33 @@ impl Families {
                 "Bytes that a machine sent while runs had it, dropped ones too.",
                 &["vm_id"],
             )?,
-            executions: counter("agent_execution_total", "Runs that are over, by reason.", &["status", "pool_id"])?,
+            executions: counter(
+                "agent_execution_total",
+                "Runs that are over, by reason.",
+                &["status", "pool_id"],
+            )?,
             execution: seconds(
                 "agent_execution_duration_seconds",
                 "How long the programs of runs ran.",
                 &["pool_id"],
                 PROGRAM,
             )?,
-            reconcile: seconds("agentvm_reconcile_duration_seconds", "Looks at objects.", &["kind"], MACHINE)?,
+            reconcile: seconds(
+                "agentvm_reconcile_duration_seconds",
+                "Looks at objects.",
+                &["kind"],
+                MACHINE,
+            )?,
             reconcile_errors: counter(
                 "agentvm_reconcile_errors_total",
                 "Looks at objects that failed and are tried again.",
                 &["kind", "error"],
             )?,
-            api_writes: counter("agentvm_api_writes_total", "Writes sent to the API server.", &["kind", "verb"])?,
+            api_writes: counter(
+                "agentvm_api_writes_total",
+                "Writes sent to the API server.",
+                &["kind", "verb"],
+            )?,
             registry,
         })
     }
@@ -106,13 +135,19 @@ impl Families {
     /// In the format of Prometheus; what can't be written is left out.
     pub fn text(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|why| {
-            tracing::warn!(error = &why as &dyn std::error::Error, "the metrics could not be written");
+            tracing::warn!(
+                error = &why as &dyn std::error::Error,
+                "the metrics could not be written"
+            );
             String::new()
         })
     }
 }
 
-fn registered<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> Result<C, prometheus::Error> {
+fn registered<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> Result<C, prometheus::Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }

@@ -60,7 +60,9 @@ impl Metrics {
 
     /// A machine was made, by a boot, by a clone of the golden, or by a reset; until it was ready to be lent.
     pub fn booted(&self, pool: &str, kind: BootKind, took: Duration) {
-        self.with(|all| all.boot.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64()));
+        self.with(|all| {
+            all.boot.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64())
+        });
     }
 
     /// A machine was brought back to its golden state, or was not.
@@ -71,7 +73,9 @@ impl Metrics {
 
     /// A claimed machine has acknowledged what it shall execute; since the claim.
     pub fn acquired(&self, pool: &str, kind: AcquireKind, took: Duration) {
-        self.with(|all| all.acquire.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64()));
+        self.with(|all| {
+            all.acquire.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64())
+        });
     }
 
     /// A run is over. `status` is the reason of its end; `ran` how long its program ran.
@@ -153,7 +157,8 @@ impl Metrics {
     pub fn keep_pools(&self, exists: impl Fn(&str) -> bool) {
         let Some(inner) = &self.0 else { return };
         inner.families.keep_pools(&exists);
-        let gone: Vec<String> = inner.machines().keys().filter(|pool| !exists(pool)).cloned().collect();
+        let gone: Vec<String> =
+            inner.machines().keys().filter(|pool| !exists(pool)).cloned().collect();
         for pool in gone {
             self.machines(&pool, &[]);
         }

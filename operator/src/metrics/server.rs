@@ -62,7 +62,10 @@ async fn accept(listener: TcpListener, metrics: Metrics) {
                 });
             }
             Err(why) => {
-                tracing::warn!(error = &why as &dyn std::error::Error, "a connection for metrics could not be taken");
+                tracing::warn!(
+                    error = &why as &dyn std::error::Error,
+                    "a connection for metrics could not be taken"
+                );
                 sleep(PAUSE).await;
             }
         }
@@ -115,7 +118,10 @@ mod tests {
         let server = serve("127.0.0.1:0".parse().unwrap(), metrics).await.unwrap();
         let text = ask(server.address, "GET /metrics").await;
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n"), "{text}");
-        assert!(text.contains("agent_execution_total{pool_id=\"ns/pool\",status=\"Completed\"} 1"), "{text}");
+        assert!(
+            text.contains("agent_execution_total{pool_id=\"ns/pool\",status=\"Completed\"} 1"),
+            "{text}"
+        );
         assert!(ask(server.address, "GET /healthz").await.ends_with("\r\n\r\nok\n"));
         assert!(ask(server.address, "GET /").await.starts_with("HTTP/1.1 404"));
         assert!(ask(server.address, "POST /metrics").await.starts_with("HTTP/1.1 405"));

@@ -6,7 +6,10 @@ fn full() -> Metrics {
     let metrics = Metrics::new().unwrap();
     let took = Duration::from_millis(24);
     for pool in ["ns/a", "ns/b"] {
-        metrics.pool(pool, Counts { warm: 2, claimed: 1, creating: 0, resetting: 1, quarantined: 0, total: 4 });
+        metrics.pool(
+            pool,
+            Counts { warm: 2, claimed: 1, creating: 0, resetting: 1, quarantined: 0, total: 4 },
+        );
         metrics.booted(pool, BootKind::Clone, took);
         metrics.reset(pool, Tier::InPlace, ResetResult::Proven, took);
         metrics.acquired(pool, AcquireKind::Hit, took);
@@ -52,7 +55,10 @@ fn series_of_machines_go_when_the_machine_is_gone() {
     let metrics = full();
     metrics.machines("ns/a", &[machine("m-2")]);
     let text = metrics.text();
-    assert!(!text.contains("\"m-1\"") && text.contains("\"m-2\"") && text.contains("\"m-3\""), "{text}");
+    assert!(
+        !text.contains("\"m-1\"") && text.contains("\"m-2\"") && text.contains("\"m-3\""),
+        "{text}"
+    );
 }
 
 #[test]

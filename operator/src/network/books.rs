@@ -87,12 +87,18 @@ impl Books {
     /// The machine's flows are this run's from now on.
     pub fn open(&self, machine: &DomainName, owner: Owner) {
         let (ledger, metered) = (Ledger::default(), Traffic::default());
-        let book = Book { owner, opened: Instant::now(), ledger, news_since: None, told: None, metered };
+        let book =
+            Book { owner, opened: Instant::now(), ledger, news_since: None, told: None, metered };
         self.shelf().open.insert(machine.clone(), book);
     }
 
     /// The run is over: what its status says. `traffic` is what the rules counted, where they could be asked.
-    pub fn close(&self, machine: &DomainName, traffic: Option<Traffic>, metrics: &Metrics) -> Option<RunNetwork> {
+    pub fn close(
+        &self,
+        machine: &DomainName,
+        traffic: Option<Traffic>,
+        metrics: &Metrics,
+    ) -> Option<RunNetwork> {
         let mut all = self.shelf();
         let mut book = all.open.remove(machine)?;
         // What an Event told of this run a moment ago would have waited for the next one; now there is none.
@@ -103,7 +109,11 @@ impl Books {
         let totals = book.ledger.totals(traffic.map(counted));
         book.meter(
             machine,
-            Traffic { allowed: totals.allowed, denied: totals.denied, ..traffic.unwrap_or_default() },
+            Traffic {
+                allowed: totals.allowed,
+                denied: totals.denied,
+                ..traffic.unwrap_or_default()
+            },
             metrics,
         );
         let unwritten = book.ledger.unwritten(traffic.map(counted));
@@ -117,7 +127,8 @@ impl Books {
     pub fn note(&self, flow: &Flow) -> Noted {
         let mut all = self.shelf();
         // One that was heard of before the run had the machine is an earlier one's.
-        let Some(book) = all.open.get_mut(&flow.machine).filter(|book| book.opened <= flow.at) else {
+        let Some(book) = all.open.get_mut(&flow.machine).filter(|book| book.opened <= flow.at)
+        else {
             return Noted::Nobodys;
         };
         let first = book.ledger.note(flow);
@@ -132,7 +143,8 @@ impl Books {
         let mut all = self.shelf();
         let mut told = std::mem::take(&mut all.left);
         for book in all.open.values_mut() {
-            let gathered = book.news_since.is_some_and(|since| now.saturating_duration_since(since) >= GATHER);
+            let gathered =
+                book.news_since.is_some_and(|since| now.saturating_duration_since(since) >= GATHER);
             let may = book.told.is_none_or(|told| now.saturating_duration_since(told) >= AGAIN);
             if !(gathered && may) {
                 continue;
@@ -166,7 +178,8 @@ impl Books {
 
 impl Book {
     fn news(&mut self, never: &[IpNet]) -> Option<String> {
-        let never: Vec<IpNet> = never.iter().copied().chain(self.owner.nearby.iter().copied()).collect();
+        let never: Vec<IpNet> =
+            never.iter().copied().chain(self.owner.nearby.iter().copied()).collect();
         self.ledger.news(&self.owner.pool, &never)
     }
 
@@ -193,7 +206,12 @@ mod tests {
     }
 
     fn owner() -> Owner {
-        Owner { run_uid: "uid".into(), run: "ns/run".into(), pool: "ns/pool".into(), nearby: vec![] }
+        Owner {
+            run_uid: "uid".into(),
+            run: "ns/run".into(),
+            pool: "ns/pool".into(),
+            nearby: vec![],
+        }
     }
 
     fn denied(port: u16, at: Instant) -> Flow {
@@ -211,7 +229,11 @@ mod tests {
         let (books, before) = (Books::default(), Instant::now());
         assert_eq!(books.note(&denied(1, before)), Noted::Nobodys);
         books.open(&machine(), owner());
-        assert_eq!(books.note(&denied(1, before)), Noted::Nobodys, "the run before may have done that");
+        assert_eq!(
+            books.note(&denied(1, before)),
+            Noted::Nobodys,
+            "the run before may have done that"
+        );
         let now = Instant::now();
         assert_eq!(books.note(&denied(1, now)), Noted::First(owner()));
         assert_eq!(books.note(&denied(1, now)), Noted::Again);
@@ -219,7 +241,9 @@ mod tests {
         let status = books.close(&machine(), Some(traffic), &Metrics::off()).unwrap();
         assert_eq!((status.allowed, status.denied, status.top_denied[0].count), (3, 9, 2));
         assert_eq!(books.note(&denied(1, Instant::now())), Noted::Nobodys);
-        assert!(books.close(&machine(), None, &Metrics::off()).is_none() && books.machines().is_empty());
+        assert!(
+            books.close(&machine(), None, &Metrics::off()).is_none() && books.machines().is_empty()
+        );
     }
 
     #[test]
@@ -258,7 +282,8 @@ mod tests {
         let metrics = Metrics::new().unwrap();
         let books = Books::default();
         books.open(&machine(), owner());
-        let traffic = |n| Traffic { allowed: n, denied: 2 * n, received_bytes: 10 * n, sent_bytes: n };
+        let traffic =
+            |n| Traffic { allowed: n, denied: 2 * n, received_bytes: 10 * n, sent_bytes: n };
         books.meter(&machine(), traffic(5), &metrics);
         books.close(&machine(), Some(traffic(7)), &metrics);
         let text = metrics.text();

@@ -32,7 +32,10 @@ pub fn opened(books: &Books, record: &MachineRecord, run_uid: &str, run: &str) {
         Wire::Bridge { .. } => Vec::new(),
     };
     let pool = pool_id(&record.namespace, &record.owner);
-    books.open(&record.name, Owner { run_uid: run_uid.to_owned(), run: run.to_owned(), pool, nearby });
+    books.open(
+        &record.name,
+        Owner { run_uid: run_uid.to_owned(), run: run.to_owned(), pool, nearby },
+    );
 }
 
 /// The run is over: what its status says of its network.

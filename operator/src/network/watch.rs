@@ -37,12 +37,16 @@ async fn listen(books: &Books, mut flows: mpsc::Receiver<Flow>) {
     while let Some(flow) = flows.recv().await {
         let (machine, verdict, target) = (&flow.machine, flow.verdict.as_str(), flow.target);
         match books.note(&flow) {
-            Noted::First(owner) => tracing::info!(run = owner.run, machine = %machine, verdict, "network: {target}"),
+            Noted::First(owner) => {
+                tracing::info!(run = owner.run, machine = %machine, verdict, "network: {target}")
+            }
             Noted::Again => {}
             Noted::Nobodys if target.is_chatter() => {}
             Noted::Nobodys => match lines.may_write(Instant::now()) {
                 Some(0) => tracing::info!(machine = %machine, verdict, "network: {target}"),
-                Some(more) => tracing::info!(machine = %machine, verdict, "network: {target}; {more} more dropped"),
+                Some(more) => {
+                    tracing::info!(machine = %machine, verdict, "network: {target}; {more} more dropped")
+                }
                 None => {}
             },
         }
@@ -61,7 +65,10 @@ async fn tell(cx: &Context, books: &Books) {
 
 async fn event(cx: &Context, news: &News) {
     let found = cx.caches.runs.find(|run| run.meta().uid.as_deref() == Some(&news.run_uid));
-    let Some(about) = found.and_then(|run| run.0.as_ref().ok().map(|run| run.object_ref(&()))) else { return };
+    let Some(about) = found.and_then(|run| run.0.as_ref().ok().map(|run| run.object_ref(&())))
+    else {
+        return;
+    };
     cx.recorder.warning(&about, DENIED, "Run", &news.text).await;
 }
 
@@ -72,7 +79,9 @@ async fn meter(cx: &Context, books: &Books) {
         for machine in books.machines() {
             match cx.machines.host().traffic(&machine).await {
                 Ok(traffic) => books.meter(&machine, traffic, &cx.metrics),
-                Err(why) => tracing::debug!(machine = %machine, "its traffic could not be read: {why}"),
+                Err(why) => {
+                    tracing::debug!(machine = %machine, "its traffic could not be read: {why}")
+                }
             }
         }
     }

@@ -82,7 +82,11 @@ impl Libvirtd {
     }
 
     /// The same with another file than our own as the program that has the subcommand `__reaper`.
-    pub async fn ensure_with(uri: &str, state_dir: &Path, agentvm: &Path) -> Result<Self, LibvirtdError> {
+    pub async fn ensure_with(
+        uri: &str,
+        state_dir: &Path,
+        agentvm: &Path,
+    ) -> Result<Self, LibvirtdError> {
         if uri != SYSTEM_URI {
             return Ok(Self::Found);
         }
@@ -154,7 +158,11 @@ fn program(name: &'static str) -> Result<PathBuf, LibvirtdError> {
         .ok_or(LibvirtdError::Missing { program: name })
 }
 
-async fn start_reaper(files: &ReaperFiles, daemons: &[DaemonSpec], agentvm: &Path) -> io::Result<()> {
+async fn start_reaper(
+    files: &ReaperFiles,
+    daemons: &[DaemonSpec],
+    agentvm: &Path,
+) -> io::Result<()> {
     files.write_daemons(daemons)?;
     // Ends as soon as it has started the real one.
     let status = Command::new(agentvm)
@@ -164,7 +172,11 @@ async fn start_reaper(files: &ReaperFiles, daemons: &[DaemonSpec], agentvm: &Pat
         .stdout(Stdio::null())
         .status()
         .await?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("{} ended: {status}", agentvm.display()))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("{} ended: {status}", agentvm.display())))
+    }
 }
 
 async fn until_up(files: &ReaperFiles) -> Result<ProcessId, LibvirtdError> {
@@ -200,7 +212,8 @@ fn running_machines(folder: &Path) -> Vec<String> {
         let pid = fs::read_to_string(path).ok().and_then(|text| text.trim().parse().ok());
         pid.is_some_and(|pid| ProcessId::of(pid).is_ok())
     };
-    let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
+    let entries =
+        fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     entries
         .filter(|path| path.extension().is_some_and(|extension| extension == "pid") && alive(path))
         .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))

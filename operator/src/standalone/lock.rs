@@ -37,12 +37,20 @@ impl DataDirLock {
         let path = data_dir.join("lock");
         let failed = |why| LockError::File { path: path.clone(), why };
         fs::create_dir_all(data_dir).map_err(failed)?;
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(LockError::InUse { data_dir: data_dir.to_owned(), holder: holder(&mut file) });
+                return Err(LockError::InUse {
+                    data_dir: data_dir.to_owned(),
+                    holder: holder(&mut file),
+                });
             }
             Err(TryLockError::Error(why)) => return Err(failed(why)),
         }
@@ -104,7 +112,10 @@ mod tests {
         // A process takes the lock as we do, signs, and is killed.
         let mut child = std::process::Command::new("flock")
             .args(["--no-fork", path.to_str().unwrap(), "sh", "-c"])
-            .arg(format!("echo '{{\"pid\":'$$',\"startTicks\":1}}' >{}; echo; exec sleep 600", path.display()))
+            .arg(format!(
+                "echo '{{\"pid\":'$$',\"startTicks\":1}}' >{}; echo; exec sleep 600",
+                path.display()
+            ))
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();

@@ -74,9 +74,15 @@ mod tests {
 
     #[test]
     fn only_a_mount_of_ours_is_taken_away() {
-        let line = |source: &str| format!("31 24 0:27 / /run/libvirt rw,nosuid - tmpfs {source} rw,size=65536k\n");
+        let line = |source: &str| {
+            format!("31 24 0:27 / /run/libvirt rw,nosuid - tmpfs {source} rw,size=65536k\n")
+        };
         let folder = Path::new("/run/libvirt");
-        assert!(is_ours(&line(SOURCE), folder) && !is_ours(&line("tmpfs"), folder) && !is_ours("", folder));
+        assert!(
+            is_ours(&line(SOURCE), folder)
+                && !is_ours(&line("tmpfs"), folder)
+                && !is_ours("", folder)
+        );
         assert!(!is_ours(&(line(SOURCE) + &line("tmpfs")), folder), "somebody mounted over it");
         assert!(!is_ours(&line(SOURCE), Path::new("/run")));
     }

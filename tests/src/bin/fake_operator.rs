@@ -18,7 +18,9 @@ async fn main() -> Result<(), Error> {
     tracing_subscriber::fmt().with_env_filter("info").with_writer(std::io::stderr).init();
     let mut arguments = std::env::args().skip(1);
     let mut next = |what: &str| {
-        arguments.next().ok_or(format!("usage: fake-operator KUBECONFIG NAMESPACE FOLDER AGENT; {what} is missing"))
+        arguments.next().ok_or(format!(
+            "usage: fake-operator KUBECONFIG NAMESPACE FOLDER AGENT; {what} is missing"
+        ))
     };
     let (kubeconfig, namespace) = (PathBuf::from(next("KUBECONFIG")?), next("NAMESPACE")?);
     let (folder, agent) = (PathBuf::from(next("FOLDER")?), PathBuf::from(next("AGENT")?));
@@ -26,7 +28,8 @@ async fn main() -> Result<(), Error> {
     if let Ok(step) = std::env::var(DIE_AT) {
         let fatal: Step = serde_json::from_str(&step)?;
         // Nothing is tidied up, as with kill -9.
-        let die = move |_: &_, step| if step == fatal { std::process::abort() } else { Verdict::Go };
+        let die =
+            move |_: &_, step| if step == fatal { std::process::abort() } else { Verdict::Go };
         fake.knobs().set_hook(StepHook::new(die));
     }
     if let Ok(nth) = std::env::var(HANG_AT) {

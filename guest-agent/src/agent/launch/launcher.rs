@@ -40,8 +40,11 @@ pub fn run() -> ExitCode {
 }
 
 fn supervise() -> Result<(), LauncherError> {
-    let control =
-        std::io::stdin().as_fd().try_clone_to_owned().map(UnixStream::from).map_err(LauncherError::Control)?;
+    let control = std::io::stdin()
+        .as_fd()
+        .try_clone_to_owned()
+        .map(UnixStream::from)
+        .map_err(LauncherError::Control)?;
     let mut orders = BufReader::new(control.try_clone().map_err(LauncherError::Control)?);
     let Some(isolation) = next::<Option<Isolation>>(&mut orders)? else { return Ok(()) };
     let isolated = isolation.is_some();
@@ -67,7 +70,12 @@ fn supervise() -> Result<(), LauncherError> {
     watched
 }
 
-fn watch(control: &UnixStream, orders: BufReader<UnixStream>, main: Pid, isolated: bool) -> Result<(), LauncherError> {
+fn watch(
+    control: &UnixStream,
+    orders: BufReader<UnixStream>,
+    main: Pid,
+    isolated: bool,
+) -> Result<(), LauncherError> {
     release_stdio();
     report(control, &Event::Started)?;
     std::thread::spawn(move || obey(orders, isolated));
@@ -76,7 +84,9 @@ fn watch(control: &UnixStream, orders: BufReader<UnixStream>, main: Pid, isolate
 }
 
 /// The next line of the agent's; `None` if it has hung up.
-fn next<T: serde::de::DeserializeOwned>(orders: &mut BufReader<UnixStream>) -> Result<Option<T>, LauncherError> {
+fn next<T: serde::de::DeserializeOwned>(
+    orders: &mut BufReader<UnixStream>,
+) -> Result<Option<T>, LauncherError> {
     let mut line = String::new();
     match orders.read_line(&mut line).map_err(LauncherError::Control)? {
         0 => Ok(None),
@@ -143,9 +153,8 @@ fn unable(what: &str, why: &dyn std::fmt::Display) -> (i32, String) {
 /// Everything that needs nothing of the command's.
 fn surround(isolation: Option<&Isolation>) -> Result<(), (i32, String)> {
     match isolation {
-        Some(isolation) => {
-            sandbox::enter(isolation).map_err(|why| unable("the sandbox could not be set up", &crate::log::chain(&why)))
-        }
+        Some(isolation) => sandbox::enter(isolation)
+            .map_err(|why| unable("the sandbox could not be set up", &crate::log::chain(&why))),
         None => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|why| unable("subreaper", &why)),
     }
@@ -153,13 +162,22 @@ fn surround(isolation: Option<&Isolation>) -> Result<(), (i32, String)> {
 
 /// Starts the command, or says with which code and words a shell would have refused.
 fn start(spec: &Spec, isolated: bool) -> Result<Pid, (i32, String)> {
-    let (program, arguments) = spec.argv.split_first().ok_or_else(|| unable("nothing to run", &"argv is empty"))?;
+    let (program, arguments) =
+        spec.argv.split_first().ok_or_else(|| unable("nothing to run", &"argv is empty"))?;
     if !spec.cwd.is_dir() {
-        return Err(unable(&spec.cwd.display().to_string(), &"the working directory does not exist"));
+        return Err(unable(
+            &spec.cwd.display().to_string(),
+            &"the working directory does not exist",
+        ));
     }
     let stdin = stdin_of(spec).map_err(|why| unable("stdin", &why))?;
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(spec.env.iter().map(|(k, v)| (k, v))).current_dir(&spec.cwd).stdin(stdin);
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(spec.env.iter().map(|(k, v)| (k, v)))
+        .current_dir(&spec.cwd)
+        .stdin(stdin);
     if isolated && spec.run_as == RunAs::Agent {
         command.uid(users::AGENT_UID).gid(users::AGENT_GID);
     }
@@ -172,13 +190,20 @@ fn start(spec: &Spec, isolated: bool) -> Result<Pid, (i32, String)> {
         sandbox::immortal();
     }
     let child = spawned.map_err(|why| refusal(program, &why))?;
-    i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or_else(|| unable(program, &"no process id"))
+    i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or_else(|| unable(program, &"no process id"))
 }
 
 fn refusal(program: &str, why: &std::io::Error) -> (i32, String) {
     match why.kind() {
-        std::io::ErrorKind::NotFound => (NOT_FOUND, format!("agentvm: {program}: command not found")),
-        std::io::ErrorKind::PermissionDenied => (NOT_RUNNABLE, format!("agentvm: {program}: permission denied")),
+        std::io::ErrorKind::NotFound => {
+            (NOT_FOUND, format!("agentvm: {program}: command not found"))
+        }
+        std::io::ErrorKind::PermissionDenied => {
+            (NOT_RUNNABLE, format!("agentvm: {program}: permission denied"))
+        }
         _ => (NOT_RUNNABLE, format!("agentvm: {program}: {why}")),
     }
 }
@@ -190,5 +215,9 @@ fn stdin_of(spec: &Spec) -> std::io::Result<Stdio> {
     file.write_all(&bytes.0)?;
     file.rewind()?;
     // Opened anew, so that the command can't write to it.
-    Ok(OwnedFd::from(File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)))?).into())
+    Ok(OwnedFd::from(File::open(format!(
+        "/proc/self/fd/{}",
+        std::os::fd::AsRawFd::as_raw_fd(&file)
+    ))?)
+    .into())
 }

@@ -62,13 +62,16 @@ const KERNEL_SWITCHES: [&str; 6] =
 /// Puts the launcher into the surroundings of its command.
 pub fn enter(isolation: &Isolation) -> Result<(), SandboxError> {
     std::fs::write(isolation.cgroup.join("cgroup.procs"), "0").map_err(SandboxError::Cgroup)?;
-    crate::sys::unshare_namespaces(UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP | UnshareFlags::NEWIPC)
-        .map_err(SandboxError::Namespaces)?;
+    crate::sys::unshare_namespaces(
+        UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP | UnshareFlags::NEWIPC,
+    )
+    .map_err(SandboxError::Namespaces)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|why| SandboxError::Namespaces(why.into()))?;
     view().map_err(SandboxError::Mounts)?;
     devices().map_err(|why| SandboxError::Setup { step: "filling /dev", why })?;
-    drop_capabilities().map_err(|why| SandboxError::Setup { step: "dropping capabilities", why })?;
+    drop_capabilities()
+        .map_err(|why| SandboxError::Setup { step: "dropping capabilities", why })?;
     // Nobody inside may read or trace the launcher: it has more rights than they.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|why| SandboxError::Setup { step: "closing the launcher", why: why.into() })
@@ -96,9 +99,16 @@ fn view() -> Result<(), MountError> {
     let _ = rustix::mount::unmount("/sys/fs/cgroup", UnmountFlags::DETACH);
     mount("cgroup2", "/sys/fs/cgroup", "cgroup2", locked | MountFlags::RDONLY, "nsdelegate")?;
     remount_read_only("/sys", locked)?;
-    mount("dev", "/dev", "tmpfs", MountFlags::NOSUID | MountFlags::NOEXEC, "mode=0755,size=64k,nr_inodes=64")?;
+    mount(
+        "dev",
+        "/dev",
+        "tmpfs",
+        MountFlags::NOSUID | MountFlags::NOEXEC,
+        "mode=0755,size=64k,nr_inodes=64",
+    )?;
     for name in ["pts", "shm"] {
-        std::fs::create_dir(Path::new("/dev").join(name)).map_err(|why| MountError::new("/dev", why))?;
+        std::fs::create_dir(Path::new("/dev").join(name))
+            .map_err(|why| MountError::new("/dev", why))?;
     }
     let terminal = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", "/dev/pts", "devpts", terminal, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
@@ -121,7 +131,14 @@ fn remount_read_only(path: &'static str, flags: MountFlags) -> Result<(), MountE
 }
 
 fn devices() -> io::Result<()> {
-    let nodes = [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+    let nodes = [
+        ("null", 1, 3),
+        ("zero", 1, 5),
+        ("full", 1, 7),
+        ("random", 1, 8),
+        ("urandom", 1, 9),
+        ("tty", 5, 0),
+    ];
     let mode = Mode::from_raw_mode(0o666);
     for (name, major, minor) in nodes {
         let path = Path::new("/dev").join(name);
@@ -131,7 +148,11 @@ fn devices() -> io::Result<()> {
         rustix::fs::chmod(&path, mode)?;
     }
     let links = [("ptmx", "pts/ptmx"), ("fd", "/proc/self/fd")];
-    let streams = [("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")];
+    let streams = [
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ];
     links
         .into_iter()
         .chain(streams)
@@ -179,7 +200,8 @@ mod tests {
             fails("ip link add new type veth peer name other");
             let kept = std::fs::read_to_string("/proc/thread-self/status").unwrap();
             let bounds = kept.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
-            let bounds = CapabilitySet::from_bits_retain(u64::from_str_radix(bounds.trim(), 16).unwrap());
+            let bounds =
+                CapabilitySet::from_bits_retain(u64::from_str_radix(bounds.trim(), 16).unwrap());
             assert!(KEPT.contains(bounds), "{bounds:?}");
         };
         std::thread::spawn(attempts).join().unwrap();

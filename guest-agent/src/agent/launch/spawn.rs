@@ -85,7 +85,12 @@ pub fn launch(isolation: Option<&Isolation>) -> Result<Launched, LaunchError> {
     let (stdout, stdout_end) = std::io::pipe().map_err(LaunchError::Pipes)?;
     let (stderr, stderr_end) = std::io::pipe().map_err(LaunchError::Pipes)?;
     let mut command = Command::new("/proc/self/exe");
-    command.arg(LAUNCHER_ARGUMENT).env_clear().stdin(OwnedFd::from(theirs)).stdout(stdout_end).stderr(stderr_end);
+    command
+        .arg(LAUNCHER_ARGUMENT)
+        .env_clear()
+        .stdin(OwnedFd::from(theirs))
+        .stdout(stdout_end)
+        .stderr(stderr_end);
     start(command, isolation.is_some()).map_err(LaunchError::Spawn)?;
     send_line(&ours, &isolation).map_err(LaunchError::Orders)?;
     let control = ours.try_clone().map_err(LaunchError::Pipes)?;

@@ -33,10 +33,12 @@ pub fn kill_all() {
 
 fn descendants() -> Vec<Pid> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for (pid, parent) in std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
-        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-        Some((pid, parent_of(pid)?))
-    }) {
+    for (pid, parent) in
+        std::fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            Some((pid, parent_of(pid)?))
+        })
+    {
         children.entry(parent).or_default().push(pid);
     }
     let mut found = Vec::new();

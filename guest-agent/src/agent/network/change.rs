@@ -42,12 +42,21 @@ pub fn wanted(index: u32, order: &GuestNetwork) -> Vec<Change> {
         ]
     };
     let four = place(order.address.into(), order.prefix, order.gateway.into());
-    let six = order.ipv6.map(|GuestIpv6 { address, prefix, gateway }| place(address.into(), prefix, gateway.into()));
-    [up(index, order.mac.bytes())].into_iter().chain(four).chain(six.into_iter().flatten()).collect()
+    let six = order.ipv6.map(|GuestIpv6 { address, prefix, gateway }| {
+        place(address.into(), prefix, gateway.into())
+    });
+    [up(index, order.mac.bytes())]
+        .into_iter()
+        .chain(four)
+        .chain(six.into_iter().flatten())
+        .collect()
 }
 
 pub fn down(index: u32) -> Change {
-    Change { what: "bringing the interface down", message: message(SET_LINK, REQUEST, &link(index, 0, UP), &[]) }
+    Change {
+        what: "bringing the interface down",
+        message: message(SET_LINK, REQUEST, &link(index, 0, UP), &[]),
+    }
 }
 
 /// The kernel changes the MAC first.
@@ -103,7 +112,8 @@ fn neighbour(index: u32, address: IpAddr, mac: [u8; 6]) -> Change {
     const ADDRESS: u16 = 1;
     const LINK_ADDRESS: u16 = 2;
     let (family, octets) = octets(address);
-    let header: [u8; 12] = packed(&[&[family, 0, 0, 0], &index.to_ne_bytes(), &PERMANENT.to_ne_bytes(), &[0; 2]]);
+    let header: [u8; 12] =
+        packed(&[&[family, 0, 0, 0], &index.to_ne_bytes(), &PERMANENT.to_ne_bytes(), &[0; 2]]);
     let message = message(NEW_NEIGHBOUR, PUT, &header, &[(ADDRESS, &octets), (LINK_ADDRESS, &mac)]);
     Change { what: "adding the gateway's MAC address", message }
 }
@@ -117,7 +127,8 @@ pub fn default_route(index: u32, gateway: IpAddr) -> Change {
     const INTERFACE: u16 = 4;
     const GATEWAY: u16 = 5;
     let (family, octets) = octets(gateway);
-    let header: [u8; 12] = packed(&[&[family, 0, 0, 0], &[MAIN, STATIC, EVERYWHERE, UNICAST], &[0; 4]]);
+    let header: [u8; 12] =
+        packed(&[&[family, 0, 0, 0], &[MAIN, STATIC, EVERYWHERE, UNICAST], &[0; 4]]);
     let through = [(INTERFACE, &index.to_ne_bytes()[..]), (GATEWAY, &octets[..])];
     Change { what: "adding the default route", message: message(NEW_ROUTE, PUT, &header, &through) }
 }

@@ -27,17 +27,22 @@ impl Interface {
         let entries = fs::read_dir(INTERFACES).map_err(NetworkError::Interfaces)?;
         let all = entries.flatten().filter_map(|entry| {
             let (path, name) = (entry.path(), entry.file_name().into_string().ok()?);
-            let field = |file: &str| fs::read_to_string(path.join(file)).ok()?.trim().parse::<u32>().ok();
+            let field =
+                |file: &str| fs::read_to_string(path.join(file)).ok()?.trim().parse::<u32>().ok();
             let virtual_ = !path.join("device").exists();
-            (field("type")? == ETHERNET).then_some((virtual_, Self { name, index: field("ifindex")? }))
+            (field("type")? == ETHERNET)
+                .then_some((virtual_, Self { name, index: field("ifindex")? }))
         });
-        Ok(all.min_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name))).map(|(_, interface)| interface))
+        Ok(all
+            .min_by(|a, b| (a.0, &a.1.name).cmp(&(b.0, &b.1.name)))
+            .map(|(_, interface)| interface))
     }
 
     /// As long as it is down: what is up with IPv6 has announced itself already. And where it is switched on, it believes no router
     /// and gives itself no address.
     pub fn without_ipv6(&self) -> Result<(), NetworkError> {
-        let settings = [("disable_ipv6", "1"), ("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0")];
+        let settings =
+            [("disable_ipv6", "1"), ("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0")];
         settings.into_iter().try_for_each(|(setting, value)| match self.set_ipv6(setting, value) {
             // A kernel without it.
             Err(why) if why.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -47,7 +52,8 @@ impl Interface {
 
     /// While it is down, too.
     pub fn with_ipv6(&self) -> Result<(), NetworkError> {
-        self.set_ipv6("disable_ipv6", "0").map_err(|why| NetworkError::Change { what: "switching IPv6 on", why })
+        self.set_ipv6("disable_ipv6", "0")
+            .map_err(|why| NetworkError::Change { what: "switching IPv6 on", why })
     }
 
     fn set_ipv6(&self, setting: &str, value: &str) -> io::Result<()> {

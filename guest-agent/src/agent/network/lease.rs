@@ -13,7 +13,10 @@ use crate::log;
 
 impl Network {
     /// Has an address when it returns: which, and whom to ask for names. The one that it has is as good as a new one.
-    pub async fn lease(&mut self, order: &GuestLease) -> Result<(Ipv4Addr, Vec<Ipv4Addr>), NetworkError> {
+    pub async fn lease(
+        &mut self,
+        order: &GuestLease,
+    ) -> Result<(Ipv4Addr, Vec<Ipv4Addr>), NetworkError> {
         self.arrive(order.mac.bytes())?;
         let patience = Duration::from_millis(order.patience_millis);
         let Ok(terms) = timeout(patience, self.held()).await else {
@@ -21,7 +24,8 @@ impl Network {
             return Err(NetworkError::NoLease { seconds: patience.as_secs(), why });
         };
         let terms = terms?;
-        let asked = if order.resolvers.is_empty() { terms.resolvers } else { order.resolvers.clone() };
+        let asked =
+            if order.resolvers.is_empty() { terms.resolvers } else { order.resolvers.clone() };
         Ok((terms.address, asked))
     }
 
@@ -45,7 +49,8 @@ impl Network {
         empty(kernel, index)?;
         switch_ipv6(&mut self.ipv6, self.interface.as_ref(), false)?;
         apply(kernel, &[change::up(index, mac)])?;
-        self.tenant = self.interface.as_ref().map(|interface| Box::new(Tenant::new(mac, interface.name())));
+        self.tenant =
+            self.interface.as_ref().map(|interface| Box::new(Tenant::new(mac, interface.name())));
         Ok(())
     }
 
@@ -92,7 +97,10 @@ impl Network {
         apply(kernel, &[change::address(index, terms.address.into(), terms.prefix)])?;
         let through = terms.gateway.map(|gateway| change::default_route(index, gateway.into()));
         apply(kernel, through.as_slice())?;
-        log::info(&format!("the machine has {}/{} of {}", terms.address, terms.prefix, terms.server));
+        log::info(&format!(
+            "the machine has {}/{} of {}",
+            terms.address, terms.prefix, terms.server
+        ));
         self.has(Some(terms));
         Ok(())
     }

@@ -79,7 +79,9 @@ impl Network {
         // As it was at boot, or left: under emulation it is worth 5 ms not to make sure, and no run may change it.
         let clean = !std::mem::replace(&mut self.joined, true);
         let emptied = if clean { Ok(()) } else { empty(kernel, index) };
-        let emptied = emptied.and_then(|()| switch_ipv6(&mut self.ipv6, self.interface.as_ref(), order.ipv6.is_some()));
+        let emptied = emptied.and_then(|()| {
+            switch_ipv6(&mut self.ipv6, self.interface.as_ref(), order.ipv6.is_some())
+        });
         let done = emptied.and_then(|()| apply(kernel, &change::wanted(index, order)));
         if done.is_err() {
             let _ = apply(kernel, &[change::down(index)]);
@@ -122,15 +124,17 @@ pub fn resolv_conf(resolvers: &[Ipv4Addr]) -> String {
     if resolvers.is_empty() {
         return "# no network\n".to_owned();
     }
-    resolvers.iter().fold(String::new(), |text, resolver| text + &format!("nameserver {resolver}\n"))
+    resolvers
+        .iter()
+        .fold(String::new(), |text, resolver| text + &format!("nameserver {resolver}\n"))
 }
 
 fn check(order: &GuestNetwork) -> Result<(), NetworkError> {
     let GuestNetwork { address, prefix, gateway, .. } = *order;
     check_place(address.into(), prefix, gateway.into())?;
-    order
-        .ipv6
-        .map_or(Ok(()), |GuestIpv6 { address, prefix, gateway }| check_place(address.into(), prefix, gateway.into()))
+    order.ipv6.map_or(Ok(()), |GuestIpv6 { address, prefix, gateway }| {
+        check_place(address.into(), prefix, gateway.into())
+    })
 }
 
 fn check_place(address: IpAddr, prefix: u8, gateway: IpAddr) -> Result<(), NetworkError> {
@@ -150,9 +154,15 @@ fn check_place(address: IpAddr, prefix: u8, gateway: IpAddr) -> Result<(), Netwo
 }
 
 /// While the interface is down. Switching it off takes its addresses along.
-fn switch_ipv6(is_on: &mut bool, interface: Option<&Interface>, on: bool) -> Result<(), NetworkError> {
+fn switch_ipv6(
+    is_on: &mut bool,
+    interface: Option<&Interface>,
+    on: bool,
+) -> Result<(), NetworkError> {
     if *is_on != on {
-        interface.map_or(Ok(()), |interface| if on { interface.with_ipv6() } else { interface.without_ipv6() })?;
+        interface.map_or(Ok(()), |interface| {
+            if on { interface.with_ipv6() } else { interface.without_ipv6() }
+        })?;
     }
     *is_on = on;
     Ok(())
@@ -170,7 +180,14 @@ fn without_addresses(kernel: &Netlink, index: u32) -> Result<(), NetworkError> {
         match kernel.apply(&take) {
             Ok(()) => {}
             // None left, or none possible.
-            Err(why) if matches!(Errno::from_io_error(&why), Some(Errno::ADDRNOTAVAIL | Errno::NODEV)) => break,
+            Err(why)
+                if matches!(
+                    Errno::from_io_error(&why),
+                    Some(Errno::ADDRNOTAVAIL | Errno::NODEV)
+                ) =>
+            {
+                break;
+            }
             Err(why) => return Err(NetworkError::Change { what: take.what, why }),
         }
     }
@@ -178,6 +195,8 @@ fn without_addresses(kernel: &Netlink, index: u32) -> Result<(), NetworkError> {
 }
 
 fn apply(kernel: &Netlink, changes: &[Change]) -> Result<(), NetworkError> {
-    let one = |change: &Change| kernel.apply(change).map_err(|why| NetworkError::Change { what: change.what, why });
+    let one = |change: &Change| {
+        kernel.apply(change).map_err(|why| NetworkError::Change { what: change.what, why })
+    };
     changes.iter().try_for_each(one)
 }

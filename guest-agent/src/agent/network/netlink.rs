@@ -19,7 +19,12 @@ pub struct Netlink(OwnedFd);
 impl Netlink {
     pub fn open() -> io::Result<Self> {
         // Without a protocol it is routing: that one's number is 0.
-        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        let socket = rustix::net::socket_with(
+            AddressFamily::NETLINK,
+            SocketType::RAW,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         // The kernel itself: what anybody else sends isn't received.
         rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self(socket))
@@ -69,7 +74,10 @@ mod tests {
             bytes
         };
         assert!(verdict(&answer(VERDICT, 0)).is_ok());
-        assert_eq!(verdict(&answer(VERDICT, -1)).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+        assert_eq!(
+            verdict(&answer(VERDICT, -1)).unwrap_err().kind(),
+            io::ErrorKind::PermissionDenied
+        );
         for bytes in [answer(3, 0), vec![], vec![36, 0, 0, 0], answer(VERDICT, 0)[..18].to_vec()] {
             assert_eq!(verdict(&bytes).unwrap_err().kind(), io::ErrorKind::InvalidData);
         }

@@ -52,7 +52,8 @@ struct Gateway(Child);
 
 impl Gateway {
     fn new() -> Self {
-        let process = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let process =
+            Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
         let gateway = Self(process);
         let network = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/net")).unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -60,7 +61,10 @@ impl Gateway {
             assert!(Instant::now() < deadline, "the gateway has no network of its own");
             std::thread::yield_now();
         }
-        run(&format!("ip link add eth0 type veth peer name far address {GATEWAY_MAC} netns {}", gateway.0.id()));
+        run(&format!(
+            "ip link add eth0 type veth peer name far address {GATEWAY_MAC} netns {}",
+            gateway.0.id()
+        ));
         gateway.run(&format!("ip address add {GATEWAY}/24 dev far"));
         gateway.run("ip link set far up");
         gateway
@@ -73,7 +77,9 @@ impl Gateway {
     fn frames(&self) -> u64 {
         self.run("cat /proc/net/dev")
             .lines()
-            .find_map(|line| line.trim().strip_prefix("far:")?.split_whitespace().nth(1)?.parse().ok())
+            .find_map(|line| {
+                line.trim().strip_prefix("far:")?.split_whitespace().nth(1)?.parse().ok()
+            })
             .unwrap()
     }
 }
@@ -88,7 +94,8 @@ impl Drop for Gateway {
 /// Nobody listens there; whoever says so is reached.
 fn is_reached(address: impl Into<IpAddr>) -> bool {
     let address: IpAddr = address.into();
-    let answer = TcpStream::connect_timeout(&SocketAddr::from((address, 9)), Duration::from_secs(5));
+    let answer =
+        TcpStream::connect_timeout(&SocketAddr::from((address, 9)), Duration::from_secs(5));
     answer.is_err_and(|why| why.kind() == io::ErrorKind::ConnectionRefused)
 }
 
@@ -104,8 +111,14 @@ fn a_machine_is_where_it_was_told_and_nowhere_before_and_after() {
             assert!(shown.contains(&format!(" inet 203.0.113.{last}/24 ")), "{shown}");
             assert_eq!(shown.lines().count(), 1, "one address, and none of IPv6: {shown}");
             assert!(run("ip -o link show dev eth0").contains(&format!("52:54:00:00:01:0{last}")));
-            assert_eq!(run("ip -4 route show default").trim(), "default via 203.0.113.1 dev eth0 proto static");
-            assert_eq!(run("ip neighbour show").trim(), format!("203.0.113.1 dev eth0 lladdr {GATEWAY_MAC} PERMANENT"));
+            assert_eq!(
+                run("ip -4 route show default").trim(),
+                "default via 203.0.113.1 dev eth0 proto static"
+            );
+            assert_eq!(
+                run("ip neighbour show").trim(),
+                format!("203.0.113.1 dev eth0 lladdr {GATEWAY_MAC} PERMANENT")
+            );
             if last == 7 {
                 assert_eq!(gateway.frames(), 0, "nothing is announced");
             }
@@ -130,18 +143,27 @@ fn ipv6_is_one_address_that_was_ordered_and_nothing_else() {
         gateway.run("ip address add fd12::1/64 dev far nodad");
         let six = |last| {
             let place = |text: String| text.parse().unwrap();
-            let ipv6 =
-                GuestIpv6 { address: place(format!("fd12::{last}")), prefix: 64, gateway: place("fd12::1".into()) };
+            let ipv6 = GuestIpv6 {
+                address: place(format!("fd12::{last}")),
+                prefix: 64,
+                gateway: place("fd12::1".into()),
+            };
             GuestNetwork { ipv6: Some(ipv6), ..order(last) }
         };
         for last in [7, 8] {
             network.join(&six(last)).unwrap();
             let shown = run("ip -o -6 address show dev eth0");
-            assert!(shown.contains(&format!(" inet6 fd12::{last}/64 ")) && !shown.contains("tentative"), "{shown}");
+            assert!(
+                shown.contains(&format!(" inet6 fd12::{last}/64 ")) && !shown.contains("tentative"),
+                "{shown}"
+            );
             assert_eq!(shown.lines().count(), 1, "no link-local address: {shown}");
             let route = run("ip -6 route show default");
             assert!(route.starts_with("default via fd12::1 dev eth0 proto static"), "{route}");
-            assert_eq!(run("ip -6 neighbour show").trim(), format!("fd12::1 dev eth0 lladdr {GATEWAY_MAC} PERMANENT"));
+            assert_eq!(
+                run("ip -6 neighbour show").trim(),
+                format!("fd12::1 dev eth0 lladdr {GATEWAY_MAC} PERMANENT")
+            );
             assert!(is_reached("fd12::1".parse::<IpAddr>().unwrap()) && is_reached(GATEWAY));
         }
         assert_eq!(run("sysctl -n net.ipv6.conf.eth0.accept_ra").trim(), "0");
@@ -178,7 +200,9 @@ fn addresses_that_others_left_go_too_and_what_fails_leaves_it_down() {
         network.join(&order(8)).unwrap();
         assert_eq!(run("ip -o -4 address show dev eth0").lines().count(), 1);
         // What everybody hears can't be a gateway.
-        let why = network.join(&GuestNetwork { gateway: Ipv4Addr::new(203, 0, 113, 255), ..order(9) }).unwrap_err();
+        let why = network
+            .join(&GuestNetwork { gateway: Ipv4Addr::new(203, 0, 113, 255), ..order(9) })
+            .unwrap_err();
         assert_eq!(why.to_string(), "adding the default route failed");
         assert!(!run("ip -o link show dev eth0").contains(",UP"), "left down");
         network.join(&order(9)).unwrap();
@@ -198,15 +222,27 @@ fn orders_that_cannot_work_are_refused_with_the_reason() {
     fails(|order| order.prefix = 33, "prefix");
     fails(|order| order.gateway = Ipv4Addr::new(203, 0, 114, 1), "another network");
     fails(|order| order.address = order.gateway, "own gateway");
-    let six = GuestIpv6 { address: "fd12::7".parse().unwrap(), prefix: 64, gateway: "fd12::1".parse().unwrap() };
-    let of = |ipv6| check(&GuestNetwork { ipv6: Some(ipv6), ..order(7) }).map_err(|why| why.to_string());
+    let six = GuestIpv6 {
+        address: "fd12::7".parse().unwrap(),
+        prefix: 64,
+        gateway: "fd12::1".parse().unwrap(),
+    };
+    let of =
+        |ipv6| check(&GuestNetwork { ipv6: Some(ipv6), ..order(7) }).map_err(|why| why.to_string());
     assert_eq!(of(six), Ok(()));
     assert!(of(GuestIpv6 { prefix: 127, ..six }).unwrap_err().contains("prefix"));
-    assert!(of(GuestIpv6 { gateway: "fd13::1".parse().unwrap(), ..six }).unwrap_err().contains("another network"));
+    assert!(
+        of(GuestIpv6 { gateway: "fd13::1".parse().unwrap(), ..six })
+            .unwrap_err()
+            .contains("another network")
+    );
 }
 
 #[test]
 fn resolvers_become_lines() {
     assert!(resolv_conf(&[]).len() < resolv_conf(&[Ipv4Addr::new(1, 1, 1, 1)]).len());
-    assert_eq!(resolv_conf(&[GATEWAY, Ipv4Addr::LOCALHOST]), "nameserver 203.0.113.1\nnameserver 127.0.0.1\n");
+    assert_eq!(
+        resolv_conf(&[GATEWAY, Ipv4Addr::LOCALHOST]),
+        "nameserver 203.0.113.1\nnameserver 127.0.0.1\n"
+    );
 }

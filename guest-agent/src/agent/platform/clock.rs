@@ -45,7 +45,8 @@ struct Sighting {
 impl Sighting {
     fn of(folder: &Path) -> io::Result<Self> {
         let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
-        let touch = Timestamps { last_access: time(UTIME_OMIT), last_modification: time(UTIME_NOW) };
+        let touch =
+            Timestamps { last_access: time(UTIME_OMIT), last_modification: time(UTIME_NOW) };
         let before = now();
         rustix::fs::utimensat(CWD, folder, &touch, AtFlags::empty())?;
         let after = now();
@@ -79,7 +80,10 @@ fn nanos(seconds: i64, nanos: i64) -> i128 {
 /// Of a time that the kernel can have; what it can't have it refuses.
 fn timespec(nanos: i128) -> Timespec {
     let part = |value: i128| i64::try_from(value).unwrap_or(-1);
-    Timespec { tv_sec: part(nanos.div_euclid(1_000_000_000)), tv_nsec: part(nanos.rem_euclid(1_000_000_000)) }
+    Timespec {
+        tv_sec: part(nanos.div_euclid(1_000_000_000)),
+        tv_nsec: part(nanos.rem_euclid(1_000_000_000)),
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,9 @@ impl Folder {
 
     /// Name and home of who runs are: the one who started the agent.
     pub fn user() -> (String, String) {
-        let variable = |name: &str, otherwise: &str| std::env::var(name).unwrap_or_else(|_| otherwise.to_owned());
+        let variable = |name: &str, otherwise: &str| {
+            std::env::var(name).unwrap_or_else(|_| otherwise.to_owned())
+        };
         (variable("USER", "agent"), variable("HOME", "/"))
     }
 }

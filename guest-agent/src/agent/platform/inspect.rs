@@ -27,7 +27,9 @@ fn descendants() -> Option<Vec<u32>> {
         for thread in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             match fs::read_to_string(thread.path().join("children")) {
                 Ok(children) => {
-                    found.extend(children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()));
+                    found.extend(
+                        children.split_ascii_whitespace().filter_map(|pid| pid.parse::<u32>().ok()),
+                    );
                 }
                 Err(why) if why.kind() == ErrorKind::NotFound && pid == 1 => return None,
                 Err(_) => {}
@@ -63,7 +65,9 @@ impl Process {
         let open = stat.iter().position(|b| *b == b'(')?;
         let close = stat.iter().rposition(|b| *b == b')')?;
         let pid = std::str::from_utf8(stat.get(..open)?).ok()?.trim().parse().ok()?;
-        let printable = |b: &u8| if b.is_ascii_alphanumeric() || b"-_.:+".contains(b) { char::from(*b) } else { '?' };
+        let printable = |b: &u8| {
+            if b.is_ascii_alphanumeric() || b"-_.:+".contains(b) { char::from(*b) } else { '?' }
+        };
         let name = stat.get(open + 1..close)?.iter().map(printable).collect();
         let mut rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?.split_ascii_whitespace();
         let parent = rest.nth(1)?.parse().ok()?;
@@ -72,7 +76,8 @@ impl Process {
 }
 
 fn names(table: &[Process]) -> Vec<String> {
-    let known: BTreeMap<u32, &str> = table.iter().map(|process| (process.pid, process.name.as_str())).collect();
+    let known: BTreeMap<u32, &str> =
+        table.iter().map(|process| (process.pid, process.name.as_str())).collect();
     let line = |process: &Process| {
         let parent = known.get(&process.parent).copied().unwrap_or_default();
         format!("{}<{parent}", process.name)
@@ -95,8 +100,10 @@ mod tests {
 
     #[test]
     fn a_process_shows_with_its_parent() {
-        let stats: [&[u8]; 2] =
-            [b"1 (agentvm-guest) S 0 1 1 0 -1 4194560 5 0 0 0", b"77 (a) b\n(c) Z 1 0 0 0 -1 4194560 0 0 0 0"];
+        let stats: [&[u8]; 2] = [
+            b"1 (agentvm-guest) S 0 1 1 0 -1 4194560 5 0 0 0",
+            b"77 (a) b\n(c) Z 1 0 0 0 -1 4194560 0 0 0 0",
+        ];
         let table: Vec<Process> = stats.iter().filter_map(|stat| Process::parse(stat)).collect();
         assert_eq!(names(&table), ["agentvm-guest<", "a??b??c<agentvm-guest"]);
         for cut in ["", "1", "1 (", "1 (x", "1 (x)", "1 (x) S", "1 (x) S z"] {
@@ -106,7 +113,8 @@ mod tests {
 
     #[test]
     fn a_mount_is_its_point_type_and_source() {
-        let line = r"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
+        let line =
+            r"36 35 98:0 /mnt1 /mnt\0402 rw,noatime master:1 - ext3 /dev/root rw,errors=continue";
         assert_eq!(mount(line).unwrap(), r"/mnt\0402 ext3 /dev/root");
         assert_eq!(mount("36 35 98:0"), None);
     }

@@ -58,13 +58,15 @@ impl Machine {
     /// The cgroup for the next attempt.
     #[allow(clippy::unused_self, reason = "a machine has the cgroups; the folder has none")]
     pub fn group(&self) -> Result<Group, PlatformError> {
-        Group::create("run", meminfo("MemAvailable:").unwrap_or(128 << 20)).map_err(PlatformError::Cgroup)
+        Group::create("run", meminfo("MemAvailable:").unwrap_or(128 << 20))
+            .map_err(PlatformError::Cgroup)
     }
 
     /// Leaves nothing that a capture can't hold (a mounted share) or shouldn't (secrets, caches, a name, an address).
     pub fn quiesce(&mut self) -> Result<(), PlatformError> {
         workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
-        rehydrate::unmount_share().map_err(|why| PlatformError::Step { step: "unmounting the share", why })?;
+        rehydrate::unmount_share()
+            .map_err(|why| PlatformError::Step { step: "unmounting the share", why })?;
         self.share_mounted = false;
         self.network.leave().map_err(PlatformError::Network)?;
         rustix::fs::sync();

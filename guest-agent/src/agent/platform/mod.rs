@@ -16,7 +16,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentvm_guest_agent::protocol::{Execute, GuestLease, Inspection, Nonce, Rehydrate, RunAs, Status};
+use agentvm_guest_agent::protocol::{
+    Execute, GuestLease, Inspection, Nonce, Rehydrate, RunAs, Status,
+};
 
 use crate::cgroup::CgroupError;
 use crate::launch::{Isolation, Spec};

@@ -26,7 +26,9 @@ pub fn identity(order: &Rehydrate) -> Result<(), PlatformError> {
     if !is_host_name(name) {
         return Err(PlatformError::HostName(name.to_owned()));
     }
-    if order.machine_id.len() != 32 || !order.machine_id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+    if order.machine_id.len() != 32
+        || !order.machine_id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    {
         return Err(PlatformError::MachineId(order.machine_id.clone()));
     }
     refresh(order.time_unix_nanos, &order.entropy.0)?;
@@ -39,11 +41,18 @@ pub fn anonymity() -> Result<(), PlatformError> {
     resolvers(&[], etc::replace)
 }
 
-fn names(host: &str, machine_id: &str, write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
+fn names(
+    host: &str,
+    machine_id: &str,
+    write: impl Fn(&str, &str) -> io::Result<()>,
+) -> Result<(), PlatformError> {
     let step = |step: &'static str| move |why: io::Error| PlatformError::Step { step, why };
-    rustix::system::sethostname(host.as_bytes()).map_err(|why| step("setting the host name")(why.into()))?;
+    rustix::system::sethostname(host.as_bytes())
+        .map_err(|why| step("setting the host name")(why.into()))?;
     write("/etc/hostname", &format!("{host}\n")).map_err(step("writing /etc/hostname"))?;
-    let hosts = format!("127.0.0.1\tlocalhost\n127.0.1.1\t{host}\n::1\tlocalhost ip6-localhost ip6-loopback\n");
+    let hosts = format!(
+        "127.0.0.1\tlocalhost\n127.0.1.1\t{host}\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+    );
     write("/etc/hosts", &hosts).map_err(step("writing /etc/hosts"))?;
     write("/etc/machine-id", &format!("{machine_id}\n")).map_err(step("writing /etc/machine-id"))
 }
@@ -67,9 +76,13 @@ pub fn leave(network: &mut Network) -> Result<(), PlatformError> {
     resolvers(&[], etc::put)
 }
 
-fn resolvers(resolvers: &[Ipv4Addr], write: impl Fn(&str, &str) -> io::Result<()>) -> Result<(), PlatformError> {
+fn resolvers(
+    resolvers: &[Ipv4Addr],
+    write: impl Fn(&str, &str) -> io::Result<()>,
+) -> Result<(), PlatformError> {
     let text = resolv_conf(resolvers);
-    write("/etc/resolv.conf", &text).map_err(|why| PlatformError::Step { step: "writing /etc/resolv.conf", why })
+    write("/etc/resolv.conf", &text)
+        .map_err(|why| PlatformError::Step { step: "writing /etc/resolv.conf", why })
 }
 
 /// Time and randomness, which go stale in a parked machine; 0 leaves the clock alone.
@@ -106,7 +119,8 @@ fn bind_share(share: &Path) -> Result<(), MountError> {
         let failed = |why: rustix::io::Errno| MountError::new(&target, why.into());
         rustix::mount::mount_bind(share.join(name), &target).map_err(failed)?;
         let access = if name == "input" { MountFlags::RDONLY } else { MountFlags::empty() };
-        rustix::mount::mount_remount(&target, MountFlags::BIND | flags | access, "").map_err(failed)?;
+        rustix::mount::mount_remount(&target, MountFlags::BIND | flags | access, "")
+            .map_err(failed)?;
     }
     // The host's owner of the folder means nothing in here; the runs' user must be able to write.
     let output = Path::new(WORKSPACE).join("output");
@@ -115,7 +129,8 @@ fn bind_share(share: &Path) -> Result<(), MountError> {
 
 /// What isn't mounted needs no unmounting.
 pub fn unmount_share() -> io::Result<()> {
-    let parts = [format!("{WORKSPACE}/input"), format!("{WORKSPACE}/output"), format!("{AGENT_DIR}/share")];
+    let parts =
+        [format!("{WORKSPACE}/input"), format!("{WORKSPACE}/output"), format!("{AGENT_DIR}/share")];
     for part in parts {
         match rustix::mount::unmount(&part, UnmountFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOENT) => {}

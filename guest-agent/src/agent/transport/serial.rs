@@ -30,9 +30,10 @@ use crate::log;
 /// The agent's port, if this machine has one.
 pub fn find() -> Option<PathBuf> {
     let ports = std::fs::read_dir("/sys/class/virtio-ports").ok()?;
-    let ours = ports
-        .flatten()
-        .find(|port| std::fs::read_to_string(port.path().join("name")).is_ok_and(|name| name.trim() == SERIAL_PORT))?;
+    let ours = ports.flatten().find(|port| {
+        std::fs::read_to_string(port.path().join("name"))
+            .is_ok_and(|name| name.trim() == SERIAL_PORT)
+    })?;
     Some(PathBuf::from("/dev").join(ours.file_name()))
 }
 
@@ -86,7 +87,9 @@ impl Bridge {
         let connection = Connection { link: Box::new(link), lasting: true };
         links.blocking_send(connection).map_err(|_| io::ErrorKind::BrokenPipe)?;
         let (from, port) = (ours.try_clone()?, Arc::clone(port));
-        let writer = std::thread::Builder::new().name("serial-out".to_owned()).spawn(move || copy(from, &port))?;
+        let writer = std::thread::Builder::new()
+            .name("serial-out".to_owned())
+            .spawn(move || copy(from, &port))?;
         Ok(Self { ours, writer })
     }
 

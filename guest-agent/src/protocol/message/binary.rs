@@ -29,7 +29,8 @@ pub(super) fn output(frame: &Frame) -> Result<Output, MessageError> {
 }
 
 pub(super) fn file_frame(chunk: &FileChunk) -> Result<Frame, MessageError> {
-    let length = u16::try_from(chunk.path.len()).map_err(|_| MessageError::Binary(FrameType::File))?;
+    let length =
+        u16::try_from(chunk.path.len()).map_err(|_| MessageError::Binary(FrameType::File))?;
     let mut payload = Vec::with_capacity(22 + chunk.path.len() + chunk.data.len());
     payload.extend_from_slice(&chunk.mode.to_be_bytes());
     payload.extend_from_slice(&chunk.size.to_be_bytes());

@@ -51,9 +51,12 @@ impl Inspection {
 
 impl TryFrom<Unchecked> for Inspection {
     type Error = InspectionError;
-    fn try_from(Unchecked { golden, processes, mounts }: Unchecked) -> Result<Self, InspectionError> {
+    fn try_from(
+        Unchecked { golden, processes, mounts }: Unchecked,
+    ) -> Result<Self, InspectionError> {
         let fits = |list: &[String]| {
-            list.len() <= Self::MAX_ENTRIES && list.iter().all(|entry| entry.len() <= Self::MAX_ENTRY)
+            list.len() <= Self::MAX_ENTRIES
+                && list.iter().all(|entry| entry.len() <= Self::MAX_ENTRY)
         };
         if !fits(&processes) || !fits(&mounts) {
             return Err(InspectionError);

@@ -11,10 +11,12 @@ mod lease;
 mod network;
 
 pub use guest::{
-    AttemptReport, AttemptResult, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, Output, Status, StreamId,
-    StreamRange, StreamTotals,
+    AttemptReport, AttemptResult, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello,
+    Output, Status, StreamId, StreamRange, StreamTotals,
 };
-pub use host::{EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop};
+pub use host::{
+    EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop,
+};
 pub use inspection::{Inspection, InspectionError};
 pub use lease::GuestLease;
 pub use network::{GuestIpv6, GuestNetwork, Mac, MacError};
@@ -102,9 +104,10 @@ impl HostMessage {
             FrameType::Resume => json(frame).map(Self::Resume),
             FrameType::Ping => json(frame).map(Self::Ping),
             FrameType::Warm => json(frame).map(|Nothing {}| Self::Warm),
-            kind @ (FrameType::Output | FrameType::Status | FrameType::Result | FrameType::Error) => {
-                Err(MessageError::Direction(kind))
-            }
+            kind @ (FrameType::Output
+            | FrameType::Status
+            | FrameType::Result
+            | FrameType::Error) => Err(MessageError::Direction(kind)),
         }
     }
 }
@@ -154,5 +157,6 @@ fn json_frame<T: Serialize>(kind: FrameType, body: &T) -> Result<Frame, MessageE
 }
 
 fn json<T: DeserializeOwned>(frame: &Frame) -> Result<T, MessageError> {
-    serde_json::from_slice(&frame.payload).map_err(|why| MessageError::Json { kind: frame.kind, why })
+    serde_json::from_slice(&frame.payload)
+        .map_err(|why| MessageError::Json { kind: frame.kind, why })
 }

@@ -45,7 +45,9 @@ pub struct Mac([u8; 6]);
 
 /// A text that is no MAC of a station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a MAC address is six pairs of hex digits with colons between, the first pair an even number, not all zero")]
+#[error(
+    "a MAC address is six pairs of hex digits with colons between, the first pair an even number, not all zero"
+)]
 pub struct MacError;
 
 impl Mac {
@@ -67,7 +69,9 @@ impl std::str::FromStr for Mac {
         let mut bytes = [0; 6];
         let mut pairs = text.split(':');
         for byte in &mut bytes {
-            let pair = pairs.next().filter(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()));
+            let pair = pairs
+                .next()
+                .filter(|pair| pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit()));
             *byte = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or(MacError)?;
         }
         if pairs.next().is_some() { Err(MacError) } else { Self::new(bytes) }

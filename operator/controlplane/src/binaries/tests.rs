@@ -40,7 +40,8 @@ fn a_named_folder_is_the_only_one_looked_at() {
     let root = tempfile::tempdir().unwrap();
     put(&root.path().join("assets"), &ALL);
     let named = root.path().join("named");
-    let error = Binaries::find_in(&Places { dir: Some(named.clone()), ..places(root.path()) }).unwrap_err();
+    let error =
+        Binaries::find_in(&Places { dir: Some(named.clone()), ..places(root.path()) }).unwrap_err();
     let said = error.to_string();
     assert!(said.contains(&format!("--control-plane-dir {}: no etcd", named.display())), "{said}");
     assert!(!said.contains("KUBEBUILDER_ASSETS"), "{said}");
@@ -72,7 +73,9 @@ fn a_file_that_cannot_be_executed_is_not_a_program() {
     fs::set_permissions(assets.join("etcd"), Permissions::from_mode(0o644)).unwrap();
     let said = Binaries::find_in(&places(root.path())).unwrap_err().to_string();
     assert!(said.contains("assets: no etcd\n"), "{said}");
-    for word in ["PATH: no etcd, no kube-apiserver", "cache/", "make controlplane", "--control-plane-dir"] {
+    for word in
+        ["PATH: no etcd, no kube-apiserver", "cache/", "make controlplane", "--control-plane-dir"]
+    {
         assert!(said.contains(word), "{word}: {said}");
     }
 }

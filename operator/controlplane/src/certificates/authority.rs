@@ -21,10 +21,15 @@ pub struct Authority {
 
 impl Authority {
     /// The authority of that name in `folder`; a new one if there is none that is good for long enough.
-    pub fn load_or_create(folder: &Path, name: &'static str, now: SystemTime) -> Result<Self, PkiError> {
+    pub fn load_or_create(
+        folder: &Path,
+        name: &'static str,
+        now: SystemTime,
+    ) -> Result<Self, PkiError> {
         let file = folder.join(format!("{name}.pem"));
         let certificate_file = folder.join(format!("{name}.crt"));
-        let sign = |why| PkiError::Sign { what: "a certificate authority", path: file.clone(), why };
+        let sign =
+            |why| PkiError::Sign { what: "a certificate authority", path: file.clone(), why };
         let kept = read(&file)?.filter(|text| validity::is_fresh(text, AUTHORITY, now));
         let text = if let Some(text) = kept {
             text

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rcgen::{CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
+};
 
 use super::authority::{Authority, certificate_of, key_of};
 use super::validity::{self, IDENTITY};
@@ -72,7 +74,11 @@ impl Identity {
     }
 }
 
-fn issue(authority: &Authority, profile: &Profile, now: SystemTime) -> Result<String, rcgen::Error> {
+fn issue(
+    authority: &Authority,
+    profile: &Profile,
+    now: SystemTime,
+) -> Result<String, rcgen::Error> {
     let names: Vec<String> = profile.names.iter().map(ToString::to_string).collect();
     let mut params = CertificateParams::new(names)?;
     params.distinguished_name = DistinguishedName::new();

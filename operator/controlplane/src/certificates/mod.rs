@@ -99,13 +99,19 @@ impl Pki {
             usages: &[SERVER],
         };
         let admin = Profile::client("admin", "agentvm-admin", Some("system:masters"));
-        let controller_manager = Profile::client("controller-manager", "system:kube-controller-manager", None);
+        let controller_manager =
+            Profile::client("controller-manager", "system:kube-controller-manager", None);
         Ok(Self {
             etcd_server: Identity::load_or_issue(folder, &etcd_ca, &etcd_server, now)?,
             etcd_client: Identity::load_or_issue(folder, &etcd_ca, &etcd_client, now)?,
             api_server: Identity::load_or_issue(folder, &kubernetes_ca, &api_server, now)?,
             admin: Identity::load_or_issue(folder, &kubernetes_ca, &admin, now)?,
-            controller_manager: Identity::load_or_issue(folder, &kubernetes_ca, &controller_manager, now)?,
+            controller_manager: Identity::load_or_issue(
+                folder,
+                &kubernetes_ca,
+                &controller_manager,
+                now,
+            )?,
             etcd_ca,
             kubernetes_ca,
             service_account_key: service_account.0,
@@ -118,7 +124,8 @@ impl Pki {
 fn service_account_keys(folder: &Path) -> Result<(PathBuf, PathBuf), PkiError> {
     let private = folder.join("service-account.key");
     let public = folder.join("service-account.pub");
-    let sign = |why| PkiError::Sign { what: "the service accounts' key", path: private.clone(), why };
+    let sign =
+        |why| PkiError::Sign { what: "the service accounts' key", path: private.clone(), why };
     let key = match read(&private)? {
         Some(pem) => KeyPair::from_pem(&pem).map_err(sign)?,
         None => KeyPair::generate().map_err(sign)?,
@@ -137,7 +144,8 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), PkiError> {
-    files::write_private(path, text.as_bytes()).map_err(|why| PkiError::File { path: path.into(), why })
+    files::write_private(path, text.as_bytes())
+        .map_err(|why| PkiError::File { path: path.into(), why })
 }
 
 #[cfg(test)]

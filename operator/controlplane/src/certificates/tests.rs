@@ -38,7 +38,11 @@ fn a_new_authority_signs_everything_anew() {
     let second = Pki::load_or_issue(dir.path(), now).unwrap();
     assert_ne!(first.kubernetes_ca.certificate(), second.kubernetes_ca.certificate());
     assert_ne!(first.admin.certificate(), second.admin.certificate());
-    assert_eq!(first.etcd_client.certificate(), second.etcd_client.certificate(), "another authority's");
+    assert_eq!(
+        first.etcd_client.certificate(),
+        second.etcd_client.certificate(),
+        "another authority's"
+    );
 }
 
 #[test]
@@ -47,7 +51,9 @@ fn nobody_else_can_read_a_key() {
     let pki = Pki::load_or_issue(&dir.path().join("pki"), SystemTime::now()).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir.path().join("pki")), 0o700);
-    for file in [pki.admin.file(), pki.service_account_key.as_path(), &dir.path().join("pki/etcd-ca.pem")] {
+    for file in
+        [pki.admin.file(), pki.service_account_key.as_path(), &dir.path().join("pki/etcd-ca.pem")]
+    {
         assert_eq!(mode(file), 0o600, "{}", file.display());
     }
 }

@@ -18,9 +18,11 @@ pub struct Term {
 }
 
 /// Renewed only at a start, and a control plane may run for long: hence years, not months.
-pub const IDENTITY: Term = Term { valid: DAY.saturating_mul(3 * 365), renew_before: DAY.saturating_mul(2 * 365) };
+pub const IDENTITY: Term =
+    Term { valid: DAY.saturating_mul(3 * 365), renew_before: DAY.saturating_mul(2 * 365) };
 /// Outlives whatever it signs.
-pub const AUTHORITY: Term = Term { valid: DAY.saturating_mul(20 * 365), renew_before: DAY.saturating_mul(5 * 365) };
+pub const AUTHORITY: Term =
+    Term { valid: DAY.saturating_mul(20 * 365), renew_before: DAY.saturating_mul(5 * 365) };
 
 /// Sets the term that starts now, and gives the line that says so.
 pub fn stamp(params: &mut CertificateParams, term: Term, now: SystemTime) -> String {

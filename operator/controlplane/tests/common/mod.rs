@@ -18,12 +18,17 @@ pub fn children(data_dir: &Path) -> BTreeMap<String, u32> {
     let needle = data_dir.to_str().unwrap();
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
         let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).into_owned();
         let program = Path::new(line.split('\0').next().unwrap_or_default());
         if line.contains(needle) && pid != std::process::id() {
-            found.insert(program.file_name().unwrap_or_default().to_string_lossy().into_owned(), pid);
+            found.insert(
+                program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                pid,
+            );
         }
     }
     found.retain(|name, _| name == "etcd" || name.starts_with("kube-"));

@@ -13,7 +13,9 @@ pub fn needed(pools: impl IntoIterator<Item = Layout>) -> BTreeSet<Layout> {
 
 /// The layout that is farthest from being done speaks for the golden, by its name where there are several.
 pub fn least(layouts: &[(Layout, Local)]) -> Local {
-    let Some((layout, local)) = layouts.iter().min_by_key(|(_, local)| progress(local)) else { return Local::Absent };
+    let Some((layout, local)) = layouts.iter().min_by_key(|(_, local)| progress(local)) else {
+        return Local::Absent;
+    };
     let said = |text: &str| {
         let one = layouts.len() == 1;
         if one { text.to_owned() } else { format!("layout {}: {text}", layout.as_str()) }
@@ -54,7 +56,13 @@ mod tests {
         let named = Local::Capturing { doing: "layout Nic: boots".into() };
         assert_eq!(least(&[(Layout::Isolated, Local::Ready), (Layout::Nic, busy())]), named);
         assert_eq!(least(&[(Layout::Nic, busy())]), busy());
-        assert_eq!(least(&[(Layout::Isolated, Local::Queued), (Layout::Nic, Local::Ready)]), Local::Queued);
-        assert_eq!(least(&[(Layout::Isolated, Local::Ready), (Layout::Nic, Local::Ready)]), Local::Ready);
+        assert_eq!(
+            least(&[(Layout::Isolated, Local::Queued), (Layout::Nic, Local::Ready)]),
+            Local::Queued
+        );
+        assert_eq!(
+            least(&[(Layout::Isolated, Local::Ready), (Layout::Nic, Local::Ready)]),
+            Local::Ready
+        );
     }
 }

@@ -44,7 +44,10 @@ pub fn plan(local: &Local, now: Timestamp) -> Plan {
         Local::Absent => Plan::Capture,
         Local::Failed { retry_at: Some(at), .. } if *at <= now => Plan::Capture,
         Local::Failed { retry_at: Some(at), .. } => Plan::WaitUntil(*at),
-        Local::Queued | Local::Capturing { .. } | Local::Ready | Local::Failed { retry_at: None, .. } => Plan::Wait,
+        Local::Queued
+        | Local::Capturing { .. }
+        | Local::Ready
+        | Local::Failed { retry_at: None, .. } => Plan::Wait,
     }
 }
 
@@ -55,7 +58,11 @@ mod tests {
     #[test]
     fn a_failure_waits_for_its_time_or_for_ever() {
         let now = Timestamp::from_second(100).unwrap();
-        let failed = |retry_at| Local::Failed { reason: GoldenReason::SetupFailed, message: String::new(), retry_at };
+        let failed = |retry_at| Local::Failed {
+            reason: GoldenReason::SetupFailed,
+            message: String::new(),
+            retry_at,
+        };
         assert_eq!(plan(&Local::Absent, now), Plan::Capture);
         assert_eq!(plan(&Local::Ready, now), Plan::Wait);
         assert_eq!(plan(&failed(None), now), Plan::Wait);

@@ -47,11 +47,22 @@ pub fn recipe(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<Recipe, 
         (None, Some(rootfs)) => {
             check_rootfs_path(&rootfs.path)?;
             if rootfs.sha256.len() != 64 || !rootfs.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Err(InvalidSpec::new("spec.source.rootfs.sha256", "must be 64 hexadecimal characters"));
+                return Err(InvalidSpec::new(
+                    "spec.source.rootfs.sha256",
+                    "must be 64 hexadecimal characters",
+                ));
             }
-            SourceKind::Rootfs { path: rootfs.path.clone(), sha256: rootfs.sha256.to_ascii_lowercase() }
+            SourceKind::Rootfs {
+                path: rootfs.path.clone(),
+                sha256: rootfs.sha256.to_ascii_lowercase(),
+            }
         }
-        _ => return Err(InvalidSpec::new("spec.source", "exactly one of builtin and rootfs must be set")),
+        _ => {
+            return Err(InvalidSpec::new(
+                "spec.source",
+                "exactly one of builtin and rootfs must be set",
+            ));
+        }
     };
     let size = size(spec, defaults)?;
     let steps = spec
@@ -61,7 +72,12 @@ pub fn recipe(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<Recipe, 
         .map(|(index, step)| check_step(index, &step.command, step.timeout_seconds))
         .collect::<Result<_, _>>()?;
     let network = spec.setup.as_ref().and_then(|setup| setup.network.as_ref());
-    Ok(Recipe { source, size, steps, setup_network: network.and_then(|network| network.mode).unwrap_or_default() })
+    Ok(Recipe {
+        source,
+        size,
+        steps,
+        setup_network: network.and_then(|network| network.mode).unwrap_or_default(),
+    })
 }
 
 /// The profile whose limits machines of this snapshot have. One of a custom size has those of the profile with as many processors, or
@@ -102,21 +118,37 @@ fn size(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<MachineSize, I
     let profile = resources.and_then(|r| r.profile).unwrap_or(defaults.profile);
     let custom = resources.and_then(|r| r.custom.as_ref());
     let shares = defaults.cpu_shares;
-    let fixed = |vcpus, memory_mib, disk_gib| MachineSize { vcpus, memory_mib, disk_gib, cpu_shares: shares };
+    let fixed = |vcpus, memory_mib, disk_gib| MachineSize {
+        vcpus,
+        memory_mib,
+        disk_gib,
+        cpu_shares: shares,
+    };
     let size = match (profile, custom) {
         (Profile::Light, None) => fixed(1, 1024, 10),
         (Profile::Standard, None) => fixed(2, 2048, 20),
         (Profile::Intensive, None) => fixed(4, 4096, 40),
         (Profile::Custom, Some(custom)) => custom_size(custom, shares)?,
         (Profile::Custom, None) => {
-            return Err(InvalidSpec::new("spec.resources.custom", "is required with profile Custom"));
+            return Err(InvalidSpec::new(
+                "spec.resources.custom",
+                "is required with profile Custom",
+            ));
         }
-        (_, Some(_)) => return Err(InvalidSpec::new("spec.resources.custom", "is only allowed with profile Custom")),
+        (_, Some(_)) => {
+            return Err(InvalidSpec::new(
+                "spec.resources.custom",
+                "is only allowed with profile Custom",
+            ));
+        }
     };
     match defaults.memory_hard_limit_mib {
         Some(limit) if size.memory_mib > limit => Err(InvalidSpec::new(
             "spec.resources",
-            format!("asks for {} MiB; this operator allows {limit} MiB (security.resource_limits)", size.memory_mib),
+            format!(
+                "asks for {} MiB; this operator allows {limit} MiB (security.resource_limits)",
+                size.memory_mib
+            ),
         )),
         _ => Ok(size),
     }
@@ -125,14 +157,19 @@ fn size(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<MachineSize, I
 fn custom_size(custom: &CustomResources, shares: u32) -> Result<MachineSize, InvalidSpec> {
     let within = |field: &str, value: i32, low: i32, high: i32| {
         u32::try_from(value).ok().filter(|_| (low..=high).contains(&value)).ok_or_else(|| {
-            InvalidSpec::new(format!("spec.resources.custom.{field}"), format!("must be {low} to {high}, is {value}"))
+            InvalidSpec::new(
+                format!("spec.resources.custom.{field}"),
+                format!("must be {low} to {high}, is {value}"),
+            )
         })
     };
     Ok(MachineSize {
         vcpus: within("vcpus", custom.vcpus, 1, 64)?,
         memory_mib: within("memoryMiB", custom.memory_mib, 256, 1_048_576)?,
         disk_gib: within("diskGiB", custom.disk_gib, 2, 4096)?,
-        cpu_shares: custom.cpu_shares.map_or(Ok(shares), |value| within("cpuShares", value, 2, 262_144))?,
+        cpu_shares: custom
+            .cpu_shares
+            .map_or(Ok(shares), |value| within("cpuShares", value, 2, 262_144))?,
     })
 }
 
@@ -145,14 +182,19 @@ fn check_step(index: usize, command: &[String], timeout: Option<i32>) -> Result<
         return Err(InvalidSpec::new(format!("{path}.command"), "must not contain NUL"));
     }
     let timeout = timeout.unwrap_or(600);
-    let timeout_seconds = u32::try_from(timeout).ok().filter(|seconds| *seconds > 0).ok_or_else(|| {
-        InvalidSpec::new(format!("{path}.timeoutSeconds"), format!("must be at least 1, is {timeout}"))
-    })?;
+    let timeout_seconds =
+        u32::try_from(timeout).ok().filter(|seconds| *seconds > 0).ok_or_else(|| {
+            InvalidSpec::new(
+                format!("{path}.timeoutSeconds"),
+                format!("must be at least 1, is {timeout}"),
+            )
+        })?;
     Ok(Step { command: command.to_vec(), timeout_seconds })
 }
 
 fn check_rootfs_path(path: &str) -> Result<(), InvalidSpec> {
-    crate::run::check_relative_path(path).map_err(|problem| InvalidSpec::new("spec.source.rootfs.path", problem))
+    crate::run::check_relative_path(path)
+        .map_err(|problem| InvalidSpec::new("spec.source.rootfs.path", problem))
 }
 
 #[cfg(test)]
@@ -182,7 +224,10 @@ mod tests {
     #[test]
     fn defaults_fill_what_is_left_out() {
         let recipe = recipe(&debian(), &Defaults::default()).unwrap();
-        assert_eq!(recipe.size, MachineSize { vcpus: 2, memory_mib: 2048, disk_gib: 20, cpu_shares: 1024 });
+        assert_eq!(
+            recipe.size,
+            MachineSize { vcpus: 2, memory_mib: 2048, disk_gib: 20, cpu_shares: 1024 }
+        );
     }
 
     #[test]
@@ -199,7 +244,8 @@ mod tests {
         let alone = Setup { network: Some(alone), ..step(&["a b"], None) };
         let alone = GoldenSnapshotSpec { setup: Some(alone), ..debian() };
         assert_eq!(digest(&base), digest(&described));
-        let mut all = vec![digest(&base), digest(&small), digest(&one), digest(&two), digest(&alone)];
+        let mut all =
+            vec![digest(&base), digest(&small), digest(&one), digest(&two), digest(&alone)];
         all.sort();
         all.dedup();
         assert_eq!(all.len(), 5);
@@ -208,17 +254,26 @@ mod tests {
     #[test]
     fn mistakes_are_named_by_their_path() {
         let rootfs = |path: &str, sha256: &str| GoldenSnapshotSpec {
-            source: Source { builtin: None, rootfs: Some(Rootfs { path: path.into(), sha256: sha256.into() }) },
+            source: Source {
+                builtin: None,
+                rootfs: Some(Rootfs { path: path.into(), sha256: sha256.into() }),
+            },
             ..debian()
         };
         let custom = |vcpus| GoldenSnapshotSpec {
             resources: Some(ResourcesSpec {
                 profile: Some(Profile::Custom),
-                custom: Some(CustomResources { vcpus, memory_mib: 512, disk_gib: 4, cpu_shares: None }),
+                custom: Some(CustomResources {
+                    vcpus,
+                    memory_mib: 512,
+                    disk_gib: 4,
+                    cpu_shares: None,
+                }),
             }),
             ..debian()
         };
-        let no_source = GoldenSnapshotSpec { source: Source { builtin: None, rootfs: None }, ..debian() };
+        let no_source =
+            GoldenSnapshotSpec { source: Source { builtin: None, rootfs: None }, ..debian() };
         let digest = "0".repeat(64);
         assert_eq!(path_of(&no_source), "spec.source");
         assert_eq!(path_of(&rootfs("../secret", &digest)), "spec.source.rootfs.path");

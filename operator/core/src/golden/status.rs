@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use agentvm_crds::{
-    Condition, ConditionStatus, GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus, condition_type,
+    Condition, ConditionStatus, GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus,
+    condition_type,
 };
 use jiff::Timestamp;
 
@@ -15,12 +16,15 @@ use crate::status::{condition, settle};
 pub fn node_entry(node: &str, layout: Layout, local: &Local) -> GoldenNode {
     let (state, message) = match local {
         Local::Absent => (GoldenNodeState::Pending, None),
-        Local::Queued => (GoldenNodeState::Pending, Some("waits for another capture on this node".to_owned())),
+        Local::Queued => {
+            (GoldenNodeState::Pending, Some("waits for another capture on this node".to_owned()))
+        }
         Local::Capturing { doing } => (GoldenNodeState::Preparing, Some(doing.clone())),
         Local::Ready => (GoldenNodeState::Ready, None),
-        Local::Failed { reason, message, .. } => {
-            (GoldenNodeState::Failed, Some(crate::status::clip(&format!("{}: {message}", reason.as_str()), 1024)))
-        }
+        Local::Failed { reason, message, .. } => (
+            GoldenNodeState::Failed,
+            Some(crate::status::clip(&format!("{}: {message}", reason.as_str()), 1024)),
+        ),
     };
     GoldenNode {
         name: node.to_owned(),
@@ -53,8 +57,15 @@ pub fn next_status(
     GoldenSnapshotStatus { observed_generation: generation, digest, nodes, conditions }
 }
 
-fn conditions(nodes: &[GoldenNode], local: &Local, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    let names = |of: fn(&GoldenNode) -> bool| nodes.iter().filter(|n| of(n)).map(|n| &n.name).collect::<BTreeSet<_>>();
+fn conditions(
+    nodes: &[GoldenNode],
+    local: &Local,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let names = |of: fn(&GoldenNode) -> bool| {
+        nodes.iter().filter(|n| of(n)).map(|n| &n.name).collect::<BTreeSet<_>>()
+    };
     let all = names(|_| true).len();
     let ready = all - names(|n| n.state != GoldenNodeState::Ready).len();
     let count = format!("captured on {ready} of {all} nodes");
@@ -88,7 +99,14 @@ mod tests {
 
     fn status(local: &Local) -> GoldenSnapshotStatus {
         let now = Timestamp::from_second(5).unwrap();
-        next_status(&GoldenSnapshotStatus::default(), Some(3), None, vec![entry("n1", local)], local, now)
+        next_status(
+            &GoldenSnapshotStatus::default(),
+            Some(3),
+            None,
+            vec![entry("n1", local)],
+            local,
+            now,
+        )
     }
 
     fn entry(node: &str, local: &Local) -> GoldenNode {
@@ -105,7 +123,9 @@ mod tests {
         let stalled = status(&failed(None));
         assert_eq!(find(&stalled.conditions, "Ready").unwrap().status, ConditionStatus::False);
         assert_eq!(find(&stalled.conditions, "Stalled").unwrap().reason, "SetupFailed");
-        assert!(find(&status(&failed(Some(Timestamp::UNIX_EPOCH))).conditions, "Stalled").is_none());
+        assert!(
+            find(&status(&failed(Some(Timestamp::UNIX_EPOCH))).conditions, "Stalled").is_none()
+        );
         let busy = status(&Local::Capturing { doing: "boots".into() });
         assert_eq!(find(&busy.conditions, "Reconciling").unwrap().message, "boots");
         let ready = status(&Local::Ready);
@@ -118,20 +138,30 @@ mod tests {
     fn another_node_keeps_its_entry_and_counts() {
         let now = Timestamp::from_second(5).unwrap();
         let old = status(&Local::Capturing { doing: "boots".into() });
-        let both = next_status(&old, Some(3), None, vec![entry("n2", &Local::Ready)], &Local::Ready, now);
+        let both =
+            next_status(&old, Some(3), None, vec![entry("n2", &Local::Ready)], &Local::Ready, now);
         assert_eq!(both.nodes.len(), 2);
         let ready = find(&both.conditions, "Ready").unwrap();
-        assert_eq!((ready.status, ready.message.as_str()), (ConditionStatus::False, "captured on 1 of 2 nodes"));
+        assert_eq!(
+            (ready.status, ready.message.as_str()),
+            (ConditionStatus::False, "captured on 1 of 2 nodes")
+        );
     }
 
     #[test]
     fn a_node_has_an_entry_for_each_layout_and_counts_once() {
         let now = Timestamp::from_second(5).unwrap();
-        let both = [Layout::Nic, Layout::Isolated].map(|layout| node_entry("n1", layout, &Local::Ready)).to_vec();
+        let both = [Layout::Nic, Layout::Isolated]
+            .map(|layout| node_entry("n1", layout, &Local::Ready))
+            .to_vec();
         let old = next_status(&status(&Local::Ready), Some(3), None, both, &Local::Ready, now);
-        assert_eq!(old.nodes.iter().map(|n| n.layout.as_str()).collect::<Vec<_>>(), ["Isolated", "Nic"]);
+        assert_eq!(
+            old.nodes.iter().map(|n| n.layout.as_str()).collect::<Vec<_>>(),
+            ["Isolated", "Nic"]
+        );
         assert_eq!(find(&old.conditions, "Ready").unwrap().message, "captured on 1 of 1 nodes");
-        let one = next_status(&old, Some(3), None, vec![entry("n1", &Local::Ready)], &Local::Ready, now);
+        let one =
+            next_status(&old, Some(3), None, vec![entry("n1", &Local::Ready)], &Local::Ready, now);
         assert_eq!(one.nodes.len(), 1, "nobody needs the other any more");
     }
 }

@@ -40,13 +40,19 @@ fn remedy(target: &Target, never: &[IpNet]) -> String {
         return "the host, its cluster and other machines are kept from machines".to_owned();
     }
     match (protocol, target.port) {
-        (Protocol::Icmp, _) if !within(&private(), &to) => "of ICMP only echo requests are let through".to_owned(),
+        (Protocol::Icmp, _) if !within(&private(), &to) => {
+            "of ICMP only echo requests are let through".to_owned()
+        }
         (Protocol::Icmp, _) => format!("add to spec.network.allow: {}", entry(protocol, None, to)),
         (_, None) => "a fragment without a port can't be allowed".to_owned(),
         (_, Some(53)) => {
-            format!("names are asked of the pool's resolver only: use it, or set spec.network.resolver: {to}")
+            format!(
+                "names are asked of the pool's resolver only: use it, or set spec.network.resolver: {to}"
+            )
         }
-        (_, Some(port)) => format!("add to spec.network.allow: {}", entry(protocol, Some(port), to)),
+        (_, Some(port)) => {
+            format!("add to spec.network.allow: {}", entry(protocol, Some(port), to))
+        }
     }
 }
 
@@ -79,17 +85,23 @@ mod tests {
     #[test]
     fn what_can_be_allowed_is_said_as_it_is_written() {
         let tcp = said(Protocol::Tcp, [203, 0, 113, 9], Some(8080));
-        let entry = "add to spec.network.allow: {protocol: TCP, ports: [8080], cidrs: [203.0.113.9/32]}";
+        let entry =
+            "add to spec.network.allow: {protocol: TCP, ports: [8080], cidrs: [203.0.113.9/32]}";
         assert_eq!(tcp, format!("TCP 203.0.113.9 port 8080 ({entry})"));
         let ping = said(Protocol::Icmp, [10, 1, 2, 3], None);
         assert!(ping.contains("{protocol: ICMP, cidrs: [10.1.2.3/32]}"), "{ping}");
-        assert!(said(Protocol::Udp, [203, 0, 113, 8], Some(53)).contains("spec.network.resolver: 203.0.113.8"));
+        assert!(
+            said(Protocol::Udp, [203, 0, 113, 8], Some(53))
+                .contains("spec.network.resolver: 203.0.113.8")
+        );
     }
 
     #[test]
     fn ipv6_is_told_the_same() {
         let to = |text: &str| said(Protocol::Tcp, text.parse::<IpAddr>().unwrap(), Some(8080));
-        assert!(to("2001:db8::9").contains("{protocol: TCP, ports: [8080], cidrs: [2001:db8::9/128]}"));
+        assert!(
+            to("2001:db8::9").contains("{protocol: TCP, ports: [8080], cidrs: [2001:db8::9/128]}")
+        );
         assert!(to("fd12::9").contains("cidrs: [fd12::9/128]"));
         for never in ["fe80::9", "::1", "64:ff9b::a00:1", "2002:a00:1::1"] {
             assert!(!to(never).contains("add to"), "{never}");

@@ -9,12 +9,17 @@ pub fn ipv6(network: Option<&NetworkSpec>, mode: NetworkMode) -> Result<bool, In
     let Some(network) = network else { return Ok(false) };
     let wrong = |problem: &str| Err(InvalidSpec::new("spec.network.ipFamilies", problem));
     let families = network.ip_families.as_deref().unwrap_or(&[IpFamily::IPv4]);
-    let repeated = families.iter().enumerate().any(|(at, family)| families.iter().take(at).any(|one| one == family));
+    let repeated = families
+        .iter()
+        .enumerate()
+        .any(|(at, family)| families.iter().take(at).any(|one| one == family));
     match mode {
-        _ if repeated || !families.contains(&IpFamily::IPv4) => wrong("must be [IPv4] or [IPv4, IPv6]"),
-        NetworkMode::Isolated | NetworkMode::Bridge if asks_ipv6(network) => {
-            wrong("IPv6 is only possible with mode NatFiltered: set mode to NatFiltered, or remove IPv6")
+        _ if repeated || !families.contains(&IpFamily::IPv4) => {
+            wrong("must be [IPv4] or [IPv4, IPv6]")
         }
+        NetworkMode::Isolated | NetworkMode::Bridge if asks_ipv6(network) => wrong(
+            "IPv6 is only possible with mode NatFiltered: set mode to NatFiltered, or remove IPv6",
+        ),
         _ => Ok(asks_ipv6(network)),
     }
 }
@@ -32,7 +37,8 @@ mod tests {
     fn ipv6_is_asked_for_beside_ipv4_and_on_our_own_bridge() {
         use IpFamily::{IPv4, IPv6};
         let of = |families: &[IpFamily], mode| {
-            let network = NetworkSpec { ip_families: Some(families.to_vec()), ..NetworkSpec::default() };
+            let network =
+                NetworkSpec { ip_families: Some(families.to_vec()), ..NetworkSpec::default() };
             ipv6(Some(&network), mode).map_err(|why| why.path)
         };
         let path = || Err("spec.network.ipFamilies".to_owned());

@@ -67,7 +67,8 @@ impl Ledger {
         if verdict == FlowVerdict::Allowed {
             return self.allowed.note(target);
         }
-        let (first, chatter) = if target.is_chatter() { (false, true) } else { (self.denied.note(target), false) };
+        let (first, chatter) =
+            if target.is_chatter() { (false, true) } else { (self.denied.note(target), false) };
         if first && !chatter && self.named + self.unnamed.len() < MAX_NAMED_EVER {
             self.unnamed.push((target, verdict));
         }
@@ -84,7 +85,8 @@ impl Ledger {
         let count = self.unnamed.len().min(MAX_NAMED);
         let named: Vec<_> = self.unnamed.drain(..count).collect();
         self.named += named.len();
-        let lines: Vec<String> = named.iter().map(|(target, verdict)| advice(target, *verdict, never)).collect();
+        let lines: Vec<String> =
+            named.iter().map(|(target, verdict)| advice(target, *verdict, never)).collect();
         if lines.is_empty() {
             return None;
         }
@@ -108,7 +110,8 @@ impl Ledger {
     /// What the run's status says.
     pub fn status(&self, counted: Option<Counted>) -> RunNetwork {
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        let mut top: Vec<(&Target, u64)> = self.denied.targets.iter().map(|(target, count)| (target, *count)).collect();
+        let mut top: Vec<(&Target, u64)> =
+            self.denied.targets.iter().map(|(target, count)| (target, *count)).collect();
         top.sort_by_key(|(target, count)| (std::cmp::Reverse(*count), **target));
         let listed = top.into_iter().take(MAX_TOP).map(|(target, count)| DeniedFlow {
             destination: target.to.to_string(),
@@ -117,7 +120,11 @@ impl Ledger {
             count: signed(count),
         });
         let totals = self.totals(counted);
-        RunNetwork { allowed: signed(totals.allowed), denied: signed(totals.denied), top_denied: listed.collect() }
+        RunNetwork {
+            allowed: signed(totals.allowed),
+            denied: signed(totals.denied),
+            top_denied: listed.collect(),
+        }
     }
 }
 
@@ -150,11 +157,16 @@ mod tests {
     fn a_destination_is_a_line_once_and_counted_every_time() {
         let mut ledger = Ledger::default();
         assert!(denied(&mut ledger, 8080) && !denied(&mut ledger, 8080) && denied(&mut ledger, 25));
-        assert!(ledger.note(&flow(FlowVerdict::Allowed, target(Ipv4Addr::new(203, 0, 113, 9), 443))));
+        assert!(
+            ledger.note(&flow(FlowVerdict::Allowed, target(Ipv4Addr::new(203, 0, 113, 9), 443)))
+        );
         let status = ledger.status(None);
         assert_eq!((status.allowed, status.denied, status.top_denied.len()), (1, 3, 2));
         let top = &status.top_denied[0];
-        assert_eq!((&*top.destination, top.port, &*top.protocol, top.count), ("203.0.113.9", Some(8080), "TCP", 2));
+        assert_eq!(
+            (&*top.destination, top.port, &*top.protocol, top.count),
+            ("203.0.113.9", Some(8080), "TCP", 2)
+        );
     }
 
     #[test]

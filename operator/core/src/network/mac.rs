@@ -51,7 +51,9 @@ impl FromStr for Mac {
         let mut bytes = [0; 6];
         let mut parts = text.trim().split(':');
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
+            let part = parts
+                .next()
+                .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()));
             *byte = part.and_then(|part| u8::from_str_radix(part, 16).ok()).ok_or_else(wrong)?;
         }
         if parts.next().is_some() { Err(wrong()) } else { Ok(Self(bytes)) }
@@ -82,9 +84,14 @@ mod tests {
         assert_eq!(mac.to_string().parse(), Ok(mac));
         assert!(mac.to_string().starts_with("52:54:"));
         assert_ne!(mac, Mac::derive(&["b"]));
-        for bad in
-            ["", "52:54:00:00:00", "52:54:00:00:00:00:00", "5:54:00:00:00:00", "52:54:00:00:00:+1", "52-54-0-0-0-0"]
-        {
+        for bad in [
+            "",
+            "52:54:00:00:00",
+            "52:54:00:00:00:00:00",
+            "5:54:00:00:00:00",
+            "52:54:00:00:00:+1",
+            "52-54-0-0-0-0",
+        ] {
             assert!(bad.parse::<Mac>().is_err(), "{bad}");
         }
     }

@@ -28,7 +28,9 @@ pub use validate::{bridge, policy};
 use serde::{Deserialize, Serialize};
 
 /// The devices of a machine, frozen when its golden is captured: a state is only loaded into the layout it was saved from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub enum Layout {
     /// No network device.
     #[default]

@@ -105,7 +105,11 @@ mod tests {
     #[test]
     fn names_fit_into_an_interface_and_are_told_apart() {
         let instance = InstanceId::for_state_dir("/var/lib/agentvm");
-        let subnet = Subnet { bridge: "agentvm0".into(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
+        let subnet = Subnet {
+            bridge: "agentvm0".into(),
+            gateway: Ipv4Addr::new(192, 168, 101, 1),
+            prefix: 24,
+        };
         let nat = Nic::nat(&instance, &subnet, Ipv4Addr::new(192, 168, 101, 254));
         let slot = DomainName::for_slot(&instance, "pool", 3);
         let bridge = Nic::bridge(&instance, &slot, "br0");
@@ -120,12 +124,19 @@ mod tests {
         assert_eq!((nat.ipv6(), &dual.tap, dual.mac), (None, &nat.tap, nat.mac));
         let (net, gateway) = Nic::around(dual.ipv6().unwrap());
         assert_eq!((net, gateway), (ula(&instance), gateway6(net)));
-        assert!(gateway.to_string().ends_with("::1") && dual.ipv6().unwrap().to_string().ends_with("::fe"));
+        assert!(
+            gateway.to_string().ends_with("::1")
+                && dual.ipv6().unwrap().to_string().ends_with("::fe")
+        );
         for nic in [nat, dual] {
             let text = serde_json::to_string(&nic).unwrap();
             assert_eq!(serde_json::from_str::<Nic>(&text).unwrap(), nic);
         }
         let before = r#"{"tap":"t","mac":"52:54:00:00:00:01","wire":{"Nat":{"address":"192.168.101.10","prefix":24,"gateway":"192.168.101.1"}}}"#;
-        assert_eq!(serde_json::from_str::<Nic>(before).unwrap().ipv6(), None, "what an earlier version wrote");
+        assert_eq!(
+            serde_json::from_str::<Nic>(before).unwrap().ipv6(),
+            None,
+            "what an earlier version wrote"
+        );
     }
 }

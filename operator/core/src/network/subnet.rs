@@ -17,7 +17,8 @@ pub(super) const ULA_PREFIX: u8 = 64;
 
 /// The IPv6 network of an installation's machines (RFC 4193): forty bits of its own, so that no two hosts that meet have the same.
 pub fn ula(instance: &InstanceId) -> Ipv6Net {
-    let own = u128::from_str_radix(&short_hash(&["ula", instance.as_str()], 10), 16).unwrap_or_default();
+    let own =
+        u128::from_str_radix(&short_hash(&["ula", instance.as_str()], 10), 16).unwrap_or_default();
     let network = Ipv6Addr::from_bits((0xfd << 120) | (own << 80));
     Ipv6Net::new(network, ULA_PREFIX).unwrap_or_else(|_| network.into())
 }
@@ -50,7 +51,10 @@ impl Subnet {
 }
 
 /// The lowest address that no machine has.
-pub fn free_address<S: BuildHasher>(subnet: &Subnet, taken: &HashSet<Ipv4Addr, S>) -> Option<Ipv4Addr> {
+pub fn free_address<S: BuildHasher>(
+    subnet: &Subnet,
+    taken: &HashSet<Ipv4Addr, S>,
+) -> Option<Ipv4Addr> {
     subnet.machines().find(|address| !taken.contains(address))
 }
 
@@ -60,17 +64,26 @@ mod tests {
 
     #[test]
     fn an_installation_has_an_ipv6_network_of_its_own() {
-        let [one, other] = ["/var/lib/agentvm", "/srv/agentvm"].map(|dir| ula(&InstanceId::for_state_dir(dir)));
+        let [one, other] =
+            ["/var/lib/agentvm", "/srv/agentvm"].map(|dir| ula(&InstanceId::for_state_dir(dir)));
         assert!(one != other && one == ula(&InstanceId::for_state_dir("/var/lib/agentvm")));
         for net in [one, other] {
             let octets = net.network().octets();
-            assert_eq!((octets[0], &octets[6..], net.prefix_len()), (0xfd, &[0; 10][..], 64), "{net}");
+            assert_eq!(
+                (octets[0], &octets[6..], net.prefix_len()),
+                (0xfd, &[0; 10][..], 64),
+                "{net}"
+            );
         }
     }
 
     #[test]
     fn addresses_are_given_from_below_and_run_out() {
-        let subnet = Subnet { bridge: "agentvm0".into(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
+        let subnet = Subnet {
+            bridge: "agentvm0".into(),
+            gateway: Ipv4Addr::new(192, 168, 101, 1),
+            prefix: 24,
+        };
         assert_eq!(subnet.net().to_string(), "192.168.101.0/24");
         let mut taken = HashSet::new();
         for host in 10..=254 {

@@ -26,40 +26,62 @@ pub fn policy(
     let ipv6 = network.is_some_and(asks_ipv6);
     let entries = network.and_then(|network| network.allow.as_deref()).unwrap_or_default();
     bounded("spec.network.allow", entries.len())?;
-    let allow = entries.iter().enumerate().map(|(at, entry)| allowed(at, entry, ipv6, &defaults.network));
+    let allow =
+        entries.iter().enumerate().map(|(at, entry)| allowed(at, entry, ipv6, &defaults.network));
     Ok(Policy {
         generation,
         ipv6,
         allow: allow.collect::<Result<_, _>>()?,
-        resolvers: resolvers(network.and_then(|network| network.resolver.as_deref()), &defaults.network)?,
+        resolvers: resolvers(
+            network.and_then(|network| network.resolver.as_deref()),
+            &defaults.network,
+        )?,
         limits: link_limits(limits, defaults.limits.of(profile))?,
     })
 }
 
 /// The bridge of the host that machines are plugged into: named with mode `Bridge`, and only there.
-pub fn bridge(network: Option<&NetworkSpec>, mode: NetworkMode) -> Result<Option<String>, InvalidSpec> {
+pub fn bridge(
+    network: Option<&NetworkSpec>,
+    mode: NetworkMode,
+) -> Result<Option<String>, InvalidSpec> {
     let wrong = |problem: &str| Err(InvalidSpec::new("spec.network.bridge", problem));
     match (mode, network.and_then(|network| network.bridge.as_deref())) {
-        (NetworkMode::Bridge, None) => wrong("is required with mode Bridge: name a bridge of the host"),
+        (NetworkMode::Bridge, None) => {
+            wrong("is required with mode Bridge: name a bridge of the host")
+        }
         (NetworkMode::Bridge, Some(name)) if !is_interface(name) => wrong(
             "must be the name of an interface: at most 15 letters, digits, '.', '_' and '-', a letter or digit first",
         ),
         // There machines could pretend to be one another's.
-        (NetworkMode::Bridge, Some(name)) if name.starts_with("agentvm") || name.starts_with("avm") => {
-            wrong("must not be a bridge of agentvm: use mode NatFiltered for that, or name one of your own")
+        (NetworkMode::Bridge, Some(name))
+            if name.starts_with("agentvm") || name.starts_with("avm") =>
+        {
+            wrong(
+                "must not be a bridge of agentvm: use mode NatFiltered for that, or name one of your own",
+            )
         }
         (NetworkMode::Bridge, Some(name)) => Ok(Some(name.to_owned())),
-        (_, Some(_)) => wrong("is only allowed with mode Bridge: set mode to Bridge, or remove bridge"),
+        (_, Some(_)) => {
+            wrong("is only allowed with mode Bridge: set mode to Bridge, or remove bridge")
+        }
         (_, None) => Ok(None),
     }
 }
 
 fn is_interface(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    name.len() <= MOST_NAME && name.starts_with(|c: char| c.is_ascii_alphanumeric()) && name.chars().all(plain)
+    name.len() <= MOST_NAME
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name.chars().all(plain)
 }
 
-fn allowed(at: usize, entry: &AllowSpec, ipv6: bool, defaults: &NetworkDefaults) -> Result<Allow, InvalidSpec> {
+fn allowed(
+    at: usize,
+    entry: &AllowSpec,
+    ipv6: bool,
+    defaults: &NetworkDefaults,
+) -> Result<Allow, InvalidSpec> {
     let path = format!("spec.network.allow[{at}]");
     let ports = entry.ports.as_deref().unwrap_or_default();
     if entry.protocol == Protocol::Icmp && !ports.is_empty() {
@@ -68,8 +90,12 @@ fn allowed(at: usize, entry: &AllowSpec, ipv6: bool, defaults: &NetworkDefaults)
     let cidrs = entry.cidrs.as_deref().unwrap_or_default();
     bounded(&format!("{path}.ports"), ports.len())?;
     bounded(&format!("{path}.cidrs"), cidrs.len())?;
-    let ports = ports.iter().enumerate().map(|(at, port)| one_port(&format!("{path}.ports[{at}]"), *port));
-    let cidrs = cidrs.iter().enumerate().map(|(at, text)| cidr(&format!("{path}.cidrs[{at}]"), text, ipv6, defaults));
+    let ports =
+        ports.iter().enumerate().map(|(at, port)| one_port(&format!("{path}.ports[{at}]"), *port));
+    let cidrs = cidrs
+        .iter()
+        .enumerate()
+        .map(|(at, text)| cidr(&format!("{path}.cidrs[{at}]"), text, ipv6, defaults));
     Ok(Allow {
         protocol: entry.protocol,
         ports: ports.collect::<Result<_, _>>()?,
@@ -79,7 +105,10 @@ fn allowed(at: usize, entry: &AllowSpec, ipv6: bool, defaults: &NetworkDefaults)
 
 fn bounded(path: &str, length: usize) -> Result<(), InvalidSpec> {
     if length > MOST_ENTRIES {
-        return Err(InvalidSpec::new(path, format!("has {length} items; at most {MOST_ENTRIES} are taken")));
+        return Err(InvalidSpec::new(
+            path,
+            format!("has {length} items; at most {MOST_ENTRIES} are taken"),
+        ));
     }
     Ok(())
 }
@@ -90,7 +119,12 @@ fn one_port(path: &str, port: i32) -> Result<PortRange, InvalidSpec> {
     Ok(PortRange { first: port, last: port })
 }
 
-fn cidr(path: &str, text: &str, ipv6: bool, defaults: &NetworkDefaults) -> Result<IpNet, InvalidSpec> {
+fn cidr(
+    path: &str,
+    text: &str,
+    ipv6: bool,
+    defaults: &NetworkDefaults,
+) -> Result<IpNet, InvalidSpec> {
     let net: IpNet = text.parse().map_err(|_| {
         InvalidSpec::new(
             path,
@@ -100,14 +134,18 @@ fn cidr(path: &str, text: &str, ipv6: bool, defaults: &NetworkDefaults) -> Resul
         )
     })?;
     if matches!(net, IpNet::V6(_)) && !ipv6 {
-        let problem =
-            format!("{text} is of IPv6, which these machines don't have: set spec.network.ipFamilies to [IPv4, IPv6]");
+        let problem = format!(
+            "{text} is of IPv6, which these machines don't have: set spec.network.ipFamilies to [IPv4, IPv6]"
+        );
         return Err(InvalidSpec::new(path, problem));
     }
     if net != net.trunc() {
         // The one is a private range and the other a single address: not for us to guess.
         let (whole, one) = (net.trunc(), IpNet::from(net.addr()));
-        return Err(InvalidSpec::new(path, format!("{text} means {whole}: write that, or {one} for the one address")));
+        return Err(InvalidSpec::new(
+            path,
+            format!("{text} means {whole}: write that, or {one} for the one address"),
+        ));
     }
     match closed(net, defaults) {
         Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be allowed: {why}"))),
@@ -118,9 +156,13 @@ fn cidr(path: &str, text: &str, ipv6: bool, defaults: &NetworkDefaults) -> Resul
 /// Why nothing in this network can be opened by any policy.
 fn closed(net: IpNet, defaults: &NetworkDefaults) -> Option<String> {
     if nowhere().iter().any(|range| range.contains(&net)) {
-        return Some("loopback, link-local (cloud metadata), multicast and reserved addresses never are".to_owned());
+        return Some(
+            "loopback, link-local (cloud metadata), multicast and reserved addresses never are"
+                .to_owned(),
+        );
     }
-    let mut machines = [IpNet::from(defaults.machines)].into_iter().chain(defaults.machines_ipv6.map(IpNet::from));
+    let mut machines =
+        [IpNet::from(defaults.machines)].into_iter().chain(defaults.machines_ipv6.map(IpNet::from));
     if let Some(range) = machines.find(|range| range.contains(&net)) {
         return Some(format!("it is in {range}, where the machines themselves are"));
     }
@@ -128,14 +170,22 @@ fn closed(net: IpNet, defaults: &NetworkDefaults) -> Option<String> {
     Some(format!("{denied} is among the operator's network.deny_cidrs"))
 }
 
-fn resolvers(asked: Option<&str>, defaults: &NetworkDefaults) -> Result<Vec<Ipv4Addr>, InvalidSpec> {
+fn resolvers(
+    asked: Option<&str>,
+    defaults: &NetworkDefaults,
+) -> Result<Vec<Ipv4Addr>, InvalidSpec> {
     let path = "spec.network.resolver";
     let Some(text) = asked else { return Ok(defaults.resolvers.clone()) };
     let address: Ipv4Addr = text.parse().map_err(|_| {
-        InvalidSpec::new(path, format!("\"{text}\" is not an IPv4 address; names and IPv6 are not taken"))
+        InvalidSpec::new(
+            path,
+            format!("\"{text}\" is not an IPv4 address; names and IPv6 are not taken"),
+        )
     })?;
     match closed(IpAddr::from(address).into(), defaults) {
-        Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be reached by machines: {why}"))),
+        Some(why) => {
+            Err(InvalidSpec::new(path, format!("{text} can't be reached by machines: {why}")))
+        }
         None => Ok(vec![address]),
     }
 }
@@ -144,18 +194,27 @@ fn link_limits(limits: Option<&LimitsSpec>, preset: &Preset) -> Result<LinkLimit
     let count = |field: &str, asked: Option<i32>, preset: u32, least: i32, most: i32| {
         let path = || format!("spec.limits.{field}");
         let Some(value) = asked else { return Ok(preset) };
-        u32::try_from(value)
-            .ok()
-            .filter(|_| (least..=most).contains(&value))
-            .ok_or_else(|| InvalidSpec::new(path(), format!("must be {least} to {most}, is {value}")))
+        u32::try_from(value).ok().filter(|_| (least..=most).contains(&value)).ok_or_else(|| {
+            InvalidSpec::new(path(), format!("must be {least} to {most}, is {value}"))
+        })
     };
     let packets = limits.and_then(|limits| limits.packets_per_second);
     let connections = limits.and_then(|limits| limits.connections);
     let bytes = limits.and_then(|limits| limits.network_bytes_per_second);
     Ok(LinkLimits {
-        bytes_per_second: crate::pool::bytes("spec.limits.networkBytesPerSecond", bytes, 4_000_000_000)?
-            .or(preset.network_bytes_per_second),
-        packets_per_second: count("packetsPerSecond", packets, preset.packets_per_second, 100, 1_000_000)?,
+        bytes_per_second: crate::pool::bytes(
+            "spec.limits.networkBytesPerSecond",
+            bytes,
+            4_000_000_000,
+        )?
+        .or(preset.network_bytes_per_second),
+        packets_per_second: count(
+            "packetsPerSecond",
+            packets,
+            preset.packets_per_second,
+            100,
+            1_000_000,
+        )?,
         connections: count("connections", connections, preset.connections, 1, 65_536)?,
     })
 }
@@ -170,7 +229,8 @@ mod tests {
             allow: Some(vec![AllowSpec {
                 protocol,
                 ports: list(!ports.is_empty()).map(|()| ports.to_vec()),
-                cidrs: list(!cidrs.is_empty()).map(|()| cidrs.iter().map(ToString::to_string).collect()),
+                cidrs: list(!cidrs.is_empty())
+                    .map(|()| cidrs.iter().map(ToString::to_string).collect()),
             }]),
             ..NetworkSpec::default()
         }
@@ -203,8 +263,14 @@ mod tests {
         let spec = spec(Protocol::Tcp, &[8080, 5000], &["10.1.2.3/32", "203.0.113.0/24"]);
         let policy = policy(Some(&spec), None, 1, &Defaults::default(), Profile::Standard).unwrap();
         let [allow] = policy.allow.as_slice() else { panic!("{policy:?}") };
-        assert_eq!(allow.ports.iter().map(ToString::to_string).collect::<Vec<_>>(), ["8080", "5000"]);
-        assert_eq!(allow.cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(), ["10.1.2.3/32", "203.0.113.0/24"]);
+        assert_eq!(
+            allow.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["8080", "5000"]
+        );
+        assert_eq!(
+            allow.cidrs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["10.1.2.3/32", "203.0.113.0/24"]
+        );
     }
 
     #[test]
@@ -229,65 +295,105 @@ mod tests {
     fn mistakes_are_named_by_their_path() {
         let (path, why) = refused(&spec(Protocol::Tcp, &[80], &["10.1.2.3/8"]));
         assert_eq!(path, "spec.network.allow[0].cidrs[0]");
-        assert_eq!(why, "10.1.2.3/8 means 10.0.0.0/8: write that, or 10.1.2.3/32 for the one address");
+        assert_eq!(
+            why,
+            "10.1.2.3/8 means 10.0.0.0/8: write that, or 10.1.2.3/32 for the one address"
+        );
         let (_, why) = refused(&spec(Protocol::Tcp, &[80], &["fd00::/8"]));
         assert!(why.contains("ipFamilies"), "{why}");
         for bad in ["10.0.0.0", "10.0.0.0/33", "example.org", ""] {
-            assert_eq!(refused(&spec(Protocol::Tcp, &[], &[bad])).0, "spec.network.allow[0].cidrs[0]", "{bad}");
+            assert_eq!(
+                refused(&spec(Protocol::Tcp, &[], &[bad])).0,
+                "spec.network.allow[0].cidrs[0]",
+                "{bad}"
+            );
         }
-        assert_eq!(refused(&spec(Protocol::Udp, &[53, 0], &[])).0, "spec.network.allow[0].ports[1]");
-        assert_eq!(refused(&spec(Protocol::Udp, &[65_536], &[])).0, "spec.network.allow[0].ports[0]");
+        assert_eq!(
+            refused(&spec(Protocol::Udp, &[53, 0], &[])).0,
+            "spec.network.allow[0].ports[1]"
+        );
+        assert_eq!(
+            refused(&spec(Protocol::Udp, &[65_536], &[])).0,
+            "spec.network.allow[0].ports[0]"
+        );
         assert_eq!(refused(&spec(Protocol::Icmp, &[1], &[])).0, "spec.network.allow[0].ports");
         assert_eq!(refused(&spec(Protocol::Tcp, &[1; 65], &[])).0, "spec.network.allow[0].ports");
         for resolver in ["::1", "dns.example", "127.0.0.53", "10.96.0.10", "1.1.1.1.1"] {
-            let network = NetworkSpec { resolver: Some(resolver.to_owned()), ..NetworkSpec::default() };
+            let network =
+                NetworkSpec { resolver: Some(resolver.to_owned()), ..NetworkSpec::default() };
             assert_eq!(refused(&network).0, "spec.network.resolver", "{resolver}");
         }
         let limits = LimitsSpec { connections: Some(0), ..LimitsSpec::default() };
         assert_eq!(
-            policy(None, Some(&limits), 1, &Defaults::default(), Profile::Standard).unwrap_err().path,
+            policy(None, Some(&limits), 1, &Defaults::default(), Profile::Standard)
+                .unwrap_err()
+                .path,
             "spec.limits.connections"
         );
         let limits = LimitsSpec { network_bytes_per_second: Some(1), ..LimitsSpec::default() };
-        let path = policy(None, Some(&limits), 1, &Defaults::default(), Profile::Standard).unwrap_err().path;
+        let path = policy(None, Some(&limits), 1, &Defaults::default(), Profile::Standard)
+            .unwrap_err()
+            .path;
         assert_eq!(path, "spec.limits.networkBytesPerSecond");
     }
 
     fn dual(network: NetworkSpec) -> NetworkSpec {
-        NetworkSpec { ip_families: Some(vec![agentvm_crds::IpFamily::IPv4, agentvm_crds::IpFamily::IPv6]), ..network }
+        NetworkSpec {
+            ip_families: Some(vec![agentvm_crds::IpFamily::IPv4, agentvm_crds::IpFamily::IPv6]),
+            ..network
+        }
     }
 
     #[test]
     fn networks_of_ipv6_are_held_to_the_same() {
-        let fine = dual(spec(Protocol::Tcp, &[80], &["fd12:3456::/48", "2001:db8::/32", "::/0", "10.1.2.3/32"]));
+        let fine = dual(spec(
+            Protocol::Tcp,
+            &[80],
+            &["fd12:3456::/48", "2001:db8::/32", "::/0", "10.1.2.3/32"],
+        ));
         let policy = policy(Some(&fine), None, 1, &Defaults::default(), Profile::Standard).unwrap();
         assert!(policy.ipv6 && policy.allow[0].cidrs.len() == 4);
-        for net in
-            ["fe80::/64", "::1/128", "fd77::a/128", "ff02::/16", "64:ff9b::/96", "2002::/16", "2001::/48", "4000::/8"]
-        {
+        for net in [
+            "fe80::/64",
+            "::1/128",
+            "fd77::a/128",
+            "ff02::/16",
+            "64:ff9b::/96",
+            "2002::/16",
+            "2001::/48",
+            "4000::/8",
+        ] {
             let (path, why) = refused(&dual(spec(Protocol::Tcp, &[80], &[net])));
             assert_eq!(path, "spec.network.allow[0].cidrs[0]", "{net}");
             assert!(why.contains("can't be allowed"), "{why}");
         }
         let (_, why) = refused(&dual(spec(Protocol::Tcp, &[80], &["fd12::1/48"])));
-        assert_eq!(why, "fd12::1/48 means fd12::/48: write that, or fd12::1/128 for the one address");
+        assert_eq!(
+            why,
+            "fd12::1/48 means fd12::/48: write that, or fd12::1/128 for the one address"
+        );
     }
 
     #[test]
     fn a_resolver_may_be_private() {
         for resolver in [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(168, 63, 129, 16)] {
-            let network = NetworkSpec { resolver: Some(resolver.to_string()), ..NetworkSpec::default() };
-            let policy = policy(Some(&network), None, 1, &Defaults::default(), Profile::Standard).unwrap();
+            let network =
+                NetworkSpec { resolver: Some(resolver.to_string()), ..NetworkSpec::default() };
+            let policy =
+                policy(Some(&network), None, 1, &Defaults::default(), Profile::Standard).unwrap();
             assert_eq!(policy.resolvers, [resolver]);
         }
     }
 
     #[test]
     fn a_bridge_is_named_for_mode_bridge_and_is_not_ours() {
-        let named = |name: &str| NetworkSpec { bridge: Some(name.to_owned()), ..NetworkSpec::default() };
+        let named =
+            |name: &str| NetworkSpec { bridge: Some(name.to_owned()), ..NetworkSpec::default() };
         let of = |name: &str| bridge(Some(&named(name)), NetworkMode::Bridge);
         assert_eq!(of("br0"), Ok(Some("br0".to_owned())));
-        for bad in ["", "a/b", "sixteen-letters-", "..", "br 0", "-br", "br0;", "agentvm0", "avmb0a1b2c3d"] {
+        for bad in
+            ["", "a/b", "sixteen-letters-", "..", "br 0", "-br", "br0;", "agentvm0", "avmb0a1b2c3d"]
+        {
             assert_eq!(of(bad).unwrap_err().path, "spec.network.bridge", "{bad}");
         }
         assert!(bridge(None, NetworkMode::Bridge).is_err());

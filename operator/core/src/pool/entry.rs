@@ -93,7 +93,9 @@ pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'
         total: int(counts.total),
         accelerator: facts.accelerator.to_owned(),
         tier: tier.tier,
-        tier_message: Some(tier.why_not_better).filter(|why| !why.is_empty()).map(|why| clip(&why, MAX_TIER_MESSAGE)),
+        tier_message: Some(tier.why_not_better)
+            .filter(|why| !why.is_empty())
+            .map(|why| clip(&why, MAX_TIER_MESSAGE)),
         reset_trouble: tier.trouble.map(|why| clip(&why, MAX_TIER_MESSAGE)),
         network_generation: facts.network_generation,
         limits: Some(limits::of(want)),
@@ -107,7 +109,9 @@ pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'
 fn asked_tier(want: &ValidPool, tier: TierSeen) -> TierSeen {
     let asked = match (want.reuse_policy, want.max_reuses) {
         (ReusePolicy::Never, _) => "spec.reusePolicy: Never asks for a fresh process for every run",
-        (ReusePolicy::VerifiedReset, 0) => "spec.maxReuses: 0 asks for a fresh process for every run",
+        (ReusePolicy::VerifiedReset, 0) => {
+            "spec.maxReuses: 0 asks for a fresh process for every run"
+        }
         (ReusePolicy::VerifiedReset, _) => return tier,
     };
     if tier.tier == "Boot" {
@@ -163,7 +167,11 @@ const MEMORY_PACE: Duration = Duration::from_mins(1);
 
 /// Keeps the memory figure of the last entry where nothing else has changed: memory always moves a little, and a status that
 /// follows it would be written for ever. `since` the last write of this node.
-pub fn settle_memory(old: Option<&PoolNode>, mut new: PoolNode, since: Option<Duration>) -> PoolNode {
+pub fn settle_memory(
+    old: Option<&PoolNode>,
+    mut new: PoolNode,
+    since: Option<Duration>,
+) -> PoolNode {
     let Some(old) = old else { return new };
     if new.unshared_memory_bytes.is_none() && new.total > 0 {
         // Nobody is idle just now; that says nothing about memory.
@@ -190,11 +198,18 @@ mod tests {
 
     fn world(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> Seen {
         let golden = Ok(GoldenKey::from_recorded("k"));
-        Seen { slots: slots.into_iter().collect(), queued: 0, room: 10.into(), golden, hold_until: None }
+        Seen {
+            slots: slots.into_iter().collect(),
+            queued: 0,
+            room: 10.into(),
+            golden,
+            hold_until: None,
+        }
     }
 
     fn entry(want: &ValidPool, tier: TierSeen, unshared: Vec<u64>) -> PoolNode {
-        let facts = NodeFacts { node: "n", accelerator: "KVM", tier, unshared, ..NodeFacts::default() };
+        let facts =
+            NodeFacts { node: "n", accelerator: "KVM", tier, unshared, ..NodeFacts::default() };
         node_entry(want, &world([(0, SlotSeen::Claimed)]), &Plan::default(), facts)
     }
 
@@ -205,25 +220,40 @@ mod tests {
     #[test]
     fn every_slot_counts_and_quarantine_is_named() {
         let until = jiff::Timestamp::UNIX_EPOCH;
-        let slots = [SlotSeen::Resetting, SlotSeen::Quarantined { until }, SlotSeen::Ending, SlotSeen::Claimed];
+        let slots = [
+            SlotSeen::Resetting,
+            SlotSeen::Quarantined { until },
+            SlotSeen::Ending,
+            SlotSeen::Claimed,
+        ];
         let seen = world((0..).zip(slots));
         let entry = node_entry(&pool(1, 4), &seen, &Plan::default(), NodeFacts::default());
         assert_eq!((entry.resetting, entry.quarantined, entry.claimed, entry.total), (1, 1, 1, 4));
-        assert_eq!(entry.message, "0 of 1 machines ready, 1 in use, 1 quarantined, 1 in the making");
+        assert_eq!(
+            entry.message,
+            "0 of 1 machines ready, 1 in use, 1 quarantined, 1 in the making"
+        );
         assert_eq!(entry.reason, "Filling", "a machine that is being reset is on its way");
     }
 
     #[test]
     fn the_tier_is_the_hosts_unless_the_pool_wants_none() {
         let fine = entry(&pool(1, 4), in_place(), vec![]);
-        assert_eq!((fine.tier.as_str(), fine.tier_message, fine.reset_trouble), ("InPlace", None, None));
+        assert_eq!(
+            (fine.tier.as_str(), fine.tier_message, fine.reset_trouble),
+            ("InPlace", None, None)
+        );
         let never = ValidPool { reuse_policy: ReusePolicy::Never, ..pool(1, 4) };
         let never = entry(&never, in_place(), vec![]);
         assert_eq!(never.tier, "Fresh");
         assert!(never.tier_message.unwrap().starts_with("spec.reusePolicy"));
-        let boot = TierSeen { tier: "Boot".into(), why_not_better: "no migration".into(), trouble: None };
+        let boot =
+            TierSeen { tier: "Boot".into(), why_not_better: "no migration".into(), trouble: None };
         let none = entry(&ValidPool { max_reuses: 0, ..pool(1, 4) }, boot, vec![]);
-        assert_eq!((none.tier.as_str(), none.tier_message.as_deref()), ("Boot", Some("no migration")));
+        assert_eq!(
+            (none.tier.as_str(), none.tier_message.as_deref()),
+            ("Boot", Some("no migration"))
+        );
     }
 
     #[test]
@@ -233,7 +263,8 @@ mod tests {
         assert_eq!(before.unshared_memory_bytes, Some(30 << 20));
         let settled = |unshared: Vec<u64>, seconds| {
             let new = entry(&pool(1, 4), in_place(), unshared);
-            settle_memory(Some(&before), new, Some(Duration::from_secs(seconds))).unshared_memory_bytes
+            settle_memory(Some(&before), new, Some(Duration::from_secs(seconds)))
+                .unshared_memory_bytes
         };
         assert_eq!(settled(vec![mib(33)], 600), Some(30 << 20), "a tenth is little");
         assert_eq!(settled(vec![mib(34)], 59), Some(30 << 20), "too early");

@@ -37,7 +37,12 @@ mod tests {
     use crate::defaults::{Defaults, LimitDefaults, Preset};
     use crate::pool::validate;
 
-    fn said(mode: NetworkMode, limits: Option<LimitsSpec>, defaults: &Defaults, profile: Profile) -> Value {
+    fn said(
+        mode: NetworkMode,
+        limits: Option<LimitsSpec>,
+        defaults: &Defaults,
+        profile: Profile,
+    ) -> Value {
         let bridge = (mode == NetworkMode::Bridge).then(|| "br0".to_owned());
         let spec = AgentVMPoolSpec {
             network: Some(NetworkSpec { mode: Some(mode), bridge, ..NetworkSpec::default() }),
@@ -55,7 +60,8 @@ mod tests {
         });
         assert_eq!(plain(Profile::Light), light);
         assert_eq!(plain(Profile::Intensive)["processes"], 8192);
-        let preset = Preset { disk_bytes_per_second: Some(1 << 20), ..LimitDefaults::default().light };
+        let preset =
+            Preset { disk_bytes_per_second: Some(1 << 20), ..LimitDefaults::default().light };
         let limits = LimitDefaults { light: preset, ..LimitDefaults::default() };
         let configured = Defaults { limits, ..Defaults::default() };
         let told = said(NetworkMode::NatFiltered, None, &configured, Profile::Light);
@@ -72,7 +78,12 @@ mod tests {
             connections: Some(1),
             processes: Some(16),
         };
-        let told = said(NetworkMode::NatFiltered, Some(asked.clone()), &Defaults::default(), Profile::Light);
+        let told = said(
+            NetworkMode::NatFiltered,
+            Some(asked.clone()),
+            &Defaults::default(),
+            Profile::Light,
+        );
         assert_eq!(told, serde_json::to_value(asked).unwrap());
     }
 

@@ -28,7 +28,10 @@ mod fixture {
             warm: Some(Warm { min: i32::try_from(min).ok(), max: i32::try_from(max).ok() }),
             ttl_seconds: Some(100),
             max_run_seconds: Some(60),
-            network: Some(NetworkSpec { mode: Some(NetworkMode::Isolated), ..NetworkSpec::default() }),
+            network: Some(NetworkSpec {
+                mode: Some(NetworkMode::Isolated),
+                ..NetworkSpec::default()
+            }),
             ..AgentVMPoolSpec::of("g")
         };
         validate(&spec, &Defaults::default(), Profile::Standard).unwrap()

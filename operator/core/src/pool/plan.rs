@@ -107,7 +107,8 @@ pub fn plan(want: &ValidPool, seen: &Seen, now: Timestamp) -> Plan {
     let missing = wanted.min(free);
     let fits = missing.min(seen.room.machines);
     plan.no_room_for = missing - fits;
-    plan.create = (0..want.max).filter(|n| !seen.slots.contains_key(n)).take(fits as usize).collect();
+    plan.create =
+        (0..want.max).filter(|n| !seen.slots.contains_key(n)).take(fits as usize).collect();
     // One machine has to be there when anyone waits, whatever `min` says.
     let needed = want.min.max(u32::from(seen.queued > 0)).saturating_sub(ready);
     plan.retire.extend(yielding(seen, &plan, needed.saturating_sub(fits)));
@@ -128,9 +129,13 @@ fn ready_or_coming(seen: &Seen, retire: &[u32]) -> u32 {
 /// go as machines are lacking for want of a slot or of room, the ones with the least time left first.
 fn yielding(seen: &Seen, plan: &Plan, lacking: u32) -> Vec<u32> {
     // What is on its way out makes place without that.
-    let leaving = seen.slots.iter().filter(|(slot, state)| **state == SlotSeen::Ending || plan.retire.contains(slot));
+    let leaving = seen
+        .slots
+        .iter()
+        .filter(|(slot, state)| **state == SlotSeen::Ending || plan.retire.contains(slot));
     let lacking = lacking.saturating_sub(count(leaving.count()));
-    let mut kept: Vec<(Timestamp, u32)> = quarantined(seen).filter(|(_, slot)| !plan.retire.contains(slot)).collect();
+    let mut kept: Vec<(Timestamp, u32)> =
+        quarantined(seen).filter(|(_, slot)| !plan.retire.contains(slot)).collect();
     kept.sort_unstable();
     kept.into_iter().take(lacking as usize).map(|(_, slot)| slot).collect()
 }
@@ -156,11 +161,16 @@ fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
             _ => None,
         })
         .collect();
-    let mut retire: Vec<u32> = idle.iter().filter(|(_, _, outdated)| *outdated).map(|(slot, ..)| *slot).collect();
+    let mut retire: Vec<u32> =
+        idle.iter().filter(|(_, _, outdated)| *outdated).map(|(slot, ..)| *slot).collect();
     let mut current: Vec<_> = idle.iter().filter(|(_, _, outdated)| !outdated).collect();
     let keep = want.min.max(seen.queued);
     // The highest slots go first: a pool that shrinks keeps the low numbers.
-    let beyond_max = current.iter().filter(|(slot, ..)| *slot >= want.max).map(|(slot, ..)| *slot).collect::<Vec<_>>();
+    let beyond_max = current
+        .iter()
+        .filter(|(slot, ..)| *slot >= want.max)
+        .map(|(slot, ..)| *slot)
+        .collect::<Vec<_>>();
     retire.extend(&beyond_max);
     current.retain(|(slot, ..)| *slot < want.max);
     let surplus = current.len().saturating_sub(keep as usize);
@@ -168,24 +178,38 @@ fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
     let gone: Vec<u32> = lingered.map(|(slot, ..)| *slot).take(surplus).collect();
     current.retain(|(slot, ..)| !gone.contains(slot));
     retire.extend(gone);
-    let busy = seen.slots.values().any(|s| matches!(s, SlotSeen::Creating | SlotSeen::Resetting | SlotSeen::Ending));
+    let busy = seen
+        .slots
+        .values()
+        .any(|s| matches!(s, SlotSeen::Creating | SlotSeen::Resetting | SlotSeen::Ending));
     if retire.is_empty() && !busy {
         let oldest = current.iter().min_by_key(|(_, since, _)| *since);
-        retire.extend(oldest.filter(|(_, since, _)| expires(want, *since) <= now).map(|(slot, ..)| *slot));
+        retire.extend(
+            oldest.filter(|(_, since, _)| expires(want, *since) <= now).map(|(slot, ..)| *slot),
+        );
     }
-    retire.extend(quarantined(seen).filter(|(until, slot)| *until <= now || *slot >= want.max).map(|(_, slot)| slot));
+    retire.extend(
+        quarantined(seen)
+            .filter(|(until, slot)| *until <= now || *slot >= want.max)
+            .map(|(_, slot)| slot),
+    );
     retire.sort_unstable();
     retire
 }
 
 fn next_expiry(want: &ValidPool, seen: &Seen, retire: &[u32], now: Timestamp) -> Option<Timestamp> {
-    let stays = || seen.slots.iter().filter(|(slot, _)| !retire.contains(slot)).map(|(_, state)| state);
-    let idle =
-        || stays().filter_map(|state| if let SlotSeen::Idle { since, .. } = state { Some(*since) } else { None });
+    let stays =
+        || seen.slots.iter().filter(|(slot, _)| !retire.contains(slot)).map(|(_, state)| state);
+    let idle = || {
+        stays().filter_map(|state| {
+            if let SlotSeen::Idle { since, .. } = state { Some(*since) } else { None }
+        })
+    };
     let too_many = count(idle().count()) > want.min.max(seen.queued);
     let lingering = idle().map(lingers_until).filter(|until| too_many && *until > now);
-    let quarantines =
-        stays().filter_map(|state| if let SlotSeen::Quarantined { until } = state { Some(*until) } else { None });
+    let quarantines = stays().filter_map(|state| {
+        if let SlotSeen::Quarantined { until } = state { Some(*until) } else { None }
+    });
     idle().map(|since| expires(want, since)).chain(lingering).chain(quarantines).min()
 }
 
@@ -219,7 +243,13 @@ mod tests {
     }
 
     fn seen(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> Seen {
-        Seen { slots: slots.into_iter().collect(), queued: 0, room: 100.into(), golden: Ok(key("g")), hold_until: None }
+        Seen {
+            slots: slots.into_iter().collect(),
+            queued: 0,
+            room: 100.into(),
+            golden: Ok(key("g")),
+            hold_until: None,
+        }
     }
 
     fn idle(since: i64) -> SlotSeen {
@@ -241,15 +271,25 @@ mod tests {
         let other = SlotSeen::Idle { since: at(0), golden: key("old") };
         assert_eq!(plan(&pool(2, 4), &seen([(0, other), (1, idle(0))]), at(1)).retire, [0]);
         assert_eq!(plan(&pool(2, 4), &seen([(0, idle(50)), (1, idle(0))]), at(100)).retire, [1]);
-        assert_eq!(plan(&pool(2, 4), &seen([(0, idle(50)), (1, idle(0))]), at(99)).wake, Some(at(100)));
+        assert_eq!(
+            plan(&pool(2, 4), &seen([(0, idle(50)), (1, idle(0))]), at(99)).wake,
+            Some(at(100))
+        );
     }
 
     #[test]
     fn what_is_more_than_wanted_lingers_for_the_next_run() {
         let world = seen([(0, idle(0)), (1, idle(5)), (2, idle(0))]);
-        assert_eq!(plan(&pool(1, 4), &world, at(9)), Plan { wake: Some(at(10)), ..Plan::default() });
+        assert_eq!(
+            plan(&pool(1, 4), &world, at(9)),
+            Plan { wake: Some(at(10)), ..Plan::default() }
+        );
         let later = plan(&pool(1, 4), &world, at(10));
-        assert_eq!((later.retire, later.wake), (vec![0, 2], Some(at(105))), "one has to stay, and it is the latest");
+        assert_eq!(
+            (later.retire, later.wake),
+            (vec![0, 2], Some(at(105))),
+            "one has to stay, and it is the latest"
+        );
         assert_eq!(plan(&pool(2, 4), &world, at(10)).retire, [2], "the highest slots first");
         let shrunk = seen([(0, idle(0)), (1, idle(0))]);
         assert_eq!(plan(&pool(1, 1), &shrunk, at(1)).retire, [1], "max is never passed for that");
@@ -258,7 +298,9 @@ mod tests {
     #[test]
     fn nothing_is_made_while_there_is_nothing_to_make_it_of_or_after_failures() {
         let blocked = Blocked { reason: PoolReason::SnapshotMissing, message: String::new() };
-        assert!(plan(&pool(2, 4), &Seen { golden: Err(blocked), ..seen([]) }, at(0)).create.is_empty());
+        assert!(
+            plan(&pool(2, 4), &Seen { golden: Err(blocked), ..seen([]) }, at(0)).create.is_empty()
+        );
         let held = plan(&pool(2, 4), &Seen { hold_until: Some(at(9)), ..seen([]) }, at(0));
         assert_eq!((held.create, held.wake), (vec![], Some(at(9))));
     }
@@ -266,7 +308,10 @@ mod tests {
     #[test]
     fn nothing_is_made_in_the_place_of_a_machine_that_is_being_reset() {
         let world = seen([(0, SlotSeen::Resetting), (1, idle(0))]);
-        assert_eq!(plan(&pool(2, 4), &world, at(1)), Plan { wake: Some(at(100)), ..Plan::default() });
+        assert_eq!(
+            plan(&pool(2, 4), &world, at(1)),
+            Plan { wake: Some(at(100)), ..Plan::default() }
+        );
         let quarantined = seen([(0, SlotSeen::Quarantined { until: at(50) }), (1, idle(0))]);
         let plan = plan(&pool(2, 4), &quarantined, at(1));
         assert_eq!((plan.create, plan.retire, plan.wake), (vec![2], vec![], Some(at(50))));
@@ -291,19 +336,31 @@ mod tests {
         let leaving = seen([(0, kept(90)), (1, SlotSeen::Ending)]);
         assert_eq!(plan(&pool(1, 2), &leaving, at(1)).retire, NONE, "another slot will be free");
         let queued = Seen { queued: 9, ..seen([(0, kept(90)), (1, kept(80))]) };
-        assert_eq!(plan(&pool(0, 2), &queued, at(1)).retire, [1], "somebody waits, and nothing comes");
+        assert_eq!(
+            plan(&pool(0, 2), &queued, at(1)).retire,
+            [1],
+            "somebody waits, and nothing comes"
+        );
         let held = Seen { hold_until: Some(at(9)), ..full };
-        assert_eq!(plan(&pool(2, 3), &held, at(1)).retire, NONE, "nothing would be made in its place");
+        assert_eq!(
+            plan(&pool(2, 3), &held, at(1)).retire,
+            NONE,
+            "nothing would be made in its place"
+        );
     }
 
     /// What can happen to a slot between two looks at the pool: anything a host may do.
     fn step(slot: &SlotSeen, event: u8, now: Timestamp) -> Option<SlotSeen> {
         match (slot, event % 6) {
-            (SlotSeen::Creating | SlotSeen::Resetting, 0) => Some(SlotSeen::Idle { since: now, golden: key("g") }),
+            (SlotSeen::Creating | SlotSeen::Resetting, 0) => {
+                Some(SlotSeen::Idle { since: now, golden: key("g") })
+            }
             (SlotSeen::Idle { .. }, 1) => Some(SlotSeen::Claimed),
             (SlotSeen::Claimed, 2) | (SlotSeen::Resetting, 3) => Some(SlotSeen::Ending),
             (SlotSeen::Claimed, 4) => Some(SlotSeen::Resetting),
-            (SlotSeen::Creating | SlotSeen::Resetting, 5) => Some(SlotSeen::Quarantined { until: FAR }),
+            (SlotSeen::Creating | SlotSeen::Resetting, 5) => {
+                Some(SlotSeen::Quarantined { until: FAR })
+            }
             (SlotSeen::Creating, 3) | (SlotSeen::Ending, _) => None,
             (other, _) => Some(other.clone()),
         }

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 
 /// All that decides about one machine.
 #[derive(Clone, Copy, Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "independent facts; any of them is enough for a no")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "independent facts; any of them is enough for a no"
+)]
 pub struct Used {
     pub policy: ReusePolicy,
     pub max_reuses: u32,
@@ -42,7 +45,9 @@ pub fn way(used: &Used) -> Way {
         Used { golden_wanted: false, .. } => "its golden is not the pool's any more",
         Used { intact: false, .. } => "its attempt did not end by itself",
         Used { in_place: false, .. } => "resets in place are not in use here",
-        Used { reuses, max_reuses, .. } if reuses >= max_reuses => "it was brought back maxReuses times",
+        Used { reuses, max_reuses, .. } if reuses >= max_reuses => {
+            "it was brought back maxReuses times"
+        }
         Used { policy: ReusePolicy::VerifiedReset, .. } => return Way::InPlace,
     };
     Way::Replace { why }
@@ -93,10 +98,12 @@ mod tests {
 
     fn used() -> impl Strategy<Value = Used> {
         let policy = prop_oneof![Just(ReusePolicy::Never), Just(ReusePolicy::VerifiedReset)];
-        (policy, 0_u32..4, 0_u32..4, any::<[bool; 4]>()).prop_map(|(policy, max_reuses, reuses, flags)| {
-            let [golden_wanted, slot_wanted, intact, in_place] = flags;
-            Used { policy, max_reuses, reuses, golden_wanted, slot_wanted, intact, in_place }
-        })
+        (policy, 0_u32..4, 0_u32..4, any::<[bool; 4]>()).prop_map(
+            |(policy, max_reuses, reuses, flags)| {
+                let [golden_wanted, slot_wanted, intact, in_place] = flags;
+                Used { policy, max_reuses, reuses, golden_wanted, slot_wanted, intact, in_place }
+            },
+        )
     }
 
     proptest! {

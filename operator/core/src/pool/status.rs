@@ -1,6 +1,8 @@
 //! What a pool's status says: sums over the nodes' entries, and the conditions.
 
-use agentvm_crds::{AgentVMPoolStatus, Condition, ConditionStatus, PoolNode, PoolReason, condition_type};
+use agentvm_crds::{
+    AgentVMPoolStatus, Condition, ConditionStatus, PoolNode, PoolReason, condition_type,
+};
 use jiff::Timestamp;
 
 use crate::{
@@ -15,7 +17,8 @@ pub fn next_status(
     entry: PoolNode,
     now: Timestamp,
 ) -> AgentVMPoolStatus {
-    let mut nodes: Vec<PoolNode> = old.nodes.iter().filter(|n| n.name != entry.name).cloned().collect();
+    let mut nodes: Vec<PoolNode> =
+        old.nodes.iter().filter(|n| n.name != entry.name).cloned().collect();
     nodes.push(entry);
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let sum = |field: fn(&PoolNode) -> i32| nodes.iter().map(field).fold(0, i32::saturating_add);
@@ -41,29 +44,43 @@ pub fn invalid_status(
 ) -> AgentVMPoolStatus {
     let (reason, message) = (PoolReason::InvalidSpec.as_str(), why.to_string());
     let make = |type_: &str, status| condition(type_, status, reason, &message, generation, now);
-    let list =
-        vec![make(condition_type::READY, ConditionStatus::False), make(condition_type::STALLED, ConditionStatus::True)];
+    let list = vec![
+        make(condition_type::READY, ConditionStatus::False),
+        make(condition_type::STALLED, ConditionStatus::True),
+    ];
     let conditions = settle(&old.conditions, list);
     AgentVMPoolStatus { observed_generation: generation, conditions, ..old.clone() }
 }
 
 fn is_fine(reason: &str) -> bool {
-    [PoolReason::Filled, PoolReason::Filling, PoolReason::Busy].iter().any(|fine| fine.as_str() == reason)
+    [PoolReason::Filled, PoolReason::Filling, PoolReason::Busy]
+        .iter()
+        .any(|fine| fine.as_str() == reason)
 }
 
 fn was_ready(old: &AgentVMPoolStatus) -> bool {
     find(&old.conditions, condition_type::READY).is_some_and(|c| c.status == ConditionStatus::True)
 }
 
-fn conditions(nodes: &[PoolNode], was_ready: bool, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+fn conditions(
+    nodes: &[PoolNode],
+    was_ready: bool,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
     let make = |type_: &str, status: ConditionStatus, reason: &str, message: &str| {
         condition(type_, status, reason, message, generation, now)
     };
-    let yes = |condition: bool| if condition { ConditionStatus::True } else { ConditionStatus::False };
+    let yes =
+        |condition: bool| if condition { ConditionStatus::True } else { ConditionStatus::False };
     // The worst node speaks for the pool; a busy one is as good as a filled one.
-    let worst = nodes.iter().find(|n| !is_fine(&n.reason)).or_else(|| nodes.iter().find(|n| n.reason == "Filling"));
-    let (reason, message) =
-        worst.or(nodes.first()).map_or(("Filling", ""), |n| (n.reason.as_str(), n.message.as_str()));
+    let worst = nodes
+        .iter()
+        .find(|n| !is_fine(&n.reason))
+        .or_else(|| nodes.iter().find(|n| n.reason == "Filling"));
+    let (reason, message) = worst
+        .or(nodes.first())
+        .map_or(("Filling", ""), |n| (n.reason.as_str(), n.message.as_str()));
     let ready = nodes.iter().any(|n| n.warm + n.claimed > 0 || (n.min == 0 && is_fine(&n.reason)));
     // A pool whose last machine was just used is as ready as before while it makes the next one.
     let ready = ready || (was_ready && nodes.iter().any(|n| is_fine(&n.reason)));
@@ -78,7 +95,12 @@ fn conditions(nodes: &[PoolNode], was_ready: bool, generation: Option<i64>, now:
     if filling {
         list.push(make(condition_type::RECONCILING, ConditionStatus::True, reason, message));
     } else if let Some(node) = trouble.filter(|_| !ready) {
-        list.push(make(condition_type::STALLED, ConditionStatus::True, &node.reason, &node.message));
+        list.push(make(
+            condition_type::STALLED,
+            ConditionStatus::True,
+            &node.reason,
+            &node.message,
+        ));
     }
     list
 }
@@ -89,7 +111,8 @@ fn degraded(nodes: &[PoolNode]) -> (bool, &str, String) {
         return (true, &node.reason, node.message.clone());
     }
     if let Some((node, why)) = nodes.iter().find_map(|n| Some((n, n.reset_trouble.as_ref()?))) {
-        let message = format!("node {} gives runs {} machines for a while: {why}", node.name, node.tier);
+        let message =
+            format!("node {} gives runs {} machines for a while: {why}", node.name, node.tier);
         return (true, PoolReason::ResetFailing.as_str(), message);
     }
     if let Some(node) = nodes.iter().find(|n| n.accelerator == "TCG") {
@@ -109,17 +132,28 @@ mod tests {
     use super::*;
     use crate::{
         names::GoldenKey,
-        pool::{Blocked, NodeFacts, Seen, SlotSeen, TierSeen, ValidPool, fixture::pool, node_entry, plan},
+        pool::{
+            Blocked, NodeFacts, Seen, SlotSeen, TierSeen, ValidPool, fixture::pool, node_entry,
+            plan,
+        },
     };
 
-    fn status(want: &ValidPool, seen: &Seen, error: Option<&str>, accelerator: &str) -> AgentVMPoolStatus {
+    fn status(
+        want: &ValidPool,
+        seen: &Seen,
+        error: Option<&str>,
+        accelerator: &str,
+    ) -> AgentVMPoolStatus {
         let now = Timestamp::UNIX_EPOCH;
         let plan = plan(want, seen, now);
         let entry = node_entry(
             want,
             seen,
             &plan,
-            NodeFacts { last_error: error.map(|error| (PoolReason::CreateFailed, error)), ..facts(accelerator) },
+            NodeFacts {
+                last_error: error.map(|error| (PoolReason::CreateFailed, error)),
+                ..facts(accelerator)
+            },
         );
         next_status(&AgentVMPoolStatus::default(), Some(1), entry, now)
     }
@@ -170,7 +204,8 @@ mod tests {
             trouble: Some("3 resets in a row failed, the last with memory: 3 pages".into()),
         };
         let entry = node_entry(&want, &seen, &plan, NodeFacts { tier, ..facts("TCG") });
-        let status = next_status(&AgentVMPoolStatus::default(), Some(1), entry, Timestamp::UNIX_EPOCH);
+        let status =
+            next_status(&AgentVMPoolStatus::default(), Some(1), entry, Timestamp::UNIX_EPOCH);
         assert_eq!(check(&status, "Degraded"), (ConditionStatus::True, "ResetFailing".into()));
         assert!(find(&status.conditions, "Degraded").unwrap().message.contains("memory: 3 pages"));
         assert_eq!(check(&status, "Ready"), (ConditionStatus::True, "Filled".into()));
@@ -210,13 +245,26 @@ mod tests {
 
     #[test]
     fn every_lack_has_its_reason() {
-        let reason = |want: &ValidPool, seen: &Seen, error| check(&status(want, seen, error, "KVM"), "Ready").1;
-        assert_eq!(reason(&pool(2, 4), &world(vec![SlotSeen::Creating], Ok(key())), None), "Filling");
+        let reason = |want: &ValidPool, seen: &Seen, error| {
+            check(&status(want, seen, error, "KVM"), "Ready").1
+        };
+        assert_eq!(
+            reason(&pool(2, 4), &world(vec![SlotSeen::Creating], Ok(key())), None),
+            "Filling"
+        );
         assert_eq!(reason(&pool(2, 4), &world(vec![], Ok(key())), Some("no disk")), "CreateFailed");
-        assert_eq!(reason(&pool(2, 2), &world(vec![SlotSeen::Claimed, SlotSeen::Claimed], Ok(key())), None), "Busy");
+        assert_eq!(
+            reason(
+                &pool(2, 2),
+                &world(vec![SlotSeen::Claimed, SlotSeen::Claimed], Ok(key())),
+                None
+            ),
+            "Busy"
+        );
         let tight = Seen { room: 0.into(), ..world(vec![], Ok(key())) };
         assert_eq!(reason(&pool(2, 2), &tight, None), "NoCapacity");
-        let blocked = Blocked { reason: PoolReason::SnapshotMissing, message: "golden g isn't there".into() };
+        let blocked =
+            Blocked { reason: PoolReason::SnapshotMissing, message: "golden g isn't there".into() };
         let stuck = status(&pool(2, 2), &world(vec![], Err(blocked)), None, "KVM");
         assert_eq!(check(&stuck, "Stalled"), (ConditionStatus::True, "SnapshotMissing".into()));
         assert_eq!(check(&stuck, "Ready").0, ConditionStatus::False);

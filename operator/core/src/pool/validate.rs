@@ -45,7 +45,11 @@ impl ValidPool {
 }
 
 /// Fills defaults in and refuses what can't be. `profile` is that of its golden ([`crate::golden::profile`]).
-pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults, profile: Profile) -> Result<ValidPool, InvalidSpec> {
+pub fn validate(
+    spec: &AgentVMPoolSpec,
+    defaults: &Defaults,
+    profile: Profile,
+) -> Result<ValidPool, InvalidSpec> {
     let warm = spec.warm.as_ref();
     let asked_max = warm.and_then(|w| w.max);
     let asked_min = warm.and_then(|w| w.min);
@@ -58,7 +62,10 @@ pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults, profile: Profile) -
     // And the same the other way round.
     let max = if asked_max.is_none() { max.max(min) } else { max };
     if min > max {
-        return Err(InvalidSpec::new("spec.warm.min", format!("must not be above max: {min} > {max}")));
+        return Err(InvalidSpec::new(
+            "spec.warm.min",
+            format!("must not be above max: {min} > {max}"),
+        ));
     }
     let network = spec.network.as_ref();
     let network_mode = network_mode(network, defaults);
@@ -73,10 +80,20 @@ pub fn validate(spec: &AgentVMPoolSpec, defaults: &Defaults, profile: Profile) -
             defaults.health_check_seconds,
             1,
         )?,
-        max_run_seconds: number("spec.maxRunSeconds", spec.max_run_seconds, defaults.max_run_seconds, 1)?,
+        max_run_seconds: number(
+            "spec.maxRunSeconds",
+            spec.max_run_seconds,
+            defaults.max_run_seconds,
+            1,
+        )?,
         reuse_policy: spec.reuse_policy.unwrap_or(defaults.reuse_policy),
         max_reuses: number("spec.maxReuses", spec.max_reuses, defaults.max_reuses, 0)?,
-        quarantine_seconds: number("spec.quarantineSeconds", spec.quarantine_seconds, defaults.quarantine_seconds, 0)?,
+        quarantine_seconds: number(
+            "spec.quarantineSeconds",
+            spec.quarantine_seconds,
+            defaults.quarantine_seconds,
+            0,
+        )?,
         network_mode,
         bridge: network::bridge(network, network_mode)?,
         ipv6: network::ipv6(network, network_mode)?,
@@ -95,8 +112,11 @@ fn host_limits(limits: Option<&LimitsSpec>, preset: &Preset) -> Result<HostLimit
     let disk = limits.and_then(|limits| limits.disk_bytes_per_second);
     let processes = limits.and_then(|limits| limits.processes);
     Ok(HostLimits {
-        cpu_quota_percent: quota.map(|_| number("spec.limits.cpuQuotaPercent", quota, 0, 1)).transpose()?,
-        disk_bytes_per_second: bytes("spec.limits.diskBytesPerSecond", disk, 1 << 40)?.or(preset.disk_bytes_per_second),
+        cpu_quota_percent: quota
+            .map(|_| number("spec.limits.cpuQuotaPercent", quota, 0, 1))
+            .transpose()?,
+        disk_bytes_per_second: bytes("spec.limits.diskBytesPerSecond", disk, 1 << 40)?
+            .or(preset.disk_bytes_per_second),
         processes: number("spec.limits.processes", processes, preset.processes, 16)?,
     })
 }
@@ -106,7 +126,8 @@ pub(crate) fn bytes(path: &str, asked: Option<i64>, most: u64) -> Result<Option<
     const LEAST: u64 = 64 << 10;
     let Some(value) = asked else { return Ok(None) };
     let rate = u64::try_from(value).ok().filter(|rate| (LEAST..=most).contains(rate));
-    rate.map(Some).ok_or_else(|| InvalidSpec::new(path, format!("must be {LEAST} to {most}, is {value}")))
+    rate.map(Some)
+        .ok_or_else(|| InvalidSpec::new(path, format!("must be {LEAST} to {most}, is {value}")))
 }
 
 fn number(path: &str, value: Option<i32>, default: u32, least: u32) -> Result<u32, InvalidSpec> {
@@ -131,7 +152,10 @@ mod tests {
 
     #[test]
     fn defaults_give_way_to_what_was_asked_for() {
-        let of = |min, max| validate(&spec(min, max), &Defaults::default(), Profile::Standard).map(|p| (p.min, p.max));
+        let of = |min, max| {
+            validate(&spec(min, max), &Defaults::default(), Profile::Standard)
+                .map(|p| (p.min, p.max))
+        };
         assert_eq!(of(None, None), Ok((5, 20)));
         assert_eq!(of(None, Some(2)), Ok((2, 2)));
         assert_eq!(of(Some(30), None), Ok((30, 30)));
@@ -139,7 +163,10 @@ mod tests {
         assert_eq!(of(Some(-1), None).unwrap_err().path, "spec.warm.min");
         assert_eq!(of(None, Some(0)).unwrap_err().path, "spec.warm.max");
         let negative = AgentVMPoolSpec { ttl_seconds: Some(-1), ..spec(None, None) };
-        assert_eq!(validate(&negative, &Defaults::default(), Profile::Standard).unwrap_err().path, "spec.ttlSeconds");
+        assert_eq!(
+            validate(&negative, &Defaults::default(), Profile::Standard).unwrap_err().path,
+            "spec.ttlSeconds"
+        );
     }
 
     #[test]
@@ -169,11 +196,18 @@ mod tests {
         let slow = LimitsSpec { disk_bytes_per_second: Some(1), ..LimitsSpec::default() };
         let slow = AgentVMPoolSpec { limits: Some(slow), ..spec(None, None) };
         assert_eq!(of(&slow).unwrap_err().path, "spec.limits.diskBytesPerSecond");
-        let limits = LimitsSpec { cpu_quota_percent: Some(50), processes: Some(64), ..LimitsSpec::default() };
+        let limits = LimitsSpec {
+            cpu_quota_percent: Some(50),
+            processes: Some(64),
+            ..LimitsSpec::default()
+        };
         let limited = of(&AgentVMPoolSpec { limits: Some(limits), ..spec(None, None) }).unwrap();
         assert_eq!((limited.limits.cpu_quota_percent, limited.limits.processes), (Some(50), 64));
         assert_eq!(limited.policy(3).generation, 3);
-        assert_eq!(of(&spec(None, None)).unwrap().limits, HostLimits { processes: 4096, ..HostLimits::default() });
+        assert_eq!(
+            of(&spec(None, None)).unwrap().limits,
+            HostLimits { processes: 4096, ..HostLimits::default() }
+        );
     }
 
     #[test]
@@ -183,7 +217,12 @@ mod tests {
         let of = |profile| {
             let pool = validate(&spec, &Defaults::default(), profile).unwrap();
             let link = pool.policy.limits;
-            (link.bytes_per_second, link.packets_per_second, link.connections, pool.limits.processes)
+            (
+                link.bytes_per_second,
+                link.packets_per_second,
+                link.connections,
+                pool.limits.processes,
+            )
         };
         assert_eq!(of(Profile::Light), (Some(32 << 20), 10_000, 300, 2048));
         assert_eq!(of(Profile::Standard), (Some(64 << 20), 20_000, 300, 4096));

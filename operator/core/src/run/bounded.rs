@@ -1,6 +1,8 @@
 //! A status has a largest size, whatever the run did: tails, then lists, are cut until it fits.
 
-use agentvm_crds::{AgentRunStatus, DeniedFlow, MAX_STATUS_BYTES, ResetCheck, ResetStatus, RunNetwork};
+use agentvm_crds::{
+    AgentRunStatus, DeniedFlow, MAX_STATUS_BYTES, ResetCheck, ResetStatus, RunNetwork,
+};
 
 use crate::status::{clip, tail};
 
@@ -34,7 +36,10 @@ pub fn bounded_network(network: &RunNetwork) -> RunNetwork {
         protocol: plain(&flow.protocol, MAX_NAME),
         count: flow.count,
     };
-    RunNetwork { top_denied: network.top_denied.iter().take(MAX_DENIED).map(denied).collect(), ..*network }
+    RunNetwork {
+        top_denied: network.top_denied.iter().take(MAX_DENIED).map(denied).collect(),
+        ..*network
+    }
 }
 
 fn plain(text: &str, max: usize) -> String {
@@ -45,7 +50,11 @@ fn plain(text: &str, max: usize) -> String {
 pub fn bounded(mut status: AgentRunStatus) -> AgentRunStatus {
     let size = |status: &AgentRunStatus| serde_json::to_vec(status).map_or(0, |text| text.len());
     while size(&status) > MAX_STATUS_BYTES {
-        let longest = status.stdout.as_ref().map_or(0, String::len).max(status.stderr.as_ref().map_or(0, String::len));
+        let longest = status
+            .stdout
+            .as_ref()
+            .map_or(0, String::len)
+            .max(status.stderr.as_ref().map_or(0, String::len));
         halve(&mut status.stdout, &mut status.stdout_truncated, longest);
         halve(&mut status.stderr, &mut status.stderr_truncated, longest);
         if longest <= 1024 {

@@ -14,5 +14,7 @@ pub use plan::{AttemptSeen, MissingRef, Plan, PoolSeen, Seen, Step, StopCause, p
 pub use program::{CODE_FOLDER, Program, program};
 pub use queue::{Place as QueuePlace, QueueEntry, place};
 pub use result::{AttemptEnd, AttemptResult, Claim, FinishedAttempt, Outcome};
-pub use status::{accepted_waiting, claimed, finished, finished_attempt, is_finished, open_attempt, unclaimed};
+pub use status::{
+    accepted_waiting, claimed, finished, finished_attempt, is_finished, open_attempt, unclaimed,
+};
 pub use validate::{Content, EnvItem, EnvValue, FileItem, KeyOf, ValidRun, validate};

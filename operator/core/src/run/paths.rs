@@ -21,9 +21,15 @@ pub fn check_relative_path(path: &str) -> Result<(), String> {
     }
     for name in path.split('/') {
         match name {
-            "" => return Err(format!("must not contain empty names (`//`, or `/` at the end), is {path:?}")),
+            "" => {
+                return Err(format!(
+                    "must not contain empty names (`//`, or `/` at the end), is {path:?}"
+                ));
+            }
             "." | ".." => return Err(format!("must not contain `{name}`, is {path:?}")),
-            _ if name.len() > MAX_NAME => return Err(format!("has a name of more than {MAX_NAME} bytes")),
+            _ if name.len() > MAX_NAME => {
+                return Err(format!("has a name of more than {MAX_NAME} bytes"));
+            }
             _ => {}
         }
     }

@@ -127,15 +127,19 @@ fn plan_ended(run: &ValidRun, seen: &Seen, result: &AttemptResult) -> Step {
 }
 
 fn plan_waiting(run: &ValidRun, seen: &Seen, now: Timestamp) -> Plan {
-    let done = |reason, message: String| Plan { step: Step::Finish { reason, message }, wake: None };
+    let done =
+        |reason, message: String| Plan { step: Step::Finish { reason, message }, wake: None };
     if run.cancelled {
         return done(SucceededReason::Cancelled, "cancelled before it was started".to_owned());
     }
-    let deadline =
-        seen.waits_since.checked_add(i64::from(run.queue_timeout_seconds).seconds()).unwrap_or(Timestamp::MAX);
+    let deadline = seen
+        .waits_since
+        .checked_add(i64::from(run.queue_timeout_seconds).seconds())
+        .unwrap_or(Timestamp::MAX);
     let wait = waiting_for(run, seen);
     if deadline <= now {
-        let why = wait.map_or_else(|| "no operator claimed it".to_owned(), |(_, _, message)| message);
+        let why =
+            wait.map_or_else(|| "no operator claimed it".to_owned(), |(_, _, message)| message);
         let message = format!("not started within {} s: {why}", run.queue_timeout_seconds);
         return done(SucceededReason::QueueTimeout, message);
     }
@@ -153,7 +157,10 @@ fn waiting_for(run: &ValidRun, seen: &Seen) -> Option<(AcceptedReason, Scheduled
     use {AcceptedReason as A, ScheduledReason as S};
     let (free, total, max, trouble) = match &seen.pool {
         PoolSeen::Missing => {
-            let message = format!("spec.poolRef.name: there is no AgentVMPool {:?} in this namespace", run.pool);
+            let message = format!(
+                "spec.poolRef.name: there is no AgentVMPool {:?} in this namespace",
+                run.pool
+            );
             return Some((A::PoolMissing, S::PoolDegraded, message));
         }
         PoolSeen::Present { free, total, max, trouble } => (*free, *total, *max, trouble),
@@ -172,11 +179,14 @@ fn waiting_for(run: &ValidRun, seen: &Seen) -> Option<(AcceptedReason, Scheduled
         return None;
     }
     let ahead = seen.queue.ahead;
-    let numbers = format!("{free} of {total} machines free (max {max}), {ahead} runs before this one");
+    let numbers =
+        format!("{free} of {total} machines free (max {max}), {ahead} runs before this one");
     match trouble {
-        Some(trouble) if total == 0 => {
-            Some((A::Valid, S::PoolDegraded, format!("pool {:?} has no machines: {trouble}", run.pool)))
-        }
+        Some(trouble) if total == 0 => Some((
+            A::Valid,
+            S::PoolDegraded,
+            format!("pool {:?} has no machines: {trouble}", run.pool),
+        )),
         _ => Some((A::Valid, S::WaitingForMachine, numbers)),
     }
 }
@@ -225,7 +235,9 @@ mod tests {
     #[test]
     fn a_waiting_run_says_what_it_waits_for_with_numbers() {
         let plain = run(&serde_json::json!({}));
-        let Step::Wait { scheduled, message, .. } = step(&plain, &seen(AttemptSeen::None)) else { panic!("waits") };
+        let Step::Wait { scheduled, message, .. } = step(&plain, &seen(AttemptSeen::None)) else {
+            panic!("waits")
+        };
         assert_eq!(scheduled, ScheduledReason::WaitingForMachine);
         assert_eq!(message, "0 of 4 machines free (max 4), 3 runs before this one");
         let missing = Seen { pool: PoolSeen::Missing, ..seen(AttemptSeen::None) };
@@ -243,7 +255,10 @@ mod tests {
         };
         assert!(matches!(step(&plain, &with_free(3)), Step::Wait { .. }));
         assert_eq!(step(&plain, &with_free(4)), Step::Claim);
-        assert!(matches!(step(&plain, &Seen { draining: true, ..with_free(4) }), Step::Wait { .. }));
+        assert!(matches!(
+            step(&plain, &Seen { draining: true, ..with_free(4) }),
+            Step::Wait { .. }
+        ));
     }
 
     #[test]
@@ -265,8 +280,14 @@ mod tests {
         assert!(matches!(step(&plain, &lost()), Step::FinishAttempt(_)));
         assert!(matches!(step(&retried, &lost()), Step::Unclaim { counts: true, .. }));
         assert!(matches!(step(&retried, &Seen { attempts: 2, ..lost() }), Step::FinishAttempt(_)));
-        assert!(matches!(step(&retried, &seen(ended(AttemptEnd::Exited(1), true))), Step::FinishAttempt(_)));
-        assert!(matches!(step(&retried, &seen(ended(AttemptEnd::DeadlineExceeded, true))), Step::FinishAttempt(_)));
+        assert!(matches!(
+            step(&retried, &seen(ended(AttemptEnd::Exited(1), true))),
+            Step::FinishAttempt(_)
+        ));
+        assert!(matches!(
+            step(&retried, &seen(ended(AttemptEnd::DeadlineExceeded, true))),
+            Step::FinishAttempt(_)
+        ));
     }
 
     #[test]
@@ -287,7 +308,10 @@ mod tests {
         assert_eq!(step(&cancelled, &active), Step::Stop(StopCause::Cancelled));
         let draining = Seen { draining: true, ..active };
         assert_eq!(step(&plain, &draining), Step::Nothing, "it may end by itself");
-        assert_eq!(step(&plain, &Seen { evicting: true, ..draining }), Step::Stop(StopCause::Evicted));
+        assert_eq!(
+            step(&plain, &Seen { evicting: true, ..draining }),
+            Step::Stop(StopCause::Evicted)
+        );
     }
 
     #[test]

@@ -38,11 +38,18 @@ pub fn program(spec: &AgentRunSpec) -> Result<Program, InvalidSpec> {
                 return Err(InvalidSpec::new("spec.command", "must name a program"));
             }
             if let Some(index) = command.iter().position(|arg| arg.contains('\0')) {
-                return Err(InvalidSpec::new(format!("spec.command[{index}]"), "must not contain NUL"));
+                return Err(InvalidSpec::new(
+                    format!("spec.command[{index}]"),
+                    "must not contain NUL",
+                ));
             }
             Ok(Program { argv: command.clone(), script: None })
         }
-        (Some(_), Some(_)) => Err(InvalidSpec::new("spec", "exactly one of code and command must be set, both are")),
-        (None, None) => Err(InvalidSpec::new("spec", "exactly one of code and command must be set, neither is")),
+        (Some(_), Some(_)) => {
+            Err(InvalidSpec::new("spec", "exactly one of code and command must be set, both are"))
+        }
+        (None, None) => {
+            Err(InvalidSpec::new("spec", "exactly one of code and command must be set, neither is"))
+        }
     }
 }

@@ -32,7 +32,8 @@ pub fn place<'a>(this: &QueueEntry, others: impl IntoIterator<Item = &'a QueueEn
 }
 
 fn before(a: &QueueEntry, b: &QueueEntry) -> bool {
-    (std::cmp::Reverse(a.priority), a.created, &a.uid) < (std::cmp::Reverse(b.priority), b.created, &b.uid)
+    (std::cmp::Reverse(a.priority), a.created, &a.uid)
+        < (std::cmp::Reverse(b.priority), b.created, &b.uid)
 }
 
 #[cfg(test)]

@@ -83,12 +83,18 @@ impl AttemptResult {
         let plain = match self.end {
             AttemptEnd::Exited(code) => format!("exited with {code}"),
             AttemptEnd::Signaled(signal) => format!("ended by signal {signal}"),
-            AttemptEnd::DeadlineExceeded => "ran longer than spec.timeoutSeconds and was killed".to_owned(),
+            AttemptEnd::DeadlineExceeded => {
+                "ran longer than spec.timeoutSeconds and was killed".to_owned()
+            }
             AttemptEnd::Cancelled => "cancelled while it ran".to_owned(),
-            AttemptEnd::Evicted => "the operator was told to stop before the run was done".to_owned(),
+            AttemptEnd::Evicted => {
+                "the operator was told to stop before the run was done".to_owned()
+            }
             AttemptEnd::GuestLost => "the machine was lost".to_owned(),
             AttemptEnd::NodeLost => "the node was lost".to_owned(),
-            AttemptEnd::OutputTooLarge => "left more than spec.output.maxBytes in /workspace/output".to_owned(),
+            AttemptEnd::OutputTooLarge => {
+                "left more than spec.output.maxBytes in /workspace/output".to_owned()
+            }
         };
         if self.message.is_empty() { plain } else { format!("{plain}: {}", self.message) }
     }

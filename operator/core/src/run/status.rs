@@ -1,8 +1,8 @@
 //! What a run's status says at each turn of its life. Pure, bounded, and equal where nothing changed.
 
 use agentvm_crds::{
-    AcceptedReason, AgentRunStatus, Attempt, Condition, ConditionStatus, ScheduledReason, SucceededReason,
-    condition_type,
+    AcceptedReason, AgentRunStatus, Attempt, Condition, ConditionStatus, ScheduledReason,
+    SucceededReason, condition_type,
 };
 use jiff::Timestamp;
 
@@ -49,19 +49,39 @@ pub fn accepted_waiting(
     now: Timestamp,
 ) -> AgentRunStatus {
     let list = Conditions { generation, now }.waiting(accepted, scheduled, message);
-    AgentRunStatus { observed_generation: generation, conditions: settle(&old.conditions, list), ..old.clone() }
+    AgentRunStatus {
+        observed_generation: generation,
+        conditions: settle(&old.conditions, list),
+        ..old.clone()
+    }
 }
 
 /// A machine is claimed: a new attempt is open.
-pub fn claimed(old: &AgentRunStatus, generation: Option<i64>, claim: &Claim, now: Timestamp) -> AgentRunStatus {
+pub fn claimed(
+    old: &AgentRunStatus,
+    generation: Option<i64>,
+    claim: &Claim,
+    now: Timestamp,
+) -> AgentRunStatus {
     let make = Conditions { generation, now };
     let number = old.attempts.last().map_or(1, |a| a.number.saturating_add(1));
     let message = format!("{} on {}, attempt {number}", claim.vm, claim.node);
     let list = vec![
         make.accepted(ConditionStatus::True, AcceptedReason::Valid, "the spec is valid"),
         make.scheduled(ConditionStatus::True, ScheduledReason::Claimed, &message),
-        make.succeeded(ConditionStatus::Unknown, SucceededReason::Running, &format!("runs in {}", claim.vm)),
-        condition(condition_type::RECONCILING, ConditionStatus::True, "Running", &message, generation, now),
+        make.succeeded(
+            ConditionStatus::Unknown,
+            SucceededReason::Running,
+            &format!("runs in {}", claim.vm),
+        ),
+        condition(
+            condition_type::RECONCILING,
+            ConditionStatus::True,
+            "Running",
+            &message,
+            generation,
+            now,
+        ),
     ];
     let mut attempts = old.attempts.clone();
     if attempts.len() >= MAX_ATTEMPTS {
@@ -103,8 +123,11 @@ pub fn unclaimed(
         attempts.pop();
     }
     let message = format!("waits for another machine: {}", result.text());
-    let list =
-        Conditions { generation, now }.waiting(AcceptedReason::Valid, ScheduledReason::WaitingForMachine, &message);
+    let list = Conditions { generation, now }.waiting(
+        AcceptedReason::Valid,
+        ScheduledReason::WaitingForMachine,
+        &message,
+    );
     AgentRunStatus {
         observed_generation: generation,
         conditions: settle(&old.conditions, list),
@@ -124,14 +147,21 @@ pub fn finished(
     let make = Conditions { generation, now };
     let keep = |type_: &str| find(&old.conditions, type_).cloned();
     let accepted = match reason {
-        SucceededReason::InvalidSpec => make.accepted(ConditionStatus::False, AcceptedReason::InvalidSpec, message),
-        _ => keep(condition_type::ACCEPTED)
-            .unwrap_or_else(|| make.accepted(ConditionStatus::True, AcceptedReason::Valid, "the spec is valid")),
+        SucceededReason::InvalidSpec => {
+            make.accepted(ConditionStatus::False, AcceptedReason::InvalidSpec, message)
+        }
+        _ => keep(condition_type::ACCEPTED).unwrap_or_else(|| {
+            make.accepted(ConditionStatus::True, AcceptedReason::Valid, "the spec is valid")
+        }),
     };
     let mut list = vec![accepted];
     list.extend(keep(condition_type::SCHEDULED));
     list.extend(make.over(reason, message));
-    AgentRunStatus { observed_generation: generation, conditions: settle(&old.conditions, list), ..old.clone() }
+    AgentRunStatus {
+        observed_generation: generation,
+        conditions: settle(&old.conditions, list),
+        ..old.clone()
+    }
 }
 
 /// The attempt under way ended, and the run with it.
@@ -163,7 +193,12 @@ pub fn finished_attempt(
     bounded(status)
 }
 
-fn close_last(attempts: &mut [Attempt], result: &AttemptResult, exit_code: Option<i32>, now: Timestamp) {
+fn close_last(
+    attempts: &mut [Attempt],
+    result: &AttemptResult,
+    exit_code: Option<i32>,
+    now: Timestamp,
+) {
     if let Some(last) = attempts.last_mut().filter(|a| a.end_time.is_none()) {
         last.end_time = Some(calendar::text(now));
         last.reason = Some(result.reason().as_str().to_owned());
@@ -178,19 +213,60 @@ struct Conditions {
 }
 
 impl Conditions {
-    fn accepted(&self, status: ConditionStatus, reason: AcceptedReason, message: &str) -> Condition {
-        condition(condition_type::ACCEPTED, status, reason.as_str(), message, self.generation, self.now)
+    fn accepted(
+        &self,
+        status: ConditionStatus,
+        reason: AcceptedReason,
+        message: &str,
+    ) -> Condition {
+        condition(
+            condition_type::ACCEPTED,
+            status,
+            reason.as_str(),
+            message,
+            self.generation,
+            self.now,
+        )
     }
 
-    fn scheduled(&self, status: ConditionStatus, reason: ScheduledReason, message: &str) -> Condition {
-        condition(condition_type::SCHEDULED, status, reason.as_str(), message, self.generation, self.now)
+    fn scheduled(
+        &self,
+        status: ConditionStatus,
+        reason: ScheduledReason,
+        message: &str,
+    ) -> Condition {
+        condition(
+            condition_type::SCHEDULED,
+            status,
+            reason.as_str(),
+            message,
+            self.generation,
+            self.now,
+        )
     }
 
-    fn succeeded(&self, status: ConditionStatus, reason: SucceededReason, message: &str) -> Condition {
-        condition(condition_type::SUCCEEDED, status, reason.as_str(), message, self.generation, self.now)
+    fn succeeded(
+        &self,
+        status: ConditionStatus,
+        reason: SucceededReason,
+        message: &str,
+    ) -> Condition {
+        condition(
+            condition_type::SUCCEEDED,
+            status,
+            reason.as_str(),
+            message,
+            self.generation,
+            self.now,
+        )
     }
 
-    fn waiting(&self, accepted: AcceptedReason, scheduled: ScheduledReason, message: &str) -> Vec<Condition> {
+    fn waiting(
+        &self,
+        accepted: AcceptedReason,
+        scheduled: ScheduledReason,
+        message: &str,
+    ) -> Vec<Condition> {
         let valid = accepted == AcceptedReason::Valid;
         vec![
             if valid {
@@ -232,7 +308,9 @@ impl Conditions {
 
 #[cfg(test)]
 mod tests {
-    use agentvm_crds::{DeniedFlow, MAX_STATUS_BYTES, OutputFile, OutputStatus, ResetCheck, ResetStatus, RunNetwork};
+    use agentvm_crds::{
+        DeniedFlow, MAX_STATUS_BYTES, OutputFile, OutputStatus, ResetCheck, ResetStatus, RunNetwork,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -269,7 +347,10 @@ mod tests {
         let old = AgentRunStatus::default();
         let (valid, wait) = (AcceptedReason::Valid, ScheduledReason::WaitingForMachine);
         let waiting = accepted_waiting(&old, Some(1), valid, wait, "0 of 4", now());
-        assert_eq!(check(&waiting, "Scheduled"), (ConditionStatus::False, "WaitingForMachine".into()));
+        assert_eq!(
+            check(&waiting, "Scheduled"),
+            (ConditionStatus::False, "WaitingForMachine".into())
+        );
         assert!(open_attempt(Some(&waiting)).is_none());
         let claimed = claimed(&waiting, Some(1), &claim(), now());
         assert_eq!(open_attempt(Some(&claimed)).unwrap().number, 1);
@@ -291,14 +372,19 @@ mod tests {
         assert!(unclaimed(&claimed, Some(1), &lost, false, now()).attempts.is_empty());
         let counted = unclaimed(&claimed, Some(1), &lost, true, now());
         assert_eq!(counted.attempts[0].reason.as_deref(), Some("GuestLost"));
-        assert_eq!((&counted.vm_name, &counted.reset), (&None, &None), "what proved that machine proves no other");
+        assert_eq!(
+            (&counted.vm_name, &counted.reset),
+            (&None, &None),
+            "what proved that machine proves no other"
+        );
         assert_eq!(super::claimed(&counted, Some(1), &claim(), now()).attempts[1].number, 2);
     }
 
     #[test]
     fn an_invalid_run_says_so_twice() {
         let reason = SucceededReason::InvalidSpec;
-        let status = finished(&AgentRunStatus::default(), Some(1), reason, "spec.x: is wrong", now());
+        let status =
+            finished(&AgentRunStatus::default(), Some(1), reason, "spec.x: is wrong", now());
         assert_eq!(check(&status, "Accepted"), (ConditionStatus::False, "InvalidSpec".into()));
         assert_eq!(check(&status, "Succeeded"), (ConditionStatus::False, "InvalidSpec".into()));
     }

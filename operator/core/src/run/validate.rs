@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use agentvm_crds::{
-    AgentRunSpec, DesiredState, EnvVar, InputFileSpec, KeyRef, MAX_SPEC_BYTES, Place, RunAs, ValueSource,
+    AgentRunSpec, DesiredState, EnvVar, InputFileSpec, KeyRef, MAX_SPEC_BYTES, Place, RunAs,
+    ValueSource,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 
@@ -72,7 +73,11 @@ pub struct ValidRun {
 }
 
 /// Checks all that can be known from the object alone and the pool's own limit.
-pub fn validate(spec: &AgentRunSpec, defaults: &Defaults, pool_max: Option<u32>) -> Result<ValidRun, InvalidSpec> {
+pub fn validate(
+    spec: &AgentRunSpec,
+    defaults: &Defaults,
+    pool_max: Option<u32>,
+) -> Result<ValidRun, InvalidSpec> {
     let encoded = serde_json::to_vec(spec).map_or(usize::MAX, |text| text.len());
     if encoded > MAX_SPEC_BYTES {
         return Err(InvalidSpec::new(
@@ -99,13 +104,19 @@ pub fn validate(spec: &AgentRunSpec, defaults: &Defaults, pool_max: Option<u32>)
     })
 }
 
-fn timeout(asked: Option<i32>, defaults: &Defaults, pool_max: Option<u32>) -> Result<u32, InvalidSpec> {
+fn timeout(
+    asked: Option<i32>,
+    defaults: &Defaults,
+    pool_max: Option<u32>,
+) -> Result<u32, InvalidSpec> {
     let limit = pool_max.unwrap_or(defaults.max_run_seconds);
     // The default gives way to a pool that allows less; what was asked for doesn't.
     let Some(asked) = asked else { return Ok(defaults.run_seconds.min(limit)) };
     let seconds = at_least("spec.timeoutSeconds", asked, 1)?;
     if pool_max.is_some() && seconds > limit {
-        let problem = format!("is {seconds}; the pool allows at most {limit} (spec.maxRunSeconds of the pool)");
+        let problem = format!(
+            "is {seconds}; the pool allows at most {limit} (spec.maxRunSeconds of the pool)"
+        );
         return Err(InvalidSpec::new("spec.timeoutSeconds", problem));
     }
     Ok(seconds)
@@ -124,9 +135,13 @@ fn env(vars: &[EnvVar]) -> Result<Vec<EnvItem>, InvalidSpec> {
         .enumerate()
         .map(|(index, var)| {
             let at = format!("spec.env[{index}]");
-            check_env_name(&var.name).map_err(|problem| InvalidSpec::new(format!("{at}.name"), problem))?;
+            check_env_name(&var.name)
+                .map_err(|problem| InvalidSpec::new(format!("{at}.name"), problem))?;
             if !seen.insert(&var.name) {
-                return Err(InvalidSpec::new(format!("{at}.name"), format!("{} is there twice", var.name)));
+                return Err(InvalidSpec::new(
+                    format!("{at}.name"),
+                    format!("{} is there twice", var.name),
+                ));
             }
             let value = match (&var.value, &var.value_from) {
                 (Some(text), None) if text.contains('\0') => {
@@ -135,7 +150,10 @@ fn env(vars: &[EnvVar]) -> Result<Vec<EnvItem>, InvalidSpec> {
                 (value, None) => EnvValue::Literal(value.clone().unwrap_or_default()),
                 (None, Some(source)) => EnvValue::From(key_of(source, &format!("{at}.valueFrom"))?),
                 (Some(_), Some(_)) => {
-                    return Err(InvalidSpec::new(at, "at most one of value and valueFrom may be set"));
+                    return Err(InvalidSpec::new(
+                        at,
+                        "at most one of value and valueFrom may be set",
+                    ));
                 }
             };
             Ok(EnvItem { name: var.name.clone(), value })
@@ -146,7 +164,10 @@ fn env(vars: &[EnvVar]) -> Result<Vec<EnvItem>, InvalidSpec> {
 fn check_env_name(name: &str) -> Result<(), String> {
     let mut chars = name.chars();
     let begins_well = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-    if begins_well && name.len() <= MAX_ENV_NAME && chars.all(|c| c.is_ascii_alphanumeric() || c == '_') {
+    if begins_well
+        && name.len() <= MAX_ENV_NAME
+        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
+    {
         return Ok(());
     }
     Err(format!(
@@ -156,8 +177,11 @@ fn check_env_name(name: &str) -> Result<(), String> {
 
 fn files(files: &[InputFileSpec]) -> Result<Vec<FileItem>, InvalidSpec> {
     let mut seen = BTreeSet::new();
-    let items: Vec<FileItem> =
-        files.iter().enumerate().map(|(index, file)| self::file(index, file)).collect::<Result<_, _>>()?;
+    let items: Vec<FileItem> = files
+        .iter()
+        .enumerate()
+        .map(|(index, file)| self::file(index, file))
+        .collect::<Result<_, _>>()?;
     for (index, item) in items.iter().enumerate() {
         let place = item.place == Place::Secrets;
         if !seen.insert((place, item.path.as_str())) {
@@ -172,7 +196,8 @@ fn files(files: &[InputFileSpec]) -> Result<Vec<FileItem>, InvalidSpec> {
         let mut folder = item.path.as_str();
         while let Some((parent, _)) = folder.rsplit_once('/') {
             if seen.contains(&(item.place == Place::Secrets, parent)) {
-                let problem = format!("{parent:?} is a file already, so {:?} can't be below it", item.path);
+                let problem =
+                    format!("{parent:?} is a file already, so {:?} can't be below it", item.path);
                 return Err(InvalidSpec::new(format!("spec.files[{index}].path"), problem));
             }
             folder = parent;
@@ -191,15 +216,18 @@ fn file(index: usize, file: &InputFileSpec) -> Result<FileItem, InvalidSpec> {
         ));
     }
     let mode = u32::try_from(file.mode).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
-        InvalidSpec::new(at("mode"), format!("must be 0 to 0777 (511), is {} (0{:o})", file.mode, file.mode))
+        InvalidSpec::new(
+            at("mode"),
+            format!("must be 0 to 0777 (511), is {} (0{:o})", file.mode, file.mode),
+        )
     })?;
     let content = match (&file.content, &file.content_base64, &file.content_from) {
         (Some(text), None, None) => Content::Bytes(text.clone().into_bytes()),
-        (None, Some(text), None) => Content::Bytes(
-            STANDARD
-                .decode(text.split_whitespace().collect::<String>())
-                .map_err(|error| InvalidSpec::new(at("contentBase64"), format!("isn't base64: {error}")))?,
-        ),
+        (None, Some(text), None) => {
+            Content::Bytes(STANDARD.decode(text.split_whitespace().collect::<String>()).map_err(
+                |error| InvalidSpec::new(at("contentBase64"), format!("isn't base64: {error}")),
+            )?)
+        }
         (None, None, Some(source)) => Content::From(key_of(source, &at("contentFrom"))?),
         _ => {
             let problem = "exactly one of content, contentBase64 and contentFrom must be set";
@@ -207,7 +235,10 @@ fn file(index: usize, file: &InputFileSpec) -> Result<FileItem, InvalidSpec> {
         }
     };
     if matches!(content, Content::From(KeyOf::Secret { .. })) && file.place != Place::Secrets {
-        return Err(InvalidSpec::new(at("place"), "must be Secrets for a Secret: it may not touch the host's disk"));
+        return Err(InvalidSpec::new(
+            at("place"),
+            "must be Secrets for a Secret: it may not touch the host's disk",
+        ));
     }
     Ok(FileItem { path: file.path.clone(), mode, place: file.place, content })
 }
@@ -223,7 +254,9 @@ fn key_of(source: &ValueSource, at: &str) -> Result<KeyOf, InvalidSpec> {
             let (name, key) = parts(key);
             Ok(KeyOf::ConfigMap { name, key })
         }
-        _ => Err(InvalidSpec::new(at, "exactly one of secretKeyRef and configMapKeyRef must be set")),
+        _ => {
+            Err(InvalidSpec::new(at, "exactly one of secretKeyRef and configMapKeyRef must be set"))
+        }
     }
 }
 
@@ -233,7 +266,10 @@ mod tests {
 
     fn spec(extra: serde_json::Value) -> AgentRunSpec {
         let mut base = serde_json::json!({"command": ["true"]});
-        let (Some(base_map), serde_json::Value::Object(extra)) = (base.as_object_mut(), extra) else { unreachable!() };
+        let (Some(base_map), serde_json::Value::Object(extra)) = (base.as_object_mut(), extra)
+        else {
+            unreachable!()
+        };
         for (key, value) in extra {
             if value.is_null() {
                 base_map.remove(&key)
@@ -269,12 +305,21 @@ mod tests {
             (json!({"env": [{"name": "A", "valueFrom": {}}]}), "spec.env[0].valueFrom"),
             (json!({"files": [{"path": "/a", "content": ""}]}), "spec.files[0].path"),
             (json!({"files": [{"path": "a/../b", "content": ""}]}), "spec.files[0].path"),
-            (json!({"files": [{"path": "a", "content": ""}, {"path": "a", "content": ""}]}), "spec.files[1].path"),
-            (json!({"files": [{"path": "a", "content": ""}, {"path": "a/b/c", "content": ""}]}), "spec.files[1].path"),
+            (
+                json!({"files": [{"path": "a", "content": ""}, {"path": "a", "content": ""}]}),
+                "spec.files[1].path",
+            ),
+            (
+                json!({"files": [{"path": "a", "content": ""}, {"path": "a/b/c", "content": ""}]}),
+                "spec.files[1].path",
+            ),
             (json!({"files": [{"path": ".agentvm/x", "content": ""}]}), "spec.files[0].path"),
             (json!({"files": [{"path": "a"}]}), "spec.files[0]"),
             (json!({"files": [{"path": "a", "content": "", "mode": 512}]}), "spec.files[0].mode"),
-            (json!({"files": [{"path": "a", "contentBase64": "%"}]}), "spec.files[0].contentBase64"),
+            (
+                json!({"files": [{"path": "a", "contentBase64": "%"}]}),
+                "spec.files[0].contentBase64",
+            ),
             (
                 json!({"files": [{"path": "a", "contentFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
                 "spec.files[0].place",
@@ -302,8 +347,14 @@ mod tests {
         .unwrap();
         assert_eq!(run.program.argv, ["python3", "/workspace/input/.agentvm/main.py"]);
         assert_eq!(run.env[0].value, EnvValue::Literal(String::new()));
-        assert_eq!(run.env[1].value, EnvValue::From(KeyOf::Secret { name: "s".into(), key: "k".into() }));
-        assert_eq!((run.files[0].mode, &run.files[0].content), (0o755, &Content::Bytes(b"hi".to_vec())));
+        assert_eq!(
+            run.env[1].value,
+            EnvValue::From(KeyOf::Secret { name: "s".into(), key: "k".into() })
+        );
+        assert_eq!(
+            (run.files[0].mode, &run.files[0].content),
+            (0o755, &Content::Bytes(b"hi".to_vec()))
+        );
         assert_eq!(run.timeout_seconds, 60, "the default gives way to a pool that allows less");
     }
 }

@@ -7,8 +7,11 @@ use crate::maps;
 
 /// How many mappings, and of how many bytes, read the file again as it is.
 pub fn private_pages_of(file: &OsStr) -> Result<(usize, u64), String> {
-    let size = std::fs::metadata(file).map_err(|e| format!("the golden memory can't be looked at: {e}"))?.len();
-    let table = std::fs::read("/proc/self/maps").map_err(|e| format!("the own mappings can't be read: {e}"))?;
+    let size = std::fs::metadata(file)
+        .map_err(|e| format!("the golden memory can't be looked at: {e}"))?
+        .len();
+    let table = std::fs::read("/proc/self/maps")
+        .map_err(|e| format!("the own mappings can't be read: {e}"))?;
     let found = maps::of(&table, file.as_bytes());
     maps::check(&found, size)?;
     for mapping in &found {

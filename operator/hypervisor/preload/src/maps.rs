@@ -12,7 +12,9 @@ pub struct Mapping {
 
 /// The lines of `/proc/PID/maps` whose path is `file`. The kernel writes a newline in a path as `\012`.
 pub fn of(table: &[u8], file: &[u8]) -> Vec<Mapping> {
-    let escaped = file.iter().flat_map(|byte| if *byte == b'\n' { &b"\\012"[..] } else { std::slice::from_ref(byte) });
+    let escaped = file
+        .iter()
+        .flat_map(|byte| if *byte == b'\n' { &b"\\012"[..] } else { std::slice::from_ref(byte) });
     let file: Vec<u8> = escaped.copied().collect();
     table.split(|byte| *byte == b'\n').filter_map(|line| parse(line, &file)).collect()
 }
@@ -23,7 +25,9 @@ fn parse(line: &[u8], file: &[u8]) -> Option<Mapping> {
     // A relative path or a longer one that ends the same isn't this file.
     let mut fields = std::str::from_utf8(rest).ok()?.split(' ').filter(|field| !field.is_empty());
     let (range, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
-    let (_device, _inode, None) = (fields.next()?, fields.next()?, fields.next()) else { return None };
+    let (_device, _inode, None) = (fields.next()?, fields.next()?, fields.next()) else {
+        return None;
+    };
     let (start, end) = range.split_once('-')?;
     Some(Mapping {
         start: usize::from_str_radix(start, 16).ok()?,
@@ -39,13 +43,17 @@ pub fn check(mappings: &[Mapping], size: u64) -> Result<(), String> {
         return Err("the golden memory is not mapped".to_owned());
     }
     if let Some(odd) = mappings.iter().find(|mapping| !mapping.as_wanted) {
-        return Err(format!("the mapping at {:x} is not private, readable and writable", odd.start));
+        return Err(format!(
+            "the mapping at {:x} is not private, readable and writable",
+            odd.start
+        ));
     }
     let mut sorted = mappings.to_vec();
     sorted.sort_by_key(|mapping| mapping.offset);
     let mut covered = 0;
     for mapping in &sorted {
-        let length = mapping.end.checked_sub(mapping.start).ok_or("a mapping ends before it begins")?;
+        let length =
+            mapping.end.checked_sub(mapping.start).ok_or("a mapping ends before it begins")?;
         if mapping.offset != covered {
             return Err(format!("the mappings have a gap or overlap at {covered:#x}"));
         }
@@ -91,7 +99,8 @@ mod tests {
 
     #[test]
     fn garbage_is_no_mapping() {
-        for line in ["", "x", "-", "1-2", "zz-1 rw-p 0 a b /g", "1-2 rw-p 0 a b c /g", "\u{fffd}/g"] {
+        for line in ["", "x", "-", "1-2", "zz-1 rw-p 0 a b /g", "1-2 rw-p 0 a b c /g", "\u{fffd}/g"]
+        {
             assert_eq!(of(line.as_bytes(), b"/g"), [], "{line}");
         }
     }

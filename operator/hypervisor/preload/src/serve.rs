@@ -28,7 +28,8 @@ pub fn forever(listener: &UnixListener, memory: &OsStr) {
 }
 
 fn answer(caller: &mut UnixStream, memory: &OsStr) -> String {
-    let dropped = admit(caller).and_then(|()| request(caller)).and_then(|()| private_pages_of(memory));
+    let dropped =
+        admit(caller).and_then(|()| request(caller)).and_then(|()| private_pages_of(memory));
     match dropped {
         Ok((mappings, bytes)) => format!("dropped {mappings} {bytes}\n"),
         Err(why) => format!("error: {}\n", why.replace('\n', " ")),
@@ -37,7 +38,8 @@ fn answer(caller: &mut UnixStream, memory: &OsStr) -> String {
 
 fn admit(caller: &UnixStream) -> Result<(), String> {
     let mut who = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(|e| e.to_string())?;
+    let mut length =
+        libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(|e| e.to_string())?;
     // SAFETY: both pointers are to locals that live through the call, and `length` is the size of what the first points to.
     let asked = unsafe {
         libc::getsockopt(

@@ -19,7 +19,9 @@ static AT_LOAD: extern "C" fn() = at_load;
 extern "C" fn at_load() {
     // A panic must not reach the loader.
     let _ = catch_unwind(|| {
-        if let (Some(socket), Some(memory)) = (std::env::var_os(SOCKET_ENV), std::env::var_os(MEMORY_ENV)) {
+        if let (Some(socket), Some(memory)) =
+            (std::env::var_os(SOCKET_ENV), std::env::var_os(MEMORY_ENV))
+        {
             listen(&socket, memory);
         }
     });
@@ -29,7 +31,12 @@ extern "C" fn at_load() {
 fn listen(socket: &OsString, memory: OsString) {
     let listener = match UnixListener::bind(socket) {
         Ok(listener) => listener,
-        Err(e) => return eprintln!("agentvm: no resets in place, {} can't be listened at: {e}", socket.display()),
+        Err(e) => {
+            return eprintln!(
+                "agentvm: no resets in place, {} can't be listened at: {e}",
+                socket.display()
+            );
+        }
     };
     let thread = std::thread::Builder::new().name("agentvm-reset".to_owned());
     let started = without_signals(|| thread.spawn(move || serve::forever(&listener, &memory)));

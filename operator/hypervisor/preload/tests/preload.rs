@@ -1,5 +1,10 @@
 //! The library inside another program: what it drops, whom it refuses, and that it is harmless where it isn't wanted.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says by panicking what is wrong"
+)]
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
@@ -113,10 +118,15 @@ fn what_was_written_is_forgotten_as_often_as_root_asks() {
 
 #[test]
 fn a_mapping_that_is_not_whole_and_private_is_left_alone() {
-    for (how, why) in [("shared", "not private"), ("readonly", "not private"), ("half", "bytes are mapped of")] {
+    for (how, why) in
+        [("shared", "not private"), ("readonly", "not private"), ("half", "bytes are mapped of")]
+    {
         let mut subject = Subject::start(how, 0);
         let said = subject.ask(b"drop\n");
-        assert!(said.starts_with("error: ") && said.contains(why) && said.ends_with('\n'), "{how}: {said}");
+        assert!(
+            said.starts_with("error: ") && said.contains(why) && said.ends_with('\n'),
+            "{how}: {said}"
+        );
         subject.tell("read");
         subject.ends_well();
     }
@@ -147,7 +157,8 @@ fn only_the_request_is_understood_and_a_slow_caller_is_left() {
 /// Asks as the user `who`, in a process of its own.
 fn said_to(who: u32, socket: &Path) -> String {
     let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(10)\ns.connect(sys.argv[1])\nprint(s.recv(200).decode())";
-    let output = Command::new("python3").args(["-c", script]).arg(socket).uid(who).output().unwrap();
+    let output =
+        Command::new("python3").args(["-c", script]).arg(socket).uid(who).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
@@ -173,7 +184,9 @@ fn where_it_is_not_wanted_or_cannot_listen_it_is_harmless() {
         .output()
         .unwrap();
     assert!(nowhere.status.success());
-    assert!(String::from_utf8_lossy(&nowhere.stderr).contains("/nowhere/sock can't be listened at"));
+    assert!(
+        String::from_utf8_lossy(&nowhere.stderr).contains("/nowhere/sock can't be listened at")
+    );
 }
 
 #[test]
@@ -183,7 +196,9 @@ fn its_thread_is_deaf_to_signals_and_the_program_s_own_are_as_before() {
     subject.ask(b"drop\n");
     let blocked = |task: &Path| {
         let status = std::fs::read_to_string(task.join("status")).unwrap();
-        let value = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_owned();
+        let value = |name: &str| {
+            status.lines().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_owned()
+        };
         (value("Name:"), u64::from_str_radix(&value("SigBlk:"), 16).unwrap())
     };
     let tasks = std::fs::read_dir(format!("/proc/{}/task", subject.child.id())).unwrap();

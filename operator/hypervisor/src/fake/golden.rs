@@ -38,7 +38,9 @@ impl Store {
     }
 
     fn describe(&self, template: &DomainName, kept: Kept, guest: &str) -> Golden {
-        let started = fs::metadata(self.machine(template).join("record.json")).and_then(|m| m.modified()).ok();
+        let started = fs::metadata(self.machine(template).join("record.json"))
+            .and_then(|m| m.modified())
+            .ok();
         let otherwise = Resources { vcpus: 1, memory_mib: 1024, disk_gib: 10, cpu_shares: 1024 };
         Golden {
             layout: kept.record.layout(),
@@ -47,7 +49,9 @@ impl Store {
             resources: kept.resources.unwrap_or(otherwise),
             memory_bytes: 0,
             captured: now(),
-            boot_millis: started.and_then(|t| t.elapsed().ok()).map_or(0, |t| t.as_millis().try_into().unwrap_or(0)),
+            boot_millis: started
+                .and_then(|t| t.elapsed().ok())
+                .map_or(0, |t| t.as_millis().try_into().unwrap_or(0)),
             namespace: kept.record.namespace,
             owner: kept.record.owner,
             owner_uid: kept.record.owner_uid,
@@ -75,5 +79,7 @@ impl Store {
 }
 
 fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs().try_into().unwrap_or(i64::MAX))
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |t| t.as_secs().try_into().unwrap_or(i64::MAX))
 }

@@ -20,11 +20,18 @@ struct Held {
 impl Store {
     /// What a process begins with.
     pub fn limit(&self, name: &DomainName, limits: MachineLimits) -> Result<(), HvError> {
-        write_json(&self.limits_file(name), &Held { now: limits, share: limits.disk_bytes_per_second })
+        write_json(
+            &self.limits_file(name),
+            &Held { now: limits, share: limits.disk_bytes_per_second },
+        )
     }
 
     /// As libvirt's: all but the share's can be changed.
-    pub fn relimit(&self, name: &DomainName, limits: &MachineLimits) -> Result<Option<String>, HvError> {
+    pub fn relimit(
+        &self,
+        name: &DomainName,
+        limits: &MachineLimits,
+    ) -> Result<Option<String>, HvError> {
         self.kept(name).ok_or_else(|| HvError::NoSuchMachine(name.clone()))?;
         let held = self.held(name).unwrap_or_default();
         write_json(&self.limits_file(name), &Held { now: *limits, ..held })?;
@@ -34,7 +41,8 @@ impl Store {
     /// Why a machine can't have these limits in its process.
     pub fn outdated(&self, name: &DomainName, limits: &MachineLimits) -> Option<String> {
         let share = self.held(name).unwrap_or_default().share;
-        (share != limits.disk_bytes_per_second).then(|| "the rate of its share is its process's".to_owned())
+        (share != limits.disk_bytes_per_second)
+            .then(|| "the rate of its share is its process's".to_owned())
     }
 
     pub fn limits(&self, name: &DomainName) -> Option<MachineLimits> {

@@ -15,8 +15,16 @@ use crate::{HvError, Traffic};
 
 impl Store {
     /// As libvirt's: links of owners without a policy are closed.
-    pub fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<IpNet>) -> Result<(), HvError> {
-        for machine in self.list().into_iter().filter(|machine| !policies.contains_key(&machine.record.owner_uid)) {
+    pub fn police(
+        &self,
+        policies: BTreeMap<String, Policy>,
+        never: Vec<IpNet>,
+    ) -> Result<(), HvError> {
+        for machine in self
+            .list()
+            .into_iter()
+            .filter(|machine| !policies.contains_key(&machine.record.owner_uid))
+        {
             self.close_link(&machine.record.name)?;
         }
         self.network.police(Policed { policies, never });
@@ -30,7 +38,10 @@ impl Store {
         }
         if !self.network.has_policy_of(&kept.record.owner_uid) {
             let detail = format!("there is no policy of its owner {} yet", kept.record.owner);
-            return Err(HvError::NetworkUnavailable { what: format!("connect machine {name}"), detail });
+            return Err(HvError::NetworkUnavailable {
+                what: format!("connect machine {name}"),
+                detail,
+            });
         }
         if !self.is_open(name) {
             self.network.begin_counts(name);
@@ -43,7 +54,10 @@ impl Store {
         self.kept(name).ok_or_else(|| HvError::NoSuchMachine(name.clone()))?;
         if !self.is_open(name) {
             let what = format!("have machine {name} speak with the address {address}");
-            return Err(HvError::NetworkUnavailable { what, detail: "it is not connected".to_owned() });
+            return Err(HvError::NetworkUnavailable {
+                what,
+                detail: "it is not connected".to_owned(),
+            });
         }
         write_json(&self.link_file(name), &address)
     }

@@ -24,14 +24,24 @@ impl Store {
         if !golden.join("golden.json").exists() {
             return Err(HvError::NoSuchGolden(spec.record.golden.clone()));
         }
-        let layout =
-            self.goldens().into_iter().find(|golden| golden.key == spec.record.golden).map(|golden| golden.layout);
+        let layout = self
+            .goldens()
+            .into_iter()
+            .find(|golden| golden.key == spec.record.golden)
+            .map(|golden| golden.layout);
         if layout.is_some_and(|layout| layout != spec.record.layout()) {
             let detail = "its golden has other devices than it is to have".to_owned();
-            return Err(HvError::Refused { what: format!("make machine {}", spec.record.name), detail });
+            return Err(HvError::Refused {
+                what: format!("make machine {}", spec.record.name),
+                detail,
+            });
         }
         let nonce = self.told(&spec.record.golden);
-        self.begin(&Kept { record: spec.record.clone(), resources: None }, Some(&golden), nonce.as_deref())?;
+        self.begin(
+            &Kept { record: spec.record.clone(), resources: None },
+            Some(&golden),
+            nonce.as_deref(),
+        )?;
         self.note_peak(&spec.record.owner_uid);
         self.limit(&spec.record.name, spec.limits)
     }
@@ -43,7 +53,12 @@ impl Store {
     }
 
     /// Makes the machine, paused; does nothing when it is there already.
-    fn begin(&self, kept: &Kept, golden: Option<&Path>, nonce: Option<&str>) -> Result<(), HvError> {
+    fn begin(
+        &self,
+        kept: &Kept,
+        golden: Option<&Path>,
+        nonce: Option<&str>,
+    ) -> Result<(), HvError> {
         let name = &kept.record.name;
         self.locks.with(name.as_str(), || {
             if let Some(there) = self.kept(name) {
@@ -74,7 +89,8 @@ impl Store {
 
     /// An agent that stands still.
     fn spawn(&self, dir: &Path, nonce: Option<&str>) -> Result<Agent, HvError> {
-        let agent = Agent::spawn(&self.agent_binary, dir, nonce).map_err(io("start the agent of", dir))?;
+        let agent =
+            Agent::spawn(&self.agent_binary, dir, nonce).map_err(io("start the agent of", dir))?;
         agent.stop(dir);
         Ok(agent)
     }
@@ -131,7 +147,11 @@ struct Way<'a> {
 }
 
 impl Way<'_> {
-    fn step(&mut self, step: ResetStep, job: impl FnOnce() -> Result<(), HvError>) -> Result<(), HvError> {
+    fn step(
+        &mut self,
+        step: ResetStep,
+        job: impl FnOnce() -> Result<(), HvError>,
+    ) -> Result<(), HvError> {
         self.store.step(self.name, Step::Reset(step))?;
         let begun = Instant::now();
         job()?;
@@ -152,7 +172,8 @@ fn lay_out(dir: &Path, golden: Option<&Path>) -> Result<(), HvError> {
         fs::create_dir_all(&path).map_err(io("make", &path))?;
     }
     match golden {
-        Some(golden) => copy_tree(&golden.join("work"), &dir.join("share/work")).map_err(io("copy the golden to", dir)),
+        Some(golden) => copy_tree(&golden.join("work"), &dir.join("share/work"))
+            .map_err(io("copy the golden to", dir)),
         None => Ok(()),
     }
 }

@@ -35,8 +35,8 @@ use store::Store;
 
 use crate::workspace::collect;
 use crate::{
-    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineLimits,
-    MachineSpec, Mark, PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
+    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine,
+    MachineLimits, MachineSpec, Mark, PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
 };
 
 /// A host whose machines are processes.
@@ -49,7 +49,10 @@ pub struct FakeHypervisor {
 impl FakeHypervisor {
     /// `dir` is made when it is missing; `agent_binary` is `agentvm-guest`.
     pub fn open(dir: impl Into<PathBuf>, agent_binary: PathBuf) -> Self {
-        Self { store: Arc::new(Store::new(dir.into(), agent_binary, Arc::default())), faults: Arc::default() }
+        Self {
+            store: Arc::new(Store::new(dir.into(), agent_binary, Arc::default())),
+            faults: Arc::default(),
+        }
     }
 
     /// The installation that this folder is: what belongs into records and derived names.
@@ -121,9 +124,11 @@ impl FakeHypervisor {
         }
         let unknown = matches!(fault, Some(Fault::DoneButUnknown));
         let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || job(&store)).await.map_err(|e| HvError::Refused {
-            what: format!("{op:?}"),
-            detail: format!("the fake's thread ended: {e}"),
+        let done = tokio::task::spawn_blocking(move || job(&store)).await.map_err(|e| {
+            HvError::Refused {
+                what: format!("{op:?}"),
+                detail: format!("the fake's thread ended: {e}"),
+            }
         })?;
         if unknown {
             return Err(HvError::OutcomeUnknown { what: format!("{op:?}"), seconds: 0 });
@@ -205,7 +210,11 @@ impl Hypervisor for FakeHypervisor {
         self.call(Op::Create, move |store| store.create(&spec)).await
     }
 
-    async fn relimit(&self, name: &DomainName, limits: &MachineLimits) -> Result<Option<String>, HvError> {
+    async fn relimit(
+        &self,
+        name: &DomainName,
+        limits: &MachineLimits,
+    ) -> Result<Option<String>, HvError> {
         let (name, limits) = (name.clone(), *limits);
         self.call(Op::Relimit, move |store| store.relimit(&name, &limits)).await
     }
@@ -238,8 +247,10 @@ impl Hypervisor for FakeHypervisor {
         let wanted = name.clone();
         let socket = self.call(Op::Connect, move |store| store.socket(&wanted)).await?;
         let stream = tokio::net::UnixStream::connect(&socket).await;
-        let stream =
-            stream.map_err(|source| HvError::Io { what: format!("connect to {}", socket.display()), source })?;
+        let stream = stream.map_err(|source| HvError::Io {
+            what: format!("connect to {}", socket.display()),
+            source,
+        })?;
         Ok(Box::new(stream))
     }
 
@@ -248,9 +259,17 @@ impl Hypervisor for FakeHypervisor {
         self.call(Op::PutInput, move |store| store.put_input(&name, &files)).await
     }
 
-    async fn collect(&self, name: &DomainName, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError> {
+    async fn collect(
+        &self,
+        name: &DomainName,
+        spec: &CollectSpec,
+        into: &Path,
+    ) -> Result<Collected, HvError> {
         let (name, spec, into) = (name.clone(), spec.clone(), into.to_owned());
-        self.call(Op::Collect, move |store| collect::collect(&store.existing_share(&name)?, &spec, &into)).await
+        self.call(Op::Collect, move |store| {
+            collect::collect(&store.existing_share(&name)?, &spec, &into)
+        })
+        .await
     }
 
     async fn subnet(&self) -> Result<Subnet, HvError> {
@@ -265,7 +284,11 @@ impl Hypervisor for FakeHypervisor {
         network::gateway_mac()
     }
 
-    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<IpNet>) -> Result<(), HvError> {
+    async fn police(
+        &self,
+        policies: BTreeMap<String, Policy>,
+        never: Vec<IpNet>,
+    ) -> Result<(), HvError> {
         self.call(Op::Police, move |store| store.police(policies, never)).await
     }
 

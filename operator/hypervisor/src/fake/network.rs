@@ -36,8 +36,18 @@ impl Default for Network {
     fn default() -> Self {
         let (sender, receiver) = channel(FLOWS);
         let receiver = Mutex::new(Some(receiver));
-        let first = Subnet { bridge: "fake0".to_owned(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
-        Self { policed: Mutex::default(), traffic: Mutex::default(), subnet: Mutex::new(first), sender, receiver }
+        let first = Subnet {
+            bridge: "fake0".to_owned(),
+            gateway: Ipv4Addr::new(192, 168, 101, 1),
+            prefix: 24,
+        };
+        Self {
+            policed: Mutex::default(),
+            traffic: Mutex::default(),
+            subnet: Mutex::new(first),
+            sender,
+            receiver,
+        }
     }
 }
 

@@ -17,9 +17,10 @@ impl Store {
     fn pause_or_not(&self, name: &DomainName, paused: bool) -> Result<(), HvError> {
         match self.state(name) {
             PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
-            PowerState::Dead { why } => {
-                Err(HvError::Refused { what: format!("pause or resume machine {name}"), detail: why })
-            }
+            PowerState::Dead { why } => Err(HvError::Refused {
+                what: format!("pause or resume machine {name}"),
+                detail: why,
+            }),
             PowerState::Paused | PowerState::Running => {
                 let dir = self.machine(name);
                 match self.agent(name) {
@@ -86,7 +87,9 @@ impl Store {
                 PowerState::Dead { why: "its creation or its reset was interrupted".to_owned() }
             }
             None => PowerState::Dead { why: "its process is not known".to_owned() },
-            Some(agent) if !agent.is_alive() => PowerState::Dead { why: "its process has ended".to_owned() },
+            Some(agent) if !agent.is_alive() => {
+                PowerState::Dead { why: "its process has ended".to_owned() }
+            }
             Some(agent) if agent.is_stopped() => PowerState::Paused,
             Some(_) => PowerState::Running,
         }
@@ -94,7 +97,8 @@ impl Store {
 
     pub fn usage(&self, name: &DomainName) -> Result<Usage, HvError> {
         let agent = self.agent(name).ok_or_else(|| HvError::NoSuchMachine(name.clone()))?;
-        let (resident_bytes, unshared_bytes) = agent.memory().ok_or_else(|| HvError::NoSuchMachine(name.clone()))?;
+        let (resident_bytes, unshared_bytes) =
+            agent.memory().ok_or_else(|| HvError::NoSuchMachine(name.clone()))?;
         Ok(Usage { unshared_bytes, resident_bytes })
     }
 }

@@ -58,7 +58,10 @@ impl Agent {
             if !agent.is_alive() || Instant::now() > deadline {
                 agent.kill(dir);
                 let said = std::fs::read_to_string(dir.join("agent.log")).unwrap_or_default();
-                return Err(std::io::Error::other(format!("the agent {} never listened: {said}", binary.display())));
+                return Err(std::io::Error::other(format!(
+                    "the agent {} never listened: {said}",
+                    binary.display()
+                )));
             }
             std::thread::sleep(POLL);
         }
@@ -152,7 +155,8 @@ impl Agent {
             roots.extend(children.filter(|pid| found.insert(*pid)));
         }
         found.extend(all.keys().copied().filter(|pid| {
-            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir.join("share")))
+            std::fs::read_link(format!("/proc/{pid}/cwd"))
+                .is_ok_and(|cwd| cwd.starts_with(dir.join("share")))
         }));
         found.remove(&self.pid);
         found
@@ -162,7 +166,8 @@ impl Agent {
 /// The kernel's own list, because asking by connecting would be a connection that the agent sees. The flag is `__SO_ACCEPTCON`.
 fn listens(socket: &Path) -> bool {
     let all = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
-    all.lines().any(|line| line.contains(" 00010000 ") && line.ends_with(&*socket.to_string_lossy()))
+    all.lines()
+        .any(|line| line.contains(" 00010000 ") && line.ends_with(&*socket.to_string_lossy()))
 }
 
 fn processes() -> HashMap<i32, Stat> {

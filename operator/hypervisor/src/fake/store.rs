@@ -14,7 +14,8 @@ use super::process::Agent;
 use crate::files::{names_in, read_json, remove_tree};
 use crate::locks::{Locks, lock};
 use crate::{
-    Accelerator, HostFacts, HvError, Machine, MachineKind, MachineRecord, PowerState, Resources, Step, Verdict,
+    Accelerator, HostFacts, HvError, Machine, MachineKind, MachineRecord, PowerState, Resources,
+    Step, Verdict,
 };
 
 /// Goldens that aren't whole yet.
@@ -54,7 +55,14 @@ pub fn facts() -> HostFacts {
 
 impl Store {
     pub fn new(dir: PathBuf, agent_binary: PathBuf, knobs: Arc<Knobs>) -> Self {
-        Self { dir, agent_binary, locks: Locks::default(), knobs, network: Network::default(), peaks: Mutex::default() }
+        Self {
+            dir,
+            agent_binary,
+            locks: Locks::default(),
+            knobs,
+            network: Network::default(),
+            peaks: Mutex::default(),
+        }
     }
 
     pub fn instance(&self) -> InstanceId {
@@ -77,7 +85,9 @@ impl Store {
     }
 
     pub fn existing_share(&self, name: &DomainName) -> Result<PathBuf, HvError> {
-        self.kept(name).map(|_| self.share(name)).ok_or_else(|| HvError::NoSuchMachine(name.clone()))
+        self.kept(name)
+            .map(|_| self.share(name))
+            .ok_or_else(|| HvError::NoSuchMachine(name.clone()))
     }
 
     pub fn socket(&self, name: &DomainName) -> Result<PathBuf, HvError> {
@@ -102,7 +112,9 @@ impl Store {
     pub fn step(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
         match self.knobs.hook().before(name, step) {
             Verdict::Go => Ok(()),
-            Verdict::Die => Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 }),
+            Verdict::Die => {
+                Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 })
+            }
         }
     }
 
@@ -154,7 +166,8 @@ impl Store {
             let (state, mark) = (self.state(&kept.record.name), self.mark(&kept.record.name));
             Machine { record: kept.record, state, mark }
         });
-        let mut machines: Vec<Machine> = machines.filter(|m| m.state != PowerState::Absent).collect();
+        let mut machines: Vec<Machine> =
+            machines.filter(|m| m.state != PowerState::Absent).collect();
         machines.sort_by(|a, b| a.record.name.cmp(&b.record.name));
         machines
     }

@@ -27,7 +27,12 @@ struct Verdict {
 }
 
 /// The verdict for this host, from `cache` when nothing it depends on has changed.
-pub fn decide(cache: &Path, key: Vec<String>, emulator: &Path, kernel: Option<&Path>) -> Accelerator {
+pub fn decide(
+    cache: &Path,
+    key: Vec<String>,
+    emulator: &Path,
+    kernel: Option<&Path>,
+) -> Accelerator {
     decide_by(cache, key, kernel, |kernel| boots(emulator, kernel))
 }
 
@@ -43,11 +48,15 @@ fn decide_by(
     let Some(kernel) = kernel else {
         return Accelerator::Tcg { why: "no guest image is there to probe KVM with".to_owned() };
     };
-    let accelerator = boots(kernel).map_or_else(|why| Accelerator::Tcg { why }, |()| Accelerator::Kvm);
+    let accelerator =
+        boots(kernel).map_or_else(|why| Accelerator::Tcg { why }, |()| Accelerator::Kvm);
     match &accelerator {
         Accelerator::Kvm => tracing::info!("KVM boots a kernel: machines use it"),
         Accelerator::Tcg { why } => {
-            tracing::warn!(why, "machines run by software emulation (TCG): correct, and ten times slower");
+            tracing::warn!(
+                why,
+                "machines run by software emulation (TCG): correct, and ten times slower"
+            );
         }
     }
     if let Err(error) = write_json(cache, &Verdict { key, accelerator: accelerator.clone() }) {
@@ -62,7 +71,18 @@ pub fn boots(emulator: &Path, kernel: &Path) -> Result<(), String> {
         return Err(format!("/dev/kvm can't be opened: {e}"));
     }
     let mut qemu = Command::new(emulator);
-    qemu.args(["-accel", "kvm", "-cpu", "host", "-machine", "q35", "-m", "256", "-nodefaults", "-no-user-config"]);
+    qemu.args([
+        "-accel",
+        "kvm",
+        "-cpu",
+        "host",
+        "-machine",
+        "q35",
+        "-m",
+        "256",
+        "-nodefaults",
+        "-no-user-config",
+    ]);
     qemu.args([
         "-display",
         "none",
@@ -72,14 +92,22 @@ pub fn boots(emulator: &Path, kernel: &Path) -> Result<(), String> {
         "-append",
         "console=ttyS0 earlyprintk=serial panic=-1",
     ]);
-    qemu.arg("-kernel").arg(kernel).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = qemu.spawn().map_err(|e| format!("{} can't be run: {e}", emulator.display()))?;
+    qemu.arg("-kernel")
+        .arg(kernel)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0);
+    let mut child =
+        qemu.spawn().map_err(|e| format!("{} can't be run: {e}", emulator.display()))?;
     let lines = watch(child.stdout.take());
     let complaints = watch(child.stderr.take());
     let deadline = Instant::now() + PROBE;
     let mut booted = false;
     while !booted && Instant::now() < deadline && matches!(child.try_wait(), Ok(None)) {
-        booted = lines.recv_timeout(Duration::from_millis(20)).is_ok_and(|text| text.contains(FIRST_LINE));
+        booted = lines
+            .recv_timeout(Duration::from_millis(20))
+            .is_ok_and(|text| text.contains(FIRST_LINE));
     }
     // The kernel may have said it all and ended within one turn.
     booted |= lines.try_iter().any(|text| text.contains(FIRST_LINE));
@@ -88,9 +116,17 @@ pub fn boots(emulator: &Path, kernel: &Path) -> Result<(), String> {
     if booted {
         return Ok(());
     }
-    let said: String = complaints.iter().last().unwrap_or_default().trim().chars().take(MAX_SAID).collect();
-    let detail = if said.is_empty() { "it printed nothing".to_owned() } else { format!("QEMU said: {said}") };
-    Err(format!("/dev/kvm is there, but a kernel did not boot with it within {} s; {detail}", PROBE.as_secs()))
+    let said: String =
+        complaints.iter().last().unwrap_or_default().trim().chars().take(MAX_SAID).collect();
+    let detail = if said.is_empty() {
+        "it printed nothing".to_owned()
+    } else {
+        format!("QEMU said: {said}")
+    };
+    Err(format!(
+        "/dev/kvm is there, but a kernel did not boot with it within {} s; {detail}",
+        PROBE.as_secs()
+    ))
 }
 
 /// The growing text of a pipe, bounded.
@@ -102,7 +138,9 @@ fn watch(pipe: Option<impl Read + Send + 'static>) -> std::sync::mpsc::Receiver<
         let mut buffer = [0; 4096];
         while let Ok(n @ 1..) = pipe.read(&mut buffer) {
             text.extend_from_slice(&buffer[..n.min(buffer.len())]);
-            if text.len() > 1 << 20 || send.send(String::from_utf8_lossy(&text).into_owned()).is_err() {
+            if text.len() > 1 << 20
+                || send.send(String::from_utf8_lossy(&text).into_owned()).is_err()
+            {
                 return;
             }
         }
@@ -123,7 +161,10 @@ mod tests {
         assert!(matches!(none, Accelerator::Tcg { .. }));
         assert!(!cache.exists(), "not having looked is no verdict");
         assert_eq!(decide_by(&cache, key("10"), Some(kernel), |_| Ok(())), Accelerator::Kvm);
-        assert_eq!(decide_by(&cache, key("10"), Some(kernel), |_| Err("asked again".into())), Accelerator::Kvm);
+        assert_eq!(
+            decide_by(&cache, key("10"), Some(kernel), |_| Err("asked again".into())),
+            Accelerator::Kvm
+        );
         let other = decide_by(&cache, key("11"), Some(kernel), |_| Err("no".into()));
         assert_eq!(other, Accelerator::Tcg { why: "no".into() });
     }

@@ -24,7 +24,8 @@ enum Who {
 }
 
 impl Who {
-    const ALL: [Self; 6] = [Self::Owner, Self::User, Self::OwningGroup, Self::Group, Self::Mask, Self::Other];
+    const ALL: [Self; 6] =
+        [Self::Owner, Self::User, Self::OwningGroup, Self::Group, Self::Mask, Self::Other];
 }
 
 /// Sorted, complete, one entry for each who.
@@ -64,7 +65,11 @@ pub fn shared_with_group(file: &Path, group: u32) -> std::io::Result<()> {
 impl List {
     fn of_mode(mode: u32) -> Self {
         let part = |shift: u32| u16::try_from((mode >> shift) & 0o7).unwrap_or(0);
-        Self(vec![(Who::Owner, NOBODY, part(6)), (Who::OwningGroup, NOBODY, part(3)), (Who::Other, NOBODY, part(0))])
+        Self(vec![
+            (Who::Owner, NOBODY, part(6)),
+            (Who::OwningGroup, NOBODY, part(3)),
+            (Who::Other, NOBODY, part(0)),
+        ])
     }
 
     /// The mask is made to let everything through that the entries say.
@@ -72,7 +77,8 @@ impl List {
         self.0.retain(|(there, of, _)| *there != Who::Mask && (*there, *of) != (who, id));
         self.0.push((who, id, may));
         let masked = |who: &Who| matches!(who, Who::User | Who::OwningGroup | Who::Group);
-        let mask = self.0.iter().filter(|(who, ..)| masked(who)).fold(0, |mask, (.., may)| mask | may);
+        let mask =
+            self.0.iter().filter(|(who, ..)| masked(who)).fold(0, |mask, (.., may)| mask | may);
         self.0.push((Who::Mask, NOBODY, mask));
         self.0.sort_unstable();
         self
@@ -121,10 +127,17 @@ mod tests {
         // The group's bits show the mask.
         assert_eq!(fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777, 0o710);
         let list = list_of(dir.path());
-        assert!(list.0.contains(&(Who::OwningGroup, NOBODY, 0)) && list.0.contains(&(Who::Other, NOBODY, 0)));
+        assert!(
+            list.0.contains(&(Who::OwningGroup, NOBODY, 0))
+                && list.0.contains(&(Who::Other, NOBODY, 0))
+        );
         assert!(list.0.contains(&(Who::User, 2_100_000_007, 1)));
         only_walked_by(dir.path(), 5).unwrap();
-        assert_eq!(list_of(dir.path()).0.iter().filter(|(who, ..)| *who == Who::User).count(), 1, "one at a time");
+        assert_eq!(
+            list_of(dir.path()).0.iter().filter(|(who, ..)| *who == Who::User).count(),
+            1,
+            "one at a time"
+        );
     }
 
     #[test]
@@ -133,7 +146,10 @@ mod tests {
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o660)).unwrap();
         shared_with_group(file.path(), 64055).unwrap();
         let first = list_of(file.path());
-        assert!(first.0.contains(&(Who::Group, 64055, 6)) && first.0.contains(&(Who::OwningGroup, NOBODY, 6)));
+        assert!(
+            first.0.contains(&(Who::Group, 64055, 6))
+                && first.0.contains(&(Who::OwningGroup, NOBODY, 6))
+        );
         shared_with_group(file.path(), 64055).unwrap();
         assert_eq!(list_of(file.path()), first);
         shared_with_group(file.path(), 7).unwrap();
@@ -142,7 +158,9 @@ mod tests {
 
     #[test]
     fn nonsense_is_not_read() {
-        for bytes in [&[][..], &[9, 0, 0, 0], &[2, 0, 0, 0, 1], &[2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]] {
+        for bytes in
+            [&[][..], &[9, 0, 0, 0], &[2, 0, 0, 0, 1], &[2, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0]]
+        {
             assert_eq!(List::decode(bytes), None, "{bytes:?}");
         }
     }

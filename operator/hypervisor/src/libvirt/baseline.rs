@@ -53,7 +53,8 @@ impl Baseline {
     pub async fn snapshot(&self) -> Result<(), HvError> {
         self.call("take a snapshot", |this, _, conn| {
             let xml = format!("<domainsnapshot><name>{SNAPSHOT}</name></domainsnapshot>");
-            let taken = domain::get(conn, &this.name)?.create_snapshot_xml(&xml, sys::VIR_DOMAIN_NONE);
+            let taken =
+                domain::get(conn, &this.name)?.create_snapshot_xml(&xml, sys::VIR_DOMAIN_NONE);
             taken.map(drop).map_err(refused("take a snapshot"))
         })
         .await
@@ -62,8 +63,10 @@ impl Baseline {
     /// `virDomainRevertToSnapshot`: the guest runs again when this returns.
     pub async fn revert(&self) -> Result<(), HvError> {
         self.call("revert to a snapshot", |this, _, conn| {
-            let snapshot = Domain::lookup_snapshot_by_name(&domain::get(conn, &this.name)?, SNAPSHOT, 0);
-            let reverted = snapshot.and_then(|snapshot| snapshot.revert(sys::VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING));
+            let snapshot =
+                Domain::lookup_snapshot_by_name(&domain::get(conn, &this.name)?, SNAPSHOT, 0);
+            let reverted = snapshot
+                .and_then(|snapshot| snapshot.revert(sys::VIR_DOMAIN_SNAPSHOT_REVERT_RUNNING));
             reverted.map_err(refused("revert to a snapshot"))
         })
         .await
@@ -150,7 +153,9 @@ fn remove(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
         if domain.is_active().unwrap_or(false) {
             // As everything of ours ends: it is faster than libvirt's own way.
             qmp::quit(&domain);
-            let _ = domain::wait(&domain, Duration::from_secs(2), |state| *state != crate::PowerState::Running);
+            let _ = domain::wait(&domain, Duration::from_secs(2), |state| {
+                *state != crate::PowerState::Running
+            });
             let _ = domain.destroy();
         }
         let flags = sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;

@@ -56,7 +56,9 @@ impl BaselineXml {
             .child(el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", "unsafe"))
             .child(source(self.dir.overlay()))
             .child(el("target").attr("dev", "vda").attr("bus", "virtio"));
-        let rng = el("rng").attr("model", "virtio").child(el("backend").attr("model", "random").text("/dev/urandom"));
+        let rng = el("rng")
+            .attr("model", "virtio")
+            .child(el("backend").attr("model", "random").text("/dev/urandom"));
         el("devices")
             .child(el("emulator").text(self.emulator.display()))
             .child(disk)
@@ -86,10 +88,18 @@ mod tests {
             user: QemuUser { uid: 64055, gid: 107 },
         };
         let text = xml.render().unwrap();
-        for ours in ["commandline", "LD_PRELOAD", "memory-backend", "filesystem", "<address", "agentvm:machine"] {
+        for ours in [
+            "commandline",
+            "LD_PRELOAD",
+            "memory-backend",
+            "filesystem",
+            "<address",
+            "agentvm:machine",
+        ] {
             assert!(!text.contains(ours), "{ours}: {text}");
         }
-        for needed in ["type=\"qemu\"", ">512<", "/m/overlay.qcow2", "/m/agent.sock", "+64055:+107"] {
+        for needed in ["type=\"qemu\"", ">512<", "/m/overlay.qcow2", "/m/agent.sock", "+64055:+107"]
+        {
             assert!(text.contains(needed), "{needed}: {text}");
         }
     }

@@ -40,7 +40,12 @@ struct Capture<'a> {
 }
 
 /// All steps; on an error nothing is left, neither template nor files.
-pub fn capture(host: &Host, conn: &Connect, template: &DomainName, guest: &str) -> Result<Golden, HvError> {
+pub fn capture(
+    host: &Host,
+    conn: &Connect,
+    template: &DomainName,
+    guest: &str,
+) -> Result<Golden, HvError> {
     host.locks.with(template.as_str(), || {
         let mut capture = Capture::open(host, conn, template)?;
         guest.clone_into(&mut capture.guest);
@@ -68,8 +73,10 @@ impl<'a> Capture<'a> {
         let record = domain::record(&domain)?.filter(|r| r.kind == MachineKind::Template);
         let record = record.ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
         let half = host.layout.half_golden(&record.golden);
-        let recipe = read_json(&half.recipe()).ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
-        let (whole, deadline) = (host.layout.golden(&record.golden), Instant::now() + host.config.capture_timeout);
+        let recipe =
+            read_json(&half.recipe()).ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
+        let (whole, deadline) =
+            (host.layout.golden(&record.golden), Instant::now() + host.config.capture_timeout);
         Ok(Self { host, domain, record, recipe, half, whole, deadline, guest: String::new() })
     }
 
@@ -105,13 +112,18 @@ impl<'a> Capture<'a> {
         disk::create_overlay(&path, &self.half.disk(), "qcow2", self.recipe.resources.disk_gib)?;
         self.host.user_of(&self.record.name).own(&path)?;
         let disk = el("disk").attr("name", "vda").attr("snapshot", "external").attr("type", "file");
-        let disk = disk.child(el("driver").attr("type", "qcow2")).child(el("source").attr("file", path.display()));
+        let disk = disk
+            .child(el("driver").attr("type", "qcow2"))
+            .child(el("source").attr("file", path.display()));
         let xml = el("domainsnapshot").child(el("disks").child(disk)).render()?;
         let flags = sys::VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY
             | sys::VIR_DOMAIN_SNAPSHOT_CREATE_REUSE_EXT
             | sys::VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA
             | sys::VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC;
-        self.domain.create_snapshot_xml(&xml, flags).map(drop).map_err(refused("put an overlay on the template's disk"))
+        self.domain
+            .create_snapshot_xml(&xml, flags)
+            .map(drop)
+            .map_err(refused("put an overlay on the template's disk"))
     }
 
     fn save_state(&self) -> Result<(), HvError> {
@@ -144,8 +156,12 @@ impl<'a> Capture<'a> {
 
     fn describe(&self) -> Result<(), HvError> {
         let files = [self.half.memory(), self.half.state(), self.half.snapshot(), self.half.disk()];
-        let digest = digest::of(&files.each_ref().map(AsRef::as_ref)).map_err(io("digest", &self.half.0))?;
-        let booted = fs::metadata(self.half.recipe()).and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+        let digest =
+            digest::of(&files.each_ref().map(AsRef::as_ref)).map_err(io("digest", &self.half.0))?;
+        let booted = fs::metadata(self.half.recipe())
+            .and_then(|m| m.modified())
+            .ok()
+            .and_then(|t| t.elapsed().ok());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let golden = Golden {
             key: self.record.golden.clone(),

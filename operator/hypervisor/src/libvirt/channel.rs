@@ -27,12 +27,16 @@ impl Channels {
     pub async fn open(&self, name: &DomainName, socket: &Path) -> Result<Channel, HvError> {
         let stream = match UnixStream::connect(socket).await {
             Ok(stream) => Arc::new(stream),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(HvError::NoSuchMachine(name.clone())),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return Err(HvError::NoSuchMachine(name.clone()));
+            }
             Err(e) => return Err(io_error("connect to the agent at", socket)(e)),
         };
         let mut all = lock(&self.0);
         all.retain(|_, held| held.strong_count() > 0);
-        if let Some(before) = all.insert(name.clone(), Arc::downgrade(&stream)).and_then(|held| held.upgrade()) {
+        if let Some(before) =
+            all.insert(name.clone(), Arc::downgrade(&stream)).and_then(|held| held.upgrade())
+        {
             // Closed by the other side already is as good.
             let _ = shutdown(&*before, Shutdown::Both);
         }
@@ -51,7 +55,11 @@ impl Channels {
 struct Held(Arc<UnixStream>);
 
 impl AsyncRead for Held {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         loop {
             ready!(self.0.poll_read_ready(cx))?;
             match self.0.try_read(buffer.initialize_unfilled()) {
@@ -67,7 +75,11 @@ impl AsyncRead for Held {
 }
 
 impl AsyncWrite for Held {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.0.poll_write_ready(cx))?;
             match self.0.try_write(bytes) {
@@ -96,7 +108,8 @@ mod tests {
     async fn a_new_connection_ends_the_one_before_and_no_other() {
         let dir = tempfile::tempdir().unwrap();
         let (path, elsewhere) = (dir.path().join("a"), dir.path().join("b"));
-        let (listener, other) = (UnixListener::bind(&path).unwrap(), UnixListener::bind(&elsewhere).unwrap());
+        let (listener, other) =
+            (UnixListener::bind(&path).unwrap(), UnixListener::bind(&elsewhere).unwrap());
         let channels = Channels::default();
         let name = |n: &str| DomainName::from_recorded(n);
         let mut first = channels.open(&name("a"), &path).await.unwrap();
@@ -121,7 +134,10 @@ mod tests {
 
     #[tokio::test]
     async fn no_socket_means_no_machine() {
-        let error = Channels::default().open(&DomainName::from_recorded("x"), Path::new("/nowhere")).await.err();
+        let error = Channels::default()
+            .open(&DomainName::from_recorded("x"), Path::new("/nowhere"))
+            .await
+            .err();
         assert!(matches!(error, Some(HvError::NoSuchMachine(_))));
     }
 }

@@ -26,7 +26,12 @@ const PROCESS_MIB: u64 = 128;
 /// What a share's file system takes before anything is in it, and some air.
 const SLACK_BYTES: u64 = 64 << 20;
 
-pub fn create(host: &Host, conn: &Connect, spec: &MachineSpec, wanted: Wanted<'_>) -> Result<(), HvError> {
+pub fn create(
+    host: &Host,
+    conn: &Connect,
+    spec: &MachineSpec,
+    wanted: Wanted<'_>,
+) -> Result<(), HvError> {
     let name = &spec.record.name;
     host.locks.with(name.as_str(), || {
         still(wanted, "create a machine")?;
@@ -87,7 +92,8 @@ impl Clone<'_> {
                 CloneStep::Start => {
                     let Self { host, conn, spec, whole, .. } = self;
                     let plugged = |plug| domain_spec(host, plug, spec, whole);
-                    self.domain = Some(start::paused(host, conn, &spec.record, &whole.recipe, plugged)?);
+                    self.domain =
+                        Some(start::paused(host, conn, &spec.record, &whole.recipe, plugged)?);
                 }
                 CloneStep::Load => self.load()?,
                 CloneStep::Ready => self.ready()?,
@@ -100,7 +106,9 @@ impl Clone<'_> {
 
     /// One that boots has nothing to load.
     fn load(&self) -> Result<(), HvError> {
-        let Some(domain) = self.domain.as_ref().filter(|_| self.spec.tier != Tier::Boot) else { return Ok(()) };
+        let Some(domain) = self.domain.as_ref().filter(|_| self.spec.tier != Tier::Boot) else {
+            return Ok(());
+        };
         qmp::ignore_shared(domain)?;
         if self.spec.record.nic.is_some() {
             qmp::announce_nothing(domain)?;
@@ -125,18 +133,31 @@ fn lay_out(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError
     let dir = host.layout.machine(&spec.record.name);
     let overlay_bytes = golden::allocated(&whole.dir.snapshot());
     // A machine that boots has RAM of its own, and loads nothing of the golden's.
-    let own_mib = if spec.tier == Tier::Boot { u64::from(whole.recipe.resources.memory_mib) } else { 0 };
-    disk::budget("create a machine", host.layout.root(), overlay_bytes + SLACK_BYTES, PROCESS_MIB + own_mib)?;
+    let own_mib =
+        if spec.tier == Tier::Boot { u64::from(whole.recipe.resources.memory_mib) } else { 0 };
+    disk::budget(
+        "create a machine",
+        host.layout.root(),
+        overlay_bytes + SLACK_BYTES,
+        PROCESS_MIB + own_mib,
+    )?;
     let user = host.make_machine(&spec.record.name)?;
     if preload(host, spec).is_some() {
         fs::DirBuilder::new().mode(0o700).create(dir.reset()).map_err(io("make", &dir.reset()))?;
-        chown(dir.reset(), Some(user.uid), Some(user.gid)).map_err(io("give to QEMU's user", &dir.reset()))?;
+        chown(dir.reset(), Some(user.uid), Some(user.gid))
+            .map_err(io("give to QEMU's user", &dir.reset()))?;
     }
     write_secret(&dir.token(), &spec.record.token)?;
     process_limits::remember(&dir, &spec.limits)?;
-    fs::copy(whole.dir.snapshot(), dir.overlay()).map_err(io("copy the golden's overlay to", &dir.overlay()))?;
+    fs::copy(whole.dir.snapshot(), dir.overlay())
+        .map_err(io("copy the golden's overlay to", &dir.overlay()))?;
     user.own(&dir.overlay())?;
-    share::mount(&dir.share_image(), &dir.share(), spec.share_bytes, host.mapping(&spec.record.name))
+    share::mount(
+        &dir.share_image(),
+        &dir.share(),
+        spec.share_bytes,
+        host.mapping(&spec.record.name),
+    )
 }
 
 fn preload(host: &Host, spec: &MachineSpec) -> Option<Preload> {
@@ -144,7 +165,12 @@ fn preload(host: &Host, spec: &MachineSpec) -> Option<Preload> {
     Some(Preload { library, socket: host.layout.machine(&spec.record.name).reset_socket() })
 }
 
-fn domain_spec(host: &Host, plug: Option<Plug>, spec: &MachineSpec, whole: &Whole) -> Result<DomainSpec, HvError> {
+fn domain_spec(
+    host: &Host,
+    plug: Option<Plug>,
+    spec: &MachineSpec,
+    whole: &Whole,
+) -> Result<DomainSpec, HvError> {
     let dir = host.layout.machine(&spec.record.name);
     if whole.recipe.kvm {
         host.open_kvm()?;
@@ -164,7 +190,9 @@ fn domain_spec(host: &Host, plug: Option<Plug>, spec: &MachineSpec, whole: &Whol
         console: dir.console(),
         memory: match spec.tier {
             Tier::Boot => Memory::Own,
-            Tier::InPlace | Tier::Fresh => Memory::Private { file: whole.dir.memory(), preload: preload(host, spec) },
+            Tier::InPlace | Tier::Fresh => {
+                Memory::Private { file: whole.dir.memory(), preload: preload(host, spec) }
+            }
         },
         vsock: whole.recipe.vsock,
         plug,

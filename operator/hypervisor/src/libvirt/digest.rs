@@ -101,7 +101,10 @@ mod tests {
         assert_eq!(holes, digest(file(dir.path(), "b", |f| f.write_all_at(&full, 0).unwrap())));
         assert_ne!(holes, digest(file(dir.path(), "c", sparse((5 << 20) + 1))));
         assert_ne!(holes, digest(file(dir.path(), "d", sparse(6 << 20))));
-        assert_ne!(holes, digest(file(dir.path(), "e", |f| f.write_all_at(&full[..7 << 20], 0).unwrap())));
+        assert_ne!(
+            holes,
+            digest(file(dir.path(), "e", |f| f.write_all_at(&full[..7 << 20], 0).unwrap()))
+        );
         let odd = digest(file(dir.path(), "f", |f| f.write_all_at(b"short", 0).unwrap()));
         assert_ne!(odd, holes);
     }

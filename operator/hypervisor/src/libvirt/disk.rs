@@ -49,12 +49,17 @@ pub fn budget(what: &str, folder: &Path, disk_bytes: u64, memory_mib: u64) -> Re
 /// An error of something that writes below `folder`, told as what it is when nothing can be written there any more: every program has words of
 /// its own for that.
 pub fn or_full(error: HvError, what: &str, folder: &Path) -> HvError {
-    let said = matches!(&error, HvError::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
+    let said =
+        matches!(&error, HvError::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
     let known = matches!(error, HvError::NoCapacity { .. } | HvError::OutcomeUnknown { .. });
     if known || !(said || free_bytes(folder) < FULL_BYTES) {
         return error;
     }
-    let detail = format!("the file system of {} is full; free some of it ({})", folder.display(), error.with_cause());
+    let detail = format!(
+        "the file system of {} is full; free some of it ({})",
+        folder.display(),
+        error.with_cause()
+    );
     HvError::NoCapacity { what: what.to_owned(), detail }
 }
 
@@ -65,7 +70,9 @@ fn check(what: &str, disk: (u64, u64), memory: (u64, u64)) -> Result<(), HvError
         ((need, free), _) if need > free => {
             full(format!("it needs {} MiB of disk, and {} MiB are free", mib(need), mib(free)))
         }
-        (_, (need, free)) if need > free => full(format!("it needs {need} MiB of memory, and {free} MiB are free")),
+        (_, (need, free)) if need > free => {
+            full(format!("it needs {need} MiB of memory, and {free} MiB are free"))
+        }
         _ => Ok(()),
     }
 }
@@ -76,9 +83,13 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_told_as_such_whoever_met_it() {
-        let met = || HvError::Io { what: "write".to_owned(), source: ErrorKind::StorageFull.into() };
+        let met =
+            || HvError::Io { what: "write".to_owned(), source: ErrorKind::StorageFull.into() };
         let told = or_full(met(), "create a machine", Path::new("/"));
-        assert!(matches!(&told, HvError::NoCapacity { detail, .. } if detail.contains("is full")), "{told}");
+        assert!(
+            matches!(&told, HvError::NoCapacity { detail, .. } if detail.contains("is full")),
+            "{told}"
+        );
         let other = HvError::Refused { what: "x".to_owned(), detail: "y".to_owned() };
         assert!(matches!(or_full(other, "x", Path::new("/")), HvError::Refused { .. }));
     }

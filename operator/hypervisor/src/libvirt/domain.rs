@@ -45,14 +45,22 @@ pub fn record(domain: &Domain) -> Result<Option<MachineRecord>, HvError> {
     let kind = i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).unwrap_or(2);
     match domain.metadata(kind, Some(metadata::NAMESPACE), 0) {
         Ok(element) => Ok(metadata::parse(&element)),
-        Err(e) if is(&e, ErrorNumber::NoDomainMetadata) || is(&e, ErrorNumber::NoDomain) => Ok(None),
+        Err(e) if is(&e, ErrorNumber::NoDomainMetadata) || is(&e, ErrorNumber::NoDomain) => {
+            Ok(None)
+        }
         Err(e) => Err(refused("read a domain's metadata")(e)),
     }
 }
 
 /// Defines and starts; what was defined stays when the start fails, for the caller to undo.
-pub fn start(conn: &Connect, name: &DomainName, xml: &str, paused: bool) -> Result<Domain, HvError> {
-    let domain = conn.define_domain_xml(xml).map_err(refused(format!("define the domain {name}")))?;
+pub fn start(
+    conn: &Connect,
+    name: &DomainName,
+    xml: &str,
+    paused: bool,
+) -> Result<Domain, HvError> {
+    let domain =
+        conn.define_domain_xml(xml).map_err(refused(format!("define the domain {name}")))?;
     let flags = if paused { sys::VIR_DOMAIN_START_PAUSED } else { sys::VIR_DOMAIN_NONE };
     try_start(&domain, flags).map_err(refused(format!("start the domain {name}")))?;
     Ok(domain)
@@ -64,7 +72,10 @@ fn try_start(domain: &Domain, flags: u32) -> Result<(), Error> {
     for _ in 1..TRIES {
         match domain.create_with_flags(flags) {
             Err(e) if e.domain().is_known_and(|domain| domain == ErrorDomain::Firewall) => {
-                tracing::debug!("libvirt could not set a filter and is told to again: {}", e.message());
+                tracing::debug!(
+                    "libvirt could not set a filter and is told to again: {}",
+                    e.message()
+                );
             }
             done => return done.map(drop),
         }
@@ -81,7 +92,9 @@ pub fn power(domain: &Domain) -> Result<PowerState, HvError> {
         (
             Enum::Known(DomainState::Paused),
             Enum::Known(DomainStateReason::Paused(Enum::Known(
-                why @ (DomainPausedReason::IOError | DomainPausedReason::Crashed | DomainPausedReason::Watchdog),
+                why @ (DomainPausedReason::IOError
+                | DomainPausedReason::Crashed
+                | DomainPausedReason::Watchdog),
             ))),
         ) => dead(format!("libvirt paused it: {why:?}")),
         (Enum::Known(DomainState::Paused), _) => Ok(PowerState::Paused),
@@ -93,7 +106,11 @@ pub fn power(domain: &Domain) -> Result<PowerState, HvError> {
 }
 
 /// Waits until `wanted` holds; `false` when it didn't in time.
-pub fn wait(domain: &Domain, within: Duration, wanted: impl Fn(&PowerState) -> bool) -> Result<bool, HvError> {
+pub fn wait(
+    domain: &Domain,
+    within: Duration,
+    wanted: impl Fn(&PowerState) -> bool,
+) -> Result<bool, HvError> {
     let deadline = Instant::now() + within;
     loop {
         if wanted(&power(domain)?) {
@@ -119,7 +136,9 @@ pub fn end(domain: &Domain, how: Stop, grace: Duration) -> Result<(), HvError> {
     if domain.is_active().unwrap_or(false) {
         // Not waited for: a QEMU whose main loop stands still never answers, until what comes below ends it.
         let asked = domain.clone();
-        let ask = std::thread::Builder::new().name("libvirt-quit".to_owned()).spawn(move || qmp::quit(&asked));
+        let ask = std::thread::Builder::new()
+            .name("libvirt-quit".to_owned())
+            .spawn(move || qmp::quit(&asked));
         if let Err(error) = ask {
             tracing::debug!(%error, "QEMU is ended without being asked");
         }
@@ -140,7 +159,8 @@ pub fn kill(domain: &Domain) -> Result<(), HvError> {
     if !domain.is_active().unwrap_or(false) {
         return Ok(());
     }
-    let name = domain.name().map(DomainName::from_recorded).map_err(refused("ask for a domain's name"))?;
+    let name =
+        domain.name().map(DomainName::from_recorded).map_err(refused("ask for a domain's name"))?;
     if let Err(why) = process::kill(&name) {
         tracing::debug!(%name, error = &why as &dyn std::error::Error, "libvirt has to end its process by itself");
     }

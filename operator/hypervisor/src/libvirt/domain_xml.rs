@@ -149,7 +149,9 @@ impl DomainSpec {
                 "readonly": true, "rom": "off",
             }),
             // The same kind of memory under the same name, so that the guest sees the same machine.
-            Memory::Own => json!({ "qom-type": "memory-backend-ram", "id": "golden", "size": size }),
+            Memory::Own => {
+                json!({ "qom-type": "memory-backend-ram", "id": "golden", "size": size })
+            }
         };
         let mut arguments = vec!["-object".to_owned(), backend.to_string()];
         arguments.extend(["-machine".to_owned(), format!("memory-backend=golden,{LEFT_OUT}")]);
@@ -167,16 +169,23 @@ impl DomainSpec {
 
     /// What the preloaded library needs to know: where to listen, and which mapping is the golden's.
     fn environment(&self) -> Vec<Element> {
-        let Memory::Private { file, preload: Some(preload) } = &self.memory else { return Vec::new() };
-        let variables = [("LD_PRELOAD", &preload.library), (SOCKET_ENV, &preload.socket), (MEMORY_ENV, file)];
-        let element =
-            |(name, value): (&'static str, &PathBuf)| el("qemu:env").attr("name", name).attr("value", value.display());
+        let Memory::Private { file, preload: Some(preload) } = &self.memory else {
+            return Vec::new();
+        };
+        let variables =
+            [("LD_PRELOAD", &preload.library), (SOCKET_ENV, &preload.socket), (MEMORY_ENV, file)];
+        let element = |(name, value): (&'static str, &PathBuf)| {
+            el("qemu:env").attr("name", name).attr("value", value.display())
+        };
         variables.into_iter().map(element).collect()
     }
 }
 
 fn rng() -> Element {
-    el("rng").attr("model", "virtio").child(el("backend").attr("model", "random").text("/dev/urandom")).child(slot(5))
+    el("rng")
+        .attr("model", "virtio")
+        .child(el("backend").attr("model", "random").text("/dev/urandom"))
+        .child(slot(5))
 }
 
 fn vsock() -> Element {

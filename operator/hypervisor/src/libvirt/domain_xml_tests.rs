@@ -25,16 +25,27 @@ fn domain(memory: Memory, path: &str, owner: &str) -> DomainSpec {
         vsock: false,
         plug: None,
         user: QemuUser { uid: 64055, gid: 64055 },
-        limits: MachineLimits { cpu_quota_percent: Some(150), disk_bytes_per_second: Some(100 << 20), processes: 0 },
+        limits: MachineLimits {
+            cpu_quota_percent: Some(150),
+            disk_bytes_per_second: Some(100 << 20),
+            processes: 0,
+        },
         metadata: metadata::element(&record).unwrap(),
     }
 }
 
 fn plug(socket: Socket) -> Plug {
-    let filter =
-        Filter { name: "agent-network-filter".to_owned(), parameters: vec![("IP", "192.168.101.10".to_owned())] };
+    let filter = Filter {
+        name: "agent-network-filter".to_owned(),
+        parameters: vec![("IP", "192.168.101.10".to_owned())],
+    };
     let filter = matches!(socket, Socket::Bridge(_)).then_some(filter);
-    Plug { tap: "avm0a1b-10".to_owned(), mac: agentvm_core::network::Mac::derive(&["x"]), socket, filter }
+    Plug {
+        tap: "avm0a1b-10".to_owned(),
+        mac: agentvm_core::network::Mac::derive(&["x"]),
+        socket,
+        filter,
+    }
 }
 
 fn shared() -> Memory {
@@ -46,8 +57,10 @@ fn private() -> Memory {
 }
 
 fn private_at(file: PathBuf) -> Memory {
-    let preload =
-        Preload { library: PathBuf::from("/var/lib/agentvm/preload/x.so"), socket: PathBuf::from("/m/reset/sock") };
+    let preload = Preload {
+        library: PathBuf::from("/var/lib/agentvm/preload/x.so"),
+        socket: PathBuf::from("/m/reset/sock"),
+    };
     Memory::Private { file, preload: Some(preload) }
 }
 
@@ -63,7 +76,8 @@ fn is_expected(name: &str, xml: &str) {
 #[test]
 fn it_is_written_as_expected() {
     is_expected("template.xml", &domain(shared(), "/var/lib/agentvm/x", "pool").to_xml().unwrap());
-    let clone = DomainSpec { kvm: true, vsock: true, ..domain(private(), "/var/lib/agentvm/x", "pool") };
+    let clone =
+        DomainSpec { kvm: true, vsock: true, ..domain(private(), "/var/lib/agentvm/x", "pool") };
     is_expected("clone-kvm-vsock.xml", &clone.to_xml().unwrap());
     let plugged = DomainSpec {
         plug: Some(plug(Socket::Network("net".into()))),
@@ -91,19 +105,32 @@ fn another_incarnation_is_another_machine_to_libvirt() {
 #[test]
 fn libvirt_s_schema_accepts_it() {
     let dir = tempfile::tempdir().unwrap();
-    for (memory, vsock, kvm) in [(shared(), false, false), (private(), true, true), (Memory::Own, false, false)] {
+    for (memory, vsock, kvm) in
+        [(shared(), false, false), (private(), true, true), (Memory::Own, false, false)]
+    {
         let xml =
-            DomainSpec { kvm, vsock, ..domain(memory, "/var/lib/a b/ü&<'\"", "own<er & \"co\"") }.to_xml().unwrap();
+            DomainSpec { kvm, vsock, ..domain(memory, "/var/lib/a b/ü&<'\"", "own<er & \"co\"") }
+                .to_xml()
+                .unwrap();
         let xml = if kvm {
             xml
         } else {
-            let plugged = plug(if vsock { Socket::Network("a <b>".into()) } else { Socket::Bridge("br0".into()) });
+            let plugged = plug(if vsock {
+                Socket::Network("a <b>".into())
+            } else {
+                Socket::Bridge("br0".into())
+            });
             DomainSpec { plug: Some(plugged), ..domain(shared(), "/x", "pool") }.to_xml().unwrap()
         };
         let file = dir.path().join("domain.xml");
         std::fs::write(&file, &xml).unwrap();
-        let output = std::process::Command::new("virt-xml-validate").arg(&file).arg("domain").output().unwrap();
-        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        let output = std::process::Command::new("virt-xml-validate")
+            .arg(&file)
+            .arg("domain")
+            .output()
+            .unwrap();
+        let said =
+            String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}\n{xml}");
     }
 }

@@ -16,7 +16,10 @@ pub fn os(kernel: &Path, initrd: &Path, cmdline: &str) -> Element {
 /// Goldens never leave their host, so under KVM the guest may have all of its CPU. TCG: what it emulates of x86-64-v2.
 pub fn cpu(kvm: bool) -> Element {
     if kvm {
-        return el("cpu").attr("mode", "host-passthrough").attr("check", "none").attr("migratable", "on");
+        return el("cpu")
+            .attr("mode", "host-passthrough")
+            .attr("check", "none")
+            .attr("migratable", "on");
     }
     let model = el("model").attr("fallback", "forbid").text("Nehalem");
     el("cpu").attr("mode", "custom").attr("match", "exact").attr("check", "none").child(model)

@@ -28,17 +28,25 @@ pub fn get(host: &Host, conn: &Connect) -> Result<HostFacts, HvError> {
 fn look(host: &Host, conn: &Connect) -> Result<HostFacts, HvError> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let qemu_version = version(conn.hyp_version().map_err(refused("ask for QEMU's version"))?);
-    let libvirt_version = version(conn.lib_version().map_err(refused("ask for libvirt's version"))?);
+    let libvirt_version =
+        version(conn.lib_version().map_err(refused("ask for libvirt's version"))?);
     let kernel_version = read("/proc/sys/kernel/osrelease").trim().to_owned();
     let cpu_model = cpu_model(&read("/proc/cpuinfo"));
     let image = host.config.image.as_deref().and_then(|folder| Image::open(folder).ok());
-    let guest_kernel = image.as_ref().map(|image| format!("{} {}", image.kernel.display(), image.rootfs_sha256));
+    let guest_kernel =
+        image.as_ref().map(|image| format!("{} {}", image.kernel.display(), image.rootfs_sha256));
     let mut key = vec![qemu_version.clone(), kernel_version.clone(), cpu_model.clone()];
     key.extend(guest_kernel);
     let kernel = image.as_ref().map(|image| image.kernel.as_path());
     Ok(HostFacts {
-        accelerator: accelerator::decide(&host.layout.accelerator(), key, &host.config.emulator, kernel),
-        cpus: std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
+        accelerator: accelerator::decide(
+            &host.layout.accelerator(),
+            key,
+            &host.config.emulator,
+            kernel,
+        ),
+        cpus: std::thread::available_parallelism()
+            .map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX)),
         memory_mib: memory_mib(&read("/proc/meminfo")),
         vsock: fs::OpenOptions::new().read(true).write(true).open("/dev/vhost-vsock").is_ok(),
         qemu_version,
@@ -70,7 +78,10 @@ mod tests {
     #[test]
     fn the_kernel_s_tables_are_read() {
         assert_eq!(version(11_003_000), "11.3.0");
-        assert_eq!(cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"), "Some CPU @ 2 GHz");
+        assert_eq!(
+            cpu_model("processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\n"),
+            "Some CPU @ 2 GHz"
+        );
         assert_eq!(memory_mib("MemTotal:       24683600 kB\n"), 24105);
     }
 }

@@ -46,7 +46,9 @@ pub fn remove(host: &Host, conn: &Connect) -> Result<(), HvError> {
 fn ensure(host: &Host, conn: &Connect, kind: Kind) -> Result<String, HvError> {
     let instance = &host.config.instance;
     let mut known = lock(&host.filters);
-    if let Some(name) = known.get(&kind).filter(|name| find(conn, name, &kind.uuid(instance)).is_some()) {
+    if let Some(name) =
+        known.get(&kind).filter(|name| find(conn, name, &kind.uuid(instance)).is_some())
+    {
         return Ok(name.clone());
     }
     let mut why_not = None;
@@ -74,5 +76,7 @@ fn explain(why: &Error) -> String {
 
 /// Where libvirt has no such driver, there is none either.
 fn find(conn: &Connect, name: &str, uuid: &str) -> Option<NWFilter> {
-    conn.lookup_nwfilter_by_name(name).ok().filter(|filter| filter.uuid_string().is_ok_and(|its| its == uuid))
+    conn.lookup_nwfilter_by_name(name)
+        .ok()
+        .filter(|filter| filter.uuid_string().is_ok_and(|its| its == uuid))
 }

@@ -130,7 +130,10 @@ mod tests {
         let uuids = Kind::ALL.map(|kind| [&one, &other].map(|instance| kind.uuid(instance)));
         let all: std::collections::BTreeSet<_> = uuids.as_flattened().iter().collect();
         assert_eq!(all.len(), 6);
-        assert_eq!(Kind::Nat.names(&one), ["agent-network-filter".to_owned(), format!("agent-network-filter-{one}")]);
+        assert_eq!(
+            Kind::Nat.names(&one),
+            ["agent-network-filter".to_owned(), format!("agent-network-filter-{one}")]
+        );
     }
 
     #[test]
@@ -138,9 +141,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         for kind in Kind::ALL {
             let file = dir.path().join("filter.xml");
-            std::fs::write(&file, kind.xml(FIRST_NAME, &InstanceId::for_state_dir("/x")).unwrap()).unwrap();
-            let output = std::process::Command::new("virt-xml-validate").arg(&file).arg("nwfilter").output().unwrap();
-            let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+            std::fs::write(&file, kind.xml(FIRST_NAME, &InstanceId::for_state_dir("/x")).unwrap())
+                .unwrap();
+            let output = std::process::Command::new("virt-xml-validate")
+                .arg(&file)
+                .arg("nwfilter")
+                .output()
+                .unwrap();
+            let said =
+                String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{said}");
         }
     }

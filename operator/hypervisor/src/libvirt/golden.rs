@@ -27,11 +27,16 @@ impl Recipe {
     /// A state is only loaded into the devices that it was saved from.
     pub fn fits(&self, record: &MachineRecord) -> Result<(), HvError> {
         let detail = match (self.layout, &record.nic) {
-            (Layout::Isolated, Some(_)) => "its golden has no network device, and it is to have one",
+            (Layout::Isolated, Some(_)) => {
+                "its golden has no network device, and it is to have one"
+            }
             (Layout::Nic, None) => "its golden has a network device, and it is to have none",
             (Layout::Isolated, None) | (Layout::Nic, Some(_)) => return Ok(()),
         };
-        Err(HvError::Refused { what: format!("make machine {}", record.name), detail: detail.to_owned() })
+        Err(HvError::Refused {
+            what: format!("make machine {}", record.name),
+            detail: detail.to_owned(),
+        })
     }
 }
 
@@ -48,7 +53,15 @@ pub fn open(host: &Host, key: &GoldenKey) -> Result<Whole, HvError> {
 }
 
 fn read(dir: GoldenDir) -> Option<Whole> {
-    let whole = [dir.memory(), dir.state(), dir.snapshot(), dir.disk(), dir.rootfs(), dir.kernel(), dir.initrd()];
+    let whole = [
+        dir.memory(),
+        dir.state(),
+        dir.snapshot(),
+        dir.disk(),
+        dir.rootfs(),
+        dir.kernel(),
+        dir.initrd(),
+    ];
     let golden = read_json(&dir.golden())?;
     let recipe = read_json(&dir.recipe())?;
     whole.iter().all(|file| file.is_file()).then_some(Whole { golden, recipe, dir })
@@ -56,7 +69,9 @@ fn read(dir: GoldenDir) -> Option<Whole> {
 
 pub fn list(host: &Host) -> Vec<Golden> {
     let names = names_in(&host.layout.goldens()).into_iter().filter(|name| !name.starts_with(HALF));
-    names.filter_map(|name| Some(read(host.layout.golden(&GoldenKey::from_recorded(name)))?.golden)).collect()
+    names
+        .filter_map(|name| Some(read(host.layout.golden(&GoldenKey::from_recorded(name)))?.golden))
+        .collect()
 }
 
 pub fn remove(host: &Host, key: &GoldenKey) -> Result<(), HvError> {

@@ -42,11 +42,15 @@ impl Libvirt {
         let host = blocking("prepare the state directory", move || Host::prepare(config)).await?;
         let lane = |name, threads| {
             let started = Lane::start(name, &uri, threads).map(Arc::new);
-            started.map_err(|source| HvError::Io { what: "start the libvirt threads".to_owned(), source })
+            started.map_err(|source| HvError::Io {
+                what: "start the libvirt threads".to_owned(),
+                source,
+            })
         };
         let (builds, resets, claims) =
             (lane("build", workers)?, lane("reset", RESET_WORKERS)?, lane("claim", CLAIM_WORKERS)?);
-        let libvirt = Self { host: Arc::new(host), builds, resets, claims, channels: Arc::default() };
+        let libvirt =
+            Self { host: Arc::new(host), builds, resets, claims, channels: Arc::default() };
         libvirt.wait_healthy(within).await?;
         Ok(libvirt)
     }
@@ -92,8 +96,9 @@ impl Libvirt {
     /// Gives back what the state directory holds of the host besides files: mounts, and where no machine is left its network. For the end
     /// of a test or an uninstall.
     pub async fn release(&self) {
-        if let Err(error) =
-            self.build("remove the machines' network", self.host.config.start_timeout, links::release).await
+        if let Err(error) = self
+            .build("remove the machines' network", self.host.config.start_timeout, links::release)
+            .await
         {
             tracing::warn!(error = &error as &dyn std::error::Error, "the machines' network stays");
         }
@@ -141,7 +146,10 @@ impl Libvirt {
             return Ok(self.host.firewall.link(name));
         }
         let wanted = name.clone();
-        self.claim("look for a machine's network device", move |host, conn| links::look(host, conn, &wanted)).await
+        self.claim("look for a machine's network device", move |host, conn| {
+            links::look(host, conn, &wanted)
+        })
+        .await
     }
 
     pub(super) fn share(&self, name: &DomainName) -> Result<PathBuf, HvError> {
@@ -156,5 +164,8 @@ pub async fn blocking<T: Send + 'static>(
     job: impl FnOnce() -> Result<T, HvError> + Send + 'static,
 ) -> Result<T, HvError> {
     let done = tokio::task::spawn_blocking(job).await;
-    done.map_err(|e| HvError::Refused { what: what.to_owned(), detail: format!("its thread ended: {e}") })?
+    done.map_err(|e| HvError::Refused {
+        what: what.to_owned(),
+        detail: format!("its thread ended: {e}"),
+    })?
 }

@@ -82,7 +82,9 @@ impl Host {
         share::propagate(&layout.machines())?;
         let preload = preload::install(config.preload.as_deref(), &layout);
         Ok(Self {
-            firewall: Arc::new(Firewall::new(&config.instance).confining(config.first_uid.map(slot_user::block))),
+            firewall: Arc::new(
+                Firewall::new(&config.instance).confining(config.first_uid.map(slot_user::block)),
+            ),
             network: Mutex::default(),
             filters: Mutex::default(),
             config,
@@ -152,7 +154,9 @@ impl Host {
     pub fn before(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
         match self.config.on_step.before(name, step) {
             Verdict::Go => Ok(()),
-            Verdict::Die => Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 }),
+            Verdict::Die => {
+                Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 })
+            }
         }
     }
 
@@ -193,7 +197,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     fn refusal(dir: std::path::PathBuf) -> String {
-        Host::prepare(LibvirtConfig::new(dir, InstanceId::for_state_dir("/x"))).unwrap_err().to_string()
+        Host::prepare(LibvirtConfig::new(dir, InstanceId::for_state_dir("/x")))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]

@@ -14,11 +14,14 @@ use virt::connect::Connect;
 use super::handle::{Libvirt, blocking};
 use super::host::Host;
 use super::worker::Wanted;
-use super::{capture, clone, domain, facts, golden, links, machine, network, observe, reset, sweep, template, tiers};
+use super::{
+    capture, clone, domain, facts, golden, links, machine, network, observe, reset, sweep,
+    template, tiers,
+};
 use crate::workspace::collect;
 use crate::{
-    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine, MachineLimits,
-    MachineSpec, PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
+    Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine,
+    MachineLimits, MachineSpec, PowerState, Proof, Stop, TemplateSpec, Tiers, Traffic, Usage,
 };
 
 #[async_trait::async_trait]
@@ -36,17 +39,23 @@ impl Hypervisor for Libvirt {
 
     async fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError> {
         let (spec, within) = (spec.clone(), self.host.config.start_timeout);
-        self.build("boot a template", within, move |host, conn| template::boot(host, conn, &spec)).await
+        self.build("boot a template", within, move |host, conn| template::boot(host, conn, &spec))
+            .await
     }
 
     async fn capture(&self, template: &DomainName, guest: &str) -> Result<Golden, HvError> {
-        let (name, guest, within) = (template.clone(), guest.to_owned(), self.host.config.capture_timeout);
-        self.build("capture a golden", within, move |host, conn| capture::capture(host, conn, &name, &guest)).await
+        let (name, guest, within) =
+            (template.clone(), guest.to_owned(), self.host.config.capture_timeout);
+        self.build("capture a golden", within, move |host, conn| {
+            capture::capture(host, conn, &name, &guest)
+        })
+        .await
     }
 
     async fn tiers(&self, golden: &GoldenKey) -> Result<Tiers, HvError> {
         let (key, within) = (golden.clone(), self.host.config.capture_timeout);
-        self.build("test the ways to reset", within, move |host, conn| tiers::get(host, conn, &key)).await
+        self.build("test the ways to reset", within, move |host, conn| tiers::get(host, conn, &key))
+            .await
     }
 
     async fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError> {
@@ -54,18 +63,22 @@ impl Hypervisor for Libvirt {
         self.channels.close(&spec.record.name);
         let (host, spec) = (Arc::clone(&self.host), spec.clone());
         let (within, sabotage) = (self.host.config.start_timeout, self.host.config.sabotage);
-        let job = move |conn: &Connect, wanted: Wanted<'_>| reset::reset(&host, conn, &spec, sabotage, wanted);
+        let job = move |conn: &Connect, wanted: Wanted<'_>| {
+            reset::reset(&host, conn, &spec, sabotage, wanted)
+        };
         self.resets.call("reset a machine", within, job).await
     }
 
     async fn park(&self, name: &DomainName, evidence: &str) -> Result<(), HvError> {
         let (name, evidence) = (name.clone(), evidence.to_owned());
-        self.claim("park a machine", move |host, conn| machine::park(host, conn, &name, &evidence)).await
+        self.claim("park a machine", move |host, conn| machine::park(host, conn, &name, &evidence))
+            .await
     }
 
     async fn quarantine(&self, name: &DomainName, until: i64, why: &str) -> Result<(), HvError> {
         let (name, why) = (name.clone(), why.to_owned());
-        let job = move |host: &Host, conn: &Connect| machine::quarantine(host, conn, &name, until, &why);
+        let job =
+            move |host: &Host, conn: &Connect| machine::quarantine(host, conn, &name, until, &why);
         self.claim("quarantine a machine", job).await
     }
 
@@ -86,20 +99,30 @@ impl Hypervisor for Libvirt {
 
     async fn create(&self, spec: &MachineSpec) -> Result<(), HvError> {
         let (spec, within) = (spec.clone(), self.host.config.start_timeout);
-        let job = move |host: &Host, conn: &Connect, wanted: Wanted<'_>| clone::create(host, conn, &spec, wanted);
+        let job = move |host: &Host, conn: &Connect, wanted: Wanted<'_>| {
+            clone::create(host, conn, &spec, wanted)
+        };
         self.build_if("create a machine", within, job).await
     }
 
-    async fn relimit(&self, name: &DomainName, limits: &MachineLimits) -> Result<Option<String>, HvError> {
+    async fn relimit(
+        &self,
+        name: &DomainName,
+        limits: &MachineLimits,
+    ) -> Result<Option<String>, HvError> {
         let (host, name, limits) = (Arc::clone(&self.host), name.clone(), *limits);
         let within = self.host.config.call_timeout;
-        let job = move |conn: &Connect, wanted: Wanted<'_>| machine::relimit(&host, conn, &name, &limits, wanted);
+        let job = move |conn: &Connect, wanted: Wanted<'_>| {
+            machine::relimit(&host, conn, &name, &limits, wanted)
+        };
         self.resets.call("change a machine's limits", within, job).await
     }
 
     async fn resume(&self, name: &DomainName) -> Result<(), HvError> {
-        let (host, name, within) = (Arc::clone(&self.host), name.clone(), self.host.config.call_timeout);
-        let job = move |conn: &Connect, wanted: Wanted<'_>| machine::resume(&host, conn, &name, wanted);
+        let (host, name, within) =
+            (Arc::clone(&self.host), name.clone(), self.host.config.call_timeout);
+        let job =
+            move |conn: &Connect, wanted: Wanted<'_>| machine::resume(&host, conn, &name, wanted);
         self.claims.call("resume a machine", within, job).await
     }
 
@@ -110,13 +133,16 @@ impl Hypervisor for Libvirt {
 
     async fn state(&self, name: &DomainName) -> Result<PowerState, HvError> {
         let name = name.clone();
-        self.claim("ask for a machine's state", move |host, conn| observe::state(host, conn, &name)).await
+        self.claim("ask for a machine's state", move |host, conn| observe::state(host, conn, &name))
+            .await
     }
 
     async fn destroy(&self, name: &DomainName, how: Stop) -> Result<(), HvError> {
-        let (name, within) = (name.clone(), self.host.config.stop_timeout + self.host.config.start_timeout);
-        let job =
-            move |host: &Host, conn: &Connect, wanted: Wanted<'_>| machine::destroy(host, conn, &name, how, wanted);
+        let (name, within) =
+            (name.clone(), self.host.config.stop_timeout + self.host.config.start_timeout);
+        let job = move |host: &Host, conn: &Connect, wanted: Wanted<'_>| {
+            machine::destroy(host, conn, &name, how, wanted)
+        };
         self.build_if("destroy a machine", within, job).await
     }
 
@@ -133,28 +159,42 @@ impl Hypervisor for Libvirt {
         blocking("put input", move || machine::put_input(&host, &name, &files)).await
     }
 
-    async fn collect(&self, name: &DomainName, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError> {
+    async fn collect(
+        &self,
+        name: &DomainName,
+        spec: &CollectSpec,
+        into: &Path,
+    ) -> Result<Collected, HvError> {
         let (share, spec, into) = (self.share(name)?, spec.clone(), into.to_owned());
         blocking("collect output", move || collect::collect(&share, &spec, &into)).await
     }
 
     async fn subnet(&self) -> Result<Subnet, HvError> {
-        let ours = self.build("make the machines' network", self.host.config.start_timeout, network::ensure).await?;
+        let ours = self
+            .build("make the machines' network", self.host.config.start_timeout, network::ensure)
+            .await?;
         Ok(ours.subnet)
     }
 
     async fn ipv6(&self) -> Result<(), HvError> {
-        self.build("route IPv6 for machines", self.host.config.start_timeout, network::ensure_ipv6).await
+        self.build("route IPv6 for machines", self.host.config.start_timeout, network::ensure_ipv6)
+            .await
     }
 
     fn gateway_mac(&self) -> Mac {
         self.host.firewall.gateway_mac()
     }
 
-    async fn police(&self, policies: BTreeMap<String, Policy>, never: Vec<IpNet>) -> Result<(), HvError> {
+    async fn police(
+        &self,
+        policies: BTreeMap<String, Policy>,
+        never: Vec<IpNet>,
+    ) -> Result<(), HvError> {
         let within = self.host.config.start_timeout;
-        self.build("set the network's rules", within, move |host, conn| links::police(host, conn, policies, &never))
-            .await
+        self.build("set the network's rules", within, move |host, conn| {
+            links::police(host, conn, policies, &never)
+        })
+        .await
     }
 
     async fn open_link(&self, name: &DomainName) -> Result<(), HvError> {
@@ -166,7 +206,10 @@ impl Hypervisor for Libvirt {
     async fn lease_link(&self, name: &DomainName, address: Ipv4Addr) -> Result<(), HvError> {
         let Some(link) = self.link(name).await? else { return Ok(()) };
         let (host, name) = (Arc::clone(&self.host), name.clone());
-        blocking("keep a machine to its address", move || host.firewall.lease(&name, &link, address)).await
+        blocking("keep a machine to its address", move || {
+            host.firewall.lease(&name, &link, address)
+        })
+        .await
     }
 
     async fn close_link(&self, name: &DomainName) -> Result<(), HvError> {
@@ -175,7 +218,10 @@ impl Hypervisor for Libvirt {
             known => known?,
         };
         let (host, name) = (Arc::clone(&self.host), name.clone());
-        blocking("close a link", move || link.map_or(Ok(()), |link| host.firewall.close(&name, &link))).await
+        blocking("close a link", move || {
+            link.map_or(Ok(()), |link| host.firewall.close(&name, &link))
+        })
+        .await
     }
 
     async fn traffic(&self, name: &DomainName) -> Result<Traffic, HvError> {

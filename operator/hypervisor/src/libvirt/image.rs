@@ -35,16 +35,23 @@ impl Image {
     pub fn open(folder: &Path) -> Result<Self, HvError> {
         let bad = |detail: String| HvError::BadImage { path: folder.display().to_string(), detail };
         let text = std::fs::read(folder.join("image.json")).map_err(|e| {
-            bad(format!("image.json can't be read ({e}); build the image with guest-agent/image/build"))
+            bad(format!(
+                "image.json can't be read ({e}); build the image with guest-agent/image/build"
+            ))
         })?;
-        let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| bad(format!("image.json: {e}")))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|e| bad(format!("image.json: {e}")))?;
         if manifest.format != 1 {
-            return Err(bad(format!("image.json has format {}, this version reads 1", manifest.format)));
+            return Err(bad(format!(
+                "image.json has format {}, this version reads 1",
+                manifest.format
+            )));
         }
         let file = |part: &Part| {
             let path = folder.join(&part.file);
             let here = !part.file.contains('/') && path.is_file();
-            here.then_some(path).ok_or_else(|| bad(format!("there is no file {:?} in it", part.file)))
+            here.then_some(path)
+                .ok_or_else(|| bad(format!("there is no file {:?} in it", part.file)))
         };
         Ok(Self {
             rootfs: file(&manifest.rootfs)?,
@@ -65,7 +72,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let part = r#"{"file":"x","sha256":"0","bytes":1}"#;
         let manifest = |format: u32, rootfs: &str| {
-            format!(r#"{{"format":{format},"rootfs":{rootfs},"kernel":{part},"initrd":{part},"cmdline":"c"}}"#)
+            format!(
+                r#"{{"format":{format},"rootfs":{rootfs},"kernel":{part},"initrd":{part},"cmdline":"c"}}"#
+            )
         };
         let says = |text: &str| {
             std::fs::write(dir.path().join("image.json"), text).unwrap();

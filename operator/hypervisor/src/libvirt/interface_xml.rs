@@ -48,6 +48,8 @@ pub fn interface(plug: &Plug) -> Element {
 }
 
 fn filterref(filter: &Filter) -> Element {
-    let parameter = |(name, value): &(&'static str, String)| el("parameter").attr("name", name).attr("value", value);
+    let parameter = |(name, value): &(&'static str, String)| {
+        el("parameter").attr("name", name).attr("value", value)
+    };
     el("filterref").attr("filter", &filter.name).children(filter.parameters.iter().map(parameter))
 }

@@ -213,7 +213,8 @@ mod tests {
         assert_eq!(name.as_str().len(), LONGEST_NAME);
         let fits = |length: usize| {
             let layout = Layout::new(PathBuf::from(format!("/{}", "x".repeat(length - 1))));
-            let fits = |socket: PathBuf| std::os::unix::net::SocketAddr::from_pathname(socket).is_ok();
+            let fits =
+                |socket: PathBuf| std::os::unix::net::SocketAddr::from_pathname(socket).is_ok();
             let machine = layout.machine(&name);
             assert_eq!(fits(machine.channel()), fits(machine.reset_socket()));
             (layout.too_long_by(), fits(machine.channel()))

@@ -26,19 +26,27 @@ impl Library {
     /// The socket stands in a folder of QEMU's own: another process's may have been put in its place, and root must not tell that one
     /// to drop anything.
     pub fn connect(socket: &Path, of: u32) -> Result<Self, HvError> {
-        let stream = open(socket, PATIENCE).map_err(io("reach the preloaded library at", socket))?;
-        let peer = socket_peercred(&stream).map_err(|e| io("see who listens at", socket)(e.into()))?;
+        let stream =
+            open(socket, PATIENCE).map_err(io("reach the preloaded library at", socket))?;
+        let peer =
+            socket_peercred(&stream).map_err(|e| io("see who listens at", socket)(e.into()))?;
         let pid = u32::try_from(peer.pid.as_raw_nonzero().get()).unwrap_or(0);
         if pid == of {
             return Ok(Self { stream });
         }
         let detail = format!("process {pid} listens there, not the machine's {of}");
-        Err(HvError::Refused { what: format!("reach the preloaded library at {}", socket.display()), detail })
+        Err(HvError::Refused {
+            what: format!("reach the preloaded library at {}", socket.display()),
+            detail,
+        })
     }
 
     /// Everything of a memory of `bytes`, which must be one mapping.
     pub fn drop_pages(mut self, bytes: u64) -> Result<(), HvError> {
-        let refused = |detail: String| HvError::Refused { what: "drop a machine's private pages".to_owned(), detail };
+        let refused = |detail: String| HvError::Refused {
+            what: "drop a machine's private pages".to_owned(),
+            detail,
+        };
         let mut said = String::new();
         let asked = self.stream.write_all(b"drop\n");
         let heard = asked.and_then(|()| hear(&mut self.stream, &mut said, PATIENCE));
@@ -79,7 +87,9 @@ fn check(said: &str, bytes: u64) -> Result<(), String> {
     if said == format!("dropped 1 {bytes}") {
         return Ok(());
     }
-    Err(format!("the preloaded library answered {said:?} instead of having dropped one mapping of {bytes} bytes"))
+    Err(format!(
+        "the preloaded library answered {said:?} instead of having dropped one mapping of {bytes} bytes"
+    ))
 }
 
 #[cfg(test)]
@@ -106,7 +116,10 @@ mod tests {
         });
         let me = std::process::id();
         assert!(Library::connect(&socket, me).unwrap().drop_pages(1).is_err());
-        assert!(Library::connect(&socket, me).unwrap().drop_pages(1).unwrap_err().to_string().len() < 1000);
+        assert!(
+            Library::connect(&socket, me).unwrap().drop_pages(1).unwrap_err().to_string().len()
+                < 1000
+        );
         serve.join().unwrap();
         assert!(Library::connect(Path::new("/nowhere"), me).is_err());
     }
@@ -115,7 +128,9 @@ mod tests {
     fn who_lets_nobody_in_or_dribbles_costs_a_moment_only() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("sock");
-        let listener = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+        let listener =
+            socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+                .unwrap();
         rustix::net::bind(&listener, &SocketAddrUnix::new(&socket).unwrap()).unwrap();
         rustix::net::listen(&listener, 0).unwrap();
         let moment = Duration::from_millis(50);
@@ -127,7 +142,9 @@ mod tests {
                 std::thread::yield_now();
             }
         });
-        let slow = std::thread::spawn(move || hear(&mut us, &mut String::new(), Duration::ZERO).unwrap_err().kind());
+        let slow = std::thread::spawn(move || {
+            hear(&mut us, &mut String::new(), Duration::ZERO).unwrap_err().kind()
+        });
         assert_eq!(slow.join().unwrap(), std::io::ErrorKind::TimedOut);
         dribble.join().unwrap();
     }

@@ -29,8 +29,11 @@ pub fn memory_mib(resources: &Resources, kvm: bool, in_memory_mib: u64) -> u64 {
 
 /// The weight counts where machines compete, the quota always.
 pub fn cpu(resources: &Resources, limits: &MachineLimits) -> Element {
-    let quota = quota(limits).map(|quota| [el("global_period").text(PERIOD), el("global_quota").text(quota)]);
-    el("cputune").child(el("shares").text(resources.cpu_shares)).children(quota.into_iter().flatten())
+    let quota = quota(limits)
+        .map(|quota| [el("global_period").text(PERIOD), el("global_quota").text(quota)]);
+    el("cputune")
+        .child(el("shares").text(resources.cpu_shares))
+        .children(quota.into_iter().flatten())
 }
 
 /// Inside a `<disk>`.
@@ -55,7 +58,8 @@ pub fn quota(limits: &MachineLimits) -> Option<i64> {
 mod tests {
     use super::*;
 
-    const SIZE: Resources = Resources { vcpus: 2, memory_mib: 2048, disk_gib: 20, cpu_shares: 1024 };
+    const SIZE: Resources =
+        Resources { vcpus: 2, memory_mib: 2048, disk_gib: 20, cpu_shares: 1024 };
 
     #[test]
     fn memory_is_what_the_guest_has_and_what_qemu_needs() {
@@ -65,10 +69,15 @@ mod tests {
 
     #[test]
     fn a_quota_is_of_one_processor() {
-        let text = |percent| cpu(&SIZE, &MachineLimits { cpu_quota_percent: percent, ..Default::default() }).render();
+        let text = |percent| {
+            cpu(&SIZE, &MachineLimits { cpu_quota_percent: percent, ..Default::default() }).render()
+        };
         assert!(!text(None).unwrap().contains("quota"));
         for (percent, quota) in [(50, 50_000), (150, 150_000), (0, 1000)] {
-            assert!(text(Some(percent)).unwrap().contains(&format!("<global_quota>{quota}<")), "{percent}");
+            assert!(
+                text(Some(percent)).unwrap().contains(&format!("<global_quota>{quota}<")),
+                "{percent}"
+            );
         }
     }
 
@@ -77,6 +86,9 @@ mod tests {
         let limits = MachineLimits { disk_bytes_per_second: Some(1 << 20), ..Default::default() };
         assert!(disk(&limits).unwrap().render().unwrap().contains("<total_bytes_sec>1048576<"));
         assert_eq!(share(&limits)[1], "fsdev.fsdev-fs0.throttling.bps-total=1048576");
-        assert!(disk(&MachineLimits::default()).is_none() && share(&MachineLimits::default()).is_empty());
+        assert!(
+            disk(&MachineLimits::default()).is_none()
+                && share(&MachineLimits::default()).is_empty()
+        );
     }
 }

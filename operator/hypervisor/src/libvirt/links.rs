@@ -13,7 +13,12 @@ use super::{domain, filter, marks, network, observe};
 use crate::network::{flows as log, unavailable};
 use crate::{HvError, MachineRecord};
 
-pub fn police(host: &Host, conn: &Connect, policies: BTreeMap<String, Policy>, never: &[IpNet]) -> Result<(), HvError> {
+pub fn police(
+    host: &Host,
+    conn: &Connect,
+    policies: BTreeMap<String, Policy>,
+    never: &[IpNet],
+) -> Result<(), HvError> {
     let ours = network::ensure(host, conn)?;
     let machines: Vec<MachineRecord> = if host.firewall.is_new() {
         observe::all(host, conn)?.into_iter().map(|machine| machine.record).collect()

@@ -17,7 +17,12 @@ use crate::workspace::{input, share};
 use crate::{HvError, InputFile, MachineKind, MachineLimits, PowerState, Stop, Usage};
 
 /// The mark goes first: an operator that is killed in between finds a machine of which nothing good is said.
-pub fn resume(host: &Host, conn: &Connect, name: &DomainName, wanted: Wanted<'_>) -> Result<(), HvError> {
+pub fn resume(
+    host: &Host,
+    conn: &Connect,
+    name: &DomainName,
+    wanted: Wanted<'_>,
+) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
     let dir = host.layout.machine(name);
     still(wanted, "resume a machine")?;
@@ -29,7 +34,9 @@ pub fn resume(host: &Host, conn: &Connect, name: &DomainName, wanted: Wanted<'_>
         PowerState::Running => Ok(()),
         PowerState::Paused => Err(refused(format!("resume machine {name}"))(error)),
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
-        PowerState::Dead { why } => Err(HvError::Refused { what: format!("resume machine {name}"), detail: why }),
+        PowerState::Dead { why } => {
+            Err(HvError::Refused { what: format!("resume machine {name}"), detail: why })
+        }
     }
 }
 
@@ -45,8 +52,9 @@ pub fn put_input(host: &Host, name: &DomainName, files: &[InputFile]) -> Result<
 
 /// Not while it is being made or reset, and not when it isn't to be trusted.
 fn usable(dir: &MachineDir, name: &DomainName, what: &str) -> Result<(), HvError> {
-    let refuse =
-        |detail: &str| Err(HvError::Refused { what: format!("{what} machine {name}"), detail: detail.to_owned() });
+    let refuse = |detail: &str| {
+        Err(HvError::Refused { what: format!("{what} machine {name}"), detail: detail.to_owned() })
+    };
     match (marks::is_quarantined(dir), dir.ready().exists()) {
         (true, _) => refuse("it is quarantined"),
         (false, false) => refuse("it is not whole"),
@@ -63,7 +71,13 @@ pub fn park(host: &Host, conn: &Connect, name: &DomainName, evidence: &str) -> R
 }
 
 /// Also of a machine whose reset was interrupted, or that has died: it is kept for a look as it is.
-pub fn quarantine(host: &Host, conn: &Connect, name: &DomainName, until: i64, why: &str) -> Result<(), HvError> {
+pub fn quarantine(
+    host: &Host,
+    conn: &Connect,
+    name: &DomainName,
+    until: i64,
+    why: &str,
+) -> Result<(), HvError> {
     let dir = host.layout.machine(name);
     let domain = domain::get(conn, name)?;
     marks::clear_parked(&dir)?;
@@ -106,12 +120,20 @@ pub fn pause(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvErr
         PowerState::Paused => Ok(()),
         PowerState::Running => domain.suspend().map_err(refused(format!("pause machine {name}"))),
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
-        PowerState::Dead { why } => Err(HvError::Refused { what: format!("pause machine {name}"), detail: why }),
+        PowerState::Dead { why } => {
+            Err(HvError::Refused { what: format!("pause machine {name}"), detail: why })
+        }
     }
 }
 
 /// Whoever works on it may wait for a QEMU that doesn't answer any more, and holds its lock meanwhile: by force, QEMU goes first.
-pub fn destroy(host: &Host, conn: &Connect, name: &DomainName, how: Stop, wanted: Wanted<'_>) -> Result<(), HvError> {
+pub fn destroy(
+    host: &Host,
+    conn: &Connect,
+    name: &DomainName,
+    how: Stop,
+    wanted: Wanted<'_>,
+) -> Result<(), HvError> {
     let held = || {
         if how == Stop::Force
             && wanted()

@@ -32,7 +32,8 @@ pub fn clear_parked(dir: &MachineDir) -> Result<(), HvError> {
 }
 
 pub fn set_quarantined(dir: &MachineDir, until: i64, why: &str) -> Result<(), HvError> {
-    let note = serde_json::to_vec(&Quarantine { until, why: why.to_owned() }).map_err(std::io::Error::other);
+    let note = serde_json::to_vec(&Quarantine { until, why: why.to_owned() })
+        .map_err(std::io::Error::other);
     replace(&dir.quarantined(), &note.map_err(io("write", &dir.quarantined()))?)?;
     clear_parked(dir)
 }
@@ -55,13 +56,16 @@ pub fn read(dir: &MachineDir) -> Mark {
 /// The record of a machine that was reset; the one in the domain's metadata is of the incarnation that it was made as.
 pub fn record(dir: &MachineDir, made_as: MachineRecord) -> MachineRecord {
     let now: Option<MachineRecord> = read_json(&dir.record());
-    now.filter(|now| now.name == made_as.name && now.instance == made_as.instance).unwrap_or(made_as)
+    now.filter(|now| now.name == made_as.name && now.instance == made_as.instance)
+        .unwrap_or(made_as)
 }
 
 /// The token stands elsewhere.
 pub fn set_record(dir: &MachineDir, record: &MachineRecord) -> Result<(), HvError> {
     let public = MachineRecord { token: String::new(), ..record.clone() };
-    let text = serde_json::to_vec(&public).map_err(std::io::Error::other).map_err(io("write", &dir.record()))?;
+    let text = serde_json::to_vec(&public)
+        .map_err(std::io::Error::other)
+        .map_err(io("write", &dir.record()))?;
     replace(&dir.record(), &text)
 }
 

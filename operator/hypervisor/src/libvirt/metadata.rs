@@ -12,7 +12,10 @@ pub fn element(record: &MachineRecord) -> Result<Element, HvError> {
         what: format!("write the record of {}", record.name),
         detail: e.to_string(),
     })?;
-    Ok(el("agentvm:machine").attr("xmlns:agentvm", NAMESPACE).attr("instance", &record.instance).text(json))
+    Ok(el("agentvm:machine")
+        .attr("xmlns:agentvm", NAMESPACE)
+        .attr("instance", &record.instance)
+        .text(json))
 }
 
 /// `None`: not ours, or not in a form that this version writes.

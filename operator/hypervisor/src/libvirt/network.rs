@@ -46,9 +46,13 @@ pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
         Some((network, ours)) => start(&network, ours, &host.config.instance)?,
         None => None,
     };
-    let ours = ours.map_or_else(|| make(conn, &host.config.instance, host.firewall.gateway_mac()), Ok)?;
+    let ours =
+        ours.map_or_else(|| make(conn, &host.config.instance, host.firewall.gateway_mac()), Ok)?;
     device::believe_no_link_local(&ours.subnet.bridge).map_err(|why| {
-        unavailable(&format!("keep {} from learning from strangers", ours.subnet.bridge), why.to_string())
+        unavailable(
+            &format!("keep {} from learning from strangers", ours.subnet.bridge),
+            why.to_string(),
+        )
     })?;
     *known = Some(ours.clone());
     Ok(ours)
@@ -112,11 +116,13 @@ fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError
     let taken = Taken::look(conn)?;
     let mut why_not = Vec::new();
     for choice in choices(instance, &taken).into_iter().take(TRIES) {
-        let made = conn.define_network_xml(&network_xml::xml(&choice, instance, mac)?).and_then(|network| {
-            network.create().inspect_err(|_| {
-                let _ = network.undefine();
-            })
-        });
+        let made = conn.define_network_xml(&network_xml::xml(&choice, instance, mac)?).and_then(
+            |network| {
+                network.create().inspect_err(|_| {
+                    let _ = network.undefine();
+                })
+            },
+        );
         match made {
             Ok(()) => {
                 tracing::info!(network = choice.name, bridge = choice.subnet.bridge, subnet = %choice.subnet.net(), "network for machines made");
@@ -147,20 +153,25 @@ struct Taken {
 
 impl Taken {
     fn look(conn: &Connect) -> Result<Self, HvError> {
-        let mut taken =
-            Self { nets: routes(&fs::read_to_string("/proc/net/route").unwrap_or_default()), ..Self::default() };
+        let mut taken = Self {
+            nets: routes(&fs::read_to_string("/proc/net/route").unwrap_or_default()),
+            ..Self::default()
+        };
         for network in conn.list_all_networks(0).map_err(refused("list the networks"))? {
             let Ok(xml) = network.xml_desc(0) else { continue };
             taken.names.extend(text_of(&xml, "name"));
             taken.bridges.extend(attribute_of(&xml, "bridge", "name"));
-            let address = attribute_of(&xml, "ip", "address").and_then(|text| text.parse::<Ipv4Addr>().ok());
+            let address =
+                attribute_of(&xml, "ip", "address").and_then(|text| text.parse::<Ipv4Addr>().ok());
             taken.nets.extend(address.and_then(|address| Ipv4Net::new(address, PREFIX).ok()));
         }
         Ok(taken)
     }
 
     fn overlaps(&self, net: Ipv4Net) -> bool {
-        self.nets.iter().any(|taken| taken.contains(&net.network()) || net.contains(&taken.network()))
+        self.nets
+            .iter()
+            .any(|taken| taken.contains(&net.network()) || net.contains(&taken.network()))
     }
 }
 
@@ -171,11 +182,14 @@ fn choices(instance: &InstanceId, taken: &Taken) -> Vec<Ours> {
         gateway: Ipv4Addr::new(192, 168, third, 1),
         prefix: PREFIX,
     };
-    let first_names =
-        !taken.names.contains(FIRST_NAME) && !taken.bridges.contains(FIRST_BRIDGE) && !is_there(FIRST_BRIDGE);
-    let first = first_names.then(|| Ours { name: FIRST_NAME.to_owned(), subnet: subnet(FIRST_BRIDGE, FIRST_NET) });
+    let first_names = !taken.names.contains(FIRST_NAME)
+        && !taken.bridges.contains(FIRST_BRIDGE)
+        && !is_there(FIRST_BRIDGE);
+    let first = first_names
+        .then(|| Ours { name: FIRST_NAME.to_owned(), subnet: subnet(FIRST_BRIDGE, FIRST_NET) });
     let bridge: String = format!("avmb{instance}").chars().take(15).collect();
-    let other = |third| Ours { name: format!("{FIRST_NAME}-{instance}"), subnet: subnet(&bridge, third) };
+    let other =
+        |third| Ours { name: format!("{FIRST_NAME}-{instance}"), subnet: subnet(&bridge, third) };
     let all = first.into_iter().chain(OTHER_NETS.map(other));
     all.filter(|ours| !taken.overlaps(ours.subnet.net())).collect()
 }
@@ -207,7 +221,10 @@ mod tests {
         let nets = vec!["192.168.100.0/22".parse().unwrap(), "192.168.105.7/32".parse().unwrap()];
         let all = choices(&id(), &Taken { names, nets, ..Taken::default() });
         assert_eq!(all[0].name, format!("{FIRST_NAME}-{}", id()));
-        assert_eq!(all[0].subnet, Subnet { bridge, gateway: Ipv4Addr::new(192, 168, 104, 1), prefix: 24 });
+        assert_eq!(
+            all[0].subnet,
+            Subnet { bridge, gateway: Ipv4Addr::new(192, 168, 104, 1), prefix: 24 }
+        );
         assert_eq!(all[1].subnet.gateway, Ipv4Addr::new(192, 168, 106, 1));
     }
 

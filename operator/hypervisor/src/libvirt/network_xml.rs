@@ -55,7 +55,11 @@ mod tests {
         let id = InstanceId::for_state_dir("/var/lib/agentvm");
         let ours = Ours {
             name: "agent-nat-filtered".to_owned(),
-            subnet: Subnet { bridge: "agentvm0".to_owned(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: PREFIX },
+            subnet: Subnet {
+                bridge: "agentvm0".to_owned(),
+                gateway: Ipv4Addr::new(192, 168, 101, 1),
+                prefix: PREFIX,
+            },
         };
         let text = xml(&ours, &id, Mac::derive(&["gateway"])).unwrap();
         assert_eq!(read(&text), Some(ours));

@@ -26,7 +26,8 @@ pub fn state_of(host: &Host, domain: &Domain, name: &DomainName) -> Result<Power
     let said = domain::power(domain)?;
     let alive = matches!(said, PowerState::Paused | PowerState::Running);
     let dir = host.layout.machine(name);
-    let interrupted = |what: &str| Ok(PowerState::Dead { why: format!("its {what} was interrupted") });
+    let interrupted =
+        |what: &str| Ok(PowerState::Dead { why: format!("its {what} was interrupted") });
     match () {
         () if !alive || dir.ready().exists() || marks::is_quarantined(&dir) => Ok(said),
         () if host.is_at_work(name) => Ok(PowerState::Paused),
@@ -50,10 +51,13 @@ pub fn all(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
         if !domain.name().is_ok_and(|name| name.starts_with(&ours)) {
             continue;
         }
-        let Some(mut record) = record(host, &domain)?.filter(|r| r.instance == host.config.instance) else {
+        let Some(mut record) =
+            record(host, &domain)?.filter(|r| r.instance == host.config.instance)
+        else {
             continue;
         };
-        record.token = fs::read_to_string(host.layout.machine(&record.name).token()).unwrap_or_default();
+        record.token =
+            fs::read_to_string(host.layout.machine(&record.name).token()).unwrap_or_default();
         let state = state_of(host, &domain, &record.name)?;
         if state != PowerState::Absent {
             let mark = match (marks::read(&host.layout.machine(&record.name)), &state) {

@@ -42,7 +42,9 @@ pub fn install(source: Option<&Path>, layout: &Layout) -> Result<PathBuf, String
     let folder = layout.preload();
     let text = folder.to_string_lossy();
     if text.contains([' ', ':', '\t', '\n', '$']) {
-        return Err(format!("{text} holds a character that LD_PRELOAD can't; choose another state directory"));
+        return Err(format!(
+            "{text} holds a character that LD_PRELOAD can't; choose another state directory"
+        ));
     }
     copy(source, &folder).map_err(|e| {
         let why = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
@@ -79,14 +81,25 @@ mod tests {
         let stat = fs::metadata(&at).unwrap();
         assert_eq!(stat.permissions().mode() & 0o777, 0o555);
         assert_eq!(install(Some(&source), &layout).unwrap(), at);
-        assert_eq!(fs::metadata(&at).unwrap().modified().unwrap(), stat.modified().unwrap(), "not written again");
+        assert_eq!(
+            fs::metadata(&at).unwrap().modified().unwrap(),
+            stat.modified().unwrap(),
+            "not written again"
+        );
         fs::write(&source, "newer").unwrap();
-        assert_ne!(install(Some(&source), &layout).unwrap(), at, "machines keep the one that they were started with");
+        assert_ne!(
+            install(Some(&source), &layout).unwrap(),
+            at,
+            "machines keep the one that they were started with"
+        );
     }
 
     #[test]
     fn it_is_told_by_the_names_that_it_reads() {
-        assert_eq!((SOCKET_ENV, MEMORY_ENV), (agentvm_preload::SOCKET_ENV, agentvm_preload::MEMORY_ENV));
+        assert_eq!(
+            (SOCKET_ENV, MEMORY_ENV),
+            (agentvm_preload::SOCKET_ENV, agentvm_preload::MEMORY_ENV)
+        );
     }
 
     #[test]
@@ -96,6 +109,10 @@ mod tests {
         assert!(install(None, &layout).unwrap_err().contains("AGENTVM_PRELOAD"));
         assert!(install(Some(Path::new("/nowhere")), &layout).unwrap_err().contains("/nowhere"));
         let odd = Layout::new(dir.path().join("a b"));
-        assert!(install(Some(Path::new("/bin/true")), &odd).unwrap_err().contains("another state directory"));
+        assert!(
+            install(Some(Path::new("/bin/true")), &odd)
+                .unwrap_err()
+                .contains("another state directory")
+        );
     }
 }

@@ -35,7 +35,8 @@ impl Identity {
     pub fn of(pid: u32) -> Result<Self, HvError> {
         let proc = folder(pid);
         let stat = fs::read_to_string(proc.join("stat")).map_err(io("read", &proc.join("stat")))?;
-        let arguments = fs::read(proc.join("cmdline")).map_err(io("read", &proc.join("cmdline")))?;
+        let arguments =
+            fs::read(proc.join("cmdline")).map_err(io("read", &proc.join("cmdline")))?;
         let exe = proc.join("exe");
         let file = fs::metadata(&exe).map_err(io("look at", &exe))?;
         Ok(Self {
@@ -51,10 +52,20 @@ impl Identity {
     pub fn difference(&self, now: &Self) -> Option<String> {
         match () {
             () if self == now => None,
-            () if self.pid != now.pid => Some(format!("it is process {} and was {}", now.pid, self.pid)),
-            () if self.started != now.started => Some(format!("process {} is another one", now.pid)),
-            () if self.command_line != now.command_line => Some("its command line is another".to_owned()),
-            () => Some(format!("its program is {} and was {}", now.program.display(), self.program.display())),
+            () if self.pid != now.pid => {
+                Some(format!("it is process {} and was {}", now.pid, self.pid))
+            }
+            () if self.started != now.started => {
+                Some(format!("process {} is another one", now.pid))
+            }
+            () if self.command_line != now.command_line => {
+                Some("its command line is another".to_owned())
+            }
+            () => Some(format!(
+                "its program is {} and was {}",
+                now.program.display(),
+                self.program.display()
+            )),
         }
     }
 }
@@ -79,7 +90,9 @@ pub fn pid(name: &DomainName) -> Result<u32, HvError> {
     let file = Path::new(PIDS).join(format!("{name}.pid"));
     let text = fs::read_to_string(&file).map_err(io("read", &file))?;
     let pid = text.trim().parse().ok();
-    let runs = |pid: &u32| fs::read(folder(*pid).join("cmdline")).is_ok_and(|arguments| is_of(&arguments, name));
+    let runs = |pid: &u32| {
+        fs::read(folder(*pid).join("cmdline")).is_ok_and(|arguments| is_of(&arguments, name))
+    };
     pid.filter(runs).ok_or_else(|| HvError::Refused {
         what: format!("find the process of machine {name}"),
         detail: format!(
@@ -97,9 +110,15 @@ fn is_of(arguments: &[u8], name: &DomainName) -> bool {
 
 /// Ends it without a word. libvirt says one first and waits ten seconds for it to be heard, and answers nobody who asks for domains meanwhile.
 pub fn kill(name: &DomainName) -> Result<(), HvError> {
-    let failed =
-        |source: Errno| HvError::Io { what: format!("end the process of machine {name}"), source: source.into() };
-    let number = i32::try_from(pid(name)?).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH).map_err(failed)?;
+    let failed = |source: Errno| HvError::Io {
+        what: format!("end the process of machine {name}"),
+        source: source.into(),
+    };
+    let number = i32::try_from(pid(name)?)
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(Errno::SRCH)
+        .map_err(failed)?;
     let process = pidfd_open(number, PidfdFlags::empty()).map_err(failed)?;
     // What is held now is the machine's, and no other process that has had its number since.
     pid(name)?;

@@ -42,7 +42,8 @@ impl Noted {
     }
 
     fn outdated(&self, wanted: &MachineLimits) -> Option<String> {
-        let why = || "the rate of its share has changed, and holds from a process's start".to_owned();
+        let why =
+            || "the rate of its share has changed, and holds from a process's start".to_owned();
         (self.share != wanted.disk_bytes_per_second).then(why)
     }
 }
@@ -58,14 +59,19 @@ pub fn outdated(dir: &MachineDir, wanted: &MachineLimits) -> Option<String> {
 }
 
 /// Holds a process to other limits from now on, whether its guest runs or not. What is left for the next process, if anything.
-pub fn change(domain: &Domain, dir: &MachineDir, wanted: &MachineLimits) -> Result<Option<String>, HvError> {
+pub fn change(
+    domain: &Domain,
+    dir: &MachineDir,
+    wanted: &MachineLimits,
+) -> Result<Option<String>, HvError> {
     let noted = Noted::of(dir);
     let why = noted.outdated(wanted);
     if noted.now == *wanted {
         return Ok(why);
     }
     if noted.now.cpu_quota_percent != wanted.cpu_quota_percent {
-        let bandwidth = SchedBandwidth { period: Some(PERIOD), quota: Some(quota(wanted).unwrap_or(NO_QUOTA)) };
+        let bandwidth =
+            SchedBandwidth { period: Some(PERIOD), quota: Some(quota(wanted).unwrap_or(NO_QUOTA)) };
         let scheduler = SchedulerInfo { global_bw: bandwidth, ..SchedulerInfo::default() };
         let done = domain.set_scheduler_parameters_flags(&scheduler, sys::VIR_DOMAIN_AFFECT_LIVE);
         done.map_err(refused("change a machine's quota of processor time"))?;
@@ -86,14 +92,29 @@ mod tests {
     fn the_share_s_rate_is_a_process_s_for_as_long_as_it_lives() {
         let dir = tempfile::tempdir().unwrap();
         let dir = MachineDir(dir.path().to_owned());
-        let slow =
-            MachineLimits { cpu_quota_percent: Some(50), disk_bytes_per_second: Some(1 << 20), ..Default::default() };
+        let slow = MachineLimits {
+            cpu_quota_percent: Some(50),
+            disk_bytes_per_second: Some(1 << 20),
+            ..Default::default()
+        };
         assert!(outdated(&dir, &slow).is_some());
-        assert_eq!(outdated(&dir, &MachineLimits::default()), None, "made before there were limits");
+        assert_eq!(
+            outdated(&dir, &MachineLimits::default()),
+            None,
+            "made before there were limits"
+        );
         remember(&dir, &slow).unwrap();
         assert_eq!(outdated(&dir, &slow), None);
-        assert_eq!(outdated(&dir, &MachineLimits { processes: 7, ..slow }), None, "that one goes with each run");
-        assert_eq!(outdated(&dir, &MachineLimits { cpu_quota_percent: None, ..slow }), None, "that one can be changed");
+        assert_eq!(
+            outdated(&dir, &MachineLimits { processes: 7, ..slow }),
+            None,
+            "that one goes with each run"
+        );
+        assert_eq!(
+            outdated(&dir, &MachineLimits { cpu_quota_percent: None, ..slow }),
+            None,
+            "that one can be changed"
+        );
         assert!(outdated(&dir, &MachineLimits::default()).is_some());
     }
 }

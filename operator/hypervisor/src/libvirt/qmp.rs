@@ -26,7 +26,10 @@ fn interpret(execute: &str, answer: &str) -> Result<Value, HvError> {
     let mut answer: Value = serde_json::from_str(answer).map_err(|e| refused(execute, &e))?;
     match answer.get_mut("return") {
         Some(value) => Ok(value.take()),
-        None => Err(refused(execute, answer.pointer("/error/desc").and_then(Value::as_str).unwrap_or("no answer"))),
+        None => Err(refused(
+            execute,
+            answer.pointer("/error/desc").and_then(Value::as_str).unwrap_or("no answer"),
+        )),
     }
 }
 
@@ -87,7 +90,8 @@ fn progress(answer: &Value) -> Progress {
     match answer.get("status").and_then(Value::as_str) {
         Some("completed") => Progress::Completed,
         Some("failed" | "cancelled") => {
-            let why = answer.get("error-desc").and_then(Value::as_str).unwrap_or("it gives no reason");
+            let why =
+                answer.get("error-desc").and_then(Value::as_str).unwrap_or("it gives no reason");
             Progress::Failed(why.to_owned())
         }
         _ => Progress::Going,
@@ -119,13 +123,20 @@ mod tests {
 
     #[test]
     fn answers_mean_what_they_say() {
-        assert_eq!(interpret("x", r#"{"return":{"a":1},"id":"libvirt-1"}"#).unwrap(), json!({"a": 1}));
-        let failed = interpret("x", r#"{"error":{"class":"GenericError","desc":"no such file"}}"#).unwrap_err();
+        assert_eq!(
+            interpret("x", r#"{"return":{"a":1},"id":"libvirt-1"}"#).unwrap(),
+            json!({"a": 1})
+        );
+        let failed = interpret("x", r#"{"error":{"class":"GenericError","desc":"no such file"}}"#)
+            .unwrap_err();
         assert!(failed.to_string().contains("no such file"));
         assert!(interpret("x", "garbage").is_err());
         assert_eq!(progress(&json!({"status": "completed"})), Progress::Completed);
         assert_eq!(progress(&json!({"status": "active"})), Progress::Going);
         assert_eq!(progress(&json!({})), Progress::Going);
-        assert_eq!(progress(&json!({"status": "failed", "error-desc": "x"})), Progress::Failed("x".into()));
+        assert_eq!(
+            progress(&json!({"status": "failed", "error-desc": "x"})),
+            Progress::Failed("x".into())
+        );
     }
 }

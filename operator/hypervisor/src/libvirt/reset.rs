@@ -72,12 +72,19 @@ pub fn reset(
 }
 
 impl<'a> Reset<'a> {
-    fn open(host: &'a Host, conn: &Connect, spec: &'a MachineSpec, sabotage: Sabotage) -> Result<Self, HvError> {
+    fn open(
+        host: &'a Host,
+        conn: &Connect,
+        spec: &'a MachineSpec,
+        sabotage: Sabotage,
+    ) -> Result<Self, HvError> {
         let name = &spec.record.name;
         let domain = domain::get(conn, name)?;
         let dir = host.layout.machine(name);
-        let refuse =
-            |detail: &str| HvError::Refused { what: format!("reset machine {name}"), detail: detail.to_owned() };
+        let refuse = |detail: &str| HvError::Refused {
+            what: format!("reset machine {name}"),
+            detail: detail.to_owned(),
+        };
         let now = observe::record(host, &domain)?;
         if now.as_ref().is_none_or(|now| is_later(now, &spec.record)) {
             return Err(refuse("it is another one by now"));
@@ -91,10 +98,13 @@ impl<'a> Reset<'a> {
         if !dir.reset().exists() {
             return Err(refuse("it was started without the preloaded library"));
         }
-        let process = process::remembered(&dir).ok_or_else(|| refuse("its process was never noted"))?;
+        let process =
+            process::remembered(&dir).ok_or_else(|| refuse("its process was never noted"))?;
         let whole = golden::open(host, &spec.record.golden)?;
         let disk = host.golden_disk(&whole.golden.key, &whole.dir)?;
-        if let Some(why) = keeps_too_much(&dir, &whole.dir).or_else(|| process_limits::outdated(&dir, &spec.limits)) {
+        if let Some(why) = keeps_too_much(&dir, &whole.dir)
+            .or_else(|| process_limits::outdated(&dir, &spec.limits))
+        {
             return Err(HvError::NotResettable { name: name.clone(), why });
         }
         let (checks, steps) = (Vec::new(), Vec::new());
@@ -124,7 +134,10 @@ impl<'a> Reset<'a> {
         }
         let proof = self.proof();
         if proof.failure().is_some() {
-            return Err(HvError::NotProven { name: self.spec.record.name.clone(), proof: Box::new(proof) });
+            return Err(HvError::NotProven {
+                name: self.spec.record.name.clone(),
+                proof: Box::new(proof),
+            });
         }
         self.step(ResetStep::Record)?;
         self.step(ResetStep::Ready)
@@ -140,9 +153,11 @@ impl<'a> Reset<'a> {
             ResetStep::Stop => self.stop(),
             ResetStep::Drop => self.drop_pages(),
             ResetStep::Load => self.load(),
-            ResetStep::Share => {
-                share::renew(&self.spec.record.name, &self.dir.share(), self.host.mapping(&self.spec.record.name))
-            }
+            ResetStep::Share => share::renew(
+                &self.spec.record.name,
+                &self.dir.share(),
+                self.host.mapping(&self.spec.record.name),
+            ),
             ResetStep::Prove => {
                 self.prove();
                 Ok(())
@@ -211,8 +226,14 @@ impl<'a> Reset<'a> {
             let monitor = self.monitor().map_err(|why| why.chars().take(500).collect());
             let process = proof::process::check(&self.process);
             let disk = proof::flat(self.disk.check(&self.dir.overlay()));
-            let memory = memory.join().unwrap_or_else(|_| Err("the look at it was broken off".to_owned()));
-            vec![check("monitor", monitor), check("process", process), check("disk", disk), check("memory", memory)]
+            let memory =
+                memory.join().unwrap_or_else(|_| Err("the look at it was broken off".to_owned()));
+            vec![
+                check("monitor", monitor),
+                check("process", process),
+                check("disk", disk),
+                check("memory", memory),
+            ]
         });
     }
 
@@ -248,8 +269,13 @@ fn keeps_too_much(dir: &MachineDir, golden: &GoldenDir) -> Option<String> {
     let allowed = golden::allocated(&golden.snapshot()) + KEPT_BYTES;
     let kept = golden::allocated(&dir.overlay()).max(golden::allocated(&dir.share_image()));
     let mib = |bytes: u64| bytes >> 20;
-    (kept > allowed)
-        .then(|| format!("a file of it keeps {} MiB of the host's disk, and {} are allowed", mib(kept), mib(allowed)))
+    (kept > allowed).then(|| {
+        format!(
+            "a file of it keeps {} MiB of the host's disk, and {} are allowed",
+            mib(kept),
+            mib(allowed)
+        )
+    })
 }
 
 fn rename(from: &std::path::Path, to: &std::path::Path) -> Result<(), HvError> {
@@ -274,12 +300,18 @@ mod tests {
     #[test]
     fn what_a_run_left_on_the_host_s_disk_counts_and_holes_do_not() {
         let (machine, golden) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (dir, golden) = (MachineDir(machine.path().to_owned()), GoldenDir(golden.path().to_owned()));
+        let (dir, golden) =
+            (MachineDir(machine.path().to_owned()), GoldenDir(golden.path().to_owned()));
         fs::write(golden.snapshot(), "small").unwrap();
         fs::File::create(dir.share_image()).unwrap().set_len(KEPT_BYTES * 4).unwrap();
         assert_eq!(keeps_too_much(&dir, &golden), None);
         let overlay = fs::File::create(dir.overlay()).unwrap();
-        match rustix::fs::fallocate(&overlay, rustix::fs::FallocateFlags::empty(), 0, KEPT_BYTES + (1 << 20)) {
+        match rustix::fs::fallocate(
+            &overlay,
+            rustix::fs::FallocateFlags::empty(),
+            0,
+            KEPT_BYTES + (1 << 20),
+        ) {
             Ok(()) => assert!(keeps_too_much(&dir, &golden).unwrap().contains("257 MiB")),
             Err(why) => assert_eq!(why, rustix::io::Errno::OPNOTSUPP, "this file system can't"),
         }

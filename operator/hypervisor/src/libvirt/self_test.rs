@@ -32,8 +32,10 @@ pub fn is_testing(host: &Host, name: &DomainName) -> bool {
 
 pub fn spec(host: &Host, whole: &Whole) -> MachineSpec {
     let key = &whole.golden.key;
-    let (instance, now) =
-        (host.config.instance.clone(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    let (instance, now) = (
+        host.config.instance.clone(),
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+    );
     let name = DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0);
     let nic = (whole.recipe.layout == Layout::Nic).then(|| nic(&instance, &name));
     let record = MachineRecord {
@@ -50,14 +52,23 @@ pub fn spec(host: &Host, whole: &Whole) -> MachineSpec {
         created: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         nic,
     };
-    MachineSpec { record, share_bytes: SHARE_BYTES, tier: Tier::InPlace, limits: MachineLimits::default() }
+    MachineSpec {
+        record,
+        share_bytes: SHARE_BYTES,
+        tier: Tier::InPlace,
+        limits: MachineLimits::default(),
+    }
 }
 
 /// The device of a machine that is only made to test how its golden comes back: it is never connected, and so needs no address.
 fn nic(instance: &InstanceId, name: &DomainName) -> Nic {
     let none = Ipv4Addr::UNSPECIFIED;
     Nic {
-        tap: format!("{}t{}", Table::of(instance).tap_prefix(), short_hash(&["tap", name.as_str()], 6)),
+        tap: format!(
+            "{}t{}",
+            Table::of(instance).tap_prefix(),
+            short_hash(&["tap", name.as_str()], 6)
+        ),
         mac: Mac::derive(&["self-test", name.as_str()]),
         wire: Wire::Nat { address: none, prefix: PREFIX, gateway: none, ipv6: None },
     }

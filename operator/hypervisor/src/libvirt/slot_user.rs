@@ -29,7 +29,8 @@ pub fn block(first: u32) -> RangeInclusive<u32> {
 /// The block must be nobody's. The error says whose it is.
 pub fn check_block(first: u32) -> Result<(), HvError> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let taken = taken_by(first, &read("/etc/passwd"), &[&read("/etc/subuid"), &read("/etc/subgid")]);
+    let taken =
+        taken_by(first, &read("/etc/passwd"), &[&read("/etc/subuid"), &read("/etc/subgid")]);
     taken.map_or(Ok(()), |whose| {
         Err(HvError::Refused {
             what: "give each machine a user of its own".to_owned(),
@@ -87,8 +88,12 @@ fn hash(name: &DomainName) -> u32 {
 
 /// Whoever runs something here now: another installation's machine, or what is left of one that everybody has forgotten.
 fn running() -> HashSet<u32> {
-    let processes = names_in(Path::new("/proc")).into_iter().filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
-    processes.filter_map(|pid| Some(fs::metadata(Path::new("/proc").join(pid)).ok()?.uid())).collect()
+    let processes = names_in(Path::new("/proc"))
+        .into_iter()
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+    processes
+        .filter_map(|pid| Some(fs::metadata(Path::new("/proc").join(pid)).ok()?.uid()))
+        .collect()
 }
 
 /// Notes whose machine it is; its folder is there.
@@ -113,7 +118,11 @@ mod tests {
         assert_eq!(taken_by(FIRST_UID + 6, passwd, &[]), None);
         let subordinate = "other:100000:65536\nme:2099999999:2\nagentvm:2100000000:65536\n";
         assert!(taken_by(FIRST_UID, "", &[subordinate]).unwrap().contains("of me (2099999999"));
-        assert_eq!(taken_by(FIRST_UID + 1, "", &[subordinate]), None, "what is reserved for it is its own");
+        assert_eq!(
+            taken_by(FIRST_UID + 1, "", &[subordinate]),
+            None,
+            "what is reserved for it is its own"
+        );
         assert!(taken_by(165_000, "", &["", subordinate]).unwrap().contains("of other"));
         assert_eq!(taken_by(FIRST_UID, "half:x\n:::\n", &["a:b:c\nx\n"]), None);
     }
@@ -122,7 +131,11 @@ mod tests {
     fn a_number_follows_from_the_name_and_is_never_anothers() {
         assert_eq!(pick(10, 3, &HashSet::new()), Some(13));
         assert_eq!(pick(10, 3, &HashSet::from([13, 14])), Some(15));
-        assert_eq!(pick(10, UIDS - 1, &HashSet::from([9 + UIDS])), Some(10), "the block is a circle");
+        assert_eq!(
+            pick(10, UIDS - 1, &HashSet::from([9 + UIDS])),
+            Some(10),
+            "the block is a circle"
+        );
         assert_eq!(pick(10, 0, &(10..10 + UIDS).collect()), None);
     }
 

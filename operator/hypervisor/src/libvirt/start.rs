@@ -52,8 +52,9 @@ fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug
         Wire::Nat { .. } => Socket::Network(ours.name),
         Wire::Bridge { bridge } if network::is_there(bridge) => Socket::Bridge(bridge.clone()),
         Wire::Bridge { bridge } => {
-            let detail =
-                format!("there is no bridge {bridge} on this host; make it, or name another one in network.bridge");
+            let detail = format!(
+                "there is no bridge {bridge} on this host; make it, or name another one in network.bridge"
+            );
             return Err(unavailable("plug in a machine", detail));
         }
     };

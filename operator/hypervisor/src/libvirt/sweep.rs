@@ -29,7 +29,9 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
         }
     }
     for name in names_in(&host.layout.machines()).into_iter().map(DomainName::from_recorded) {
-        if !host.is_at_work(&name) && !self_test::is_testing(host, &name) && !kept.iter().any(|(kept, _)| *kept == name)
+        if !host.is_at_work(&name)
+            && !self_test::is_testing(host, &name)
+            && !kept.iter().any(|(kept, _)| *kept == name)
         {
             host.locks.with(name.as_str(), || machine::remove_files(host, &name))?;
             swept.push(format!("files of machine {name}"));
@@ -44,7 +46,8 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
     }
     for name in names_in(&host.layout.goldens()) {
         let Some(key) = name.strip_prefix(HALF) else { continue };
-        if !kept.iter().any(|(machine, golden)| golden.as_str() == key && host.is_at_work(machine)) {
+        if !kept.iter().any(|(machine, golden)| golden.as_str() == key && host.is_at_work(machine))
+        {
             remove_tree(&host.layout.goldens().join(&name))?;
             swept.push(format!("half golden {key}"));
         }

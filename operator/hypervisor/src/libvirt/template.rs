@@ -29,7 +29,11 @@ pub fn boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
         if let Some(there) = domain::find(conn, name)? {
             let same = domain::record(&there)?.is_some_and(|r| r.nonce == spec.record.nonce);
             let running = observe::state(host, conn, name)? == PowerState::Running;
-            return if same && running { Ok(()) } else { Err(HvError::AlreadyExists(name.clone())) };
+            return if same && running {
+                Ok(())
+            } else {
+                Err(HvError::AlreadyExists(name.clone()))
+            };
         }
         host.set_at_work(name, true);
         try_boot(host, conn, spec).inspect_err(|_| undo(host, conn, spec))
@@ -40,7 +44,10 @@ fn undo(host: &Host, conn: &Connect, spec: &TemplateSpec) {
     let undone = machine::discard(host, conn, &spec.record.name, Stop::Force)
         .and_then(|()| remove_tree(&host.layout.half_golden(&spec.record.golden).0));
     if let Err(error) = undone {
-        tracing::warn!(error = &error as &dyn std::error::Error, "a failed template is left to the next sweep");
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "a failed template is left to the next sweep"
+        );
     }
 }
 
@@ -55,8 +62,9 @@ fn try_boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
     machine::remove_files(host, &spec.record.name)?;
     lay_out_machine(host, spec)?;
     let recipe = lay_out_golden(host, conn, spec, &image, &half)?;
-    let started =
-        start::paused(host, conn, &spec.record, &recipe, |plug| domain_spec(host, plug, spec, &recipe, &half))?;
+    let started = start::paused(host, conn, &spec.record, &recipe, |plug| {
+        domain_spec(host, plug, spec, &recipe, &half)
+    })?;
     started.resume().map_err(domain::refused("let a template run"))?;
     let ready = host.layout.machine(&spec.record.name).ready();
     fs::write(&ready, "").map_err(io("write", &ready))
@@ -74,7 +82,10 @@ fn lay_out_golden(
     let rootfs = spec.rootfs.as_deref().unwrap_or(&image.rootfs);
     let bytes = fs::metadata(rootfs).map_err(io("read", rootfs))?.len();
     if bytes > u64::from(spec.resources.disk_gib) << 30 {
-        let detail = format!("the root filesystem has {bytes} bytes, the disk {} GiB", spec.resources.disk_gib);
+        let detail = format!(
+            "the root filesystem has {bytes} bytes, the disk {} GiB",
+            spec.resources.disk_gib
+        );
         return Err(HvError::BadImage { path: rootfs.display().to_string(), detail });
     }
     match &spec.rootfs {
@@ -85,7 +96,9 @@ fn lay_out_golden(
     fs::copy(&image.initrd, half.initrd()).map_err(io("copy", &image.initrd))?;
     disk::create_overlay(&half.disk(), &half.rootfs(), "raw", spec.resources.disk_gib)?;
     let memory = fs::File::create(half.memory()).map_err(io("make", &half.memory()))?;
-    memory.set_len(u64::from(spec.resources.memory_mib) << 20).map_err(io("size", &half.memory()))?;
+    memory
+        .set_len(u64::from(spec.resources.memory_mib) << 20)
+        .map_err(io("size", &half.memory()))?;
     // QEMU may write to the files that are there, not make others.
     fs::File::create(half.state()).map_err(io("make", &half.state()))?;
     for file in [half.disk(), half.memory(), half.state()] {

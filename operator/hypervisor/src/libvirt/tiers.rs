@@ -49,8 +49,10 @@ fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<Tiers, HvError> {
     let marker = self_test::marker(name);
     let at_work = host.at_work(&marker);
     // One that a killed operator left would be in the way.
-    let attempt =
-        || machine::destroy(host, conn, name, Stop::Force, ALWAYS).and_then(|()| best(host, conn, &spec, whole));
+    let attempt = || {
+        machine::destroy(host, conn, name, Stop::Force, ALWAYS)
+            .and_then(|()| best(host, conn, &spec, whole))
+    };
     // The verdict holds for long: what may have been the moment's (a host under load, a libvirtd that restarts) gets a second look.
     let found = match attempt() {
         Ok(found) if found.best != Tier::InPlace && host.preload.is_ok() => attempt(),
@@ -70,7 +72,9 @@ fn best(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Resul
     }
     match in_place(host, conn, spec, whole) {
         Ok(()) => Ok(Tiers { best: Tier::InPlace, why_not_better: String::new() }),
-        Err(Failure::Verdict(why)) => Ok(Tiers { best: Tier::Fresh, why_not_better: format!("InPlace: {why}") }),
+        Err(Failure::Verdict(why)) => {
+            Ok(Tiers { best: Tier::Fresh, why_not_better: format!("InPlace: {why}") })
+        }
         Err(Failure::NoVerdict(error)) => Err(error),
     }
 }
@@ -94,9 +98,9 @@ impl From<HvError> for Failure {
     /// A file that can't be read is no matter of the moment here: it is how a process looks that can't be seen from where this runs.
     fn from(error: HvError) -> Self {
         match error {
-            HvError::Unavailable { .. } | HvError::OutcomeUnknown { .. } | HvError::NoCapacity { .. } => {
-                Self::NoVerdict(error)
-            }
+            HvError::Unavailable { .. }
+            | HvError::OutcomeUnknown { .. }
+            | HvError::NoCapacity { .. } => Self::NoVerdict(error),
             other => Self::Verdict(format!("the self-test failed: {}", other.with_cause())),
         }
     }
@@ -120,14 +124,23 @@ fn in_place(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> R
 
 /// A sabotaged reset must fail for its own reason and no other. Where the memory stayed as it was, QEMU may notice too: rings in it don't
 /// fit the devices that were loaded.
-fn finds(host: &Host, conn: &Connect, spec: &MachineSpec, sabotage: Sabotage, part: &str) -> Result<(), Failure> {
+fn finds(
+    host: &Host,
+    conn: &Connect,
+    spec: &MachineSpec,
+    sabotage: Sabotage,
+    part: &str,
+) -> Result<(), Failure> {
     let proof = match reset(host, conn, spec, sabotage, ALWAYS) {
         Ok(_) => return Err(format!("the proof did not notice a fault in the {part}").into()),
         Err(HvError::NotProven { proof, .. }) => proof,
         Err(other) => return Err(other.into()),
     };
-    let expected = |name: &str| name == part || (sabotage == Sabotage::SkipDrop && name == "monitor");
-    let failed = || proof.checks.iter().filter_map(|check| Some((&check.name, check.result.as_ref().err()?)));
+    let expected =
+        |name: &str| name == part || (sabotage == Sabotage::SkipDrop && name == "monitor");
+    let failed = || {
+        proof.checks.iter().filter_map(|check| Some((&check.name, check.result.as_ref().err()?)))
+    };
     if let Some((name, why)) = failed().find(|(name, _)| !expected(name)) {
         return Err(format!("the self-test failed in {name}: {why}").into());
     }
@@ -137,7 +150,12 @@ fn finds(host: &Host, conn: &Connect, spec: &MachineSpec, sabotage: Sabotage, pa
     Ok(())
 }
 
-fn run_until_dirty(host: &Host, conn: &Connect, name: &DomainName, whole: &Whole) -> Result<(), Failure> {
+fn run_until_dirty(
+    host: &Host,
+    conn: &Connect,
+    name: &DomainName,
+    whole: &Whole,
+) -> Result<(), Failure> {
     let pid = process::pid(name)?;
     let memory = whole.dir.memory();
     machine::resume(host, conn, name, ALWAYS)?;
@@ -163,11 +181,15 @@ mod tests {
 
     #[test]
     fn what_is_the_moment_s_is_no_verdict() {
-        let gone = HvError::Unavailable { uri: "qemu:///x".to_owned(), detail: "restarted".to_owned() };
+        let gone =
+            HvError::Unavailable { uri: "qemu:///x".to_owned(), detail: "restarted".to_owned() };
         assert!(matches!(Failure::from(gone), Failure::NoVerdict(_)));
         let late = HvError::OutcomeUnknown { what: "reset it".to_owned(), seconds: 9 };
         assert!(matches!(Failure::from(late), Failure::NoVerdict(_)));
-        let unseen = HvError::Io { what: "read".to_owned(), source: std::io::ErrorKind::NotFound.into() };
-        assert!(matches!(Failure::from(unseen), Failure::Verdict(why) if why.contains("could not read")));
+        let unseen =
+            HvError::Io { what: "read".to_owned(), source: std::io::ErrorKind::NotFound.into() };
+        assert!(
+            matches!(Failure::from(unseen), Failure::Verdict(why) if why.contains("could not read"))
+        );
     }
 }

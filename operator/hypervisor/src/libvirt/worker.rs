@@ -23,7 +23,10 @@ pub const ALWAYS: Wanted<'static> = &|| true;
 
 /// An error when nobody waits any more; nobody reads it either.
 pub fn still(wanted: Wanted<'_>, what: &str) -> Result<(), HvError> {
-    let gone = || HvError::Refused { what: what.to_owned(), detail: "nobody waits for it any more".to_owned() };
+    let gone = || HvError::Refused {
+        what: what.to_owned(),
+        detail: "nobody waits for it any more".to_owned(),
+    };
     if wanted() { Ok(()) } else { Err(gone()) }
 }
 
@@ -45,7 +48,9 @@ impl Lane {
         let queue = Arc::new(Mutex::new(queue));
         for n in 0..threads.max(1) {
             let (queue, link) = (Arc::clone(&queue), Link::new(uri));
-            std::thread::Builder::new().name(format!("libvirt-{name}-{n}")).spawn(move || work(&queue, link))?;
+            std::thread::Builder::new()
+                .name(format!("libvirt-{name}-{n}"))
+                .spawn(move || work(&queue, link))?;
         }
         Ok(Self { jobs })
     }
@@ -71,8 +76,10 @@ impl Lane {
             }
         });
         let what = what.into();
-        let gone =
-            |what: &str| HvError::Refused { what: what.to_owned(), detail: "its worker thread ended".to_owned() };
+        let gone = |what: &str| HvError::Refused {
+            what: what.to_owned(),
+            detail: "its worker thread ended".to_owned(),
+        };
         self.jobs.send(job).map_err(|_| gone(&what))?;
         match tokio::time::timeout(deadline, answered).await {
             Ok(Ok(done)) => done,
@@ -105,7 +112,13 @@ struct Link {
 
 impl Link {
     fn new(uri: &str) -> Self {
-        Self { uri: uri.to_owned(), open: None, backoff: BACKOFF_MIN, not_before: None, last_error: String::new() }
+        Self {
+            uri: uri.to_owned(),
+            open: None,
+            backoff: BACKOFF_MIN,
+            not_before: None,
+            last_error: String::new(),
+        }
     }
 
     fn with<T>(&mut self, job: impl FnOnce(&Connect) -> Result<T, HvError>) -> Result<T, HvError> {
@@ -196,8 +209,10 @@ mod tests {
     #[tokio::test]
     async fn a_job_runs_on_a_connection_and_answers() {
         let lane = Lane::start("test", TEST, 2).unwrap();
-        let names =
-            lane.call("list", SOON, |conn, _| Ok(conn.list_all_domains(0).map_or(0, |d| d.len()))).await.unwrap();
+        let names = lane
+            .call("list", SOON, |conn, _| Ok(conn.list_all_domains(0).map_or(0, |d| d.len())))
+            .await
+            .unwrap();
         assert_eq!(names, 1, "the test driver has one domain");
     }
 
@@ -205,11 +220,16 @@ mod tests {
     async fn a_deadline_means_unknown_and_what_nobody_waits_for_is_not_begun() {
         let lane = Lane::start("test", TEST, 1).unwrap();
         let (release, wait) = std::sync::mpsc::channel::<()>();
-        let stuck = lane.call("get stuck", Duration::from_millis(20), move |_, _| Ok(wait.recv().is_ok())).await;
+        let stuck = lane
+            .call("get stuck", Duration::from_millis(20), move |_, _| Ok(wait.recv().is_ok()))
+            .await;
         assert!(matches!(stuck, Err(HvError::OutcomeUnknown { what, .. }) if what == "get stuck"));
         let (begun, was_begun) = std::sync::mpsc::channel::<()>();
-        let queued =
-            lane.call("wait behind it", Duration::from_millis(20), move |_, _| Ok(begun.send(()).is_ok())).await;
+        let queued = lane
+            .call("wait behind it", Duration::from_millis(20), move |_, _| {
+                Ok(begun.send(()).is_ok())
+            })
+            .await;
         assert!(matches!(queued, Err(HvError::OutcomeUnknown { .. })));
         release.send(()).unwrap();
         assert!(lane.call("go on", SOON, |_, _| Ok(true)).await.unwrap());
@@ -242,11 +262,15 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_there_is_said_at_once() {
-        let lane = Lane::start("test", "qemu+unix:///system?socket=/nowhere/libvirt-sock", 1).unwrap();
+        let lane =
+            Lane::start("test", "qemu+unix:///system?socket=/nowhere/libvirt-sock", 1).unwrap();
         for _ in 0..3 {
             let began = Instant::now();
             let error = lane.call("ask", SOON, |_, _| Ok(())).await.unwrap_err();
-            assert!(matches!(&error, HvError::Unavailable { uri, .. } if uri.contains("/nowhere")), "{error}");
+            assert!(
+                matches!(&error, HvError::Unavailable { uri, .. } if uri.contains("/nowhere")),
+                "{error}"
+            );
             assert!(error.is_transient() && began.elapsed() < Duration::from_secs(5));
         }
     }
@@ -263,7 +287,13 @@ mod tests {
         link.uri = TEST.to_owned();
         assert!(link.open().is_ok());
         assert_eq!(link.backoff, BACKOFF_MIN);
-        assert!(link.with(|_| Err::<(), _>(HvError::NoCapacity { what: "x".into(), detail: "y".into() })).is_err());
+        assert!(
+            link.with(|_| Err::<(), _>(HvError::NoCapacity {
+                what: "x".into(),
+                detail: "y".into()
+            }))
+            .is_err()
+        );
         assert!(link.open.is_some(), "an error of a job isn't an error of the connection");
         link.close();
     }

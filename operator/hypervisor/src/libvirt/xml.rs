@@ -57,9 +57,9 @@ impl Element {
         match (&self.text, self.children.is_empty()) {
             (Some(text), _) => element.write_text_content(BytesText::new(text))?,
             (None, true) => element.write_empty()?,
-            (None, false) => {
-                element.write_inner_content(|inner| self.children.iter().try_for_each(|child| child.write(inner)))?
-            }
+            (None, false) => element.write_inner_content(|inner| {
+                self.children.iter().try_for_each(|child| child.write(inner))
+            })?,
         };
         Ok(())
     }
@@ -67,7 +67,9 @@ impl Element {
     fn check(&self) -> Result<(), HvError> {
         let values = self.attributes.iter().map(|(_, value)| value).chain(&self.text);
         for value in values {
-            if let Some(odd) = value.chars().find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}')) {
+            if let Some(odd) =
+                value.chars().find(|c| c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'))
+            {
                 return Err(refused(format!("{value:?} holds the character {odd:?}")));
             }
         }
@@ -114,7 +116,9 @@ pub fn attribute_of(document: &str, element: &str, attribute: &str) -> Option<St
         };
         if start.local_name().as_ref() == element {
             let found = start.try_get_attribute(attribute).ok()??;
-            return Some(found.normalized_value(quick_xml::XmlVersion::default()).ok()?.into_owned());
+            return Some(
+                found.normalized_value(quick_xml::XmlVersion::default()).ok()?.into_owned(),
+            );
         }
     }
 }

@@ -15,7 +15,8 @@ pub fn inside(module: &str, test: &str, environment: &[(&str, String)]) -> bool 
     again.args(["--exact", &format!("{module}::{test}"), "--nocapture"]).env(INSIDE, "1");
     again.envs(environment.iter().map(|(name, value)| (*name, value)));
     let done = again.output().unwrap();
-    let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+    let said =
+        String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && said.contains("1 passed"), "{said}");
     print!("{said}");
     false

@@ -35,7 +35,10 @@ pub fn flush_refused(link: &Link, policy: &Policy, never: &[IpNet]) -> Result<()
     for address in addresses(link) {
         let what = format!("look at the connections of {address}");
         let list = conntrack(&what, &["-L", "-f", family(address), "-s", &address.to_string()])?;
-        let gone = list.lines().filter_map(begun).filter(|begun| !lets_through(policy, never, &begun.connection));
+        let gone = list
+            .lines()
+            .filter_map(begun)
+            .filter(|begun| !lets_through(policy, never, &begun.connection));
         gone.into_iter().try_for_each(|gone| forget(address, gone))?;
     }
     Ok(())
@@ -47,11 +50,13 @@ fn forget(address: IpAddr, gone: Begun) -> Result<(), HvError> {
         (Protocol::Icmp, IpAddr::V6(_)) => "icmpv6".to_owned(),
         _ => protocol.as_str().to_lowercase(),
     };
-    let (from, to, from_port, port) = (address.to_string(), to.to_string(), from_port.to_string(), port.to_string());
+    let (from, to, from_port, port) =
+        (address.to_string(), to.to_string(), from_port.to_string(), port.to_string());
     let one = ["-D", "-f", family(address), "-s", &from, "-d", &to, "-p", &name];
     let ports = ["--sport", &from_port, "--dport", &port];
     let ports = if protocol == Protocol::Icmp { &[][..] } else { &ports[..] };
-    conntrack(&format!("forget a connection of {address} to {to}"), &[&one[..], ports].concat()).map(drop)
+    conntrack(&format!("forget a connection of {address} to {to}"), &[&one[..], ports].concat())
+        .map(drop)
 }
 
 fn addresses(link: &Link) -> impl Iterator<Item = IpAddr> + use<> {
@@ -64,7 +69,9 @@ fn family(address: IpAddr) -> &'static str {
 
 /// `tcp 6 431999 ESTABLISHED src=… dst=… sport=… dport=… src=…`: the first of each is the machine's side.
 fn begun(line: &str) -> Option<Begun> {
-    let field = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    let field = |name: &str| {
+        line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+    };
     let protocol = match line.split_whitespace().next()? {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
@@ -87,7 +94,10 @@ mod tests {
         let web = Connection { protocol: Protocol::Tcp, to: [203, 0, 113, 80].into(), port: 8080 };
         assert_eq!(begun(line), Some(Begun { connection: web, from_port: 40_000 }));
         let ping = "icmp     1 29 src=192.168.101.10 dst=203.0.113.80 type=8 code=0 id=7 src=203.0.113.80 dst=x type=0";
-        assert_eq!(begun(ping).map(|b| (b.connection.protocol, b.connection.port)), Some((Protocol::Icmp, 0)));
+        assert_eq!(
+            begun(ping).map(|b| (b.connection.protocol, b.connection.port)),
+            Some((Protocol::Icmp, 0))
+        );
         let six = "icmpv6   58 29 src=fd12::a dst=2001:db8::80 type=128 code=0 id=7 src=2001:db8::80 dst=x type=129";
         assert_eq!(begun(six).map(|b| b.connection.to), Some("2001:db8::80".parse().unwrap()));
         assert_eq!(begun("conntrack v1.4.7: 0 flow entries have been shown."), None);

@@ -51,7 +51,9 @@ impl Meter {
 pub fn read(nft: &Nft, table: &Table, link: &Link) -> Result<Traffic, HvError> {
     match nft.ask("read a machine's counters", &questions(table, link)) {
         Ok(answer) => Ok(of_answer(link, &answer)),
-        Err(HvError::NetworkUnavailable { detail, .. }) if detail.contains("No such file") => Ok(of_answer(link, "")),
+        Err(HvError::NetworkUnavailable { detail, .. }) if detail.contains("No such file") => {
+            Ok(of_answer(link, ""))
+        }
         Err(other) => Err(other),
     }
 }
@@ -61,7 +63,13 @@ pub fn questions(table: &Table, link: &Link) -> String {
     let (allowed, denied) = rules::counters(link);
     let question = |c: &rules::Counter| {
         let quote = if c.family == "bridge" { "\"" } else { "" };
-        format!("get element {} {} {} {{ {quote}{}{quote} }}\n", c.family, table.name(), c.set, c.element)
+        format!(
+            "get element {} {} {} {{ {quote}{}{quote} }}\n",
+            c.family,
+            table.name(),
+            c.set,
+            c.element
+        )
     };
     allowed.iter().chain(&denied).map(question).collect()
 }

@@ -46,8 +46,10 @@ pub fn set_down(name: &str) -> io::Result<()> {
 pub fn drain(tap: &str) -> io::Result<()> {
     let Some(answer) = look(tap)? else { return Ok(()) };
     let mut attributes = attributes(answer.get(ATTRIBUTES..).unwrap_or_default());
-    let length = attributes.find(|(kind, _)| *kind == QUEUE_LENGTH).and_then(|(_, value)| first(value));
-    let length = length.map(u32::from_ne_bytes).filter(|length| *length > 0).unwrap_or(ORDINARY_QUEUE);
+    let length =
+        attributes.find(|(kind, _)| *kind == QUEUE_LENGTH).and_then(|(_, value)| first(value));
+    let length =
+        length.map(u32::from_ne_bytes).filter(|length| *length > 0).unwrap_or(ORDINARY_QUEUE);
     for length in [0, length] {
         let order = Request::order(NEW_LINK, &flags(0, 0)).with(NAME, &text(tap));
         match order.with(QUEUE_LENGTH, &length.to_ne_bytes()).ask() {
@@ -78,7 +80,8 @@ pub fn index(name: &str) -> io::Result<u32> {
 pub fn believe_no_link_local(bridge: &str) -> io::Result<()> {
     // All but the three that no bridge forwards.
     let groups = attribute(FORWARDED_GROUPS, &0xfff8_u16.to_ne_bytes());
-    let switches = [NO_LINK_LOCAL_LEARNING.to_ne_bytes(), NO_LINK_LOCAL_LEARNING.to_ne_bytes()].concat();
+    let switches =
+        [NO_LINK_LOCAL_LEARNING.to_ne_bytes(), NO_LINK_LOCAL_LEARNING.to_ne_bytes()].concat();
     let data = [groups, attribute(SWITCHES, &switches)].concat();
     let info = [attribute(INFO_KIND, b"bridge\0"), attribute(INFO_DATA, &data)].concat();
     let order = Request::order(NEW_LINK, &flags(0, 0));

@@ -23,8 +23,13 @@ const NEW_NEIGHBOUR: u16 = 28;
 const FAMILY: u8 = 10;
 
 /// On the bridge: believes no router and no redirect, gives itself no address. Before it is switched on.
-const QUIET: [(&str, &str); 5] =
-    [("accept_ra", "0"), ("autoconf", "0"), ("accept_redirects", "0"), ("addr_gen_mode", "1"), ("disable_ipv6", "0")];
+const QUIET: [(&str, &str); 5] = [
+    ("accept_ra", "0"),
+    ("autoconf", "0"),
+    ("accept_redirects", "0"),
+    ("addr_gen_mode", "1"),
+    ("disable_ipv6", "0"),
+];
 
 /// Cheap, where it is done already.
 pub fn ensure(instance: &InstanceId, subnet: &Subnet) -> Result<(), HvError> {
@@ -49,7 +54,8 @@ pub fn ensure(instance: &InstanceId, subnet: &Subnet) -> Result<(), HvError> {
 /// Only where nobody is cut off by it: a host that forwards doesn't listen to routers, unless it is told to.
 fn forward() -> Result<(), HvError> {
     let switch = read("all", "forwarding");
-    let switch = switch.map_err(|why| unavailable(WHAT, format!("this host has no IPv6: {why}")))?;
+    let switch =
+        switch.map_err(|why| unavailable(WHAT, format!("this host has no IPv6: {why}")))?;
     if switch == "1" {
         return Ok(());
     }
@@ -73,7 +79,8 @@ fn forward() -> Result<(), HvError> {
 fn has(bridge: &str, address: Ipv6Addr) -> bool {
     let text = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
     let wanted = format!("{:032x}", address.to_bits());
-    text.lines().any(|line| line.starts_with(&wanted) && line.split_whitespace().last() == Some(bridge))
+    text.lines()
+        .any(|line| line.starts_with(&wanted) && line.split_whitespace().last() == Some(bridge))
 }
 
 fn read(name: &str, setting: &str) -> io::Result<String> {
@@ -108,7 +115,8 @@ fn neighbour(index: u32, address: Ipv6Addr, mac: Mac) -> io::Result<()> {
     const PERMANENT: u16 = 0x80;
     const ADDRESS: u16 = 1;
     const LINK_ADDRESS: u16 = 2;
-    let entry = [&[FAMILY, 0, 0, 0][..], &index.to_ne_bytes(), &PERMANENT.to_ne_bytes(), &[0; 2]].concat();
+    let entry =
+        [&[FAMILY, 0, 0, 0][..], &index.to_ne_bytes(), &PERMANENT.to_ne_bytes(), &[0; 2]].concat();
     let order = Request::put(NEW_NEIGHBOUR, &entry);
     order.with(ADDRESS, &address.octets()).with(LINK_ADDRESS, &mac.bytes()).ask().map(drop)
 }

@@ -20,7 +20,12 @@ const NONE: &str = "No such file or directory";
 
 impl Firewall {
     /// As [`crate::Hypervisor::lease_link`].
-    pub fn lease(self: &Arc<Self>, name: &DomainName, link: &Link, address: Ipv4Addr) -> Result<(), HvError> {
+    pub fn lease(
+        self: &Arc<Self>,
+        name: &DomainName,
+        link: &Link,
+        address: Ipv4Addr,
+    ) -> Result<(), HvError> {
         let Wire::Bridge { bridge } = &link.nic.wire else { return Ok(()) };
         let what = format!("have machine {name} speak with the address {address}");
         let lease = Lease { tap: link.nic.tap.clone(), address };
@@ -37,7 +42,9 @@ impl Firewall {
         self.nft.ask(&what, &rules::was_heard(&self.table, &lease)).map_err(|why| match why {
             HvError::NetworkUnavailable { detail, .. } if detail.contains(NONE) => unavailable(
                 &what,
-                format!("no DHCP server on {bridge} was heard giving it that within the last minute"),
+                format!(
+                    "no DHCP server on {bridge} was heard giving it that within the last minute"
+                ),
             ),
             why => why,
         })?;
@@ -59,7 +66,12 @@ impl Firewall {
         }
     }
 
-    fn put(self: &Arc<Self>, what: &str, text: &str, state: &mut MutexGuard<'_, State>) -> Result<(), HvError> {
+    fn put(
+        self: &Arc<Self>,
+        what: &str,
+        text: &str,
+        state: &mut MutexGuard<'_, State>,
+    ) -> Result<(), HvError> {
         self.nft.run(what, text).or_else(|why| {
             tracing::warn!(
                 what,
@@ -71,14 +83,19 @@ impl Firewall {
     }
 
     /// Those that an operator before this one has left with links that are open. Nobody but root can have put them there.
-    pub(super) fn leases_left(&self, open: &BTreeMap<DomainName, Link>) -> BTreeMap<DomainName, Lease> {
+    pub(super) fn leases_left(
+        &self,
+        open: &BTreeMap<DomainName, Link>,
+    ) -> BTreeMap<DomainName, Lease> {
         if !open.values().any(|link| matches!(link.nic.wire, Wire::Bridge { .. })) {
             return BTreeMap::new();
         }
-        let said = self.nft.ask("look for leases", &rules::list_leases(&self.table)).unwrap_or_default();
+        let said =
+            self.nft.ask("look for leases", &rules::list_leases(&self.table)).unwrap_or_default();
         let leases = rules::listed_leases(&said).into_iter();
-        let whose =
-            |lease: &Lease| open.iter().find(|(_, link)| link.nic.tap == lease.tap).map(|(name, _)| name.clone());
+        let whose = |lease: &Lease| {
+            open.iter().find(|(_, link)| link.nic.tap == lease.tap).map(|(name, _)| name.clone())
+        };
         leases.filter_map(|lease| Some((whose(&lease)?, lease))).collect()
     }
 }
@@ -93,12 +110,17 @@ impl State {
     fn is_taken(&self, lease: &Lease) -> Option<&'static str> {
         let address = IpAddr::from(lease.address);
         let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&address));
-        let ours = || self.subnet.as_ref().is_some_and(|subnet| subnet.net().contains(&lease.address));
+        let ours =
+            || self.subnet.as_ref().is_some_and(|subnet| subnet.net().contains(&lease.address));
         if within(&self.own) {
             Some("it is the host's own")
         } else if within(&rules::nowhere()) || within(&self.never) || ours() {
             Some("no machine may have it")
-        } else if self.leases.values().any(|other| other.address == lease.address && other.tap != lease.tap) {
+        } else if self
+            .leases
+            .values()
+            .any(|other| other.address == lease.address && other.tap != lease.tap)
+        {
             Some("another machine here has it")
         } else {
             None

@@ -155,7 +155,11 @@ impl Firewall {
             Origin::Address(IpAddr::V6(address)) => link.nic.ipv6() == Some(*address),
             Origin::Tap(tap) => link.nic.tap == *tap,
         };
-        known.links.iter().find(|(_, link)| link.as_ref().is_some_and(is_it)).map(|(name, _)| name.clone())
+        known
+            .links
+            .iter()
+            .find(|(_, link)| link.as_ref().is_some_and(is_it))
+            .map(|(name, _)| name.clone())
     }
 
     /// Whether nothing was said yet of what machines may reach: then [`Self::police`] has to hear which machines there are.
@@ -186,8 +190,9 @@ impl Firewall {
     /// Where machines have no network, the table has one family only, for QEMU.
     fn families_there(&self) -> [bool; 2] {
         let said = self.nft.ask("look for the rules", "list tables\n").unwrap_or_default();
-        ["bridge", "inet"]
-            .map(|family| said.lines().any(|line| line == format!("table {family} {}", self.table.name())))
+        ["bridge", "inet"].map(|family| {
+            said.lines().any(|line| line == format!("table {family} {}", self.table.name()))
+        })
     }
 
     /// As [`crate::Hypervisor::open_link`].
@@ -238,8 +243,8 @@ impl Firewall {
             self.mend(&mut state)?;
         }
         let tap = &link.nic.tap;
-        let forgotten =
-            forgetting.map_or(Ok(()), |thread| thread.join().unwrap_or_else(|why| panic::resume_unwind(why)));
+        let forgotten = forgetting
+            .map_or(Ok(()), |thread| thread.join().unwrap_or_else(|why| panic::resume_unwind(why)));
         let up = || {
             let up = port::fasten(&link.nic).and_then(|()| self.switches.up(tap));
             up.map_err(|why| unavailable(what, format!("its device {tap} can't be set up: {why}")))
@@ -268,11 +273,16 @@ impl Firewall {
         if state.open.remove(name).is_none() {
             return Ok(());
         }
-        let text =
-            counts::questions(&self.table, link) + &rules::close(&self.table, link) + &state.unlease(&self.table, name);
+        let text = counts::questions(&self.table, link)
+            + &rules::close(&self.table, link)
+            + &state.unlease(&self.table, name);
         match self.nft.ask(&what, &text) {
             Ok(answer) => {
-                lock(&self.known).meters.entry(name.clone()).or_default().note(counts::of_answer(link, &answer));
+                lock(&self.known)
+                    .meters
+                    .entry(name.clone())
+                    .or_default()
+                    .note(counts::of_answer(link, &answer));
             }
             Err(why) => {
                 tracing::warn!(%name, error = &why as &dyn std::error::Error, "the rules are not what they were; they are made anew");
@@ -301,7 +311,11 @@ impl Firewall {
     }
 
     /// Without what was counted and limited until now: at the start, and after someone else had a hand in it.
-    fn set_fresh(self: &Arc<Self>, what: &str, state: &mut MutexGuard<'_, State>) -> Result<(), HvError> {
+    fn set_fresh(
+        self: &Arc<Self>,
+        what: &str,
+        state: &mut MutexGuard<'_, State>,
+    ) -> Result<(), HvError> {
         let links: Vec<Link> = state.open.values().cloned().collect();
         let Some(wanted) = self.wanted(state, &links) else { return Ok(()) };
         self.nft.run(what, &rules::fresh(&wanted))?;

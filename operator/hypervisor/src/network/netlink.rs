@@ -10,7 +10,8 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto, socket_with,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, recv, sendto,
+    socket_with,
 };
 
 /// The kind of the kernel's answer, where it is yes or no.
@@ -70,7 +71,8 @@ impl Request {
     }
 
     fn send(self) -> io::Result<OwnedFd> {
-        let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
+        let socket =
+            socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
         sendto(&socket, &self.bytes(), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         Ok(socket)
     }
@@ -108,7 +110,8 @@ impl Request {
 
 /// Hears from then on what the kernel tells these groups, a mask.
 pub fn listen(protocol: Option<Protocol>, groups: u32) -> io::Result<OwnedFd> {
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+    let socket =
+        socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
     bind(&socket, &SocketAddrNetlink::new(0, groups))?;
     Ok(socket)
 }
@@ -182,13 +185,19 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let bytes = Request::order(7, &[1, 2, 3, 4]).with(3, b"abc").with(0x8004, &attribute(5, b"x")).bytes();
+        let bytes = Request::order(7, &[1, 2, 3, 4])
+            .with(3, b"abc")
+            .with(0x8004, &attribute(5, b"x"))
+            .bytes();
         assert_eq!(bytes.len() % 4, 0);
         let message = messages(&bytes).next().unwrap();
         assert_eq!((message.kind, message.by, message.refusal()), (7, 0, None));
         let read: Vec<_> = attributes(&message.body[4..]).collect();
         assert_eq!(read[0], (3, &b"abc"[..]));
-        assert_eq!((read[1].0, attributes(read[1].1).collect::<Vec<_>>()), (4, vec![(5, &b"x"[..])]));
+        assert_eq!(
+            (read[1].0, attributes(read[1].1).collect::<Vec<_>>()),
+            (4, vec![(5, &b"x"[..])])
+        );
         assert_eq!(messages(&[bytes.clone(), bytes].concat()).count(), 2);
     }
 

@@ -40,7 +40,8 @@ impl Nft {
         for _ in 1..TRIES {
             match self.spawn(what, questions) {
                 // Somebody changed any rules of the host meanwhile; nothing of this was done.
-                Err(HvError::NetworkUnavailable { detail, .. }) if detail.contains(INTERRUPTED) => {}
+                Err(HvError::NetworkUnavailable { detail, .. }) if detail.contains(INTERRUPTED) => {
+                }
                 answer => return answer,
             }
         }
@@ -65,7 +66,11 @@ impl Nft {
             Ok(child)
         };
         let (status, stdout, stderr) = run(what, command, text, start)?;
-        if status.success() { Ok(stdout) } else { Err(unavailable(what, format!("nft: {}", words(&stderr)))) }
+        if status.success() {
+            Ok(stdout)
+        } else {
+            Err(unavailable(what, format!("nft: {}", words(&stderr))))
+        }
     }
 }
 
@@ -94,9 +99,13 @@ fn run(
 ) -> Result<(ExitStatus, String, String), HvError> {
     let program = command.get_program().to_string_lossy().into_owned();
     let io = |source| HvError::Io { what: format!("{what}: run {program}"), source };
-    let (mut stdin, stdout, stderr) = (memory().map_err(io)?, memory().map_err(io)?, memory().map_err(io)?);
+    let (mut stdin, stdout, stderr) =
+        (memory().map_err(io)?, memory().map_err(io)?, memory().map_err(io)?);
     stdin.write_all(input.as_bytes()).and_then(|()| stdin.rewind()).map_err(io)?;
-    command.stdin(stdin).stdout(stdout.try_clone().map_err(io)?).stderr(stderr.try_clone().map_err(io)?);
+    command
+        .stdin(stdin)
+        .stdout(stdout.try_clone().map_err(io)?)
+        .stderr(stderr.try_clone().map_err(io)?);
     let mut child = start(&mut command).map_err(|why| {
         unavailable(
             what,
@@ -114,7 +123,8 @@ fn run(
 fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let process = pidfd_open(pid, PidfdFlags::empty())?;
-        let within = Timespec { tv_sec: i64::try_from(DEADLINE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
+        let within =
+            Timespec { tv_sec: i64::try_from(DEADLINE.as_secs()).unwrap_or(i64::MAX), tv_nsec: 0 };
         if poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&within))? == 0 {
             child.kill()?;
             child.wait()?;
@@ -137,8 +147,10 @@ fn contents(mut file: File) -> std::io::Result<String> {
 
 /// The first lines, without what points into the text.
 fn words(stderr: &str) -> String {
-    let lines =
-        stderr.lines().map(str::trim).filter(|line| !line.is_empty() && !line.bytes().all(|b| b == b'^' || b == b' '));
+    let lines = stderr
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.bytes().all(|b| b == b'^' || b == b' '));
     lines.collect::<Vec<_>>().join("; ").chars().take(SAID).collect()
 }
 
@@ -159,8 +171,14 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_said_in_nft_s_own_words() {
-        let why = Nft::default().run("set the rules", "add rule inet nowhere nothing accept").unwrap_err().to_string();
-        assert!(why.contains("could not set the rules: nft: ") && why.contains("No such file"), "{why}");
+        let why = Nft::default()
+            .run("set the rules", "add rule inet nowhere nothing accept")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            why.contains("could not set the rules: nft: ") && why.contains("No such file"),
+            "{why}"
+        );
     }
 
     #[test]

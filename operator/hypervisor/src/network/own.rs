@@ -35,7 +35,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Those of all interfaces, without what no machine reaches in any case.
 pub fn addresses() -> Result<Vec<IpNet>, HvError> {
     let all = Request::all(GET_ADDRESS, &[0; HEADER]).ask_for_all();
-    let all = all.map_err(|source| HvError::Io { what: "read the host's addresses".to_owned(), source })?;
+    let all =
+        all.map_err(|source| HvError::Io { what: "read the host's addresses".to_owned(), source })?;
     let nowhere = nowhere();
     let mut own: Vec<IpNet> = all.iter().filter_map(|body| address(body)).collect();
     own.retain(|own| !nowhere.iter().any(|net| net.contains(own)));
@@ -48,7 +49,9 @@ fn address(body: &[u8]) -> Option<IpNet> {
     if *body.get(SCOPE)? == WITHIN_HOST {
         return None;
     }
-    let value = |wanted: u16| attributes(body.get(HEADER..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value);
+    let value = |wanted: u16| {
+        attributes(body.get(HEADER..)?).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
+    };
     let bytes = value(LOCAL).or_else(|| value(ADDRESS))?;
     let four = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
     let six = || <[u8; 16]>::try_from(bytes).map(IpAddr::from);
@@ -57,7 +60,10 @@ fn address(body: &[u8]) -> Option<IpNet> {
 
 impl Firewall {
     /// Has the rules know the host as it is now. Cheap where nothing has changed.
-    pub(super) fn look_at_host(self: &Arc<Self>, state: &mut MutexGuard<'_, State>) -> Result<(), HvError> {
+    pub(super) fn look_at_host(
+        self: &Arc<Self>,
+        state: &mut MutexGuard<'_, State>,
+    ) -> Result<(), HvError> {
         let own = addresses()?;
         if state.own == own {
             return Ok(());
@@ -84,7 +90,10 @@ impl Firewall {
 pub fn start(firewall: &Arc<Firewall>) {
     let weak = Arc::downgrade(firewall);
     let started = listen(None, GROUPS).and_then(|socket| {
-        std::thread::Builder::new().name("addresses".to_owned()).spawn(move || watch(&socket, &weak)).map(drop)
+        std::thread::Builder::new()
+            .name("addresses".to_owned())
+            .spawn(move || watch(&socket, &weak))
+            .map(drop)
     });
     if let Err(why) = started {
         tracing::warn!(error = %why, "the rules follow the host's own addresses only when a machine is connected");
@@ -134,12 +143,17 @@ mod tests {
 
     #[test]
     fn an_address_is_the_host_s_end_and_the_loopback_s_is_none() {
-        let own = |scope, attributes: &[(u16, &[u8])]| address(&message(scope, attributes)).map(|net| net.to_string());
+        let own = |scope, attributes: &[(u16, &[u8])]| {
+            address(&message(scope, attributes)).map(|net| net.to_string())
+        };
         let (local, far) = ((LOCAL, &[10, 0, 0, 1][..]), (ADDRESS, &[10, 0, 0, 2][..]));
         assert_eq!(own(0, &[far, local]).as_deref(), Some("10.0.0.1/32"));
         let six = "2001:db8::7".parse::<Ipv6Addr>().unwrap().octets();
         assert_eq!(own(0, &[(ADDRESS, &six)]).as_deref(), Some("2001:db8::7/128"));
         assert_eq!(own(WITHIN_HOST, &[local]), None);
-        assert_eq!((own(0, &[]), own(0, &[(LOCAL, &[1, 2, 3])]), address(&[2, 24])), (None, None, None));
+        assert_eq!(
+            (own(0, &[]), own(0, &[(LOCAL, &[1, 2, 3])]), address(&[2, 24])),
+            (None, None, None)
+        );
     }
 }

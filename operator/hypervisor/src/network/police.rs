@@ -70,13 +70,17 @@ impl State {
         never: &[IpNet],
     ) -> BTreeMap<DomainName, Link> {
         let open = std::mem::take(&mut self.open).into_iter();
-        let (kept, cut) = open.partition::<BTreeMap<_, _>, _>(|(_, link)| policies.contains_key(&link.owner_uid));
+        let (kept, cut) =
+            open.partition::<BTreeMap<_, _>, _>(|(_, link)| policies.contains_key(&link.owner_uid));
         self.open = kept;
         self.leases.retain(|name, _| !cut.contains_key(name));
         self.owed.extend(changed(self, &policies, never));
         self.owed.extend(cut.clone());
         let before = std::mem::replace(&mut self.policies, policies);
-        let gone = before.into_keys().filter(|owner| !self.policies.contains_key(owner)).collect::<Vec<_>>();
+        let gone = before
+            .into_keys()
+            .filter(|owner| !self.policies.contains_key(owner))
+            .collect::<Vec<_>>();
         self.gone.extend(gone);
         (self.never, self.subnet) = (never.to_vec(), Some(subnet.clone()));
         cut
@@ -84,10 +88,20 @@ impl State {
 }
 
 /// The open links that another policy holds for from now on.
-fn changed(state: &State, policies: &BTreeMap<String, Policy>, never: &[IpNet]) -> Vec<(DomainName, Link)> {
-    let changed =
-        |link: &Link| state.never != never || state.policies.get(&link.owner_uid) != policies.get(&link.owner_uid);
-    state.open.iter().filter(|(_, link)| changed(link)).map(|(name, link)| (name.clone(), link.clone())).collect()
+fn changed(
+    state: &State,
+    policies: &BTreeMap<String, Policy>,
+    never: &[IpNet],
+) -> Vec<(DomainName, Link)> {
+    let changed = |link: &Link| {
+        state.never != never || state.policies.get(&link.owner_uid) != policies.get(&link.owner_uid)
+    };
+    state
+        .open
+        .iter()
+        .filter(|(_, link)| changed(link))
+        .map(|(name, link)| (name.clone(), link.clone()))
+        .collect()
 }
 
 /// The taps that are up: an operator before this one opened their links.

@@ -38,6 +38,12 @@ fn stay(index: u32, mac: Mac) -> io::Result<()> {
     const STATIC: u16 = 0x40;
     const BRIDGE_AND_STICKY: u8 = 0x44;
     const LINK_ADDRESS: u16 = 2;
-    let entry = [&[FAMILY, 0, 0, 0][..], &index.to_ne_bytes(), &STATIC.to_ne_bytes(), &[BRIDGE_AND_STICKY, 0]].concat();
+    let entry = [
+        &[FAMILY, 0, 0, 0][..],
+        &index.to_ne_bytes(),
+        &STATIC.to_ne_bytes(),
+        &[BRIDGE_AND_STICKY, 0],
+    ]
+    .concat();
     Request::put(NEW_NEIGHBOUR, &entry).with(LINK_ADDRESS, &mac.bytes()).ask().map(drop)
 }

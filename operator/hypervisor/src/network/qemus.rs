@@ -22,7 +22,9 @@ impl Firewall {
         if state.made {
             return;
         }
-        if let Err(why) = self.nft.run("keep QEMU from the host's network", &rules::confined(&self.table, users)) {
+        if let Err(why) =
+            self.nft.run("keep QEMU from the host's network", &rules::confined(&self.table, users))
+        {
             self.unconfined.call_once(|| {
                 tracing::warn!(
                     error = &why as &dyn std::error::Error,
@@ -63,15 +65,19 @@ mod tests {
     }
 
     fn firewall() -> Arc<Firewall> {
-        let setup =
-            "ip link set lo up; ip link add lab0 type bridge; ip addr add 203.0.113.9/24 dev lab0; ip link set lab0 up";
+        let setup = "ip link set lo up; ip link add lab0 type bridge; ip addr add 203.0.113.9/24 dev lab0; ip link set lab0 up";
         assert!(Command::new("sh").args(["-ec", setup]).status().unwrap().success());
-        Arc::new(Firewall::new(&InstanceId::for_state_dir("/firewall-test")).confining(Some(FIRST..=LAST)))
+        Arc::new(
+            Firewall::new(&InstanceId::for_state_dir("/firewall-test"))
+                .confining(Some(FIRST..=LAST)),
+        )
     }
 
     fn as_user(user: u32, variable: &str, value: &str) -> Child {
         let mut command = Command::new("/proc/self/exe");
-        command.args(["--exact", "network::qemus::tests::as_another_user", "--nocapture"]).env(variable, value);
+        command
+            .args(["--exact", "network::qemus::tests::as_another_user", "--nocapture"])
+            .env(variable, value);
         command.uid(user).gid(user).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
     }
 
@@ -79,12 +85,16 @@ mod tests {
     #[test]
     fn as_another_user() {
         let addresses = |name: &str| {
-            std::env::var(name)
-                .ok()
-                .map(|text| text.split(' ').map(|at| at.parse::<SocketAddr>().unwrap()).collect::<Vec<_>>())
+            std::env::var(name).ok().map(|text| {
+                text.split(' ').map(|at| at.parse::<SocketAddr>().unwrap()).collect::<Vec<_>>()
+            })
         };
         for at in addresses(TRIES).unwrap_or_default() {
-            let own = if at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let own = if at.is_ipv4() {
+                Ipv4Addr::UNSPECIFIED.into()
+            } else {
+                Ipv6Addr::UNSPECIFIED.into()
+            };
             let socket = UdpSocket::bind(SocketAddr::new(own, 0)).unwrap();
             let _ = socket.send_to(b"x", at);
             let _ = TcpStream::connect_timeout(&at, MOMENT);
@@ -105,7 +115,8 @@ mod tests {
             let udp = UdpSocket::bind(tcp.local_addr().unwrap()).unwrap();
             (tcp, udp)
         });
-        let at: Vec<String> = listeners.iter().map(|(tcp, _)| tcp.local_addr().unwrap().to_string()).collect();
+        let at: Vec<String> =
+            listeners.iter().map(|(tcp, _)| tcp.local_addr().unwrap().to_string()).collect();
         let mut process = as_user(user, TRIES, &at.join(" "));
         let mut said = String::new();
         process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
@@ -127,7 +138,9 @@ mod tests {
         let firewall = firewall();
         assert_eq!(reaches(FIRST), [true; 6], "the control");
         firewall.confine();
-        for (user, reached) in [(FIRST, false), (LAST, false), (FIRST - 1, true), (LAST + 1, true), (0, true)] {
+        for (user, reached) in
+            [(FIRST, false), (LAST, false), (FIRST - 1, true), (LAST + 1, true), (0, true)]
+        {
             assert_eq!(reaches(user), [reached; 6], "{user}");
         }
         firewall.remove().unwrap();

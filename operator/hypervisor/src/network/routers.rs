@@ -13,7 +13,9 @@ pub struct Interface {
 /// The first interface that has a route by an announcement and wouldn't listen to the next one. `routes`: as in `/proc/net/ipv6_route`.
 pub fn needed_by(routes: &str, setting: impl Fn(&str) -> Option<Interface>) -> Option<&str> {
     let mut announced = routes.lines().filter_map(announced);
-    announced.find(|name| setting(name).is_some_and(|interface| interface.accepts == 1 && interface.forwards == 0))
+    announced.find(|name| {
+        setting(name).is_some_and(|interface| interface.accepts == 1 && interface.forwards == 0)
+    })
 }
 
 /// Destination, source and gateway with their lengths; metric, two counts, flags; interface.

@@ -49,7 +49,9 @@ impl Switches {
             }
             match device::set_down(tap) {
                 Ok(()) => drop(held.taps.insert(tap.to_owned())),
-                Err(error) => tracing::error!(tap, %error, "a machine that should be cut off can't be"),
+                Err(error) => {
+                    tracing::error!(tap, %error, "a machine that should be cut off can't be")
+                }
             }
         }
     }

@@ -27,14 +27,21 @@ fn inside(test: &str) -> bool {
 fn inside_with(test: &str, environment: &[(&str, String)]) -> bool {
     let inside = alone::inside(module_path!(), test, environment);
     if inside {
-        let _ = tracing_subscriber::fmt().with_env_filter("agentvm_hypervisor=debug").with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter("agentvm_hypervisor=debug")
+            .with_test_writer()
+            .try_init();
     }
     inside
 }
 
 fn said(program: &str, arguments: &str) -> String {
     let output = Command::new(program).args(arguments.split(' ')).output().unwrap();
-    assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{program} {arguments}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -45,7 +52,8 @@ struct Lab {
 }
 
 fn policies() -> BTreeMap<String, Policy> {
-    let limits = LinkLimits { bytes_per_second: Some(1 << 20), packets_per_second: 1000, connections: 64 };
+    let limits =
+        LinkLimits { bytes_per_second: Some(1 << 20), packets_per_second: 1000, connections: 64 };
     let policy = Policy {
         generation: 1,
         ipv6: false,
@@ -60,19 +68,21 @@ impl Lab {
     /// A bridge, and so many taps in it that are down.
     fn new(count: usize) -> Self {
         let instance = InstanceId::for_state_dir("/firewall-test");
-        let subnet = Subnet { bridge: "lab0".into(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
+        let subnet =
+            Subnet { bridge: "lab0".into(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
         let firewall = Arc::new(Firewall::new(&instance));
         said("ip", &format!("link add lab0 address {} type bridge", firewall.gateway_mac()));
         said("ip", "addr add 192.168.101.1/24 dev lab0");
         said("ip", "link set lab0 up");
-        let machines = subnet.machines().take(count).zip(0..).map(|(address, slot)| MachineRecord {
-            owner_uid: OWNER.to_owned(),
-            slot,
-            kind: MachineKind::Pool,
-            name: DomainName::for_slot(&instance, OWNER, slot),
-            nic: Some(Nic::nat(&instance, &subnet, address)),
-            ..crate::libvirt::example_record()
-        });
+        let machines =
+            subnet.machines().take(count).zip(0..).map(|(address, slot)| MachineRecord {
+                owner_uid: OWNER.to_owned(),
+                slot,
+                kind: MachineKind::Pool,
+                name: DomainName::for_slot(&instance, OWNER, slot),
+                nic: Some(Nic::nat(&instance, &subnet, address)),
+                ..crate::libvirt::example_record()
+            });
         let lab = Self { firewall, machines: machines.collect(), subnet: subnet.clone() };
         for machine in &lab.machines {
             said("ip", &format!("tuntap add {} mode tap", lab.link(machine).nic.tap));
@@ -114,7 +124,10 @@ fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
     let [one, other] = &lab.machines[..] else { unreachable!() };
     lab.firewall.guard(&lab.subnet).unwrap();
     let why = lab.firewall.open(&one.name, &lab.link(one)).unwrap_err();
-    assert!(matches!(&why, HvError::NetworkUnavailable { .. }) && why.to_string().contains("no policy"), "{why}");
+    assert!(
+        matches!(&why, HvError::NetworkUnavailable { .. }) && why.to_string().contains("no policy"),
+        "{why}"
+    );
     assert!(!lab.is_up(one) && !lab.is_in(one), "without a policy nobody talks");
     lab.police();
     lab.open(one);
@@ -123,7 +136,11 @@ fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
     lab.police();
     assert!(lab.is_up(one) && lab.is_in(one), "new rules keep open links");
     assert_eq!(lab.firewall.traffic(&one.name, &lab.link(one)).unwrap().allowed, 0);
-    assert_eq!(lab.firewall.traffic(&other.name, &lab.link(other)).unwrap(), Traffic::default(), "never opened");
+    assert_eq!(
+        lab.firewall.traffic(&other.name, &lab.link(other)).unwrap(),
+        Traffic::default(),
+        "never opened"
+    );
     lab.firewall.close(&one.name, &lab.link(one)).unwrap();
     lab.firewall.close(&one.name, &lab.link(one)).unwrap();
     assert!(!lab.is_up(one) && !lab.is_in(one));
@@ -149,13 +166,18 @@ fn a_machine_on_a_bridge_of_the_host_is_held_by_its_device() {
     lab.police();
     let is_in = || {
         let table = lab.firewall.table().name();
-        said("nft", &format!("list set bridge {table} stations")).contains(&format!("\"{}\" . {}", nic.tap, nic.mac))
+        said("nft", &format!("list set bridge {table} stations"))
+            .contains(&format!("\"{}\" . {}", nic.tap, nic.mac))
     };
     lab.firewall.open(&name, &link).unwrap();
     assert!(is_in() && device::is_up(&nic.tap).unwrap().unwrap());
     lab.police();
     assert!(is_in(), "new rules keep it");
-    assert_eq!(lab.firewall.traffic(&name, &link).unwrap().allowed, 0, "there is nothing to count connections by");
+    assert_eq!(
+        lab.firewall.traffic(&name, &link).unwrap().allowed,
+        0,
+        "there is nothing to count connections by"
+    );
     lab.firewall.close(&name, &link).unwrap();
     assert!(!is_in() && !device::is_up(&nic.tap).unwrap().unwrap());
     said("ip", &format!("link delete {}", nic.tap));
@@ -213,8 +235,13 @@ fn rules_that_somebody_removes_are_put_back_and_others_are_left_alone() {
         let began = Instant::now();
         said("nft", &deed);
         loop {
-            let there =
-                |family| Command::new("nft").args(["-s", "list", "table", family, &table]).output().unwrap().stdout;
+            let there = |family| {
+                Command::new("nft")
+                    .args(["-s", "list", "table", family, &table])
+                    .output()
+                    .unwrap()
+                    .stdout
+            };
             let as_before = (whole.0.clone().into_bytes(), whole.1.clone().into_bytes());
             if (there("bridge"), there("inet")) == as_before && lab.is_up(machine) {
                 break;
@@ -222,7 +249,11 @@ fn rules_that_somebody_removes_are_put_back_and_others_are_left_alone() {
             assert!(began.elapsed() < PATIENCE, "{deed} was never mended");
             std::thread::sleep(Duration::from_millis(10));
         }
-        println!("measured: put back after \"{}\": {} ms", deed.replace(&table, "TABLE"), began.elapsed().as_millis());
+        println!(
+            "measured: put back after \"{}\": {} ms",
+            deed.replace(&table, "TABLE"),
+            began.elapsed().as_millis()
+        );
         assert_eq!(
             said("nft", "list tables").contains("somebody"),
             deed != "flush ruleset",
@@ -253,7 +284,9 @@ fn nobody_talks_between_the_removal_of_the_rules_and_their_return() {
     let busy = lock(&lab.firewall.state);
     said("nft", &format!("delete table bridge {}", lab.firewall.table().name()));
     let began = Instant::now();
-    until("everybody is cut off", &|| ![one, reset, ended].into_iter().any(|machine| lab.is_up(machine)));
+    until("everybody is cut off", &|| {
+        ![one, reset, ended].into_iter().any(|machine| lab.is_up(machine))
+    });
     println!("measured: cut off after the rules were removed: {:?}", began.elapsed());
     assert!(!said("nft", "list tables").contains("bridge"), "the rules are still gone");
     lab.firewall.silence(&lab.link(reset).nic.tap).unwrap();
@@ -316,8 +349,11 @@ fn each_of_64_links_is_opened_and_closed_by_itself() {
             lab.firewall.close(&machine.name, &lab.link(machine)).unwrap();
         }
     };
-    let (odd, even): (Vec<_>, Vec<_>) = lab.machines.iter().partition(|machine| machine.slot % 2 == 1);
-    let slots = |machines: &[&MachineRecord]| machines.iter().map(|machine| machine.slot).collect::<Vec<_>>();
+    let (odd, even): (Vec<_>, Vec<_>) =
+        lab.machines.iter().partition(|machine| machine.slot % 2 == 1);
+    let slots = |machines: &[&MachineRecord]| {
+        machines.iter().map(|machine| machine.slot).collect::<Vec<_>>()
+    };
     open_all(&odd);
     assert_eq!(connected(), slots(&odd));
     open_all(&even);

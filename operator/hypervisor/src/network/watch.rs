@@ -35,7 +35,10 @@ const QUEUE: usize = 4 << 20;
 pub fn start(firewall: &Arc<Firewall>) {
     let weak = Arc::downgrade(firewall);
     let started = hear().and_then(|socket| {
-        std::thread::Builder::new().name("rules".to_owned()).spawn(move || watch(&socket, &weak)).map(drop)
+        std::thread::Builder::new()
+            .name("rules".to_owned())
+            .spawn(move || watch(&socket, &weak))
+            .map(drop)
     });
     if let Err(why) = started {
         tracing::warn!(error = %why, "changes of the network's rules by others will not be noticed");
@@ -62,14 +65,19 @@ fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
         }
         let Some(who) = &culprit else { continue };
         firewall.hold();
-        std::thread::sleep(SETTLE.max(last.map_or(SETTLE, |last| AGAIN.saturating_sub(last.elapsed()))));
+        std::thread::sleep(
+            SETTLE.max(last.map_or(SETTLE, |last| AGAIN.saturating_sub(last.elapsed()))),
+        );
         // The rest of the same deed.
         foreign(socket, &mut buffer, &firewall);
         last = Some(Instant::now());
         let table = firewall.table().name();
         match firewall.put_back() {
             Ok(()) => {
-                tracing::warn!(table, "{who} changed the rules of the machines' network; they were put back");
+                tracing::warn!(
+                    table,
+                    "{who} changed the rules of the machines' network; they were put back"
+                );
                 culprit = None;
             }
             Err(why) => tracing::error!(
@@ -90,7 +98,8 @@ fn foreign(socket: &OwnedFd, buffer: &mut [u8], firewall: &Firewall) -> Option<S
             Ok((length, _)) => {
                 let datagram = buffer.get(..length).unwrap_or_default();
                 let mut changes = messages(datagram).filter_map(change);
-                let theirs = changes.find(|c| c.table == firewall.table().name() && !firewall.nft.is_ours(c.by));
+                let theirs = changes
+                    .find(|c| c.table == firewall.table().name() && !firewall.nft.is_ours(c.by));
                 who = who.or_else(|| theirs.map(|change| name(change.by)));
             }
             Err(Errno::NOBUFS) => who = who.or_else(|| Some("somebody".to_owned())),
@@ -119,7 +128,8 @@ fn change(message: Message<'_>) -> Option<Change> {
     if message.kind >> 8 != SUBSYSTEM {
         return None;
     }
-    let (_, name) = attributes(message.body.get(GENERIC..)?).find(|(kind, _)| *kind == TABLE_NAME)?;
+    let (_, name) =
+        attributes(message.body.get(GENERIC..)?).find(|(kind, _)| *kind == TABLE_NAME)?;
     let text = name.split(|byte| *byte == 0).next().unwrap_or_default();
     Some(Change { table: String::from_utf8_lossy(text).into_owned(), by: message.by })
 }

@@ -27,11 +27,15 @@ const CHANGED: &str = "it changed while it was looked at";
 
 /// Copies `<share>/output` into `into`.
 pub fn collect(share: &Path, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError> {
-    let io = |what: &str, path: &Path, source| HvError::Io { what: format!("{what} {}", path.display()), source };
+    let io = |what: &str, path: &Path, source| HvError::Io {
+        what: format!("{what} {}", path.display()),
+        source,
+    };
     fresh_folder(into).map_err(|e| io("make the folder", into, e))?;
     let target = tree::open_root(into).map_err(|e| io("open the folder", into, e.into()))?;
     let root = tree::open_root(share).map_err(|e| io("open the share", share, e.into()))?;
-    let output = tree::open_folder(&root, "output").map_err(|e| io("open the output of", share, e.into()))?;
+    let output = tree::open_folder(&root, "output")
+        .map_err(|e| io("open the output of", share, e.into()))?;
     let mut walk = Walk::new(spec, target);
     walk.run(output).map_err(|e| io("copy the output of", share, e))?;
     let mut found = walk.found;
@@ -77,7 +81,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn folder(&mut self, path: &[String], folder: &OwnedFd, pending: &mut VecDeque<Pending>) -> std::io::Result<()> {
+    fn folder(
+        &mut self,
+        path: &[String],
+        folder: &OwnedFd,
+        pending: &mut VecDeque<Pending>,
+    ) -> std::io::Result<()> {
         let left = self.spec.max_entries.saturating_sub(self.entries);
         let (mut names, more) = tree::names(folder, left)?;
         self.entries += names.len();
@@ -101,7 +110,9 @@ impl<'a> Walk<'a> {
         name: &CStr,
         pending: &mut VecDeque<Pending>,
     ) -> std::io::Result<()> {
-        let shown = || path.iter().cloned().chain([name.to_string_lossy().into_owned()]).collect::<Vec<_>>();
+        let shown = || {
+            path.iter().cloned().chain([name.to_string_lossy().into_owned()]).collect::<Vec<_>>()
+        };
         let Some(text) = plain_name(name) else {
             self.skip(shown().join("/"), "its name isn't printable UTF-8");
             return Ok(());
@@ -165,7 +176,12 @@ impl<'a> Walk<'a> {
         match self.copy(path, text, fd, size, executable)? {
             Some(sha256) => {
                 self.bytes += size;
-                self.found.files.push(CollectedFile { path: full, size_bytes: size, sha256, executable });
+                self.found.files.push(CollectedFile {
+                    path: full,
+                    size_bytes: size,
+                    sha256,
+                    executable,
+                });
             }
             None => self.skip(full, CHANGED),
         }
@@ -179,8 +195,9 @@ impl<'a> Walk<'a> {
         } else if size > self.spec.max_bytes - self.bytes {
             let max = self.spec.max_bytes;
             let before = self.bytes;
-            self.found.too_large =
-                Some(format!("{full} has {size} bytes; with {before} before it that is more than {max}"));
+            self.found.too_large = Some(format!(
+                "{full} has {size} bytes; with {before} before it that is more than {max}"
+            ));
         }
         self.found.too_large.is_none()
     }
@@ -202,7 +219,8 @@ impl<'a> Walk<'a> {
             }
             at = tree::open_folder(&at, folder.as_str())?;
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let mode = if executable { Mode::RWXU } else { Mode::RUSR | Mode::WUSR };
         let to = rustix::fs::openat(at.as_fd(), name, flags, mode)?;
         let hash = hash_copy(File::from(from), File::from(to), size)?;

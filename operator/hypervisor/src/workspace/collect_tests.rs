@@ -37,11 +37,17 @@ impl Tree {
 
 /// Of the copy.
 fn mode_of(tree: &Tree, name: &str) -> u32 {
-    std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(tree.target().join(name)).unwrap()) & 0o7777
+    std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(tree.target().join(name)).unwrap())
+        & 0o7777
 }
 
 fn all() -> CollectSpec {
-    CollectSpec { include: vec!["**".to_owned()], max_bytes: 1 << 20, max_files: 100, max_entries: 1000 }
+    CollectSpec {
+        include: vec!["**".to_owned()],
+        max_bytes: 1 << 20,
+        max_files: 100,
+        max_entries: 1000,
+    }
 }
 
 fn paths(found: &Collected) -> Vec<&str> {
@@ -55,7 +61,10 @@ fn files_are_copied_hashed_and_sorted() {
     tree.file("a/b/c", "");
     let found = tree.collect(&all());
     assert_eq!(paths(&found), ["a/b/c", "z.txt"]);
-    assert_eq!(found.files[1].sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    assert_eq!(
+        found.files[1].sha256,
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    );
     assert_eq!(std::fs::read(tree.target().join("z.txt")).unwrap(), b"abc");
     assert_eq!(found.too_large, None);
     // A second time replaces the first.
@@ -83,7 +92,14 @@ fn links_pipes_and_sockets_are_not_read() {
     std::os::unix::fs::symlink(&secret, tree.path("link")).unwrap();
     std::os::unix::fs::symlink("/etc", tree.path("etc")).unwrap();
     std::os::unix::fs::symlink("..", tree.path("up")).unwrap();
-    rustix::fs::mknodat(rustix::fs::CWD, tree.path("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        tree.path("fifo"),
+        FileType::Fifo,
+        Mode::RUSR | Mode::WUSR,
+        0,
+    )
+    .unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(tree.path("socket")).unwrap();
     tree.file("ok", "1");
     let found = tree.collect(&all());
@@ -94,12 +110,21 @@ fn links_pipes_and_sockets_are_not_read() {
 #[test]
 fn a_guest_s_link_is_a_plain_file_that_says_so_and_is_not_read() {
     let tree = Tree::new();
-    for (name, mode) in [("link", 0o120_777_u32), ("device", 0o020_666), ("script", 0o100_755), ("text", 0o100_644)] {
+    for (name, mode) in
+        [("link", 0o120_777_u32), ("device", 0o020_666), ("script", 0o100_755), ("text", 0o100_644)]
+    {
         let path = tree.file(name, "/etc/shadow");
-        rustix::fs::setxattr(&path, "user.virtfs.mode", &mode.to_le_bytes(), rustix::fs::XattrFlags::empty()).unwrap();
+        rustix::fs::setxattr(
+            &path,
+            "user.virtfs.mode",
+            &mode.to_le_bytes(),
+            rustix::fs::XattrFlags::empty(),
+        )
+        .unwrap();
     }
     let odd = tree.file("odd", "x");
-    rustix::fs::setxattr(&odd, "user.virtfs.mode", b"1234567", rustix::fs::XattrFlags::empty()).unwrap();
+    rustix::fs::setxattr(&odd, "user.virtfs.mode", b"1234567", rustix::fs::XattrFlags::empty())
+        .unwrap();
     let found = tree.collect(&all());
     assert_eq!(paths(&found), ["script", "text"]);
     assert!(found.files[0].executable);
@@ -127,7 +152,8 @@ fn limits_of_bytes_files_and_entries_hold() {
     }
     let bytes = tree.collect(&CollectSpec { max_bytes: 55, ..all() });
     assert_eq!((bytes.files.len(), bytes.too_large.is_some()), (5, true));
-    let exact = tree.collect(&CollectSpec { max_bytes: 200, max_files: 20, max_entries: 20, ..all() });
+    let exact =
+        tree.collect(&CollectSpec { max_bytes: 200, max_files: 20, max_entries: 20, ..all() });
     assert_eq!((exact.files.len(), exact.too_large), (20, None));
     let files = tree.collect(&CollectSpec { max_files: 7, ..all() });
     assert_eq!((files.files.len(), files.too_large.is_some()), (7, true));

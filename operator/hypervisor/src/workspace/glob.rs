@@ -9,7 +9,9 @@ impl Globs {
         Self(
             patterns
                 .iter()
-                .map(|p| p.split('/').filter(|s| !s.is_empty() && *s != ".").map(str::to_owned).collect())
+                .map(|p| {
+                    p.split('/').filter(|s| !s.is_empty() && *s != ".").map(str::to_owned).collect()
+                })
                 .collect(),
         )
     }
@@ -96,8 +98,12 @@ mod tests {
     fn meaning(glob: &[&str], names: &[&str]) -> bool {
         match (glob, names) {
             ([], []) => true,
-            (["**", rest @ ..], _) => meaning(rest, names) || matches!(names, [_, more @ ..] if meaning(glob, more)),
-            ([g, rest @ ..], [n, more @ ..]) => name_meaning(g.as_bytes(), n.as_bytes()) && meaning(rest, more),
+            (["**", rest @ ..], _) => {
+                meaning(rest, names) || matches!(names, [_, more @ ..] if meaning(glob, more))
+            }
+            ([g, rest @ ..], [n, more @ ..]) => {
+                name_meaning(g.as_bytes(), n.as_bytes()) && meaning(rest, more)
+            }
             _ => false,
         }
     }
@@ -106,7 +112,8 @@ mod tests {
         match (glob, name) {
             ([], []) => true,
             ([b'*', rest @ ..], _) => {
-                name_meaning(rest, name) || matches!(name, [_, more @ ..] if name_meaning(glob, more))
+                name_meaning(rest, name)
+                    || matches!(name, [_, more @ ..] if name_meaning(glob, more))
             }
             ([b'?', rest @ ..], [_, more @ ..]) => name_meaning(rest, more),
             ([g, rest @ ..], [n, more @ ..]) => g == n && name_meaning(rest, more),

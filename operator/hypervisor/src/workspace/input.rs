@@ -20,7 +20,8 @@ pub fn put(share: &Path, mapping: Mapping, files: &[InputFile]) -> Result<(), Hv
         check_path(&file.path)?;
     }
     let root = tree::open_root(share).map_err(|e| io("open the share", share, e))?;
-    stage(&root, mapping, files).map_err(|(path, e)| io("write the input file", Path::new(&path), e))?;
+    stage(&root, mapping, files)
+        .map_err(|(path, e)| io("write the input file", Path::new(&path), e))?;
     swap(&root).map_err(|e| io("replace the input of", share, e))
 }
 
@@ -89,7 +90,12 @@ fn make_folder(at: &OwnedFd, mapping: Mapping, name: &str) -> rustix::io::Result
 }
 
 /// Through 9p the host's mode is QEMU's business and the guest's stands in the attributes.
-pub(super) fn give(fd: impl AsFd, mapping: Mapping, mode: u32, folder: bool) -> rustix::io::Result<()> {
+pub(super) fn give(
+    fd: impl AsFd,
+    mapping: Mapping,
+    mode: u32,
+    folder: bool,
+) -> rustix::io::Result<()> {
     match mapping {
         Mapping::Plain => rustix::fs::fchmod(fd, Mode::from_raw_mode(mode & 0o777)),
         Mapping::Virtfs { uid, gid } => {
@@ -135,11 +141,19 @@ mod tests {
         let share = share();
         let folder = std::fs::metadata(share.path().join("input")).unwrap();
         put(share.path(), Mapping::Plain, &[file("old", 0o644, "1")]).unwrap();
-        put(share.path(), Mapping::Plain, &[file("a/b/run.sh", 0o755, "2"), file("a/c", 0o600, "3")]).unwrap();
+        put(
+            share.path(),
+            Mapping::Plain,
+            &[file("a/b/run.sh", 0o755, "2"), file("a/c", 0o600, "3")],
+        )
+        .unwrap();
         let input = share.path().join("input");
         assert!(!input.join("old").exists());
         assert_eq!(std::fs::read_to_string(input.join("a/b/run.sh")).unwrap(), "2");
-        assert_eq!(std::fs::metadata(input.join("a/b/run.sh")).unwrap().permissions().mode() & 0o777, 0o755);
+        assert_eq!(
+            std::fs::metadata(input.join("a/b/run.sh")).unwrap().permissions().mode() & 0o777,
+            0o755
+        );
         assert!(!share.path().join(STAGING).exists());
         assert_eq!(std::fs::metadata(input).unwrap().ino(), folder.ino());
     }

@@ -30,7 +30,13 @@ const BUSY: Duration = Duration::from_secs(2);
 pub fn mount(image: &Path, at: &Path, bytes: u64, mapping: Mapping) -> Result<(), HvError> {
     if !is_mounted(at) {
         let mut create = fs::OpenOptions::new();
-        let file = create.write(true).create(true).truncate(true).mode(0o600).open(image).map_err(io("make", image))?;
+        let file = create
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(image)
+            .map_err(io("make", image))?;
         file.set_len(bytes.max(MIN_BYTES)).map_err(io("size", image))?;
         let mut make = Command::new("mke2fs");
         // No journal and no lazy background work: the image lives as long as one machine.
@@ -47,7 +53,10 @@ pub fn mount(image: &Path, at: &Path, bytes: u64, mapping: Mapping) -> Result<()
 
 /// Makes a mounted share what it was when it was made: empty, with `input` and `output` in it. QEMU holds it, so it stays mounted.
 pub fn renew(of: &DomainName, at: &Path, mapping: Mapping) -> Result<(), HvError> {
-    let refused = |detail: String| HvError::Refused { what: format!("empty the share {}", at.display()), detail };
+    let refused = |detail: String| HvError::Refused {
+        what: format!("empty the share {}", at.display()),
+        detail,
+    };
     if !is_mounted(at) {
         return Err(refused("it is not mounted".to_owned()));
     }
@@ -99,10 +108,13 @@ pub fn unmount(at: &Path) -> Result<(), HvError> {
         match rustix::mount::unmount(at, UnmountFlags::NOFOLLOW) {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
-            Err(Errno::BUSY) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(10)),
+            Err(Errno::BUSY) if Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(10))
+            }
             Err(Errno::BUSY) => {
                 tracing::warn!(share = %at.display(), "a share stays busy; it is detached and goes when its last user does");
-                let detached = rustix::mount::unmount(at, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH);
+                let detached =
+                    rustix::mount::unmount(at, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH);
                 return detached.map_err(|e| io("detach", at)(e.into()));
             }
             Err(other) => return Err(io("unmount", at)(other.into())),
@@ -119,7 +131,8 @@ fn mounts() -> Vec<(std::path::PathBuf, bool)> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let parse = |line: &str| {
         let fields: Vec<&str> = line.split(' ').collect();
-        let path = fields.get(4)?.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
+        let path =
+            fields.get(4)?.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
         Some((path.into(), fields.iter().any(|f| f.starts_with("shared:"))))
     };
     table.lines().filter_map(parse).collect()
@@ -131,22 +144,26 @@ fn mounts() -> Vec<(std::path::PathBuf, bool)> {
 /// of a neighbour's share would keep that share's disk space for as long as this machine lives.
 pub fn propagate(folder: &Path) -> Result<(), HvError> {
     let mounts = mounts();
-    let holding =
-        mounts.iter().filter(|(path, _)| folder.starts_with(path)).max_by_key(|(path, _)| path.as_os_str().len());
+    let holding = mounts
+        .iter()
+        .filter(|(path, _)| folder.starts_with(path))
+        .max_by_key(|(path, _)| path.as_os_str().len());
     if holding.is_some_and(|(_, shared)| *shared) {
         return Ok(());
     }
     if !mounts.iter().any(|(path, _)| path == folder) {
         rustix::mount::mount_bind(folder, folder).map_err(|e| io("bind", folder)(e.into()))?;
     }
-    rustix::mount::mount_change(folder, MountPropagationFlags::SHARED).map_err(|e| io("share", folder)(e.into()))
+    rustix::mount::mount_change(folder, MountPropagationFlags::SHARED)
+        .map_err(|e| io("share", folder)(e.into()))
 }
 
 /// Undoes [`propagate`] when nothing is mounted below any more.
 pub fn stop_propagating(folder: &Path) {
     let below = |path: &Path| path != folder && path.starts_with(folder);
     let mounts = mounts();
-    if mounts.iter().any(|(path, _)| path == folder) && !mounts.iter().any(|(path, _)| below(path)) {
+    if mounts.iter().any(|(path, _)| path == folder) && !mounts.iter().any(|(path, _)| below(path))
+    {
         // Somebody may have mounted something in between; then it is busy and stays.
         let _ = rustix::mount::unmount(folder, UnmountFlags::NOFOLLOW);
     }
@@ -219,13 +236,19 @@ mod tests {
         fs::remove_dir(share.join("input")).unwrap();
         fs::write(share.join("input"), "a file now").unwrap();
         rustix::fs::setxattr(&share, "user.mine", b"1", rustix::fs::XattrFlags::empty()).unwrap();
-        rustix::fs::setxattr(&share, "trusted.host", b"1", rustix::fs::XattrFlags::empty()).unwrap();
+        rustix::fs::setxattr(&share, "trusted.host", b"1", rustix::fs::XattrFlags::empty())
+            .unwrap();
         fs::set_permissions(&share, fs::Permissions::from_mode(0o1777)).unwrap();
         renew(&name, &share, PLAIN).unwrap();
         rustix::fs::removexattr(&share, "trusted.host").unwrap();
         assert_eq!(state(&share), state(&fresh.share()));
         assert!(state(&share).len() == 3 && Path::new("/etc").exists());
-        assert!(renew(&name, mounted.dir.path(), PLAIN).unwrap_err().to_string().contains("not mounted"));
+        assert!(
+            renew(&name, mounted.dir.path(), PLAIN)
+                .unwrap_err()
+                .to_string()
+                .contains("not mounted")
+        );
     }
 
     /// Names, modes and attributes.

@@ -10,7 +10,8 @@ use rustix::io::{Errno, Result};
 /// Deeper than this nobody goes, whatever a guest made.
 pub const MAX_DEPTH: usize = 64;
 
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const FOLDER: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const BENEATH: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_MAGICLINKS)
@@ -28,7 +29,8 @@ pub fn open_folder(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedF
 
 /// A file in a folder that a guest writes to. `NONBLOCK`: opening a FIFO must not wait for its other end.
 pub fn open_file(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let flags =
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     rustix::fs::openat2(at, name, flags, Mode::empty(), BENEATH)
 }
 
@@ -145,7 +147,13 @@ fn lift(from: &OwnedFd, to: &OwnedFd, lifted: &mut u64, budget: &mut Budget) -> 
 fn move_up(from: &OwnedFd, entry: &CStr, to: &OwnedFd, lifted: &mut u64) -> Result<()> {
     loop {
         *lifted += 1;
-        match rustix::fs::renameat_with(from, entry, to, format!(".lifted-{lifted}"), RenameFlags::NOREPLACE) {
+        match rustix::fs::renameat_with(
+            from,
+            entry,
+            to,
+            format!(".lifted-{lifted}"),
+            RenameFlags::NOREPLACE,
+        ) {
             Err(Errno::EXIST) => {}
             done => return done,
         }

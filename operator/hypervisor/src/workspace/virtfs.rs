@@ -37,8 +37,14 @@ pub enum GuestType {
 /// Marks a file or folder as the guest shall see it.
 pub fn mark(fd: impl AsFd, mode: u32, folder: bool) -> rustix::io::Result<()> {
     let kind = if folder { S_IFDIR } else { S_IFREG };
-    for (name, value) in [("uid", GUEST_UID), ("gid", GUEST_UID), ("mode", kind | (mode & 0o7777))] {
-        rustix::fs::fsetxattr(&fd, format!("user.virtfs.{name}"), &value.to_le_bytes(), XattrFlags::empty())?;
+    for (name, value) in [("uid", GUEST_UID), ("gid", GUEST_UID), ("mode", kind | (mode & 0o7777))]
+    {
+        rustix::fs::fsetxattr(
+            &fd,
+            format!("user.virtfs.{name}"),
+            &value.to_le_bytes(),
+            XattrFlags::empty(),
+        )?;
     }
     Ok(())
 }
@@ -54,7 +60,11 @@ pub fn guest_type(fd: impl AsFd) -> GuestType {
 }
 
 fn interpret(mode: u32) -> GuestType {
-    if mode & S_IFMT == S_IFREG { GuestType::Regular { executable: mode & 0o111 != 0 } } else { GuestType::Other }
+    if mode & S_IFMT == S_IFREG {
+        GuestType::Regular { executable: mode & 0o111 != 0 }
+    } else {
+        GuestType::Other
+    }
 }
 
 #[cfg(test)]
@@ -65,7 +75,9 @@ mod tests {
     fn only_regular_files_are_regular() {
         assert_eq!(interpret(0o100_755), GuestType::Regular { executable: true });
         assert_eq!(interpret(0o100_644), GuestType::Regular { executable: false });
-        for link_fifo_device_socket_nothing in [0o120_777, 0o010_644, 0o020_600, 0o060_600, 0o140_755, 0] {
+        for link_fifo_device_socket_nothing in
+            [0o120_777, 0o010_644, 0o020_600, 0o060_600, 0o140_755, 0]
+        {
             assert_eq!(interpret(link_fifo_device_socket_nothing), GuestType::Other);
         }
     }

@@ -43,14 +43,21 @@ pub fn are_there(machine: &MachineRecord) {
     let (name, tap) = (&machine.name, machine.nic.as_ref().map(|nic| nic.tap.as_str()));
     let pid = pid(name);
     let users = status(pid, "Uid");
-    assert!(users.iter().all(|uid| *uid == users[0] && uid.parse::<u32>().unwrap() >= 2_100_000_000), "{users:?}");
-    assert!(!status(pid, "Gid").contains(&"0".to_owned()) && !status(pid, "Groups").contains(&"0".to_owned()));
+    assert!(
+        users.iter().all(|uid| *uid == users[0] && uid.parse::<u32>().unwrap() >= 2_100_000_000),
+        "{users:?}"
+    );
+    assert!(
+        !status(pid, "Gid").contains(&"0".to_owned())
+            && !status(pid, "Groups").contains(&"0".to_owned())
+    );
     assert_eq!(status(pid, "Seccomp"), ["2"], "a filter");
     assert_eq!(status(pid, "NoNewPrivs"), ["1"]);
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
         assert_eq!(status(pid, set), ["0000000000000000"], "{set}");
     }
-    let namespace = |of: &str| std::fs::read_link(PathBuf::from(format!("/proc/{of}/ns/mnt"))).unwrap();
+    let namespace =
+        |of: &str| std::fs::read_link(PathBuf::from(format!("/proc/{of}/ns/mnt"))).unwrap();
     assert_ne!(namespace(&pid.to_string()), namespace("self"), "its mounts are its own");
     command_line(pid, tap.is_some());
     assert_eq!(taps(pid), tap.into_iter().collect::<Vec<_>>(), "its own link, open, and no other");
@@ -58,15 +65,22 @@ pub fn are_there(machine: &MachineRecord) {
     devices(name, tap.is_some());
     let tuned = virsh(&["memtune", name.as_str()]);
     let limit = tuned.lines().find_map(|line| line.strip_prefix("hard_limit")).unwrap();
-    assert!(limit.trim_start_matches([' ', ':']).parse::<u64>().is_ok(), "KiB, not unlimited: {tuned}");
+    assert!(
+        limit.trim_start_matches([' ', ':']).parse::<u64>().is_ok(),
+        "KiB, not unlimited: {tuned}"
+    );
 }
 
 fn command_line(pid: u32, networked: bool) {
     let text = String::from_utf8(std::fs::read(format!("/proc/{pid}/cmdline")).unwrap()).unwrap();
     let arguments: Vec<&str> = text.split('\0').collect();
-    let after = |option: &str| arguments.iter().position(|word| *word == option).map(|at| arguments[at + 1]);
+    let after = |option: &str| {
+        arguments.iter().position(|word| *word == option).map(|at| arguments[at + 1])
+    };
     let sandbox = after("-sandbox").unwrap();
-    for part in ["on", "obsolete=deny", "elevateprivileges=deny", "spawn=deny", "resourcecontrol=deny"] {
+    for part in
+        ["on", "obsolete=deny", "elevateprivileges=deny", "spawn=deny", "resourcecontrol=deny"]
+    {
         assert!(sandbox.split(',').any(|word| word == part), "{part}: {sandbox}");
     }
     for option in ["-nodefaults", "-no-user-config"] {
@@ -74,11 +88,12 @@ fn command_line(pid: u32, networked: bool) {
     }
     assert_eq!(after("-display"), Some("none"));
     // No network of QEMU's own: it has its interface as an open file, or none.
-    let networks: Vec<&str> = arguments.windows(2).filter(|two| two[0] == "-netdev").map(|two| two[1]).collect();
+    let networks: Vec<&str> =
+        arguments.windows(2).filter(|two| two[0] == "-netdev").map(|two| two[1]).collect();
     assert_eq!(networks.len(), usize::from(networked), "{networks:?}");
     for network in networks {
-        let given =
-            (network.contains("\"type\":\"tap\"") && network.contains("\"fd\":")) || network.starts_with("tap,fd=");
+        let given = (network.contains("\"type\":\"tap\"") && network.contains("\"fd\":"))
+            || network.starts_with("tap,fd=");
         assert!(given && !network.contains("vhost"), "{network}");
     }
     for word in ["-net", "-nic", "-vnc", "-spice", "-gdb", "-s", "-qmp", "-monitor"] {
@@ -90,7 +105,11 @@ fn command_line(pid: u32, networked: bool) {
 fn taps(pid: u32) -> Vec<String> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
     let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
-    texts.filter_map(|text| Some(text.lines().find_map(|line| line.strip_prefix("iff:"))?.trim().to_owned())).collect()
+    texts
+        .filter_map(|text| {
+            Some(text.lines().find_map(|line| line.strip_prefix("iff:"))?.trim().to_owned())
+        })
+        .collect()
 }
 
 /// None of any network, and it listens at those that libvirt and the library that resets it have made.
@@ -99,26 +118,35 @@ fn sockets(pid: u32) {
         let output = Command::new("ss").args(["-H", "-n", "-p"]).args(which).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().filter(|line| line.contains(&format!("pid={process},"))).map(str::to_owned).collect::<Vec<_>>()
+        text.lines()
+            .filter(|line| line.contains(&format!("pid={process},")))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let network = ["-a", "-A", "inet,packet,vsock"];
     let control = TcpListener::bind("127.0.0.1:0").unwrap();
     assert!(!of(std::process::id(), &network).is_empty(), "{control:?}");
     assert_eq!(of(pid, &network), Vec::<String>::new(), "sockets of a network");
     let listening = of(pid, &["-l", "-x"]);
-    let known =
-        |line: &&String| ["/monitor.sock ", "/agent.sock ", "/reset/sock "].iter().any(|path| line.contains(path));
+    let known = |line: &&String| {
+        ["/monitor.sock ", "/agent.sock ", "/reset/sock "].iter().any(|path| line.contains(path))
+    };
     let others: Vec<_> = listening.iter().filter(|line| !known(line)).collect();
     assert!(others.is_empty() && listening.len() >= 2, "{listening:#?}");
 }
 
 fn devices(name: &DomainName, networked: bool) {
     let tree = virsh(&["qemu-monitor-command", name.as_str(), "--hmp", "info qtree"]);
-    let there: BTreeSet<&str> =
-        tree.lines().filter_map(|line| line.trim().strip_prefix("dev: ")?.split(',').next()).collect();
+    let there: BTreeSet<&str> = tree
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("dev: ")?.split(',').next())
+        .collect();
     let known = |device: &&str| DEVICES.iter().chain(&BOARD).any(|known| device.starts_with(known));
     let others: Vec<&&str> = there.iter().filter(|device| !known(device)).collect();
     assert!(others.is_empty(), "nobody asked for {others:?}");
     assert_eq!(there.contains("virtio-net-pci"), networked, "{there:?}");
-    assert!(there.contains("virtio-9p-pci") && there.contains("ICH9-LPC"), "the list is one: {there:?}");
+    assert!(
+        there.contains("virtio-9p-pci") && there.contains("ICH9-LPC"),
+        "the list is one: {there:?}"
+    );
 }

@@ -11,14 +11,16 @@ use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::neighbour::hardly_feels;
 use crate::{Pair, TURN, pid};
 
-const LIMITS: MachineLimits =
-    MachineLimits { cpu_quota_percent: Some(50), disk_bytes_per_second: Some(4 << 20), processes: 0 };
+const LIMITS: MachineLimits = MachineLimits {
+    cpu_quota_percent: Some(50),
+    disk_bytes_per_second: Some(4 << 20),
+    processes: 0,
+};
 /// For what a neighbour feels: so little that it can be told where others use the host as well.
 pub const LITTLE: MachineLimits = MachineLimits { cpu_quota_percent: Some(20), ..LIMITS };
 const ROUNDS: usize = 7;
 /// Enough work that a start of a process doesn't count, on the disk and on the processor.
-const WORK: &str =
-    "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/var/work bs=64k count=32 conv=fsync 2>&1";
+const WORK: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/var/work bs=64k count=32 conv=fsync 2>&1";
 /// Everything at once, without an end.
 const HOG: &str = "for n in 1 2 3 4; do (while :; do :; done) & done; \
     (while :; do dd if=/dev/zero of=/var/hog bs=1M count=16 conv=fsync; done) & \
@@ -38,13 +40,18 @@ async fn a_machine_that_takes_all_it_can_get_is_held_back_and_its_neighbour_hard
         assert_eq!(good.sh(TOKEN, WORK).await.0, Some(0));
         began.elapsed()
     };
-    hardly_feels("a machine that takes all it can get", hv, &limited.record.name, ROUNDS, takes).await;
+    hardly_feels("a machine that takes all it can get", hv, &limited.record.name, ROUNDS, takes)
+        .await;
     bad.stop(&hog).await;
     // A reset keeps what is a process's: a machine that is to have another share gets a fresh one.
-    let next = |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(key, 0, "nonce-2") };
+    let next =
+        |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(key, 0, "nonce-2") };
     hv.reset(&next(LIMITS)).await.unwrap();
     let other = hv.reset(&next(MachineLimits::default())).await.unwrap_err();
-    assert!(matches!(&other, HvError::NotResettable { why, .. } if why.contains("share")), "{other}");
+    assert!(
+        matches!(&other, HvError::NotResettable { why, .. } if why.contains("share")),
+        "{other}"
+    );
     pair.end().await;
 }
 
@@ -59,14 +66,22 @@ async fn processes(guest: &mut Guest) {
         }
     };
     let said = String::from_utf8_lossy(&said);
-    assert!(end != Some(0) && said.to_lowercase().contains("fork") && !said.contains("all"), "{end:?}: {said}");
+    assert!(
+        end != Some(0) && said.to_lowercase().contains("fork") && !said.contains("all"),
+        "{end:?}: {said}"
+    );
     let enough = "n=0; while [ $n -lt 40 ]; do sleep 0 & n=$((n+1)); done; wait; echo all";
-    assert_eq!(guest.sh(TOKEN, enough).await, (Some(0), "all".to_owned()), "the control: as many, and no limit");
+    assert_eq!(
+        guest.sh(TOKEN, enough).await,
+        (Some(0), "all".to_owned()),
+        "the control: as many, and no limit"
+    );
 }
 
 /// Time can only be lost to others, so a disk that is too fast is what the limit let through.
 async fn disk(bad: &mut Guest, good: &mut Guest) {
-    for (place, sync) in [("/var/fill", "conv=fsync oflag=direct"), ("/workspace/output/fill", "")] {
+    for (place, sync) in [("/var/fill", "conv=fsync oflag=direct"), ("/workspace/output/fill", "")]
+    {
         let write = format!("dd if=/dev/zero of={place} bs=512k count=32 {sync} 2>&1; rm {place}");
         let mut took = Vec::new();
         for guest in [&mut *bad, &mut *good] {
@@ -85,7 +100,8 @@ async fn processor(guest: &mut Guest, name: &DomainName) -> Nonce {
     let hog = guest.begin(TOKEN, HOG).await;
     let (began, before) = (Instant::now(), used(name));
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let percent = 100.0 * used(name).saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
+    let percent =
+        100.0 * used(name).saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64();
     println!("measured: a machine that may have 50 % of a processor used {percent:.0} %");
     assert!((10.0..60.0).contains(&percent), "{percent}");
     hog
@@ -95,5 +111,7 @@ async fn processor(guest: &mut Guest, name: &DomainName) -> Nonce {
 pub fn used(name: &DomainName) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid(name))).unwrap();
     let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
-    Duration::from_millis(10 * fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
+    Duration::from_millis(
+        10 * fields[11..13].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>(),
+    )
 }

@@ -1,5 +1,10 @@
 //! What keeps a machine's QEMU in its place on a real host: its user, the layers around its process, and its limits.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says by panicking what is wrong"
+)]
 
 mod layers;
 #[path = "../libvirt_host/mod.rs"]
@@ -76,7 +81,8 @@ impl Pair {
         let hv = host.connect().await;
         let key = GoldenKey::derive(&[name]);
         host.golden(&hv, &key).await;
-        let limited = MachineSpec { limits, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
+        let limited =
+            MachineSpec { limits, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
         let free = host.machine(&key, 1, "nonce-1");
         let (bad, good) = (running(&hv, &limited).await, running(&hv, &free).await);
         // These have no network, and the same around them as one that has.
@@ -101,18 +107,27 @@ async fn running(hv: &Libvirt, spec: &MachineSpec) -> Guest {
 
 /// The process of a machine.
 fn pid(name: &DomainName) -> u32 {
-    std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid")).unwrap().trim().parse().unwrap()
+    std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 /// The first of these files that a cgroup of the machine's has: each version of cgroups has names of its own.
 fn cgroup(name: &DomainName, files: &[&str]) -> String {
     let table = std::fs::read_to_string(format!("/proc/{}/cgroup", pid(name))).unwrap();
-    let paths = table.lines().filter_map(|line| line.splitn(3, ':').nth(2)).filter(|path| path.contains(name.as_str()));
+    let paths = table
+        .lines()
+        .filter_map(|line| line.splitn(3, ':').nth(2))
+        .filter(|path| path.contains(name.as_str()));
     // Its threads are in groups below the machine's.
     let paths = paths.filter_map(|path| path.split("/emulator").next());
-    let folders =
-        paths.flat_map(|path| ["cpu", "cpu,cpuacct", "memory", ""].map(|of| format!("/sys/fs/cgroup/{of}{path}")));
-    let mut files = folders.flat_map(|folder| files.iter().map(move |file| format!("{folder}/{file}")));
+    let folders = paths.flat_map(|path| {
+        ["cpu", "cpu,cpuacct", "memory", ""].map(|of| format!("/sys/fs/cgroup/{of}{path}"))
+    });
+    let mut files =
+        folders.flat_map(|folder| files.iter().map(move |file| format!("{folder}/{file}")));
     files.find_map(|file| std::fs::read_to_string(file).ok()).unwrap()
 }
 
@@ -124,7 +139,11 @@ fn status(pid: u32, field: &str) -> Vec<String> {
 }
 
 fn virsh(arguments: &[&str]) -> String {
-    let output = Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).output().unwrap();
+    let output = Command::new("virsh")
+        .args(["-q", "-c", "qemu:///system"])
+        .args(arguments)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

@@ -11,7 +11,8 @@ use crate::libvirt_host::{TOKEN, TestHost};
 use crate::limits::used;
 use crate::{TURN, cgroup, virsh};
 
-const NONE: MachineLimits = MachineLimits { cpu_quota_percent: None, disk_bytes_per_second: None, processes: 0 };
+const NONE: MachineLimits =
+    MachineLimits { cpu_quota_percent: None, disk_bytes_per_second: None, processes: 0 };
 const FIFTH: MachineLimits = MachineLimits { cpu_quota_percent: Some(20), ..NONE };
 const TRIES: usize = 5;
 const SLOW: MachineLimits = MachineLimits { disk_bytes_per_second: Some(4 << 20), ..NONE };
@@ -60,7 +61,8 @@ async fn paused(hv: &Libvirt, name: &DomainName) {
 
 /// Time can only be lost to others, so a disk that is too fast is what the limit let through.
 async fn disk(hv: &Libvirt, name: &DomainName, guest: &mut Guest) {
-    let write = "dd if=/dev/zero of=/var/fill bs=512k count=32 conv=fsync oflag=direct 2>&1; rm /var/fill";
+    let write =
+        "dd if=/dev/zero of=/var/fill bs=512k count=32 conv=fsync oflag=direct 2>&1; rm /var/fill";
     let mut took = Vec::new();
     for limits in [SLOW, NONE] {
         let rest = relimit(hv, name, &limits).await;
@@ -83,7 +85,9 @@ async fn processor(hv: &Libvirt, name: &DomainName) {
     let mut free = Vec::new();
     for _ in 0..TRIES {
         free.push(percent(name).await);
-        println!("measured: a machine that spins uses {held:.0} % with a quota of 20 %, and without {free:.0?} %");
+        println!(
+            "measured: a machine that spins uses {held:.0} % with a quota of 20 %, and without {free:.0?} %"
+        );
         if free.last().is_some_and(|free| *free > held * 1.3) {
             return;
         }
@@ -100,7 +104,8 @@ async fn percent(name: &DomainName) -> f64 {
 
 /// What was changed is still so after a reset, and a reset changes what can be.
 async fn reset(hv: &Libvirt, host: &TestHost, key: &GoldenKey, name: &DomainName) {
-    let next = |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(key, 0, "nonce-1") };
+    let next =
+        |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(key, 0, "nonce-1") };
     relimit(hv, name, &FIFTH).await;
     hv.reset(&next(FIFTH)).await.unwrap();
     assert_eq!(quota_of(name), 20_000);

@@ -85,8 +85,10 @@ pub fn lead_nowhere(qemu: u32) {
     let beside = Beside::new();
     let own = ["127.0.0.1", "::1", OWN, OWN_V6].into_iter().map(Listener::new);
     let listeners: Vec<Listener> = own.chain([beside.listener()]).collect();
-    let attempts: Vec<String> =
-        listeners.iter().flat_map(|listener| ["tcp", "udp"].map(|verb| format!("{verb} {}", listener.at))).collect();
+    let attempts: Vec<String> = listeners
+        .iter()
+        .flat_map(|listener| ["tcp", "udp"].map(|verb| format!("{verb} {}", listener.at)))
+        .collect();
     let root = try_as(std::process::id(), &attempts);
     assert_eq!(outcome(&root, true), Vec::<&Tried>::new(), "the control: root is let through");
     for listener in &listeners {

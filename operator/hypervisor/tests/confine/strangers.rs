@@ -28,7 +28,10 @@ fn as_another_user() {
     for line in attempts.to_str().unwrap().lines() {
         let (verb, path) = line.split_once(' ').unwrap();
         let done = attempt(verb, Path::new(path));
-        println!("tried {line}: {}", done.map_or_else(|why| format!("{:?}", why.kind()), |()| "done".to_owned()));
+        println!(
+            "tried {line}: {}",
+            done.map_or_else(|why| format!("{:?}", why.kind()), |()| "done".to_owned())
+        );
     }
 }
 
@@ -43,7 +46,9 @@ fn attempt(verb: &str, path: &Path) -> std::io::Result<()> {
         "remove" => std::fs::remove_file(path),
         "connect" => UnixStream::connect(path).map(drop),
         "tcp" => TcpStream::connect_timeout(&at(), PATIENCE).map(drop),
-        "udp" => UdpSocket::bind(if at().is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?.send_to(b"x", at()).map(drop),
+        "udp" => UdpSocket::bind(if at().is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?
+            .send_to(b"x", at())
+            .map(drop),
         "signal" => Ok(rustix::process::test_kill_process(
             rustix::process::Pid::from_raw(path.to_str().unwrap().parse().unwrap()).unwrap(),
         )?),
@@ -74,7 +79,9 @@ pub fn try_as(process: u32, attempts: &[String]) -> Vec<Tried> {
 /// What a machine has on the host, as attempts.
 fn belongings(host: &TestHost, spec: &MachineSpec) -> Vec<String> {
     let name = &spec.record.name;
-    let at = |file: &str| host.dir.path().join("machines").join(name.as_str()).join(file).display().to_string();
+    let at = |file: &str| {
+        host.dir.path().join("machines").join(name.as_str()).join(file).display().to_string()
+    };
     let pid = pid(name);
     let mut all = Vec::new();
     for (verbs, file) in [
@@ -100,7 +107,9 @@ fn roots(host: &TestHost, spec: &MachineSpec) -> Vec<String> {
     let dir = host.dir.path().join("machines").join(spec.record.name.as_str());
     let at = |verb: &str, file: &str| format!("{verb} {}", dir.join(file).display());
     let mut all = vec![format!("list {}", dir.display()), at("make", "new")];
-    for file in ["token", "share.img", "console.log", "record.json", "process.json", "ready", "user"] {
+    for file in
+        ["token", "share.img", "console.log", "record.json", "process.json", "ready", "user"]
+    {
         all.extend([at("write", file), at("remove", file)]);
     }
     all.extend(["token", "share.img", "console.log"].map(|file| at("read", file)));
@@ -110,10 +119,13 @@ fn roots(host: &TestHost, spec: &MachineSpec) -> Vec<String> {
 
 fn goldens(host: &TestHost, key: &GoldenKey) -> (Vec<String>, Vec<String>) {
     let dir = host.dir.path().join("golden").join(key.as_str());
-    let files = ["memory", "state", "snapshot.qcow2", "disk.qcow2", "rootfs.raw", "vmlinuz", "initrd.img"];
+    let files =
+        ["memory", "state", "snapshot.qcow2", "disk.qcow2", "rootfs.raw", "vmlinuz", "initrd.img"];
     let with = |verb: &str| files.map(|file| format!("{verb} {}", dir.join(file).display()));
     let mut closed: Vec<String> = with("write").into_iter().chain(with("remove")).collect();
-    closed.extend(["golden.json", "recipe.json"].map(|file| format!("write {}", dir.join(file).display())));
+    closed.extend(
+        ["golden.json", "recipe.json"].map(|file| format!("write {}", dir.join(file).display())),
+    );
     closed.push(format!("make {}", dir.join("new").display()));
     closed.push(format!("make {}", host.dir.path().join("golden/new").display()));
     closed.push(format!("make {}", host.dir.path().join("machines/new").display()));
@@ -122,7 +134,8 @@ fn goldens(host: &TestHost, key: &GoldenKey) -> (Vec<String>, Vec<String>) {
 
 /// Sockets and secrets that libvirt keeps for a machine.
 fn libvirts(name: &str) -> Vec<String> {
-    let id = Command::new("virsh").args(["-q", "-c", "qemu:///system", "domid", name]).output().unwrap();
+    let id =
+        Command::new("virsh").args(["-q", "-c", "qemu:///system", "domid", name]).output().unwrap();
     // The rest of the folder's name is the machine's, cut.
     let start = format!("domain-{}-", String::from_utf8(id.stdout).unwrap().trim());
     let mut folders = std::fs::read_dir("/var/lib/libvirt/qemu").unwrap().flatten();
@@ -141,16 +154,32 @@ pub fn find_nothing_open(host: &TestHost, key: &GoldenKey, specs: &[MachineSpec;
     let [one, other] = specs.each_ref().map(|spec| pid(&spec.record.name));
     assert_ne!(status(one, "Uid"), status(other, "Uid"));
     let own = try_as(one, &belongings(host, &specs[0]));
-    assert_eq!(outcome(&own, true), Vec::<&Tried>::new(), "the control: what is its own is open to it");
+    assert_eq!(
+        outcome(&own, true),
+        Vec::<&Tried>::new(),
+        "the control: what is its own is open to it"
+    );
     let theirs = try_as(other, &belongings(host, &specs[0]));
     assert_eq!(outcome(&theirs, false), Vec::<&Tried>::new(), "of the other machine");
     for user in [one, other] {
         let closed = try_as(user, &roots(host, &specs[0]));
         assert_eq!(outcome(&closed, false), Vec::<&Tried>::new(), "of root");
         let (open, closed) = goldens(host, key);
-        assert_eq!(outcome(&try_as(user, &open), true), Vec::<&Tried>::new(), "goldens are read by all");
-        assert_eq!(outcome(&try_as(user, &closed), false), Vec::<&Tried>::new(), "goldens are written by nobody");
+        assert_eq!(
+            outcome(&try_as(user, &open), true),
+            Vec::<&Tried>::new(),
+            "goldens are read by all"
+        );
+        assert_eq!(
+            outcome(&try_as(user, &closed), false),
+            Vec::<&Tried>::new(),
+            "goldens are written by nobody"
+        );
     }
     let theirs = try_as(other, &libvirts(specs[0].record.name.as_str()));
-    assert_eq!(outcome(&theirs, false), Vec::<&Tried>::new(), "what libvirt keeps of the other machine");
+    assert_eq!(
+        outcome(&theirs, false),
+        Vec::<&Tried>::new(),
+        "what libvirt keeps of the other machine"
+    );
 }

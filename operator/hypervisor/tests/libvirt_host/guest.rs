@@ -6,8 +6,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestLease, GuestMessage, GuestNetwork, HostAck,
-    HostHello, HostMessage, Inspection, Nonce, Rehydrate, RunAs, Secret, Stop, StreamId, connect,
+    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestLease, GuestMessage,
+    GuestNetwork, HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate, RunAs, Secret,
+    Stop, StreamId, connect,
 };
 use agentvm_hypervisor::{Channel, Hypervisor};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -37,7 +38,11 @@ impl Guest {
 
     /// The same, with what the agent sees of its machine.
     #[allow(dead_code, reason = "not every test needs it")]
-    pub async fn inspect(hv: &dyn Hypervisor, name: &DomainName, token: &str) -> (Self, Inspection) {
+    pub async fn inspect(
+        hv: &dyn Hypervisor,
+        name: &DomainName,
+        token: &str,
+    ) -> (Self, Inspection) {
         let (guest, hello) = Self::greet(hv, name, token).await;
         (guest, hello.inspection.expect("it was asked"))
     }
@@ -46,7 +51,11 @@ impl Guest {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let (read, write) = tokio::io::split(hv.connect(name).await.unwrap());
-            let mut guest = Self { reader: FrameReader::new(read), writer: FrameWriter::new(write), network: None };
+            let mut guest = Self {
+                reader: FrameReader::new(read),
+                writer: FrameWriter::new(write),
+                network: None,
+            };
             let hello = HostHello::new(nonce(), Some(Secret::new(token))).inspecting();
             let session = connect(&mut guest.reader, &mut guest.writer, hello);
             if let Ok(Ok(hello)) = tokio::time::timeout(Duration::from_secs(2), session).await {
@@ -61,7 +70,8 @@ impl Guest {
     }
 
     async fn receive(&mut self) -> GuestMessage {
-        let frame = tokio::time::timeout(PATIENCE, self.reader.read()).await.expect("the agent is silent");
+        let frame =
+            tokio::time::timeout(PATIENCE, self.reader.read()).await.expect("the agent is silent");
         GuestMessage::from_frame(&frame.unwrap().expect("the agent is there")).unwrap()
     }
 
@@ -81,7 +91,9 @@ impl Guest {
         .await;
         loop {
             match self.receive().await {
-                GuestMessage::Ack(GuestAck::Rehydrate { nonce: held }) if held == nonce => return nonce,
+                GuestMessage::Ack(GuestAck::Rehydrate { nonce: held }) if held == nonce => {
+                    return nonce;
+                }
                 GuestMessage::Error(report) => panic!("{report:?}"),
                 _ => {}
             }
@@ -142,7 +154,9 @@ impl Guest {
         self.send(HostMessage::Lease(order.clone())).await;
         loop {
             match self.receive().await {
-                GuestMessage::Ack(GuestAck::Lease { address }) => return Ok(address.expect("there is a machine")),
+                GuestMessage::Ack(GuestAck::Lease { address }) => {
+                    return Ok(address.expect("there is a machine"));
+                }
                 GuestMessage::Error(report) => return Err(report.message),
                 _ => {}
             }
@@ -171,7 +185,8 @@ impl Guest {
                 if output.stream == StreamId::Stdout || output.stream == StreamId::Stderr {
                     said.extend_from_slice(&output.data);
                 }
-                self.send(HostMessage::Ack(HostAck::Output { stream: output.stream, offset })).await;
+                self.send(HostMessage::Ack(HostAck::Output { stream: output.stream, offset }))
+                    .await;
             }
             GuestMessage::Result(result) if result.nonce == *nonce => {
                 self.send(HostMessage::Ack(HostAck::Result { nonce: nonce.clone() })).await;
@@ -188,7 +203,9 @@ impl Guest {
         self.send(HostMessage::Stop(Stop::Quiesce { golden: Some(nonce()) })).await;
         loop {
             match self.receive().await {
-                GuestMessage::Ack(GuestAck::Quiesce { inspection }) => return inspection.expect("there is a machine"),
+                GuestMessage::Ack(GuestAck::Quiesce { inspection }) => {
+                    return inspection.expect("there is a machine");
+                }
                 GuestMessage::Error(report) => panic!("{report:?}"),
                 _ => {}
             }

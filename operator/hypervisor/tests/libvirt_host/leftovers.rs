@@ -7,19 +7,27 @@ use agentvm_core::network::Table;
 
 /// What it said; empty where it failed.
 pub fn virsh(arguments: &[&str]) -> String {
-    let output = Command::new("virsh").args(["-q", "-c", "qemu:///system"]).args(arguments).output().unwrap();
+    let output = Command::new("virsh")
+        .args(["-q", "-c", "qemu:///system"])
+        .args(arguments)
+        .output()
+        .unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// libvirt's names of this installation's domains.
 pub fn domains(instance: &InstanceId) -> Vec<String> {
     let all = virsh(&["list", "--all", "--name"]);
-    all.lines().filter(|name| name.starts_with(&format!("avm-{instance}-"))).map(str::to_owned).collect()
+    all.lines()
+        .filter(|name| name.starts_with(&format!("avm-{instance}-")))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// libvirt's networks of this installation.
 pub fn networks(instance: &InstanceId) -> Vec<String> {
-    let mine = |name: &&str| !name.is_empty() && virsh(&["net-dumpxml", name]).contains(instance.as_str());
+    let mine =
+        |name: &&str| !name.is_empty() && virsh(&["net-dumpxml", name]).contains(instance.as_str());
     virsh(&["net-list", "--all", "--name"]).lines().filter(mine).map(str::to_owned).collect()
 }
 

@@ -15,7 +15,8 @@ use self::guest::Guest;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
-    Golden, Hypervisor, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources, TemplateSpec, Tier,
+    Golden, Hypervisor, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources,
+    TemplateSpec, Tier,
 };
 
 pub fn took(what: &str, since: Instant) {
@@ -28,8 +29,14 @@ pub const TOKEN: &str = "5f2b3c0a9d8e7f605f2b3c0a9d8e7f60";
 fn need_libvirtd() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        let answers =
-            || Command::new("virsh").args(["-c", "qemu:///system", "version"]).output().unwrap().status.success();
+        let answers = || {
+            Command::new("virsh")
+                .args(["-c", "qemu:///system", "version"])
+                .output()
+                .unwrap()
+                .status
+                .success()
+        };
         // The log daemon may have ended before the other one did, with nothing to do, or killed: then its socket's file is
         // still there, and only refuses. A libvirtd in a namespace of a test's own has none.
         let logs = || {
@@ -52,13 +59,20 @@ fn need_libvirtd() {
 /// `AGENTVM_IMAGE`, or what the image's builder says; asked once, because it may have to build.
 pub fn image() -> PathBuf {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE.get_or_init(|| std::env::var_os("AGENTVM_IMAGE").map_or_else(build_image, PathBuf::from)).clone()
+    IMAGE
+        .get_or_init(|| std::env::var_os("AGENTVM_IMAGE").map_or_else(build_image, PathBuf::from))
+        .clone()
 }
 
 fn build_image() -> PathBuf {
     let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-agent/image/build");
     let output = Command::new(&build).output().unwrap();
-    assert!(output.status.success(), "{}: {}", build.display(), String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}: {}",
+        build.display(),
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap().lines().last().unwrap().into()
 }
 
@@ -72,17 +86,23 @@ pub struct TestHost {
 impl TestHost {
     pub fn new() -> Self {
         need_libvirtd();
-        let subscriber = tracing_subscriber::fmt().with_env_filter("agentvm_hypervisor=debug").with_test_writer();
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter("agentvm_hypervisor=debug")
+            .with_test_writer();
         let _ = subscriber.try_init();
         // Where QEMU's user can walk to; /tmp of a test may be private.
         let dir = tempfile::Builder::new().prefix("hv").tempdir_in("/var/tmp").unwrap();
-        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711)).unwrap();
+        std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))
+            .unwrap();
         let instance = InstanceId::for_state_dir(dir.path().to_str().unwrap());
         Self { dir, instance, image: image() }
     }
 
     pub fn config(&self) -> LibvirtConfig {
-        LibvirtConfig { image: Some(self.image.clone()), ..LibvirtConfig::new(self.dir.path(), self.instance.clone()) }
+        LibvirtConfig {
+            image: Some(self.image.clone()),
+            ..LibvirtConfig::new(self.dir.path(), self.instance.clone())
+        }
     }
 
     pub async fn connect(&self) -> Libvirt {
@@ -124,17 +144,34 @@ impl TestHost {
         hv.boot_template(spec).await.unwrap();
         let mut guest = Guest::open(hv, &spec.record.name, TOKEN).await;
         took("template boot to agent answer", booting);
-        assert_eq!(guest.sh(TOKEN, "echo setup > /etc/golden; cat /etc/golden").await, (Some(0), "setup".to_owned()));
-        assert_eq!(hv.sweep().await.unwrap(), Vec::<String>::new(), "a template that is being set up isn't debris");
+        assert_eq!(
+            guest.sh(TOKEN, "echo setup > /etc/golden; cat /etc/golden").await,
+            (Some(0), "setup".to_owned())
+        );
+        assert_eq!(
+            hv.sweep().await.unwrap(),
+            Vec::<String>::new(),
+            "a template that is being set up isn't debris"
+        );
         let inspection = guest.quiesce().await;
         let capturing = Instant::now();
-        let golden = hv.capture(&spec.record.name, &serde_json::to_string(&inspection).unwrap()).await.unwrap();
+        let golden = hv
+            .capture(&spec.record.name, &serde_json::to_string(&inspection).unwrap())
+            .await
+            .unwrap();
         took("capture", capturing);
         println!("measured: golden memory: {} MiB of 512", golden.memory_bytes >> 20);
         golden
     }
 
-    fn record(&self, name: DomainName, kind: MachineKind, slot: u32, key: &GoldenKey, nonce: &str) -> MachineRecord {
+    fn record(
+        &self,
+        name: DomainName,
+        kind: MachineKind,
+        slot: u32,
+        key: &GoldenKey,
+        nonce: &str,
+    ) -> MachineRecord {
         MachineRecord {
             name,
             instance: self.instance.clone(),
@@ -176,7 +213,13 @@ impl Drop for TestHost {
     /// Also after a failed assertion. Whoever would put its rules back has to be gone by now.
     fn drop(&mut self) {
         leftovers::remove(&self.instance);
-        for mount in self.mounts().into_iter().chain([self.dir.path().join("machines").display().to_string()]) {
+        for mount in self.mounts().into_iter().chain([self
+            .dir
+            .path()
+            .join("machines")
+            .display()
+            .to_string()])
+        {
             let _ = Command::new("umount").args(["-q", "-l", &mount]).output();
         }
         for log in std::fs::read_dir("/var/log/libvirt/qemu").into_iter().flatten().flatten() {

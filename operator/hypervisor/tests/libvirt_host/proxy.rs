@@ -17,7 +17,8 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn start(socket: &Path) -> Self {
-        let proxy = Self { socket: socket.to_owned(), streams: Arc::default(), hung: Arc::default() };
+        let proxy =
+            Self { socket: socket.to_owned(), streams: Arc::default(), hung: Arc::default() };
         proxy.listen();
         proxy
     }
@@ -25,7 +26,8 @@ impl Proxy {
     /// Accepts until [`Self::cut`].
     pub fn listen(&self) {
         let listener = UnixListener::bind(&self.socket).unwrap();
-        let (streams, socket, hung) = (Arc::clone(&self.streams), self.socket.clone(), Arc::clone(&self.hung));
+        let (streams, socket, hung) =
+            (Arc::clone(&self.streams), self.socket.clone(), Arc::clone(&self.hung));
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 if !socket.exists() {
@@ -34,8 +36,15 @@ impl Proxy {
                 let server = UnixStream::connect(LIBVIRTD).unwrap();
                 let hangs = Arc::new(AtomicBool::new(false));
                 hung.lock().unwrap().push(Arc::clone(&hangs));
-                streams.lock().unwrap().extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                forward(client.try_clone().unwrap(), server.try_clone().unwrap(), Arc::clone(&hangs));
+                streams
+                    .lock()
+                    .unwrap()
+                    .extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
+                forward(
+                    client.try_clone().unwrap(),
+                    server.try_clone().unwrap(),
+                    Arc::clone(&hangs),
+                );
                 forward(server, client, hangs);
             }
         });

@@ -14,7 +14,13 @@ struct Bridge(String);
 
 impl Bridge {
     fn new(name: String) -> Self {
-        assert!(Command::new("ip").args(["link", "add", &name, "type", "bridge"]).status().unwrap().success());
+        assert!(
+            Command::new("ip")
+                .args(["link", "add", &name, "type", "bridge"])
+                .status()
+                .unwrap()
+                .success()
+        );
         Self(name)
     }
 }
@@ -42,18 +48,31 @@ async fn a_machine_on_a_bridge_of_the_host_is_opened_closed_and_reset_like_other
     assert!(master.ends_with(&bridge.0) && !is_up(&nic.tap), "{}", master.display());
     let is_in_rules = || {
         let table = Table::of(&lab.host.instance);
-        let output = Command::new("nft").args(["list", "set", "bridge", table.name(), "stations"]).output().unwrap();
+        let output = Command::new("nft")
+            .args(["list", "set", "bridge", table.name(), "stations"])
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&output.stdout).contains(&nic.mac.to_string())
     };
     lab.hv.open_link(name).await.unwrap();
     assert!(is_up(&nic.tap) && is_in_rules());
     lab.hv.resume(name).await.unwrap();
     let mut guest = Guest::open(&lab.hv, name, TOKEN).await;
-    assert_eq!(guest.sh(TOKEN, "echo 1 > /etc/mine; cat /etc/mine").await, (Some(0), "1".to_owned()));
+    assert_eq!(
+        guest.sh(TOKEN, "echo 1 > /etc/mine; cat /etc/mine").await,
+        (Some(0), "1".to_owned())
+    );
     let proof = lab.hv.reset(&spec("nonce-1")).await.unwrap();
     assert_eq!(proof.failure(), None);
     assert!(!is_up(&nic.tap));
-    assert!(lab.hv.reset(&lab.spec(0, "nonce-2")).await.unwrap_err().to_string().contains("network device"));
+    assert!(
+        lab.hv
+            .reset(&lab.spec(0, "nonce-2"))
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("network device")
+    );
     lab.hv.destroy(name, Stop::Force).await.unwrap();
     assert!(!is_in_rules());
     lab.hv.release().await;

@@ -25,7 +25,8 @@ impl Found {
     /// That of a machine's interface.
     fn of(machine: &DomainName) -> Self {
         let xml = virsh(&["dumpxml", machine.as_str()]);
-        let name = xml.split("<filterref filter='").nth(1).unwrap().split('\'').next().unwrap().to_owned();
+        let name =
+            xml.split("<filterref filter='").nth(1).unwrap().split('\'').next().unwrap().to_owned();
         let definition = virsh(&["nwfilter-dumpxml", &name]);
         let uuid = definition.split("<uuid>").nth(1).unwrap().split('<').next().unwrap().to_owned();
         Self { name, uuid }
@@ -59,7 +60,11 @@ async fn a_machine_with_a_filter_of_libvirt_s_works_and_the_filter_goes_with_the
         lab.hv.open_link(name).await.unwrap();
         lab.hv.resume(name).await.unwrap();
         let mut guest = lab.guest(&first).await;
-        assert_eq!(guest.sh(TOKEN, &reach()).await, (Some(0), "reached".to_owned()), "round {round}");
+        assert_eq!(
+            guest.sh(TOKEN, &reach()).await,
+            (Some(0), "reached".to_owned()),
+            "round {round}"
+        );
         let proof = lab.hv.reset(&lab.spec(0, &format!("nonce-{round}"))).await.unwrap();
         println!("measured: reset with a filter of libvirt's: {:?}", proof.took());
         assert_eq!(proof.failure(), None);
@@ -116,7 +121,10 @@ fn stops_what_is_not_its_own(filter: &Found, gateway_mac: Mac) {
 
 fn has_two_addresses(filter: &Found, gateway_mac: Mac) {
     let pair = Pair::new("v", gateway_mac);
-    assert!(pair.reaches(OWN_V6, PEER_V6) && pair.reaches(OTHER_V6, PEER_V6), "nothing stops it yet");
+    assert!(
+        pair.reaches(OWN_V6, PEER_V6) && pair.reaches(OTHER_V6, PEER_V6),
+        "nothing stops it yet"
+    );
     let gateway = ("GATEWAY_MAC", gateway_mac.to_string());
     pair.bind(&filter.name, &[("IP", OWN.to_owned()), ("IPV6", OWN_V6.to_owned()), gateway]);
     assert!(pair.reaches(OWN, PEER) && pair.reaches(OWN_V6, PEER_V6), "what is its own passes");
@@ -127,7 +135,10 @@ fn begins_and_is_not_begun_with(filter: &Found) {
     let pair = Pair::new("b", Mac::derive(&["peer"]));
     assert!(pair.is_reached(OWN), "nothing stops it yet");
     pair.bind(&filter.name, &[]);
-    assert!(pair.reaches(OWN, PEER) && pair.reaches(OTHER, PEER), "its addresses are none of our business");
+    assert!(
+        pair.reaches(OWN, PEER) && pair.reaches(OTHER, PEER),
+        "its addresses are none of our business"
+    );
     // iptables sees what is bridged only where the host wants it to.
     let seen = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
     let held = seen.is_ok_and(|text| text.trim() == "1");

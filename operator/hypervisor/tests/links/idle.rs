@@ -21,8 +21,16 @@ async fn a_machine_whose_run_does_nothing_says_nothing_and_is_denied_nothing() {
         // QEMU and the driver would announce the machine for a second.
         assert_eq!(guest.sh(TOKEN, "sleep 2").await.0, Some(0));
         let counted = lab.hv.traffic(name).await.unwrap();
-        assert_eq!((counted.denied, counted.sent_bytes), (0, 0), "round {round}: {:?}", flows.try_recv());
-        assert_eq!(lab.hv.reset(&lab.spec(0, &format!("nonce-{round}"))).await.unwrap().failure(), None);
+        assert_eq!(
+            (counted.denied, counted.sent_bytes),
+            (0, 0),
+            "round {round}: {:?}",
+            flows.try_recv()
+        );
+        assert_eq!(
+            lab.hv.reset(&lab.spec(0, &format!("nonce-{round}"))).await.unwrap().failure(),
+            None
+        );
     }
     assert!(flows.try_recv().is_err());
     lab.hv.destroy(name, Stop::Force).await.unwrap();

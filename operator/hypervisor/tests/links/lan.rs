@@ -45,10 +45,32 @@ impl Lan {
         let range = "--dhcp-range=203.0.113.100,203.0.113.120,255.255.255.0,2m";
         let address = format!("--address=/{NAME}/{SERVER}");
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null"]);
-        command.args(["--no-resolv", "--no-hosts", "--interface=lan", "--bind-interfaces", "--no-ping", "--user=root"]);
-        command.args(["--dhcp-authoritative", "--leasefile-ro", "--pid-file=", "--log-facility=-", range, &address]);
-        self.server = Some(command.stderr(self.log.reopen().unwrap()).stdin(Stdio::null()).spawn().unwrap());
+        command.args([
+            "netns",
+            "exec",
+            &self.namespace,
+            "dnsmasq",
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+        ]);
+        command.args([
+            "--no-resolv",
+            "--no-hosts",
+            "--interface=lan",
+            "--bind-interfaces",
+            "--no-ping",
+            "--user=root",
+        ]);
+        command.args([
+            "--dhcp-authoritative",
+            "--leasefile-ro",
+            "--pid-file=",
+            "--log-facility=-",
+            range,
+            &address,
+        ]);
+        self.server =
+            Some(command.stderr(self.log.reopen().unwrap()).stdin(Stdio::null()).spawn().unwrap());
         self.until("it serves", |log| log.contains("DHCP, IP range"));
     }
 

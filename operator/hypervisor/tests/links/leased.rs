@@ -48,7 +48,10 @@ async fn machines_have_what_the_networks_server_gives_them_and_keep_it_while_the
     let began = Instant::now();
     let address = guest.lease(&order(&first, 0)).await.unwrap();
     lab.hv.lease_link(&first.record.name, address).await.unwrap();
-    println!("measured: a lease from LEASE to its acknowledgement: {} ms", began.elapsed().as_millis());
+    println!(
+        "measured: a lease from LEASE to its acknowledgement: {} ms",
+        began.elapsed().as_millis()
+    );
     let script = format!(
         "ip -o -4 addr show scope global; getent ahostsv4 {NAME} | head -1;
          timeout 10 bash -c 'exec 3<>/dev/tcp/{SERVER}/53' && echo reached"
@@ -56,7 +59,10 @@ async fn machines_have_what_the_networks_server_gives_them_and_keep_it_while_the
     let (code, said) = guest.execute(&nonce, &script).await;
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("inet {address}/24")) && said.contains("reached"), "{said}");
-    assert!(said.contains(&SERVER.to_string()), "the resolver of its policy knows the name: {said}");
+    assert!(
+        said.contains(&SERVER.to_string()),
+        "the resolver of its policy knows the name: {said}"
+    );
     let counted = lab.hv.traffic(&first.record.name).await.unwrap();
     assert!(counted.received_bytes > 0, "{counted:?}");
     parks_and_renews(&lab, &mut lan, &second, address).await;
@@ -67,7 +73,12 @@ async fn machines_have_what_the_networks_server_gives_them_and_keep_it_while_the
 }
 
 /// Time goes by for it as the host says.
-async fn parks_and_renews(lab: &Plugged, lan: &mut Lan, spec: &MachineSpec, taken: std::net::Ipv4Addr) {
+async fn parks_and_renews(
+    lab: &Plugged,
+    lan: &mut Lan,
+    spec: &MachineSpec,
+    taken: std::net::Ipv4Addr,
+) {
     let (name, mac) = (&spec.record.name, mac(spec).to_string());
     let mut guest = woken(lab, spec).await;
     let nonce = guest.rehydrate(TOKEN).await;
@@ -84,7 +95,11 @@ async fn parks_and_renews(lab: &Plugged, lan: &mut Lan, spec: &MachineSpec, take
     assert_eq!(guest.lease(&order(spec, 30)).await.unwrap(), address);
     println!("measured: a lease that is good, confirmed: {} us", began.elapsed().as_micros());
     assert_eq!(asked(lan), (1, 1), "less than half of two minutes is over");
-    assert_eq!(guest.lease(&order(spec, 90)).await.unwrap(), address, "nobody waits for more of a lease that is good");
+    assert_eq!(
+        guest.lease(&order(spec, 90)).await.unwrap(),
+        address,
+        "nobody waits for more of a lease that is good"
+    );
     lan.until("it is renewed", |_| asked(lan) == (1, 2));
     assert_eq!(guest.lease(&order(spec, 300)).await.unwrap(), address, "over, and asked for again");
     lab.hv.lease_link(name, address).await.unwrap();
@@ -93,7 +108,10 @@ async fn parks_and_renews(lab: &Plugged, lan: &mut Lan, spec: &MachineSpec, take
     let hurried = GuestLease { patience_millis: 1500, ..order(spec, 900) };
     let began = Instant::now();
     let why = guest.lease(&hurried).await.unwrap_err();
-    assert!(why.contains("no DHCP server gave this machine an address within 1 s: none answered"), "{why}");
+    assert!(
+        why.contains("no DHCP server gave this machine an address within 1 s: none answered"),
+        "{why}"
+    );
     assert!(began.elapsed() < Duration::from_secs(30));
     let left = "ip -o -4 addr show scope global; ip route show default";
     assert_eq!(guest.execute(&nonce, left).await, (Some(0), String::new()), "what is over is gone");

@@ -1,5 +1,10 @@
 //! Machines with a network device: that they come back from a run like any other, and that nobody is connected who shouldn't be.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says by panicking what is wrong"
+)]
 
 mod bridged;
 mod filtered;
@@ -51,28 +56,45 @@ async fn a_machine_with_a_network_is_the_golden_again_every_time() {
         assert!(is_up(&tap));
         let mut guest = lab.guest(&first).await;
         let traces = format!("ls /etc/mine 2>/dev/null; {}", reach());
-        assert_eq!(guest.sh(TOKEN, &traces).await, (Some(0), "reached".to_owned()), "round {round}");
+        assert_eq!(
+            guest.sh(TOKEN, &traces).await,
+            (Some(0), "reached".to_owned()),
+            "round {round}"
+        );
         let busy = format!("while :; do echo x > /dev/udp/{}/9; done", lab.subnet.gateway);
         let leave = format!("echo 1 > /etc/mine; (bash -c '{busy}' > /dev/null 2>&1 &)");
         assert_eq!(guest.sh(TOKEN, &leave).await.0, Some(0));
         assert!(!own_and_different(name, &memory).1.is_empty());
         let counted = lab.hv.traffic(name).await.unwrap();
-        assert!(counted.allowed == 1 && counted.sent_bytes > 0 && counted.received_bytes > 0, "{counted:?}");
+        assert!(
+            counted.allowed == 1 && counted.sent_bytes > 0 && counted.received_bytes > 0,
+            "{counted:?}"
+        );
         let proof = lab.hv.reset(&lab.spec(0, &format!("nonce-{round}"))).await.unwrap();
         took.push(proof.took());
         assert_eq!(proof.failure(), None);
         assert!(!is_up(&tap), "a reset closes the link");
-        assert_eq!(own_and_different(name, &memory), (vec![], vec![]), "every page is the golden's");
+        assert_eq!(
+            own_and_different(name, &memory),
+            (vec![], vec![]),
+            "every page is the golden's"
+        );
     }
     took.sort();
-    println!("measured: reset with a network device, link open before: median {:?}, worst {:?}", took[10], took[19]);
+    println!(
+        "measured: reset with a network device, link open before: median {:?}, worst {:?}",
+        took[10], took[19]
+    );
     lab.hv.destroy(name, Stop::Force).await.unwrap();
     assert!(!lab.is_in_rules(&tap));
     assert!(matches!(lab.hv.open_link(name).await, Err(HvError::NoSuchMachine(_))));
     lab.hv.close_link(name).await.unwrap();
     assert_eq!(lab.internet.escaped(), 0);
     lab.hv.release().await;
-    assert_eq!((lab.host.networks(), lab.host.domains(), lab.host.mounts()), (vec![], vec![], vec![]));
+    assert_eq!(
+        (lab.host.networks(), lab.host.domains(), lab.host.mounts()),
+        (vec![], vec![], vec![])
+    );
 }
 
 /// A state is never loaded into other devices.
@@ -80,7 +102,10 @@ async fn refuses_another_layout(lab: &Plugged, spec: &MachineSpec) {
     let mut without = spec.clone();
     without.record.nic = None;
     let why = lab.hv.create(&without).await.unwrap_err();
-    assert!(matches!(&why, HvError::Refused { detail, .. } if detail.contains("network device")), "{why}");
+    assert!(
+        matches!(&why, HvError::Refused { detail, .. } if detail.contains("network device")),
+        "{why}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,13 +125,23 @@ async fn who_ends_and_who_may_not_is_not_connected() {
     // The process before has ended: two at once would put back each other's rules.
     lab.hv = lab.host.connect().await;
     lab.hv.police(Plugged::policies(&["pool-uid"]), vec![]).await.unwrap();
-    assert!(is_up(&tap) && lab.is_in_rules(&tap), "another process of the same installation takes it over");
+    assert!(
+        is_up(&tap) && lab.is_in_rules(&tap),
+        "another process of the same installation takes it over"
+    );
     lab.hv.quarantine(name, 0, "a test").await.unwrap();
     lab.hv.close_link(name).await.unwrap();
     let why = lab.hv.open_link(name).await.unwrap_err();
-    assert!(matches!(&why, HvError::NetworkUnavailable { detail, .. } if detail.contains("quarantined")), "{why}");
+    assert!(
+        matches!(&why, HvError::NetworkUnavailable { detail, .. } if detail.contains("quarantined")),
+        "{why}"
+    );
     let mut plugged = lab.spec(1, "nonce");
-    plugged.record.nic = Some(agentvm_core::network::Nic::bridge(&lab.host.instance, &plugged.record.name, "avmnobr"));
+    plugged.record.nic = Some(agentvm_core::network::Nic::bridge(
+        &lab.host.instance,
+        &plugged.record.name,
+        "avmnobr",
+    ));
     let why = lab.hv.create(&plugged).await.unwrap_err();
     assert!(
         matches!(&why, HvError::NetworkUnavailable { detail, .. } if detail.contains("no bridge avmnobr")),

@@ -56,14 +56,18 @@ impl Pair {
         }
         // Nobody asks for neighbours there: everybody is told.
         for (end, address, mac) in [(1, OWN_V6, mac), (1, OTHER_V6, mac), (0, PEER_V6, peers_mac)] {
-            ip(&format!("-n {} -6 neigh replace {address} lladdr {mac} nud permanent dev eth0", ends[end]));
+            ip(&format!(
+                "-n {} -6 neigh replace {address} lladdr {mac} nud permanent dev eth0",
+                ends[end]
+            ));
         }
         Self { mac, bridge, ends }
     }
 
     /// Has libvirt filter the first one's end, as it does a machine's.
     pub fn bind(&self, filter: &str, parameters: &[(&str, String)]) {
-        let parameter = |(name, value): &(&str, String)| format!("<parameter name='{name}' value='{value}'/>");
+        let parameter =
+            |(name, value): &(&str, String)| format!("<parameter name='{name}' value='{value}'/>");
         let parameters = parameters.iter().map(parameter).collect::<Vec<_>>().concat();
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = format!(
@@ -130,7 +134,8 @@ impl Drop for Pair {
 }
 
 fn reaches(namespace: &str, from: &str, to: &str, seconds: u32) -> bool {
-    let arguments = ["netns", "exec", namespace, "python3", "-c", REACH, from, to, &seconds.to_string()];
+    let arguments =
+        ["netns", "exec", namespace, "python3", "-c", REACH, from, to, &seconds.to_string()];
     let output = Command::new("ip").args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     !output.stdout.is_empty()

@@ -54,8 +54,10 @@ impl Plugged {
     }
 
     pub fn policies(owners: &[&str]) -> BTreeMap<String, Policy> {
-        let limits = LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
-        let policy = Policy { generation: 1, ipv6: false, allow: Vec::new(), resolvers: vec![DNS], limits };
+        let limits =
+            LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
+        let policy =
+            Policy { generation: 1, ipv6: false, allow: Vec::new(), resolvers: vec![DNS], limits };
         owners.iter().map(|owner| ((*owner).to_owned(), policy.clone())).collect()
     }
 
@@ -109,7 +111,10 @@ impl Plugged {
 
     pub fn is_in_rules(&self, tap: &str) -> bool {
         let table = Table::of(&self.host.instance);
-        let output = Command::new("nft").args(["list", "set", "bridge", table.name(), "pinned"]).output().unwrap();
+        let output = Command::new("nft")
+            .args(["list", "set", "bridge", table.name(), "pinned"])
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).contains(&format!("\"{tap}\""))
     }

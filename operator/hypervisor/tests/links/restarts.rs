@@ -10,7 +10,9 @@ use crate::private;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_libvirtd_that_is_killed_costs_nobody_the_network() {
-    let Some(mut libvirtd) = private::libvirtd("restarts::a_libvirtd_that_is_killed_costs_nobody_the_network") else {
+    let Some(mut libvirtd) =
+        private::libvirtd("restarts::a_libvirtd_that_is_killed_costs_nobody_the_network")
+    else {
         return;
     };
     let lab = Plugged::new("restart").await;
@@ -27,7 +29,10 @@ async fn a_libvirtd_that_is_killed_costs_nobody_the_network() {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     libvirtd.again();
     assert_eq!(guest.sh(TOKEN, &reach()).await, (Some(0), "reached".to_owned()));
-    lab.hv.wait_for(name, Duration::from_secs(30), |state| *state == PowerState::Running).await.unwrap();
+    lab.hv
+        .wait_for(name, Duration::from_secs(30), |state| *state == PowerState::Running)
+        .await
+        .unwrap();
     assert!(is_up(&own) && !is_up(&tap(&parked)), "libvirt touches neither");
     assert_eq!(lab.hv.subnet().await.unwrap(), lab.subnet);
     let third = lab.spec(2, "nonce");
@@ -46,7 +51,8 @@ async fn two_installations_have_bridges_and_addresses_of_their_own() {
     let (first, second) = tokio::join!(one.subnet(), other.subnet());
     let (first, second) = (first.unwrap(), second.unwrap());
     let again = hosts[0].connect().await.subnet().await;
-    let quiet = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", first.bridge));
+    let quiet =
+        std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", first.bridge));
     // Before anything is judged: nothing of it stays on the host.
     one.release().await;
     other.release().await;

@@ -17,14 +17,21 @@ async fn a_policy_that_is_tightened_ends_what_it_forbids_and_nothing_else() {
     let narrow = Plugged::policies(&["pool-uid"]);
     let mut wide = narrow.clone();
     let ports = vec![PortRange { first: 8080, last: 8080 }];
-    wide.get_mut("pool-uid").unwrap().allow = vec![Allow { protocol: Protocol::Tcp, ports, cidrs: vec![] }];
+    wide.get_mut("pool-uid").unwrap().allow =
+        vec![Allow { protocol: Protocol::Tcp, ports, cidrs: vec![] }];
     lab.hv.police(wide, vec![]).await.unwrap();
     lab.hv.open_link(name).await.unwrap();
     lab.hv.resume(name).await.unwrap();
     let mut guest = lab.guest(&spec).await;
     let talk = |port| format!("exec 3<>/dev/tcp/{WEB}/{port}; sleep 1000 <&3");
-    let both = format!("(bash -c '{}' &) >/dev/null 2>&1; (bash -c '{}' &) >/dev/null 2>&1", talk(80), talk(8080));
-    let there = |port: &str| lab.connections(&spec).lines().any(|line| line.contains(&format!("dport={port} ")));
+    let both = format!(
+        "(bash -c '{}' &) >/dev/null 2>&1; (bash -c '{}' &) >/dev/null 2>&1",
+        talk(80),
+        talk(8080)
+    );
+    let there = |port: &str| {
+        lab.connections(&spec).lines().any(|line| line.contains(&format!("dport={port} ")))
+    };
     let waiting = format!(
         "{both}; for i in $(seq 1200); do [ $(pgrep -c sleep) = 2 ] && break; sleep 0.05; done; pgrep -c sleep"
     );

@@ -39,19 +39,32 @@ pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
 }
 
 /// Not what is private, nobody's, or configured, and not those on that network either: no name server there, no other computer, no router.
-pub async fn reaches_nothing_private(lan: &Lan<'_>, ground: &Ground<'_>, machine: &mut impl Machine) {
+pub async fn reaches_nothing_private(
+    lan: &Lan<'_>,
+    ground: &Ground<'_>,
+    machine: &mut impl Machine,
+) {
     never(lan, ground, machine, &[lan.near, lan.subnet.gateway]).await;
     assert_eq!(lan.heard_beside(), Vec::<String>::new());
 }
 
 /// What no policy opens, or this one doesn't; `besides`: these too.
-pub async fn never(lan: &Lan<'_>, ground: &Ground<'_>, machine: &mut impl Machine, besides: &[std::net::Ipv4Addr]) {
+pub async fn never(
+    lan: &Lan<'_>,
+    ground: &Ground<'_>,
+    machine: &mut impl Machine,
+    besides: &[std::net::Ipv4Addr],
+) {
     ground.internet.seen.forget();
     let addresses: Vec<_> = PRIVATE.iter().chain([&NODE]).chain(besides).collect();
     let mut what = vec![format!("tcp:{PRIVATE_V6}:80")];
     for address in &addresses {
         what.extend(PORTS.map(|port| format!("tcp:{address}:{port}")));
-        what.extend([format!("ping:{address}"), format!("dns:web.test@{address}"), format!("udp:{address}:67")]);
+        what.extend([
+            format!("ping:{address}"),
+            format!("dns:web.test@{address}"),
+            format!("udp:{address}:67"),
+        ]);
     }
     not_reached(ground, machine, &what).await;
     for address in addresses.into_iter().filter(|address| **address != lan.near) {
@@ -62,8 +75,11 @@ pub async fn never(lan: &Lan<'_>, ground: &Ground<'_>, machine: &mut impl Machin
 /// Frames made by hand: no other machine sees one, the host takes none, and on that network only those are seen that are permitted.
 pub async fn sends_no_frame(lan: &Lan<'_>, ground: &Ground<'_>, machine: &mut impl Machine) {
     let spy = Spy::new(&ground.salt());
-    let hosts: Vec<String> =
-        host_addresses().iter().filter(|address| !lan.net().contains(*address)).map(ToString::to_string).collect();
+    let hosts: Vec<String> = host_addresses()
+        .iter()
+        .filter(|address| !lan.net().contains(*address))
+        .map(ToString::to_string)
+        .collect();
     let said = machine
         .sh(&format!(
             "python3 /tmp/frames.py {} lan_host={} lan_host_mac={HOST_MAC} near={} near_mac={NEAR_MAC} hosts={}",
@@ -121,7 +137,8 @@ pub fn took_nobodys_place(lan: &Lan<'_>, ground: &Ground<'_>) {
         ("the host", &host, [(lan.subnet.gateway, ROUTER_MAC), (lan.near, NEAR_MAC)]),
     ] {
         for (address, mac) in others {
-            let knows_it = |line: &str| line.starts_with(&format!("{address} ")) && line.contains(mac);
+            let knows_it =
+                |line: &str| line.starts_with(&format!("{address} ")) && line.contains(mac);
             assert!(knows.lines().any(knows_it), "{who} knows {address} no more:\n{knows}");
         }
         let mine = format!("{} ", ground.own.address().unwrap());
@@ -139,8 +156,12 @@ pub fn bpdus(ground: &Ground<'_>) -> String {
 /// A bridge that speaks STP believes what it is told by it, before any rule sees it: who says it, as [`bpdus`] does, is cut off.
 pub fn becomes_no_root(lan: &Lan<'_>, ground: &Ground<'_>) {
     let bridge = &lan.subnet.bridge;
-    let of = |file: String| std::fs::read_to_string(format!("/sys/class/net/{file}")).unwrap().trim().to_owned();
+    let of = |file: String| {
+        std::fs::read_to_string(format!("/sys/class/net/{file}")).unwrap().trim().to_owned()
+    };
     ip(&format!("link set {bridge} type bridge stp_state 1"));
-    wait_for("its port to be switched off", || of(format!("{}/brport/state", ground.own.tap)) == "0");
+    wait_for("its port to be switched off", || {
+        of(format!("{}/brport/state", ground.own.tap)) == "0"
+    });
     assert_eq!(of(format!("{bridge}/bridge/root_id")), of(format!("{bridge}/bridge/bridge_id")));
 }

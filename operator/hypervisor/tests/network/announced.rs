@@ -56,7 +56,10 @@ impl Announced {
     fn announce(&self) {
         wait_for("a route by an announcement", || {
             let router = self.router();
-            let _ = Command::new("ip").args(["netns", "exec", &router, "python3", "-c", ANNOUNCE]).output().unwrap();
+            let _ = Command::new("ip")
+                .args(["netns", "exec", &router, "python3", "-c", ANNOUNCE])
+                .output()
+                .unwrap();
             self.routes().contains("default via fe80")
         });
     }
@@ -85,13 +88,19 @@ fn a_host_that_lives_by_announcements_keeps_its_route() {
     let net = Announced::new();
     net.announce();
     let instance = InstanceId::for_state_dir("announced");
-    let subnet = || Subnet { bridge: "lab0".into(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
+    let subnet =
+        || Subnet { bridge: "lab0".into(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
     let ask = |net: &Announced| {
         let (instance, subnet) = (instance.clone(), subnet());
-        net.on_host(move || agentvm_hypervisor::ipv6::ensure(&instance, &subnet).map_err(|why| why.to_string()))
+        net.on_host(move || {
+            agentvm_hypervisor::ipv6::ensure(&instance, &subnet).map_err(|why| why.to_string())
+        })
     };
     let why = ask(&net).unwrap_err();
-    assert!(why.contains("interface up0") && why.contains("net.ipv6.conf.up0.accept_ra=2"), "{why}");
+    assert!(
+        why.contains("interface up0") && why.contains("net.ipv6.conf.up0.accept_ra=2"),
+        "{why}"
+    );
     assert!(net.routes().contains("default via fe80"), "{}", net.routes());
 
     net.on_host(|| fs::write(format!("{SETTINGS}/up0/accept_ra"), "2").unwrap());
@@ -100,17 +109,28 @@ fn a_host_that_lives_by_announcements_keeps_its_route() {
     assert!(net.routes().contains("default via fe80"), "it listens all the same: {}", net.routes());
     let settings = ["all/forwarding", "lab0/accept_ra", "lab0/autoconf", "lab0/disable_ipv6"];
     let now = net.on_host(move || {
-        settings.map(|setting| fs::read_to_string(format!("{SETTINGS}/{setting}")).unwrap().trim().to_owned())
+        settings.map(|setting| {
+            fs::read_to_string(format!("{SETTINGS}/{setting}")).unwrap().trim().to_owned()
+        })
     });
     assert_eq!(now, ["1", "0", "0", "0"]);
     let shown = |what: &str| {
-        let arguments =
-            ["-n", &net.host(), "-6", "-o"].map(str::to_owned).into_iter().chain(what.split(' ').map(str::to_owned));
+        let arguments = ["-n", &net.host(), "-6", "-o"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain(what.split(' ').map(str::to_owned));
         String::from_utf8(Command::new("ip").args(arguments).output().unwrap().stdout).unwrap()
     };
     let gateway = gateway6(ula(&instance)).to_string();
-    assert!(shown("addr show dev lab0").contains(&format!("inet6 {gateway}/64")), "{}", shown("addr show dev lab0"));
-    assert_eq!(shown("neigh show dev lab0 nud permanent").lines().count(), subnet().machines().count());
+    assert!(
+        shown("addr show dev lab0").contains(&format!("inet6 {gateway}/64")),
+        "{}",
+        shown("addr show dev lab0")
+    );
+    assert_eq!(
+        shown("neigh show dev lab0 nud permanent").lines().count(),
+        subnet().machines().count()
+    );
 
     // Somebody takes the address away: the next time it is there again.
     ip(&format!("-n {} addr del {gateway}/64 dev lab0", net.host()));

@@ -4,18 +4,29 @@ use std::time::{Duration, Instant};
 
 use crate::frames;
 use crate::ground::{Ground, HostServers, Machine, PATIENT, host_addresses, host_ports};
-use crate::internet::{DNS, ICMP, NODE, NOT_NODE, OTHER_DNS, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB};
+use crate::internet::{
+    DNS, ICMP, NODE, NOT_NODE, OTHER_DNS, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB,
+};
 
 /// The frames that are tried, by how their marks begin: what the threat model says, and of each there is one at least.
 const KINDS: &str = "spoof-ip- spoof-mac- spoof-both group- stp- arp- rarp broadcast multicast- igmp dhcp- ipv6-rogue- \
     ipv6- vlan ethertype- pppoe mpls snap fragment- source-route proto- icmp- port- six-in-four to- \
     private- layer2- routed-to-";
 /// These of them are well-formed: the bridge hands them to the host, which has to refuse them.
-const FOR_THE_ROUTER: [&str; 8] =
-    ["routed-to-", "broadcast-routed", "proto-", "icmp-", "to-", "private-", "port-", "six-in-four"];
+const FOR_THE_ROUTER: [&str; 8] = [
+    "routed-to-",
+    "broadcast-routed",
+    "proto-",
+    "icmp-",
+    "to-",
+    "private-",
+    "port-",
+    "six-in-four",
+];
 
 /// Runs a command as what runs are by default.
-const AGENT_USER: &str = "setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all --bounding-set=-all";
+const AGENT_USER: &str =
+    "setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all --bounding-set=-all";
 
 pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.put(machine, "connects.py", include_str!("connects.py")).await;
@@ -24,7 +35,8 @@ pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
 
 /// Reachable by default.
 pub async fn reaches_the_internet(ground: &Ground<'_>, machine: &mut impl Machine) {
-    let mut what: Vec<String> = [22, 80, 443, 9418].iter().map(|port| format!("tcp:{WEB}:{port}")).collect();
+    let mut what: Vec<String> =
+        [22, 80, 443, 9418].iter().map(|port| format!("tcp:{WEB}:{port}")).collect();
     what.extend([format!("tcp:{NOT_NODE}:443"), format!("ping:{WEB}"), format!("tcp:{DNS}:53")]);
     for (what, came) in ground.reach(machine, PATIENT, &what).await {
         assert_eq!(came, "ok", "{what}");
@@ -60,9 +72,15 @@ pub async fn follows_no_name(ground: &Ground<'_>, machine: &mut impl Machine) {
 /// Nobody in the internet is asked but at what the policy names.
 pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.internet.seen.forget();
-    let mut what = vec![format!("tcp:{WEB}:8080"), format!("tcp:{WEB}:25"), format!("tcp:{OTHER_DNS}:53")];
+    let mut what =
+        vec![format!("tcp:{WEB}:8080"), format!("tcp:{WEB}:25"), format!("tcp:{OTHER_DNS}:53")];
     what.extend([443, 8080].map(|port| format!("udp:{WEB}:{port}")));
-    what.extend([OTHER_DNS, WEB].into_iter().chain(PRIVATE).map(|resolver| format!("dns:web.test@{resolver}")));
+    what.extend(
+        [OTHER_DNS, WEB]
+            .into_iter()
+            .chain(PRIVATE)
+            .map(|resolver| format!("dns:web.test@{resolver}")),
+    );
     for address in PRIVATE.into_iter().chain([NODE]) {
         what.extend(PORTS.map(|port| format!("tcp:{address}:{port}")));
         what.push(format!("ping:{address}"));
@@ -70,8 +88,10 @@ pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machin
     what.push(format!("tcp:{PRIVATE_V6}:80"));
     not_reached(ground, machine, &what).await;
     let seen = ground.internet.seen.all();
-    let unwanted: Vec<_> =
-        seen.keys().filter(|(protocol, to, port)| !ordinary(*protocol, &to.to_string(), *port)).collect();
+    let unwanted: Vec<_> = seen
+        .keys()
+        .filter(|(protocol, to, port)| !ordinary(*protocol, &to.to_string(), *port))
+        .collect();
     assert!(unwanted.is_empty(), "these arrived: {unwanted:?}");
 }
 
@@ -154,7 +174,8 @@ pub async fn reaches_nothing(ground: &Ground<'_>, machine: &mut impl Machine) {
 
 /// How many its own kernel has sent, whoever took them.
 pub async fn frames_sent(ground: &Ground<'_>, machine: &mut impl Machine) -> usize {
-    let said = machine.sh(&format!("cat /sys/class/net/{}/statistics/tx_packets", ground.link)).await;
+    let said =
+        machine.sh(&format!("cat /sys/class/net/{}/statistics/tx_packets", ground.link)).await;
     said.parse().unwrap_or_else(|_| panic!("{said}"))
 }
 
@@ -170,7 +191,13 @@ pub async fn a_policy_is_tightened<F: Future>(
     let tightened = async {
         let deadline = Instant::now() + Duration::from_secs(30);
         // Both talk.
-        while ground.internet.seen.count(TCP, WEB, 443).min(ground.internet.seen.count(TCP, WEB, 8080)) < 5 {
+        while ground
+            .internet
+            .seen
+            .count(TCP, WEB, 443)
+            .min(ground.internet.seen.count(TCP, WEB, 8080))
+            < 5
+        {
             if Instant::now() > deadline {
                 return false;
             }
@@ -190,7 +217,8 @@ pub async fn not_reached(ground: &Ground<'_>, machine: &mut impl Machine, what: 
         let reached = ground.reach(machine, "", chunk).await;
         // A refusal is an answer too, and so is who hangs up.
         let answers = ["ok", "refused", "ECONNRESET", "EPIPE"];
-        let told: Vec<_> = reached.iter().filter(|(_, came)| answers.contains(&came.as_str())).collect();
+        let told: Vec<_> =
+            reached.iter().filter(|(_, came)| answers.contains(&came.as_str())).collect();
         assert!(told.is_empty(), "reached: {told:?}");
     }
 }
@@ -204,19 +232,35 @@ pub async fn sends_no_frame(ground: &Ground<'_>, machine: &mut impl Machine) {
 /// After all of these frames: nobody's place on the bridge was taken over.
 pub fn took_nobodys_place(ground: &Ground<'_>) {
     let bridge = &ground.subnet.bridge;
-    let of_bridge = |file: &str| std::fs::read_to_string(format!("/sys/class/net/{bridge}/bridge/{file}")).unwrap();
-    assert_eq!(of_bridge("stp_state").trim(), "0", "with STP on, a machine may become the bridge's root");
+    let of_bridge = |file: &str| {
+        std::fs::read_to_string(format!("/sys/class/net/{bridge}/bridge/{file}")).unwrap()
+    };
+    assert_eq!(
+        of_bridge("stp_state").trim(),
+        "0",
+        "with STP on, a machine may become the bridge's root"
+    );
     assert_eq!(of_bridge("root_id"), of_bridge("bridge_id"));
-    let output = std::process::Command::new("bridge").args(["fdb", "show", "dev", &ground.own.tap]).output().unwrap();
+    let output = std::process::Command::new("bridge")
+        .args(["fdb", "show", "dev", &ground.own.tap])
+        .output()
+        .unwrap();
     let learnt = String::from_utf8(output.stdout).unwrap();
-    let others = ground.others.iter().map(|nic| nic.mac.to_string()).chain([ground.gateway_mac.to_string()]);
+    let others =
+        ground.others.iter().map(|nic| nic.mac.to_string()).chain([ground.gateway_mac.to_string()]);
     for mac in others {
         assert!(!learnt.contains(&mac), "frames for {mac} go to the attacker now:\n{learnt}");
     }
-    let output = std::process::Command::new("ip").args(["-4", "neigh", "show", "dev", bridge]).output().unwrap();
+    let output = std::process::Command::new("ip")
+        .args(["-4", "neigh", "show", "dev", bridge])
+        .output()
+        .unwrap();
     let neighbours = String::from_utf8(output.stdout).unwrap();
     let own = ground.own.mac.to_string();
     for line in neighbours.lines().filter(|line| line.contains(&own)) {
-        assert!(line.starts_with(&format!("{} ", ground.own.address().unwrap())), "the host believes: {line}");
+        assert!(
+            line.starts_with(&format!("{} ", ground.own.address().unwrap())),
+            "the host believes: {line}"
+        );
     }
 }

@@ -20,7 +20,11 @@ async fn connections_are_begun_at_a_rate() {
     let _turn = TURN.lock().await;
     let mut lab = Lab::new();
     for policy in lab.policies.values_mut() {
-        policy.limits = LinkLimits { bytes_per_second: None, packets_per_second: 5000, connections: CONNECTIONS };
+        policy.limits = LinkLimits {
+            bytes_per_second: None,
+            packets_per_second: 5000,
+            connections: CONNECTIONS,
+        };
     }
     lab.connect();
     let mut machine = lab.machine(0);
@@ -36,7 +40,8 @@ print(time.monotonic() - began)"
     let said = machine.sh(&format!("python3 -c \"{burst}\"")).await;
     let took: f64 = said.parse().unwrap_or_else(|_| panic!("{said}"));
     let address = lab.links[0].nic.address().unwrap().to_string();
-    let output = Command::new("conntrack").args(["-L", "-p", "tcp", "-s", &address]).output().unwrap();
+    let output =
+        Command::new("conntrack").args(["-L", "-p", "tcp", "-s", &address]).output().unwrap();
     let entries = String::from_utf8_lossy(&output.stdout).lines().count();
     println!("measured: {entries} of {TRIED} connections begun within {took:.2} s");
     let most = BURST + RATE * took + 2.0;

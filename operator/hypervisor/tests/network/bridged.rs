@@ -44,7 +44,12 @@ impl<'a> Leased<'a> {
     async fn prepare(&mut self) -> Nonce {
         let nonce = self.guest.rehydrate(TOKEN).await;
         let mac = protocol::Mac::new(self.mac.bytes()).unwrap();
-        let order = GuestLease { mac, resolvers: vec![DNS], time_unix_nanos: now(), patience_millis: 20_000 };
+        let order = GuestLease {
+            mac,
+            resolvers: vec![DNS],
+            time_unix_nanos: now(),
+            patience_millis: 20_000,
+        };
         self.address = self.guest.lease(&order).await.unwrap();
         self.hv.lease_link(self.name, self.address).await.unwrap();
         nonce
@@ -52,7 +57,12 @@ impl<'a> Leased<'a> {
 
     /// As the attacks have it: with its address.
     fn nic(&self, spec: &MachineSpec, lan: &Lan<'_>) -> Nic {
-        let wire = Wire::Nat { address: self.address, prefix: 24, gateway: lan.subnet.gateway, ipv6: None };
+        let wire = Wire::Nat {
+            address: self.address,
+            prefix: 24,
+            gateway: lan.subnet.gateway,
+            ipv6: None,
+        };
         Nic { wire, ..spec.record.nic.clone().unwrap() }
     }
 
@@ -63,18 +73,33 @@ impl<'a> Leased<'a> {
         let mut said = Vec::new();
         // It hears itself, or nothing below means anything.
         while !String::from_utf8_lossy(&said).contains("heard 127.0.0.1") {
-            assert_eq!(self.guest.hear(&nonce, &mut said).await, None, "{}", String::from_utf8_lossy(&said));
+            assert_eq!(
+                self.guest.hear(&nonce, &mut said).await,
+                None,
+                "{}",
+                String::from_utf8_lossy(&said)
+            );
         }
         (nonce, said)
     }
 
     /// That one it does hear.
-    async fn heard_nobody_but_the_computer(&mut self, lan: &Lan<'_>, nonce: &Nonce, said: &mut Vec<u8>) {
+    async fn heard_nobody_but_the_computer(
+        &mut self,
+        lan: &Lan<'_>,
+        nonce: &Nonce,
+        said: &mut Vec<u8>,
+    ) {
         let what = format!("tcp:{}:8000", self.address);
         assert_eq!(lan.beside(std::slice::from_ref(&what))[&what], "ok");
         let near = format!("heard {} ", lan.near);
         while !String::from_utf8_lossy(said).contains(&near) {
-            assert_eq!(self.guest.hear(nonce, said).await, None, "{}", String::from_utf8_lossy(said));
+            assert_eq!(
+                self.guest.hear(nonce, said).await,
+                None,
+                "{}",
+                String::from_utf8_lossy(said)
+            );
         }
         let others = heard(&String::from_utf8_lossy(said));
         assert!(others.iter().all(|line| line.starts_with(&near)), "{others:?}");
@@ -98,12 +123,14 @@ async fn a_real_attacker_on_a_bridge_of_the_host_gets_nowhere() {
     took("a golden, and a network of somebody else's", began);
     let specs = [(0, "pool-one"), (1, "pool-one"), (2, "pool-two")].map(|(slot, owner)| {
         let mut spec = real.spec(slot, owner);
-        spec.record.nic = Some(Nic::bridge(&real.host.instance, &spec.record.name, &lan.subnet.bridge));
+        spec.record.nic =
+            Some(Nic::bridge(&real.host.instance, &spec.record.name, &lan.subnet.bridge));
         spec
     });
     let [first, second, third] = &specs;
     let new = |spec| Leased::new(&real.hv, spec);
-    let (mut attacker, mut neighbour, mut stranger) = tokio::join!(new(first), new(second), new(third));
+    let (mut attacker, mut neighbour, mut stranger) =
+        tokio::join!(new(first), new(second), new(third));
     let ground = Ground {
         internet: &real.internet,
         subnet: lan.subnet.clone(),
@@ -124,7 +151,8 @@ async fn a_real_attacker_on_a_bridge_of_the_host_gets_nowhere() {
     took("the escape table", began);
     where_that_network_is_allowed(&real, &lan, &ground, &mut attacker).await;
     abroad::took_nobodys_place(&lan, &ground);
-    for (machine, (nonce, said)) in [&mut neighbour, &mut stranger].into_iter().zip(&mut listening) {
+    for (machine, (nonce, said)) in [&mut neighbour, &mut stranger].into_iter().zip(&mut listening)
+    {
         machine.heard_nobody_but_the_computer(&lan, nonce, said).await;
     }
     let traffic = real.hv.traffic(&first.record.name).await.unwrap();
@@ -142,7 +170,12 @@ async fn a_real_attacker_on_a_bridge_of_the_host_gets_nowhere() {
 }
 
 /// Its other computers are reached then, and the host and other machines are not.
-async fn where_that_network_is_allowed(real: &Real, lan: &Lan<'_>, ground: &Ground<'_>, attacker: &mut Leased<'_>) {
+async fn where_that_network_is_allowed(
+    real: &Real,
+    lan: &Lan<'_>,
+    ground: &Ground<'_>,
+    attacker: &mut Leased<'_>,
+) {
     let mut wider = policy();
     let cidrs = vec![lan.net().into()];
     wider.allow = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp]

@@ -59,18 +59,29 @@ async fn a_private_network_is_reached_by_name() {
     let mut lab = Lab::dual();
     let allow = |net: &str| {
         let cidrs = vec![net.parse().unwrap()];
-        vec![Allow { protocol: Protocol::Tcp, ports: vec![PortRange { first: 8080, last: 8080 }], cidrs }]
+        vec![Allow {
+            protocol: Protocol::Tcp,
+            ports: vec![PortRange { first: 8080, last: 8080 }],
+            cidrs,
+        }]
     };
     lab.policies.get_mut("pool-one").unwrap().allow = allow("fd00:99::/64");
     lab.policies.get_mut("pool-two").unwrap().allow = allow("::/0");
     lab.connect();
     let ground = lab.ground();
-    let what = [format!("tcp:{PRIVATE_V6}:8080"), format!("tcp:{PRIVATE_V6}:80"), format!("tcp:{WEB_V6}:8080")];
+    let what = [
+        format!("tcp:{PRIVATE_V6}:8080"),
+        format!("tcp:{PRIVATE_V6}:80"),
+        format!("tcp:{WEB_V6}:8080"),
+    ];
     for (machine, reached) in [(0, ["silent", "silent", "ok"]), (2, ["ok", "silent", "silent"])] {
         let mut machine = lab.machine(machine);
         ipv6::prepare(&ground, &mut machine).await;
         let came: Vec<String> = ground.reach(&mut machine, "", &what).await.into_values().collect();
-        assert_eq!(came, reached, "in the order of the addresses: the public one, then the private one by port");
+        assert_eq!(
+            came, reached,
+            "in the order of the addresses: the public one, then the private one by port"
+        );
     }
 }
 
@@ -95,7 +106,11 @@ print(*(s is not None for s in held), ask('{more}', 2) is not None)\""
         )
     };
     let (four, six) = (WEB.to_string(), WEB_V6.to_string());
-    assert_eq!(machine.sh(&hold(&four, &six)).await, "True True False", "two by IPv4 leave none by IPv6");
+    assert_eq!(
+        machine.sh(&hold(&four, &six)).await,
+        "True True False",
+        "two by IPv4 leave none by IPv6"
+    );
     let mut other = lab.machine(1);
     assert_eq!(other.sh(&hold(&six, &four)).await, "True True False", "nor the other way round");
 }
@@ -103,7 +118,8 @@ print(*(s is not None for s in held), ask('{more}', 2) is not None)\""
 /// Connections of a machine by IPv6 that the host remembers.
 fn remembered(nic: &Nic) -> usize {
     let address = nic.ipv6().unwrap().to_string();
-    let output = Command::new("conntrack").args(["-L", "-f", "ipv6", "-s", &address]).output().unwrap();
+    let output =
+        Command::new("conntrack").args(["-L", "-f", "ipv6", "-s", &address]).output().unwrap();
     String::from_utf8(output.stdout).unwrap().lines().count()
 }
 
@@ -129,7 +145,8 @@ async fn a_real_attacker_with_ipv6_gets_nowhere() {
     let quiet = real.hv.traffic(&specs[0].record.name).await.unwrap();
     assert_eq!(quiet.denied, 0, "what a kernel says by itself is counted against nobody");
     ipv6::reaches_nothing_else(&ground, &mut attacker).await;
-    let told = std::iter::from_fn(|| flows.try_recv().ok()).filter(|flow| flow.machine == specs[0].record.name);
+    let told = std::iter::from_fn(|| flows.try_recv().ok())
+        .filter(|flow| flow.machine == specs[0].record.name);
     let told: Vec<_> = told.map(|flow| (flow.verdict, flow.target.to_string())).collect();
     for (verdict, port) in [(FlowVerdict::Allowed, 443), (FlowVerdict::Denied, 8080)] {
         let wanted = (verdict, format!("TCP {WEB_V6} port {port}"));

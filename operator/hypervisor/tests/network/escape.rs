@@ -27,8 +27,11 @@ async fn a_real_attacker_gets_nowhere() {
     real.golden("true").await;
     took("a golden with a network", began);
     let specs = [real.spec(0, "pool-one"), real.spec(1, "pool-one"), real.spec(2, "pool-two")];
-    let [mut attacker, mut neighbour, mut stranger] =
-        [real.machine(&specs[0]).await, real.machine(&specs[1]).await, real.machine(&specs[2]).await];
+    let [mut attacker, mut neighbour, mut stranger] = [
+        real.machine(&specs[0]).await,
+        real.machine(&specs[1]).await,
+        real.machine(&specs[2]).await,
+    ];
     let link = attacker.sh("ls /sys/class/net | grep -v lo").await;
     let ground = real.ground(&link);
     attacks::prepare(&ground, &mut attacker).await;
@@ -61,7 +64,11 @@ async fn a_real_attacker_gets_nowhere() {
     println!("counted: {traffic:?}");
     assert!(traffic.allowed >= 6 && traffic.denied > 100, "{traffic:?}");
     let other = real.hv.traffic(&specs[2].record.name).await.unwrap();
-    assert_eq!((other.allowed, other.denied), (0, 0), "what one tries isn't counted against another");
+    assert_eq!(
+        (other.allowed, other.denied),
+        (0, 0),
+        "what one tries isn't counted against another"
+    );
 
     live(&real, &mut attacker).await;
     nobody(&real, &link).await;
@@ -103,7 +110,15 @@ impl<'a> Listening<'a> {
         let [mac, address] = [self.nic.mac.to_string(), self.nic.address().unwrap().to_string()];
         let [from_mac, source] = [ground.gateway_mac.to_string(), gateway.to_string()];
         let mut command = Command::new("python3");
-        command.args(["-c", include_str!("knock.py"), &self.nic.tap, &mac, &address, &from_mac, &source]);
+        command.args([
+            "-c",
+            include_str!("knock.py"),
+            &self.nic.tap,
+            &mac,
+            &address,
+            &from_mac,
+            &source,
+        ]);
         assert!(command.args([&from.to_string(), "8000"]).status().unwrap().success());
         self.until(machine, &format!("heard {gateway} {from}\n")).await;
     }

@@ -22,7 +22,9 @@ const MOST: u64 = 3;
 const TRIES: usize = 5;
 
 fn there(table: &Table) -> bool {
-    let listed = |family| Command::new("nft").args(["list", "table", family, table.name()]).output().unwrap();
+    let listed = |family| {
+        Command::new("nft").args(["list", "table", family, table.name()]).output().unwrap()
+    };
     ["bridge", "inet"].into_iter().all(|family| listed(family).status.success())
 }
 
@@ -42,7 +44,13 @@ async fn while_gone(real: &Real, name: &DomainName, table: &Table, servers: &Hos
     let (before, began) = (servers.asked(), Instant::now());
     // Only what is this installation's: others use the host too.
     for family in ["inet", "bridge"] {
-        assert!(Command::new("nft").args(["delete", "table", family, table.name()]).status().unwrap().success());
+        assert!(
+            Command::new("nft")
+                .args(["delete", "table", family, table.name()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
     wait_for("the rules to be back", || there(table));
     took("rules that were removed are back", began);
@@ -73,13 +81,19 @@ async fn rules_that_somebody_removed_are_back_at_once() {
     assert_eq!(servers.asked(), 0, "it knocks, and nobody hears it");
     let mut heard = Vec::new();
     while heard.last().is_none_or(|heard| *heard > MOST) {
-        assert!(heard.len() < TRIES, "{heard:?} knocks were heard: machines are not cut off while the rules are gone");
+        assert!(
+            heard.len() < TRIES,
+            "{heard:?} knocks were heard: machines are not cut off while the rules are gone"
+        );
         heard.push(while_gone(&real, name, &table, &servers).await);
     }
     machine.0.stop(&nonce).await;
     // The control, at last: the server was there all the time.
     let heard = servers.asked();
-    UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"control", (real.subnet.gateway, servers.udp)).unwrap();
+    UdpSocket::bind("0.0.0.0:0")
+        .unwrap()
+        .send_to(b"control", (real.subnet.gateway, servers.udp))
+        .unwrap();
     wait_for("the server to hear the host", || servers.asked() == heard + 1);
     attacks::reaches_the_internet(&ground, &mut machine).await;
     attacks::reaches_no_host(&ground, &mut machine).await;

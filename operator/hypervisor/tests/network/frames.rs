@@ -25,7 +25,11 @@ pub async fn stay(
         spy.until(mark, &ground.own.tap);
     }
     let seen = spy.seen();
-    assert_eq!(seen.keys().collect::<BTreeSet<_>>(), sent.iter().collect(), "what is seen is what was sent");
+    assert_eq!(
+        seen.keys().collect::<BTreeSet<_>>(),
+        sent.iter().collect(),
+        "what is seen is what was sent"
+    );
     let own = (ground.own.tap.clone(), "in".to_owned());
     let mut escaped = Vec::new();
     for (mark, links) in seen.iter().filter(|(mark, _)| !mark.starts_with("control")) {

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet};
 
-use crate::internet::{DNS, HOST_PUBLIC_V6, Internet, NODE, NODE_V6, PRIVATE, PRIVATE_V6, WEB, WEB_V6};
+use crate::internet::{
+    DNS, HOST_PUBLIC_V6, Internet, NODE, NODE_V6, PRIVATE, PRIVATE_V6, WEB, WEB_V6,
+};
 
 /// Held by tests with real guests, and by those that measure: they share few processors.
 pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -35,7 +37,8 @@ pub fn dual_policy() -> Policy {
 
 /// What a pool gets that asks for nothing.
 pub fn policy() -> Policy {
-    let limits = LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
+    let limits =
+        LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
     Policy { generation: 1, ipv6: false, allow: Vec::new(), resolvers: vec![DNS], limits }
 }
 
@@ -59,12 +62,19 @@ pub struct Ground<'a> {
 impl Ground<'_> {
     /// Puts a script into the machine.
     pub async fn put(&self, machine: &mut impl Machine, name: &str, script: &str) {
-        let said = machine.sh(&format!("cat > /tmp/{name} <<'END OF SCRIPT'\n{script}\nEND OF SCRIPT")).await;
+        let said = machine
+            .sh(&format!("cat > /tmp/{name} <<'END OF SCRIPT'\n{script}\nEND OF SCRIPT"))
+            .await;
         assert_eq!(said, "", "{name}");
     }
 
     /// Tries to reach all of these at once: what came of each. `who`: how the command is run, such as `setpriv …`.
-    pub async fn reach(&self, machine: &mut impl Machine, who: &str, what: &[String]) -> BTreeMap<String, String> {
+    pub async fn reach(
+        &self,
+        machine: &mut impl Machine,
+        who: &str,
+        what: &[String],
+    ) -> BTreeMap<String, String> {
         let said = machine.sh(&format!("{who} python3 /tmp/connects.py {}", what.join(" "))).await;
         let results = said.lines().filter_map(|line| line.split_once(' '));
         let results: BTreeMap<String, String> =
@@ -82,7 +92,8 @@ impl Ground<'_> {
     pub fn frames(&self) -> String {
         let Subnet { gateway, .. } = self.subnet;
         let [own, peer] = [&self.own, &self.others[0]];
-        let last = |host: u8| Ipv4Addr::from(u32::from(self.subnet.net().network()) + u32::from(host));
+        let last =
+            |host: u8| Ipv4Addr::from(u32::from(self.subnet.net().network()) + u32::from(host));
         format!(
             "salt={} link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} unused={} broadcast={} \
              web={WEB} host={} node={NODE} private={} private6={PRIVATE_V6}",
@@ -123,16 +134,20 @@ impl Ground<'_> {
 
 /// The host's own addresses that a route leads to, without loopback.
 pub fn host_addresses_of_ipv6() -> Vec<Ipv6Addr> {
-    let output = Command::new("ip").args(["-6", "-o", "addr", "show", "scope", "global"]).output().unwrap();
+    let output =
+        Command::new("ip").args(["-6", "-o", "addr", "show", "scope", "global"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().filter_map(|line| line.split("inet6 ").nth(1)?.split('/').next()?.parse().ok()).collect()
+    text.lines()
+        .filter_map(|line| line.split("inet6 ").nth(1)?.split('/').next()?.parse().ok())
+        .collect()
 }
 
 /// The host's own addresses, without loopback.
 pub fn host_addresses() -> Vec<Ipv4Addr> {
     let output = Command::new("ip").args(["-4", "-o", "addr", "show"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let addresses = text.lines().filter_map(|line| line.split("inet ").nth(1)?.split('/').next()?.parse().ok());
+    let addresses =
+        text.lines().filter_map(|line| line.split("inet ").nth(1)?.split('/').next()?.parse().ok());
     addresses.filter(|address: &Ipv4Addr| !address.is_loopback()).collect()
 }
 
@@ -157,7 +172,8 @@ impl HostServers {
         let asked = Arc::new(AtomicU64::new(0));
         let listener = TcpListener::bind("[::]:0").unwrap();
         let socket = UdpSocket::bind("[::]:0").unwrap();
-        let (tcp, udp) = (listener.local_addr().unwrap().port(), socket.local_addr().unwrap().port());
+        let (tcp, udp) =
+            (listener.local_addr().unwrap().port(), socket.local_addr().unwrap().port());
         let count = asked.clone();
         std::thread::spawn(move || {
             while listener.accept().is_ok() {

@@ -24,7 +24,8 @@ const CONNECTIONS: u32 = 64;
 const BYTES: u64 = 3 << 19;
 const ROUNDS: usize = 3;
 /// More than a guest can do here.
-const WIDE: LinkLimits = LinkLimits { bytes_per_second: None, packets_per_second: 1_000_000, connections: 4096 };
+const WIDE: LinkLimits =
+    LinkLimits { bytes_per_second: None, packets_per_second: 1_000_000, connections: 4096 };
 /// How long is looked at what passes.
 const LOOK: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_secs(2);
@@ -97,7 +98,9 @@ impl Hog<'_> {
         // Some are over before the list is read.
         assert!(held <= most + 8, "{held} connections");
         self.police(WIDE).await;
-        wait_for("more connections where more may be: the control", || connections_of(address) > 2 * most);
+        wait_for("more connections where more may be: the control", || {
+            connections_of(address) > 2 * most
+        });
         self.bad.0.stop(&nonce).await;
     }
 
@@ -108,7 +111,8 @@ impl Hog<'_> {
 
     /// The neighbour's own limit is what its transfers take their time by.
     async fn police(&self, hog: LinkLimits) {
-        let good = Policy { limits: LinkLimits { bytes_per_second: Some(RATE), ..WIDE }, ..policy() };
+        let good =
+            Policy { limits: LinkLimits { bytes_per_second: Some(RATE), ..WIDE }, ..policy() };
         let datagrams = Allow { protocol: Protocol::Udp, ports: Vec::new(), cidrs: Vec::new() };
         let bad = Policy { limits: hog, allow: vec![datagrams], ..policy() };
         let policies = [("pool-one".to_owned(), good), ("pool-two".to_owned(), bad)].into();
@@ -142,6 +146,7 @@ async fn grown(at: &[(&str, &str)]) -> Vec<f64> {
 }
 
 fn read(link: &str, counter: &str) -> f64 {
-    let text = std::fs::read_to_string(format!("/sys/class/net/{link}/statistics/{counter}")).unwrap();
+    let text =
+        std::fs::read_to_string(format!("/sys/class/net/{link}/statistics/{counter}")).unwrap();
     text.trim().parse().unwrap()
 }

@@ -22,7 +22,8 @@ pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
 
 /// The same as by IPv4.
 pub async fn reaches_the_internet(ground: &Ground<'_>, machine: &mut impl Machine) {
-    let mut what: Vec<String> = [80, 443, 9418].iter().map(|port| format!("tcp:{WEB_V6}:{port}")).collect();
+    let mut what: Vec<String> =
+        [80, 443, 9418].iter().map(|port| format!("tcp:{WEB_V6}:{port}")).collect();
     what.push(format!("ping:{WEB_V6}"));
     for (what, came) in ground.reach(machine, PATIENT, &what).await {
         assert_eq!(came, "ok", "{what}");
@@ -35,16 +36,20 @@ pub async fn reaches_the_internet(ground: &Ground<'_>, machine: &mut impl Machin
 /// Nobody in the internet is asked but at what the policy names.
 pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.internet.seen.forget();
-    let mut what = vec![format!("tcp:{WEB_V6}:8080"), format!("tcp:{WEB_V6}:25"), format!("udp:{WEB_V6}:53")];
-    for address in NOWHERE_V6.into_iter().chain([PRIVATE_V6]).map(str::to_owned).chain([NODE_V6.to_string()]) {
+    let mut what =
+        vec![format!("tcp:{WEB_V6}:8080"), format!("tcp:{WEB_V6}:25"), format!("udp:{WEB_V6}:53")];
+    for address in
+        NOWHERE_V6.into_iter().chain([PRIVATE_V6]).map(str::to_owned).chain([NODE_V6.to_string()])
+    {
         what.extend(PORTS.map(|port| format!("tcp:{address}:{port}")));
         what.extend([format!("ping:{address}"), format!("udp:{address}:53")]);
     }
     not_reached(ground, machine, &what).await;
     let seen = ground.internet.seen.all();
     // The kernels at both ends of that wire look for each other, and nobody pings.
-    let ordinary =
-        |(protocol, to, kind): &&Kind| to.to_string().starts_with("ff02:") || (*protocol == ICMP_V6 && *kind != ECHO);
+    let ordinary = |(protocol, to, kind): &&Kind| {
+        to.to_string().starts_with("ff02:") || (*protocol == ICMP_V6 && *kind != ECHO)
+    };
     let unwanted: Vec<_> = seen.keys().filter(|kind| !ordinary(kind)).collect();
     assert!(unwanted.is_empty(), "these arrived: {unwanted:?}");
 }
@@ -61,7 +66,10 @@ pub async fn reaches_no_host(ground: &Ground<'_>, machine: &mut impl Machine) ->
 pub async fn reaches_no_machine(ground: &Ground<'_>, machine: &mut impl Machine) {
     let addresses = ground.others.iter().filter_map(agentvm_core::network::Nic::ipv6);
     let tries = |address| {
-        [22, 80, 443, 8000].map(|port| format!("tcp:{address}:{port}")).into_iter().chain([format!("ping:{address}")])
+        [22, 80, 443, 8000]
+            .map(|port| format!("tcp:{address}:{port}"))
+            .into_iter()
+            .chain([format!("ping:{address}")])
     };
     let what: Vec<String> = addresses.flat_map(tries).collect();
     assert_eq!(what.len(), 10);
@@ -92,12 +100,14 @@ pub async fn sends_no_frame(ground: &Ground<'_>, machine: &mut impl Machine) {
 pub fn took_nobodys_place(ground: &Ground<'_>) {
     let bridge = &ground.subnet.bridge;
     let shown = |arguments: &[&str]| {
-        let output = Command::new("ip").arg("-6").args(arguments).args(["dev", bridge]).output().unwrap();
+        let output =
+            Command::new("ip").arg("-6").args(arguments).args(["dev", bridge]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     let neighbours = shown(&["neigh", "show"]);
     assert!(
-        neighbours.lines().count() > 200 && neighbours.lines().all(|line| line.contains("PERMANENT")),
+        neighbours.lines().count() > 200
+            && neighbours.lines().all(|line| line.contains("PERMANENT")),
         "{neighbours}"
     );
     let own = ground.own.mac.to_string();
@@ -108,5 +118,9 @@ pub fn took_nobodys_place(ground: &Ground<'_>) {
     );
     let routes = shown(&["route", "show"]);
     assert!(!routes.contains("proto ra") && !routes.contains("fd00:bad"), "{routes}");
-    assert_eq!(shown(&["-o", "addr", "show"]).lines().count(), 1, "the gateway's address and no other");
+    assert_eq!(
+        shown(&["-o", "addr", "show"]).lines().count(),
+        1,
+        "the gateway's address and no other"
+    );
 }

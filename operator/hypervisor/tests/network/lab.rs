@@ -48,11 +48,17 @@ impl Lab {
         let id = internet.namespace().to_owned();
         let instance = InstanceId::for_state_dir(&id);
         let number = internet.number() % 50 + 200;
-        let subnet = Subnet { bridge: format!("{id}b"), gateway: Ipv4Addr::new(192, 168, number, 1), prefix: 24 };
-        let links = ["pool-one", "pool-one", "pool-two"]
-            .iter()
-            .zip(subnet.machines())
-            .map(|(owner, address)| Link { nic: nic(&instance, &subnet, address), owner_uid: (*owner).to_owned() });
+        let subnet = Subnet {
+            bridge: format!("{id}b"),
+            gateway: Ipv4Addr::new(192, 168, number, 1),
+            prefix: 24,
+        };
+        let links = ["pool-one", "pool-one", "pool-two"].iter().zip(subnet.machines()).map(
+            |(owner, address)| Link {
+                nic: nic(&instance, &subnet, address),
+                owner_uid: (*owner).to_owned(),
+            },
+        );
         let this = Self {
             table: Table::of(&instance),
             policies: [("pool-one".to_owned(), policy()), ("pool-two".to_owned(), policy())].into(),
@@ -86,7 +92,9 @@ impl Lab {
             ip(&format!("-n {namespace} link set eth0 up"));
             ip(&format!("-n {namespace} addr add {address}/24 dev eth0"));
             ip(&format!("-n {namespace} route add default via {gateway}"));
-            ip(&format!("-n {namespace} neigh replace {gateway} lladdr {mac} nud permanent dev eth0"));
+            ip(&format!(
+                "-n {namespace} neigh replace {gateway} lladdr {mac} nud permanent dev eth0"
+            ));
         }
         self.internet.attach(bridge, &self.subnet.net().to_string());
         for way in [bridge.clone(), self.internet.link()] {
@@ -103,7 +111,9 @@ impl Lab {
             let mac = Mac::new(GATEWAY_MAC);
             ip(&format!("-n {namespace} -6 addr flush dev eth0"));
             ip(&format!("-n {namespace} -6 addr add {address}/64 dev eth0 nodad"));
-            ip(&format!("-n {namespace} -6 neigh replace {gateway} lladdr {mac} nud permanent dev eth0"));
+            ip(&format!(
+                "-n {namespace} -6 neigh replace {gateway} lladdr {mac} nud permanent dev eth0"
+            ));
             ip(&format!("-n {namespace} -6 route add default via {gateway}"));
         }
         self.internet.attach_ipv6(&self.subnet.bridge, &self.table.ula().to_string());
@@ -165,7 +175,8 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for family in ["bridge", "inet"] {
-            let _ = Command::new("nft").args(["delete", "table", family, self.table.name()]).output();
+            let _ =
+                Command::new("nft").args(["delete", "table", family, self.table.name()]).output();
         }
         for namespace in &self.namespaces {
             let _ = Command::new("ip").args(["netns", "delete", namespace]).output();

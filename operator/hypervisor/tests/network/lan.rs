@@ -83,9 +83,10 @@ impl<'a> Lan<'a> {
         ip(&format!("link set {bridge} up"));
         ip(&format!("netns add {computer}"));
         ip(&format!("-n {computer} link set lo up"));
-        for (wire, mac, namespace, address) in
-            [(self.to_router(), ROUTER_MAC, router, gateway), (self.to_near(), NEAR_MAC, computer.as_str(), near)]
-        {
+        for (wire, mac, namespace, address) in [
+            (self.to_router(), ROUTER_MAC, router, gateway),
+            (self.to_near(), NEAR_MAC, computer.as_str(), near),
+        ] {
             ip(&format!("link add {wire} type veth peer name lan address {mac} netns {namespace}"));
             ip(&format!("link set {wire} master {bridge}"));
             ip(&format!("link set {wire} up"));
@@ -102,7 +103,8 @@ impl<'a> Lan<'a> {
     }
 
     fn serve(&mut self) {
-        let [first, last] = [100, 120].map(|host| Ipv4Addr::from(u32::from(self.net().network()) + host));
+        let [first, last] =
+            [100, 120].map(|host| Ipv4Addr::from(u32::from(self.net().network()) + host));
         let addresses = format!("--dhcp-range={first},{last},255.255.255.0,1h");
         let names = format!("--dhcp-option=option:dns-server,{DNS}");
         let server = [
@@ -123,14 +125,17 @@ impl<'a> Lan<'a> {
         ];
         let listener = ["python3", "-c", LISTENER];
         let (router, computer) = (self.internet.namespace().to_owned(), self.computer());
-        for (namespace, command, log) in [(router, &server[..], &self.served), (computer, &listener[..], &self.heard)] {
+        for (namespace, command, log) in
+            [(router, &server[..], &self.served), (computer, &listener[..], &self.heard)]
+        {
             let mut child = Command::new("ip");
             child.args(["netns", "exec", &namespace]).args(command).stdin(Stdio::null());
             child.stdout(log.reopen().unwrap()).stderr(log.reopen().unwrap());
             self.children.push(child.spawn().unwrap());
         }
-        let says =
-            |log: &tempfile::NamedTempFile, what: &str| std::fs::read_to_string(log.path()).unwrap().contains(what);
+        let says = |log: &tempfile::NamedTempFile, what: &str| {
+            std::fs::read_to_string(log.path()).unwrap().contains(what)
+        };
         wait_for("a DHCP server", || says(&self.served, "DHCP, IP range"));
         wait_for("a listener", || says(&self.heard, "heard 127.0.0.1"));
     }
@@ -139,14 +144,21 @@ impl<'a> Lan<'a> {
     fn control(&self) {
         let servers = HostServers::new();
         let addresses = host_addresses();
-        let pings = addresses.iter().chain([&self.subnet.gateway, &WEB]).map(|address| format!("ping:{address}"));
+        let pings = addresses
+            .iter()
+            .chain([&self.subnet.gateway, &WEB])
+            .map(|address| format!("ping:{address}"));
         let ports = addresses.iter().map(|address| format!("tcp:{address}:{}", servers.tcp));
         let came = self.beside(&pings.chain(ports).collect::<Vec<_>>());
         let there = host_addresses();
-        let gone = |what: &str| addresses.iter().any(|one| what.contains(&format!(":{one}")) && !there.contains(one));
+        let gone = |what: &str| {
+            addresses.iter().any(|one| what.contains(&format!(":{one}")) && !there.contains(one))
+        };
         // What another test has taken away meanwhile is none. The servers hang up at once.
-        let silent: Vec<_> =
-            came.iter().filter(|(what, came)| !gone(what) && !["ok", "ECONNRESET"].contains(&came.as_str())).collect();
+        let silent: Vec<_> = came
+            .iter()
+            .filter(|(what, came)| !gone(what) && !["ok", "ECONNRESET"].contains(&came.as_str()))
+            .collect();
         assert!(silent.is_empty(), "{silent:?}");
         assert!(servers.asked() > 1);
         self.acquaint();
@@ -154,10 +166,15 @@ impl<'a> Lan<'a> {
 
     /// Each knows the others, or there would be nothing to make it believe.
     fn acquaint(&self) {
-        let pings = [self.subnet.gateway, self.host, self.near].map(|address| format!("ping:{address}"));
-        let came = [reached(&["ip", "netns", "exec", &self.computer()], &pings), reached(&[], &pings)];
+        let pings =
+            [self.subnet.gateway, self.host, self.near].map(|address| format!("ping:{address}"));
+        let came =
+            [reached(&["ip", "netns", "exec", &self.computer()], &pings), reached(&[], &pings)];
         let router = reached(&["ip", "netns", "exec", self.internet.namespace()], &pings);
-        assert!(came.iter().chain([&router]).all(|came| came.values().all(|came| came == "ok")), "{came:?} {router:?}");
+        assert!(
+            came.iter().chain([&router]).all(|came| came.values().all(|came| came == "ok")),
+            "{came:?} {router:?}"
+        );
     }
 
     /// What the computer beside reaches of these.
@@ -173,8 +190,10 @@ impl<'a> Lan<'a> {
     /// Who is where, as the computer beside and the router believe.
     pub fn believed(&self) -> [String; 2] {
         [self.computer().as_str(), self.internet.namespace()].map(|namespace| {
-            let output =
-                Command::new("ip").args(["-n", namespace, "-4", "neigh", "show", "dev", "lan"]).output().unwrap();
+            let output = Command::new("ip")
+                .args(["-n", namespace, "-4", "neigh", "show", "dev", "lan"])
+                .output()
+                .unwrap();
             String::from_utf8(output.stdout).unwrap()
         })
     }
@@ -187,15 +206,22 @@ fn reached(who: &[&str], what: &[String]) -> BTreeMap<String, String> {
     let output = Command::new(command[0]).args(&command[1..]).args(what).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let results = said.lines().filter_map(|line| line.split_once(' '));
-    let results: BTreeMap<String, String> = results.map(|(what, came)| (what.to_owned(), came.to_owned())).collect();
+    let results: BTreeMap<String, String> =
+        results.map(|(what, came)| (what.to_owned(), came.to_owned())).collect();
     let asked: BTreeSet<_> = what.iter().collect();
-    assert_eq!(results.keys().collect::<BTreeSet<_>>(), asked, "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(
+        results.keys().collect::<BTreeSet<_>>(),
+        asked,
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     results
 }
 
 /// Of what [`LISTENER`] says, those that aren't itself.
 pub fn heard(said: &str) -> Vec<String> {
-    let others = said.lines().filter(|line| line.starts_with("heard") && !line.contains(" 127.0.0.1"));
+    let others =
+        said.lines().filter(|line| line.starts_with("heard") && !line.contains(" 127.0.0.1"));
     others.map(str::to_owned).collect()
 }
 

@@ -16,7 +16,13 @@ const CONNECTIONS: u32 = 64;
 async fn takes(machine: &mut impl Machine, verb: &str) -> u64 {
     let mut all = Vec::new();
     for _ in 0..3 {
-        all.push(machine.sh(&format!("python3 /tmp/fetch.py {verb} {WEB}:443 {BYTES}")).await.parse::<u64>().unwrap());
+        all.push(
+            machine
+                .sh(&format!("python3 /tmp/fetch.py {verb} {WEB}:443 {BYTES}"))
+                .await
+                .parse::<u64>()
+                .unwrap(),
+        );
     }
     all.sort_unstable();
     all[1]
@@ -41,16 +47,25 @@ impl Drop for Hog {
 
 /// Those that are over still stand in the kernel's list for a while, and are none any more.
 pub fn connections_of(address: &str) -> usize {
-    let output = Command::new("conntrack").args(["-L", "-p", "tcp", "-s", address]).output().unwrap();
+    let output =
+        Command::new("conntrack").args(["-L", "-p", "tcp", "-s", address]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().filter(|line| !["TIME_WAIT", "CLOSE"].iter().any(|over| line.contains(&format!(" {over} ")))).count()
+    text.lines()
+        .filter(|line| {
+            !["TIME_WAIT", "CLOSE"].iter().any(|over| line.contains(&format!(" {over} ")))
+        })
+        .count()
 }
 
 #[tokio::test]
 async fn a_hog_takes_no_more_than_its_own() {
     let _turn = TURN.lock().await;
     let mut lab = Lab::new();
-    let limits = LinkLimits { bytes_per_second: Some(RATE), packets_per_second: 5000, connections: CONNECTIONS };
+    let limits = LinkLimits {
+        bytes_per_second: Some(RATE),
+        packets_per_second: 5000,
+        connections: CONNECTIONS,
+    };
     for policy in lab.policies.values_mut() {
         // Datagrams too, so that the hog has something to flood with.
         policy.allow.push(Allow { protocol: Protocol::Udp, ports: Vec::new(), cidrs: Vec::new() });
@@ -66,13 +81,20 @@ async fn a_hog_takes_no_more_than_its_own() {
     let alone = [takes(&mut machine, "get").await, takes(&mut machine, "put").await];
     // What has not been used before may be caught up with.
     let least = (BYTES - RATE) * 1000 / RATE;
-    println!("measured: {BYTES} bytes: {unlimited} ms without a limit; with one, in and out: {alone:?} ms");
-    assert!(unlimited < least / 2 && alone.iter().all(|took| *took > least), "{unlimited} {alone:?}, limit {least}");
+    println!(
+        "measured: {BYTES} bytes: {unlimited} ms without a limit; with one, in and out: {alone:?} ms"
+    );
+    assert!(
+        unlimited < least / 2 && alone.iter().all(|took| *took > least),
+        "{unlimited} {alone:?}, limit {least}"
+    );
 
     let neighbour = lab.links[1].nic.address().unwrap().to_string();
     let hog = Hog::new(&lab.machine(1));
     // Its own datagrams are in the way of its connections.
-    crate::ground::wait_for("the hog to be well under way", || connections_of(&neighbour) >= CONNECTIONS as usize / 2);
+    crate::ground::wait_for("the hog to be well under way", || {
+        connections_of(&neighbour) >= CONNECTIONS as usize / 2
+    });
     let beside = [takes(&mut machine, "get").await, takes(&mut machine, "put").await];
     let held = connections_of(&neighbour);
     drop(hog);

@@ -1,5 +1,10 @@
 //! Machines with a network: what they reach, and what they don't whatever they try.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says by panicking what is wrong"
+)]
 
 mod abroad;
 mod announced;

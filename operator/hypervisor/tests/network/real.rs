@@ -38,7 +38,15 @@ impl Real {
         let internet = Internet::new();
         let subnet = hv.subnet().await.unwrap();
         internet.attach(&subnet.bridge, &subnet.net().to_string());
-        let this = Self { hv, host, internet, subnet, key: GoldenKey::derive(&[name]), nic: Nic::nat, _turn: turn };
+        let this = Self {
+            hv,
+            host,
+            internet,
+            subnet,
+            key: GoldenKey::derive(&[name]),
+            nic: Nic::nat,
+            _turn: turn,
+        };
         this.police(policy()).await;
         this
     }
@@ -55,7 +63,8 @@ impl Real {
     /// The same policy for both pools and for the template.
     pub async fn police(&self, policy: Policy) {
         let owners = ["pool-one", "pool-two", "template"];
-        let policies: BTreeMap<_, _> = owners.map(|owner| (owner.to_owned(), policy.clone())).into();
+        let policies: BTreeMap<_, _> =
+            owners.map(|owner| (owner.to_owned(), policy.clone())).into();
         self.hv.police(policies, node_networks()).await.unwrap();
     }
 

@@ -42,8 +42,16 @@ async fn packages_are_installed_and_a_repository_is_cloned() {
 fn holding(host: &TestHost, key: &str) -> String {
     let line = key.lines().nth(2).unwrap();
     let grep = |at: &Path| {
-        let arguments = ["--recursive", "--files-with-matches", "--fixed-strings", "--devices=skip", "--regexp", line];
-        let output = Command::new("grep").env("LC_ALL", "C").args(arguments).arg(at).output().unwrap();
+        let arguments = [
+            "--recursive",
+            "--files-with-matches",
+            "--fixed-strings",
+            "--devices=skip",
+            "--regexp",
+            line,
+        ];
+        let output =
+            Command::new("grep").env("LC_ALL", "C").args(arguments).arg(at).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     // The control: a file that has it is found.

@@ -12,7 +12,8 @@ struct Published(String);
 
 impl Published {
     fn new(lab: &Lab) -> Self {
-        let (name, bridge, gateway) = (format!("{}_other", lab.table.name()), &lab.subnet.bridge, lab.subnet.gateway);
+        let (name, bridge, gateway) =
+            (format!("{}_other", lab.table.name()), &lab.subnet.bridge, lab.subnet.gateway);
         nft(&format!(
             "table ip {name} {{\n\tchain publish {{\n\t\ttype nat hook prerouting priority dstnat;\n\
              \t\tiifname \"{bridge}\" ip daddr {gateway} tcp dport 8443 counter dnat to {WEB}:443\n\t}}\n}}\n"
@@ -45,6 +46,9 @@ async fn a_published_port_is_no_way_around() {
     let came = ground.reach(&mut machine, "", std::slice::from_ref(&what)).await;
     assert!(published.was_used(), "the packets were redirected");
     assert_ne!(came[&what], "ok");
-    assert!(!lab.internet.seen.all().keys().any(|seen| *seen == (TCP, WEB.into(), 443)), "and got there");
+    assert!(
+        !lab.internet.seen.all().keys().any(|seen| *seen == (TCP, WEB.into(), 443)),
+        "and got there"
+    );
     attacks::reaches_the_internet(&ground, &mut machine).await;
 }

@@ -39,11 +39,16 @@ async fn a_machine_that_is_not_linked_is_told_nothing() {
 #[tokio::test]
 async fn a_connection_outlives_an_edited_policy_unless_it_is_denied() {
     let mut lab = Lab::new();
-    let more = Allow { protocol: Protocol::Tcp, ports: vec![PortRange { first: 8080, last: 8080 }], cidrs: Vec::new() };
+    let more = Allow {
+        protocol: Protocol::Tcp,
+        ports: vec![PortRange { first: 8080, last: 8080 }],
+        cidrs: Vec::new(),
+    };
     lab.policies.get_mut("pool-one").unwrap().allow.push(more);
     lab.connect();
     lab.policies.get_mut("pool-one").unwrap().allow.clear();
     let (ground, mut machine) = (lab.ground(), lab.machine(0));
     attacks::prepare(&ground, &mut machine).await;
-    attacks::a_policy_is_tightened(&ground, &mut machine, || async { nft(&lab.rules_kept()) }).await;
+    attacks::a_policy_is_tightened(&ground, &mut machine, || async { nft(&lab.rules_kept()) })
+        .await;
 }

@@ -20,7 +20,11 @@ impl Spy {
     /// Looks for marks that begin with this.
     pub fn new(salt: &str) -> Self {
         let script = include_str!("spy.py");
-        let mut child = Command::new("python3").args(["-c", script, salt]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("python3")
+            .args(["-c", script, salt])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
         let seen = Arc::new(Mutex::new(Sightings::new()));
@@ -41,7 +45,8 @@ impl Spy {
 
     /// Waits until a mark was seen on a link.
     pub fn until(&self, mark: &str, link: &str) {
-        let there = || self.seen().get(mark).is_some_and(|seen| seen.iter().any(|(at, _)| at == link));
+        let there =
+            || self.seen().get(mark).is_some_and(|seen| seen.iter().any(|(at, _)| at == link));
         wait_for(&format!("{mark} on {link}"), there);
     }
 }

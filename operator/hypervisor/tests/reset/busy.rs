@@ -77,7 +77,13 @@ async fn futures<F: Future<Output = Count>>(all: Vec<F>) -> Vec<Count> {
     done
 }
 
-async fn reset_again_and_again(host: &TestHost, hv: &Libvirt, key: &GoldenKey, slot: u32, times: usize) -> Count {
+async fn reset_again_and_again(
+    host: &TestHost,
+    hv: &Libvirt,
+    key: &GoldenKey,
+    slot: u32,
+    times: usize,
+) -> Count {
     let mut count = Count::default();
     let machine = |n: usize| host.machine(key, slot, &format!("nonce-{slot}-{n}"));
     let first = machine(0);
@@ -93,17 +99,26 @@ async fn reset_again_and_again(host: &TestHost, hv: &Libvirt, key: &GoldenKey, s
         let run = guest.begin(TOKEN, BUSY).await;
         let mut said = Vec::new();
         while !String::from_utf8_lossy(&said).contains("busy") {
-            assert_eq!(guest.hear(&run, &mut said).await, None, "{}", String::from_utf8_lossy(&said));
+            assert_eq!(
+                guest.hear(&run, &mut said).await,
+                None,
+                "{}",
+                String::from_utf8_lossy(&said)
+            );
         }
         match hv.reset(&machine(n + 1)).await {
             Ok(proof) => {
                 assert_eq!(proof.failure(), None);
-                count.second_rounds +=
-                    usize::from(proof.steps.iter().filter(|(step, _)| *step == ResetStep::Load).count() > 1);
+                count.second_rounds += usize::from(
+                    proof.steps.iter().filter(|(step, _)| *step == ResetStep::Load).count() > 1,
+                );
                 count.proven.push(proof.took());
             }
             Err(error) => {
-                assert!(matches!(error, HvError::NotProven { .. } | HvError::Refused { .. }), "{error:?}");
+                assert!(
+                    matches!(error, HvError::NotProven { .. } | HvError::Refused { .. }),
+                    "{error:?}"
+                );
                 count.refused.push(error.to_string());
                 hv.destroy(name, Stop::Force).await.unwrap();
                 fresh = true;
@@ -111,7 +126,9 @@ async fn reset_again_and_again(host: &TestHost, hv: &Libvirt, key: &GoldenKey, s
         }
     }
     if !fresh {
-        the_disk_is_sound(&host.dir.path().join("machines").join(name.as_str()).join("overlay.qcow2"));
+        the_disk_is_sound(
+            &host.dir.path().join("machines").join(name.as_str()).join("overlay.qcow2"),
+        );
     }
     hv.destroy(name, Stop::Force).await.unwrap();
     count
@@ -119,6 +136,10 @@ async fn reset_again_and_again(host: &TestHost, hv: &Libvirt, key: &GoldenKey, s
 
 /// However often clusters were given back: none is used twice. Some may be lost, which costs space and goes with the machine.
 fn the_disk_is_sound(overlay: &std::path::Path) {
-    let checked = std::process::Command::new("qemu-img").args(["check", "-U", "-q"]).arg(overlay).status().unwrap();
+    let checked = std::process::Command::new("qemu-img")
+        .args(["check", "-U", "-q"])
+        .arg(overlay)
+        .status()
+        .unwrap();
     assert!(matches!(checked.code(), Some(0 | 3)), "{checked}");
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
-use agentvm_hypervisor::{CloneStep, HvError, Hypervisor, Mark, PowerState, ResetStep, Step, StepHook, Stop, Verdict};
+use agentvm_hypervisor::{
+    CloneStep, HvError, Hypervisor, Mark, PowerState, ResetStep, Step, StepHook, Stop, Verdict,
+};
 
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
@@ -41,11 +43,16 @@ fn random(seed: u64) -> u64 {
 
 /// Each victim in turn, at any step, somewhere in it.
 fn fault(trial: u64) -> Fault {
-    let steps: Vec<Step> = CloneStep::ALL.map(Step::Clone).into_iter().chain(ResetStep::ALL.map(Step::Reset)).collect();
+    let steps: Vec<Step> = CloneStep::ALL
+        .map(Step::Clone)
+        .into_iter()
+        .chain(ResetStep::ALL.map(Step::Reset))
+        .collect();
     let dice = random(SEED + trial);
     Fault {
         step: steps[usize::try_from(dice % steps.len() as u64).unwrap()],
-        victim: [Victim::Qemu, Victim::Libvirtd, Victim::Operator][usize::try_from(trial % 3).unwrap()],
+        victim: [Victim::Qemu, Victim::Libvirtd, Victim::Operator]
+            [usize::try_from(trial % 3).unwrap()],
         delay: Duration::from_millis((dice >> 32) % 12),
     }
 }
@@ -64,9 +71,9 @@ fn strike(name: &DomainName, fault: Fault, libvirtd: u32, strikes: &Strikes) -> 
         Victim::Operator => return Verdict::Die,
         Victim::Libvirtd => Some(libvirtd),
         // Before it starts there is none.
-        Victim::Qemu => {
-            std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid")).ok().map(|p| p.trim().parse().unwrap())
-        }
+        Victim::Qemu => std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid"))
+            .ok()
+            .map(|p| p.trim().parse().unwrap()),
     };
     if let Some(pid) = pid {
         strikes.lock().unwrap().push(std::thread::spawn(move || {
@@ -89,7 +96,9 @@ async fn doomed(host: &TestHost, fault: Fault, libvirtd: u32, strikes: &Strikes)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_killed_nothing_unproven_is_lent_and_nothing_is_left() {
-    let Some(mut libvirtd) = libvirtd("faults::whoever_is_killed_nothing_unproven_is_lent_and_nothing_is_left") else {
+    let Some(mut libvirtd) =
+        libvirtd("faults::whoever_is_killed_nothing_unproven_is_lent_and_nothing_is_left")
+    else {
         return;
     };
     let host = TestHost::new();
@@ -118,7 +127,8 @@ async fn one_trial(host: &TestHost, key: &GoldenKey, fault: Fault, libvirtd: &mu
     }
     println!("{fault:?}: {:?}", ended.as_ref().map_err(ToString::to_string));
     drop(hv);
-    let struck: Vec<_> = strikes.lock().unwrap().drain(..).map(|strike| strike.join().unwrap()).collect();
+    let struck: Vec<_> =
+        strikes.lock().unwrap().drain(..).map(|strike| strike.join().unwrap()).collect();
     if fault.victim == Victim::Libvirtd && !struck.is_empty() {
         libvirtd.again();
     }
@@ -156,11 +166,16 @@ async fn nothing_is_said_to_be_good(hv: &Libvirt, ended: &Result<(), HvError>, f
 
 fn nothing_is_left(host: &TestHost, fault: &Fault) {
     assert_eq!((host.domains(), host.mounts()), (vec![], vec![]), "{fault:?}");
-    assert_eq!(std::fs::read_dir(host.dir.path().join("machines")).unwrap().count(), 0, "{fault:?}");
+    assert_eq!(
+        std::fs::read_dir(host.dir.path().join("machines")).unwrap().count(),
+        0,
+        "{fault:?}"
+    );
     let ours = host.dir.path().to_str().unwrap().as_bytes().to_vec();
     for process in std::fs::read_dir("/proc").unwrap().flatten() {
         let arguments = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
-        let qemu = arguments.starts_with(b"/usr/bin/qemu") && arguments.windows(ours.len()).any(|part| part == ours);
+        let qemu = arguments.starts_with(b"/usr/bin/qemu")
+            && arguments.windows(ours.len()).any(|part| part == ours);
         assert!(!qemu, "{fault:?}: {} runs on", process.path().display());
     }
 }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
-use agentvm_hypervisor::{CaptureStep, CloneStep, HvError, Hypervisor, Step, StepHook, Stop, Verdict};
+use agentvm_hypervisor::{
+    CaptureStep, CloneStep, HvError, Hypervisor, Step, StepHook, Stop, Verdict,
+};
 
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
@@ -24,7 +26,10 @@ struct Small {
 impl Small {
     async fn new() -> Self {
         let host = TestHost::new();
-        let mount = Command::new("mount").args(["-t", "tmpfs", "-o", SIZE, "tmpfs"]).arg(host.dir.path()).status();
+        let mount = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", SIZE, "tmpfs"])
+            .arg(host.dir.path())
+            .status();
         assert!(mount.unwrap().success());
         let full_at = Arc::new(Mutex::new(None));
         let (due, root) = (Arc::clone(&full_at), host.dir.path().to_owned());
@@ -48,7 +53,11 @@ impl Small {
 
     fn holds_nothing(&self, of: &str, step: Step) {
         assert_eq!(self.host.domains(), Vec::<String>::new(), "{step:?}");
-        assert_eq!(std::fs::read_dir(self.host.dir.path().join(of)).unwrap().count(), 0, "{step:?}");
+        assert_eq!(
+            std::fs::read_dir(self.host.dir.path().join(of)).unwrap().count(),
+            0,
+            "{step:?}"
+        );
     }
 }
 

@@ -35,7 +35,11 @@ async fn an_agent_sees_the_golden_again_and_nothing_else() {
             used.iter().filter(|entry| !golden.contains(entry)).cloned().collect::<Vec<_>>()
         };
         let processes = new(&used.processes, &golden.processes);
-        assert_eq!(processes.iter().filter(|process| process.starts_with("sleep<sh")).count(), 2, "{processes:?}");
+        assert_eq!(
+            processes.iter().filter(|process| process.starts_with("sleep<sh")).count(),
+            2,
+            "{processes:?}"
+        );
         let mounts = new(&used.mounts, &golden.mounts);
         assert!(mounts.iter().any(|mount| mount == "/workspace/output 9p agentvm"), "{mounts:?}");
         hv.reset(&host.machine(&key, 0, &format!("nonce-{n}"))).await.unwrap();

@@ -1,5 +1,10 @@
 //! Resets in place of real machines: what comes back, how it is proven, and that the proof can fail.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says by panicking what is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says by panicking what is wrong"
+)]
 
 mod busy;
 mod faults;
@@ -36,7 +41,11 @@ async fn a_reset_machine_is_the_golden_again() {
     for n in 2..6 {
         let mut guest = Guest::open(&hv, name, TOKEN).await;
         let traces = "ls /etc/mine /workspace/output/* 2>/dev/null; pgrep sleep; cat /etc/golden";
-        assert_eq!(guest.sh(TOKEN, traces).await, (Some(0), "setup".to_owned()), "nothing of a run before");
+        assert_eq!(
+            guest.sh(TOKEN, traces).await,
+            (Some(0), "setup".to_owned()),
+            "nothing of a run before"
+        );
         let leave = "echo 1 > /etc/mine; echo 1 > /workspace/output/mine; (sleep 1000 &); sync; cat /etc/mine";
         assert_eq!(guest.sh(TOKEN, leave).await, (Some(0), "1".to_owned()));
         assert!(!own_and_different(name, &memory).1.is_empty());
@@ -44,9 +53,16 @@ async fn a_reset_machine_is_the_golden_again() {
         let proof = hv.reset(&next).await.unwrap();
         println!("measured: reset {:?} {:?}", proof.took(), proof.steps);
         assert_eq!(proof.failure(), None);
-        assert_eq!(own_and_different(name, &memory), (vec![], vec![]), "every page is the golden's");
+        assert_eq!(
+            own_and_different(name, &memory),
+            (vec![], vec![]),
+            "every page is the golden's"
+        );
         let seen = &hv.list().await.unwrap()[0];
-        assert_eq!((&seen.record, &seen.state, &seen.mark), (&next.record, &PowerState::Paused, &Mark::None));
+        assert_eq!(
+            (&seen.record, &seen.state, &seen.mark),
+            (&next.record, &PowerState::Paused, &Mark::None)
+        );
         hv.resume(name).await.unwrap();
     }
     hv.destroy(name, Stop::Force).await.unwrap();

@@ -32,7 +32,9 @@ async fn marks_say_what_is_true_also_to_the_next_operator() {
     let cost = hv.usage(name).await.unwrap();
     println!("measured: a parked machine of 512 MiB: {cost:?}");
     assert!(
-        cost.unshared_bytes > 8 << 20 && cost.unshared_bytes < 200 << 20 && cost.resident_bytes > cost.unshared_bytes
+        cost.unshared_bytes > 8 << 20
+            && cost.unshared_bytes < 200 << 20
+            && cost.resident_bytes > cost.unshared_bytes
     );
     hv.resume(name).await.unwrap();
     assert_eq!(mark_and_state(&hv).await, (Mark::None, PowerState::Running));
@@ -50,13 +52,18 @@ async fn quarantine(host: &TestHost, hv: &Libvirt, spec: &MachineSpec) {
     hv.quarantine(name, 7, "it lied").await.unwrap();
     let kept = (Mark::Quarantined { until: 7, why: "it lied".to_owned() }, PowerState::Paused);
     assert_eq!(mark_and_state(&host.connect().await).await, kept);
-    for refused in [hv.resume(name).await, hv.park(name, "").await, hv.reset(spec).await.map(drop)] {
+    for refused in [hv.resume(name).await, hv.park(name, "").await, hv.reset(spec).await.map(drop)]
+    {
         assert!(
             matches!(&refused, Err(HvError::Refused { detail, .. }) if detail.contains("quarantined")),
             "{refused:?}"
         );
     }
-    assert_eq!(host.connect().await.sweep().await.unwrap(), Vec::<String>::new(), "it stays until somebody ends it");
+    assert_eq!(
+        host.connect().await.sweep().await.unwrap(),
+        Vec::<String>::new(),
+        "it stays until somebody ends it"
+    );
     hv.destroy(name, Stop::Force).await.unwrap();
     assert!(matches!(hv.park(name, "").await, Err(HvError::NoSuchMachine(_))));
     assert!(matches!(hv.quarantine(name, 0, "").await, Err(HvError::NoSuchMachine(_))));
@@ -64,12 +71,17 @@ async fn quarantine(host: &TestHost, hv: &Libvirt, spec: &MachineSpec) {
 
 /// Nothing, or something that isn't a library: not offered, with a reason.
 async fn tiers_without_the_library(host: &TestHost, key: &GoldenKey) {
-    for (preload, why) in [(None, "AGENTVM_PRELOAD"), (Some(PathBuf::from("/bin/true")), "preloaded library")] {
+    for (preload, why) in
+        [(None, "AGENTVM_PRELOAD"), (Some(PathBuf::from("/bin/true")), "preloaded library")]
+    {
         let hv = Libvirt::connect(LibvirtConfig { preload, ..host.config() }).await.unwrap();
         let tiers = hv.tiers(key).await.unwrap();
         println!("{tiers:?}");
         assert_eq!(tiers.best, Tier::Fresh);
-        assert!(tiers.why_not_better.starts_with("InPlace: ") && tiers.why_not_better.contains(why), "{tiers:?}");
+        assert!(
+            tiers.why_not_better.starts_with("InPlace: ") && tiers.why_not_better.contains(why),
+            "{tiers:?}"
+        );
         assert_eq!(host.domains(), Vec::<String>::new());
     }
 }

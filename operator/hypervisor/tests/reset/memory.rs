@@ -12,7 +12,11 @@ const PRESENT: u64 = 1 << 63;
 const OF_FILE: u64 = 1 << 61;
 
 pub fn pid(machine: &DomainName) -> u32 {
-    std::fs::read_to_string(format!("/run/libvirt/qemu/{machine}.pid")).unwrap().trim().parse().unwrap()
+    std::fs::read_to_string(format!("/run/libvirt/qemu/{machine}.pid"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 /// Addresses of guest memory whose page is the machine's own, and of those that differ from the golden's file.
@@ -21,7 +25,8 @@ pub fn own_and_different(machine: &DomainName, golden: &Path) -> (Vec<u64>, Vec<
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let line = maps.lines().find(|line| line.ends_with(golden.to_str().unwrap())).unwrap();
     let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
-    let (start, end) = (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
+    let (start, end) =
+        (u64::from_str_radix(start, 16).unwrap(), u64::from_str_radix(end, 16).unwrap());
     let open = |path: String| File::open(path).unwrap();
     let (memory, table) = (open(format!("/proc/{pid}/mem")), open(format!("/proc/{pid}/pagemap")));
     let golden = File::open(golden).unwrap();

@@ -28,7 +28,9 @@ impl Libvirtd {
     fn start_in_namespace() -> Self {
         for folder in FOLDERS {
             std::fs::create_dir_all(folder).unwrap();
-            let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", folder]).status();
+            let mounted = Command::new("mount")
+                .args(["-t", "tmpfs", "-o", "mode=755", "tmpfs", folder])
+                .status();
             assert!(mounted.unwrap().success(), "{folder}");
         }
         // No log daemon: it would be one for all.
@@ -43,7 +45,9 @@ impl Libvirtd {
             .spawn()
             .unwrap();
         let deadline = Instant::now() + Duration::from_mins(1);
-        let answers = || Command::new("virsh").args(["-q", "-c", "qemu:///system", "version"]).output().unwrap();
+        let answers = || {
+            Command::new("virsh").args(["-q", "-c", "qemu:///system", "version"]).output().unwrap()
+        };
         while !answers().status.success() {
             assert!(Instant::now() < deadline, "libvirtd never answered");
             std::thread::sleep(Duration::from_millis(20));

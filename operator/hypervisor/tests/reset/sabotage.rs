@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig, Sabotage};
 use agentvm_hypervisor::{
-    HvError, Hypervisor, MachineSpec, Mark, PowerState, Proof, ResetStep, Step, StepHook, Stop, Verdict,
+    HvError, Hypervisor, MachineSpec, Mark, PowerState, Proof, ResetStep, Step, StepHook, Stop,
+    Verdict,
 };
 
 use crate::libvirt_host::guest::Guest;
@@ -32,7 +33,9 @@ impl Saboteur {
         let deed = Deed::default();
         let before_proof = Arc::clone(&deed);
         let on_step = StepHook::new(move |_, step| {
-            if let (Step::Reset(ResetStep::Prove), Some(deed)) = (step, before_proof.lock().unwrap().as_ref()) {
+            if let (Step::Reset(ResetStep::Prove), Some(deed)) =
+                (step, before_proof.lock().unwrap().as_ref())
+            {
                 deed();
             }
             Verdict::Go
@@ -62,7 +65,12 @@ impl Saboteur {
     }
 
     /// Which parts of the proof say no to a machine that is reset by `hv`; it isn't whole afterwards, and goes.
-    async fn found(&self, hv: &Libvirt, deed: Option<Box<dyn Fn() + Send>>, spec: MachineSpec) -> Vec<String> {
+    async fn found(
+        &self,
+        hv: &Libvirt,
+        deed: Option<Box<dyn Fn() + Send>>,
+        spec: MachineSpec,
+    ) -> Vec<String> {
         *self.deed.lock().unwrap() = deed;
         let proof = match hv.reset(&spec).await {
             Err(HvError::NotProven { proof, .. }) => proof,
@@ -70,7 +78,9 @@ impl Saboteur {
         };
         *self.deed.lock().unwrap() = None;
         let listed = self.hv.list().await.unwrap();
-        assert!(matches!(&listed[0].state, PowerState::Dead { why } if why.contains("reset was interrupted")));
+        assert!(
+            matches!(&listed[0].state, PowerState::Dead { why } if why.contains("reset was interrupted"))
+        );
         assert!(matches!(self.hv.resume(&spec.record.name).await, Err(HvError::Refused { .. })));
         self.hv.quarantine(&spec.record.name, 7, "not proven").await.unwrap();
         let kept = self.hv.list().await.unwrap().remove(0);
@@ -88,7 +98,12 @@ impl Saboteur {
 }
 
 fn failed(proof: &Proof) -> Vec<String> {
-    proof.checks.iter().filter(|check| check.result.is_err()).map(|check| check.name.clone()).collect()
+    proof
+        .checks
+        .iter()
+        .filter(|check| check.result.is_err())
+        .map(|check| check.name.clone())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,7 +156,11 @@ async fn a_fault_that_goes_away_is_mended_in_the_second_round(test: &Saboteur) {
 /// The last cluster that the snapshot leads to holds device state.
 fn change_a_byte_of_the_snapshot(overlay: &Path) {
     let file = std::fs::File::options().read(true).write(true).open(overlay).unwrap();
-    let map = Command::new("qemu-img").args(["info", "-U", "--output=json"]).arg(overlay).output().unwrap();
+    let map = Command::new("qemu-img")
+        .args(["info", "-U", "--output=json"])
+        .arg(overlay)
+        .output()
+        .unwrap();
     assert!(map.status.success());
     // Device state is the only place where this text stands.
     let content = std::fs::read(overlay).unwrap();
@@ -158,7 +177,8 @@ fn change_a_byte_of_the_snapshot(overlay: &Path) {
 fn write_to_memory(name: &DomainName) {
     let pid = pid(name);
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
-    let line = maps.lines().find(|line| line.contains("/golden/") && line.ends_with("/memory")).unwrap();
+    let line =
+        maps.lines().find(|line| line.contains("/golden/") && line.ends_with("/memory")).unwrap();
     let start = u64::from_str_radix(line.split('-').next().unwrap(), 16).unwrap();
     let memory = std::fs::File::options().write(true).open(format!("/proc/{pid}/mem")).unwrap();
     memory.write_all_at(b"x", start + (64 << 20)).unwrap();
@@ -166,7 +186,15 @@ fn write_to_memory(name: &DomainName) {
 
 fn monitor(name: &DomainName, command: &str) {
     let mut virsh = Command::new("virsh");
-    virsh.args(["-q", "-c", "qemu:///system", "qemu-monitor-command", name.as_str(), "--hmp", command]);
+    virsh.args([
+        "-q",
+        "-c",
+        "qemu:///system",
+        "qemu-monitor-command",
+        name.as_str(),
+        "--hmp",
+        command,
+    ]);
     assert!(virsh.status().unwrap().success());
 }
 
@@ -183,18 +211,30 @@ async fn the_golden_is_out_of_reach(test: &Saboteur) {
     }
     let ours = test.folder(name);
     for file in ["token", "process.json", "ready"] {
-        assert!(!as_qemu(name, &["test", "-w", ours.join(file).to_str().unwrap()]), "{file} can be written");
+        assert!(
+            !as_qemu(name, &["test", "-w", ours.join(file).to_str().unwrap()]),
+            "{file} can be written"
+        );
     }
-    assert!(!as_qemu(name, &["touch", ours.join("parked").to_str().unwrap()]), "a mark can be forged");
+    assert!(
+        !as_qemu(name, &["touch", ours.join("parked").to_str().unwrap()]),
+        "a mark can be forged"
+    );
     let ask = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1]); \
         sys.exit(0 if b'may not ask' in s.recv(200) else 1)";
     let socket = ours.join("reset/sock");
-    assert!(as_qemu(name, &["python3", "-c", ask, socket.to_str().unwrap()]), "QEMU's user must be refused");
+    assert!(
+        as_qemu(name, &["python3", "-c", ask, socket.to_str().unwrap()]),
+        "QEMU's user must be refused"
+    );
     assert_eq!(std::fs::metadata(ours.join("reset")).unwrap().permissions().mode() & 0o777, 0o700);
     for n in 0..5 {
         test.hv.reset(&test.host.machine(&test.key, 0, &format!("again-{n}"))).await.unwrap();
         test.hv.resume(name).await.unwrap();
-        Guest::open(&test.hv, name, TOKEN).await.sh(TOKEN, "head -c 9000000 /dev/urandom > /var/tmp/x; sync").await;
+        Guest::open(&test.hv, name, TOKEN)
+            .await
+            .sh(TOKEN, "head -c 9000000 /dev/urandom > /var/tmp/x; sync")
+            .await;
     }
     assert!(!own_and_different(name, &test.golden("memory")).1.is_empty());
     assert!(content(&test.golden("memory")) == before, "machines changed their golden");
@@ -213,5 +253,11 @@ fn as_qemu(name: &DomainName, command: &[&str]) -> bool {
         line.split_whitespace().next().unwrap().parse().unwrap()
     };
     assert_ne!(id("Uid:"), 0);
-    Command::new(command[0]).args(&command[1..]).uid(id("Uid:")).gid(id("Gid:")).status().unwrap().success()
+    Command::new(command[0])
+        .args(&command[1..])
+        .uid(id("Uid:"))
+        .gid(id("Gid:"))
+        .status()
+        .unwrap()
+        .success()
 }

@@ -24,7 +24,11 @@ async fn a_reset_that_hangs_does_not_keep_its_machine_alive() {
     hv.create(&spec).await.unwrap();
     hv.park(name, "evidence").await.unwrap();
     hv.put_input(name, vec![]).await.unwrap();
-    assert_eq!(hv.list().await.unwrap()[0].mark, Mark::None, "a share with input isn't that of a parked machine");
+    assert_eq!(
+        hv.list().await.unwrap()[0].mark,
+        Mark::None,
+        "a share with input isn't that of a parked machine"
+    );
     let elsewhere = TestHost::new();
     let neighbour = elsewhere.connect().await;
     freeze(pid(name));

@@ -12,11 +12,18 @@ fn main() -> std::io::Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
     let value = |flag: &str| {
         let at = arguments.iter().position(|a| a == flag).map(|at| at + 1);
-        at.and_then(|at| arguments.get(at)).map(PathBuf::from).ok_or_else(|| std::io::Error::other(flag.to_owned()))
+        at.and_then(|at| arguments.get(at))
+            .map(PathBuf::from)
+            .ok_or_else(|| std::io::Error::other(flag.to_owned()))
     };
     let work = value("--workspace")?.join("work");
     // A session of its own, like a daemon that a run left behind.
-    Command::new("setsid").arg("sh").arg("-c").arg("echo $$ > child.pid; exec sleep 600").current_dir(&work).spawn()?;
+    Command::new("setsid")
+        .arg("sh")
+        .arg("-c")
+        .arg("echo $$ > child.pid; exec sleep 600")
+        .current_dir(&work)
+        .spawn()?;
     let ticks = work.join("ticks");
     std::thread::spawn(move || {
         for n in 0_u64.. {

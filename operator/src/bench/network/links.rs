@@ -20,8 +20,10 @@ use crate::bench::rounds::{bar, millis};
 /// How many machines a full host has.
 pub const MANY: usize = 64;
 /// What is in each of the operator's calls, whatever it changes: nft that is told nothing, conntrack that looks for an address that nobody has.
-const ALONE: [(&str, &str, &[&str]); 2] =
-    [("nft_alone", "nft", &["-f", "-"]), ("conntrack_alone", "conntrack", &["-D", "-f", "ipv4", "-s", "192.0.2.1"])];
+const ALONE: [(&str, &str, &[&str]); 2] = [
+    ("nft_alone", "nft", &["-f", "-"]),
+    ("conntrack_alone", "conntrack", &["-D", "-f", "ipv4", "-s", "192.0.2.1"]),
+];
 
 /// What the rules are made of.
 #[derive(Clone, Debug)]
@@ -60,8 +62,10 @@ struct Taps {
 
 impl Taps {
     async fn new(ground: &Ground, count: usize) -> Result<Self, BenchError> {
-        let machines = (0..count).zip(0..).filter_map(|(number, slot)| ground.machine(number, slot));
-        let machines: Vec<_> = machines.filter_map(|record| record.link().map(|link| (record, link))).collect();
+        let machines =
+            (0..count).zip(0..).filter_map(|(number, slot)| ground.machine(number, slot));
+        let machines: Vec<_> =
+            machines.filter_map(|record| record.link().map(|link| (record, link))).collect();
         let this = Self {
             namespace: Namespace::new()?,
             firewall: Arc::new(Firewall::new(&ground.record.instance)),
@@ -71,7 +75,11 @@ impl Taps {
         let Subnet { bridge, .. } = &ground.subnet;
         let mut commands = format!("link add {bridge} type bridge\nlink set {bridge} up\n");
         for (_, Link { nic, .. }) in &this.machines {
-            let _ = writeln!(commands, "tuntap add {0} mode tap\nlink set {0} master {bridge}", nic.tap);
+            let _ = writeln!(
+                commands,
+                "tuntap add {0} mode tap\nlink set {0} master {bridge}",
+                nic.tap
+            );
         }
         this.namespace.ip(commands).await?;
         this.police().await?;
@@ -97,28 +105,39 @@ impl Taps {
 
     /// As of a machine that is made.
     async fn open(&self, at: usize) -> Result<Duration, BenchError> {
-        self.with(at, |firewall, record, link| firewall.open(&record.name, link).map_err(step("open a link"))).await
+        self.with(at, |firewall, record, link| {
+            firewall.open(&record.name, link).map_err(step("open a link"))
+        })
+        .await
     }
 
     /// As of a machine that is brought back: its reset has set its tap down, and its rules are there still.
     async fn reopen(&self, at: usize) -> Result<Duration, BenchError> {
-        self.with(at, |firewall, _, link| firewall.silence(&link.nic.tap).map_err(step("set a tap down"))).await?;
+        self.with(at, |firewall, _, link| {
+            firewall.silence(&link.nic.tap).map_err(step("set a tap down"))
+        })
+        .await?;
         self.open(at).await
     }
 
     /// As of a machine that ends.
     async fn close(&self, at: usize) -> Result<Duration, BenchError> {
-        self.with(at, |firewall, record, link| firewall.close(&record.name, link).map_err(step("close a link"))).await
+        self.with(at, |firewall, record, link| {
+            firewall.close(&record.name, link).map_err(step("close a link"))
+        })
+        .await
     }
 
     async fn with(
         &self,
         at: usize,
-        job: impl FnOnce(&Arc<Firewall>, &MachineRecord, &Link) -> Result<(), BenchError> + Send + 'static,
+        job: impl FnOnce(&Arc<Firewall>, &MachineRecord, &Link) -> Result<(), BenchError>
+        + Send
+        + 'static,
     ) -> Result<Duration, BenchError> {
         let machine = self.machines.get(at).cloned();
-        let (record, link) =
-            machine.ok_or_else(|| BenchError::Found("the subnet has no room for the taps".to_owned()))?;
+        let (record, link) = machine
+            .ok_or_else(|| BenchError::Found("the subnet has no room for the taps".to_owned()))?;
         let firewall = self.firewall.clone();
         let timed = move || {
             let began = Instant::now();
@@ -143,7 +162,10 @@ pub async fn measure(ground: &Ground, n: usize, report: &mut Report) -> Result<(
         }
         figures.push((format!("all_rules@{MANY}"), many.police().await?));
         for (name, program, arguments) in ALONE {
-            figures.push((name.to_owned(), many.namespace.within(move || alone(program, arguments)).await?));
+            figures.push((
+                name.to_owned(),
+                many.namespace.within(move || alone(program, arguments)).await?,
+            ));
         }
         if round > 0 {
             for (name, took) in figures {
@@ -159,7 +181,8 @@ pub async fn measure(ground: &Ground, n: usize, report: &mut Report) -> Result<(
 /// One process.
 fn alone(program: &str, arguments: &[&str]) -> Result<Duration, BenchError> {
     let began = Instant::now();
-    let output = fed(Command::new(program).args(arguments), "").map_err(step(format!("run {program}")))?;
+    let output =
+        fed(Command::new(program).args(arguments), "").map_err(step(format!("run {program}")))?;
     let took = began.elapsed();
     let said = String::from_utf8_lossy(&output.stderr);
     // conntrack says so and ends with 1 where there was nothing to forget.
@@ -181,7 +204,8 @@ mod tests {
         let mut report = Report::new("network", serde_json::Map::new());
         measure(&ground, 2, &mut report).await.unwrap();
         let names: Vec<_> = report.subjects.iter().map(|subject| subject.name.as_str()).collect();
-        let each = ["open@1", "reopen@1", "close@1", "open@64", "reopen@64", "close@64", "all_rules@64"];
+        let each =
+            ["open@1", "reopen@1", "close@1", "open@64", "reopen@64", "close@64", "all_rules@64"];
         assert_eq!(names, [&each[..], &["nft_alone", "conntrack_alone"]].concat());
         assert!(report.subjects.iter().all(|subject| subject.samples.summary().unwrap().n == 2));
         let taps = Taps::new(&ground, 3).await.unwrap();

@@ -40,20 +40,30 @@ pub fn refuse(common: &Common) -> Result<(), BenchError> {
             "bench network measures machines with a network: leave --network away".to_owned(),
         ));
     }
-    let programs = [("nft", "nftables"), ("conntrack", "conntrack"), ("ip", "iproute2"), ("unshare", "util-linux")];
+    let programs = [
+        ("nft", "nftables"),
+        ("conntrack", "conntrack"),
+        ("ip", "iproute2"),
+        ("unshare", "util-linux"),
+    ];
     match programs.into_iter().find(|(program, _)| command::find(program).is_none()) {
-        Some((program, package)) => {
-            Err(BenchError::Found(format!("there is no {program} on this host: apt-get install {package}")))
-        }
+        Some((program, package)) => Err(BenchError::Found(format!(
+            "there is no {program} on this host: apt-get install {package}"
+        ))),
         None => Ok(()),
     }
 }
 
-pub async fn run(lab: &Arc<Lab>, settings: &Settings, memory_mib: u32, n: usize) -> Result<Report, BenchError> {
+pub async fn run(
+    lab: &Arc<Lab>,
+    settings: &Settings,
+    memory_mib: u32,
+    n: usize,
+) -> Result<Report, BenchError> {
     let mut report = Report::new("network", lab.host());
     let defaults = settings.defaults();
-    let policy =
-        policy(None, None, 0, &defaults, Profile::Standard).map_err(step("use the network that is configured"))?;
+    let policy = policy(None, None, 0, &defaults, Profile::Standard)
+        .map_err(step("use the network that is configured"))?;
     let subnet = lab.hv.subnet().await.map_err(step("make the machines' network"))?;
     let golden = lab.golden(memory_mib, Vec::new()).await?;
     let mut machine = Machine::new(lab, &golden, 0)?;
@@ -64,13 +74,15 @@ pub async fn run(lab: &Arc<Lab>, settings: &Settings, memory_mib: u32, n: usize)
     ground.record.clone_from(&machine.spec.record);
     lab.clear().await;
     if command::find(stand_in::PYTHON).is_some() {
-        let place = Place::new(ground.subnet.clone(), ground.record.clone(), ground.never.clone()).await?;
+        let place =
+            Place::new(ground.subnet.clone(), ground.record.clone(), ground.never.clone()).await?;
         let _machine = place.stand_in().await?;
         throughput::measure(place, ground.policy.clone(), throughput::WIRE, n, &mut report).await?;
     } else {
-        report
-            .notes
-            .push(format!("nothing was measured on the wire alone: there is no {} on this host", stand_in::PYTHON));
+        report.notes.push(format!(
+            "nothing was measured on the wire alone: there is no {} on this host",
+            stand_in::PYTHON
+        ));
     }
     links::measure(&ground, n, &mut report).await?;
     compare(&mut report);
@@ -80,11 +92,17 @@ pub async fn run(lab: &Arc<Lab>, settings: &Settings, memory_mib: u32, n: usize)
 }
 
 /// A machine as a pool makes it, but that its link is opened elsewhere.
-async fn through(machine: &mut Machine, ground: &Ground, n: usize, report: &mut Report) -> Result<(), BenchError> {
+async fn through(
+    machine: &mut Machine,
+    ground: &Ground,
+    n: usize,
+    report: &mut Report,
+) -> Result<(), BenchError> {
     machine.create().await?;
     machine.wake().await?;
     let record: &MachineRecord = &machine.spec.record;
-    let mut session = machine.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
+    let mut session =
+        machine.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
     let given = rehydrate(&mut session, record, machine.lab.links.told(record), false).await;
     given.map_err(step("give the machine its identity"))?;
     let place = Place::new(ground.subnet.clone(), record.clone(), ground.never.clone()).await?;
@@ -108,9 +126,17 @@ fn compare(report: &mut Report) {
         ("rules_answer/no_rules_answer", "rules/answer", "no_rules/answer"),
         ("rules_connection/no_rules_connection", "rules/connection", "no_rules/connection"),
         ("wire_rules_sent/wire_no_rules_sent", "wire_rules/sent", "wire_no_rules/sent"),
-        ("wire_rules_received/wire_no_rules_received", "wire_rules/received", "wire_no_rules/received"),
+        (
+            "wire_rules_received/wire_no_rules_received",
+            "wire_rules/received",
+            "wire_no_rules/received",
+        ),
         ("wire_rules_answer/wire_no_rules_answer", "wire_rules/answer", "wire_no_rules/answer"),
-        ("wire_rules_connection/wire_no_rules_connection", "wire_rules/connection", "wire_no_rules/connection"),
+        (
+            "wire_rules_connection/wire_no_rules_connection",
+            "wire_rules/connection",
+            "wire_no_rules/connection",
+        ),
         (&format!("all_rules/open_{MANY}"), &whole, &many),
         (&format!("open_{MANY}/open_1"), &many, few),
     ]);

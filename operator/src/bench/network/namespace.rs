@@ -50,10 +50,14 @@ impl Namespace {
         let (sender, receiver) = oneshot::channel();
         let inside = move || {
             let kind = Some(LinkNameSpaceType::Network);
-            let entered = move_into_link_name_space(namespace.as_fd(), kind).map_err(step("enter a network namespace"));
+            let entered = move_into_link_name_space(namespace.as_fd(), kind)
+                .map_err(step("enter a network namespace"));
             let _ = sender.send(entered.and_then(|()| job()));
         };
-        std::thread::Builder::new().name("namespace".to_owned()).spawn(inside).map_err(step("start a thread"))?;
+        std::thread::Builder::new()
+            .name("namespace".to_owned())
+            .spawn(inside)
+            .map_err(step("start a thread"))?;
         receiver.await.map_err(step("hear of a thread in a network namespace"))?
     }
 
@@ -76,7 +80,8 @@ pub fn ip(commands: &str) -> Result<(), BenchError> {
 
 /// Runs a program that reads this text.
 pub fn fed(command: &mut Command, text: &str) -> io::Result<Output> {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(text.as_bytes())?;
     }
@@ -91,16 +96,22 @@ mod tests {
     async fn it_is_another_place_and_goes_with_the_value() {
         let (here, other) = (Namespace::new().unwrap(), Namespace::new().unwrap());
         let peer = other.path();
-        here.ip(format!("link add one type veth peer name two netns {peer}\naddr add 203.0.113.9/24 dev one"))
-            .await
-            .unwrap();
+        here.ip(format!(
+            "link add one type veth peer name two netns {peer}\naddr add 203.0.113.9/24 dev one"
+        ))
+        .await
+        .unwrap();
         other.ip("link show two".to_owned()).await.unwrap();
         let why = other.ip("link show one".to_owned()).await.unwrap_err().to_string();
         assert!(why.contains("does not exist") && why.contains("link show one"), "{why}");
-        let free = here.within(|| Ok(std::net::TcpListener::bind("203.0.113.9:1").is_ok())).await.unwrap();
+        let free =
+            here.within(|| Ok(std::net::TcpListener::bind("203.0.113.9:1").is_ok())).await.unwrap();
         assert!(free && std::net::TcpListener::bind("203.0.113.9:1").is_err());
         let file = here.0.metadata().unwrap();
         let inode = std::os::unix::fs::MetadataExt::ino(&file);
-        assert_ne!(inode, std::os::unix::fs::MetadataExt::ino(&std::fs::metadata("/proc/self/ns/net").unwrap()));
+        assert_ne!(
+            inode,
+            std::os::unix::fs::MetadataExt::ino(&std::fs::metadata("/proc/self/ns/net").unwrap())
+        );
     }
 }

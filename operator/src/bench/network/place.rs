@@ -47,8 +47,14 @@ pub struct Place {
 
 impl Place {
     /// The machine's tap isn't here yet.
-    pub async fn new(subnet: Subnet, record: MachineRecord, never: Vec<IpNet>) -> Result<Self, BenchError> {
-        let link = record.link().ok_or_else(|| BenchError::Found("the machine has no network device".to_owned()))?;
+    pub async fn new(
+        subnet: Subnet,
+        record: MachineRecord,
+        never: Vec<IpNet>,
+    ) -> Result<Self, BenchError> {
+        let link = record
+            .link()
+            .ok_or_else(|| BenchError::Found("the machine has no network device".to_owned()))?;
         let (host, internet) = (Namespace::new()?, Namespace::new()?);
         let this = Self { host, internet, subnet, record, link, never, firewall: None };
         this.wire().await?;
@@ -72,17 +78,22 @@ impl Place {
         );
         let job = move || {
             ip(&commands)?;
-            fs::write("/proc/sys/net/ipv4/ip_forward", "1").map_err(step("let a network namespace route"))?;
-            bridged.map_or(Ok(()), |value| fs::write(BRIDGED, value)).map_err(step("set up a network namespace"))
+            fs::write("/proc/sys/net/ipv4/ip_forward", "1")
+                .map_err(step("let a network namespace route"))?;
+            bridged
+                .map_or(Ok(()), |value| fs::write(BRIDGED, value))
+                .map_err(step("set up a network namespace"))
         };
         self.host.within(job).await?;
         let net = self.subnet.net();
-        let commands =
-            format!("link set lo up\naddr add {ADDRESS}/24 dev wire\nlink set wire up\nroute add {net} via {HOST}\n");
+        let commands = format!(
+            "link set lo up\naddr add {ADDRESS}/24 dev wire\nlink set wire up\nroute add {net} via {HOST}\n"
+        );
         let job = move || {
             ip(&commands)?;
             // No connection begins with what one before it has learnt: by rules and without, machines have other addresses here.
-            fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1").map_err(step("set up a network namespace"))
+            fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1")
+                .map_err(step("set up a network namespace"))
         };
         self.internet.within(job).await
     }
@@ -97,10 +108,15 @@ impl Place {
     pub async fn stand_in(&self) -> Result<StandIn, BenchError> {
         let Subnet { gateway, prefix, .. } = &self.subnet;
         let Nic { tap, mac, .. } = &self.link.nic;
-        let address =
-            self.link.nic.address().ok_or_else(|| BenchError::Found("the machine has no address".to_owned()))?;
+        let address = self
+            .link
+            .nic
+            .address()
+            .ok_or_else(|| BenchError::Found("the machine has no address".to_owned()))?;
         let machine = Namespace::new()?;
-        self.host.ip(format!("link add {tap} type veth peer name {DEVICE} netns {}", machine.path())).await?;
+        self.host
+            .ip(format!("link add {tap} type veth peer name {DEVICE} netns {}", machine.path()))
+            .await?;
         self.attach().await?;
         let gateway_mac = Firewall::new(&self.record.instance).gateway_mac();
         let commands = format!(
@@ -112,7 +128,9 @@ impl Place {
 
     async fn attach(&self) -> Result<(), BenchError> {
         let (tap, bridge) = (&self.link.nic.tap, &self.subnet.bridge);
-        let commands = format!("link set dev {tap} master {bridge}\nlink set dev {tap} type bridge_slave isolated on");
+        let commands = format!(
+            "link set dev {tap} master {bridge}\nlink set dev {tap} type bridge_slave isolated on"
+        );
         self.host.ip(commands).await
     }
 
@@ -127,13 +145,16 @@ impl Place {
 
     async fn rule(&mut self, policy: Policy) -> Result<(), BenchError> {
         let instance = &self.record.instance;
-        let firewall = self.firewall.get_or_insert_with(|| Arc::new(Firewall::new(instance))).clone();
+        let firewall =
+            self.firewall.get_or_insert_with(|| Arc::new(Firewall::new(instance))).clone();
         let (subnet, record, link, never) =
             (self.subnet.clone(), self.record.clone(), self.link.clone(), self.never.clone());
         let job = move || {
             let policies = BTreeMap::from([(record.owner_uid.clone(), policy)]);
             let policed = firewall.police(&subnet, policies, &never, std::slice::from_ref(&record));
-            policed.and_then(|()| firewall.open(&record.name, &link)).map_err(step("set the rules of the machine"))
+            policed
+                .and_then(|()| firewall.open(&record.name, &link))
+                .map_err(step("set the rules of the machine"))
         };
         self.host.within(job).await
     }
@@ -142,7 +163,9 @@ impl Place {
         let (firewall, tap) = (self.firewall.take(), self.link.nic.tap.clone());
         let job = move || {
             // Dropped here: the watch over these rules, which would put them back, ends with it.
-            firewall.map_or(Ok(()), |firewall| firewall.remove()).map_err(step("take the rules away"))?;
+            firewall
+                .map_or(Ok(()), |firewall| firewall.remove())
+                .map_err(step("take the rules away"))?;
             ip(&format!("link set dev {tap} up"))
         };
         self.host.within(job).await
@@ -180,10 +203,14 @@ mod tests {
         let mut place = Place::new(ground.subnet, ground.record, ground.never).await.unwrap();
         let _machine = place.stand_in().await.unwrap();
         let mut tables = Vec::new();
-        for held in [Held::ByRules(ground.policy.clone()), Held::ByNothing, Held::ByRules(ground.policy)] {
+        for held in
+            [Held::ByRules(ground.policy.clone()), Held::ByNothing, Held::ByRules(ground.policy)]
+        {
             drop(place.hold(&held).await.unwrap());
             let list = || Ok(Command::new("nft").args(["list", "tables"]).output().unwrap().stdout);
-            tables.push(String::from_utf8(place.host.within(list).await.unwrap()).unwrap().lines().count());
+            tables.push(
+                String::from_utf8(place.host.within(list).await.unwrap()).unwrap().lines().count(),
+            );
         }
         assert_eq!(tables, [2, 0, 2]);
     }

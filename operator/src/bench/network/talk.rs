@@ -41,7 +41,8 @@ impl Talk {
     /// Waits for a machine. Nobody listened before this, so what is heard has come by the rules of now.
     pub async fn hear(namespace: &Namespace) -> Result<Self, BenchError> {
         let (begun, control) = (listen(namespace, BEGUN).await?, listen(namespace, CONTROL).await?);
-        let (machine, _): (_, SocketAddr) = patiently("hear of the machine", control.accept()).await?;
+        let (machine, _): (_, SocketAddr) =
+            patiently("hear of the machine", control.accept()).await?;
         machine.set_nodelay(true).map_err(step("talk to the machine"))?;
         Ok(Self { machine, begun, block: vec![0; 1 << 20] })
     }
@@ -132,7 +133,9 @@ async fn listen(namespace: &Namespace, port: u16) -> Result<TcpListener, BenchEr
     let bound = loop {
         match namespace.within(bind).await? {
             // A process that has just been started holds all that this one had open, the last round's listener too, until it is another program.
-            Err(why) if why.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => sleep(AGAIN).await,
+            Err(why) if why.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                sleep(AGAIN).await
+            }
             bound => break bound,
         }
     };
@@ -143,10 +146,16 @@ async fn listen(namespace: &Namespace, port: u16) -> Result<TcpListener, BenchEr
     listener.map_err(step("listen to the machine"))
 }
 
-async fn patiently<T>(what: &str, job: impl Future<Output = io::Result<T>>) -> Result<T, BenchError> {
+async fn patiently<T>(
+    what: &str,
+    job: impl Future<Output = io::Result<T>>,
+) -> Result<T, BenchError> {
     match timeout(PATIENCE, job).await {
         Ok(done) => done.map_err(step(what)),
-        Err(_) => Err(BenchError::Found(format!("the bench could not {what} within {} s", PATIENCE.as_secs()))),
+        Err(_) => Err(BenchError::Found(format!(
+            "the bench could not {what} within {} s",
+            PATIENCE.as_secs()
+        ))),
     }
 }
 

@@ -16,7 +16,8 @@ use crate::cli::{Cli, Command};
 pub fn example(instance: &str) -> Ground {
     let defaults = Defaults::default();
     let instance = InstanceId::for_state_dir(instance);
-    let subnet = Subnet { bridge: "lab0".to_owned(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
+    let subnet =
+        Subnet { bridge: "lab0".to_owned(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
     let address = subnet.machines().next().unwrap();
     let record = MachineRecord {
         name: DomainName::for_slot(&instance, "bench", 0),
@@ -39,7 +40,8 @@ pub fn example(instance: &str) -> Ground {
 #[test]
 fn machines_without_a_network_are_refused_before_anything_is_made() {
     let refused = |arguments: &[&str]| {
-        let cli = Cli::try_parse_from([&["agentvm", "bench", "network"], arguments].concat()).unwrap();
+        let cli =
+            Cli::try_parse_from([&["agentvm", "bench", "network"], arguments].concat()).unwrap();
         let Command::Bench(args) = cli.command else { unreachable!() };
         refuse(args.which.common()).map_err(|why| why.to_string())
     };

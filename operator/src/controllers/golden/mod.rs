@@ -24,7 +24,10 @@ const SLOW: Duration = Duration::from_mins(1);
 const ALONE: SignedDuration = SignedDuration::from_secs(2);
 
 /// Observe, plan, execute, publish.
-pub async fn reconcile(object: Arc<Guarded<GoldenSnapshot>>, cx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(
+    object: Arc<Guarded<GoldenSnapshot>>,
+    cx: Arc<Context>,
+) -> Result<Action, Error> {
     let Ok(snapshot) = &object.0 else { return Ok(Action::await_change()) };
     let seen = observe(snapshot, &cx);
     let mut again = SLOW;
@@ -35,7 +38,8 @@ pub async fn reconcile(object: Arc<Guarded<GoldenSnapshot>>, cx: Arc<Context>) -
             match (plan(&part.local, Timestamp::now()), early) {
                 (Plan::Capture, Some(wait)) => again = again.min(wait),
                 (Plan::Capture, None) if !cx.draining() => {
-                    cx.goldens.capture(owner(snapshot)?, Wanted { recipe: recipe.clone(), layout, key });
+                    cx.goldens
+                        .capture(owner(snapshot)?, Wanted { recipe: recipe.clone(), layout, key });
                 }
                 (Plan::WaitUntil(at), _) => again = again.min(super::run::until(at)),
                 (Plan::Capture | Plan::Wait, _) => {}

@@ -68,5 +68,7 @@ fn parts(asked: &BTreeSet<Layout>, recipe: &Recipe, facts: &HostFacts, cx: &Cont
         Part { layout, needed: wanted.contains(&layout), key, local, golden }
     };
     let all = Layout::ALL.map(part);
-    all.into_iter().filter(|part| part.needed || !matches!(part.local, Local::Absent | Local::Failed { .. })).collect()
+    all.into_iter()
+        .filter(|part| part.needed || !matches!(part.local, Local::Absent | Local::Failed { .. }))
+        .collect()
 }

@@ -6,7 +6,10 @@ use agentvm_core::{
     network::Layout,
     status::find,
 };
-use agentvm_crds::{GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, SetupNetworkMode, condition_type};
+use agentvm_crds::{
+    GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, SetupNetworkMode,
+    condition_type,
+};
 use jiff::Timestamp;
 use kube::Resource;
 
@@ -16,7 +19,11 @@ use super::{
 };
 
 /// Writes the status where it differs; an Event when `Ready` changes its reason for good or ill.
-pub async fn publish_status(snapshot: &GoldenSnapshot, seen: &Seen, cx: &Context) -> Result<(), Error> {
+pub async fn publish_status(
+    snapshot: &GoldenSnapshot,
+    seen: &Seen,
+    cx: &Context,
+) -> Result<(), Error> {
     let old = snapshot.status.clone().unwrap_or_default();
     let next = status(snapshot, &old, seen, &cx.node);
     let turn = turn(&old, &next);
@@ -33,9 +40,18 @@ pub async fn publish_status(snapshot: &GoldenSnapshot, seen: &Seen, cx: &Context
     Ok(())
 }
 
-fn status(snapshot: &GoldenSnapshot, old: &GoldenSnapshotStatus, seen: &Seen, node: &str) -> GoldenSnapshotStatus {
+fn status(
+    snapshot: &GoldenSnapshot,
+    old: &GoldenSnapshotStatus,
+    seen: &Seen,
+    node: &str,
+) -> GoldenSnapshotStatus {
     let generation = snapshot.metadata.generation;
-    let failed = |reason, message: &str| Local::Failed { reason, message: message.to_owned(), retry_at: None };
+    let failed = |reason, message: &str| Local::Failed {
+        reason,
+        message: message.to_owned(),
+        retry_at: None,
+    };
     let (local, digest, entries) = match seen {
         Seen::Invalid(why) => (failed(GoldenReason::InvalidSpec, &why.to_string()), None, vec![]),
         Seen::NoHost { digest, why } => {
@@ -45,12 +61,20 @@ fn status(snapshot: &GoldenSnapshot, old: &GoldenSnapshotStatus, seen: &Seen, no
             (Local::Failed { reason, message: why.clone(), retry_at }, Some(digest.clone()), vec![])
         }
         Seen::Here { recipe, parts, .. } => {
-            let needed = parts.iter().filter(|part| part.needed).map(|part| (part.layout, part.local.clone()));
+            let needed = parts
+                .iter()
+                .filter(|part| part.needed)
+                .map(|part| (part.layout, part.local.clone()));
             let local = least(&needed.collect::<Vec<_>>());
-            (local, Some(recipe.digest()), parts.iter().map(|part| entry(node, recipe, part)).collect())
+            (
+                local,
+                Some(recipe.digest()),
+                parts.iter().map(|part| entry(node, recipe, part)).collect(),
+            )
         }
     };
-    let entries = if entries.is_empty() { vec![node_entry(node, Layout::Nic, &local)] } else { entries };
+    let entries =
+        if entries.is_empty() { vec![node_entry(node, Layout::Nic, &local)] } else { entries };
     next_status(old, generation, digest, entries, &local, Timestamp::now())
 }
 
@@ -62,7 +86,10 @@ fn entry(node: &str, recipe: &Recipe, part: &Part) -> GoldenNode {
     }
     let asked = !recipe.steps.is_empty() && recipe.setup_network != SetupNetworkMode::Isolated;
     if asked && part.layout == Layout::Isolated && entry.message.is_none() {
-        entry.message = Some("machines of this layout have no network device, and its setup had no network".to_owned());
+        entry.message = Some(
+            "machines of this layout have no network device, and its setup had no network"
+                .to_owned(),
+        );
     }
     entry
 }
@@ -78,7 +105,9 @@ fn describe(entry: &mut GoldenNode, golden: &agentvm_hypervisor::Golden) {
 fn turn(old: &GoldenSnapshotStatus, next: &GoldenSnapshotStatus) -> Option<(bool, String, String)> {
     let now = find(&next.conditions, condition_type::READY)?;
     let before = find(&old.conditions, condition_type::READY).map(|c| c.reason.as_str());
-    let quiet = [GoldenReason::Pending, GoldenReason::Capturing].iter().any(|reason| reason.as_str() == now.reason);
+    let quiet = [GoldenReason::Pending, GoldenReason::Capturing]
+        .iter()
+        .any(|reason| reason.as_str() == now.reason);
     if quiet || before == Some(now.reason.as_str()) {
         return None;
     }

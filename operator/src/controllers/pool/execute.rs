@@ -50,7 +50,9 @@ pub async fn execute(
 }
 
 fn begin(owner: &PoolOwner, seen: &Seen, plan: &Plan, cx: &Context) -> Result<(), Error> {
-    let Some((key, golden)) = seen.golden.as_ref().ok().and_then(|key| Some((key, cx.goldens.get(key)?))) else {
+    let Some((key, golden)) =
+        seen.golden.as_ref().ok().and_then(|key| Some((key, cx.goldens.get(key)?)))
+    else {
         return Ok(());
     };
     for slot in &plan.create {

@@ -21,7 +21,10 @@ const SLOW: Duration = Duration::from_secs(30);
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// Observe, plan, execute, publish.
-pub async fn reconcile(object: Arc<Guarded<AgentVMPool>>, cx: Arc<Context>) -> Result<Action, Error> {
+pub async fn reconcile(
+    object: Arc<Guarded<AgentVMPool>>,
+    cx: Arc<Context>,
+) -> Result<Action, Error> {
     let Ok(pool) = &object.0 else { return Ok(Action::await_change()) };
     network::prepare(pool, &cx).await;
     let want = match cx.valid_pool(pool) {

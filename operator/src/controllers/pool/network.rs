@@ -45,10 +45,12 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
     let policy = want.policy(pool.metadata.generation.unwrap_or_default());
     links.police(uid, policy).await.map_err(|why| unavailable(chain(&why)))?;
     match network.plug {
-        Plug::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => Err(unavailable(format!(
-            "spec.network.bridge: this node has no bridge {bridge:?}; make it (`ip link add {bridge} type bridge`, `ip link set \
+        Plug::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => {
+            Err(unavailable(format!(
+                "spec.network.bridge: this node has no bridge {bridge:?}; make it (`ip link add {bridge} type bridge`, `ip link set \
              {bridge} up`), or name one that is there"
-        ))),
+            )))
+        }
         Plug::Dual => links.ipv6().await.map_err(|why| unavailable(chain(&why))),
         Plug::Nothing | Plug::Nat | Plug::Bridge(_) => Ok(()),
     }
@@ -58,16 +60,28 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
 /// whose spec can't be carried out has none.
 pub async fn police_all(cx: &Context) {
     let pools = cx.caches.pools.state();
-    let connected = || pools.iter().filter_map(|object| object.0.as_ref().ok()).filter(|pool| is_connected(pool, cx));
+    let connected = || {
+        pools
+            .iter()
+            .filter_map(|object| object.0.as_ref().ok())
+            .filter(|pool| is_connected(pool, cx))
+    };
     if connected().next().is_some() {
         let _ = cx.machines.links().subnet().await;
     }
     let policies = connected().filter_map(|pool| {
         let want = cx.valid_pool(pool).ok()?;
-        Some((pool.metadata.uid.clone()?, want.policy(pool.metadata.generation.unwrap_or_default())))
+        Some((
+            pool.metadata.uid.clone()?,
+            want.policy(pool.metadata.generation.unwrap_or_default()),
+        ))
     });
     let policies: BTreeMap<_, _> = policies.collect();
     if let Err(why) = cx.machines.links().begin(policies).await {
-        tracing::warn!(error = &why as &dyn std::error::Error, "machines have no network: {}", chain(&why));
+        tracing::warn!(
+            error = &why as &dyn std::error::Error,
+            "machines have no network: {}",
+            chain(&why)
+        );
     }
 }

@@ -25,7 +25,11 @@ pub fn observe(
     let uid = pool.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
     let namespace = pool.namespace().ok_or(Error::Incomplete("namespace"))?;
     let golden = network.clone().and_then(|()| golden(&namespace, want, cx));
-    let size = golden.as_ref().ok().and_then(|key| cx.goldens.get(key)).map(|golden| golden.resources.memory_mib);
+    let size = golden
+        .as_ref()
+        .ok()
+        .and_then(|key| cx.goldens.get(key))
+        .map(|golden| golden.resources.memory_mib);
     let room = size.map_or_else(Room::default, |memory_mib| room(want, u64::from(memory_mib), cx));
     let queued = waiting_count(waiting(cx, &namespace, &pool.name_any()).len());
     let hold_until = cx.machines.trouble(uid).map(|trouble| trouble.hold_until);
@@ -43,14 +47,18 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> Result<GoldenKey, 
     };
     let name = &want.golden;
     let Some(found) = cx.snapshot(namespace, name) else {
-        let message = format!("spec.goldenSnapshotRef.name: there is no GoldenSnapshot {name:?} in this namespace");
+        let message = format!(
+            "spec.goldenSnapshotRef.name: there is no GoldenSnapshot {name:?} in this namespace"
+        );
         return blocked(PoolReason::SnapshotMissing, message);
     };
     let recipe = match &found.0 {
         Ok(snapshot) => recipe(&snapshot.spec, &cx.defaults()).map_err(|why| why.to_string()),
         Err(malformed) => Err(malformed.error.clone()),
     };
-    let not_ready = |why: String| blocked(PoolReason::SnapshotNotReady, format!("GoldenSnapshot {name:?}: {why}"));
+    let not_ready = |why: String| {
+        blocked(PoolReason::SnapshotNotReady, format!("GoldenSnapshot {name:?}: {why}"))
+    };
     let recipe = match recipe {
         Ok(recipe) => recipe,
         Err(why) => return not_ready(why),
@@ -64,7 +72,9 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> Result<GoldenKey, 
         Local::Ready => Ok(key),
         Local::Absent | Local::Queued => not_ready("waits to be captured on this node".to_owned()),
         Local::Capturing { doing } => not_ready(format!("is being captured on this node: {doing}")),
-        Local::Failed { reason, message, .. } => not_ready(format!("{}: {message}", reason.as_str())),
+        Local::Failed { reason, message, .. } => {
+            not_ready(format!("{}: {message}", reason.as_str()))
+        }
     }
 }
 

@@ -6,7 +6,8 @@ use agentvm_core::{
     defaults::InvalidSpec,
     names::DomainName,
     pool::{
-        Counts, NodeFacts, Plan, Seen, TierSeen, ValidPool, invalid_status, next_status, node_entry, settle_memory,
+        Counts, NodeFacts, Plan, Seen, TierSeen, ValidPool, invalid_status, next_status,
+        node_entry, settle_memory,
     },
     status::find,
 };
@@ -73,7 +74,8 @@ pub async fn publish_status(
 
 /// What people may not expect of a pool that is as it should be.
 fn note(want: &ValidPool) -> &'static str {
-    let nobody = want.network_mode == NetworkMode::NatFiltered && want.policy(0).resolvers.is_empty();
+    let nobody =
+        want.network_mode == NetworkMode::NatFiltered && want.policy(0).resolvers.is_empty();
     if !nobody {
         return "";
     }
@@ -81,7 +83,11 @@ fn note(want: &ValidPool) -> &'static str {
 }
 
 fn tier_seen(view: TierView) -> TierSeen {
-    TierSeen { tier: view.tier.as_str().to_owned(), why_not_better: view.why_not_better, trouble: view.degraded }
+    TierSeen {
+        tier: view.tier.as_str().to_owned(),
+        why_not_better: view.why_not_better,
+        trouble: view.degraded,
+    }
 }
 
 fn tell_metrics(pool: &AgentVMPool, seen: &Seen, usage: &[(DomainName, Usage)], metrics: &Metrics) {
@@ -95,7 +101,9 @@ pub async fn invalid(pool: &AgentVMPool, why: &InvalidSpec, cx: &Context) -> Res
     let old = pool.status.clone().unwrap_or_default();
     let next = invalid_status(&old, pool.metadata.generation, why, Timestamp::now());
     if publish(cx, pool, next).await? {
-        cx.recorder.warning(&pool.object_ref(&()), "InvalidSpec", "Validate", &why.to_string()).await;
+        cx.recorder
+            .warning(&pool.object_ref(&()), "InvalidSpec", "Validate", &why.to_string())
+            .await;
     }
     Ok(Action::await_change())
 }
@@ -109,7 +117,8 @@ fn turn(old: &AgentVMPoolStatus, next: &AgentVMPoolStatus) -> Option<(String, St
     };
     let (now, before) = (reason(next)?, reason(old).map(|before| before.0).unwrap_or_default());
     // Emulation was there before and behind it.
-    let better = before == PoolReason::ResetFailing.as_str() && now.0 == PoolReason::SoftwareEmulation.as_str();
+    let better = before == PoolReason::ResetFailing.as_str()
+        && now.0 == PoolReason::SoftwareEmulation.as_str();
     (before != now.0 && !better).then_some(now)
 }
 
@@ -123,7 +132,8 @@ mod tests {
     fn degraded(reason: PoolReason) -> AgentVMPoolStatus {
         let (type_, holds) = (condition_type::DEGRADED, reason != PoolReason::Healthy);
         let status = if holds { ConditionStatus::True } else { ConditionStatus::False };
-        let condition = condition(type_, status, reason.as_str(), "", Some(1), Timestamp::UNIX_EPOCH);
+        let condition =
+            condition(type_, status, reason.as_str(), "", Some(1), Timestamp::UNIX_EPOCH);
         AgentVMPoolStatus { conditions: vec![condition], ..AgentVMPoolStatus::default() }
     }
 

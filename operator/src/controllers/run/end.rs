@@ -20,13 +20,15 @@ impl End {
     /// Of a status that says that the run is over.
     pub fn of(status: &AgentRunStatus) -> Option<Self> {
         let condition = |type_: &str| find(&status.conditions, type_);
-        let over =
-            condition(condition_type::SUCCEEDED).filter(|c| c.status != agentvm_crds::ConditionStatus::Unknown)?;
-        let ran = status.duration_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        let over = condition(condition_type::SUCCEEDED)
+            .filter(|c| c.status != agentvm_crds::ConditionStatus::Unknown)?;
+        let ran =
+            status.duration_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let timings = status.timings.as_ref().filter(|_| ran.is_some());
         let acquired = timings.map(|timings| {
             let millis = timings.acquire_millis.saturating_add(timings.start_millis);
-            let kind = kind(condition(condition_type::ACCEPTED), condition(condition_type::SCHEDULED));
+            let kind =
+                kind(condition(condition_type::ACCEPTED), condition(condition_type::SCHEDULED));
             (kind, Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
         });
         Some(Self { reason: over.reason.clone(), ran, acquired })
@@ -65,7 +67,8 @@ mod tests {
         assert_eq!(End::of(&claimed), None, "it is under way");
         let timings = Timings { acquire_millis: 10, start_millis: 5, ..Timings::default() };
         let outcome = Outcome { duration_seconds: Some(1.5), timings, ..Outcome::default() };
-        let result = AttemptResult { end: AttemptEnd::Exited(0), started: true, message: String::new() };
+        let result =
+            AttemptResult { end: AttemptEnd::Exited(0), started: true, message: String::new() };
         End::of(&finished_attempt(&claimed, Some(1), &FinishedAttempt { result, outcome }, at(9)))
     }
 
@@ -83,7 +86,8 @@ mod tests {
 
     #[test]
     fn a_run_without_a_machine_measures_nothing() {
-        let status = finished(&AgentRunStatus::default(), Some(1), SucceededReason::QueueTimeout, "", at(1));
+        let status =
+            finished(&AgentRunStatus::default(), Some(1), SucceededReason::QueueTimeout, "", at(1));
         let end = End::of(&status).unwrap();
         assert_eq!(end, End { reason: "QueueTimeout".into(), ran: None, acquired: None });
     }

@@ -1,8 +1,8 @@
 //! Carries a run's plan out: one step, and its status in the same breath.
 
 use agentvm_core::run::{
-    FinishedAttempt, Outcome, Step, ValidRun, accepted_waiting, claimed, finished, finished_attempt, open_attempt,
-    unclaimed,
+    FinishedAttempt, Outcome, Step, ValidRun, accepted_waiting, claimed, finished,
+    finished_attempt, open_attempt, unclaimed,
 };
 use agentvm_crds::{AcceptedReason, AgentRun, ScheduledReason};
 use jiff::Timestamp;
@@ -28,8 +28,8 @@ pub async fn execute(
     match step {
         Step::Nothing => Ok(()),
         Step::Wait { accepted, scheduled, message } => {
-            let waits_for_machine =
-                *accepted == AcceptedReason::Valid && *scheduled != ScheduledReason::NodeUnavailable;
+            let waits_for_machine = *accepted == AcceptedReason::Valid
+                && *scheduled != ScheduledReason::NodeUnavailable;
             let next = accepted_waiting(&old, generation, *accepted, *scheduled, message, now);
             if wait_is_worth_saying(&old, &next, cx.since_written(uid)) {
                 cx.note_written(uid);
@@ -63,7 +63,10 @@ pub async fn execute(
         }
         Step::FinishAttempt(result) => {
             let done = seen.done.as_deref().cloned();
-            let done = done.unwrap_or_else(|| FinishedAttempt { result: result.clone(), outcome: Outcome::default() });
+            let done = done.unwrap_or_else(|| FinishedAttempt {
+                result: result.clone(),
+                outcome: Outcome::default(),
+            });
             let next = finished_attempt(&old, generation, &done, now);
             let message = publish::last_word(&next);
             publish::status(run, next, cx).await?;
@@ -76,8 +79,15 @@ pub async fn execute(
 }
 
 /// Takes a machine and writes the claim down; only then is anything sent to the machine.
-async fn claim(run: &AgentRun, uid: &str, valid: &ValidRun, seen: &Seen, cx: &Context) -> Result<(), Error> {
-    let Some(taken) = seen.pool_uid.as_deref().and_then(|pool| cx.machines.acquire(pool, uid)) else {
+async fn claim(
+    run: &AgentRun,
+    uid: &str,
+    valid: &ValidRun,
+    seen: &Seen,
+    cx: &Context,
+) -> Result<(), Error> {
+    let Some(taken) = seen.pool_uid.as_deref().and_then(|pool| cx.machines.acquire(pool, uid))
+    else {
         return Ok(());
     };
     let old = run.status.clone().unwrap_or_default();

@@ -29,7 +29,8 @@ pub async fn tidy(run: &AgentRun, uid: &str, cx: &Context) -> Result<Action, Err
     }
     let namespace = run.namespace().ok_or(Error::Incomplete("namespace"))?;
     let api: Api<AgentRun> = Api::namespaced(cx.client.clone(), &namespace);
-    let same = Preconditions { uid: Some(uid.to_owned()), resource_version: run.resource_version() };
+    let same =
+        Preconditions { uid: Some(uid.to_owned()), resource_version: run.resource_version() };
     let params = DeleteParams { preconditions: Some(same), ..DeleteParams::background() };
     cx.metrics.api_write(Kind::AgentRun, Verb::Delete);
     match api.delete(&run.name_any(), &params).await.map_err(Error::api("a deletion")) {

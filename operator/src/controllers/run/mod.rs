@@ -31,9 +31,11 @@ pub async fn reconcile(object: Arc<Guarded<AgentRun>>, cx: Arc<Context>) -> Resu
         return finished::tidy(run, &uid, &cx).await;
     }
     // A run that was claimed is not judged again when the pool changes; what it left to the pool is the pool's still.
-    let asked = run.spec.timeout_seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0);
+    let asked =
+        run.spec.timeout_seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0);
     let claimed = open_attempt(run.status.as_ref()).is_some();
-    let pool_max = observe::pool_max(run, &cx).map(|max| if claimed { max.max(asked) } else { max });
+    let pool_max =
+        observe::pool_max(run, &cx).map(|max| if claimed { max.max(asked) } else { max });
     let valid = match validate(&run.spec, &cx.defaults(), pool_max) {
         Ok(valid) => valid,
         Err(why) => return publish::invalid(run, &why, &cx).await,
@@ -47,5 +49,7 @@ pub async fn reconcile(object: Arc<Guarded<AgentRun>>, cx: Arc<Context>) -> Resu
 
 /// How long it is until then; at least a moment, so that a late clock doesn't spin.
 pub fn until(at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or_default().max(Duration::from_millis(50))
+    Duration::try_from(at.duration_since(Timestamp::now()))
+        .unwrap_or_default()
+        .max(Duration::from_millis(50))
 }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use agentvm_core::run::{
-    AttemptEnd, AttemptResult, AttemptSeen, FinishedAttempt, PoolSeen, Seen as Facts, ValidRun, open_attempt, place,
+    AttemptEnd, AttemptResult, AttemptSeen, FinishedAttempt, PoolSeen, Seen as Facts, ValidRun,
+    open_attempt, place,
 };
 use agentvm_core::{calendar, status::find};
 use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, condition_type};
@@ -36,7 +37,12 @@ pub fn pool_max(run: &AgentRun, cx: &Context) -> Option<u32> {
 }
 
 /// Looks; changes nothing.
-pub async fn observe(run: &AgentRun, uid: &str, valid: &ValidRun, cx: &Context) -> Result<Seen, Error> {
+pub async fn observe(
+    run: &AgentRun,
+    uid: &str,
+    valid: &ValidRun,
+    cx: &Context,
+) -> Result<Seen, Error> {
     let namespace = run.namespace().ok_or(Error::Incomplete("namespace"))?;
     let pool = cx.pool(&namespace, &valid.pool);
     let pool = pool.as_ref().and_then(|object| object.0.as_ref().ok());
@@ -84,8 +90,11 @@ fn pool_seen(pool: &AgentVMPool, uid: Option<&str>, run: &str, cx: &Context) -> 
     // A claim whose writing failed in an unknown way still holds its machine, for this run and no other.
     let free = idle + u32::from(cx.machines.holds(run));
     let max = cx.valid_pool(pool).map_or(0, |valid| valid.max);
-    let ready = pool.status.as_ref().and_then(|status| find(&status.conditions, condition_type::READY));
-    let trouble = ready.filter(|c| c.status == ConditionStatus::False).map(|c| format!("{}: {}", c.reason, c.message));
+    let ready =
+        pool.status.as_ref().and_then(|status| find(&status.conditions, condition_type::READY));
+    let trouble = ready
+        .filter(|c| c.status == ConditionStatus::False)
+        .map(|c| format!("{}: {}", c.reason, c.message));
     PoolSeen::Present { free, total, max, trouble }
 }
 
@@ -101,7 +110,14 @@ fn attempt(run: &AgentRun, uid: &str, cx: &Context) -> (AttemptSeen, Option<Arc<
         Some(AttemptView::Ended(done)) => (AttemptSeen::Ended(done.result.clone()), Some(done)),
         None => {
             let message = format!("machine {} is not on this node any more", open.vm_name);
-            (AttemptSeen::Ended(AttemptResult { end: AttemptEnd::GuestLost, started: true, message }), None)
+            (
+                AttemptSeen::Ended(AttemptResult {
+                    end: AttemptEnd::GuestLost,
+                    started: true,
+                    message,
+                }),
+                None,
+            )
         }
     }
 }

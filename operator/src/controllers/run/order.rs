@@ -29,12 +29,18 @@ pub fn order(
     let claimed = agentvm_core::calendar::parse(&attempt.start_time).unwrap_or_else(Timestamp::now);
     let env = valid.env.iter().map(|item| match &item.value {
         EnvValue::Literal(text) => Order::env_var(&item.name, text),
-        EnvValue::From(key) => Order::env_var(&item.name, &String::from_utf8_lossy(resolved.get(key))),
+        EnvValue::From(key) => {
+            Order::env_var(&item.name, &String::from_utf8_lossy(resolved.get(key)))
+        }
     });
     let mut input: Vec<InputFile> = Vec::new();
     let mut secrets: Vec<SecretFile> = Vec::new();
     if let Some((path, source)) = &valid.program.script {
-        input.push(InputFile { path: path.clone(), mode: 0o644, content: source.clone().into_bytes() });
+        input.push(InputFile {
+            path: path.clone(),
+            mode: 0o644,
+            content: source.clone().into_bytes(),
+        });
     }
     for file in &valid.files {
         let content = match &file.content {
@@ -42,8 +48,12 @@ pub fn order(
             Content::From(key) => resolved.get(key).to_vec(),
         };
         match file.place {
-            Place::Input => input.push(InputFile { path: file.path.clone(), mode: file.mode, content }),
-            Place::Secrets => secrets.push(SecretFile { path: file.path.clone(), mode: file.mode, content }),
+            Place::Input => {
+                input.push(InputFile { path: file.path.clone(), mode: file.mode, content })
+            }
+            Place::Secrets => {
+                secrets.push(SecretFile { path: file.path.clone(), mode: file.mode, content })
+            }
         }
     }
     Order {

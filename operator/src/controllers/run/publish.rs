@@ -28,7 +28,8 @@ pub async fn status(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Resul
     let end = (!is_finished(run.status.as_ref())).then(|| End::of(&next)).flatten();
     publish(cx, run, next).await?;
     if let Some(end) = end {
-        let pool = pool_id(run.metadata.namespace.as_deref().unwrap_or_default(), &run.spec.pool_ref.name);
+        let pool =
+            pool_id(run.metadata.namespace.as_deref().unwrap_or_default(), &run.spec.pool_ref.name);
         end.count(&pool, &cx.metrics);
     }
     Ok(())
@@ -36,7 +37,11 @@ pub async fn status(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Resul
 
 /// Whether what it waits for may be said again: each time costs a write, and a run may cost few. What is wrong with the
 /// object is said at once, another reason to wait soon, new numbers late.
-pub fn wait_is_worth_saying(old: &AgentRunStatus, next: &AgentRunStatus, since: Option<Duration>) -> bool {
+pub fn wait_is_worth_saying(
+    old: &AgentRunStatus,
+    next: &AgentRunStatus,
+    since: Option<Duration>,
+) -> bool {
     let after = |pause: Duration| since.is_none_or(|since| since >= pause);
     if accepted(old) != accepted(next) {
         return true;
@@ -59,7 +64,9 @@ fn reasons(status: &AgentRunStatus) -> Vec<&str> {
 
 /// The message of the end.
 pub fn last_word(status: &AgentRunStatus) -> String {
-    find(&status.conditions, condition_type::SUCCEEDED).map(|c| c.message.clone()).unwrap_or_default()
+    find(&status.conditions, condition_type::SUCCEEDED)
+        .map(|c| c.message.clone())
+        .unwrap_or_default()
 }
 
 /// Tells people how it ended.
@@ -90,7 +97,14 @@ mod tests {
     use super::*;
 
     fn waits(accepted: A, scheduled: S, message: &str) -> AgentRunStatus {
-        accepted_waiting(&AgentRunStatus::default(), Some(1), accepted, scheduled, message, Timestamp::UNIX_EPOCH)
+        accepted_waiting(
+            &AgentRunStatus::default(),
+            Some(1),
+            accepted,
+            scheduled,
+            message,
+            Timestamp::UNIX_EPOCH,
+        )
     }
 
     #[test]

@@ -49,7 +49,11 @@ fn references(run: &ValidRun) -> Vec<(String, &KeyOf)> {
 }
 
 /// Reads all of them. A missing object or key is something to wait for, not an error.
-pub async fn resolve(client: &Client, namespace: &str, run: &ValidRun) -> Result<Result<Resolved, MissingRef>, Error> {
+pub async fn resolve(
+    client: &Client,
+    namespace: &str,
+    run: &ValidRun,
+) -> Result<Result<Resolved, MissingRef>, Error> {
     let mut resolved = Resolved::default();
     let mut objects: HashMap<(bool, String), Option<Data>> = HashMap::new();
     for (path, key) in references(run) {
@@ -89,15 +93,23 @@ fn missing(path: &str, secret: bool, name: &str, key: &str, object_exists: bool)
 async fn read_secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Data>, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(Error::api("a Secret"))?;
-    Ok(found.map(|secret| secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()))
+    Ok(found.map(|secret| {
+        secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect()
+    }))
 }
 
-async fn read_config_map(client: &Client, namespace: &str, name: &str) -> Result<Option<Data>, Error> {
+async fn read_config_map(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Data>, Error> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await.map_err(Error::api("a ConfigMap"))?;
     Ok(found.map(|map| {
-        let text = map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
-        let binary = map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
+        let text =
+            map.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.into_bytes()));
+        let binary =
+            map.binary_data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0));
         text.chain(binary).collect()
     }))
 }

@@ -23,8 +23,12 @@ pub fn waiting(cx: &Context, namespace: &str, pool: &str) -> Vec<Waiting> {
     let all: Vec<Arc<Guarded<AgentRun>>> = cx.caches.runs.state();
     all.iter()
         .filter_map(|object| object.0.as_ref().ok())
-        .filter(|run| run.metadata.namespace.as_deref() == Some(namespace) && run.spec.pool_ref.name == pool)
-        .filter(|run| !is_finished(run.status.as_ref()) && open_attempt(run.status.as_ref()).is_none())
+        .filter(|run| {
+            run.metadata.namespace.as_deref() == Some(namespace) && run.spec.pool_ref.name == pool
+        })
+        .filter(|run| {
+            !is_finished(run.status.as_ref()) && open_attempt(run.status.as_ref()).is_none()
+        })
         .filter(|run| run.spec.desired_state == DesiredState::Running)
         // Who waits for something else than a machine doesn't keep others from one.
         .filter(|run| !misses_a_reference(run))
@@ -35,14 +39,19 @@ pub fn waiting(cx: &Context, namespace: &str, pool: &str) -> Vec<Waiting> {
 
 /// As far as its status says; it looks again by itself.
 fn misses_a_reference(run: &AgentRun) -> bool {
-    let accepted = run.status.as_ref().and_then(|status| find(&status.conditions, condition_type::ACCEPTED));
+    let accepted =
+        run.status.as_ref().and_then(|status| find(&status.conditions, condition_type::ACCEPTED));
     let reasons = [AcceptedReason::SecretMissing, AcceptedReason::ConfigMapMissing];
     accepted.is_some_and(|accepted| reasons.iter().any(|reason| reason.as_str() == accepted.reason))
 }
 
 /// A run's place in line is made of these.
 pub fn entry(run: &AgentRun) -> Option<QueueEntry> {
-    Some(QueueEntry { uid: run.metadata.uid.clone()?, priority: run.spec.priority, created: created(run) })
+    Some(QueueEntry {
+        uid: run.metadata.uid.clone()?,
+        priority: run.spec.priority,
+        created: created(run),
+    })
 }
 
 /// When the object was made.

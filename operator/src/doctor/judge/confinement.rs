@@ -5,8 +5,7 @@ use crate::doctor::finding::{Check, Finding};
 use crate::doctor::observed::{Confined, Confinement, QemuConf, Security};
 
 const CONF: &str = "/etc/libvirt/qemu.conf";
-const RESTART: &str =
-    "then restart libvirt (systemctl restart libvirtd); machines that run keep what they were started with";
+const RESTART: &str = "then restart libvirt (systemctl restart libvirtd); machines that run keep what they were started with";
 
 pub(super) fn users(seen: &Confinement) -> Finding {
     const CHECK: Check = Check {
@@ -31,8 +30,12 @@ pub(super) fn users(seen: &Confinement) -> Finding {
         let found = format!("{CONF} makes QEMU root, and so its group root's (user = \"root\")");
         return CHECK.warning(found, format!("Remove the line, {RESTART}."));
     }
-    let others: Vec<&str> =
-        seen.machines.iter().filter(|machine| machine.uid < first).map(|machine| machine.name.as_str()).collect();
+    let others: Vec<&str> = seen
+        .machines
+        .iter()
+        .filter(|machine| machine.uid < first)
+        .map(|machine| machine.name.as_str())
+        .collect();
     if !others.is_empty() {
         return CHECK.info(
             format!("machines of before run as one user: {}", some(&others)),
@@ -57,7 +60,9 @@ pub(super) fn system_calls(seen: &Confinement) -> Finding {
         let found = format!("{CONF} leaves QEMU its privileges (clear_emulator_capabilities = 0)");
         return CHECK.warning(found, format!("Remove the line, {RESTART}."));
     }
-    let confined = |machine: &Confined| machine.seccomp && machine.no_new_privileges && machine.no_capabilities;
+    let confined = |machine: &Confined| {
+        machine.seccomp && machine.no_new_privileges && machine.no_capabilities
+    };
     match odd(&seen.machines, confined) {
         Some(names) => CHECK.warning(
             format!("machines run without the filter, or with privileges: {names}"),
@@ -144,8 +149,9 @@ pub(super) fn limits(seen: &Confinement) -> Finding {
         why: "Processor time and memory of a machine are held by cgroups, through libvirt; its disk by QEMU, its processes by the guest.",
     };
     let conf = told(seen);
-    let used =
-        |name: &str| conf.cgroup_controllers.as_ref().is_none_or(|list| list.split(' ').any(|used| used == name));
+    let used = |name: &str| {
+        conf.cgroup_controllers.as_ref().is_none_or(|list| list.split(' ').any(|used| used == name))
+    };
     let missing = |there: &dyn Fn(&str) -> bool| {
         ["cpu", "memory"].into_iter().filter(|name| !there(name)).collect::<Vec<_>>().join(" and ")
     };
@@ -158,7 +164,9 @@ pub(super) fn limits(seen: &Confinement) -> Finding {
         );
     }
     if !libvirt.is_empty() {
-        let found = format!("{CONF} keeps libvirt from using the cgroup controller {libvirt} (cgroup_controllers)");
+        let found = format!(
+            "{CONF} keeps libvirt from using the cgroup controller {libvirt} (cgroup_controllers)"
+        );
         return CHECK.warning(found, format!("Add it to the list, {RESTART}."));
     }
     CHECK.ok("processor time and memory by cgroups, disk by QEMU, processes by the guest")
@@ -170,7 +178,8 @@ fn told(seen: &Confinement) -> QemuConf {
 }
 
 fn odd(machines: &[Confined], right: impl Fn(&Confined) -> bool) -> Option<String> {
-    let names: Vec<&str> = machines.iter().filter(|machine| !right(machine)).map(|m| m.name.as_str()).collect();
+    let names: Vec<&str> =
+        machines.iter().filter(|machine| !right(machine)).map(|m| m.name.as_str()).collect();
     (!names.is_empty()).then(|| some(&names))
 }
 

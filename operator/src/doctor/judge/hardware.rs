@@ -37,12 +37,16 @@ pub(super) fn memory(host: &Host) -> Finding {
     };
     let found = format!("{} MiB, {} MiB available", host.memory_mib, host.available_mib);
     if host.available_mib < MEMORY_LEAST_MIB {
-        return CHECK
-            .error(found, format!("Free memory or add some: at least {MEMORY_LEAST_MIB} MiB must be available."));
+        return CHECK.error(
+            found,
+            format!("Free memory or add some: at least {MEMORY_LEAST_MIB} MiB must be available."),
+        );
     }
     if host.available_mib < MEMORY_GOOD_MIB {
-        return CHECK
-            .warning(found, "Use small pools and the profile light (vm.default_profile: light), or add memory.");
+        return CHECK.warning(
+            found,
+            "Use small pools and the profile light (vm.default_profile: light), or add memory.",
+        );
     }
     CHECK.ok(found)
 }
@@ -103,14 +107,18 @@ pub(super) fn modules(host: &Host, devices: &Devices) -> Finding {
         ("vhost_vsock", there("vhost_vsock") || devices.vhost_vsock != Device::Absent),
         ("loop", there("loop") || devices.loop_control != Device::Absent),
     ];
-    let missing: Vec<&str> = wanted.iter().filter(|(_, there)| !there).map(|(module, _)| *module).collect();
+    let missing: Vec<&str> =
+        wanted.iter().filter(|(_, there)| !there).map(|(module, _)| *module).collect();
     let found = format!("Linux {}", host.kernel);
     if missing.is_empty() {
         return CHECK.ok(format!("{found}: kvm, vhost_vsock, loop"));
     }
     CHECK.info(
         format!("{found}; not loaded: {}", missing.join(", ")),
-        format!("modprobe {}    (what can't be loaded has a finding of its own)", missing.join(" ; modprobe ")),
+        format!(
+            "modprobe {}    (what can't be loaded has a finding of its own)",
+            missing.join(" ; modprobe ")
+        ),
     )
 }
 
@@ -123,10 +131,13 @@ pub(super) fn vsock(devices: &Devices, virt: &Virt) -> Finding {
     let knows = virt.qemu.as_ref().is_ok_and(|qemu| qemu.has_vsock);
     match &devices.vhost_vsock {
         Device::Usable if knows => CHECK.ok("/dev/vhost-vsock opens"),
-        Device::Usable => {
-            CHECK.info("/dev/vhost-vsock opens, and this QEMU has no vhost-vsock-pci; virtio-serial is used", "")
+        Device::Usable => CHECK.info(
+            "/dev/vhost-vsock opens, and this QEMU has no vhost-vsock-pci; virtio-serial is used",
+            "",
+        ),
+        Device::Refused(why) => {
+            CHECK.info(format!("/dev/vhost-vsock doesn't open ({why}); virtio-serial is used"), "")
         }
-        Device::Refused(why) => CHECK.info(format!("/dev/vhost-vsock doesn't open ({why}); virtio-serial is used"), ""),
         Device::Absent => CHECK.info("there is no /dev/vhost-vsock; virtio-serial is used", ""),
     }
 }

@@ -16,17 +16,26 @@ pub(super) fn user(user: &User) -> Finding {
     if user.root {
         return CHECK.ok("root");
     }
-    let missing: Vec<&str> =
-        ["libvirt", "kvm"].into_iter().filter(|group| !user.groups.iter().any(|own| own == group)).collect();
+    let missing: Vec<&str> = ["libvirt", "kvm"]
+        .into_iter()
+        .filter(|group| !user.groups.iter().any(|own| own == group))
+        .collect();
     let groups = if missing.is_empty() {
         "in the groups libvirt and kvm".to_owned()
     } else {
-        format!("not in the group{} {}", if missing.len() == 1 { "" } else { "s" }, missing.join(" and "))
+        format!(
+            "not in the group{} {}",
+            if missing.len() == 1 { "" } else { "s" },
+            missing.join(" and ")
+        )
     };
     let groups_to_join = missing.join(",");
     let virsh = match missing.as_slice() {
         [] => String::new(),
-        _ => format!("\nTo look at the machines with virsh: sudo usermod -aG {groups_to_join} {}", user.name),
+        _ => format!(
+            "\nTo look at the machines with virsh: sudo usermod -aG {groups_to_join} {}",
+            user.name
+        ),
     };
     let mend = format!(
         "Start `agentvm standalone` or `agentvm operator` with sudo; kubectl works for every user who may read the \
@@ -94,7 +103,8 @@ pub(super) fn clock(clock: Clock) -> Finding {
         title: "Clock",
         why: "Certificates are refused by a clock that is wrong, and machines get the host's time at every run.",
     };
-    let mend = "Set the clock and keep it set: timedatectl set-ntp true    (or apt-get install chrony)";
+    let mend =
+        "Set the clock and keep it set: timedatectl set-ntp true    (or apt-get install chrony)";
     if clock.built.is_some_and(|built| clock.now + TOLERANCE_SECONDS < built) {
         return CHECK.error("the clock is behind the time at which this program was made", mend);
     }

@@ -17,7 +17,8 @@ pub(super) fn nftables(host: &Host, network: &Network) -> Finding {
         why: "What machines may reach is held by nftables, and conntrack forgets the connections of a machine that is reset. Without \
               them there is no machine with a network, which is what pools ask for by default.",
     };
-    let mend = "apt-get install nftables conntrack    (or `network: {mode: Isolated}` in every pool)";
+    let mend =
+        "apt-get install nftables conntrack    (or `network: {mode: Isolated}` in every pool)";
     match (&host.nftables, network.conntrack) {
         (Some(version), true) => CHECK.ok(version.clone()),
         (Some(_), false) => CHECK.warning("there is no conntrack", mend),
@@ -34,12 +35,18 @@ pub(super) fn subnet(network: &Network) -> Finding {
     let ours = NetworkDefaults::default().machines;
     let overlaps = |net: &ipnet::Ipv4Net| net.contains(&ours) || ours.contains(net);
     let on = |name: &str| {
-        network.addresses.iter().find(|(interface, net)| (interface == BRIDGE) == (name == BRIDGE) && overlaps(net))
+        network
+            .addresses
+            .iter()
+            .find(|(interface, net)| (interface == BRIDGE) == (name == BRIDGE) && overlaps(net))
     };
     // Another installation's, or this one's where somebody had the first addresses: both are worth a word.
-    let others = network.addresses.iter().filter(|(interface, _)| interface.starts_with(OTHER_BRIDGES));
     let others =
-        others.map(|(interface, net)| format!("; {} on {interface}", net.trunc())).collect::<Vec<_>>().concat();
+        network.addresses.iter().filter(|(interface, _)| interface.starts_with(OTHER_BRIDGES));
+    let others = others
+        .map(|(interface, net)| format!("; {} on {interface}", net.trunc()))
+        .collect::<Vec<_>>()
+        .concat();
     match (on(BRIDGE), on("")) {
         (_, Some((interface, net))) => CHECK.info(
             format!(
@@ -78,7 +85,10 @@ pub(super) fn others(network: &Network) -> Finding {
         return CHECK.ok("nobody else drops what is routed");
     };
     CHECK.warning(
-        format!("chain {} of table {} drops what is routed and not let through there", first.chain, first.table),
+        format!(
+            "chain {} of table {} drops what is routed and not let through there",
+            first.chain, first.table
+        ),
         format!("If machines reach nothing, let their bridge pass:\n{}", let_pass(first)),
     )
 }
@@ -138,12 +148,18 @@ pub(super) fn resolver(network: &Network) -> Finding {
         why: "Machines ask the servers of their pool's `network.resolver`, else these, and nobody else. No machine reaches this host, its \
               DNS server included.",
     };
-    let mend = "Set network.resolvers to a server that machines can reach, such as that of your network";
-    let own = |server: &&std::net::Ipv4Addr| network.addresses.iter().any(|(_, net)| net.addr() == **server);
+    let mend =
+        "Set network.resolvers to a server that machines can reach, such as that of your network";
+    let own = |server: &&std::net::Ipv4Addr| {
+        network.addresses.iter().any(|(_, net)| net.addr() == **server)
+    };
     match (network.resolvers.as_slice(), network.resolvers.iter().find(own)) {
-        ([], _) => CHECK.warning("none: this host asks only itself, and machines can look up no names", mend),
+        ([], _) => CHECK
+            .warning("none: this host asks only itself, and machines can look up no names", mend),
         (_, Some(server)) => CHECK.warning(format!("{server} is this host itself"), mend),
-        (servers, None) => CHECK.ok(servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+        (servers, None) => {
+            CHECK.ok(servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
+        }
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) fn guest_image(parts: &Parts) -> Finding {
             image.description.agent_version,
             image.dir.display()
         )),
-        Err(why) => CHECK.error(why.clone(), "make image    (a minute or two; needs root and a Debian mirror)"),
+        Err(why) => CHECK
+            .error(why.clone(), "make image    (a minute or two; needs root and a Debian mirror)"),
     }
 }

@@ -49,7 +49,9 @@ fn obstacle(seen: &Observed) -> Option<(String, String)> {
         Ok(_) => {}
     }
     let libvirt = seen.virt.libvirt.daemon.as_ref().ok();
-    if let Some(version) = libvirt.filter(|text| Version::parse(text).is_some_and(|found| found < LIBVIRT_OLDEST)) {
+    if let Some(version) =
+        libvirt.filter(|text| Version::parse(text).is_some_and(|found| found < LIBVIRT_OLDEST))
+    {
         return Some((format!("libvirt {version} is older than {LIBVIRT_OLDEST}"), see("libvirt")));
     }
     if let Err(why) = &seen.parts.preload {
@@ -62,8 +64,13 @@ fn obstacle(seen: &Observed) -> Option<(String, String)> {
     }
     let dir = &seen.disk.state_dir;
     unusable(dir).then(|| {
-        let found = format!("{} holds a character that a preloaded library's path can't", dir.display());
-        (found, "Choose another --state-dir or --data-dir, without spaces, colons and dollar signs.".to_owned())
+        let found =
+            format!("{} holds a character that a preloaded library's path can't", dir.display());
+        (
+            found,
+            "Choose another --state-dir or --data-dir, without spaces, colons and dollar signs."
+                .to_owned(),
+        )
     })
 }
 

@@ -22,8 +22,7 @@ pub(super) fn space(disk: &Disk) -> Finding {
         }
     };
     let found = format!("{} MiB free at {}", free, disk.examined.display());
-    let mend =
-        "Free some space, or choose a --state-dir (operator) or --data-dir (standalone) on a larger file system.";
+    let mend = "Free some space, or choose a --state-dir (operator) or --data-dir (standalone) on a larger file system.";
     match free {
         0..LEAST_MIB => CHECK.error(found, mend),
         LEAST_MIB..GOOD_MIB => CHECK.warning(found, mend),
@@ -53,7 +52,11 @@ pub(super) fn access(disk: &Disk) -> Finding {
         );
     }
     let found = disk.state_dir.display().to_string();
-    CHECK.ok(if disk.examined == disk.state_dir { found } else { format!("{found} (will be made)") })
+    CHECK.ok(if disk.examined == disk.state_dir {
+        found
+    } else {
+        format!("{found} (will be made)")
+    })
 }
 
 pub(super) fn attributes(disk: &Disk) -> Finding {
@@ -69,7 +72,10 @@ pub(super) fn attributes(disk: &Disk) -> Finding {
             format!("{}: no user.* attributes: {why}", disk.examined.display()),
             "Use ext4, xfs or btrfs for the state directory (tmpfs has them since Linux 6.6).",
         ),
-        None => CHECK.info(format!("not tried: {} can't be written to by this user", disk.examined.display()), ""),
+        None => CHECK.info(
+            format!("not tried: {} can't be written to by this user", disk.examined.display()),
+            "",
+        ),
     }
 }
 

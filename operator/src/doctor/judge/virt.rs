@@ -111,9 +111,13 @@ pub(super) fn log_daemon(virt: &Virt, confinement: &Confinement) -> Finding {
     let handler = confinement.conf.as_ref().and_then(|conf| conf.stdio_handler.as_deref());
     match &virt.log_daemon {
         LogDaemon::Answers => CHECK.ok("answers"),
-        _ if handler == Some("file") => CHECK.ok("not needed: stdio_handler is \"file\" in /etc/libvirt/qemu.conf"),
+        _ if handler == Some("file") => {
+            CHECK.ok("not needed: stdio_handler is \"file\" in /etc/libvirt/qemu.conf")
+        }
         LogDaemon::Unasked => CHECK.ok("asked only where libvirt answers at qemu:///system"),
-        LogDaemon::Refused => CHECK.info("only root may ask whether it answers", "sudo agentvm doctor"),
+        LogDaemon::Refused => {
+            CHECK.info("only root may ask whether it answers", "sudo agentvm doctor")
+        }
         LogDaemon::Silent(why) if virt.libvirt.virtlogd.is_none() => {
             CHECK.error(format!("there is no virtlogd, and nothing answers at {why}"), INSTALL)
         }

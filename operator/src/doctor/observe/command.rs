@@ -27,14 +27,21 @@ pub fn output<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[S]) -> Result
             _ => format!("could not start {name}: {error}"),
         })?;
     let (out, err) = (drain(child.stdout.take()), drain(child.stderr.take()));
-    let status = wait(&mut child).ok_or_else(|| format!("{name} did not end within {} s", DEADLINE.as_secs()))?;
-    let text =
-        |reader: thread::JoinHandle<Vec<u8>>| String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned();
+    let status = wait(&mut child)
+        .ok_or_else(|| format!("{name} did not end within {} s", DEADLINE.as_secs()))?;
+    let text = |reader: thread::JoinHandle<Vec<u8>>| {
+        String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
+    };
     let (out, err) = (text(out), text(err));
     if status.success() {
         return Ok(out);
     }
-    let said = err.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim().to_owned();
+    let said = err
+        .lines()
+        .rfind(|line| !line.trim().is_empty())
+        .unwrap_or("it said nothing")
+        .trim()
+        .to_owned();
     Err(format!("{name}: {said}"))
 }
 
@@ -70,13 +77,17 @@ fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let daemons = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(daemons).map(|dir| dir.join(program)).find(|file| executable(file))
+    std::env::split_paths(&path)
+        .chain(daemons)
+        .map(|dir| dir.join(program))
+        .find(|file| executable(file))
 }
 
 /// Is it a file that somebody may execute?
 pub fn executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    std::fs::metadata(file)
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
 #[cfg(test)]
@@ -86,9 +97,13 @@ mod tests {
     #[test]
     fn output_errors_and_absence_are_told_apart() {
         assert_eq!(output("echo", &["hello"]), Ok("hello\n".to_owned()));
-        assert_eq!(output("no-such-program", &[""; 0]), Err("there is no program no-such-program".to_owned()));
+        assert_eq!(
+            output("no-such-program", &[""; 0]),
+            Err("there is no program no-such-program".to_owned())
+        );
         assert!(
-            output("ls", &["/no/such/path"]).is_err_and(|why| why.starts_with("ls: ") && why.contains("/no/such/path"))
+            output("ls", &["/no/such/path"])
+                .is_err_and(|why| why.starts_with("ls: ") && why.contains("/no/such/path"))
         );
         assert!(output("false", &[""; 0]).is_err_and(|why| why.contains("said nothing")));
     }

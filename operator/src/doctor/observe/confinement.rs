@@ -23,13 +23,20 @@ pub(super) fn confinement(first_uid: Option<u32>) -> Confinement {
         first_uid,
         uids_taken_by: first_uid.and_then(taken),
         cut_off: command::output("nft", &["list", "chains"]).ok().map(|chains| cuts_off(&chains)),
-        controllers: controllers(&read("/proc/cgroups"), &read("/sys/fs/cgroup/cgroup.controllers")),
+        controllers: controllers(
+            &read("/proc/cgroups"),
+            &read("/sys/fs/cgroup/cgroup.controllers"),
+        ),
         machines: machines(),
     }
 }
 
 fn taken(first: u32) -> Option<String> {
-    LibvirtConfig::uids_taken_by(first, &read("/etc/passwd"), &[&read("/etc/subuid"), &read("/etc/subgid")])
+    LibvirtConfig::uids_taken_by(
+        first,
+        &read("/etc/passwd"),
+        &[&read("/etc/subuid"), &read("/etc/subgid")],
+    )
 }
 
 fn read(path: &str) -> String {
@@ -52,9 +59,11 @@ fn conf(text: &str) -> QemuConf {
 
 /// The value of a setting without its quotes; a list may go over many lines, and loses its brackets' inner space.
 fn value(text: &str, name: &str) -> Option<String> {
-    let code: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
-    let at =
-        code.iter().position(|line| line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('=')))?;
+    let code: Vec<&str> =
+        text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
+    let at = code.iter().position(|line| {
+        line.strip_prefix(name).is_some_and(|rest| rest.trim_start().starts_with('='))
+    })?;
     let first = code[at].split_once('=')?.1.trim();
     if !first.starts_with('[') {
         return Some(first.trim_matches('"').to_owned());
@@ -62,8 +71,11 @@ fn value(text: &str, name: &str) -> Option<String> {
     let rest = code[at + 1..].iter().take_while(|_| !first.contains(']'));
     let whole = std::iter::once(first).chain(rest.copied()).collect::<Vec<_>>().join(" ");
     let inner = whole.trim_start_matches('[').split(']').next()?;
-    let items: Vec<&str> =
-        inner.split(',').map(|item| item.trim().trim_matches('"')).filter(|i| !i.is_empty()).collect();
+    let items: Vec<&str> = inner
+        .split(',')
+        .map(|item| item.trim().trim_matches('"'))
+        .filter(|i| !i.is_empty())
+        .collect();
     Some(items.join(" "))
 }
 
@@ -84,7 +96,8 @@ fn controllers(first_version: &str, second_version: &str) -> Vec<String> {
         let fields: Vec<&str> = line.split_whitespace().collect();
         (fields.get(3) == Some(&"1") && fields.get(1) != Some(&"0")).then(|| fields[0].to_owned())
     });
-    let mut all: Vec<String> = enabled.chain(second_version.split_whitespace().map(str::to_owned)).collect();
+    let mut all: Vec<String> =
+        enabled.chain(second_version.split_whitespace().map(str::to_owned)).collect();
     all.sort();
     all.dedup();
     all
@@ -129,7 +142,10 @@ mod tests {
         let text = "# user = \"root\"\nuser = \"qemu\"\n  seccomp_sandbox = 0\nnamespaces = [ ]\n\
                     cgroup_controllers = [ \"cpu\",\n # no\n \"memory\" ]\nstdio_handler = \"file\"\nusername = \"x\"\n";
         let conf = conf(text);
-        assert_eq!((conf.user.as_deref(), conf.seccomp_sandbox.as_deref()), (Some("qemu"), Some("0")));
+        assert_eq!(
+            (conf.user.as_deref(), conf.seccomp_sandbox.as_deref()),
+            (Some("qemu"), Some("0"))
+        );
         assert_eq!((conf.namespaces.as_deref(), conf.security_driver), (Some(""), None));
         assert_eq!(conf.cgroup_controllers.as_deref(), Some("cpu memory"));
         assert_eq!(conf.stdio_handler.as_deref(), Some("file"));
@@ -139,7 +155,9 @@ mod tests {
     #[test]
     fn the_chain_is_ours() {
         let chains = |table: &str| {
-            format!("table inet other {{\n}}\ntable {table} {{\n\tchain x {{\n\t}}\n\tchain from_qemu {{\n\t}}\n}}\n")
+            format!(
+                "table inet other {{\n}}\ntable {table} {{\n\tchain x {{\n\t}}\n\tchain from_qemu {{\n\t}}\n}}\n"
+            )
         };
         assert!(cuts_off(&chains("inet agentvm_0a1b2c3d")));
         assert!(!cuts_off(&chains("inet mine")) && !cuts_off(""));

@@ -20,7 +20,8 @@ pub(super) fn disk(state_dir: &Path) -> Disk {
         free_mib: free_mib(&examined),
         attributes: if writable { attributes(&examined) } else { None },
         blocked_at: blocked_at(&examined),
-        slow_run_folder: run_folder::is_on_disk(Path::new(RUN_FOLDER)) && libvirtd::anyone_answers().unwrap_or(false),
+        slow_run_folder: run_folder::is_on_disk(Path::new(RUN_FOLDER))
+            && libvirtd::anyone_answers().unwrap_or(false),
         writable,
         state_dir,
         examined,
@@ -28,7 +29,9 @@ pub(super) fn disk(state_dir: &Path) -> Disk {
 }
 
 fn nearest_existing(path: &Path) -> PathBuf {
-    path.ancestors().find(|folder| folder.is_dir()).map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
+    path.ancestors()
+        .find(|folder| folder.is_dir())
+        .map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
 }
 
 fn free_mib(folder: &Path) -> Result<u64, String> {
@@ -40,7 +43,9 @@ fn free_mib(folder: &Path) -> Result<u64, String> {
 fn blocked_at(folder: &Path) -> Option<PathBuf> {
     let mut way: Vec<&Path> = folder.ancestors().collect();
     way.reverse();
-    let closed = |folder: &&Path| fs::metadata(folder).is_ok_and(|meta| meta.permissions().mode() & 0o001 == 0);
+    let closed = |folder: &&Path| {
+        fs::metadata(folder).is_ok_and(|meta| meta.permissions().mode() & 0o001 == 0)
+    };
     way.into_iter().find(closed).map(Path::to_path_buf)
 }
 
@@ -48,7 +53,8 @@ fn blocked_at(folder: &Path) -> Option<PathBuf> {
 fn attributes(folder: &Path) -> Option<Result<(), String>> {
     let probe = folder.join(format!(".agentvm-doctor-{}", std::process::id()));
     let file = File::create_new(&probe).ok()?;
-    let set = rustix::fs::fsetxattr(&file, ATTRIBUTE, b"1", XattrFlags::CREATE).map_err(|error| error.to_string());
+    let set = rustix::fs::fsetxattr(&file, ATTRIBUTE, b"1", XattrFlags::CREATE)
+        .map_err(|error| error.to_string());
     // A file that can't be removed is empty and named for what it is.
     let _ = fs::remove_file(&probe);
     Some(set)

@@ -21,8 +21,14 @@ pub(super) fn host() -> Host {
         memory_mib: mib(&memory, "MemTotal"),
         available_mib: mib(&memory, "MemAvailable"),
         kernel: kernel(),
-        modules: MODULES.iter().filter(|module| is_loaded(&loaded, module)).map(ToString::to_string).collect(),
-        nftables: command::output("nft", &["--version"]).ok().and_then(|text| Some(text.lines().next()?.to_owned())),
+        modules: MODULES
+            .iter()
+            .filter(|module| is_loaded(&loaded, module))
+            .map(ToString::to_string)
+            .collect(),
+        nftables: command::output("nft", &["--version"])
+            .ok()
+            .and_then(|text| Some(text.lines().next()?.to_owned())),
         plain_swap: swap::plain(),
     }
 }
@@ -33,7 +39,9 @@ pub fn kernel() -> String {
 }
 
 pub(super) fn user() -> User {
-    let text = |flag: &str| command::output("id", &[flag]).map(|text| text.trim().to_owned()).unwrap_or_default();
+    let text = |flag: &str| {
+        command::output("id", &[flag]).map(|text| text.trim().to_owned()).unwrap_or_default()
+    };
     User {
         name: text("-un"),
         root: rustix::process::geteuid().is_root(),
@@ -55,9 +63,11 @@ pub(super) fn security() -> Security {
 }
 
 pub(super) fn clock() -> Clock {
-    let seconds =
-        |time: SystemTime| time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok());
-    let built = std::env::current_exe().and_then(fs::metadata).and_then(|meta| meta.modified()).ok();
+    let seconds = |time: SystemTime| {
+        time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok())
+    };
+    let built =
+        std::env::current_exe().and_then(fs::metadata).and_then(|meta| meta.modified()).ok();
     Clock {
         now: seconds(SystemTime::now()).unwrap_or_default(),
         built: built.and_then(seconds),
@@ -66,7 +76,8 @@ pub(super) fn clock() -> Clock {
 }
 
 fn synchronised() -> Option<bool> {
-    let said = command::output("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).ok()?;
+    let said =
+        command::output("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).ok()?;
     match said.trim() {
         "yes" => Some(true),
         "no" => Some(false),
@@ -87,7 +98,8 @@ fn read(path: &str) -> String {
 }
 
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
-    let line = text.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name))?;
+    let line =
+        text.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name))?;
     line.split_once(':').map(|(_, value)| value.trim())
 }
 
@@ -116,7 +128,9 @@ mod tests {
         assert_eq!(virtualisation(field(cpu, "flags").unwrap()), Some("svm"));
         assert_eq!(virtualisation("fpu vmx_not"), None);
         assert_eq!(mib("MemTotal:       2097152 kB\n", "MemTotal"), 2048);
-        assert!(is_loaded("kvm 123 0 - Live\n", "kvm") && !is_loaded("kvm_x 1\n", "no_such_module"));
+        assert!(
+            is_loaded("kvm 123 0 - Live\n", "kvm") && !is_loaded("kvm_x 1\n", "no_such_module")
+        );
     }
 
     #[test]

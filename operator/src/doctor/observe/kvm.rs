@@ -28,7 +28,11 @@ mod tests {
 
     #[test]
     fn what_cannot_be_tried_is_not_judged() {
-        assert!(matches!(boot(&Device::Absent, None), KvmBoot::Untried(why) if why.contains("/dev/kvm")));
-        assert!(matches!(boot(&Device::Usable, None), KvmBoot::Untried(why) if why.contains("image")));
+        assert!(
+            matches!(boot(&Device::Absent, None), KvmBoot::Untried(why) if why.contains("/dev/kvm"))
+        );
+        assert!(
+            matches!(boot(&Device::Usable, None), KvmBoot::Untried(why) if why.contains("image"))
+        );
     }
 }

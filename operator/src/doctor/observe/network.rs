@@ -25,11 +25,14 @@ fn filter(places: &Places) -> Filter {
     if places.libvirt_filter == LibvirtFilter::Disabled {
         return Filter::Disabled;
     }
-    let missing = ["ebtables", "iptables", "ip6tables"].into_iter().find(|program| command::find(program).is_none());
+    let missing = ["ebtables", "iptables", "ip6tables"]
+        .into_iter()
+        .find(|program| command::find(program).is_none());
     let driver = command::output("virsh", &["--connect", &places.libvirt_uri, "nwfilter-list"]);
     Filter::Enabled {
         problem: missing.map(|program| format!("there is no {program}")).or(driver.err()),
-        bridged: read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_some_and(|text| text.trim() == "1"),
+        bridged: read("/proc/sys/net/bridge/bridge-nf-call-iptables")
+            .is_some_and(|text| text.trim() == "1"),
     }
 }
 
@@ -48,7 +51,9 @@ fn droppers(chains: &str) -> Vec<Dropper> {
     for line in chains.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix("table ").and_then(|rest| rest.strip_suffix(" {")) {
             name.clone_into(&mut table);
-        } else if let Some(name) = line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {")) {
+        } else if let Some(name) =
+            line.strip_prefix("chain ").and_then(|rest| rest.strip_suffix(" {"))
+        {
             name.clone_into(&mut chain);
             if name == "DOCKER-USER" {
                 dockers.push(table.clone());
@@ -56,7 +61,11 @@ fn droppers(chains: &str) -> Vec<Dropper> {
         } else if line.contains(" hook forward ") && line.contains("policy drop") {
             // What is bridged isn't routed.
             if !table.starts_with("bridge ") {
-                found.push(Dropper { table: table.clone(), chain: chain.clone(), docker_user: false });
+                found.push(Dropper {
+                    table: table.clone(),
+                    chain: chain.clone(),
+                    docker_user: false,
+                });
             }
         }
     }
@@ -110,8 +119,11 @@ table bridge filter {
 
     #[test]
     fn who_drops_what_is_routed_is_found() {
-        let dropper =
-            |table: &str, chain: &str, docker_user| Dropper { table: table.into(), chain: chain.into(), docker_user };
+        let dropper = |table: &str, chain: &str, docker_user| Dropper {
+            table: table.into(),
+            chain: chain.into(),
+            docker_user,
+        };
         let expected = [
             dropper("ip filter", "FORWARD", true),
             dropper("ip6 filter", "FORWARD", false),
@@ -123,9 +135,11 @@ table bridge filter {
 
     #[test]
     fn addresses_are_read_as_ip_writes_them() {
-        let line =
-            "3: agentvm0    inet 192.168.101.1/24 brd 192.168.101.255 scope global agentvm0\\       valid_lft forever";
-        assert_eq!(address(line), Some(("agentvm0".to_owned(), "192.168.101.1/24".parse().unwrap())));
+        let line = "3: agentvm0    inet 192.168.101.1/24 brd 192.168.101.255 scope global agentvm0\\       valid_lft forever";
+        assert_eq!(
+            address(line),
+            Some(("agentvm0".to_owned(), "192.168.101.1/24".parse().unwrap()))
+        );
         assert_eq!(address("1: lo    inet6 ::1/128 scope host"), None);
     }
 }

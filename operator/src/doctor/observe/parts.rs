@@ -20,7 +20,8 @@ pub(super) fn parts(control_plane_dir: Option<&Path>, image_dir: Option<&Path>) 
 }
 
 fn preload() -> Result<PathBuf, String> {
-    let found = find_preload().ok_or_else(|| "libagentvm_preload.so is nowhere to be found".to_owned())?;
+    let found =
+        find_preload().ok_or_else(|| "libagentvm_preload.so is nowhere to be found".to_owned())?;
     match std::fs::metadata(&found) {
         Ok(meta) if meta.is_file() => Ok(found),
         Ok(_) => Err(format!("{} is no file", found.display())),

@@ -36,7 +36,8 @@ pub fn qemu() -> Result<Qemu, String> {
 pub fn libvirt(uri: &str) -> Libvirt {
     let asked = command::output("virsh", &["--connect", uri, "version", "--daemon"]);
     let daemon = asked.and_then(|text| {
-        let version = after(&text, "Running against daemon: ").or_else(|| after(&text, "Using library: libvirt "));
+        let version = after(&text, "Running against daemon: ")
+            .or_else(|| after(&text, "Using library: libvirt "));
         version.map(str::to_owned).ok_or_else(|| "virsh names no version".to_owned())
     });
     let client = command::output("virsh", &["--version"]).ok().map(|text| text.trim().to_owned());
@@ -80,7 +81,10 @@ mod tests {
 
     #[test]
     fn versions_are_read_from_what_the_programs_print() {
-        assert_eq!(qemu_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2)\nCopyright\n"), "10.0.2");
+        assert_eq!(
+            qemu_version("QEMU emulator version 10.0.2 (Debian 1:10.0.2)\nCopyright\n"),
+            "10.0.2"
+        );
         assert_eq!(qemu_version("something else"), "unknown");
         let virsh = "Compiled against library: libvirt 11.3.0\nRunning against daemon: 11.3.0\n";
         assert_eq!(after(virsh, "Running against daemon: "), Some("11.3.0"));

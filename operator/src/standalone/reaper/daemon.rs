@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::standalone::process::ProcessId;
 
-const RESTART: Backoff = Backoff { first: Duration::from_millis(200), cap: Duration::from_secs(10) };
+const RESTART: Backoff =
+    Backoff { first: Duration::from_millis(200), cap: Duration::from_secs(10) };
 /// Who ran this long is well: its next death starts at the first pause again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 /// How often to look whether someone else's daemon has gone.
@@ -150,7 +151,10 @@ mod tests {
 
     fn daemon(dir: &Path, program: &str, args: &[&str], socket: Option<PathBuf>) -> Daemon {
         let args = args.iter().map(ToString::to_string).collect();
-        Daemon::new(DaemonSpec { name: "d".into(), program: program.into(), args, socket }, dir.join("d.log"))
+        Daemon::new(
+            DaemonSpec { name: "d".into(), program: program.into(), args, socket },
+            dir.join("d.log"),
+        )
     }
 
     #[test]
@@ -175,7 +179,8 @@ mod tests {
     fn a_log_that_grew_too_long_is_begun_anew_while_the_daemon_writes() {
         let dir = tempfile::tempdir().unwrap();
         let daemon = daemon(dir.path(), "sleep", &["600"], None);
-        let mut log = OpenOptions::new().create(true).append(true).open(dir.path().join("d.log")).unwrap();
+        let mut log =
+            OpenOptions::new().create(true).append(true).open(dir.path().join("d.log")).unwrap();
         log.write_all(&vec![b'x'; MOST_LOG_BYTES.try_into().unwrap()]).unwrap();
         daemon.bound_log();
         assert_eq!(log.metadata().unwrap().len(), MOST_LOG_BYTES, "not yet");
@@ -205,7 +210,9 @@ mod tests {
             daemon.start_if_due(later);
             match daemon.running() {
                 Some(id) => break id,
-                None => assert!(Instant::now() < deadline, "it is started when the other one is gone"),
+                None => {
+                    assert!(Instant::now() < deadline, "it is started when the other one is gone")
+                }
             }
         };
         id.signal(rustix::process::Signal::KILL);

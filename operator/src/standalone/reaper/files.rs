@@ -59,7 +59,8 @@ impl ReaperFiles {
 
     /// The state of a reaper that lives; a dead one's is as good as none.
     pub fn living(&self) -> Option<ReaperState> {
-        let state: ReaperState = serde_json::from_slice(&fs::read(self.folder.join("reaper.json")).ok()?).ok()?;
+        let state: ReaperState =
+            serde_json::from_slice(&fs::read(self.folder.join("reaper.json")).ok()?).ok()?;
         state.reaper.is_alive().then_some(state)
     }
 
@@ -70,7 +71,11 @@ impl ReaperFiles {
 
     /// `None`: another reaper lives here.
     pub fn lock(&self) -> io::Result<Option<File>> {
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(self.folder.join("reaper.lock"))?;
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(self.folder.join("reaper.lock"))?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),

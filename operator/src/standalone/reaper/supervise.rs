@@ -76,7 +76,10 @@ impl Supervisor<'_> {
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
-            let dead = self.daemons.iter_mut().find(|daemon| daemon.running().is_some_and(|id| id.pid == pid));
+            let dead = self
+                .daemons
+                .iter_mut()
+                .find(|daemon| daemon.running().is_some_and(|id| id.pid == pid));
             if let Some(daemon) = dead {
                 let how = describe(status);
                 if self.ending {
@@ -106,7 +109,10 @@ impl Supervisor<'_> {
 
     /// Most of those who end are adopted, and change nothing.
     fn publish(&mut self) -> io::Result<()> {
-        let daemons = self.daemons.iter().filter_map(|daemon| Some((daemon.spec.name.clone(), daemon.running()?)));
+        let daemons = self
+            .daemons
+            .iter()
+            .filter_map(|daemon| Some((daemon.spec.name.clone(), daemon.running()?)));
         let state = ReaperState { reaper: ProcessId::current()?, daemons: daemons.collect() };
         if self.published.as_ref() != Some(&state) {
             self.files.write_state(&state)?;

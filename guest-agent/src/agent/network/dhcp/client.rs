@@ -117,7 +117,9 @@ impl Client {
         if now < *since && more.is_none() {
             return Some(Duration::ZERO);
         }
-        let next = more.as_ref().map_or((*since + terms.renew).saturating_sub(now), |question| until(question, now));
+        let next = more
+            .as_ref()
+            .map_or((*since + terms.renew).saturating_sub(now), |question| until(question, now));
         Some(next.min(ends.saturating_sub(now)))
     }
 
@@ -141,10 +143,13 @@ impl Client {
         let again = |from| State::Seeking(Question::new(random, from));
         match (&self.state, said) {
             (_, Said::Offer(Err(why)) | Said::Granted(Err(why))) => self.unfit = Some(why),
-            (State::Seeking(_), Said::Offer(Ok(terms))) => self.state = State::Taking(terms, Question::new(id, now)),
-            (State::Taking(mine, _) | State::Holding { terms: mine, .. }, Said::Granted(Ok(terms)))
-                if terms.address == mine.address =>
-            {
+            (State::Seeking(_), Said::Offer(Ok(terms))) => {
+                self.state = State::Taking(terms, Question::new(id, now))
+            }
+            (
+                State::Taking(mine, _) | State::Holding { terms: mine, .. },
+                Said::Granted(Ok(terms)),
+            ) if terms.address == mine.address => {
                 // It began no later than this was asked for.
                 self.state = State::Holding { terms: terms.clone(), since: asked, more: None };
                 return Some(Effect::Hold(terms));
@@ -173,7 +178,8 @@ impl Client {
 
     /// What is to be asked now.
     fn ask(&mut self, now: Duration, random: u32) -> Option<Vec<u8>> {
-        if matches!(&self.state, State::Taking(_, question) if question.times >= TAKE && question.is_due(now)) {
+        if matches!(&self.state, State::Taking(_, question) if question.times >= TAKE && question.is_due(now))
+        {
             self.state = State::Seeking(Question::new(random, now));
         }
         let (question, pause, what) = match &mut self.state {

@@ -48,7 +48,9 @@ pub struct Talk {
 pub fn ask(talk: Talk, seconds: u16, what: Ask) -> Vec<u8> {
     let (kind, requested, server, client) = match what {
         Ask::Discover => (DhcpMessageType::Discover, None, None, None),
-        Ask::Take { address, server } => (DhcpMessageType::Request, Some(address), Some(server), None),
+        Ask::Take { address, server } => {
+            (DhcpMessageType::Request, Some(address), Some(server), None)
+        }
         Ask::Renew { address } => (DhcpMessageType::Request, None, None, Some(address)),
     };
     let message = DhcpRepr {
@@ -93,7 +95,9 @@ pub fn hear(bytes: &[u8], talk: Talk) -> Option<Said> {
         Terms::of(&Offered {
             address: Some(message.your_ip),
             mask: message.subnet_mask,
-            gateway: routers().and_then(|option| option.data.first_chunk::<4>().copied()).map(Ipv4Addr::from),
+            gateway: routers()
+                .and_then(|option| option.data.first_chunk::<4>().copied())
+                .map(Ipv4Addr::from),
             resolvers: message.dns_servers.iter().flatten().copied().collect(),
             server: message.server_identifier,
             lasts: message.lease_duration,

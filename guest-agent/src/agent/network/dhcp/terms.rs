@@ -56,18 +56,27 @@ impl Terms {
                 return Err("its gateway is the machine itself");
             }
         }
-        let server = offered.server.filter(|server| is_station(*server)).ok_or("it does not say whose it is")?;
+        let server = offered
+            .server
+            .filter(|server| is_station(*server))
+            .ok_or("it does not say whose it is")?;
         let seconds = offered.lasts.ok_or("it does not say how long it lasts")?;
         if seconds < SHORTEST {
             return Err("it lasts less than 10 seconds");
         }
         let half = seconds / 2;
-        let renew = offered.renew.filter(|renew| (SHORTEST / 2..seconds).contains(renew)).unwrap_or(half);
+        let renew =
+            offered.renew.filter(|renew| (SHORTEST / 2..seconds).contains(renew)).unwrap_or(half);
         Ok(Self {
             address,
             prefix,
             gateway: offered.gateway,
-            resolvers: offered.resolvers.iter().copied().filter(|resolver| is_station(*resolver)).collect(),
+            resolvers: offered
+                .resolvers
+                .iter()
+                .copied()
+                .filter(|resolver| is_station(*resolver))
+                .collect(),
             server,
             lasts: (seconds != FOREVER).then(|| Duration::from_secs(seconds.into())),
             renew: Duration::from_secs(renew.into()),

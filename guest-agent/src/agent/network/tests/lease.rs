@@ -12,9 +12,27 @@ impl Server {
         let net = format!("--net=/proc/{}/ns/net", gateway.0.id());
         let range = format!("--dhcp-range={first},{last},255.255.255.0,2m");
         let mut command = Command::new("nsenter");
-        command.args([net.as_str(), "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0"]);
-        command.args(["--interface=far", "--bind-interfaces", "--no-ping", "--dhcp-authoritative", "--leasefile-ro"]);
-        command.args(["--user=root", "--pid-file=", "--log-facility=-", "--dhcp-option=6,203.0.113.53", &range]);
+        command.args([
+            net.as_str(),
+            "dnsmasq",
+            "--keep-in-foreground",
+            "--conf-file=/dev/null",
+            "--port=0",
+        ]);
+        command.args([
+            "--interface=far",
+            "--bind-interfaces",
+            "--no-ping",
+            "--dhcp-authoritative",
+            "--leasefile-ro",
+        ]);
+        command.args([
+            "--user=root",
+            "--pid-file=",
+            "--log-facility=-",
+            "--dhcp-option=6,203.0.113.53",
+            &range,
+        ]);
         Self(command.spawn().unwrap())
     }
 }
@@ -27,7 +45,12 @@ impl Drop for Server {
 }
 
 fn lease(last: u8, patience_millis: u64, resolvers: &[Ipv4Addr]) -> GuestLease {
-    GuestLease { mac: order(last).mac, resolvers: resolvers.to_vec(), time_unix_nanos: 0, patience_millis }
+    GuestLease {
+        mac: order(last).mac,
+        resolvers: resolvers.to_vec(),
+        time_unix_nanos: 0,
+        patience_millis,
+    }
 }
 
 /// On this thread, whose network is its own.
@@ -47,13 +70,23 @@ fn a_machine_has_what_a_server_gives_it_and_nothing_afterwards() {
             assert!((50..60).contains(&address.octets()[3]), "{address}");
             assert_eq!(resolvers, [Ipv4Addr::new(203, 0, 113, 53)]);
             let shown = run("ip -o address show dev eth0");
-            assert!(shown.contains(&format!(" inet {address}/24 ")) && shown.lines().count() == 1, "{shown}");
-            assert_eq!(run("ip -4 route show default").trim(), "default via 203.0.113.1 dev eth0 proto static");
+            assert!(
+                shown.contains(&format!(" inet {address}/24 ")) && shown.lines().count() == 1,
+                "{shown}"
+            );
+            assert_eq!(
+                run("ip -4 route show default").trim(),
+                "default via 203.0.113.1 dev eth0 proto static"
+            );
             assert!(is_reached(GATEWAY));
             let frames = gateway.frames();
             let own = [Ipv4Addr::new(203, 0, 113, 54)];
             let again = network.lease(&lease(7, 20_000, &own)).await.unwrap();
-            assert_eq!((again.0, again.1.as_slice()), (address, &own[..]), "the pool's resolvers come first");
+            assert_eq!(
+                (again.0, again.1.as_slice()),
+                (address, &own[..]),
+                "the pool's resolvers come first"
+            );
             assert_eq!(gateway.frames(), frames, "a good lease is not asked about");
             // Another machine gets another one, and the interface has that alone.
             let (other, _) = network.lease(&lease(8, 20_000, &[])).await.unwrap();
@@ -77,7 +110,12 @@ fn without_a_server_it_says_so_and_has_nothing() {
         wait(async {
             let (_gateway, mut network) = (Gateway::new(), Network::default());
             let why = network.lease(&lease(7, 1500, &[])).await.unwrap_err().to_string();
-            assert!(why.contains("no DHCP server gave this machine an address within 1 s: none answered"), "{why}");
+            assert!(
+                why.contains(
+                    "no DHCP server gave this machine an address within 1 s: none answered"
+                ),
+                "{why}"
+            );
             assert_eq!(run("ip -o -4 address show dev eth0").trim(), "");
             network.leave().unwrap();
             // Whoever has the port is told of.

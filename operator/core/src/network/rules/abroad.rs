@@ -34,7 +34,9 @@ pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -> Ch
     rules.extend(to(never).map(|never| rule([never], refuse())));
     let yes = [When::Station, When::Leased, When::PlainIp(Version::Four)];
     let named = named_private(policy, false, &|| Then::Accept);
-    rules.extend(named.into_iter().map(|named| rule([yes.to_vec(), named.when].concat(), named.then)));
+    rules.extend(
+        named.into_iter().map(|named| rule([yes.to_vec(), named.when].concat(), named.then)),
+    );
     rules.extend(to(private()).map(|private| rule([private], refuse())));
     rules.push(rule(yes, Then::Accept));
     rules.push(rule([], refuse()));

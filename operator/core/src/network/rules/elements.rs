@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::counters;
 use super::ir::Version;
 use super::names::{
-    ABROAD, ARRIVING, CALLERS, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED, PLUGGED, POOLS,
-    STATIONS, of,
+    ABROAD, ARRIVING, CALLERS, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED,
+    PLUGGED, POOLS, STATIONS, of,
 };
 use crate::names::hex;
 use crate::network::{Link, Table, Wire};
@@ -29,8 +29,15 @@ impl Element {
     }
 
     fn add(&self, table: &Table) -> String {
-        let verdict = self.verdict.as_ref().map(|verdict| format!(" : {verdict}")).unwrap_or_default();
-        format!("add element {} {} {} {{ {}{verdict} }}\n", self.family, table.name(), self.set, self.key)
+        let verdict =
+            self.verdict.as_ref().map(|verdict| format!(" : {verdict}")).unwrap_or_default();
+        format!(
+            "add element {} {} {} {{ {}{verdict} }}\n",
+            self.family,
+            table.name(),
+            self.set,
+            self.key
+        )
     }
 
     fn delete(&self, table: &Table) -> String {
@@ -54,7 +61,11 @@ pub fn close(table: &Table, link: &Link) -> String {
 fn counted(link: &Link) -> impl Iterator<Item = Element> {
     let (allowed, denied) = counters(link);
     allowed.into_iter().chain(denied).map(|counter| {
-        let element = if counter.family == FAMILY_BRIDGE { quoted(&counter.element) } else { counter.element };
+        let element = if counter.family == FAMILY_BRIDGE {
+            quoted(&counter.element)
+        } else {
+            counter.element
+        };
         Element::member(counter.family, counter.set, element)
     })
 }
@@ -69,12 +80,17 @@ fn connected(link: &Link) -> Vec<Element> {
     match &link.nic.wire {
         Wire::Nat { address, ipv6, .. } => {
             let addresses = [IpAddr::from(*address)].into_iter().chain(ipv6.map(IpAddr::from));
-            elements.extend(addresses.flat_map(|address| on_our_bridge(link, &tap, address, &chains)));
+            elements
+                .extend(addresses.flat_map(|address| on_our_bridge(link, &tap, address, &chains)));
         }
         Wire::Bridge { .. } => elements.extend([
             Element::member(FAMILY_BRIDGE, STATIONS, format!("{tap} . {}", link.nic.mac)),
             Element::member(FAMILY_BRIDGE, PLUGGED, tap.clone()),
-            Element::member(FAMILY_BRIDGE, CALLERS, format!("{tap} . {}", number(&link.nic.mac.bytes()))),
+            Element::member(
+                FAMILY_BRIDGE,
+                CALLERS,
+                format!("{tap} . {}", number(&link.nic.mac.bytes())),
+            ),
             Element::verdict(FAMILY_BRIDGE, ABROAD, tap, format!("goto {}", chains.abroad)),
         ]),
     }
@@ -84,9 +100,18 @@ fn connected(link: &Link) -> Vec<Element> {
 fn on_our_bridge(link: &Link, tap: &str, address: IpAddr, chains: &OwnerChains) -> [Element; 3] {
     let version = if address.is_ipv4() { Version::Four } else { Version::Six };
     [
-        Element::member(FAMILY_BRIDGE, of(PINNED, version), format!("{tap} . {} . {address}", link.nic.mac)),
+        Element::member(
+            FAMILY_BRIDGE,
+            of(PINNED, version),
+            format!("{tap} . {} . {address}", link.nic.mac),
+        ),
         Element::member(FAMILY_INET, of(LINKED, version), address.to_string()),
-        Element::verdict(FAMILY_INET, of(POOLS, version), address.to_string(), format!("goto {}", chains.pool)),
+        Element::verdict(
+            FAMILY_INET,
+            of(POOLS, version),
+            address.to_string(),
+            format!("goto {}", chains.pool),
+        ),
     ]
 }
 

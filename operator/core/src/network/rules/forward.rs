@@ -11,7 +11,9 @@ use ipnet::IpNet;
 use super::Wanted;
 use super::ir::{Chain, LogKey, Rule, Side, Then, Transport, Version, When, rule};
 use super::limits::begins;
-use super::names::{ALLOWED, DENIED, LIMITED, OwnerChains, PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT, REFUSE};
+use super::names::{
+    ALLOWED, DENIED, LIMITED, OwnerChains, PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT, REFUSE,
+};
 use super::ranges::{names_private, nowhere, private, to};
 use crate::network::{Allow, Policy, PortRange};
 
@@ -75,7 +77,10 @@ pub(super) fn versions(six: bool) -> impl Iterator<Item = Version> {
 
 fn refusing(wanted: &Wanted<'_>, name: &str, prefix: &'static str) -> Chain {
     let log = Then::Log { prefix, group: wanted.table.log_group(), by: LogKey::Station };
-    Chain::new(name, vec![rule([], Then::CountStation(DENIED)), rule([], log), rule([], Then::Drop)])
+    Chain::new(
+        name,
+        vec![rule([], Then::CountStation(DENIED)), rule([], log), rule([], Then::Drop)],
+    )
 }
 
 /// The chains of one policy: where to, and what a connection that is let through goes through.
@@ -87,7 +92,8 @@ pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -
         rules.insert(0, rule([When::NotIpv4], Then::Goto(REFUSE.into())));
     }
     rules.push(rule([], Then::Goto(REFUSE.into())));
-    let log = Then::Log { prefix: PREFIX_ALLOW, group: wanted.table.log_group(), by: LogKey::Station };
+    let log =
+        Then::Log { prefix: PREFIX_ALLOW, group: wanted.table.log_group(), by: LogKey::Station };
     let beginning = vec![
         rule([When::Known], Then::Accept),
         // First: what is refused here isn't even counted.
@@ -102,7 +108,9 @@ pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -
 
 fn reachable(policy: &Policy, yes: &dyn Fn() -> Then) -> Vec<Rule> {
     let mut rules = named_private(policy, policy.ipv6, yes);
-    rules.extend(to(private(), policy.ipv6).map(|(_, private)| rule([private], Then::Goto(REFUSE.into()))));
+    rules.extend(
+        to(private(), policy.ipv6).map(|(_, private)| rule([private], Then::Goto(REFUSE.into()))),
+    );
     let ports = DEFAULT_PORTS.map(|port| PortRange { first: port, last: port }).to_vec();
     rules.push(rule([When::Ports(Transport::Tcp, ports)], yes()));
     rules.extend(versions(policy.ipv6).map(|version| rule([When::EchoRequest(version)], yes())));
@@ -125,7 +133,12 @@ pub(super) fn named_private(policy: &Policy, six: bool, yes: &dyn Fn() -> Then) 
 }
 
 /// Those of its networks that are chosen.
-fn to_named(allow: &Allow, chosen: impl Fn(&IpNet) -> bool, six: bool, yes: &dyn Fn() -> Then) -> Vec<Rule> {
+fn to_named(
+    allow: &Allow,
+    chosen: impl Fn(&IpNet) -> bool,
+    six: bool,
+    yes: &dyn Fn() -> Then,
+) -> Vec<Rule> {
     let nets = to(allow.cidrs.iter().filter(|net| chosen(net)).copied(), six);
     nets.map(|(version, nets)| rule([nets, service(allow, version)], yes())).collect()
 }
@@ -139,7 +152,8 @@ fn anywhere(allow: &Allow, six: bool) -> Vec<When> {
 
 /// "Every port" isn't the port of DNS: names are asked of the resolver, unless another is allowed in so many words.
 fn service(allow: &Allow, version: Version) -> When {
-    let all_but_dns = || vec![PortRange { first: 0, last: 52 }, PortRange { first: 54, last: u16::MAX }];
+    let all_but_dns =
+        || vec![PortRange { first: 0, last: 52 }, PortRange { first: 54, last: u16::MAX }];
     let ports = if allow.ports.is_empty() { all_but_dns() } else { allow.ports.clone() };
     match allow.protocol {
         Protocol::Icmp => When::EchoRequest(version),

@@ -12,11 +12,18 @@ pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
     let taps = || format!("{}*", wanted.table.tap_prefix());
     let log = Then::Log { prefix: PREFIX_FRAME, group: wanted.table.log_group(), by: LogKey::Tap };
     vec![
-        Chain::base("from_taps", "type filter hook prerouting priority -300", from_taps(wanted, taps())),
+        Chain::base(
+            "from_taps",
+            "type filter hook prerouting priority -300",
+            from_taps(wanted, taps()),
+        ),
         Chain::base(
             "between_taps",
             "type filter hook forward priority -300",
-            vec![rule([When::Interface(Side::In, taps()), When::Interface(Side::Out, taps())], Then::Drop)],
+            vec![rule(
+                [When::Interface(Side::In, taps()), When::Interface(Side::Out, taps())],
+                Then::Drop,
+            )],
         ),
         // Machines on our own bridge are routed by the host, and come by here; its addresses are guarded behind that.
         Chain::base(
@@ -38,7 +45,10 @@ pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
                 rule([], Then::Drop),
             ],
         ),
-        Chain::new(REFUSE, vec![rule([], Then::CountTap(REFUSED)), rule([], log), rule([], Then::Drop)]),
+        Chain::new(
+            REFUSE,
+            vec![rule([], Then::CountTap(REFUSED)), rule([], log), rule([], Then::Drop)],
+        ),
     ]
 }
 
@@ -51,8 +61,9 @@ fn from_taps(wanted: &Wanted<'_>, taps: String) -> Vec<Rule> {
         When::PinnedArp,
         When::ArpTarget(wanted.subnet.gateway),
     ];
-    let ip =
-        |ether, version| [When::Frame(ether), When::ToMac(gateway), When::PinnedIp(version), When::PlainIp(version)];
+    let ip = |ether, version| {
+        [When::Frame(ether), When::ToMac(gateway), When::PinnedIp(version), When::PlainIp(version)]
+    };
     let mut rules = vec![
         rule([When::NotInterface(Side::In, taps)], Then::Accept),
         rule([], Then::ByTap(Side::In, LEAVING)),

@@ -19,7 +19,9 @@ pub(super) fn chains(wanted: &Wanted<'_>) -> Vec<Chain> {
     let six = wanted.ipv6();
     let path_mtu = versions(six).map(|version| rule([to(), When::PathMtu(version)], Then::Accept));
     let ours = wanted.nets().into_iter().filter(|net| six || matches!(net, IpNet::V4(_)));
-    let away = ours.map(|net| rule([When::Source(net), When::NotInterface(Side::Out, bridge())], Then::Masquerade));
+    let away = ours.map(|net| {
+        rule([When::Source(net), When::NotInterface(Side::Out, bridge())], Then::Masquerade)
+    });
     let mut chains = vec![
         Chain::base(
             "to_host",

@@ -30,7 +30,11 @@ pub fn revoke(table: &Table, lease: &Lease) -> String {
 /// Asks whether a server gave it; nft refuses where none did.
 pub fn was_heard(table: &Table, lease: &Lease) -> String {
     let address = number(&lease.address.octets());
-    format!("get element {FAMILY_BRIDGE} {} {HEARD} {{ {} . {address} }}\n", table.name(), quoted(&lease.tap))
+    format!(
+        "get element {FAMILY_BRIDGE} {} {HEARD} {{ {} . {address} }}\n",
+        table.name(),
+        quoted(&lease.tap)
+    )
 }
 
 /// Asks which leases there are.
@@ -50,5 +54,9 @@ pub fn listed(answer: &str) -> Vec<Lease> {
 
 fn change(verb: &str, table: &Table, lease: &Lease) -> String {
     let Lease { tap, address } = lease;
-    format!("{verb} element {FAMILY_BRIDGE} {} {LEASED} {{ {} . {address} }}\n", table.name(), quoted(tap))
+    format!(
+        "{verb} element {FAMILY_BRIDGE} {} {LEASED} {{ {} . {address} }}\n",
+        table.name(),
+        quoted(tap)
+    )
 }

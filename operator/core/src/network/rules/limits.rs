@@ -43,7 +43,9 @@ pub(super) fn of_policy(owner_uid: &str, policy: &Policy) -> [Chain; 2] {
 
 fn over(limits: &LinkLimits, side: Side) -> Vec<Rule> {
     let mut rules = vec![rule([When::PacketsOver(side, limits.packets_per_second)], Then::Drop)];
-    rules.extend(limits.bytes_per_second.map(|rate| rule([When::BytesOver(side, rate)], Then::Drop)));
+    rules.extend(
+        limits.bytes_per_second.map(|rate| rule([When::BytesOver(side, rate)], Then::Drop)),
+    );
     rules
 }
 

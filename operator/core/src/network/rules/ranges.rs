@@ -31,16 +31,28 @@ const PRIVATE: [(Ipv4Addr, u8); 7] = [
 
 /// The first sixteen bits of what is nowhere in IPv6: all that is neither `2000::/3`, which is the internet, nor private. Loopback,
 /// IPv4 in disguise and NAT64 are in the first, link-local, site-local and multicast in the last.
-const NOWHERE_6: [(u16, u8); 8] =
-    [(0, 3), (0x4000, 2), (0x8000, 2), (0xc000, 3), (0xe000, 4), (0xf000, 5), (0xf800, 6), (0xfe00, 7)];
+const NOWHERE_6: [(u16, u8); 8] = [
+    (0, 3),
+    (0x4000, 2),
+    (0x8000, 2),
+    (0xc000, 3),
+    (0xe000, 4),
+    (0xf000, 5),
+    (0xf800, 6),
+    (0xfe00, 7),
+];
 /// Teredo and 6to4: within the internet, and tunnels to any IPv4 address.
-const TUNNELS: [(Ipv6Addr, u8); 2] =
-    [(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32), (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16)];
+const TUNNELS: [(Ipv6Addr, u8); 2] = [
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 32),
+    (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
+];
 
 /// What protocols have among themselves, as in IPv4, and addresses that belong to nobody in particular (RFC 4193), which clouds have their
 /// metadata in.
-const PRIVATE_6: [(Ipv6Addr, u8); 2] =
-    [(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7)];
+const PRIVATE_6: [(Ipv6Addr, u8); 2] = [
+    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
+    (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
+];
 
 fn nets(list: impl IntoIterator<Item = (IpAddr, u8)>) -> Vec<IpNet> {
     list.into_iter().filter_map(|(address, prefix)| IpNet::new(address, prefix).ok()).collect()
@@ -78,10 +90,16 @@ fn merged(nets: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
 }
 
 /// To one of these, in a condition for each version of IP; IPv6 only where it is asked for.
-pub(super) fn to(nets: impl IntoIterator<Item = IpNet>, ipv6: bool) -> impl Iterator<Item = (Version, When)> {
-    let (four, six) = merged(nets).into_iter().partition::<Vec<_>, _>(|net| matches!(net, IpNet::V4(_)));
-    let both = [(Version::Four, four), (Version::Six, if ipv6 { six } else { Vec::new() })].into_iter();
-    both.filter(|(_, nets)| !nets.is_empty()).map(|(version, nets)| (version, When::Destination(nets)))
+pub(super) fn to(
+    nets: impl IntoIterator<Item = IpNet>,
+    ipv6: bool,
+) -> impl Iterator<Item = (Version, When)> {
+    let (four, six) =
+        merged(nets).into_iter().partition::<Vec<_>, _>(|net| matches!(net, IpNet::V4(_)));
+    let both =
+        [(Version::Four, four), (Version::Six, if ipv6 { six } else { Vec::new() })].into_iter();
+    both.filter(|(_, nets)| !nets.is_empty())
+        .map(|(version, nets)| (version, When::Destination(nets)))
 }
 
 #[cfg(test)]
@@ -100,21 +118,34 @@ mod tests {
         let public = ["2000::1", "2001:200::1", "2001:db8::1", "2003::1", "3fff:ffff::1"];
         assert!(public.iter().all(|text| !within(&nowhere(), text) && !within(&private(), text)));
         // Some clouds' metadata among them.
-        let private_ones = ["2001:1::1", "2001:1ff::1", "fc00::1", "fd00:ec2::254", "fd20:ce::254", "fdff::1"];
-        assert!(private_ones.iter().all(|text| !within(&nowhere(), text) && within(&private(), text)));
+        let private_ones =
+            ["2001:1::1", "2001:1ff::1", "fc00::1", "fd00:ec2::254", "fd20:ce::254", "fdff::1"];
+        assert!(
+            private_ones.iter().all(|text| !within(&nowhere(), text) && within(&private(), text))
+        );
     }
 
     #[test]
     fn what_looks_public_and_is_a_clouds_own_is_private_and_its_neighbours_are_not() {
-        let is_private = |text: &str| private().iter().any(|net| net.contains(&text.parse::<IpAddr>().unwrap()));
+        let is_private =
+            |text: &str| private().iter().any(|net| net.contains(&text.parse::<IpAddr>().unwrap()));
         assert!(
-            ["168.63.129.16", "192.0.0.192", "100.100.100.200", "198.18.0.1", "198.19.255.254"].map(is_private)
+            ["168.63.129.16", "192.0.0.192", "100.100.100.200", "198.18.0.1", "198.19.255.254"]
+                .map(is_private)
                 == [true; 5]
         );
-        let public = ["168.63.129.15", "168.63.129.17", "192.0.1.1", "192.0.2.1", "198.17.255.255", "198.20.0.1"];
+        let public = [
+            "168.63.129.15",
+            "168.63.129.17",
+            "192.0.1.1",
+            "192.0.2.1",
+            "198.17.255.255",
+            "198.20.0.1",
+        ];
         assert!(public.map(is_private) == [false; 6]);
         assert!(
-            names_private(&"168.63.129.16/32".parse().unwrap()) && !names_private(&"168.63.0.0/16".parse().unwrap())
+            names_private(&"168.63.129.16/32".parse().unwrap())
+                && !names_private(&"168.63.0.0/16".parse().unwrap())
         );
     }
 }

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use super::ir::{Chain, Ether, LogKey, Rule, Set, SetKind, Side, Then, Transport, Version, When};
 use super::limits::{
-    METER_SIZE, STATION, begins_set, byte_burst, bytes_set, connections_set, interface, packet_burst, packets_set,
+    METER_SIZE, STATION, begins_set, byte_burst, bytes_set, connections_set, interface,
+    packet_burst, packets_set,
 };
 use super::names::{CALLERS, HEARD, LEASED, LINKED, PINNED, POOLS, STATIONS, of};
 use crate::network::PortRange;
@@ -34,7 +35,9 @@ pub(super) fn set(set: &Set) -> String {
         SetKind::Verdicts => ("map", String::new()),
         SetKind::Counted => ("set", "; counter".to_owned()),
         // Forgotten a minute after the last packet: an interface's name is used again by another machine.
-        SetKind::Rates => ("set", format!("; size {METER_SIZE}; flags dynamic,timeout; timeout 1m")),
+        SetKind::Rates => {
+            ("set", format!("; size {METER_SIZE}; flags dynamic,timeout; timeout 1m"))
+        }
         SetKind::Connections => ("set", format!("; size {METER_SIZE}; flags dynamic")),
     };
     let verdict = if set.kind == SetKind::Verdicts { " : verdict" } else { "" };
@@ -70,14 +73,19 @@ fn when(when: &When) -> String {
         When::ToMac(mac) => format!("ether daddr {mac}"),
         When::ToMacOrAll(mac) => format!("ether daddr {{ {mac}, ff:ff:ff:ff:ff:ff }}"),
         When::ToGroup => "ether daddr & 01:00:00:00:00:00 != 00:00:00:00:00:00".to_owned(),
-        When::PlainArp => "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp operation { request, reply }".to_owned(),
+        When::PlainArp => {
+            "arp htype 1 arp ptype ip arp hlen 6 arp plen 4 arp operation { request, reply }"
+                .to_owned()
+        }
         When::ArpTarget(address) => format!("arp daddr ip {address}"),
         When::PinnedIp(version) => {
             format!("iifname . ether saddr . {} saddr @{}", ip(*version), of(PINNED, *version))
         }
         When::PinnedArp => {
             let [pinned, _] = PINNED;
-            format!("iifname . ether saddr . arp saddr ip @{pinned} iifname . arp saddr ether . arp saddr ip @{pinned}")
+            format!(
+                "iifname . ether saddr . arp saddr ip @{pinned} iifname . arp saddr ether . arp saddr ip @{pinned}"
+            )
         }
         When::Station => format!("iifname . ether saddr @{STATIONS}"),
         When::StationArp => {
@@ -100,10 +108,14 @@ fn when(when: &When) -> String {
         When::NotIpv4 => "meta nfproto != ipv4".to_owned(),
         When::Destination(nets) => format!("{} daddr {}", ip(version(nets)), one_of(nets)),
         When::Source(net) => format!("{} saddr {net}", ip(version(&[*net]))),
-        When::NotToLinked(version) => format!("{} daddr != @{}", ip(*version), of(LINKED, *version)),
+        When::NotToLinked(version) => {
+            format!("{} daddr != @{}", ip(*version), of(LINKED, *version))
+        }
         When::NotUnicast(Version::Four) => "meta nfproto ipv4 fib daddr type != unicast".to_owned(),
         // There the answer is a route's, of packets of the host itself: machines may have one that it hasn't.
-        When::NotUnicast(Version::Six) => "meta nfproto ipv6 fib daddr type { local, anycast, multicast }".to_owned(),
+        When::NotUnicast(Version::Six) => {
+            "meta nfproto ipv6 fib daddr type { local, anycast, multicast }".to_owned()
+        }
         When::SentBy(users) => format!("{USER} {}-{}", users.start(), users.end()),
         When::EchoRequest(Version::Four) => "icmp type echo-request".to_owned(),
         When::EchoRequest(Version::Six) => "icmpv6 type echo-request".to_owned(),
@@ -120,15 +132,22 @@ fn when(when: &When) -> String {
             "ct state related icmp type destination-unreachable icmp code frag-needed".to_owned()
         }
         When::PathMtu(Version::Six) => "ct state related icmpv6 type packet-too-big".to_owned(),
-        When::PacketsOver(side, rate) => {
-            over(*side, &packets_set(*side, *rate), &format!("{rate}/second burst {} packets", packet_burst(*rate)))
-        }
-        When::BytesOver(side, rate) => {
-            over(*side, &bytes_set(*side, *rate), &format!("{rate} bytes/second burst {} bytes", byte_burst(*rate)))
-        }
+        When::PacketsOver(side, rate) => over(
+            *side,
+            &packets_set(*side, *rate),
+            &format!("{rate}/second burst {} packets", packet_burst(*rate)),
+        ),
+        When::BytesOver(side, rate) => over(
+            *side,
+            &bytes_set(*side, *rate),
+            &format!("{rate} bytes/second burst {} bytes", byte_burst(*rate)),
+        ),
         When::BeginsOver(rate) => {
             let burst = 2 * rate;
-            format!("update @{} {{ {STATION} limit rate over {rate}/second burst {burst} packets }}", begins_set(*rate))
+            format!(
+                "update @{} {{ {STATION} limit rate over {rate}/second burst {burst} packets }}",
+                begins_set(*rate)
+            )
         }
         When::ConnectionsOver(limit) => {
             format!("add @{} {{ {STATION} ct count over {limit} }}", connections_set(*limit))
@@ -202,7 +221,9 @@ fn joined(sorted: &[PortRange]) -> Vec<PortRange> {
     let mut all: Vec<PortRange> = Vec::new();
     for range in sorted {
         match all.last_mut() {
-            Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => last.last = last.last.max(range.last),
+            Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => {
+                last.last = last.last.max(range.last)
+            }
             _ => all.push(*range),
         }
     }

@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 
 use super::ir::{Rules, Set, SetKind};
 use super::names::{
-    ABROAD, ALLOWED, ARRIVING, CALLERS, DENIED, FAMILY_BRIDGE, FAMILY_INET, HEARD, LEASED, LEAVING, LINKED,
-    OwnerChains, PINNED, PLUGGED, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, REFUSED, STATIONS,
+    ABROAD, ALLOWED, ARRIVING, CALLERS, DENIED, FAMILY_BRIDGE, FAMILY_INET, HEARD, LEASED, LEAVING,
+    LINKED, OwnerChains, PINNED, PLUGGED, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME,
+    PREFIX_LIMIT, REFUSED, STATIONS,
 };
 use super::{Wanted, abroad, elements, forward, frames, host, leases, limits, text};
 use crate::network::Table;
@@ -15,9 +16,17 @@ pub fn whole(wanted: &Wanted<'_>) -> String {
     let families = [in_bridge(wanted), in_inet(wanted)];
     let mut out: String = families.iter().map(|rules| emptied(wanted.table, rules)).collect();
     out.extend(
-        wanted.gone.iter().filter(|owner| !wanted.policies.contains_key(*owner)).map(|o| chains_gone(wanted, o)),
+        wanted
+            .gone
+            .iter()
+            .filter(|owner| !wanted.policies.contains_key(*owner))
+            .map(|o| chains_gone(wanted, o)),
     );
-    out.extend(families.iter().map(|rules| block(wanted.table, rules.family, rules.chains.iter().map(text::rules))));
+    out.extend(
+        families
+            .iter()
+            .map(|rules| block(wanted.table, rules.family, rules.chains.iter().map(text::rules))),
+    );
     let links = wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid));
     out.extend(links.map(|link| elements::open(wanted.table, link)));
     out.extend(wanted.leases.iter().map(|lease| leases::grant(wanted.table, lease)));
@@ -34,13 +43,16 @@ pub fn confined(table: &Table, users: RangeInclusive<u32>) -> String {
     let chain = host::of_qemu(table, users);
     let part = |text: String| block(table, FAMILY_INET, [text].into_iter());
     let flush = format!("flush chain {FAMILY_INET} {} {}\n", table.name(), chain.name);
-    part(text::set(&host::told_qemu()) + &text::declare(&chain)) + &flush + &part(text::rules(&chain))
+    part(text::set(&host::told_qemu()) + &text::declare(&chain))
+        + &flush
+        + &part(text::rules(&chain))
 }
 
 /// No table at all.
 pub fn forget(table: &Table) -> String {
     // Adding it first makes deleting it succeed where there is none.
-    let gone = |family| format!("add table {family} {0}\ndelete table {family} {0}\n", table.name());
+    let gone =
+        |family| format!("add table {family} {0}\ndelete table {family} {0}\n", table.name());
     [FAMILY_BRIDGE, FAMILY_INET].map(gone).concat()
 }
 
@@ -60,7 +72,9 @@ pub(super) fn in_bridge(wanted: &Wanted<'_>) -> Rules {
         Set::new(REFUSED, SetKind::Counted, "iifname"),
         Set::new(text::log_set(PREFIX_FRAME), SetKind::Rates, "iifname"),
     ];
-    sets.extend(unique(wanted.policies.values().flat_map(|policy| limits::bridge_sets(&policy.limits))));
+    sets.extend(unique(
+        wanted.policies.values().flat_map(|policy| limits::bridge_sets(&policy.limits)),
+    ));
     let mut chains = frames::shared(wanted);
     for (owner, policy) in wanted.policies {
         chains.extend(limits::of_policy(owner, policy));
@@ -80,9 +94,13 @@ pub(super) fn in_inet(wanted: &Wanted<'_>) -> Rules {
         Set::new(DENIED, SetKind::Counted, limits::STATION),
     ];
     let told = [PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT];
-    sets.extend(told.map(|prefix| Set::new(text::log_set(prefix), SetKind::Rates, limits::STATION)));
+    sets.extend(
+        told.map(|prefix| Set::new(text::log_set(prefix), SetKind::Rates, limits::STATION)),
+    );
     sets.extend(wanted.qemu_users.as_ref().map(|_| host::told_qemu()));
-    sets.extend(unique(wanted.policies.values().flat_map(|policy| limits::inet_sets(&policy.limits))));
+    sets.extend(unique(
+        wanted.policies.values().flat_map(|policy| limits::inet_sets(&policy.limits)),
+    ));
     let mut chains = forward::shared(wanted);
     chains.extend(host::chains(wanted));
     for (owner, policy) in wanted.policies {
@@ -104,7 +122,8 @@ fn unique(sets: impl Iterator<Item = Set>) -> Vec<Set> {
 /// Table, sets and chains as they have to be, the latter without rules, and nobody connected.
 fn emptied(table: &Table, rules: &Rules) -> String {
     let parts = rules.sets.iter().map(text::set).chain(rules.chains.iter().map(text::declare));
-    let flush = |what: &str, name: &str| format!("flush {what} {} {}{name}\n", rules.family, table.name());
+    let flush =
+        |what: &str, name: &str| format!("flush {what} {} {}{name}\n", rules.family, table.name());
     let sets = rules.sets.iter().filter_map(|set| match set.kind {
         SetKind::Members => Some(flush("set", &format!(" {}", set.name))),
         SetKind::Verdicts => Some(flush("map", &format!(" {}", set.name))),
@@ -117,7 +136,9 @@ fn chains_gone(wanted: &Wanted<'_>, owner: &str) -> String {
     let chains = OwnerChains::of(owner);
     let gone = |family: &str, names: &[&str]| -> String {
         // As with the table: what isn't there is made first.
-        let line = |verb: &str, name: &str| format!("{verb} chain {family} {} {name}\n", wanted.table.name());
+        let line = |verb: &str, name: &str| {
+            format!("{verb} chain {family} {} {name}\n", wanted.table.name())
+        };
         let added: String = names.iter().map(|name| line("add", name)).collect();
         names.iter().fold(added, |text, name| text + &line("delete", name))
     };

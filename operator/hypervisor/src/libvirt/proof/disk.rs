@@ -33,7 +33,10 @@ type Found<T> = Result<T, String>;
 impl Reference {
     pub fn open(golden: &Path) -> Result<Self, HvError> {
         let file = File::open(golden).map_err(io("open", golden))?;
-        Self::read(file).map_err(|detail| HvError::Refused { what: format!("read {}", golden.display()), detail })
+        Self::read(file).map_err(|detail| HvError::Refused {
+            what: format!("read {}", golden.display()),
+            detail,
+        })
     }
 
     fn read(file: File) -> Found<Self> {
@@ -78,7 +81,8 @@ impl Reference {
         self.compare_tables(overlay)?;
         self.compare_data(overlay)?;
         let active = read_table(overlay, header.l1_offset, header.l1_entries)?;
-        let (used, rest) = active.split_at_checked(self.l1.len()).ok_or("its active table is too short")?;
+        let (used, rest) =
+            active.split_at_checked(self.l1.len()).ok_or("its active table is too short")?;
         if !same(used, &self.l1) || rest.iter().any(|entry| *entry != 0) {
             return Err("its active table isn't the snapshot's".to_owned());
         }
@@ -88,7 +92,8 @@ impl Reference {
     fn compare_tables(&self, overlay: &File) -> Found<()> {
         for table in &self.tables {
             let length = self.header.cluster_bytes();
-            let (theirs, ours) = (read(overlay, *table, length)?, read(&self.file, *table, length)?);
+            let (theirs, ours) =
+                (read(overlay, *table, length)?, read(&self.file, *table, length)?);
             if theirs != ours && !same(&entries(&theirs), &entries(&ours)) {
                 return Err(format!("the snapshot's table at {table:#x} has changed"));
             }
@@ -119,7 +124,9 @@ fn runs(mut clusters: Vec<u64>, bytes: u64) -> Vec<(u64, u64)> {
     let mut runs: Vec<(u64, u64)> = Vec::new();
     for at in clusters {
         match runs.last_mut() {
-            Some((start, length)) if *start + *length == at && *length < RUN_MAX => *length += bytes,
+            Some((start, length)) if *start + *length == at && *length < RUN_MAX => {
+                *length += bytes
+            }
             _ => runs.push((at, bytes)),
         }
     }
@@ -156,7 +163,10 @@ fn read_some(file: &File, offset: u64, into: &mut [u8]) -> Found<usize> {
     let mut filled = 0;
     while filled < into.len() {
         let at = offset.checked_add(filled as u64).ok_or("it points beyond any file")?;
-        match file.read_at(&mut into[filled..], at).map_err(|e| format!("it can't be read at {at:#x}: {e}"))? {
+        match file
+            .read_at(&mut into[filled..], at)
+            .map_err(|e| format!("it can't be read at {at:#x}: {e}"))?
+        {
             0 => break,
             n => filled += n,
         }

@@ -26,13 +26,16 @@ impl Disks {
     }
 
     fn img(&self, arguments: &[&str]) {
-        let done = Command::new("qemu-img").args(arguments).current_dir(self.dir.path()).output().unwrap();
+        let done =
+            Command::new("qemu-img").args(arguments).current_dir(self.dir.path()).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     }
 
     fn write(&self, disk: &str, what: &str) {
-        let done =
-            Command::new("qemu-io").args(["-f", "qcow2", "-c", what, disk]).current_dir(self.dir.path()).output();
+        let done = Command::new("qemu-io")
+            .args(["-f", "qcow2", "-c", what, disk])
+            .current_dir(self.dir.path())
+            .output();
         assert!(done.unwrap().status.success());
     }
 
@@ -49,7 +52,9 @@ impl Disks {
 fn what_a_machine_wrote_is_seen_until_it_is_put_back() {
     let disks = Disks::new();
     assert_eq!(disks.says(), Ok(()));
-    for (n, write) in ["write -P 2 0 64k", "write -P 3 1M 1M", "discard 0 128k", "write -z 64k 64k"].iter().enumerate()
+    for (n, write) in ["write -P 2 0 64k", "write -P 3 1M 1M", "discard 0 128k", "write -z 64k 64k"]
+        .iter()
+        .enumerate()
     {
         disks.write("machine", write);
         assert!(disks.says().unwrap_err().contains("active"), "{write}");
@@ -90,7 +95,13 @@ fn places(golden: &Reference) -> Vec<(u64, u64)> {
     let tables = golden.tables.iter().map(|at| (*at, golden.header.cluster_bytes() as u64));
     let l1 = (golden.snapshot.l1_offset, u64::from(golden.snapshot.l1_entries) * 8);
     let entry = (golden.header.snapshots_offset, golden.snapshot.bytes.len() as u64);
-    golden.runs.iter().copied().chain(tables).chain([l1, entry, (golden.header.l1_offset, 8)]).collect()
+    golden
+        .runs
+        .iter()
+        .copied()
+        .chain(tables)
+        .chain([l1, entry, (golden.header.l1_offset, 8)])
+        .collect()
 }
 
 #[test]

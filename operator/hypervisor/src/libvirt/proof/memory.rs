@@ -27,7 +27,8 @@ pub fn check(pid: u32, memory: &Path, bytes: u64) -> Result<Result<(), String>, 
         return Ok(Err(format!("{mappings} mappings of the golden memory instead of one")));
     }
     let inode = fs::metadata(memory).map_err(io("look at", memory))?.ino();
-    Ok(judge(&found, (&memory.to_string_lossy(), inode), bytes).and_then(|()| descriptors(pid, memory)))
+    Ok(judge(&found, (&memory.to_string_lossy(), inode), bytes)
+        .and_then(|()| descriptors(pid, memory)))
 }
 
 /// The table up to the end of the first mapping of `path`. Writing an entry down takes the kernel far longer than a line of `maps`, and a
@@ -60,13 +61,15 @@ fn find(table: &[u8], from: usize, what: &[u8]) -> Option<usize> {
 /// How many mappings there are of it in all.
 fn count(pid: u32, path: &str) -> Result<usize, HvError> {
     let name = process::folder(pid).join("maps");
-    let table = fs::read(&name).map_err(io("read (this needs root and the host's process IDs)", &name))?;
+    let table =
+        fs::read(&name).map_err(io("read (this needs root and the host's process IDs)", &name))?;
     Ok(String::from_utf8_lossy(&table).lines().filter(|line| line.contains(path)).count())
 }
 
 pub fn read_smaps(pid: u32) -> Result<String, HvError> {
     let file = process::folder(pid).join("smaps");
-    let table = fs::read(&file).map_err(io("read (this needs root and the host's process IDs)", &file))?;
+    let table =
+        fs::read(&file).map_err(io("read (this needs root and the host's process IDs)", &file))?;
     // A path that isn't UTF-8 is somebody else's.
     Ok(String::from_utf8_lossy(&table).into_owned())
 }
@@ -74,20 +77,27 @@ pub fn read_smaps(pid: u32) -> Result<String, HvError> {
 /// The inode as well as the path, which may be another file's where the process has mounts of its own. The device isn't compared: some
 /// file systems tell the kernel's table another number than `stat`.
 fn judge(found: &[Mapping], (memory, inode): (&str, u64), bytes: u64) -> Result<(), String> {
-    let [mapping] = found else { return Err(format!("{} mappings of the golden memory instead of one", found.len())) };
+    let [mapping] = found else {
+        return Err(format!("{} mappings of the golden memory instead of one", found.len()));
+    };
     let kib = |name| mapping.kib(name).ok_or_else(|| format!("the kernel doesn't tell {name}"));
     let (anonymous, swapped) = (kib("Anonymous")?, kib("Swap")?);
     match () {
         () if mapping.path != memory => Err(format!("the mapped file is {}", mapping.path)),
-        () if mapping.file.1 != inode.to_string() => Err(format!("the mapped file is another {memory}")),
-        () if mapping.permissions != "rw-p" => Err(format!("the mapping is {}, not private", mapping.permissions)),
+        () if mapping.file.1 != inode.to_string() => {
+            Err(format!("the mapped file is another {memory}"))
+        }
+        () if mapping.permissions != "rw-p" => {
+            Err(format!("the mapping is {}, not private", mapping.permissions))
+        }
         () if mapping.flags.is_empty() => Err("the kernel doesn't tell VmFlags".to_owned()),
         () if mapping.flags.iter().any(|flag| flag == "sh" || flag == "ms") => {
             Err("the mapping is shared or may become so".to_owned())
         }
-        () if (mapping.offset, mapping.bytes) != (0, bytes) => {
-            Err(format!("{} bytes from {} are mapped instead of {bytes}", mapping.bytes, mapping.offset))
-        }
+        () if (mapping.offset, mapping.bytes) != (0, bytes) => Err(format!(
+            "{} bytes from {} are mapped instead of {bytes}",
+            mapping.bytes, mapping.offset
+        )),
         () if anonymous + swapped > 0 => {
             Err(format!("{anonymous} KiB of private pages and {swapped} KiB swapped out are left"))
         }

@@ -66,7 +66,11 @@ fn identity(bytes: &[u8]) -> Read<Vec<u8>> {
     let (backing, length) = (usize_of(u64_at(bytes, 8)?)?, u32_at(bytes, 16)? as usize);
     let header = u32_at(bytes, 100)? as usize;
     let end = backing.checked_add(length).ok_or_else(beyond)?.max(header);
-    let mut identity = bytes.get(..end.min(HEADER_MAX)).filter(|part| part.len() == end).ok_or_else(beyond)?.to_vec();
+    let mut identity = bytes
+        .get(..end.min(HEADER_MAX))
+        .filter(|part| part.len() == end)
+        .ok_or_else(beyond)?
+        .to_vec();
     for moving in [36..72, 88..96] {
         identity.get_mut(moving).ok_or_else(beyond)?.fill(0);
     }
@@ -87,7 +91,8 @@ impl Snapshot {
     pub fn parse(bytes: &[u8]) -> Read<Self> {
         let (id, name) = (usize::from(u16_at(bytes, 12)?), usize::from(u16_at(bytes, 14)?));
         let extra = u32_at(bytes, 36)? as usize;
-        let start = 40_usize.checked_add(extra).and_then(|at| at.checked_add(id)).ok_or_else(beyond)?;
+        let start =
+            40_usize.checked_add(extra).and_then(|at| at.checked_add(id)).ok_or_else(beyond)?;
         let text = bytes.get(start..start + name).ok_or_else(beyond)?;
         let l1_entries = u32_at(bytes, 8)?;
         if l1_entries > L1_MAX {
@@ -104,7 +109,10 @@ impl Snapshot {
 
 /// A table's entries.
 pub fn entries(bytes: &[u8]) -> Vec<u64> {
-    bytes.chunks_exact(8).map(|entry| entry.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))).collect()
+    bytes
+        .chunks_exact(8)
+        .map(|entry| entry.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+        .collect()
 }
 
 /// Where the cluster of an entry stands; `None` when it has none.

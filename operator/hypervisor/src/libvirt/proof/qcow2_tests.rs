@@ -40,7 +40,10 @@ fn what_is_not_read_is_refused() {
     assert!(says(|b| b[8] = 255).contains("beyond"));
     assert!(says(|b| b.truncate(50)).contains("beyond"));
     assert!(cluster(COMPRESSED | 65536).is_err());
-    assert_eq!((cluster(0), cluster(COPIED), cluster(COPIED | 65536)), (Ok(None), Ok(None), Ok(Some(65536))));
+    assert_eq!(
+        (cluster(0), cluster(COPIED), cluster(COPIED | 65536)),
+        (Ok(None), Ok(None), Ok(Some(65536)))
+    );
 }
 
 #[test]

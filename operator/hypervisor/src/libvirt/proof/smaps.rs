@@ -56,8 +56,9 @@ pub fn of(table: &str, path: &str, place: Place) -> Vec<Mapping> {
 
 /// The sum of one field over all mappings, in KiB. `field` with its colon.
 pub fn total(table: &str, field: &str) -> u64 {
-    let values =
-        table.lines().filter_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+    let values = table.lines().filter_map(|line| {
+        line.strip_prefix(field)?.trim().strip_suffix(" kB")?.parse::<u64>().ok()
+    });
     values.sum()
 }
 

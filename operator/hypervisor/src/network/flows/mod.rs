@@ -17,7 +17,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::rules::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU};
+use agentvm_core::network::rules::{
+    PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU,
+};
 use agentvm_core::network::{Flow, FlowVerdict, Target};
 use tokio::sync::mpsc;
 
@@ -111,9 +113,12 @@ impl Listener {
     fn follow(&mut self, reader: &mut Reader) -> io::Result<()> {
         while !self.sender.is_closed() {
             let heard: Vec<_> = match reader.next(NOTICE) {
-                Ok(datagram) => {
-                    datagram.into_iter().flat_map(message::read).inspect(alarm).filter_map(packet).collect()
-                }
+                Ok(datagram) => datagram
+                    .into_iter()
+                    .flat_map(message::read)
+                    .inspect(alarm)
+                    .filter_map(packet)
+                    .collect(),
                 Err(why) if reader::is_overrun(&why) => {
                     self.lost.overruns += 1;
                     Vec::new()
@@ -164,8 +169,8 @@ fn alarm(said: &Said<'_>) {
 fn by_qemu(said: &Said<'_>) -> Option<(u32, String)> {
     let Said::Packet(logged) = said else { return None };
     let is_it = logged.prefix == PREFIX_QEMU.as_bytes();
-    let target =
-        packet::of_ip(logged.payload).map_or_else(|| "what it was can't be read".to_owned(), |(_, to)| to.to_string());
+    let target = packet::of_ip(logged.payload)
+        .map_or_else(|| "what it was can't be read".to_owned(), |(_, to)| to.to_string());
     is_it.then_some((logged.user?, target))
 }
 
@@ -186,7 +191,10 @@ fn verdict(logged: &Logged<'_>) -> Option<FlowVerdict> {
         (PREFIX_LIMIT, FlowVerdict::Limited),
         (PREFIX_FRAME, FlowVerdict::Frame),
     ];
-    known.into_iter().find(|(prefix, _)| prefix.as_bytes() == logged.prefix).map(|(_, verdict)| verdict)
+    known
+        .into_iter()
+        .find(|(prefix, _)| prefix.as_bytes() == logged.prefix)
+        .map(|(_, verdict)| verdict)
 }
 
 /// What nobody heard of.

@@ -55,13 +55,18 @@ fn target(protocol: u8, icmp: u8, to: IpAddr, begins: Option<&[u8]>) -> Target {
         other => TargetKind::OtherIp(other),
     };
     let has_port = matches!(kind, TargetKind::Ip(Protocol::Tcp | Protocol::Udp));
-    let port = begins.and_then(|bytes| bytes.get(2..)).filter(|_| has_port).and_then(first).map(u16::from_be_bytes);
+    let port = begins
+        .and_then(|bytes| bytes.get(2..))
+        .filter(|_| has_port)
+        .and_then(first)
+        .map(u16::from_be_bytes);
     Target { kind, to: Destination::Address(to), port }
 }
 
 /// The target of a frame that no machine may send.
 pub fn of_frame(frame: &Logged<'_>) -> Target {
-    let device = first(frame.link_header).map_or(Destination::Unknown, |mac| Destination::Device(Mac::new(mac)));
+    let device = first(frame.link_header)
+        .map_or(Destination::Unknown, |mac| Destination::Device(Mac::new(mac)));
     let written = frame.link_header.get(12..).and_then(first).map(u16::from_be_bytes);
     let ethertype = written.or(frame.ethertype).unwrap_or_default();
     let plain = |kind| Target { kind, to: device, port: None };
@@ -70,7 +75,8 @@ pub fn of_frame(frame: &Logged<'_>) -> Target {
         return plain(TargetKind::Vlan);
     }
     match ethertype {
-        IPV4 => of_ipv4(frame.payload).map_or_else(|| plain(TargetKind::Ethertype(IPV4)), |(_, target)| target),
+        IPV4 => of_ipv4(frame.payload)
+            .map_or_else(|| plain(TargetKind::Ethertype(IPV4)), |(_, target)| target),
         ARP => {
             let asked = frame.payload.get(24..).and_then(first::<4>).map(Ipv4Addr::from);
             Target { to: address(asked.map(IpAddr::V4)), ..plain(TargetKind::Arp) }
@@ -107,7 +113,10 @@ mod tests {
     #[test]
     fn a_packet_is_read_as_far_as_it_goes() {
         let (source, target) = of_ipv4(&tcp()).unwrap();
-        assert_eq!((source, target.to_string().as_str()), ([192, 168, 101, 10].into(), "TCP 203.0.113.9 port 8080"));
+        assert_eq!(
+            (source, target.to_string().as_str()),
+            ([192, 168, 101, 10].into(), "TCP 203.0.113.9 port 8080")
+        );
         assert_eq!(of_ipv4(&tcp()[..20]).unwrap().1.port, None, "cut before its port");
         assert_eq!(of_ipv4(&tcp()[..19]), None);
         let mut fragment = tcp();
@@ -115,7 +124,11 @@ mod tests {
         assert_eq!(of_ipv4(&fragment).unwrap().1.port, None, "the middle of a packet has no ports");
         let mut options = tcp();
         options[0] = 0x46;
-        assert_eq!(of_ipv4(&options).unwrap().1.port, None, "the header is longer than what there is");
+        assert_eq!(
+            of_ipv4(&options).unwrap().1.port,
+            None,
+            "the header is longer than what there is"
+        );
         options[0] = 0x44;
         assert_eq!(of_ipv4(&options), None, "a header can't be that short");
     }
@@ -127,7 +140,10 @@ mod tests {
         packet.extend("2001:db8::9".parse::<Ipv6Addr>().unwrap().octets());
         packet.extend([0xc0, 0, 0x1f, 0x90]);
         let (source, target) = of_ip(&packet).unwrap();
-        assert_eq!((source.to_string(), target.to_string()), ("fd12::a".into(), "TCP 2001:db8::9 port 8080".into()));
+        assert_eq!(
+            (source.to_string(), target.to_string()),
+            ("fd12::a".into(), "TCP 2001:db8::9 port 8080".into())
+        );
         assert_eq!(of_ip(&packet[..41]).unwrap().1.port, None, "cut before its port");
         assert_eq!(of_ip(&packet[..39]), None);
         packet[6] = 58;
@@ -143,7 +159,8 @@ mod tests {
         arp.extend([192, 168, 101, 11]);
         let frame = |ethertype, payload: &[u8], tagged| {
             let link_header = header(ethertype);
-            of_frame(&Logged { payload, tagged, link_header: &link_header, ..Logged::default() }).to_string()
+            of_frame(&Logged { payload, tagged, link_header: &link_header, ..Logged::default() })
+                .to_string()
         };
         assert_eq!(frame(ARP, &arp, false), "ARP 192.168.101.11");
         assert_eq!(frame(IPV4, &tcp(), false), "TCP 203.0.113.9 port 8080");

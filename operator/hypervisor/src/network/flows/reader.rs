@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netdevice, recvfrom, sendto, socket_with,
-    sockopt::set_socket_recv_buffer_size,
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, netdevice, recvfrom,
+    sendto, socket_with, sockopt::set_socket_recv_buffer_size,
 };
 
 use super::message::{Said, join, read};

@@ -37,7 +37,11 @@ struct Guest(Child);
 impl Guest {
     /// `192.168.77.10` behind a port of the bridge `wire0` that has `.1`; the default route leads there.
     fn plugged_in(tap: &str, mac: Mac) -> Self {
-        let child = Command::new("unshare").args(["--net", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        let child = Command::new("unshare")
+            .args(["--net", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn();
         let guest = Self(child.unwrap());
         let own = fs::read_link("/proc/self/ns/net").unwrap();
         let path = format!("/proc/{}/ns/net", guest.0.id());
@@ -74,7 +78,8 @@ impl Guest {
 
     /// As [`Self::does`], for what nobody answers: ends when it is dropped.
     fn tries(&self, command: &str) -> Self {
-        let tries = Command::new("sh").args(["-c", &format!("exec {} '{command}'", self.bash())]).spawn();
+        let tries =
+            Command::new("sh").args(["-c", &format!("exec {} '{command}'", self.bash())]).spawn();
         Self(tries.unwrap())
     }
 
@@ -120,11 +125,17 @@ fn what_a_qemu_sends_itself_is_told_with_its_user() {
 /// The rules of an installation with one machine that may have two connections at a time: its group and its device.
 fn installed() -> (u16, Nic) {
     let instance = InstanceId::from_recorded("0a1b2c3d");
-    let subnet = Subnet { bridge: "wire0".into(), gateway: Ipv4Addr::new(192, 168, 77, 1), prefix: 24 };
+    let subnet =
+        Subnet { bridge: "wire0".into(), gateway: Ipv4Addr::new(192, 168, 77, 1), prefix: 24 };
     let nic = Nic::nat(&instance, &subnet, ADDRESS);
     let limits = LinkLimits { bytes_per_second: None, packets_per_second: 1000, connections: 2 };
-    let policy =
-        Policy { generation: 1, ipv6: false, allow: vec![], resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)], limits };
+    let policy = Policy {
+        generation: 1,
+        ipv6: false,
+        allow: vec![],
+        resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)],
+        limits,
+    };
     let (table, policies) = (Table::of(&instance), BTreeMap::from([("pool".to_owned(), policy)]));
     let link = Link { nic: nic.clone(), owner_uid: "pool".into() };
     nft(&rules::whole(&Wanted {
@@ -215,7 +226,10 @@ async fn what_the_rules_log_is_heard_with_whose_it_is() {
     }
     assert_eq!(all, attempts.map(|(_, heard_as)| heard_as.to_owned()).into());
     let refused = Reader::join(group).unwrap_err();
-    assert!(matches!(refused.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::AlreadyExists), "{refused}");
+    assert!(
+        matches!(refused.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::AlreadyExists),
+        "{refused}"
+    );
     assert!(Reader::join(group + 1).is_ok(), "another installation has another group");
 }
 
@@ -287,16 +301,28 @@ fn datagram(attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
 
 #[test]
 fn attributes_are_read_by_their_kind() {
-    let bytes = datagram(&[(6, vec![0, 0, 0, 7]), (4, vec![0, 0, 0, 3]), (10, b"deny\0".to_vec()), (9, vec![1, 2, 3])]);
+    let bytes = datagram(&[
+        (6, vec![0, 0, 0, 7]),
+        (4, vec![0, 0, 0, 3]),
+        (10, b"deny\0".to_vec()),
+        (9, vec![1, 2, 3]),
+    ]);
     let twice = [bytes.clone(), bytes.clone()].concat();
     let said: Vec<_> = message::read(&twice).collect();
     let payload: &[u8] = &[1, 2, 3];
-    let expected = Logged { group: GROUP, prefix: b"deny", device: Some(7), payload, ..Logged::default() };
-    assert_eq!(said, [Said::Packet(expected), Said::Packet(expected)], "the port of the bridge, not the bridge");
+    let expected =
+        Logged { group: GROUP, prefix: b"deny", device: Some(7), payload, ..Logged::default() };
+    assert_eq!(
+        said,
+        [Said::Packet(expected), Said::Packet(expected)],
+        "the port of the bridge, not the bridge"
+    );
     let mut cut = bytes;
     cut.truncate(cut.len() - 1);
     assert_eq!(message::read(&cut).count(), 0, "a message that isn't all there says nothing");
-    let answer = [20_u32.to_ne_bytes().as_slice(), &2_u16.to_ne_bytes(), &[0; 10], &(-1_i32).to_ne_bytes()].concat();
+    let answer =
+        [20_u32.to_ne_bytes().as_slice(), &2_u16.to_ne_bytes(), &[0; 10], &(-1_i32).to_ne_bytes()]
+            .concat();
     assert_eq!(message::read(&answer).collect::<Vec<_>>(), [Said::Answer(1)]);
 }
 

@@ -27,7 +27,12 @@ impl Lan {
         let machine = |slot| {
             let name = DomainName::for_slot(&instance, OWNER, slot);
             let nic = Some(Nic::bridge(&instance, &name, "br0"));
-            MachineRecord { owner_uid: OWNER.to_owned(), name, nic, ..crate::libvirt::example_record() }
+            MachineRecord {
+                owner_uid: OWNER.to_owned(),
+                name,
+                nic,
+                ..crate::libvirt::example_record()
+            }
         };
         let machines: Vec<MachineRecord> = [machine(0), machine(1)].to_vec();
         for (machine, far) in machines.iter().zip(["far0", "far1"]) {
@@ -55,7 +60,9 @@ impl Lan {
     fn open(&self, machine: usize) {
         self.lab.firewall.open(&self.machines[machine].name, &self.link(machine)).unwrap();
         let port = format!("link show dev {}", self.link(machine).nic.tap);
-        until("the bridge has seen that it is up", || said("bridge", &port).contains("state forwarding"));
+        until("the bridge has seen that it is up", || {
+            said("bridge", &port).contains("state forwarding")
+        });
     }
 
     /// As a server answers who has no address yet.
@@ -70,7 +77,8 @@ impl Lan {
 
     /// Why not, where it may not.
     fn lease(&self, machine: usize, address: Ipv4Addr) -> Result<(), String> {
-        let leased = self.lab.firewall.lease(&self.machines[machine].name, &self.link(machine), address);
+        let leased =
+            self.lab.firewall.lease(&self.machines[machine].name, &self.link(machine), address);
         leased.map_err(|why| why.to_string())
     }
 
@@ -81,12 +89,14 @@ impl Lan {
 
     fn rules(&self, what: &str) -> String {
         let mut command = Command::new("nft");
-        let output = command.args(["list", what, "bridge", self.lab.firewall.table().name()]).output();
+        let output =
+            command.args(["list", what, "bridge", self.lab.firewall.table().name()]).output();
         String::from_utf8(output.unwrap().stdout).unwrap()
     }
 
     fn leased(&self) -> Vec<(String, Ipv4Addr)> {
-        let said = said("nft", &format!("list set bridge {} leased", self.lab.firewall.table().name()));
+        let said =
+            said("nft", &format!("list set bridge {} leased", self.lab.firewall.table().name()));
         rules::listed_leases(&said).into_iter().map(|lease| (lease.tap, lease.address)).collect()
     }
 
@@ -162,12 +172,17 @@ fn a_lease_is_there_as_long_as_its_link() {
 
 #[test]
 fn the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say() {
-    if !inside("abroad::the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say") {
+    if !inside("abroad::the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say")
+    {
         return;
     }
     let lan = Lan::new();
     let knows = |address: &str| lan.rules("table").contains(&format!(" {address}"));
-    assert!(knows("10.9.0.1") && knows("192.168.101.0/24") && !knows("198.51.100.7"), "{}", lan.rules("table"));
+    assert!(
+        knows("10.9.0.1") && knows("192.168.101.0/24") && !knows("198.51.100.7"),
+        "{}",
+        lan.rules("table")
+    );
     said("ip", "link add wan0 type bridge");
     said("ip", "addr add 198.51.100.7/24 dev wan0");
     lan.open(0);
@@ -180,5 +195,9 @@ fn the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say() {
     let port = said("bridge", &format!("-d link show dev {tap}"));
     assert!(port.contains("guard on") && port.contains("learning off"), "{port}");
     let who = said("bridge", "fdb show br br0");
-    assert!(who.lines().any(|line| line.contains(&format!("{mac} dev {tap}")) && line.contains("sticky")), "{who}");
+    assert!(
+        who.lines()
+            .any(|line| line.contains(&format!("{mac} dev {tap}")) && line.contains("sticky")),
+        "{who}"
+    );
 }

@@ -15,9 +15,13 @@ struct Reader {
 impl Reader {
     fn of(tap: &str) -> Self {
         let mut python = Command::new("python3");
-        python.args(["-c", include_str!("waiting.py"), tap]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        python
+            .args(["-c", include_str!("waiting.py"), tap])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut process = python.spawn().unwrap();
-        let (stdin, stdout) = (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
+        let (stdin, stdout) =
+            (process.stdin.take().unwrap(), BufReader::new(process.stdout.take().unwrap()));
         let mut reader = Self { process, stdin, stdout };
         assert_eq!(reader.line(), "plugged in");
         reader

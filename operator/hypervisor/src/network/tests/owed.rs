@@ -21,14 +21,20 @@ fn connections_that_could_not_be_forgotten_are_with_the_next_policies() {
     let broken = PathBuf::from(std::env::var_os(BROKEN).unwrap());
     let lab = Lab::new(2);
     let mut wide = policies();
-    let web = Allow { protocol: Protocol::Tcp, ports: vec![PortRange { first: 8080, last: 8080 }], cidrs: Vec::new() };
+    let web = Allow {
+        protocol: Protocol::Tcp,
+        ports: vec![PortRange { first: 8080, last: 8080 }],
+        cidrs: Vec::new(),
+    };
     wide.get_mut(OWNER).unwrap().allow.push(web);
     let police = |policies| lab.firewall.police(&lab.subnet, policies, &[], &lab.machines);
     police(wide).unwrap();
     for machine in &lab.machines {
         lab.open(machine);
         let from = lab.link(machine).nic.address().unwrap();
-        let connection = format!("-s {from} -d 203.0.113.9 -p tcp --sport 1000 --state ESTABLISHED --timeout 1000");
+        let connection = format!(
+            "-s {from} -d 203.0.113.9 -p tcp --sport 1000 --state ESTABLISHED --timeout 1000"
+        );
         said("conntrack", &format!("-I {connection} --dport 8080"));
         said("conntrack", &format!("-I {connection} --dport 443"));
     }
@@ -42,7 +48,11 @@ fn connections_that_could_not_be_forgotten_are_with_the_next_policies() {
     assert_eq!(left(8080), 2);
     // Nothing is new about these.
     police(policies()).unwrap();
-    assert_eq!((left(8080), left(443)), (0, 2), "what is refused by now is forgotten, of both machines");
+    assert_eq!(
+        (left(8080), left(443)),
+        (0, 2),
+        "what is refused by now is forgotten, of both machines"
+    );
 }
 
 /// A `conntrack` that fails while a file is there.
@@ -52,8 +62,10 @@ fn broken_on_demand(dir: &std::path::Path) -> Vec<(&'static str, String)> {
     let real = String::from_utf8(found.stdout).unwrap();
     let broken = dir.join("broken").display().to_string();
     let script = dir.join("conntrack");
-    let text =
-        format!("#!/bin/sh\n[ ! -e {broken} ] || {{ echo out of order >&2; exit 2; }}\nexec {} \"$@\"\n", real.trim());
+    let text = format!(
+        "#!/bin/sh\n[ ! -e {broken} ] || {{ echo out of order >&2; exit 2; }}\nexec {} \"$@\"\n",
+        real.trim()
+    );
     fs::write(&script, text).unwrap();
     fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
     vec![("PATH", format!("{}:{path}", dir.display())), (BROKEN, broken)]

@@ -48,7 +48,8 @@ pub const PRIVATE_V6: &str = "fd00:99::1";
 pub const WEB_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80);
 pub const NODE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x10, 0, 0, 0, 0, 0x10);
 /// One server in each range of IPv6 that is neither the internet nor private: tunnels to IPv4, and what nobody has.
-pub const NOWHERE_V6: [&str; 5] = ["2002:a63:1::1", "2001:0:a63:1::1", "64:ff9b::a63:1", "100::1", "4000::1"];
+pub const NOWHERE_V6: [&str; 5] =
+    ["2002:a63:1::1", "2001:0:a63:1::1", "64:ff9b::a63:1", "100::1", "4000::1"];
 /// What listens everywhere, TCP: the default policy lets the first four through.
 pub const PORTS: [u16; 6] = [22, 80, 443, 9418, 8080, 25];
 
@@ -121,7 +122,11 @@ impl Internet {
         for address in [PRIVATE_V6, ROUTER_PUBLIC_V6] {
             ip(&format!("-n {name} -6 addr add {address}/64 dev net nodad"));
         }
-        for address in [WEB_V6, NODE_V6].map(|address| address.to_string()).iter().map(String::as_str).chain(NOWHERE_V6)
+        for address in [WEB_V6, NODE_V6]
+            .map(|address| address.to_string())
+            .iter()
+            .map(String::as_str)
+            .chain(NOWHERE_V6)
         {
             ip(&format!("-n {name} -6 addr add {address}/128 dev net nodad"));
         }
@@ -158,7 +163,9 @@ impl Internet {
 
     /// Packets from the bridge that were on their way to the real network.
     pub fn escaped(&self) -> u64 {
-        let text = said(Command::new("nft").args(["-j", "list", "counter", "inet", &self.name, "escaped"]));
+        let text = said(
+            Command::new("nft").args(["-j", "list", "counter", "inet", &self.name, "escaped"]),
+        );
         let (_, rest) = text.split_once("\"packets\": ").unwrap();
         rest.split([',', '}']).next().unwrap().trim().parse().unwrap()
     }
@@ -204,7 +211,10 @@ fn remove(name: &str, table: u32) {
 fn remove_stale() {
     for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let Some(id) = name.strip_prefix("avt").and_then(|hex| u32::from_str_radix(hex, 16).ok()) else { continue };
+        let Some(id) = name.strip_prefix("avt").and_then(|hex| u32::from_str_radix(hex, 16).ok())
+        else {
+            continue;
+        };
         if !std::path::Path::new(&format!("/proc/{}", id / 16)).exists() {
             remove(&name, TABLES + id);
         }

@@ -30,11 +30,17 @@ impl Internet {
         said(Command::new("python3").args(["-c", PACKAGES]).arg(path));
         let file = |name: &str| std::fs::read(path.join(name)).unwrap();
         let wheel = "tiny_agent-1.0-py3-none-any.whl";
-        let index = format!("<!DOCTYPE html><html><body><a href=\"/wheels/{wheel}\">{wheel}</a></body></html>");
+        let index = format!(
+            "<!DOCTYPE html><html><body><a href=\"/wheels/{wheel}\">{wheel}</a></body></html>"
+        );
         self.pages.put("/simple/tiny-agent/", "text/html", index);
         self.pages.put(&format!("/wheels/{wheel}"), "application/octet-stream", file("wheel"));
         self.pages.put("/tiny-tool", "application/json", file("index"));
-        self.pages.put("/tiny-tool/-/tiny-tool-1.0.0.tgz", "application/octet-stream", file("tarball"));
+        self.pages.put(
+            "/tiny-tool/-/tiny-tool-1.0.0.tgz",
+            "application/octet-stream",
+            file("tarball"),
+        );
     }
 }
 
@@ -51,7 +57,17 @@ impl GitServer {
         std::fs::create_dir_all(home.join(".ssh")).unwrap();
         repository(&home.join("repository"));
         let in_folder = |name: &str| folder.path().join(name).display().to_string();
-        said(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", &in_folder("key")]));
+        said(Command::new("ssh-keygen").args([
+            "-q",
+            "-t",
+            "ed25519",
+            "-N",
+            "",
+            "-C",
+            "test",
+            "-f",
+            &in_folder("key"),
+        ]));
         std::fs::copy(in_folder("key.pub"), home.join(".ssh/authorized_keys")).unwrap();
         said(Command::new("dropbearkey").args(["-t", "ed25519", "-f", &in_folder("host_key")]));
         // Its root's home is this folder: in the mount namespace that `ip netns exec` makes, so that nobody else sees it there.
@@ -82,7 +98,9 @@ impl GitServer {
 
     /// The line of `known_hosts` that it is known by.
     pub fn host(&self) -> String {
-        let text = said(Command::new("dropbearkey").args(["-y", "-f"]).arg(self.folder.path().join("host_key")));
+        let text = said(
+            Command::new("dropbearkey").args(["-y", "-f"]).arg(self.folder.path().join("host_key")),
+        );
         format!("git.test {}", text.lines().find(|line| line.starts_with("ssh-ed25519")).unwrap())
     }
 }
@@ -96,7 +114,14 @@ impl Drop for GitServer {
 
 fn repository(at: &Path) {
     let git = |arguments: &[&str]| {
-        let who = ["-c", "user.name=test", "-c", "user.email=test@git.test", "-c", "init.defaultBranch=main"];
+        let who = [
+            "-c",
+            "user.name=test",
+            "-c",
+            "user.email=test@git.test",
+            "-c",
+            "init.defaultBranch=main",
+        ];
         said(Command::new("git").args(who).arg("-C").arg(at).args(arguments));
     };
     std::fs::create_dir_all(at).unwrap();

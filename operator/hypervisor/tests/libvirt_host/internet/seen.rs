@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, RawProtocol, RecvFlags, SocketFlags, SocketType, recv, socket_with};
+use rustix::net::{
+    AddressFamily, RawProtocol, RecvFlags, SocketFlags, SocketType, recv, socket_with,
+};
 
 pub const ICMP: u8 = 1;
 pub const TCP: u8 = 6;
@@ -79,14 +81,17 @@ pub fn watch(seen: &Seen, stop: &Arc<AtomicBool>) {
 fn packets() -> OwnedFd {
     const EVERYTHING: u32 = 3;
     let protocol = RawProtocol::new((EVERYTHING << 8).to_le()).map(rustix::net::Protocol::from_raw);
-    let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, protocol).unwrap();
+    let socket =
+        socket_with(AddressFamily::PACKET, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
+            .unwrap();
     set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_millis(200))).unwrap();
     socket
 }
 
 /// Of a frame as it was on the wire.
 fn kind(frame: &[u8]) -> Option<Kind> {
-    let (ethertype, packet) = (u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]), frame.get(14..)?);
+    let (ethertype, packet) =
+        (u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]), frame.get(14..)?);
     let (protocol, to, header): (u8, IpAddr, usize) = match ethertype {
         0x0800 => {
             let to: [u8; 4] = packet.get(16..20)?.try_into().ok()?;

@@ -105,7 +105,9 @@ fn talk(mut stream: TcpStream, pages: &Pages, stop: &AtomicBool) -> std::io::Res
                 writeln!(stream, "done")?;
             }
             ("GET" | "HEAD", _) => {
-                while next_line(&mut reader, stop)?.is_some_and(|header| !header.trim().is_empty()) {}
+                while next_line(&mut reader, stop)?.is_some_and(|header| !header.trim().is_empty())
+                {
+                }
                 return stream.write_all(&pages.answer(argument));
             }
             _ => stream.write_all(line.as_bytes())?,
@@ -115,7 +117,10 @@ fn talk(mut stream: TcpStream, pages: &Pages, stop: &AtomicBool) -> std::io::Res
 }
 
 /// The next line; `None` at the end.
-fn next_line(reader: &mut BufReader<TcpStream>, stop: &AtomicBool) -> std::io::Result<Option<String>> {
+fn next_line(
+    reader: &mut BufReader<TcpStream>,
+    stop: &AtomicBool,
+) -> std::io::Result<Option<String>> {
     let mut line = Vec::new();
     loop {
         match reader.read_until(b'\n', &mut line) {
@@ -165,7 +170,9 @@ fn dns_over_tcp(listener: TcpListener, stop: &Arc<AtomicBool>) {
         let mut length = [0_u8; 2];
         while stream.read_exact(&mut length).is_ok() {
             let mut question = vec![0; usize::from(u16::from_be_bytes(length))];
-            let Some(answer) = stream.read_exact(&mut question).ok().and_then(|()| answer_to(&question)) else {
+            let Some(answer) =
+                stream.read_exact(&mut question).ok().and_then(|()| answer_to(&question))
+            else {
                 return;
             };
             let size = u16::try_from(answer.len()).unwrap().to_be_bytes();
@@ -199,7 +206,18 @@ fn answer_to(question: &[u8]) -> Option<Vec<u8>> {
     let address = address_of(&name.join("."));
     let found = address.filter(|_| kind == 1);
     let mut answer = question.get(..2)?.to_vec();
-    answer.extend([0x81, if address.is_some() { 0x80 } else { 0x83 }, 0, 1, 0, u8::from(found.is_some()), 0, 0, 0, 0]);
+    answer.extend([
+        0x81,
+        if address.is_some() { 0x80 } else { 0x83 },
+        0,
+        1,
+        0,
+        u8::from(found.is_some()),
+        0,
+        0,
+        0,
+        0,
+    ]);
     answer.extend(question.get(12..end)?);
     if let Some(address) = found {
         answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);

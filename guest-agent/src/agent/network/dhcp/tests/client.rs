@@ -8,7 +8,13 @@ use super::*;
 fn read(question: &[u8]) -> (Kind, Option<Ipv4Addr>, Option<Ipv4Addr>, Ipv4Addr, bool) {
     let packet = DhcpPacket::new_checked(question).unwrap();
     let asked = DhcpRepr::parse(&packet).unwrap();
-    (asked.message_type, asked.requested_ip, asked.server_identifier, asked.client_ip, asked.broadcast)
+    (
+        asked.message_type,
+        asked.requested_ip,
+        asked.server_identifier,
+        asked.client_ip,
+        asked.broadcast,
+    )
 }
 
 #[test]
@@ -19,7 +25,10 @@ fn an_offer_is_taken_and_held() {
     assert!(discover.len() >= 300, "as long as one of BOOTP");
     let offer = answer(&discover, Kind::Offer);
     let request = question(client.step(seconds(1), 6, Some(&offer)));
-    assert_eq!(read(&request), (Kind::Request, Some(ADDRESS), Some(SERVER), Ipv4Addr::UNSPECIFIED, true));
+    assert_eq!(
+        read(&request),
+        (Kind::Request, Some(ADDRESS), Some(SERVER), Ipv4Addr::UNSPECIFIED, true)
+    );
     assert_eq!(client.step(seconds(1), 6, Some(&offer)), [], "a second offer comes too late");
     let another = altered(&request, Kind::Ack, |ack| ack.your_ip = Ipv4Addr::new(203, 0, 113, 8));
     assert_eq!(client.step(seconds(1), 6, Some(&another)), [], "that was not what it asked for");
@@ -68,7 +77,10 @@ fn a_clock_that_was_set_back_says_nothing_about_an_age() {
     assert_eq!(client.wait(before), Some(Duration::ZERO));
     let renew = question(client.step(before, 8, None));
     assert!(client.wait(before).unwrap() > Duration::from_secs(1));
-    assert!(matches!(client.step(before, 8, Some(&answer(&renew, Kind::Ack))).as_slice(), [Effect::Hold(_)]));
+    assert!(matches!(
+        client.step(before, 8, Some(&answer(&renew, Kind::Ack))).as_slice(),
+        [Effect::Hold(_)]
+    ));
     assert_eq!(client.wait(before), Some(Duration::from_mins(30)));
 }
 
@@ -80,7 +92,11 @@ fn what_a_server_takes_back_is_gone_and_another_is_looked_for() {
     assert!(matches!(effects.as_slice(), [Effect::Lose(_), Effect::Send(_)]), "{effects:?}");
     let discover = question(effects);
     let request = question(client.step(seconds(1801), 9, Some(&answer(&discover, Kind::Offer))));
-    assert_eq!(client.step(seconds(1801), 10, Some(&answer(&request, Kind::Nak))), [], "not at once again");
+    assert_eq!(
+        client.step(seconds(1801), 10, Some(&answer(&request, Kind::Nak))),
+        [],
+        "not at once again"
+    );
     assert_eq!(client.unfit(), Some("the server takes it back"));
     assert_eq!(read(&question(client.step(seconds(1802), 10, None))).0, Kind::Discover);
 }
@@ -105,9 +121,15 @@ fn what_no_machine_can_have_is_not_taken_and_it_says_why() {
         assert_eq!(client.step(seconds(0), 6, Some(&altered(&discover, Kind::Offer, alter))), []);
         assert!(client.unfit().is_some_and(|why| why.contains(with)), "{:?}", client.unfit());
     };
-    for address in
-        ["127.0.0.1", "0.0.0.0", "224.0.0.5", "255.255.255.255", "169.254.1.1", "203.0.113.0", "203.0.113.255"]
-    {
+    for address in [
+        "127.0.0.1",
+        "0.0.0.0",
+        "224.0.0.5",
+        "255.255.255.255",
+        "169.254.1.1",
+        "203.0.113.0",
+        "203.0.113.255",
+    ] {
         assert!(with_address(address).is_some_and(|why| why.contains("its address")), "{address}");
     }
     refused(|offer| offer.subnet_mask = None, "no subnet mask");
@@ -135,7 +157,8 @@ fn of_several_routers_the_first_is_taken_and_of_resolvers_those_that_can_be_one(
     let discover = question(client.step(seconds(0), 5, None));
     let routers = [SERVER.octets(), [203, 0, 113, 2]].concat();
     let resolvers = [[203, 0, 113, 53], [127, 0, 0, 1]].concat();
-    let options = [DhcpOption { kind: 3, data: &routers }, DhcpOption { kind: 6, data: &resolvers }];
+    let options =
+        [DhcpOption { kind: 3, data: &routers }, DhcpOption { kind: 6, data: &resolvers }];
     let packet = DhcpPacket::new_checked(&discover[..]).unwrap();
     let mut bytes = vec![0; 400];
     let message = DhcpRepr {
@@ -152,5 +175,8 @@ fn of_several_routers_the_first_is_taken_and_of_resolvers_those_that_can_be_one(
     message.emit(&mut DhcpPacket::new_unchecked(&mut bytes[..])).unwrap();
     let said = hear(&bytes, Talk { mac: MAC, id: packet.transaction_id() });
     let Some(Said::Offer(Ok(terms))) = said else { panic!("{said:?}") };
-    assert_eq!((terms.gateway, terms.resolvers), (Some(SERVER), vec![Ipv4Addr::new(203, 0, 113, 53)]));
+    assert_eq!(
+        (terms.gateway, terms.resolvers),
+        (Some(SERVER), vec![Ipv4Addr::new(203, 0, 113, 53)])
+    );
 }

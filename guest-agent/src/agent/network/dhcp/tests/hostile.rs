@@ -28,10 +28,16 @@ fn event() -> impl Strategy<Value = Event> {
     let mask = prop_oneof![Just([255, 255, 255, 0]), any::<[u8; 4]>()];
     let lasts = prop_oneof![Just(HOUR), 0_u32..100, any::<u32>()];
     let flips = prop::collection::vec((0_usize..400, any::<u8>()), 0..3);
-    let answer =
-        (0_u8..9, near.clone(), mask, near, lasts, flips).prop_map(|(kind, address, mask, router, lasts, flips)| {
-            Event::Answer { kind, address, mask, router, lasts, flips }
-        });
+    let answer = (0_u8..9, near.clone(), mask, near, lasts, flips).prop_map(
+        |(kind, address, mask, router, lasts, flips)| Event::Answer {
+            kind,
+            address,
+            mask,
+            router,
+            lasts,
+            flips,
+        },
+    );
     prop_oneof![
         2 => (0_u64..5000).prop_map(Event::Time),
         1 => (0_u64..4_000_000_000).prop_map(Event::Clock),
@@ -45,11 +51,21 @@ fn can_be_had(terms: &super::super::Terms) {
     assert!((8..=30).contains(&terms.prefix));
     let [first, ..] = terms.address.octets();
     assert!((1..224).contains(&first) && first != 127, "{terms:?}");
-    assert!(u32::from(terms.address) & !mask != 0 && u32::from(terms.address) | mask != u32::MAX, "{terms:?}");
+    assert!(
+        u32::from(terms.address) & !mask != 0 && u32::from(terms.address) | mask != u32::MAX,
+        "{terms:?}"
+    );
     if let Some(gateway) = terms.gateway {
-        assert!(gateway != terms.address && u32::from(gateway) & mask == u32::from(terms.address) & mask, "{terms:?}");
+        assert!(
+            gateway != terms.address
+                && u32::from(gateway) & mask == u32::from(terms.address) & mask,
+            "{terms:?}"
+        );
     }
-    assert!(terms.lasts.is_none_or(|lasts| lasts >= Duration::from_secs(10) && terms.renew < lasts), "{terms:?}");
+    assert!(
+        terms.lasts.is_none_or(|lasts| lasts >= Duration::from_secs(10) && terms.renew < lasts),
+        "{terms:?}"
+    );
 }
 
 proptest! {

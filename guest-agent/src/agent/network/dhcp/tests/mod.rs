@@ -25,7 +25,11 @@ fn answer(question: &[u8], kind: DhcpMessageType) -> Vec<u8> {
     altered(question, kind, |_| {})
 }
 
-fn altered(question: &[u8], kind: DhcpMessageType, alter: impl FnOnce(&mut DhcpRepr<'_>)) -> Vec<u8> {
+fn altered(
+    question: &[u8],
+    kind: DhcpMessageType,
+    alter: impl FnOnce(&mut DhcpRepr<'_>),
+) -> Vec<u8> {
     let asked = DhcpPacket::new_checked(question).unwrap();
     let mut message = DhcpRepr {
         message_type: kind,
@@ -71,8 +75,12 @@ fn question(effects: Vec<Effect>) -> Vec<u8> {
 fn holder() -> Client {
     let mut client = Client::new(MAC, seconds(0), 5);
     let discover = question(client.step(seconds(0), 5, None));
-    let request = question(client.step(seconds(0), 6, Some(&answer(&discover, DhcpMessageType::Offer))));
+    let request =
+        question(client.step(seconds(0), 6, Some(&answer(&discover, DhcpMessageType::Offer))));
     let effects = client.step(seconds(0), 7, Some(&answer(&request, DhcpMessageType::Ack)));
-    assert!(matches!(effects.as_slice(), [Effect::Hold(terms)] if terms.address == ADDRESS), "{effects:?}");
+    assert!(
+        matches!(effects.as_slice(), [Effect::Hold(terms)] if terms.address == ADDRESS),
+        "{effects:?}"
+    );
     client
 }

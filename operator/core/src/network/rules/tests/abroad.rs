@@ -16,7 +16,8 @@ const LEASED: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 40);
 
 /// What it may say of itself in so many words, and what a neighbour, the gateway, the host and another machine are called.
 fn source() -> impl Strategy<Value = Ipv4Addr> {
-    let near = [[10, 1, 2, 41], [10, 1, 2, 1], [10, 1, 2, 9], [192, 168, 101, 10], [255; 4]].map(Ipv4Addr::from);
+    let near = [[10, 1, 2, 41], [10, 1, 2, 1], [10, 1, 2, 9], [192, 168, 101, 10], [255; 4]]
+        .map(Ipv4Addr::from);
     prop_oneof![
         Just(LEASED),
         Just(Ipv4Addr::UNSPECIFIED),
@@ -30,12 +31,16 @@ fn may_send(sample: &Sample, frame: &Packet) -> bool {
     let to = frame.destination;
     let (has, asks) = (frame.source == LEASED, frame.source == Ipv4Addr::UNSPECIFIED);
     let udp = frame.service == Some(Protocol::Udp);
-    let closed =
-        [&nowhere(), &sample.never, &sample.own, &sample.wanted().nets().to_vec()].iter().any(|nets| within(nets, to));
-    let client =
-        udp && (frame.from_port, frame.port) == (68, 67) && to == Ipv4Addr::BROADCAST && frame.to_mac == Mac::BROADCAST;
+    let closed = [&nowhere(), &sample.never, &sample.own, &sample.wanted().nets().to_vec()]
+        .iter()
+        .any(|nets| within(nets, to));
+    let client = udp
+        && (frame.from_port, frame.port) == (68, 67)
+        && to == Ipv4Addr::BROADCAST
+        && frame.to_mac == Mac::BROADCAST;
     let server = udp && (frame.from_port == 67 || frame.port == 67);
-    let reach = || !within(&private(), to) || may_reach(sample, &sample.policies["uid-registry"], frame);
+    let reach =
+        || !within(&private(), to) || may_reach(sample, &sample.policies["uid-registry"], frame);
     frame.plain
         && match frame.wire {
             Wire::Arp => has || asks,

@@ -4,12 +4,17 @@ use super::sample::Sample;
 use crate::network::rules::{close, confined, fresh, grant, open, was_heard, whole};
 
 fn assert_committed(name: &str, text: &str) {
-    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/network/rules/expected").join(name);
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src/network/rules/expected")
+        .join(name);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&file, text).unwrap();
     }
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
-    assert!(committed == text, "{name} is not what the rules are: look at UPDATE=1 cargo test -p agentvm-core");
+    assert!(
+        committed == text,
+        "{name} is not what the rules are: look at UPDATE=1 cargo test -p agentvm-core"
+    );
 }
 
 #[test]
@@ -21,7 +26,10 @@ fn the_texts_are_the_committed_ones() {
     assert_committed("open-bridge.nft", &open(&sample.table, &sample.links[3]));
     assert_committed("confined.nft", &confined(&sample.table, 2_100_000_000..=2_100_065_535));
     let lease = &sample.leases[0];
-    assert_committed("lease.nft", &(was_heard(&sample.table, lease) + &grant(&sample.table, lease)));
+    assert_committed(
+        "lease.nft",
+        &(was_heard(&sample.table, lease) + &grant(&sample.table, lease)),
+    );
     let dual = Sample::dual();
     assert_committed("whole-ipv6.nft", &whole(&dual.wanted()));
     assert_committed("open-ipv6.nft", &open(&dual.table, &dual.links[0]));
@@ -31,7 +39,8 @@ fn the_texts_are_the_committed_ones() {
 fn where_no_pool_asks_for_ipv6_no_rule_lets_it_through() {
     let text = whole(&Sample::new().wanted());
     let rules = text.lines().filter(|line| line.starts_with("\t\t"));
-    let about: Vec<_> = rules.filter(|line| ["ip6", "icmpv6"].iter().any(|word| line.contains(word))).collect();
+    let about: Vec<_> =
+        rules.filter(|line| ["ip6", "icmpv6"].iter().any(|word| line.contains(word))).collect();
     assert_eq!(about, Vec::<&str>::new());
     assert_eq!(text.matches("meta nfproto != ipv4 drop").count(), 2);
 }

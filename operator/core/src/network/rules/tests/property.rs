@@ -14,13 +14,22 @@ use crate::network::{Allow, Mac, Policy, PortRange};
 /// Addresses near the edges of what matters, and any other.
 fn address() -> impl Strategy<Value = IpAddr> {
     let sample = Sample::dual();
-    let edges =
-        nowhere().into_iter().chain(private()).chain(sample.never.iter().copied()).chain(sample.wanted().nets());
-    let edges =
-        edges.chain(["203.0.113.0/24", "2000::/3", "2001:db8:7::/48", "fd99::/64"].map(|net| net.parse().unwrap()));
+    let edges = nowhere()
+        .into_iter()
+        .chain(private())
+        .chain(sample.never.iter().copied())
+        .chain(sample.wanted().nets());
+    let edges = edges.chain(
+        ["203.0.113.0/24", "2000::/3", "2001:db8:7::/48", "fd99::/64"]
+            .map(|net| net.parse().unwrap()),
+    );
     let edges: Vec<IpAddr> = edges.flat_map(|net| around(&net)).collect();
     let any = (any::<bool>(), any::<u32>(), any::<u128>()).prop_map(|(six, four, bits)| {
-        if six { IpAddr::V6(Ipv6Addr::from_bits(bits)) } else { IpAddr::V4(Ipv4Addr::from_bits(four)) }
+        if six {
+            IpAddr::V6(Ipv6Addr::from_bits(bits))
+        } else {
+            IpAddr::V4(Ipv4Addr::from_bits(four))
+        }
     });
     prop_oneof![prop::sample::select(edges), any]
 }
@@ -29,12 +38,14 @@ fn around(net: &IpNet) -> Vec<IpAddr> {
     match (net.network(), net.broadcast()) {
         (IpAddr::V4(first), IpAddr::V4(last)) => {
             let (first, last) = (first.to_bits(), last.to_bits());
-            let near = [first.wrapping_sub(1), first, first / 2 + last / 2, last, last.wrapping_add(1)];
+            let near =
+                [first.wrapping_sub(1), first, first / 2 + last / 2, last, last.wrapping_add(1)];
             near.map(|bits| Ipv4Addr::from_bits(bits).into()).to_vec()
         }
         (IpAddr::V6(first), IpAddr::V6(last)) => {
             let (first, last) = (first.to_bits(), last.to_bits());
-            let near = [first.wrapping_sub(1), first, first / 2 + last / 2, last, last.wrapping_add(1)];
+            let near =
+                [first.wrapping_sub(1), first, first / 2 + last / 2, last, last.wrapping_add(1)];
             near.map(|bits| Ipv6Addr::from_bits(bits).into()).to_vec()
         }
         _ => Vec::new(),
@@ -46,7 +57,10 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 }
 
 fn port() -> impl Strategy<Value = u16> {
-    prop_oneof![prop::sample::select(vec![0, 22, 52, 53, 54, 67, 68, 80, 443, 8080, 9418, 65_535]), any::<u16>()]
+    prop_oneof![
+        prop::sample::select(vec![0, 22, 52, 53, 54, 67, 68, 80, 443, 8080, 9418, 65_535]),
+        any::<u16>()
+    ]
 }
 
 fn allow() -> impl Strategy<Value = Allow> {
@@ -65,34 +79,36 @@ fn allow() -> impl Strategy<Value = Allow> {
 }
 
 pub fn packet() -> impl Strategy<Value = Packet> {
-    (address(), protocol(), port(), port(), any::<bool>()).prop_map(|(destination, service, port, from_port, known)| {
-        let sample = Sample::dual();
-        let nic = &sample.links[0].nic;
-        let source: (IpAddr, Wire) = match destination {
-            IpAddr::V4(_) => (nic.address().unwrap().into(), Wire::Ipv4),
-            IpAddr::V6(_) => (nic.ipv6().unwrap().into(), Wire::Ipv6),
-        };
-        Packet {
-            from: sample.subnet.bridge.clone(),
-            to: "uplink".to_owned(),
-            wire: source.1,
-            from_mac: nic.mac,
-            to_mac: sample.wanted().gateway_mac,
-            arp_mac: nic.mac,
-            source: source.0,
-            destination,
-            service: Some(service),
-            port,
-            from_port,
-            plain: true,
-            neighbourly: false,
-            unicast: true,
-            user: None,
-            redirected: false,
-            known,
-            answer: false,
-        }
-    })
+    (address(), protocol(), port(), port(), any::<bool>()).prop_map(
+        |(destination, service, port, from_port, known)| {
+            let sample = Sample::dual();
+            let nic = &sample.links[0].nic;
+            let source: (IpAddr, Wire) = match destination {
+                IpAddr::V4(_) => (nic.address().unwrap().into(), Wire::Ipv4),
+                IpAddr::V6(_) => (nic.ipv6().unwrap().into(), Wire::Ipv6),
+            };
+            Packet {
+                from: sample.subnet.bridge.clone(),
+                to: "uplink".to_owned(),
+                wire: source.1,
+                from_mac: nic.mac,
+                to_mac: sample.wanted().gateway_mac,
+                arp_mac: nic.mac,
+                source: source.0,
+                destination,
+                service: Some(service),
+                port,
+                from_port,
+                plain: true,
+                neighbourly: false,
+                unicast: true,
+                user: None,
+                redirected: false,
+                known,
+                answer: false,
+            }
+        },
+    )
 }
 
 pub fn with(allow: Vec<Allow>, dual: bool) -> Sample {
@@ -129,7 +145,8 @@ pub fn may_reach(sample: &Sample, policy: &Policy, packet: &Packet) -> bool {
         return false;
     }
     let streams = packet.service != Some(Protocol::Icmp);
-    let asks_resolver = streams && packet.port == 53 && policy.resolvers.iter().any(|resolver| to == *resolver);
+    let asks_resolver =
+        streams && packet.port == 53 && policy.resolvers.iter().any(|resolver| to == *resolver);
     let is_private = within(&private(), to);
     let default = match packet.service {
         Some(Protocol::Tcp) => DEFAULT_PORTS.contains(&packet.port),
@@ -142,9 +159,11 @@ pub fn may_reach(sample: &Sample, policy: &Policy, packet: &Packet) -> bool {
             ports => ports.iter().any(|range| range.first == packet.port),
         };
         // In a private range, the network that was written lies in it as a whole.
-        let named =
-            |net: &IpNet| net.contains(&to) && (!is_private || private().iter().any(|range| range.contains(net)));
-        let place = if allow.cidrs.is_empty() { !is_private } else { allow.cidrs.iter().any(named) };
+        let named = |net: &IpNet| {
+            net.contains(&to) && (!is_private || private().iter().any(|range| range.contains(net)))
+        };
+        let place =
+            if allow.cidrs.is_empty() { !is_private } else { allow.cidrs.iter().any(named) };
         packet.service == Some(allow.protocol) && port && place
     });
     asks_resolver || (default && !is_private) || listed

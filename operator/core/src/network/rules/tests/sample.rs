@@ -27,7 +27,11 @@ pub fn policy() -> Policy {
         ipv6: false,
         allow: Vec::new(),
         resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)],
-        limits: LinkLimits { bytes_per_second: Some(67_108_864), packets_per_second: 20_000, connections: 512 },
+        limits: LinkLimits {
+            bytes_per_second: Some(67_108_864),
+            packets_per_second: 20_000,
+            connections: 512,
+        },
     }
 }
 
@@ -39,29 +43,60 @@ pub fn allow(protocol: Protocol, ports: &[u16], cidrs: &[&str]) -> Allow {
 impl Sample {
     pub fn new() -> Self {
         let instance = InstanceId::from_recorded("0a1b2c3d");
-        let subnet = Subnet { bridge: "agentvm0".into(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
+        let subnet = Subnet {
+            bridge: "agentvm0".into(),
+            gateway: Ipv4Addr::new(192, 168, 101, 1),
+            prefix: 24,
+        };
         let nat = |host, owner: &str| Link {
             nic: Nic::nat(&instance, &subnet, Ipv4Addr::new(192, 168, 101, host)),
             owner_uid: owner.to_owned(),
         };
         let slot = DomainName::for_slot(&instance, "uid-registry", 7);
-        let plugged = Link { nic: Nic::bridge(&instance, &slot, "br0"), owner_uid: "uid-registry".to_owned() };
-        let leases = vec![Lease { tap: plugged.nic.tap.clone(), address: Ipv4Addr::new(10, 1, 2, 40) }];
-        let links = vec![nat(10, "uid-default"), nat(11, "uid-registry"), nat(12, "uid-unknown"), plugged];
+        let plugged = Link {
+            nic: Nic::bridge(&instance, &slot, "br0"),
+            owner_uid: "uid-registry".to_owned(),
+        };
+        let leases =
+            vec![Lease { tap: plugged.nic.tap.clone(), address: Ipv4Addr::new(10, 1, 2, 40) }];
+        let links =
+            vec![nat(10, "uid-default"), nat(11, "uid-registry"), nat(12, "uid-unknown"), plugged];
         let registry = Policy {
             allow: vec![
-                allow(Protocol::Tcp, &[8080, 8081, 5000], &["203.0.113.0/24", "203.0.113.7/32", "10.1.2.3/32"]),
+                allow(
+                    Protocol::Tcp,
+                    &[8080, 8081, 5000],
+                    &["203.0.113.0/24", "203.0.113.7/32", "10.1.2.3/32"],
+                ),
                 allow(Protocol::Udp, &[], &[]),
                 allow(Protocol::Icmp, &[], &["10.1.2.0/24"]),
             ],
-            limits: LinkLimits { bytes_per_second: None, packets_per_second: 1000, connections: 64 },
+            limits: LinkLimits {
+                bytes_per_second: None,
+                packets_per_second: 1000,
+                connections: 64,
+            },
             ..policy()
         };
-        let policies = BTreeMap::from([("uid-default".to_owned(), policy()), ("uid-registry".to_owned(), registry)]);
+        let policies = BTreeMap::from([
+            ("uid-default".to_owned(), policy()),
+            ("uid-registry".to_owned(), registry),
+        ]);
         let never = vec!["10.96.0.0/12".parse().unwrap(), "198.51.100.17/32".parse().unwrap()];
         let table = Table::of(&instance);
-        let own = ["10.1.2.9/32", "203.0.113.9/32", "2001:db8::9/128"].map(|net| net.parse().unwrap()).to_vec();
-        Self { table, subnet, never, policies, gone: vec!["uid-gone".to_owned()], links, own, leases }
+        let own = ["10.1.2.9/32", "203.0.113.9/32", "2001:db8::9/128"]
+            .map(|net| net.parse().unwrap())
+            .to_vec();
+        Self {
+            table,
+            subnet,
+            never,
+            policies,
+            gone: vec!["uid-gone".to_owned()],
+            links,
+            own,
+            leases,
+        }
     }
 
     /// The same where the first pool asks for IPv6, and the second one did a moment ago.
@@ -72,9 +107,13 @@ impl Sample {
             link.nic = Nic::dual(&instance, &sample.subnet, link.nic.address().unwrap());
         }
         let cidrs = ["2001:db8:7::/48", "fd99::7/128", "10.1.2.3/32"];
-        let allow = vec![allow(Protocol::Tcp, &[8080], &cidrs), allow(Protocol::Icmp, &[], &["fd99::/64"])];
+        let allow =
+            vec![allow(Protocol::Tcp, &[8080], &cidrs), allow(Protocol::Icmp, &[], &["fd99::/64"])];
         sample.policies.insert("uid-default".to_owned(), Policy { ipv6: true, allow, ..policy() });
-        sample.never.extend(["fd00:96::/112".parse::<IpNet>().unwrap(), "2001:db8:6443::1/128".parse().unwrap()]);
+        sample.never.extend([
+            "fd00:96::/112".parse::<IpNet>().unwrap(),
+            "2001:db8:6443::1/128".parse().unwrap(),
+        ]);
         sample
     }
 

@@ -44,7 +44,11 @@ fn nft_takes_what_is_written_in_any_order() {
     }
     let dual = Sample::dual();
     steps.extend([whole(&dual.wanted()), fresh(&dual.wanted())]);
-    steps.extend([close(table, &dual.links[0]), open(table, &dual.links[0]), open(table, &dual.links[0])]);
+    steps.extend([
+        close(table, &dual.links[0]),
+        open(table, &dual.links[0]),
+        open(table, &dual.links[0]),
+    ]);
     steps.extend([text, forget(table)]);
     assert_eq!(nft(&steps, "nft list ruleset"), "");
 }
@@ -81,8 +85,14 @@ fn nft_takes_every_policy() {
         ..policy()
     };
     let slow = Policy {
-        resolvers: ["10.0.0.2", "10.0.0.3", "203.0.113.53"].map(|text| text.parse().unwrap()).to_vec(),
-        limits: crate::network::LinkLimits { bytes_per_second: Some(65_536), packets_per_second: 100, connections: 1 },
+        resolvers: ["10.0.0.2", "10.0.0.3", "203.0.113.53"]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
+        limits: crate::network::LinkLimits {
+            bytes_per_second: Some(65_536),
+            packets_per_second: 100,
+            connections: 1,
+        },
         ..policy()
     };
     sample.policies.insert("uid-dual".to_owned(), Policy { ipv6: true, ..odd.clone() });
@@ -121,7 +131,10 @@ fn a_qemu_is_confined_without_the_rest_and_beside_it() {
     assert_eq!((drops(&listed), listed.matches("chain").count()), (1, 1), "{listed}");
     // In whatever order the chains were made.
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
-    let both = nft(&[only.clone(), whole(&sample.wanted()), only, whole(&sample.wanted())], "nft list ruleset");
+    let both = nft(
+        &[only.clone(), whole(&sample.wanted()), only, whole(&sample.wanted())],
+        "nft list ruleset",
+    );
     assert!(lines(&both) == lines(&nft(&[whole(&sample.wanted())], "nft list ruleset")), "{both}");
     assert_eq!(drops(&both), 1);
 }

@@ -20,7 +20,10 @@ pub enum Wire {
 
 /// A packet, and the frame that it comes in.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "what the kernel knows of a packet is mostly yes or no")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what the kernel knows of a packet is mostly yes or no"
+)]
 pub struct Packet {
     pub from: String,
     pub to: String,
@@ -57,13 +60,17 @@ pub struct Walk {
 impl Walk {
     pub fn new(wanted: &Wanted<'_>) -> Self {
         let mut elements = HashMap::new();
-        for link in wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid)) {
+        for link in wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid))
+        {
             let leases = wanted.leases.iter().filter(|lease| lease.tap == link.nic.tap);
-            let text = leases.fold(open(wanted.table, link), |text, lease| text + &grant(wanted.table, lease));
+            let text = leases
+                .fold(open(wanted.table, link), |text, lease| text + &grant(wanted.table, lease));
             for line in text.lines().filter(|line| line.starts_with("add element")) {
                 let (head, body) = line.split_once(" { ").unwrap();
-                let (key, verdict) =
-                    body.trim_end_matches(" }").split_once(" : ").unwrap_or((body.trim_end_matches(" }"), ""));
+                let (key, verdict) = body
+                    .trim_end_matches(" }")
+                    .split_once(" : ")
+                    .unwrap_or((body.trim_end_matches(" }"), ""));
                 let set = head.rsplit(' ').next().unwrap();
                 elements.insert((set.to_owned(), key.replace('"', "")), verdict.to_owned());
             }
@@ -73,10 +80,9 @@ impl Walk {
 
     /// Whether all base chains of this hook let it through.
     pub fn passes(&self, rules: &Rules, hook: &str, packet: &Packet) -> bool {
-        let mut base = rules
-            .chains
-            .iter()
-            .filter(|chain| chain.hook.as_ref().is_some_and(|text| text.contains(&format!(" hook {hook} "))));
+        let mut base = rules.chains.iter().filter(|chain| {
+            chain.hook.as_ref().is_some_and(|text| text.contains(&format!(" hook {hook} ")))
+        });
         base.all(|chain| self.judge(rules, &chain.name, packet).unwrap_or(true))
     }
 
@@ -93,8 +99,14 @@ impl Walk {
                 Then::Goto(chain) => format!("goto {chain}"),
                 Then::ByTap(side, map) => self.element(map, interface(*side, packet)),
                 Then::BySource(of) if *of != version(packet) => continue,
-                Then::BySource(of) => self.element(names::of(names::POOLS, *of), &packet.source.to_string()),
-                Then::Hear | Then::CountTap(_) | Then::CountStation(_) | Then::Log { .. } | Then::Masquerade => {
+                Then::BySource(of) => {
+                    self.element(names::of(names::POOLS, *of), &packet.source.to_string())
+                }
+                Then::Hear
+                | Then::CountTap(_)
+                | Then::CountStation(_)
+                | Then::Log { .. }
+                | Then::Masquerade => {
                     continue;
                 }
             };
@@ -119,7 +131,10 @@ impl Walk {
     }
 
     fn pinned(&self, packet: &Packet, mac: Mac) -> bool {
-        self.has(names::of(names::PINNED, version(packet)), &format!("{} . {mac} . {}", packet.from, packet.source))
+        self.has(
+            names::of(names::PINNED, version(packet)),
+            &format!("{} . {mac} . {}", packet.from, packet.source),
+        )
     }
 
     fn station(&self, packet: &Packet, mac: Mac) -> bool {
@@ -144,34 +159,47 @@ impl Walk {
             When::PlainArp => packet.plain,
             When::PlainIp(of) => *of == version(packet) && packet.plain,
             When::AmongNeighbours => packet.neighbourly,
-            When::GroupReport => packet.destination == Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16),
+            When::GroupReport => {
+                packet.destination == Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x16)
+            }
             When::ArpTarget(address) => packet.destination == *address,
             When::PinnedIp(of) => *of == version(packet) && self.pinned(packet, packet.from_mac),
-            When::PinnedArp => self.pinned(packet, packet.from_mac) && self.pinned(packet, packet.arp_mac),
+            When::PinnedArp => {
+                self.pinned(packet, packet.from_mac) && self.pinned(packet, packet.arp_mac)
+            }
             When::Station => self.station(packet, packet.from_mac),
-            When::StationArp => self.station(packet, packet.from_mac) && self.station(packet, packet.arp_mac),
+            When::StationArp => {
+                self.station(packet, packet.from_mac) && self.station(packet, packet.arp_mac)
+            }
             When::Leased | When::LeasedArp => self.leased(packet),
             When::NobodysArp => packet.source == Ipv4Addr::UNSPECIFIED,
             When::NotIpv4 => version(packet) != Version::Four,
             When::Destination(nets) => nets.iter().any(|net| net.contains(&packet.destination)),
             When::Source(net) => net.contains(&packet.source),
             When::NotToLinked(of) => {
-                *of == version(packet) && !self.has(names::of(names::LINKED, *of), &packet.destination.to_string())
+                *of == version(packet)
+                    && !self.has(names::of(names::LINKED, *of), &packet.destination.to_string())
             }
             When::SentBy(users) => packet.user.is_some_and(|user| users.contains(&user)),
             When::NotUnicast(of) => *of == version(packet) && !packet.unicast,
-            When::EchoRequest(of) => *of == version(packet) && packet.service == Some(Protocol::Icmp),
+            When::EchoRequest(of) => {
+                *of == version(packet) && packet.service == Some(Protocol::Icmp)
+            }
             When::Ports(transport, ports) => {
-                let protocol = if *transport == Transport::Tcp { Protocol::Tcp } else { Protocol::Udp };
-                let within = ports.iter().any(|range| (range.first..=range.last).contains(&packet.port));
+                let protocol =
+                    if *transport == Transport::Tcp { Protocol::Tcp } else { Protocol::Udp };
+                let within =
+                    ports.iter().any(|range| (range.first..=range.last).contains(&packet.port));
                 packet.service == Some(protocol) && within
             }
             When::Dns => packet.port == 53 && (udp || packet.service == Some(Protocol::Tcp)),
             When::UdpFrom(port) => udp && packet.from_port == *port,
             When::UdpTo(port) => udp && packet.port == *port,
             When::ClientQuestion => {
-                let caller = format!("{} . {}", packet.from, elements::number(&packet.arp_mac.bytes()));
-                udp && (packet.from_port, packet.port) == (68, 67) && self.has(names::CALLERS, &caller)
+                let caller =
+                    format!("{} . {}", packet.from, elements::number(&packet.arp_mac.bytes()));
+                udp && (packet.from_port, packet.port) == (68, 67)
+                    && self.has(names::CALLERS, &caller)
             }
             When::Redirected => packet.redirected,
             When::Known => packet.known,

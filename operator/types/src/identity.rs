@@ -1,0 +1,99 @@
+//! Names that Kubernetes gives to objects: each kind has a type of its own.
+//!
+//! The API server has checked these texts already; nothing is parsed here.
+
+use std::{borrow::Borrow, fmt};
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! identity {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes the text as the API server or our own records have it.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
+            }
+
+            /// The text, as it stands in objects, records and logs.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        /// Maps that have this identity as their key can be asked with a text from an object.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+identity!(
+    /// The UID of an `AgentRun`.
+    RunUid
+);
+identity!(
+    /// The UID of an `AgentVMPool`.
+    PoolUid
+);
+identity!(
+    /// The UID of the object that owns a machine: its pool, or the `GoldenSnapshot` of a template.
+    OwnerUid
+);
+identity!(
+    /// The name of the node that this operator works for.
+    NodeName
+);
+
+impl From<PoolUid> for OwnerUid {
+    fn from(pool: PoolUid) -> Self {
+        Self(pool.0)
+    }
+}
+
+impl From<&PoolUid> for OwnerUid {
+    fn from(pool: &PoolUid) -> Self {
+        Self(pool.0.clone())
+    }
+}
+
+/// The owner of a machine whose kind is known to be `Pool`.
+impl From<&OwnerUid> for PoolUid {
+    fn from(owner: &OwnerUid) -> Self {
+        Self(owner.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_is_its_text_in_records_and_in_maps() {
+        let run = RunUid::new("a-1");
+        assert_eq!(serde_json::to_string(&run).unwrap(), "\"a-1\"");
+        assert_eq!(serde_json::from_str::<RunUid>("\"a-1\"").unwrap(), run);
+        assert_eq!(run.to_string(), "a-1");
+        assert_eq!(BTreeMap::from([(run, 1)]).get("a-1"), Some(&1));
+    }
+
+    #[test]
+    fn a_pool_owns_its_machines_under_the_same_uid() {
+        let pool = PoolUid::new("p");
+        assert_eq!(PoolUid::from(&OwnerUid::from(&pool)), pool);
+    }
+}

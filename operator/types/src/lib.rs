@@ -1,0 +1,18 @@
+//! Identities and nouns that every part of agentvm shares.
+//!
+//! This crate is a leaf: the guest agent's protocol, the core and the hypervisor all use it, and it uses none of them.
+//! A value with a rule is checked here once; two identities cannot be exchanged by accident.
+
+mod identity;
+mod mac;
+mod nonce;
+mod size;
+mod tier;
+mod token;
+
+pub use identity::{NodeName, OwnerUid, PoolUid, RunUid};
+pub use mac::{Mac, MacError, deserialize_unicast};
+pub use nonce::{Nonce, NonceError};
+pub use size::{MachineLimits, Resources};
+pub use tier::{Tier, TierReport};
+pub use token::Token;

@@ -1,6 +1,6 @@
 //! What a machine may take of its host beside its size: time of the processors, disk, processes.
 //!
-//! Memory needs no number here: a machine's QEMU gets what its guest has and what QEMU itself needs (`libvirt/limits.rs`).
+//! Memory needs no number here: a machine's QEMU gets what its guest has and what QEMU itself needs (`libvirt/xml/limits.rs`).
 
 use serde::{Deserialize, Serialize};
 

@@ -11,13 +11,15 @@ use virt::connect::Connect;
 use virt::domain::Domain;
 use virt::sys;
 
-use super::baseline_xml::BaselineXml;
-use super::domain::{self, refused};
+use super::connection::domain::{self, refused};
 use super::handle::Libvirt;
-use super::host::Host;
-use super::image::Image;
-use super::layout::MachineDir;
-use super::{disk, facts, machine, qmp};
+use super::host::facts;
+use super::host::state::Host;
+use super::machine::power;
+use super::qemu::{disk, monitor};
+use super::store::image::Image;
+use super::store::layout::MachineDir;
+use super::xml::baseline::BaselineXml;
 use crate::files::{io, run};
 use crate::{Accelerator, HvError, Resources};
 
@@ -152,7 +154,7 @@ fn remove(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
     if let Some(domain) = domain::find(conn, &this.name)? {
         if domain.is_active().unwrap_or(false) {
             // As everything of ours ends: it is faster than libvirt's own way.
-            qmp::quit(&domain);
+            monitor::quit(&domain);
             let _ = domain::wait(&domain, Duration::from_secs(2), |state| {
                 *state != crate::PowerState::Running
             });
@@ -161,5 +163,5 @@ fn remove(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
         let flags = sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
         domain.undefine_flags(flags).map_err(refused("forget an ordinary domain"))?;
     }
-    machine::remove_files(host, &this.name)
+    power::remove_files(host, &this.name)
 }

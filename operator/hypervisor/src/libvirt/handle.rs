@@ -11,11 +11,11 @@ use agentvm_core::names::DomainName;
 use agentvm_core::network::Link;
 use virt::connect::Connect;
 
-use super::channel::Channels;
-use super::config::LibvirtConfig;
-use super::host::Host;
-use super::links;
-use super::worker::{Lane, Wanted};
+use super::connection::config::LibvirtConfig;
+use super::connection::lanes::{Lane, Wanted};
+use super::host::state::Host;
+use super::machine::links;
+use super::qemu::channel::Channels;
 use crate::workspace::share;
 use crate::{HvError, Hypervisor, PowerState};
 

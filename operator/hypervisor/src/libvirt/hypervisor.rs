@@ -11,13 +11,15 @@ use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
 
+use super::connection::domain;
+use super::connection::lanes::Wanted;
+use super::golden::{capture, template};
 use super::handle::{Libvirt, blocking};
-use super::host::Host;
-use super::worker::Wanted;
-use super::{
-    capture, clone, domain, facts, golden, links, machine, network, observe, reset, sweep,
-    template, tiers,
-};
+use super::host::state::Host;
+use super::host::{facts, nat_network};
+use super::machine::{create, links, observe, power, sweep};
+use super::reset::{in_place, tiers};
+use super::store::goldens;
 use crate::workspace::collect;
 use crate::{
     Channel, CollectSpec, Collected, Golden, HostFacts, HvError, Hypervisor, InputFile, Machine,
@@ -64,43 +66,43 @@ impl Hypervisor for Libvirt {
         let (host, spec) = (Arc::clone(&self.host), spec.clone());
         let (within, sabotage) = (self.host.config.start_timeout, self.host.config.sabotage);
         let job = move |conn: &Connect, wanted: Wanted<'_>| {
-            reset::reset(&host, conn, &spec, sabotage, wanted)
+            in_place::reset(&host, conn, &spec, sabotage, wanted)
         };
         self.resets.call("reset a machine", within, job).await
     }
 
     async fn park(&self, name: &DomainName, evidence: &str) -> Result<(), HvError> {
         let (name, evidence) = (name.clone(), evidence.to_owned());
-        self.claim("park a machine", move |host, conn| machine::park(host, conn, &name, &evidence))
+        self.claim("park a machine", move |host, conn| power::park(host, conn, &name, &evidence))
             .await
     }
 
     async fn quarantine(&self, name: &DomainName, until: i64, why: &str) -> Result<(), HvError> {
         let (name, why) = (name.clone(), why.to_owned());
         let job =
-            move |host: &Host, conn: &Connect| machine::quarantine(host, conn, &name, until, &why);
+            move |host: &Host, conn: &Connect| power::quarantine(host, conn, &name, until, &why);
         self.claim("quarantine a machine", job).await
     }
 
     async fn usage(&self, name: &DomainName) -> Result<Usage, HvError> {
         let (host, name) = (Arc::clone(&self.host), name.clone());
-        blocking("look at a machine's memory", move || machine::usage(&host, &name)).await
+        blocking("look at a machine's memory", move || power::usage(&host, &name)).await
     }
 
     async fn goldens(&self) -> Result<Vec<Golden>, HvError> {
         let host = Arc::clone(&self.host);
-        blocking("list the goldens", move || Ok(golden::list(&host))).await
+        blocking("list the goldens", move || Ok(goldens::list(&host))).await
     }
 
     async fn remove_golden(&self, key: &GoldenKey) -> Result<(), HvError> {
         let (host, key) = (Arc::clone(&self.host), key.clone());
-        blocking("remove a golden", move || golden::remove(&host, &key)).await
+        blocking("remove a golden", move || goldens::remove(&host, &key)).await
     }
 
     async fn create(&self, spec: &MachineSpec) -> Result<(), HvError> {
         let (spec, within) = (spec.clone(), self.host.config.start_timeout);
         let job = move |host: &Host, conn: &Connect, wanted: Wanted<'_>| {
-            clone::create(host, conn, &spec, wanted)
+            create::create(host, conn, &spec, wanted)
         };
         self.build_if("create a machine", within, job).await
     }
@@ -113,7 +115,7 @@ impl Hypervisor for Libvirt {
         let (host, name, limits) = (Arc::clone(&self.host), name.clone(), *limits);
         let within = self.host.config.call_timeout;
         let job = move |conn: &Connect, wanted: Wanted<'_>| {
-            machine::relimit(&host, conn, &name, &limits, wanted)
+            power::relimit(&host, conn, &name, &limits, wanted)
         };
         self.resets.call("change a machine's limits", within, job).await
     }
@@ -122,13 +124,13 @@ impl Hypervisor for Libvirt {
         let (host, name, within) =
             (Arc::clone(&self.host), name.clone(), self.host.config.call_timeout);
         let job =
-            move |conn: &Connect, wanted: Wanted<'_>| machine::resume(&host, conn, &name, wanted);
+            move |conn: &Connect, wanted: Wanted<'_>| power::resume(&host, conn, &name, wanted);
         self.claims.call("resume a machine", within, job).await
     }
 
     async fn pause(&self, name: &DomainName) -> Result<(), HvError> {
         let name = name.clone();
-        self.claim("pause a machine", move |host, conn| machine::pause(host, conn, &name)).await
+        self.claim("pause a machine", move |host, conn| power::pause(host, conn, &name)).await
     }
 
     async fn state(&self, name: &DomainName) -> Result<PowerState, HvError> {
@@ -141,7 +143,7 @@ impl Hypervisor for Libvirt {
         let (name, within) =
             (name.clone(), self.host.config.stop_timeout + self.host.config.start_timeout);
         let job = move |host: &Host, conn: &Connect, wanted: Wanted<'_>| {
-            machine::destroy(host, conn, &name, how, wanted)
+            power::destroy(host, conn, &name, how, wanted)
         };
         self.build_if("destroy a machine", within, job).await
     }
@@ -156,7 +158,7 @@ impl Hypervisor for Libvirt {
 
     async fn put_input(&self, name: &DomainName, files: Vec<InputFile>) -> Result<(), HvError> {
         let (host, name) = (Arc::clone(&self.host), name.clone());
-        blocking("put input", move || machine::put_input(&host, &name, &files)).await
+        blocking("put input", move || power::put_input(&host, &name, &files)).await
     }
 
     async fn collect(
@@ -171,14 +173,22 @@ impl Hypervisor for Libvirt {
 
     async fn subnet(&self) -> Result<Subnet, HvError> {
         let ours = self
-            .build("make the machines' network", self.host.config.start_timeout, network::ensure)
+            .build(
+                "make the machines' network",
+                self.host.config.start_timeout,
+                nat_network::ensure,
+            )
             .await?;
         Ok(ours.subnet)
     }
 
     async fn ipv6(&self) -> Result<(), HvError> {
-        self.build("route IPv6 for machines", self.host.config.start_timeout, network::ensure_ipv6)
-            .await
+        self.build(
+            "route IPv6 for machines",
+            self.host.config.start_timeout,
+            nat_network::ensure_ipv6,
+        )
+        .await
     }
 
     fn gateway_mac(&self) -> Mac {

@@ -1,79 +1,48 @@
 //! Machines as libvirt domains.
 //!
 //! ```text
-//! hypervisor ─► handle (lanes: threads, one connection each)
+//! hypervisor · baseline · handle   the trait, the cold-boot baseline, the lanes of a connected host
 //!     │
-//!     ▼
-//! template · capture · clone · reset · tiers · machine · sweep     what is done to a machine, from its template to its end
+//! golden/                          boots a template and captures it
 //!     │
-//!     ▼
-//! start · links · observe · golden · network · filter · facts      what several of those need
+//! reset/                           brings a machine back in place, proves it, tests the tiers
 //!     │
-//!     ▼
-//! host                                                             what this process knows: paths, users, who is at work
+//! machine/                         creates, starts, observes, limits and ends machines
 //!     │
-//!     ▼
-//! domain · process · qmp · disk · proof · marks · *_xml            one thing each, told all that they need
+//! host/                            the state of this process, the NAT network, filters, facts
+//!     │
+//! connection/                      threads and calls of libvirt, configuration
+//!     │
+//! xml/                             the XML of domains, networks and filters
+//!     │
+//! qemu/                            the QEMU process: monitor, user, disk, channel, preload library
+//!     │
+//! store/                           the files of the state folder
 //! ```
-//! An arrow is read "uses"; none points back up. The control channel is a virtio-serial port bound to a unix socket in the machine's folder.
+//! A folder uses the folders below it, and never one above. The control channel is a virtio-serial port that is bound
+//! to a unix socket in the machine's folder.
 
-mod accelerator;
-mod acl;
 mod baseline;
-mod baseline_xml;
-mod capture;
-mod channel;
-mod clone;
-mod config;
-mod digest;
-mod disk;
-mod domain;
-mod domain_xml;
-mod elements;
-mod facts;
-mod filter;
-mod filter_xml;
+mod connection;
 mod golden;
 mod handle;
 mod host;
 mod hypervisor;
-mod image;
-mod interface_xml;
-mod layout;
-mod library;
-mod limits;
-mod links;
 mod machine;
-mod marks;
-mod metadata;
-mod network;
-mod network_xml;
-mod observe;
-mod preload;
-mod process;
-mod process_limits;
-mod proof;
-mod qemu_user;
-mod qmp;
+mod qemu;
 mod reset;
-mod self_test;
-mod slot_user;
-mod start;
-mod sweep;
-mod template;
-mod tiers;
-mod worker;
+mod store;
 mod xml;
 
-pub use accelerator::boots as boots_with_kvm;
 pub use baseline::Baseline;
 #[doc(hidden)]
-pub use config::Sabotage;
-pub use config::{LibvirtConfig, LibvirtFilter};
+pub use connection::config::Sabotage;
+pub use connection::config::{LibvirtConfig, LibvirtFilter};
 pub use handle::Libvirt;
-pub use preload::find_preload;
+pub use qemu::kvm_probe::boots as boots_with_kvm;
+pub use qemu::preload::find_preload;
 
 #[cfg(test)]
 pub(crate) fn example_record() -> crate::MachineRecord {
-    metadata::tests::record("pool")
+    xml::metadata::tests::record("pool")
 }

@@ -1,0 +1,97 @@
+//! What an operator may set of the libvirt side, with its defaults.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agentvm_core::names::InstanceId;
+
+use crate::StepHook;
+use crate::libvirt::qemu::preload::find_preload;
+use crate::libvirt::qemu::slot_user;
+
+/// Whether machines' interfaces have filters of libvirt's, beside our own rules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LibvirtFilter {
+    #[default]
+    Disabled,
+    Enabled,
+}
+
+/// What a reset leaves out or adds, so that the proof has something to find.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sabotage {
+    #[default]
+    None,
+    /// The pages stay as the run left them.
+    SkipDrop,
+    /// Something is written to the disk after it was put back.
+    TouchDisk,
+    /// QEMU is asked for a snapshot that isn't there.
+    WrongSnapshot,
+}
+
+/// How to reach libvirt, where to keep files, how long to wait.
+#[derive(Clone, Debug)]
+pub struct LibvirtConfig {
+    pub uri: String,
+    /// Goldens, overlays and shares. QEMU's user must be able to walk to it.
+    pub state_dir: PathBuf,
+    /// Tells our domains from those of another installation on the same libvirt.
+    pub instance: InstanceId,
+    /// The default guest image: its kernel is what KVM is probed with. Without one KVM isn't used, for nothing has shown that it works.
+    pub image: Option<PathBuf>,
+    pub emulator: PathBuf,
+    pub connect_timeout: Duration,
+    pub start_timeout: Duration,
+    /// Between power button and force.
+    pub stop_timeout: Duration,
+    pub capture_timeout: Duration,
+    /// Of everything small.
+    pub call_timeout: Duration,
+    /// Threads that create, capture and destroy. Claims have their own.
+    pub workers: usize,
+    /// The library that QEMU is started with so that machines can be reset in place.
+    pub preload: Option<PathBuf>,
+    /// The first of the numbers that machines have as users of their own; without one all run as QEMU's user.
+    pub first_uid: Option<u32>,
+    /// Of machines that start from now on.
+    pub filter: LibvirtFilter,
+    /// Called before each step of capture, clone and reset. For tests.
+    pub on_step: StepHook,
+    /// What resets leave out on purpose. For tests of the proof.
+    #[doc(hidden)]
+    pub sabotage: Sabotage,
+}
+
+impl LibvirtConfig {
+    /// Where the machines' users begin unless somebody says otherwise.
+    pub const FIRST_UID: u32 = slot_user::FIRST_UID;
+    /// How many there are.
+    pub const UIDS: u32 = slot_user::UIDS;
+
+    /// Who has one of those numbers already, by the tables of users and of subordinate ones.
+    pub fn uids_taken_by(first: u32, passwd: &str, subordinate: &[&str]) -> Option<String> {
+        slot_user::taken_by(first, passwd, subordinate)
+    }
+
+    pub fn new(state_dir: impl Into<PathBuf>, instance: InstanceId) -> Self {
+        Self {
+            uri: "qemu:///system".to_owned(),
+            state_dir: state_dir.into(),
+            instance,
+            image: None,
+            emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+            connect_timeout: Duration::from_secs(30),
+            start_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(10),
+            capture_timeout: Duration::from_mins(3),
+            call_timeout: Duration::from_secs(10),
+            workers: 4,
+            preload: find_preload(),
+            first_uid: Some(Self::FIRST_UID),
+            filter: LibvirtFilter::default(),
+            on_step: StepHook::default(),
+            sabotage: Sabotage::None,
+        }
+    }
+}

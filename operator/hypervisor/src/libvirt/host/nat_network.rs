@@ -1,0 +1,237 @@
+//! The libvirt network of this installation: a bridge that nothing but machines is plugged into.
+//!
+//! The first installation of a host has the names and addresses that people know; another one takes names of its own and the next
+//! addresses that are free.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::net::Ipv4Addr;
+
+use agentvm_core::names::InstanceId;
+use agentvm_core::network::{Mac, Subnet};
+use ipnet::Ipv4Net;
+use rustix::fs::FlockOperation;
+use virt::connect::Connect;
+use virt::network::Network;
+
+use super::state::Host;
+use crate::HvError;
+use crate::libvirt::connection::domain::refused;
+use crate::libvirt::xml::element::{attribute_of, text_of};
+use crate::libvirt::xml::network::{self, Ours, PREFIX};
+use crate::locks::lock;
+use crate::network::{device, ipv6, unavailable};
+
+const FIRST_NAME: &str = "agent-nat-filtered";
+const FIRST_BRIDGE: &str = "agentvm0";
+/// The third number of 192.168.x.0/24.
+const FIRST_NET: u8 = 101;
+const OTHER_NETS: std::ops::RangeInclusive<u8> = 102..=199;
+/// Somebody may take addresses at the moment that they are chosen; what is wrong with the fifth is wrong with all.
+const TRIES: usize = 5;
+/// Here libvirt writes down whose MAC is whose when a machine is plugged in. It makes the folder for its dnsmasq, and ours has none: without
+/// the folder no machine starts.
+const MAC_MAPS: &str = "/var/lib/libvirt/dnsmasq";
+/// Whoever chooses addresses holds a lock on this file.
+const CHOOSING: &str = "/run/agentvm-network.lock";
+
+/// Finds it, starts it, or makes it.
+pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
+    let mut known = lock(&host.network);
+    if let Some(ours) = known.as_ref().filter(|ours| is_there(&ours.subnet.bridge)) {
+        return Ok(ours.clone());
+    }
+    fs::create_dir_all(MAC_MAPS).map_err(crate::files::io("make", MAC_MAPS.as_ref()))?;
+    let ours = match find(conn, &host.config.instance)? {
+        Some((network, ours)) => start(&network, ours, &host.config.instance)?,
+        None => None,
+    };
+    let ours =
+        ours.map_or_else(|| make(conn, &host.config.instance, host.firewall.gateway_mac()), Ok)?;
+    device::believe_no_link_local(&ours.subnet.bridge).map_err(|why| {
+        unavailable(
+            &format!("keep {} from learning from strangers", ours.subnet.bridge),
+            why.to_string(),
+        )
+    })?;
+    *known = Some(ours.clone());
+    Ok(ours)
+}
+
+/// The same with IPv6, whose bridge may be another one than the last time.
+pub fn ensure_ipv6(host: &Host, conn: &Connect) -> Result<(), HvError> {
+    let ours = ensure(host, conn)?;
+    ipv6::ensure(&host.config.instance, &ours.subnet)
+}
+
+/// The network goes, unless a machine is still plugged in.
+pub fn remove(host: &Host, conn: &Connect) -> Result<(), HvError> {
+    let mut known = lock(&host.network);
+    if let Some((network, _)) = find(conn, &host.config.instance)? {
+        if network.is_active().unwrap_or(false) {
+            network.destroy().map_err(refused("stop the machines' network"))?;
+        }
+        network.undefine().map_err(refused("remove the machines' network"))?;
+    }
+    *known = None;
+    Ok(())
+}
+
+pub fn is_there(bridge: &str) -> bool {
+    matches!(device::is_up(bridge), Ok(Some(_)))
+}
+
+fn find(conn: &Connect, instance: &InstanceId) -> Result<Option<(Network, Ours)>, HvError> {
+    for network in conn.list_all_networks(0).map_err(refused("list the networks"))? {
+        // One that is removed at this moment has no XML any more.
+        let Ok(xml) = network.xml_desc(0) else { continue };
+        if !network::is_of(&xml, instance) {
+            continue;
+        }
+        if let Some(ours) = network::read(&xml) {
+            return Ok(Some((network, ours)));
+        }
+    }
+    Ok(None)
+}
+
+/// `None`: its addresses have been taken meanwhile, and it is gone.
+fn start(network: &Network, ours: Ours, instance: &InstanceId) -> Result<Option<Ours>, HvError> {
+    if network.is_active().unwrap_or(false) {
+        return Ok(Some(ours));
+    }
+    let Err(why) = network.create() else { return Ok(Some(ours)) };
+    if network.is_active().unwrap_or(false) {
+        return Ok(Some(ours));
+    }
+    tracing::warn!(network = ours.name, %instance, "the machines' network can't be started: {}; another one is made", why.message());
+    network.undefine().map_err(refused("remove a network that can't be started"))?;
+    Ok(None)
+}
+
+/// libvirt refuses names that are taken and addresses that are in use, but not those of a network that starts at the same moment: so
+/// installations choose one after the other.
+fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError> {
+    let _turn = turn();
+    let taken = Taken::look(conn)?;
+    let mut why_not = Vec::new();
+    for choice in choices(instance, &taken).into_iter().take(TRIES) {
+        let made =
+            conn.define_network_xml(&network::xml(&choice, instance, mac)?).and_then(|network| {
+                network.create().inspect_err(|_| {
+                    let _ = network.undefine();
+                })
+            });
+        match made {
+            Ok(()) => {
+                tracing::info!(network = choice.name, bridge = choice.subnet.bridge, subnet = %choice.subnet.net(), "network for machines made");
+                return Ok(choice);
+            }
+            Err(why) => why_not.push(format!("{}: {}", choice.subnet.net(), why.message())),
+        }
+    }
+    let all_taken = || "all of 192.168.101.0/24 to 192.168.199.0/24 are in use".to_owned();
+    Err(unavailable("make a libvirt network", why_not.first().cloned().unwrap_or_else(all_taken)))
+}
+
+/// Until it is dropped, no other process of this host chooses. Where the file can't be made there is none to wait for either: a container
+/// of its own.
+fn turn() -> Option<File> {
+    let file = File::options().write(true).create(true).truncate(false).open(CHOOSING).ok()?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).ok()?;
+    Some(file)
+}
+
+/// What others have.
+#[derive(Debug, Default)]
+struct Taken {
+    names: BTreeSet<String>,
+    bridges: BTreeSet<String>,
+    nets: Vec<Ipv4Net>,
+}
+
+impl Taken {
+    fn look(conn: &Connect) -> Result<Self, HvError> {
+        let mut taken = Self {
+            nets: routes(&fs::read_to_string("/proc/net/route").unwrap_or_default()),
+            ..Self::default()
+        };
+        for network in conn.list_all_networks(0).map_err(refused("list the networks"))? {
+            let Ok(xml) = network.xml_desc(0) else { continue };
+            taken.names.extend(text_of(&xml, "name"));
+            taken.bridges.extend(attribute_of(&xml, "bridge", "name"));
+            let address =
+                attribute_of(&xml, "ip", "address").and_then(|text| text.parse::<Ipv4Addr>().ok());
+            taken.nets.extend(address.and_then(|address| Ipv4Net::new(address, PREFIX).ok()));
+        }
+        Ok(taken)
+    }
+
+    fn overlaps(&self, net: Ipv4Net) -> bool {
+        self.nets
+            .iter()
+            .any(|taken| taken.contains(&net.network()) || net.contains(&taken.network()))
+    }
+}
+
+/// In the order in which they are tried.
+fn choices(instance: &InstanceId, taken: &Taken) -> Vec<Ours> {
+    let subnet = |bridge: &str, third: u8| Subnet {
+        bridge: bridge.to_owned(),
+        gateway: Ipv4Addr::new(192, 168, third, 1),
+        prefix: PREFIX,
+    };
+    let first_names = !taken.names.contains(FIRST_NAME)
+        && !taken.bridges.contains(FIRST_BRIDGE)
+        && !is_there(FIRST_BRIDGE);
+    let first = first_names
+        .then(|| Ours { name: FIRST_NAME.to_owned(), subnet: subnet(FIRST_BRIDGE, FIRST_NET) });
+    let bridge: String = format!("avmb{instance}").chars().take(15).collect();
+    let other =
+        |third| Ours { name: format!("{FIRST_NAME}-{instance}"), subnet: subnet(&bridge, third) };
+    let all = first.into_iter().chain(OTHER_NETS.map(other));
+    all.filter(|ours| !taken.overlaps(ours.subnet.net())).collect()
+}
+
+/// Destinations of the host's routes, without the default: `/proc/net/route` has them as numbers of the host's byte order.
+fn routes(table: &str) -> Vec<Ipv4Net> {
+    let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::swap_bytes);
+    let route = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (to, mask) = (number(fields.get(1)?)?, number(fields.get(7)?)?);
+        Ipv4Net::new(to.into(), u8::try_from(mask.count_ones()).ok()?).ok()
+    };
+    table.lines().skip(1).filter_map(route).filter(|net| net.prefix_len() > 0).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> InstanceId {
+        InstanceId::for_state_dir("/var/lib/agentvm")
+    }
+
+    #[test]
+    fn the_first_has_the_names_that_people_know_and_others_their_own() {
+        let bridge = format!("avmb{}", id());
+        assert!(bridge.len() <= 15, "{bridge}");
+        let names = BTreeSet::from([FIRST_NAME.to_owned()]);
+        let nets = vec!["192.168.100.0/22".parse().unwrap(), "192.168.105.7/32".parse().unwrap()];
+        let all = choices(&id(), &Taken { names, nets, ..Taken::default() });
+        assert_eq!(all[0].name, format!("{FIRST_NAME}-{}", id()));
+        assert_eq!(
+            all[0].subnet,
+            Subnet { bridge, gateway: Ipv4Addr::new(192, 168, 104, 1), prefix: 24 }
+        );
+        assert_eq!(all[1].subnet.gateway, Ipv4Addr::new(192, 168, 106, 1));
+    }
+
+    #[test]
+    fn routes_are_read_and_the_default_is_none() {
+        let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
+                     eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
+                     eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
+        assert_eq!(routes(table), ["192.0.2.0/24".parse().unwrap()]);
+    }
+}

@@ -1,0 +1,177 @@
+//! What can be done to a machine that is there: resume, pause, park, limit, destroy.
+
+use agentvm_core::names::DomainName;
+use virt::connect::Connect;
+
+use super::{limits_in_force, links, observe};
+use crate::files::remove_tree;
+use crate::libvirt::connection::domain::{self, refused};
+use crate::libvirt::connection::lanes::{Wanted, still};
+use crate::libvirt::host::state::Host;
+use crate::libvirt::qemu::process;
+use crate::libvirt::qemu::smaps::{self, Place};
+use crate::libvirt::store::layout::MachineDir;
+use crate::libvirt::store::marks;
+use crate::workspace::{input, share};
+use crate::{HvError, InputFile, MachineKind, MachineLimits, PowerState, Stop, Usage};
+
+/// The mark goes first: an operator that is killed in between finds a machine of which nothing good is said.
+pub fn resume(
+    host: &Host,
+    conn: &Connect,
+    name: &DomainName,
+    wanted: Wanted<'_>,
+) -> Result<(), HvError> {
+    let domain = domain::get(conn, name)?;
+    let dir = host.layout.machine(name);
+    still(wanted, "resume a machine")?;
+    usable(&dir, name, "resume")?;
+    marks::clear_parked(&dir)?;
+    // A claim waits for this: how the machine is doing is asked only where it doesn't do as it is told.
+    let Err(error) = domain.resume() else { return Ok(()) };
+    match observe::state_of(host, &domain, name)? {
+        PowerState::Running => Ok(()),
+        PowerState::Paused => Err(refused(format!("resume machine {name}"))(error)),
+        PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
+        PowerState::Dead { why } => {
+            Err(HvError::Refused { what: format!("resume machine {name}"), detail: why })
+        }
+    }
+}
+
+/// The mark goes first here too: a share with a run's input in it isn't that of a parked machine, whether or not it has been resumed.
+pub fn put_input(host: &Host, name: &DomainName, files: &[InputFile]) -> Result<(), HvError> {
+    let dir = host.layout.machine(name);
+    if !dir.share().is_dir() {
+        return Err(HvError::NoSuchMachine(name.clone()));
+    }
+    marks::clear_parked(&dir)?;
+    input::put(&dir.share(), host.mapping(name), files)
+}
+
+/// Not while it is being made or reset, and not when it isn't to be trusted.
+fn usable(dir: &MachineDir, name: &DomainName, what: &str) -> Result<(), HvError> {
+    let refuse = |detail: &str| {
+        Err(HvError::Refused { what: format!("{what} machine {name}"), detail: detail.to_owned() })
+    };
+    match (marks::is_quarantined(dir), dir.ready().exists()) {
+        (true, _) => refuse("it is quarantined"),
+        (false, false) => refuse("it is not whole"),
+        (false, true) => Ok(()),
+    }
+}
+
+/// The mark comes last: what it says is true by then, and stays true until the next resume.
+pub fn park(host: &Host, conn: &Connect, name: &DomainName, evidence: &str) -> Result<(), HvError> {
+    let dir = host.layout.machine(name);
+    pause(host, conn, name)?;
+    usable(&dir, name, "park")?;
+    marks::set_parked(&dir, evidence)
+}
+
+/// Also of a machine whose reset was interrupted, or that has died: it is kept for a look as it is.
+pub fn quarantine(
+    host: &Host,
+    conn: &Connect,
+    name: &DomainName,
+    until: i64,
+    why: &str,
+) -> Result<(), HvError> {
+    let dir = host.layout.machine(name);
+    let domain = domain::get(conn, name)?;
+    marks::clear_parked(&dir)?;
+    if domain::power(&domain)? == PowerState::Running {
+        domain.suspend().map_err(refused(format!("pause machine {name}")))?;
+    }
+    marks::set_quarantined(&dir, until, why)?;
+    observe::record(host, &domain)?.map_or(Ok(()), |record| links::cut(host, &record))
+}
+
+/// Proportional set, less what it has of the golden's file pages: those stay when it goes.
+pub fn usage(host: &Host, name: &DomainName) -> Result<Usage, HvError> {
+    let table = smaps::read(process::pid(name)?)?;
+    let golden = smaps::of(&table, &host.layout.goldens().to_string_lossy(), Place::Within);
+    let kib = |field| golden.iter().filter_map(|mapping| mapping.kib(field)).sum::<u64>();
+    let of_files = kib("Pss").saturating_sub(kib("Anonymous"));
+    Ok(Usage {
+        unshared_bytes: smaps::total(&table, "Pss:").saturating_sub(of_files) << 10,
+        resident_bytes: smaps::total(&table, "Rss:") << 10,
+    })
+}
+
+/// Not while somebody makes, resets or ends it: whoever does holds it to the limits of that moment.
+pub fn relimit(
+    host: &Host,
+    conn: &Connect,
+    name: &DomainName,
+    limits: &MachineLimits,
+    wanted: Wanted<'_>,
+) -> Result<Option<String>, HvError> {
+    host.locks.with(name.as_str(), || {
+        still(wanted, "change a machine's limits")?;
+        limits_in_force::change(&domain::get(conn, name)?, &host.layout.machine(name), limits)
+    })
+}
+
+pub fn pause(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvError> {
+    let domain = domain::get(conn, name)?;
+    match observe::state_of(host, &domain, name)? {
+        PowerState::Paused => Ok(()),
+        PowerState::Running => domain.suspend().map_err(refused(format!("pause machine {name}"))),
+        PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
+        PowerState::Dead { why } => {
+            Err(HvError::Refused { what: format!("pause machine {name}"), detail: why })
+        }
+    }
+}
+
+/// Whoever works on it may wait for a QEMU that doesn't answer any more, and holds its lock meanwhile: by force, QEMU goes first.
+pub fn destroy(
+    host: &Host,
+    conn: &Connect,
+    name: &DomainName,
+    how: Stop,
+    wanted: Wanted<'_>,
+) -> Result<(), HvError> {
+    let held = || {
+        if how == Stop::Force
+            && wanted()
+            && let Ok(Some(domain)) = domain::find(conn, name)
+            && let Err(error) = domain::kill(&domain)
+        {
+            tracing::warn!(%name, error = &error as &dyn std::error::Error, "a machine that somebody works on could not be ended");
+        }
+    };
+    host.locks.with_or(name.as_str(), held, || {
+        still(wanted, "destroy a machine")?;
+        discard(host, conn, name, how)
+    })
+}
+
+/// As [`destroy`], for callers that hold the machine's lock.
+pub fn discard(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Result<(), HvError> {
+    let Some(domain) = domain::find(conn, name)? else {
+        host.set_at_work(name, false);
+        links::gone(host, name);
+        return remove_files(host, name);
+    };
+    let record = domain::record(&domain)?;
+    if let Some(record) = &record {
+        host.firewall.know(record);
+    }
+    links::gone(host, name);
+    domain::end(&domain, how, host.config.stop_timeout)?;
+    host.set_at_work(name, false);
+    // What a template was to become goes with it: its memory file alone may take gigabytes.
+    if let Some(template) = record.filter(|r| r.kind == MachineKind::Template) {
+        remove_tree(&host.layout.half_golden(&template.golden).0)?;
+    }
+    remove_files(host, name)
+}
+
+/// The share first: a folder below which something is mounted can't be removed.
+pub fn remove_files(host: &Host, name: &DomainName) -> Result<(), HvError> {
+    let dir = host.layout.machine(name);
+    share::unmount(&dir.share())?;
+    remove_tree(&dir.0)
+}

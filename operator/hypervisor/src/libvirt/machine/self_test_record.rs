@@ -1,0 +1,75 @@
+//! The machine that the ways back to a golden are tested with: whose it is, and what it is made of.
+
+use std::net::Ipv4Addr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use agentvm_core::names::{DomainName, InstanceId, short_hash};
+use agentvm_core::network::{Layout, Mac, Nic, Table, Wire};
+
+use crate::libvirt::host::state::Host;
+use crate::libvirt::store::goldens::Whole;
+use crate::libvirt::xml::network::PREFIX;
+use crate::{MachineKind, MachineLimits, MachineRecord, MachineSpec, Tier};
+
+/// Whose machines these are, in the place of an owner's UID.
+const OWNER: &str = "self-test";
+const SHARE_BYTES: u64 = 4 << 20;
+
+/// Machines of self-tests aren't anybody's.
+pub fn is_test(record: &MachineRecord) -> bool {
+    record.owner_uid == OWNER
+}
+
+/// Stands for the whole test among what this process is doing; parts of it stand for themselves.
+pub fn marker(name: &DomainName) -> DomainName {
+    DomainName::from_recorded(format!("{OWNER} {name}"))
+}
+
+/// Is this process testing with the machine right now?
+pub fn is_testing(host: &Host, name: &DomainName) -> bool {
+    host.is_at_work(&marker(name))
+}
+
+pub fn spec(host: &Host, whole: &Whole) -> MachineSpec {
+    let key = &whole.golden.key;
+    let (instance, now) = (
+        host.config.instance.clone(),
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+    );
+    let name = DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0);
+    let nic = (whole.recipe.layout == Layout::Nic).then(|| nic(&instance, &name));
+    let record = MachineRecord {
+        name,
+        instance,
+        kind: MachineKind::Pool,
+        namespace: String::new(),
+        owner: OWNER.to_owned(),
+        owner_uid: OWNER.to_owned(),
+        slot: 0,
+        golden: key.clone(),
+        nonce: format!("{:032x}", now.as_nanos()),
+        token: String::new(),
+        created: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        nic,
+    };
+    MachineSpec {
+        record,
+        share_bytes: SHARE_BYTES,
+        tier: Tier::InPlace,
+        limits: MachineLimits::default(),
+    }
+}
+
+/// The device of a machine that is only made to test how its golden comes back: it is never connected, and so needs no address.
+fn nic(instance: &InstanceId, name: &DomainName) -> Nic {
+    let none = Ipv4Addr::UNSPECIFIED;
+    Nic {
+        tap: format!(
+            "{}t{}",
+            Table::of(instance).tap_prefix(),
+            short_hash(&["tap", name.as_str()], 6)
+        ),
+        mac: Mac::derive(&["self-test", name.as_str()]),
+        wire: Wire::Nat { address: none, prefix: PREFIX, gateway: none, ipv6: None },
+    }
+}

@@ -1,0 +1,75 @@
+//! How every machine of ours starts: plugged in, paused, within its limits, and cut off.
+
+use agentvm_core::network::{Nic, Wire};
+use virt::connect::Connect;
+use virt::domain::Domain;
+
+use super::limits_in_force;
+use crate::files::in_memory;
+use crate::libvirt::connection::domain;
+use crate::libvirt::host::state::Host;
+use crate::libvirt::host::{nat_network, nwfilter};
+use crate::libvirt::store::goldens::Recipe;
+use crate::libvirt::xml::domain::DomainSpec;
+use crate::libvirt::xml::interface::{Plug, Socket};
+use crate::libvirt::xml::limits;
+use crate::network::{ipv6, unavailable};
+use crate::{HvError, MachineRecord};
+
+/// `spec` is what is started, once it is known what it is plugged into.
+pub fn paused(
+    host: &Host,
+    conn: &Connect,
+    record: &MachineRecord,
+    recipe: &Recipe,
+    spec: impl FnOnce(Option<Plug>) -> Result<DomainSpec, HvError>,
+) -> Result<Domain, HvError> {
+    let plug = plug_in(host, conn, record.nic.as_ref())?;
+    let xml = spec(plug)?.to_xml()?;
+    let started = domain::start(conn, &record.name, &xml, true)?;
+    limits_in_force::memory(&started, memory_limit_mib(host, recipe));
+    closed(host, record)?;
+    Ok(started)
+}
+
+/// Where the state directory is in memory, what a machine writes to its disk is too.
+fn memory_limit_mib(host: &Host, recipe: &Recipe) -> u64 {
+    let disk_mib = u64::from(recipe.resources.disk_gib) << 10;
+    let in_memory = in_memory(host.layout.root()).unwrap_or(false);
+    limits::memory_mib(&recipe.resources, recipe.kvm, if in_memory { disk_mib } else { 0 })
+}
+
+/// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them. These keep its QEMU from
+/// the host's network, too, and that also where it has no device.
+fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug>, HvError> {
+    let Some(nic) = nic else {
+        host.firewall.confine();
+        return Ok(None);
+    };
+    let ours = nat_network::ensure(host, conn)?;
+    host.firewall.guard(&ours.subnet)?;
+    if nic.ipv6().is_some() {
+        ipv6::ensure(&host.config.instance, &ours.subnet)?;
+    }
+    let socket = match &nic.wire {
+        Wire::Nat { .. } => Socket::Network(ours.name),
+        Wire::Bridge { bridge } if nat_network::is_there(bridge) => Socket::Bridge(bridge.clone()),
+        Wire::Bridge { bridge } => {
+            let detail = format!(
+                "there is no bridge {bridge} on this host; make it, or name another one in network.bridge"
+            );
+            return Err(unavailable("plug in a machine", detail));
+        }
+    };
+    let filter = nwfilter::of(host, conn, nic)?;
+    Ok(Some(Plug { tap: nic.tap.clone(), mac: nic.mac, socket, filter }))
+}
+
+/// Right after a domain was started, paused: libvirt sets a tap up when it makes it. Nothing has run behind it yet, and nothing passes the
+/// rules; from here on the machine is cut off until its link is opened.
+fn closed(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
+    host.firewall.know(record);
+    let Some(nic) = &record.nic else { return Ok(()) };
+    host.firewall.silence(&nic.tap)?;
+    host.firewall.begin_counts(&record.name)
+}

@@ -1,0 +1,57 @@
+//! What a crash left: half goldens, templates that nobody drives any more, folders of machines that aren't there.
+
+use agentvm_core::names::DomainName;
+use virt::connect::Connect;
+
+use super::{observe, power, self_test_record};
+use crate::files::{names_in, remove_tree};
+use crate::libvirt::connection::lanes::ALWAYS;
+use crate::libvirt::host::state::Host;
+use crate::libvirt::store::layout::HALF;
+use crate::{HvError, MachineKind, Stop};
+
+pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
+    let mut swept = Vec::new();
+    let mut kept = Vec::new();
+    for machine in observe::all(host, conn)? {
+        let name = machine.record.name.clone();
+        if self_test_record::is_test(&machine.record) && !self_test_record::is_testing(host, &name)
+        {
+            power::destroy(host, conn, &name, Stop::Force, ALWAYS)?;
+            swept.push(format!("self-test's machine {name}"));
+            continue;
+        }
+        // The setup of a golden can't be taken up in the middle, so its template starts again from the image.
+        if machine.record.kind == MachineKind::Template && !host.is_at_work(&name) {
+            power::destroy(host, conn, &name, Stop::Force, ALWAYS)?;
+            swept.push(format!("template {name}"));
+        } else {
+            kept.push((name, machine.record.golden));
+        }
+    }
+    for name in names_in(&host.layout.machines()).into_iter().map(DomainName::from_recorded) {
+        if !host.is_at_work(&name)
+            && !self_test_record::is_testing(host, &name)
+            && !kept.iter().any(|(kept, _)| *kept == name)
+        {
+            host.locks.with(name.as_str(), || power::remove_files(host, &name))?;
+            swept.push(format!("files of machine {name}"));
+        }
+    }
+    // Machines have their library open; only one that is being started looks for it by name, and that is the present one.
+    for name in names_in(&host.layout.preload()) {
+        let file = host.layout.preload().join(&name);
+        if host.preload.as_ref() != Ok(&file) && std::fs::remove_file(&file).is_ok() {
+            swept.push(format!("preloaded library {name}"));
+        }
+    }
+    for name in names_in(&host.layout.goldens()) {
+        let Some(key) = name.strip_prefix(HALF) else { continue };
+        if !kept.iter().any(|(machine, golden)| golden.as_str() == key && host.is_at_work(machine))
+        {
+            remove_tree(&host.layout.goldens().join(&name))?;
+            swept.push(format!("half golden {key}"));
+        }
+    }
+    Ok(swept)
+}

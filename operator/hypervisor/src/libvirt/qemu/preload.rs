@@ -1,0 +1,118 @@
+//! The library that QEMU is started with: where it is found, and how it gets to where QEMU's user can read it.
+//!
+//! `LD_PRELOAD` takes no path with a space or a colon in it, so the copy's name is a digest below the state directory, whose own
+//! path is checked.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use agentvm_core::names::hex;
+use sha2::{Digest, Sha256};
+
+use crate::HvError;
+use crate::files::io;
+use crate::libvirt::store::layout::Layout;
+
+/// As the library reads them; it is loaded, not linked, so its constants are written here again.
+pub const SOCKET_ENV: &str = "AGENTVM_RESET_SOCKET";
+pub const MEMORY_ENV: &str = "AGENTVM_GOLDEN_MEMORY";
+
+const NAME: &str = "libagentvm_preload.so";
+const PACKAGED: &str = "/usr/lib/agentvm";
+
+/// `AGENTVM_PRELOAD`, else beside the running program (or where Cargo puts it), else where packages put it.
+pub fn find_preload() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("AGENTVM_PRELOAD") {
+        return Some(named.into());
+    }
+    let program = std::env::current_exe().unwrap_or_default();
+    let folder = program.parent().unwrap_or(Path::new("/"));
+    let folders = [folder.to_owned(), folder.join(".."), PathBuf::from(PACKAGED)];
+    folders.into_iter().map(|folder| folder.join(NAME)).find(|file| file.is_file())
+}
+
+/// A copy that QEMU can load, or why there is none.
+pub fn install(source: Option<&Path>, layout: &Layout) -> Result<PathBuf, String> {
+    let Some(source) = source else {
+        return Err(format!(
+            "{NAME} is neither beside the agentvm program nor in {PACKAGED}; put it there, or name it in AGENTVM_PRELOAD"
+        ));
+    };
+    let folder = layout.preload();
+    let text = folder.to_string_lossy();
+    if text.contains([' ', ':', '\t', '\n', '$']) {
+        return Err(format!(
+            "{text} holds a character that LD_PRELOAD can't; choose another state directory"
+        ));
+    }
+    copy(source, &folder).map_err(|e| {
+        let why = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
+        format!("{e}: {why}")
+    })
+}
+
+fn copy(source: &Path, folder: &Path) -> Result<PathBuf, HvError> {
+    let library = fs::read(source).map_err(io("read", source))?;
+    fs::DirBuilder::new().recursive(true).mode(0o711).create(folder).map_err(io("make", folder))?;
+    let at = folder.join(format!("{}.so", hex(&Sha256::digest(&library))));
+    if fs::read(&at).is_ok_and(|there| there == library) {
+        return Ok(at);
+    }
+    // Renamed when it is whole: another machine may be starting with it.
+    let half = folder.join(format!(".tmp-{}", std::process::id()));
+    fs::write(&half, &library).map_err(io("write", &half))?;
+    fs::set_permissions(&half, fs::Permissions::from_mode(0o555)).map_err(io("open up", &half))?;
+    fs::rename(&half, &at).map_err(io("put in place", &at))?;
+    Ok(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_copied_once_for_all_to_read_and_for_nobody_to_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let source = dir.path().join("lib.so");
+        fs::write(&source, "code").unwrap();
+        let at = install(Some(&source), &layout).unwrap();
+        let stat = fs::metadata(&at).unwrap();
+        assert_eq!(stat.permissions().mode() & 0o777, 0o555);
+        assert_eq!(install(Some(&source), &layout).unwrap(), at);
+        assert_eq!(
+            fs::metadata(&at).unwrap().modified().unwrap(),
+            stat.modified().unwrap(),
+            "not written again"
+        );
+        fs::write(&source, "newer").unwrap();
+        assert_ne!(
+            install(Some(&source), &layout).unwrap(),
+            at,
+            "machines keep the one that they were started with"
+        );
+    }
+
+    #[test]
+    fn it_is_told_by_the_names_that_it_reads() {
+        assert_eq!(
+            (SOCKET_ENV, MEMORY_ENV),
+            (agentvm_preload::SOCKET_ENV, agentvm_preload::MEMORY_ENV)
+        );
+    }
+
+    #[test]
+    fn why_there_is_none_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        assert!(install(None, &layout).unwrap_err().contains("AGENTVM_PRELOAD"));
+        assert!(install(Some(Path::new("/nowhere")), &layout).unwrap_err().contains("/nowhere"));
+        let odd = Layout::new(dir.path().join("a b"));
+        assert!(
+            install(Some(Path::new("/bin/true")), &odd)
+                .unwrap_err()
+                .contains("another state directory")
+        );
+    }
+}

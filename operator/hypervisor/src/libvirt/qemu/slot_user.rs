@@ -1,0 +1,161 @@
+//! A user for each machine's QEMU: who breaks out of one finds nothing that is open to it but what is its own.
+//!
+//! The numbers have no names: no line of `/etc/passwd` is written. They are a block of their own that no distribution gives to anybody
+//! (above those of users, subordinate users, containers and directory services, below 2^31). A machine's number follows from its name,
+//! or is the next one that is free; it stands in the machine's folder.
+
+use std::collections::HashSet;
+use std::fs;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use agentvm_core::names::{DomainName, short_hash};
+
+use crate::HvError;
+use crate::files::{io, names_in};
+use crate::libvirt::store::layout::Layout;
+
+/// Where the block begins unless somebody says otherwise.
+pub const FIRST_UID: u32 = 2_100_000_000;
+/// How many there are; as many as a block of subordinate users has.
+pub const UIDS: u32 = 65_536;
+
+/// All of them.
+pub fn block(first: u32) -> RangeInclusive<u32> {
+    first..=first.saturating_add(UIDS - 1)
+}
+
+/// The block must be nobody's. The error says whose it is.
+pub fn check_block(first: u32) -> Result<(), HvError> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let taken =
+        taken_by(first, &read("/etc/passwd"), &[&read("/etc/subuid"), &read("/etc/subgid")]);
+    taken.map_or(Ok(()), |whose| {
+        Err(HvError::Refused {
+            what: "give each machine a user of its own".to_owned(),
+            detail: format!(
+                "of the {UIDS} numbers from {first} on some belong to {whose}; set libvirt.first_uid to the first of as many that \
+                 nobody has, or to off"
+            ),
+        })
+    })
+}
+
+/// Who has numbers of the block that begins with `first`.
+pub fn taken_by(first: u32, passwd: &str, subordinate: &[&str]) -> Option<String> {
+    let (first, end) = (u64::from(first), u64::from(first) + u64::from(UIDS));
+    let user = passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let (name, uid) = (fields.next()?, fields.nth(1)?.parse::<u64>().ok()?);
+        (first..end).contains(&uid).then(|| format!("the user {name} ({uid})"))
+    });
+    let block = || {
+        subordinate.iter().flat_map(|table| table.lines()).find_map(|line| {
+            let mut fields = line.split(':');
+            let (name, from) = (fields.next()?, fields.next()?.parse::<u64>().ok()?);
+            let count = fields.next()?.trim().parse::<u64>().ok()?;
+            (name != RESERVED && from < end && from.saturating_add(count) > first)
+                .then(|| format!("the subordinate users of {name} ({from} and {count} more)"))
+        })
+    };
+    user.or_else(block)
+}
+
+/// Who reserves the block in `/etc/subuid` does it under this name.
+const RESERVED: &str = "agentvm";
+
+/// The number for a machine that is made now. The caller holds whatever keeps others from asking at the same time, until the number is
+/// written down.
+pub fn choose(layout: &Layout, name: &DomainName, first: u32) -> Result<u32, HvError> {
+    let mut taken = running();
+    let others = names_in(&layout.machines()).into_iter().filter(|other| other != name.as_str());
+    taken.extend(others.filter_map(|other| of(layout, &DomainName::from_recorded(other))));
+    pick(first, hash(name), &taken).ok_or_else(|| HvError::NoCapacity {
+        what: format!("give machine {name} a user of its own"),
+        detail: format!("all {UIDS} numbers from {first} on are taken"),
+    })
+}
+
+fn pick(first: u32, start: u32, taken: &HashSet<u32>) -> Option<u32> {
+    let all = (0..UIDS).map(|n| first.saturating_add(start.wrapping_add(n) % UIDS));
+    all.into_iter().find(|uid| !taken.contains(uid))
+}
+
+fn hash(name: &DomainName) -> u32 {
+    u32::from_str_radix(&short_hash(&["user", name.as_str()], 8), 16).unwrap_or(0) % UIDS
+}
+
+/// Whoever runs something here now: another installation's machine, or what is left of one that everybody has forgotten.
+fn running() -> HashSet<u32> {
+    let processes = names_in(Path::new("/proc"))
+        .into_iter()
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()));
+    processes
+        .filter_map(|pid| Some(fs::metadata(Path::new("/proc").join(pid)).ok()?.uid()))
+        .collect()
+}
+
+/// Notes whose machine it is; its folder is there.
+pub fn write(layout: &Layout, name: &DomainName, uid: u32) -> Result<(), HvError> {
+    let at = layout.machine(name).user();
+    fs::write(&at, uid.to_string()).map_err(io("write", &at))
+}
+
+/// `None` for a machine that has none of its own.
+pub fn of(layout: &Layout, name: &DomainName) -> Option<u32> {
+    fs::read_to_string(layout.machine(name).user()).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_somebody_has_numbers_of_is_refused() {
+        let passwd = "root:x:0:0::/root:/bin/sh\nme:x:2100000005:1::/:/x\n";
+        assert_eq!(taken_by(FIRST_UID, passwd, &[]).as_deref(), Some("the user me (2100000005)"));
+        assert_eq!(taken_by(FIRST_UID + 6, passwd, &[]), None);
+        let subordinate = "other:100000:65536\nme:2099999999:2\nagentvm:2100000000:65536\n";
+        assert!(taken_by(FIRST_UID, "", &[subordinate]).unwrap().contains("of me (2099999999"));
+        assert_eq!(
+            taken_by(FIRST_UID + 1, "", &[subordinate]),
+            None,
+            "what is reserved for it is its own"
+        );
+        assert!(taken_by(165_000, "", &["", subordinate]).unwrap().contains("of other"));
+        assert_eq!(taken_by(FIRST_UID, "half:x\n:::\n", &["a:b:c\nx\n"]), None);
+    }
+
+    #[test]
+    fn a_number_follows_from_the_name_and_is_never_anothers() {
+        assert_eq!(pick(10, 3, &HashSet::new()), Some(13));
+        assert_eq!(pick(10, 3, &HashSet::from([13, 14])), Some(15));
+        assert_eq!(
+            pick(10, UIDS - 1, &HashSet::from([9 + UIDS])),
+            Some(10),
+            "the block is a circle"
+        );
+        assert_eq!(pick(10, 0, &(10..10 + UIDS).collect()), None);
+    }
+
+    #[test]
+    fn machines_that_are_there_keep_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path().to_owned());
+        let name = |n: u32| DomainName::from_recorded(format!("machine-{n}"));
+        let mut all = HashSet::new();
+        // One hash for all: the worst that can be.
+        let first = FIRST_UID + hash(&name(0));
+        for n in 0..50 {
+            fs::create_dir_all(&layout.machine(&name(n)).0).unwrap();
+            let uid = choose(&layout, &name(n), first - hash(&name(n))).unwrap();
+            write(&layout, &name(n), uid).unwrap();
+            assert_eq!(of(&layout, &name(n)), Some(uid));
+            assert!(all.insert(uid), "{uid} twice");
+        }
+        let again = choose(&layout, &name(0), FIRST_UID).unwrap();
+        assert_eq!(again, first, "a machine that is made anew gets what its name says");
+        assert_eq!(of(&layout, &name(99)), None);
+    }
+}

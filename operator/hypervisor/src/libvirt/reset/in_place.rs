@@ -1,0 +1,321 @@
+//! Reset in place: the same QEMU process, brought back to the golden state and proven to be in it while it stands still.
+//!
+//! ```text
+//! Enter ─► Stop ─► Drop ─► Load ─► Share ─► Prove ─► Record ─► Ready
+//!                    ▲       │ QEMU said something │ a check failed
+//!                    └───────┴──────── once ───────┘
+//! ```
+//! The device reset within Load waits for 9p requests that are in flight. One of those can make QEMU refuse the state, or write its
+//! answer to memory that was just dropped; the second round finds none. The machine never runs between Stop and the end, and after an
+//! error never again: its `ready` is gone, so that nobody resumes it.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use virt::connect::Connect;
+use virt::domain::Domain;
+
+use super::proof::{self, disk::Reference};
+use crate::files::{io, write_secret};
+use crate::libvirt::connection::config::Sabotage;
+use crate::libvirt::connection::domain::{self, refused};
+use crate::libvirt::connection::lanes::{Wanted, still};
+use crate::libvirt::host::state::Host;
+use crate::libvirt::machine::links;
+use crate::libvirt::machine::{limits_in_force, observe};
+use crate::libvirt::qemu::page_dropper::Library;
+use crate::libvirt::qemu::process::{self, Identity};
+use crate::libvirt::qemu::{disk, monitor};
+use crate::libvirt::store::goldens::{self, Whole};
+use crate::libvirt::store::layout::{GoldenDir, MachineDir};
+use crate::libvirt::store::marks;
+use crate::workspace::share;
+use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
+
+/// The first try and the only other one.
+const ROUNDS: usize = 2;
+/// So much more of the host's disk than a new one may a machine keep.
+const KEPT_BYTES: u64 = 256 << 20;
+
+struct Reset<'a> {
+    host: &'a Host,
+    spec: &'a MachineSpec,
+    sabotage: Sabotage,
+    domain: Domain,
+    dir: MachineDir,
+    whole: Whole,
+    disk: Arc<Reference>,
+    process: Identity,
+    /// What QEMU said to the last load.
+    monitor: String,
+    checks: Vec<Check>,
+    steps: Vec<(ResetStep, Duration)>,
+}
+
+pub fn reset(
+    host: &Host,
+    conn: &Connect,
+    spec: &MachineSpec,
+    sabotage: Sabotage,
+    wanted: Wanted<'_>,
+) -> Result<Proof, HvError> {
+    let name = &spec.record.name;
+    host.locks.with(name.as_str(), || {
+        still(wanted, "reset a machine")?;
+        let mut reset = Reset::open(host, conn, spec, sabotage)?;
+        let _at_work = host.at_work(name);
+        let done = reset.run();
+        tracing::debug!(%name, steps = ?reset.steps, error = ?done.as_ref().err(), "machine reset");
+        done?;
+        Ok(reset.proof())
+    })
+}
+
+impl<'a> Reset<'a> {
+    fn open(
+        host: &'a Host,
+        conn: &Connect,
+        spec: &'a MachineSpec,
+        sabotage: Sabotage,
+    ) -> Result<Self, HvError> {
+        let name = &spec.record.name;
+        let domain = domain::get(conn, name)?;
+        let dir = host.layout.machine(name);
+        let refuse = |detail: &str| HvError::Refused {
+            what: format!("reset machine {name}"),
+            detail: detail.to_owned(),
+        };
+        let now = observe::record(host, &domain)?;
+        if now.as_ref().is_none_or(|now| is_later(now, &spec.record)) {
+            return Err(refuse("it is another one by now"));
+        }
+        if now.is_some_and(|now| now.nic != spec.record.nic) {
+            return Err(refuse("its network device is another one"));
+        }
+        if marks::is_quarantined(&dir) {
+            return Err(refuse("it is quarantined"));
+        }
+        if !dir.reset().exists() {
+            return Err(refuse("it was started without the preloaded library"));
+        }
+        let process =
+            process::remembered(&dir).ok_or_else(|| refuse("its process was never noted"))?;
+        let whole = goldens::open(host, &spec.record.golden)?;
+        let disk = host.golden_disk(&whole.golden.key, &whole.dir)?;
+        if let Some(why) = keeps_too_much(&dir, &whole.dir)
+            .or_else(|| limits_in_force::outdated(&dir, &spec.limits))
+        {
+            return Err(HvError::NotResettable { name: name.clone(), why });
+        }
+        let (checks, steps) = (Vec::new(), Vec::new());
+        let monitor = String::new();
+        Ok(Self { host, spec, sabotage, domain, dir, whole, disk, process, monitor, checks, steps })
+    }
+
+    fn run(&mut self) -> Result<(), HvError> {
+        self.step(ResetStep::Enter)?;
+        for round in 1..=ROUNDS {
+            // Also the second time: a guest that somebody has let go on would run on memory that is half the golden's, and end its QEMU.
+            self.step(ResetStep::Stop)?;
+            self.step(ResetStep::Drop)?;
+            self.step(ResetStep::Load)?;
+            if !self.monitor.is_empty() && round < ROUNDS {
+                continue;
+            }
+            self.step(ResetStep::Share)?;
+            self.step(ResetStep::Prove)?;
+            let Some(why) = self.proof().failure() else { break };
+            // A self-test sabotages resets to see just this.
+            if self.sabotage == Sabotage::None {
+                tracing::warn!(name = %self.spec.record.name, round, why, "a proof failed");
+            } else {
+                tracing::debug!(name = %self.spec.record.name, round, why, "a proof failed, as it should");
+            }
+        }
+        let proof = self.proof();
+        if proof.failure().is_some() {
+            return Err(HvError::NotProven {
+                name: self.spec.record.name.clone(),
+                proof: Box::new(proof),
+            });
+        }
+        self.step(ResetStep::Record)?;
+        self.step(ResetStep::Ready)
+    }
+
+    fn step(&mut self, step: ResetStep) -> Result<(), HvError> {
+        self.host.before(&self.spec.record.name, Step::Reset(step))?;
+        let began = Instant::now();
+        let root = self.host.layout.root();
+        let full = |error| disk::or_full(error, "reset a machine", root);
+        let done = match step {
+            ResetStep::Enter => self.enter().map_err(full),
+            ResetStep::Stop => self.stop(),
+            ResetStep::Drop => self.drop_pages(),
+            ResetStep::Load => self.load(),
+            ResetStep::Share => share::renew(
+                &self.spec.record.name,
+                &self.dir.share(),
+                self.host.mapping(&self.spec.record.name),
+            ),
+            ResetStep::Prove => {
+                self.prove();
+                Ok(())
+            }
+            ResetStep::Record => self.record().map_err(full),
+            ResetStep::Ready => rename(&self.dir.resetting(), &self.dir.ready()).map_err(full),
+        };
+        self.steps.push((step, began.elapsed()));
+        done
+    }
+
+    fn proof(&self) -> Proof {
+        Proof { checks: self.checks.clone(), steps: self.steps.clone() }
+    }
+
+    /// A reset that failed or was interrupted may be tried again; a machine that was never finished may not.
+    fn enter(&self) -> Result<(), HvError> {
+        marks::clear_parked(&self.dir)?;
+        links::silence(self.host, &self.spec.record)?;
+        match fs::rename(self.dir.ready(), self.dir.resetting()) {
+            Err(e) if e.kind() == ErrorKind::NotFound && self.dir.resetting().exists() => Ok(()),
+            done => done.map_err(io("take away", &self.dir.ready())),
+        }
+    }
+
+    /// Until here the guest may end the machine as it likes, also between a look and a call: so the call comes first.
+    fn stop(&self) -> Result<(), HvError> {
+        let name = &self.spec.record.name;
+        let Err(error) = self.domain.suspend() else { return Ok(()) };
+        match domain::power(&self.domain)? {
+            PowerState::Paused => Ok(()),
+            PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
+            PowerState::Dead { why } => Err(HvError::NotResettable { name: name.clone(), why }),
+            PowerState::Running => Err(refused(format!("pause machine {name}"))(error)),
+        }
+    }
+
+    fn drop_pages(&mut self) -> Result<(), HvError> {
+        let library = Library::connect(&self.dir.reset_socket(), self.process.pid)?;
+        if self.sabotage == Sabotage::SkipDrop {
+            return Ok(());
+        }
+        library.drop_pages(self.memory_bytes())
+    }
+
+    fn load(&mut self) -> Result<(), HvError> {
+        let snapshot = if self.sabotage == Sabotage::WrongSnapshot { "nowhere" } else { "golden" };
+        self.monitor = monitor::human_text(&self.domain, &format!("loadvm {snapshot}"))?;
+        if !self.monitor.is_empty() {
+            tracing::debug!(name = %self.spec.record.name, said = self.monitor, "QEMU did not load the golden state");
+        }
+        if self.sabotage == Sabotage::TouchDisk {
+            monitor::write_to_disk(&self.domain)?;
+        }
+        Ok(())
+    }
+
+    /// What was found first comes first: after a refused load the rest says little.
+    fn prove(&mut self) {
+        let pid = self.process.pid;
+        let check = |name: &str, result| Check { name: name.to_owned(), result };
+        let (golden, bytes) = (self.whole.dir.memory(), self.memory_bytes());
+        self.checks = std::thread::scope(|scope| {
+            // The kernel walks page tables for one half of the time; the rest is looked at meanwhile.
+            let memory = scope.spawn(|| proof::flat(proof::memory::check(pid, &golden, bytes)));
+            let monitor = self.monitor().map_err(|why| why.chars().take(500).collect());
+            let process = proof::process::check(&self.process);
+            let disk = proof::flat(self.disk.check(&self.dir.overlay()));
+            let memory =
+                memory.join().unwrap_or_else(|_| Err("the look at it was broken off".to_owned()));
+            vec![
+                check("monitor", monitor),
+                check("process", process),
+                check("disk", disk),
+                check("memory", memory),
+            ]
+        });
+    }
+
+    fn monitor(&self) -> Result<(), String> {
+        if !self.monitor.is_empty() {
+            return Err(self.monitor.clone());
+        }
+        // The second is what it says when an earlier load was refused; both stand still.
+        match monitor::status(&self.domain).map_err(|e| e.to_string())?.as_str() {
+            "paused" | "restore-vm" => Ok(()),
+            other => Err(format!("QEMU says that the machine is {other}")),
+        }
+    }
+
+    fn record(&self) -> Result<(), HvError> {
+        limits_in_force::change(&self.domain, &self.dir, &self.spec.limits)?;
+        write_secret(&self.dir.token(), &self.spec.record.token)?;
+        marks::set_record(&self.dir, &self.spec.record)
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        u64::from(self.whole.recipe.resources.memory_mib) << 20
+    }
+}
+
+/// The name has been given to another machine since somebody asked for the reset of the one before.
+fn is_later(now: &MachineRecord, meant: &MachineRecord) -> bool {
+    now.golden != meant.golden || now.owner_uid != meant.owner_uid || now.created > meant.created
+}
+
+/// A reset frees what a run wrote, but the files keep their blocks: no discard reaches them. With another machine they go.
+fn keeps_too_much(dir: &MachineDir, golden: &GoldenDir) -> Option<String> {
+    let allowed = goldens::allocated(&golden.snapshot()) + KEPT_BYTES;
+    let kept = goldens::allocated(&dir.overlay()).max(goldens::allocated(&dir.share_image()));
+    let mib = |bytes: u64| bytes >> 20;
+    (kept > allowed).then(|| {
+        format!(
+            "a file of it keeps {} MiB of the host's disk, and {} are allowed",
+            mib(kept),
+            mib(allowed)
+        )
+    })
+}
+
+fn rename(from: &std::path::Path, to: &std::path::Path) -> Result<(), HvError> {
+    fs::rename(from, to).map_err(io("rename", from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::libvirt::xml::metadata::tests::record;
+
+    #[test]
+    fn a_machine_that_was_made_after_the_reset_was_asked_for_is_another() {
+        let meant = MachineRecord { nonce: "next".to_owned(), created: 7, ..record("pool") };
+        assert!(!is_later(&MachineRecord { created: 6, ..record("pool") }, &meant));
+        assert!(!is_later(&meant, &meant), "a reset may be asked for again");
+        assert!(is_later(&MachineRecord { created: 8, ..record("pool") }, &meant));
+        let golden = agentvm_core::names::GoldenKey::derive(&["another"]);
+        assert!(is_later(&MachineRecord { golden, created: 7, ..record("pool") }, &meant));
+    }
+
+    #[test]
+    fn what_a_run_left_on_the_host_s_disk_counts_and_holes_do_not() {
+        let (machine, golden) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (dir, golden) =
+            (MachineDir(machine.path().to_owned()), GoldenDir(golden.path().to_owned()));
+        fs::write(golden.snapshot(), "small").unwrap();
+        fs::File::create(dir.share_image()).unwrap().set_len(KEPT_BYTES * 4).unwrap();
+        assert_eq!(keeps_too_much(&dir, &golden), None);
+        let overlay = fs::File::create(dir.overlay()).unwrap();
+        match rustix::fs::fallocate(
+            &overlay,
+            rustix::fs::FallocateFlags::empty(),
+            0,
+            KEPT_BYTES + (1 << 20),
+        ) {
+            Ok(()) => assert!(keeps_too_much(&dir, &golden).unwrap().contains("257 MiB")),
+            Err(why) => assert_eq!(why, rustix::io::Errno::OPNOTSUPP, "this file system can't"),
+        }
+    }
+}

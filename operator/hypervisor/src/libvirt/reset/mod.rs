@@ -1,0 +1,5 @@
+//! Resets: in place with a proof, and the self-test that decides which tier this host offers.
+
+pub mod in_place;
+pub mod proof;
+pub mod tiers;

@@ -1,0 +1,50 @@
+//! Parts of a domain's XML that our machines and the baselines of the benches have in common: what boots, on which CPU, who may reach it.
+
+use std::path::Path;
+
+use super::element::{Element, el};
+use crate::libvirt::qemu::qemu_user::QemuUser;
+
+pub fn os(kernel: &Path, initrd: &Path, cmdline: &str) -> Element {
+    el("os")
+        .child(el("type").attr("arch", "x86_64").attr("machine", "q35").text("hvm"))
+        .child(el("kernel").text(kernel.display()))
+        .child(el("initrd").text(initrd.display()))
+        .child(el("cmdline").text(cmdline))
+}
+
+/// Goldens never leave their host, so under KVM the guest may have all of its CPU. TCG: what it emulates of x86-64-v2.
+pub fn cpu(kvm: bool) -> Element {
+    if kvm {
+        return el("cpu")
+            .attr("mode", "host-passthrough")
+            .attr("check", "none")
+            .attr("migratable", "on");
+    }
+    let model = el("model").attr("fallback", "forbid").text("Nehalem");
+    el("cpu").attr("mode", "custom").attr("match", "exact").attr("check", "none").child(model)
+}
+
+/// libvirt's log daemon writes it and bounds it.
+pub fn console(file: &Path) -> Element {
+    el("serial")
+        .attr("type", "file")
+        .child(el("source").attr("path", file.display()))
+        .child(el("target").attr("type", "isa-serial").attr("port", 0))
+}
+
+pub fn channel(socket: &Path) -> Element {
+    el("channel")
+        .attr("type", "unix")
+        .child(el("source").attr("mode", "bind").attr("path", socket.display()))
+        .child(el("target").attr("type", "virtio").attr("name", "org.agentvm.agent.0"))
+}
+
+/// Relabelling would hand the files that all machines share to one of them.
+pub fn label(user: QemuUser) -> Element {
+    el("seclabel")
+        .attr("type", "static")
+        .attr("model", "dac")
+        .attr("relabel", "no")
+        .child(el("label").text(format!("+{}:+{}", user.uid, user.gid)))
+}

@@ -1,0 +1,206 @@
+//! The XML of a domain as a pure function of what is to be in it.
+//!
+//! Template and clone differ in their memory, environment and names only: their devices, and the slots that these sit in, are the same to the
+//! bit, or a clone can't load what the template saved. All virtio devices sit straight on `pcie.0`: each root port would cost load time.
+//! No USB, graphics or balloon; nothing here punches holes into the golden memory. No generation ID: QEMU writes it to guest memory at each
+//! load, which then isn't the golden's, and it would be the same at each reset in place; the agent gets new entropy before anything runs.
+
+use std::path::PathBuf;
+
+use agentvm_core::names::DomainName;
+use serde_json::json;
+
+use super::common;
+use super::element::{Element, el, uuid};
+use super::interface::{Plug, interface};
+use super::limits;
+use crate::libvirt::qemu::preload::{MEMORY_ENV, SOCKET_ENV};
+use crate::libvirt::qemu::qemu_user::QemuUser;
+use crate::{HvError, MachineLimits, Resources};
+
+/// What QEMU's q35 brings along unasked, and libvirt doesn't ask for: an AHCI controller, the bus that tells about memory modules, a PS/2
+/// controller with mouse and keyboard, the port and mouse of another maker's machines. No guest of ours uses them, and each is code that a guest can talk to.
+const LEFT_OUT: &str = "sata=off,smbus=off,i8042=off,vmport=off";
+
+/// The guest's driver would tell the network where the machine is now, whenever a state is loaded. It is where it was, and frames that nobody
+/// asked for would stand in the status of a run as denied. See [`crate::libvirt::qemu::monitor::announce_nothing`] too.
+const QUIET: &str = "virtio-net-device.guest_announce=off";
+
+/// Everything that a domain is made of.
+#[derive(Clone, Debug)]
+pub struct DomainSpec {
+    pub name: DomainName,
+    /// The UUID is derived from name and nonce: a machine that is made anew is another machine to libvirt.
+    pub nonce: String,
+    pub kvm: bool,
+    pub emulator: PathBuf,
+    pub resources: Resources,
+    pub kernel: PathBuf,
+    pub initrd: PathBuf,
+    pub cmdline: String,
+    pub overlay: PathBuf,
+    pub share: PathBuf,
+    pub channel: PathBuf,
+    pub console: PathBuf,
+    pub memory: Memory,
+    pub vsock: bool,
+    /// The network device, where the layout has one.
+    pub plug: Option<Plug>,
+    /// User and group of the QEMU process.
+    pub user: QemuUser,
+    pub limits: MachineLimits,
+    pub metadata: Element,
+}
+
+/// Where RAM comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// A template's: what it writes goes to the file.
+    Shared(PathBuf),
+    /// A clone's: what it writes stays with it, what it reads is shared by all.
+    Private { file: PathBuf, preload: Option<Preload> },
+    /// A machine's that boots: nobody else's.
+    Own,
+}
+
+/// The library that a clone's process has for resets in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preload {
+    pub library: PathBuf,
+    pub socket: PathBuf,
+}
+
+impl DomainSpec {
+    pub fn to_xml(&self) -> Result<String, HvError> {
+        let memory = el("memory").attr("unit", "MiB").text(self.resources.memory_mib);
+        el("domain")
+            .attr("type", if self.kvm { "kvm" } else { "qemu" })
+            .attr("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
+            .child(el("name").text(&self.name))
+            .child(el("uuid").text(self.uuid()))
+            .child(el("metadata").child(self.metadata.clone()))
+            .child(memory)
+            .child(el("vcpu").text(self.resources.vcpus))
+            .child(limits::cpu(&self.resources, &self.limits))
+            .child(common::os(&self.kernel, &self.initrd, &self.cmdline))
+            .child(el("features").child(el("acpi")))
+            .child(common::cpu(self.kvm))
+            .child(el("clock").attr("offset", "utc"))
+            // Whatever a guest does to itself, it doesn't come back by itself: only the operator makes machines.
+            .child(el("on_poweroff").text("destroy"))
+            .child(el("on_reboot").text("destroy"))
+            .child(el("on_crash").text("destroy"))
+            .child(self.devices())
+            .child(common::label(self.user))
+            .child(self.command_line())
+            .render()
+    }
+
+    fn uuid(&self) -> String {
+        uuid(&["uuid", self.name.as_str(), &self.nonce])
+    }
+
+    fn devices(&self) -> Element {
+        el("devices")
+            .child(el("emulator").text(self.emulator.display()))
+            .child(self.disk())
+            .child(el("controller").attr("type", "usb").attr("model", "none"))
+            .child(el("controller").attr("type", "virtio-serial").attr("index", 0).child(slot(3)))
+            .child(self.filesystem())
+            .child(common::console(&self.console))
+            .child(common::channel(&self.channel))
+            .child(el("memballoon").attr("model", "none"))
+            .child(rng())
+            .children(self.vsock.then(vsock))
+            .children(self.plug.as_ref().map(|plug| interface(plug).child(slot(7))))
+    }
+
+    /// The overlay is thrown away with its machine, so nothing of it needs to reach the disk.
+    fn disk(&self) -> Element {
+        el("disk")
+            .attr("type", "file")
+            .attr("device", "disk")
+            .child(el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", "unsafe"))
+            .child(el("source").attr("file", self.overlay.display()))
+            .child(el("target").attr("dev", "vda").attr("bus", "virtio"))
+            .children(limits::disk(&self.limits))
+            .child(slot(2))
+    }
+
+    fn filesystem(&self) -> Element {
+        el("filesystem")
+            .attr("type", "mount")
+            .attr("accessmode", "mapped")
+            .attr("multidevs", "remap")
+            .child(el("source").attr("dir", self.share.display()))
+            .child(el("target").attr("dir", "agentvm"))
+            .child(slot(4))
+    }
+
+    /// As JSON, because in QEMU's own syntax a comma in a path would begin another property.
+    fn command_line(&self) -> Element {
+        let size = u64::from(self.resources.memory_mib) << 20;
+        let backend = match &self.memory {
+            Memory::Shared(file) => json!({
+                "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file, "share": true,
+            }),
+            Memory::Private { file, .. } => json!({
+                "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file, "share": false,
+                "readonly": true, "rom": "off",
+            }),
+            // The same kind of memory under the same name, so that the guest sees the same machine.
+            Memory::Own => {
+                json!({ "qom-type": "memory-backend-ram", "id": "golden", "size": size })
+            }
+        };
+        let mut arguments = vec!["-object".to_owned(), backend.to_string()];
+        arguments.extend(["-machine".to_owned(), format!("memory-backend=golden,{LEFT_OUT}")]);
+        if self.plug.is_some() {
+            arguments.extend(["-global", QUIET].map(str::to_owned));
+        }
+        arguments.extend(limits::share(&self.limits));
+        if matches!(self.memory, Memory::Private { .. }) {
+            arguments.extend(["-incoming", "defer"].map(str::to_owned));
+        }
+        el("qemu:commandline")
+            .children(arguments.into_iter().map(|value| el("qemu:arg").attr("value", value)))
+            .children(self.environment())
+    }
+
+    /// What the preloaded library needs to know: where to listen, and which mapping is the golden's.
+    fn environment(&self) -> Vec<Element> {
+        let Memory::Private { file, preload: Some(preload) } = &self.memory else {
+            return Vec::new();
+        };
+        let variables =
+            [("LD_PRELOAD", &preload.library), (SOCKET_ENV, &preload.socket), (MEMORY_ENV, file)];
+        let element = |(name, value): (&'static str, &PathBuf)| {
+            el("qemu:env").attr("name", name).attr("value", value.display())
+        };
+        variables.into_iter().map(element).collect()
+    }
+}
+
+fn rng() -> Element {
+    el("rng")
+        .attr("model", "virtio")
+        .child(el("backend").attr("model", "random").text("/dev/urandom"))
+        .child(slot(5))
+}
+
+fn vsock() -> Element {
+    el("vsock").attr("model", "virtio").child(el("cid").attr("auto", "yes")).child(slot(6))
+}
+
+fn slot(number: u8) -> Element {
+    el("address")
+        .attr("type", "pci")
+        .attr("domain", "0x0000")
+        .attr("bus", "0x00")
+        .attr("slot", format!("{number:#04x}"))
+        .attr("function", "0x0")
+}
+
+#[cfg(test)]
+#[path = "domain_tests.rs"]
+mod tests;

@@ -1,0 +1,68 @@
+//! The XML of the machines' network, written and read back.
+//!
+//! Whose a network is stands in its metadata. libvirt adds no rules (`open`), hands out no addresses and answers no names: nothing of the
+//! host listens to what machines say.
+
+use agentvm_core::names::InstanceId;
+use agentvm_core::network::{Mac, Subnet};
+
+use super::element::{attribute_of, el, text_of};
+use crate::HvError;
+
+const NAMESPACE: &str = "https://agentvm.dev/network/1";
+/// How many bits of its addresses all machines have in common.
+pub const PREFIX: u8 = 24;
+
+/// A network that is there and runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ours {
+    pub name: String,
+    pub subnet: Subnet,
+}
+
+pub fn is_of(xml: &str, instance: &InstanceId) -> bool {
+    text_of(xml, "installation").as_deref() == Some(instance.as_str())
+}
+
+/// `None`: somebody else's, in a form that we don't write.
+pub fn read(xml: &str) -> Option<Ours> {
+    let bridge = attribute_of(xml, "bridge", "name")?;
+    let gateway = attribute_of(xml, "ip", "address")?.parse().ok()?;
+    Some(Ours { name: text_of(xml, "name")?, subnet: Subnet { bridge, gateway, prefix: PREFIX } })
+}
+
+pub fn xml(ours: &Ours, instance: &InstanceId, mac: Mac) -> Result<String, HvError> {
+    let whose = el("agentvm:installation").attr("xmlns:agentvm", NAMESPACE).text(instance);
+    el("network")
+        .child(el("name").text(&ours.name))
+        .child(el("metadata").child(whose))
+        .child(el("forward").attr("mode", "open"))
+        .child(el("bridge").attr("name", &ours.subnet.bridge).attr("stp", "off").attr("delay", 0))
+        .child(el("mac").attr("address", mac))
+        .child(el("dns").attr("enable", "no"))
+        .child(el("ip").attr("address", ours.subnet.gateway).attr("prefix", PREFIX))
+        .render()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let id = InstanceId::for_state_dir("/var/lib/agentvm");
+        let ours = Ours {
+            name: "agent-nat-filtered".to_owned(),
+            subnet: Subnet {
+                bridge: "agentvm0".to_owned(),
+                gateway: Ipv4Addr::new(192, 168, 101, 1),
+                prefix: PREFIX,
+            },
+        };
+        let text = xml(&ours, &id, Mac::derive(&["gateway"])).unwrap();
+        assert_eq!(read(&text), Some(ours));
+        assert!(is_of(&text, &id) && !is_of(&text, &InstanceId::for_state_dir("/other")));
+    }
+}

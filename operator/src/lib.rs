@@ -9,7 +9,6 @@ pub mod doctor;
 pub mod failure;
 pub mod goldens;
 pub mod guest_image;
-pub mod links;
 pub mod logging;
 pub mod machines;
 pub mod metrics;

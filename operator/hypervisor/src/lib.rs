@@ -10,18 +10,18 @@
 mod error;
 pub mod fake;
 mod files;
+mod firewall;
 pub mod libvirt;
 mod limits;
 mod locks;
-mod network;
 mod reset;
 mod types;
 mod workspace;
 
 pub use error::HvError;
 pub use files::in_memory;
+pub use firewall::{Firewall, ipv6};
 pub use limits::MachineLimits;
-pub use network::{Firewall, ipv6};
 pub use reset::{
     CaptureStep, Check, CloneStep, Mark, Proof, ResetStep, Step, StepHook, Tier, Tiers, Usage,
     Verdict,

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
-use agentvm_core::network::{Layout, Link, Nic};
+use agentvm_core::network::{Link, Nic};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -83,8 +84,8 @@ pub struct MachineRecord {
 
 impl MachineRecord {
     /// The devices that its golden has to have.
-    pub fn layout(&self) -> Layout {
-        if self.nic.is_some() { Layout::Nic } else { Layout::Isolated }
+    pub fn layout(&self) -> DeviceLayout {
+        if self.nic.is_some() { DeviceLayout::Nic } else { DeviceLayout::Isolated }
     }
 
     /// What the rules know it by; none where it has no network device.
@@ -126,7 +127,7 @@ pub struct Golden {
     pub resources: Resources,
     /// Machines of it have these devices.
     #[serde(default)]
-    pub layout: Layout,
+    pub layout: DeviceLayout,
     /// Allocated bytes of the memory file.
     pub memory_bytes: u64,
     /// Unix seconds.

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::{BenchError, step};
-use crate::links::Links;
 use crate::machines::{Session, random, rehydrate, unix_nanos};
+use crate::network::Network;
 
 /// The longest that anything here takes is a boot without KVM.
 pub const PATIENCE: Duration = Duration::from_mins(4);
@@ -35,7 +35,7 @@ pub async fn hello(hv: &dyn Hypervisor, name: &DomainName) -> Result<Session, Be
 /// Makes the machine one of its own and runs a shell command in it as root; the command must succeed.
 pub async fn run(
     session: &mut Session,
-    links: &Links,
+    links: &Network,
     record: &MachineRecord,
     share: bool,
     command: &str,
@@ -47,11 +47,11 @@ pub async fn run(
 /// Its own name, nonce and network, as pools give them to their machines.
 async fn identify(
     session: &mut Session,
-    links: &Links,
+    links: &Network,
     record: &MachineRecord,
     share: bool,
 ) -> Result<(), BenchError> {
-    let given = rehydrate(session, record, links.told(record), share).await;
+    let given = rehydrate(session, record, links.guest_network(record), share).await;
     given.map_err(step("give the machine its identity"))?;
     links.open(record).await.map_err(step("connect the machine"))
 }
@@ -59,7 +59,7 @@ async fn identify(
 /// Makes the machine one of its own and has it go the way of a run once.
 pub async fn warm(
     session: &mut Session,
-    links: &Links,
+    links: &Network,
     record: &MachineRecord,
 ) -> Result<(), BenchError> {
     identify(session, links, record, true).await?;

@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use agentvm_controlplane::Binaries;
+use agentvm_core::golden::DeviceLayout;
 use agentvm_core::golden::{Local, MachineSize, Recipe, SourceKind, Step};
 use agentvm_core::names::{DomainName, InstanceId};
-use agentvm_core::network::{Layout, policy};
+use agentvm_core::network::policy;
 use agentvm_crds::{NetworkMode, Profile};
 use agentvm_hypervisor::libvirt::{Baseline, Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, Hypervisor, Resources, Stop};
@@ -26,7 +27,7 @@ use crate::cli::bench_args::{BenchNetwork, Common};
 use crate::cli::standalone;
 use crate::config::Settings;
 use crate::goldens::{self, Goldens, Owner, Wanted};
-use crate::links::{Links, Plug};
+use crate::network::{Attachment, Network};
 use crate::standalone::libvirtd::{Libvirtd, Released};
 
 /// Whose machines those of a bench are.
@@ -42,7 +43,7 @@ pub struct Lab {
     pub instance: InstanceId,
     pub folder: PathBuf,
     pub image: PathBuf,
-    pub links: Links,
+    pub links: Network,
     network: BenchNetwork,
     ours: bool,
     goldens: Goldens,
@@ -93,7 +94,7 @@ impl Lab {
             setup_policy: setup_policy.clone(),
             linger: goldens::LINGER,
         };
-        let links = Links::new(hv.clone(), instance.clone(), defaults.network.deny_cidrs);
+        let links = Network::new(hv.clone(), instance.clone(), defaults.network.deny_cidrs);
         if network == BenchNetwork::Nat {
             links.police(OWNER, setup_policy).await.map_err(step("set the rules of machines"))?;
         }
@@ -115,18 +116,18 @@ impl Lab {
     }
 
     /// The devices of machines that are measured.
-    fn layout(&self) -> Layout {
+    fn layout(&self) -> DeviceLayout {
         match self.network {
-            BenchNetwork::Nat => Layout::Nic,
-            BenchNetwork::Isolated => Layout::Isolated,
+            BenchNetwork::Nat => DeviceLayout::Nic,
+            BenchNetwork::Isolated => DeviceLayout::Isolated,
         }
     }
 
     /// What they are plugged into.
-    pub fn plug(&self) -> Plug {
+    pub fn plug(&self) -> Attachment {
         match self.network {
-            BenchNetwork::Nat => Plug::Nat,
-            BenchNetwork::Isolated => Plug::Nothing,
+            BenchNetwork::Nat => Attachment::Nat,
+            BenchNetwork::Isolated => Attachment::Isolated,
         }
     }
 

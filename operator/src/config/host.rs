@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::links::{ResolverFiles, host_resolver};
+use crate::network::{ResolverFiles, host_resolver};
 
 /// What the host says; defaults of the keys `node.*` and of `network.resolvers`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -38,10 +38,12 @@ use super::{
 };
 use crate::{
     goldens::{self, Goldens},
-    links::Links,
     machines::{self, Machines},
     metrics::Metrics,
-    network::{self, Books},
+    network::{
+        Network,
+        flows::{self, FlowRecorder},
+    },
 };
 
 /// Runs, pools and snapshots.
@@ -109,7 +111,7 @@ impl Operator {
             .map_err(|why| StartError::Folder(config.runs.clone(), why))?;
         let (machine_events, machine_queue) = mpsc::unbounded_channel();
         let (golden_events, golden_queue) = mpsc::unbounded_channel();
-        let links = Links::new(
+        let links = Network::new(
             hv.clone(),
             config.instance.clone(),
             config.defaults.network.deny_cidrs.clone(),
@@ -150,8 +152,8 @@ impl Operator {
         tasks.spawn(when_cached(filled.clone(), watch_host(cx.clone(), host_state)));
         tasks.spawn(when_cached(filled, sweep(cx.clone())));
         // A host that has one reader of flows already goes without.
-        if let Some(flows) = cx.machines.host().flows() {
-            tasks.spawn(network::watch(cx.clone(), flows));
+        if let Some(heard) = cx.machines.host().flows() {
+            tasks.spawn(flows::watch(cx.clone(), heard));
         }
         Ok(Self { cx, tasks, wake_runs })
     }
@@ -202,7 +204,7 @@ fn machines_config(config: &OperatorConfig) -> machines::Config {
         parallel: config.parallel,
         runs: config.runs.clone(),
         metrics: config.metrics.clone(),
-        books: Books::new(&config.defaults.network.deny_cidrs),
+        flow_recorder: FlowRecorder::new(&config.defaults.network.deny_cidrs),
     }
 }
 

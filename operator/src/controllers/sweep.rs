@@ -6,9 +6,8 @@
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
 use agentvm_core::{
-    golden::{needed, recipe},
+    golden::{DeviceLayout, needed, recipe},
     names::GoldenKey,
-    network::Layout,
 };
 use agentvm_crds::GoldenSnapshot;
 use agentvm_hypervisor::HostFacts;
@@ -111,7 +110,7 @@ fn keys(snapshot: &GoldenSnapshot, cx: &Context, facts: &HostFacts) -> Vec<(Gold
     let Ok(recipe) = recipe(&snapshot.spec, &cx.defaults()) else { return vec![] };
     let wanted = needed(asked(snapshot, cx));
     let key = |layout| (cx.goldens.key(&recipe, layout, facts), wanted.contains(&layout));
-    Layout::ALL.map(key).to_vec()
+    DeviceLayout::ALL.map(key).to_vec()
 }
 
 /// `FOLDER/UID` of runs that are gone.

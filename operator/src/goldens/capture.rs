@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use agentvm_core::{
-    golden::{Local, Recipe},
+    golden::{DeviceLayout, Local, Recipe},
     names::DomainName,
-    network::Layout,
 };
 use agentvm_crds::{GoldenReason, SetupNetworkMode};
 use agentvm_guest_agent::protocol::Inspection;
@@ -22,8 +21,8 @@ use super::{
     setup::{quiesce, run_steps},
     steady::steady,
 };
-use crate::links::Plug;
 use crate::machines::{PrepareError, Session, SessionError, fresh_nonce, rehydrate};
+use crate::network::Attachment;
 
 /// From power on to the agent's first answer. Emulation is an order of magnitude slower.
 const BOOT_KVM: Duration = Duration::from_mins(1);
@@ -120,7 +119,7 @@ async fn template(
         .map_err(|why| CaptureError::Image(ImageError::Read(std::io::Error::other(why))))?
         .map_err(CaptureError::Image)?;
     let name = DomainName::for_template(&inner.config.instance, key);
-    let plug = if *layout == Layout::Nic { Plug::Nat } else { Plug::Nothing };
+    let plug = if *layout == DeviceLayout::Nic { Attachment::Nat } else { Attachment::Isolated };
     let nic = inner.links.nic(&name, &plug).await.map_err(CaptureError::Start)?;
     Ok(TemplateSpec {
         record: MachineRecord {
@@ -196,7 +195,7 @@ async fn set_up(
         return run_steps(session, record, None, &recipe.steps, say).await;
     }
     links.police(owner, inner.config.setup_policy.clone()).await.map_err(CaptureError::Network)?;
-    let network = links.told(record);
+    let network = links.guest_network(record);
     rehydrate(session, record, network.clone(), false).await.map_err(CaptureError::Identity)?;
     links.open(record).await.map_err(CaptureError::Network)?;
     let done = run_steps(session, record, network, &recipe.steps, say).await;

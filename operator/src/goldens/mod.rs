@@ -15,9 +15,9 @@ use std::{
 };
 
 use agentvm_core::{
-    golden::{Local, Recipe},
+    golden::{DeviceLayout, Local, Recipe},
     names::{GoldenKey, InstanceId},
-    network::{Layout, Policy},
+    network::Policy,
     retry::Backoff,
 };
 use agentvm_crds::GoldenReason;
@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::links::Links;
+use crate::network::Network;
 
 pub use capture::CaptureError;
 pub use image::{ImageError, image_digest};
@@ -56,7 +56,7 @@ pub const LINGER: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub recipe: Recipe,
-    pub layout: Layout,
+    pub layout: DeviceLayout,
     pub key: GoldenKey,
 }
 
@@ -80,7 +80,7 @@ struct State {
 #[derive(Debug)]
 struct Inner {
     hv: Arc<dyn Hypervisor>,
-    links: Links,
+    links: Network,
     config: Config,
     state: Mutex<State>,
     turn: Semaphore,
@@ -110,7 +110,7 @@ pub struct Goldens {
 impl Goldens {
     pub fn new(
         hv: Arc<dyn Hypervisor>,
-        links: Links,
+        links: Network,
         config: Config,
         events: mpsc::UnboundedSender<String>,
     ) -> Self {
@@ -128,7 +128,7 @@ impl Goldens {
     }
 
     /// All that the files of a golden depend on.
-    pub fn key(&self, recipe: &Recipe, layout: Layout, facts: &HostFacts) -> GoldenKey {
+    pub fn key(&self, recipe: &Recipe, layout: DeviceLayout, facts: &HostFacts) -> GoldenKey {
         let accelerator = match facts.accelerator {
             Accelerator::Kvm => "kvm",
             Accelerator::Tcg { .. } => "tcg",

@@ -34,7 +34,7 @@ use super::{
     urgent::Claiming,
     verdict::{Interrupted, Verdict, judge, stopped, unleased},
 };
-use crate::links::Station;
+use crate::network::BridgedNic;
 
 /// From SIGTERM to SIGKILL in the guest.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -62,7 +62,7 @@ pub struct Attempt<'a> {
     /// Until the machine has acknowledged.
     claiming: Option<Claiming>,
     /// It has an address of others': its time may have run out while the machine was parked.
-    station: Option<Station>,
+    station: Option<BridgedNic>,
     sent: bool,
     acquired: Option<Instant>,
     acknowledged: Option<Instant>,
@@ -96,7 +96,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    pub fn on(self, station: Option<Station>) -> Self {
+    pub fn on(self, station: Option<BridgedNic>) -> Self {
         Self { station, ..self }
     }
 

@@ -26,7 +26,7 @@ use super::{
     urgent::{Claiming, Claims},
     ways::Ways,
 };
-use crate::links::PoolNetwork;
+use crate::network::PoolNetwork;
 
 /// A slot of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -140,7 +140,8 @@ impl Board {
             .iter()
             .filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
         let fits = |e: &Entry| {
-            wanted.plug.fits(e.nic.as_ref()) && (e.nic.is_none() || e.resolvers == wanted.resolvers)
+            wanted.attachment.fits(e.nic.as_ref())
+                && (e.nic.is_none() || e.resolvers == wanted.resolvers)
         };
         idle.filter(|(_, entry)| !fits(entry)).map(|(key, _)| key.slot).collect()
     }

@@ -1,7 +1,7 @@
 //! What the board says of machines at each point of their lives.
 
 use super::*;
-use crate::links::Plug;
+use crate::network::Attachment;
 
 const FAILED: PoolReason = PoolReason::CreateFailed;
 
@@ -98,20 +98,20 @@ fn idle_machines_that_are_connected_in_another_way_are_named() {
     let (asked, other) = (Ipv4Addr::new(203, 0, 113, 53), Ipv4Addr::new(203, 0, 113, 54));
     let instance = agentvm_core::names::InstanceId::for_state_dir("/x");
     let nic = Nic::bridge(&instance, &DomainName::from_recorded("vm"), "br0");
-    let wanted = |plug, resolver| PoolNetwork { plug, resolvers: vec![resolver] };
+    let wanted = |attachment, resolver| PoolNetwork { attachment, resolvers: vec![resolver] };
     let idle = Idle { nic: Some(nic), resolvers: vec![asked], ..Idle::default() };
     board.set_idle(&key, idle, Timestamp::UNIX_EPOCH);
-    let bridge = || Plug::Bridge("br0".into());
+    let bridge = || Attachment::Bridge("br0".into());
     assert!(board.otherwise_connected("pool", &wanted(bridge(), asked)).is_empty());
     assert_eq!(
         board.otherwise_connected("pool", &wanted(bridge(), other)),
         [0],
         "it asks somebody else for names"
     );
-    assert_eq!(board.otherwise_connected("pool", &wanted(Plug::Nat, asked)), [0]);
+    assert_eq!(board.otherwise_connected("pool", &wanted(Attachment::Nat, asked)), [0]);
     board.acquire("pool", &"run".to_owned(), "node").unwrap();
     assert!(
-        board.otherwise_connected("pool", &wanted(Plug::Nat, asked)).is_empty(),
+        board.otherwise_connected("pool", &wanted(Attachment::Nat, asked)).is_empty(),
         "a run has it"
     );
 }

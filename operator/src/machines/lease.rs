@@ -8,7 +8,7 @@ use agentvm_hypervisor::{HvError, Hypervisor};
 use jiff::Timestamp;
 
 use super::session::{Session, SessionError, unix_nanos};
-use crate::links::Station;
+use crate::network::BridgedNic;
 
 /// For one that is prepared. Nobody waits for it but other machines that are to be made.
 pub const FIRST: Duration = Duration::from_secs(20);
@@ -31,7 +31,7 @@ pub async fn lease(
     hv: &dyn Hypervisor,
     name: &DomainName,
     session: &mut Session,
-    station: &Station,
+    station: &BridgedNic,
     patience: Duration,
 ) -> Result<(), Unleased> {
     let message = GuestLease {

@@ -50,9 +50,8 @@ pub use task::chain;
 pub use ways::{PoolOwner, TierView};
 
 use crate::{
-    links::{Links, PoolNetwork},
     metrics::Metrics,
-    network::Books,
+    network::{Network, PoolNetwork, flows::FlowRecorder},
 };
 use board::{Board, Entry};
 use life::Life;
@@ -79,13 +78,13 @@ pub struct Config {
     pub runs: PathBuf,
     pub metrics: Metrics,
     /// What runs try with their network.
-    pub books: Books,
+    pub flow_recorder: FlowRecorder,
 }
 
 #[derive(Debug)]
 struct Inner {
     hv: Arc<dyn Hypervisor>,
-    links: Links,
+    links: Network,
     config: Config,
     board: Mutex<Board>,
     creation: Semaphore,
@@ -122,7 +121,7 @@ pub struct Machines {
 impl Machines {
     pub fn new(
         hv: Arc<dyn Hypervisor>,
-        links: Links,
+        links: Network,
         config: Config,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
@@ -151,7 +150,7 @@ impl Machines {
         &self.inner.hv
     }
 
-    pub fn links(&self) -> &Links {
+    pub fn links(&self) -> &Network {
         &self.inner.links
     }
 
@@ -181,7 +180,7 @@ impl Machines {
             created: Timestamp::now().as_second(),
             nic: None,
         };
-        let origin = Origin::Golden { plug: pool.network.plug.clone() };
+        let origin = Origin::Golden { plug: pool.network.attachment.clone() };
         self.spawn(record, golden.resources.clone(), golden.guest.clone(), Life::Creating, origin);
         Ok(())
     }

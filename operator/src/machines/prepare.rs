@@ -24,7 +24,7 @@ use super::{
     session::{Session, SessionError, WakeError, random, unix_nanos},
     urgent::Claims,
 };
-use crate::links::{Links, Station};
+use crate::network::{BridgedNic, Network};
 
 /// How long a fresh clone may take to its first answer; emulated ones need about a second.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
@@ -127,7 +127,7 @@ pub struct Ready {
 #[derive(Debug)]
 pub struct Preparation<'a> {
     pub hv: &'a dyn Hypervisor,
-    pub links: &'a Links,
+    pub links: &'a Network,
     pub claims: &'a Claims,
     /// Where a place is had for what takes the host's own time.
     pub turns: &'a Semaphore,
@@ -198,7 +198,7 @@ impl Preparation<'_> {
         guest.map_err(PrepareError::Guest)?;
         self.claims.pass().await;
         phases.end("pass");
-        let (network, station) = (self.links.told(record), self.links.station(record));
+        let (network, station) = (self.links.guest_network(record), self.links.bridged_nic(record));
         let told = network.as_ref().map(|network| &network.resolvers);
         let resolvers = told
             .or(station.as_ref().map(|station| &station.resolvers))
@@ -229,7 +229,11 @@ impl Preparation<'_> {
         Ok(Ready { session: Some(session), idle })
     }
 
-    async fn leased(&self, session: &mut Session, station: &Station) -> Result<(), PrepareError> {
+    async fn leased(
+        &self,
+        session: &mut Session,
+        station: &BridgedNic,
+    ) -> Result<(), PrepareError> {
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => Err(PrepareError::Stopping),

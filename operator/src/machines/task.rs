@@ -28,13 +28,13 @@ use super::{
     store::Store,
     verdict::stopped,
 };
-use crate::{links::Plug, network};
+use crate::network::{Attachment, flows};
 
 /// Where a machine comes from.
 #[derive(Debug)]
 pub enum Origin {
     /// To be made, connected like this.
-    Golden { plug: Plug },
+    Golden { plug: Attachment },
     /// To be brought back: its run is over.
     Reset,
     /// Found after a restart as it was left: proven, prepared, never resumed since.
@@ -129,7 +129,7 @@ impl Task {
         }
     }
 
-    async fn create(&mut self, tier: Tier, plug: &Plug) -> Result<Ready, PrepareError> {
+    async fn create(&mut self, tier: Tier, plug: &Attachment) -> Result<Ready, PrepareError> {
         let inner = self.inner.clone();
         // Closed only when the operator stops; then nobody needs the machine.
         let turn = inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
@@ -271,10 +271,16 @@ impl Task {
         let life = Life::Driven { run: order.run_uid.clone() };
         self.inner.board().set_life(&self.key, life);
         self.tell_pool();
-        network::opened(&self.inner.config.books, &self.record, &order.run_uid, &order.run);
+        flows::begin_record(
+            &self.inner.config.flow_recorder,
+            &self.record,
+            &order.run_uid,
+            &order.run,
+        );
         let driven = self.drive(order, session, driven).await;
         let Inner { hv, config, .. } = &*self.inner;
-        let network = network::closed(&**hv, &config.books, &self.record, &config.metrics).await;
+        let network =
+            flows::finish_record(&**hv, &config.flow_recorder, &self.record, &config.metrics).await;
         let Some((mut done, intact)) = driven else { return Left::Dropped };
         done.outcome.network = network;
         let life = Life::Ended { run: order.run_uid.clone(), done: Arc::new(done) };
@@ -311,7 +317,7 @@ impl Task {
         let processes = self.limits().processes;
         let attempt =
             Attempt::new(hv, &self.record, order, store.clone(), stop, claiming, processes);
-        let attempt = attempt.on(inner.links.station(&self.record)).run(session);
+        let attempt = attempt.on(inner.links.bridged_nic(&self.record)).run(session);
         tokio::pin!(attempt);
         let mut forced_at: Option<Instant> = None;
         let verdict = loop {

@@ -11,7 +11,7 @@ use agentvm_crds::ReusePolicy;
 use agentvm_hypervisor::{MachineLimits, Tier, Tiers};
 use jiff::{Timestamp, ToSpan};
 
-use crate::links::PoolNetwork;
+use crate::network::PoolNetwork;
 
 /// After a self-test that could not be carried out (the host was full, or didn't answer).
 const TEST_AGAIN_SECONDS: i64 = 60;
@@ -128,7 +128,8 @@ impl Ways {
             policy: pool.reuse_policy,
             max_reuses: pool.max_reuses,
             reuses: 0,
-            golden_wanted: pool.golden.as_ref() == Some(golden) && pool.network.plug.fits(nic),
+            golden_wanted: pool.golden.as_ref() == Some(golden)
+                && pool.network.attachment.fits(nic),
             slot_wanted: slot < pool.max,
             intact: true,
             in_place: self.tested(golden).best == Tier::InPlace
@@ -187,7 +188,7 @@ impl Ways {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::links::Plug;
+    use crate::network::Attachment;
 
     const POOL: &str = "uid";
 
@@ -207,7 +208,7 @@ mod tests {
             quarantine: Duration::from_mins(10),
             max: 2,
             golden: Some(golden()),
-            network: PoolNetwork { plug: Plug::Nothing, resolvers: vec![] },
+            network: PoolNetwork { attachment: Attachment::Isolated, resolvers: vec![] },
             limits: MachineLimits::default(),
         });
         ways

@@ -1,54 +1,254 @@
-//! What runs try with their network: from the flows that the host logs to log lines, Events, metrics and the run's status.
+//! The network of this node's machines: who has which address, how a pool's machines are plugged in, whose policy is in force.
 //!
 //! ```text
-//! host: flows ─► watch ─► the book of the run that has the machine ─► log lines, an Event soon after
-//!                                      │ closed with the attempt
-//!                                      └─► status.network: what the rules counted, and the first destinations
+//! pool ─► police ─► every policy at once ─► host        (before a machine of it is connected, and whenever the spec changes)
+//! machine: nic (an address of its own, for as long as it lives) ─► REHYDRATE ─► open ─► … ─► close
 //! ```
-//! Nothing waits for it: a run is never slower for what is written about it.
+//! It fails closed: without a policy in force no link is opened, and a machine whose link doesn't open isn't lent.
 
-mod books;
-mod lines;
-mod watch;
+mod addresses;
+mod attachment;
+mod bridged_nic;
+pub mod flows;
+mod policies;
+mod resolvers;
 
-pub use books::{Books, News, Owner};
-pub use watch::watch;
+use std::{collections::BTreeMap, sync::Arc};
 
-use agentvm_core::network::{Nic, Wire};
-use agentvm_crds::RunNetwork;
-use agentvm_hypervisor::{Hypervisor, MachineRecord};
+use agentvm_core::{
+    names::{DomainName, InstanceId},
+    network::{Nic, Policy, Subnet, Wire},
+};
+use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork, Mac};
+use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord};
 use ipnet::IpNet;
+use tokio::sync::OnceCell;
 
-use crate::metrics::{Metrics, pool_id};
+pub use attachment::{Attachment, PoolNetwork, bridge_exists};
+pub use bridged_nic::BridgedNic;
+pub use resolvers::{ResolverFiles, host_resolver};
 
-/// What the machine does from now on is this run's doing. Nothing, where it has no network.
-pub fn opened(books: &Books, record: &MachineRecord, run_uid: &str, run: &str) {
-    let Some(nic) = &record.nic else { return };
-    let nearby = match nic.wire {
-        Wire::Nat { gateway, prefix, ipv6, .. } => {
-            let four = IpNet::new(gateway.into(), prefix).ok();
-            four.into_iter().chain(ipv6.map(|address| Nic::around(address).0.into())).collect()
-        }
-        Wire::Bridge { .. } => Vec::new(),
-    };
-    let pool = pool_id(&record.namespace, &record.owner);
-    books.open(
-        &record.name,
-        Owner { run_uid: run_uid.to_owned(), run: run.to_owned(), pool, nearby },
-    );
+use addresses::Addresses;
+use policies::Policies;
+
+#[derive(Debug)]
+struct Inner {
+    hv: Arc<dyn Hypervisor>,
+    instance: InstanceId,
+    subnet: OnceCell<Subnet>,
+    addresses: Addresses,
+    policies: Policies,
 }
 
-/// The run is over: what its status says of its network.
-pub async fn closed(
-    hv: &dyn Hypervisor,
-    books: &Books,
-    record: &MachineRecord,
-    metrics: &Metrics,
-) -> Option<RunNetwork> {
-    record.nic.as_ref()?;
-    let asked = hv.traffic(&record.name).await;
-    let traffic = asked.inspect_err(|why| {
-        tracing::warn!(machine = %record.name, error = why as &dyn std::error::Error, "what the rules counted could not be read; what was logged is told instead");
-    });
-    books.close(&record.name, traffic.ok(), metrics)
+/// The handle that machines, goldens and controllers use.
+#[derive(Clone, Debug)]
+pub struct Network {
+    inner: Arc<Inner>,
+}
+
+impl Network {
+    /// `never`: what no policy opens.
+    pub fn new(hv: Arc<dyn Hypervisor>, instance: InstanceId, never: Vec<IpNet>) -> Self {
+        let policies = Policies::new(hv.clone(), never);
+        let (subnet, addresses) = (OnceCell::new(), Addresses::default());
+        Self { inner: Arc::new(Inner { hv, instance, subnet, addresses, policies }) }
+    }
+
+    /// The network device of a machine that is to be made; none where it has none. The same one again for the same name.
+    pub async fn nic(
+        &self,
+        name: &DomainName,
+        attachment: &Attachment,
+    ) -> Result<Option<Nic>, HvError> {
+        match attachment {
+            Attachment::Isolated => Ok(None),
+            Attachment::Bridge(bridge) => Ok(Some(Nic::bridge(&self.inner.instance, name, bridge))),
+            Attachment::Nat | Attachment::DualStack => {
+                let subnet = self.subnet().await?;
+                let address = self.inner.addresses.lease(&subnet, name).ok_or_else(|| {
+                    HvError::NoCapacity { what: format!("connect {name}"), detail: full(&subnet) }
+                })?;
+                let make = if *attachment == Attachment::DualStack { Nic::dual } else { Nic::nat };
+                Ok(Some(make(&self.inner.instance, &subnet, address)))
+            }
+        }
+    }
+
+    /// Of machines that were there before: their addresses are nobody else's.
+    pub fn take_over(&self, record: &MachineRecord) {
+        if let Some(address) = record.nic.as_ref().and_then(Nic::address) {
+            self.inner.addresses.keep(&record.name, address);
+        }
+    }
+
+    /// The machine is gone: its address is anybody's.
+    pub fn free(&self, name: &DomainName) {
+        self.inner.addresses.free(name);
+    }
+
+    /// How many more machines find an address, and what is to be said where none does. `None` before anybody had one.
+    pub fn room(&self) -> Option<(u32, String)> {
+        let subnet = self.inner.subnet.get()?;
+        let room = subnet.machines().count().saturating_sub(self.inner.addresses.taken());
+        Some((u32::try_from(room).unwrap_or(u32::MAX), full(subnet)))
+    }
+
+    /// What a machine is told of its network; nothing where it has none of ours: see [`Network::bridged_nic`].
+    pub fn guest_network(&self, record: &MachineRecord) -> Option<GuestNetwork> {
+        let nic = record.nic.as_ref()?;
+        let Wire::Nat { address, prefix, gateway, ipv6 } = nic.wire else { return None };
+        Some(GuestNetwork {
+            mac: guest_mac(nic.mac)?,
+            address,
+            prefix,
+            gateway,
+            gateway_mac: guest_mac(self.inner.hv.gateway_mac())?,
+            resolvers: self.inner.policies.resolvers(&record.owner_uid),
+            ipv6: ipv6.map(|address| {
+                let (net, gateway) = Nic::around(address);
+                GuestIpv6 { address, prefix: net.prefix_len(), gateway }
+            }),
+        })
+    }
+
+    /// Before a pool's machines have IPv6: its host routes it for them. Says why it doesn't.
+    pub async fn ipv6(&self) -> Result<(), HvError> {
+        self.inner.hv.ipv6().await
+    }
+
+    /// Lets a machine that has a network device use it. Fails where the policy of its owner isn't in force.
+    pub async fn open(&self, record: &MachineRecord) -> Result<(), HvError> {
+        if record.nic.is_none() {
+            return Ok(());
+        }
+        self.inner.policies.settle().await?;
+        self.inner.hv.open_link(&record.name).await
+    }
+
+    /// Takes it from it.
+    pub async fn close(&self, record: &MachineRecord) -> Result<(), HvError> {
+        if record.nic.is_none() { Ok(()) } else { self.inner.hv.close_link(&record.name).await }
+    }
+
+    /// Has the host hold an owner's machines to this policy, those that run too.
+    pub async fn police(&self, owner_uid: &str, policy: Policy) -> Result<(), HvError> {
+        self.inner.policies.set(owner_uid, policy);
+        self.inner.policies.settle().await
+    }
+
+    /// The machines of this owner have no network (any more).
+    pub async fn unpolice(&self, owner_uid: &str) -> Result<(), HvError> {
+        if !self.inner.policies.remove(owner_uid) {
+            return Ok(());
+        }
+        self.inner.policies.settle().await
+    }
+
+    /// All of them at once, before anybody looks at a single one: machines of before whose owner isn't among them are cut off.
+    pub async fn begin(&self, policies: BTreeMap<String, Policy>) -> Result<(), HvError> {
+        let connected = self.inner.addresses.taken() > 0;
+        self.inner.policies.begin(policies, connected);
+        self.inner.policies.settle().await
+    }
+
+    /// Forgets the policies of owners that are gone, with the last of their machines.
+    pub async fn keep(&self, exists: impl Fn(&str) -> bool) -> Result<(), HvError> {
+        self.inner.policies.keep(exists);
+        self.inner.policies.settle().await
+    }
+
+    /// The generation of the owner's policy that is in force here.
+    pub fn in_force(&self, owner_uid: &str) -> Option<i64> {
+        self.inner.policies.in_force(owner_uid)
+    }
+
+    /// Where this installation's machines are, as soon as anybody has asked.
+    pub fn known_subnet(&self) -> Option<&Subnet> {
+        self.inner.subnet.get()
+    }
+
+    /// The same; makes their network where it isn't there.
+    pub async fn subnet(&self) -> Result<Subnet, HvError> {
+        self.inner.subnet.get_or_try_init(|| self.inner.hv.subnet()).await.cloned()
+    }
+}
+
+fn full(subnet: &Subnet) -> String {
+    let machines = subnet.machines().count();
+    format!("all {machines} addresses of {} are taken by machines with a network", subnet.net())
+}
+
+/// One MAC address has two types: this one is what agents are told.
+fn guest_mac(mac: agentvm_core::network::Mac) -> Option<Mac> {
+    Mac::new(mac.bytes()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_hypervisor::fake::FakeHypervisor;
+
+    use super::*;
+
+    fn network(folder: &std::path::Path) -> Network {
+        let fake = FakeHypervisor::open(folder, "/nonexistent".into());
+        let instance = fake.instance();
+        Network::new(Arc::new(fake), instance, vec![])
+    }
+
+    fn name(slot: usize) -> DomainName {
+        DomainName::from_recorded(format!("vm-{slot}"))
+    }
+
+    #[tokio::test]
+    async fn a_subnet_runs_out_and_says_so_and_what_is_freed_is_given_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let network = network(folder.path());
+        assert_eq!(network.room(), None, "nobody has asked for the subnet");
+        let mut taken = std::collections::HashSet::new();
+        for slot in 0..245 {
+            let nic = network.nic(&name(slot), &Attachment::Nat).await.unwrap().unwrap();
+            assert_eq!(
+                network.nic(&name(slot), &Attachment::Nat).await.unwrap(),
+                Some(nic.clone()),
+                "asked again"
+            );
+            assert!(taken.insert(nic.address().unwrap()));
+        }
+        let why = network.nic(&name(245), &Attachment::Nat).await.unwrap_err();
+        assert!(
+            matches!(&why, HvError::NoCapacity { detail, .. } if detail.contains("192.168.101.0/24")),
+            "{why}"
+        );
+        let (room, full) = network.room().unwrap();
+        assert!(room == 0 && full.contains("all 245 addresses of 192.168.101.0/24"), "{full}");
+        network.free(&name(7));
+        assert!(network.nic(&name(245), &Attachment::Nat).await.unwrap().is_some());
+        // Others need no address.
+        assert_eq!(network.nic(&name(300), &Attachment::Isolated).await.unwrap(), None);
+        assert!(
+            network.nic(&name(301), &Attachment::Bridge("br0".into())).await.unwrap().is_some()
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_in_force_is_what_the_host_was_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let network = network(folder.path());
+        let defaults = agentvm_core::defaults::Defaults::default();
+        let policy = |generation| {
+            agentvm_core::network::policy(
+                None,
+                None,
+                generation,
+                &defaults,
+                agentvm_crds::Profile::Standard,
+            )
+            .unwrap()
+        };
+        assert_eq!(network.in_force("pool"), None);
+        network.police("pool", policy(3)).await.unwrap();
+        assert_eq!((network.in_force("pool"), network.in_force("other")), (Some(3), None));
+        network.keep(|uid| uid != "pool").await.unwrap();
+        assert_eq!(network.in_force("pool"), None);
+    }
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::Local;
-use crate::network::Layout;
+use crate::golden::DeviceLayout;
 
 /// The layouts that the pools of a golden need; what a pool that says nothing needs where there is none.
-pub fn needed(pools: impl IntoIterator<Item = Layout>) -> BTreeSet<Layout> {
-    let layouts: BTreeSet<Layout> = pools.into_iter().collect();
-    if layouts.is_empty() { [Layout::Nic].into() } else { layouts }
+pub fn needed(pools: impl IntoIterator<Item = DeviceLayout>) -> BTreeSet<DeviceLayout> {
+    let layouts: BTreeSet<DeviceLayout> = pools.into_iter().collect();
+    if layouts.is_empty() { [DeviceLayout::Nic].into() } else { layouts }
 }
 
 /// The layout that is farthest from being done speaks for the golden, by its name where there are several.
-pub fn least(layouts: &[(Layout, Local)]) -> Local {
+pub fn least(layouts: &[(DeviceLayout, Local)]) -> Local {
     let Some((layout, local)) = layouts.iter().min_by_key(|(_, local)| progress(local)) else {
         return Local::Absent;
     };
@@ -45,23 +45,29 @@ mod tests {
 
     #[test]
     fn a_golden_that_nobody_uses_yet_is_what_a_pool_without_a_word_on_networks_needs() {
-        assert_eq!(needed([]), [Layout::Nic].into());
-        assert_eq!(needed([Layout::Isolated, Layout::Isolated]), [Layout::Isolated].into());
-        assert_eq!(needed([Layout::Isolated, Layout::Nic]).len(), 2);
+        assert_eq!(needed([]), [DeviceLayout::Nic].into());
+        assert_eq!(
+            needed([DeviceLayout::Isolated, DeviceLayout::Isolated]),
+            [DeviceLayout::Isolated].into()
+        );
+        assert_eq!(needed([DeviceLayout::Isolated, DeviceLayout::Nic]).len(), 2);
     }
 
     #[test]
     fn the_layout_that_lacks_most_speaks() {
         let busy = || Local::Capturing { doing: "boots".into() };
         let named = Local::Capturing { doing: "layout Nic: boots".into() };
-        assert_eq!(least(&[(Layout::Isolated, Local::Ready), (Layout::Nic, busy())]), named);
-        assert_eq!(least(&[(Layout::Nic, busy())]), busy());
         assert_eq!(
-            least(&[(Layout::Isolated, Local::Queued), (Layout::Nic, Local::Ready)]),
+            least(&[(DeviceLayout::Isolated, Local::Ready), (DeviceLayout::Nic, busy())]),
+            named
+        );
+        assert_eq!(least(&[(DeviceLayout::Nic, busy())]), busy());
+        assert_eq!(
+            least(&[(DeviceLayout::Isolated, Local::Queued), (DeviceLayout::Nic, Local::Ready)]),
             Local::Queued
         );
         assert_eq!(
-            least(&[(Layout::Isolated, Local::Ready), (Layout::Nic, Local::Ready)]),
+            least(&[(DeviceLayout::Isolated, Local::Ready), (DeviceLayout::Nic, Local::Ready)]),
             Local::Ready
         );
     }

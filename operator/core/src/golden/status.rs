@@ -9,11 +9,11 @@ use agentvm_crds::{
 use jiff::Timestamp;
 
 use super::Local;
-use crate::network::Layout;
+use crate::golden::DeviceLayout;
 use crate::status::{condition, settle};
 
 /// This node's entry for a layout, without what only a captured golden has.
-pub fn node_entry(node: &str, layout: Layout, local: &Local) -> GoldenNode {
+pub fn node_entry(node: &str, layout: DeviceLayout, local: &Local) -> GoldenNode {
     let (state, message) = match local {
         Local::Absent => (GoldenNodeState::Pending, None),
         Local::Queued => {
@@ -110,7 +110,7 @@ mod tests {
     }
 
     fn entry(node: &str, local: &Local) -> GoldenNode {
-        node_entry(node, Layout::Nic, local)
+        node_entry(node, DeviceLayout::Nic, local)
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn a_node_has_an_entry_for_each_layout_and_counts_once() {
         let now = Timestamp::from_second(5).unwrap();
-        let both = [Layout::Nic, Layout::Isolated]
+        let both = [DeviceLayout::Nic, DeviceLayout::Isolated]
             .map(|layout| node_entry("n1", layout, &Local::Ready))
             .to_vec();
         let old = next_status(&status(&Local::Ready), Some(3), None, both, &Local::Ready, now);

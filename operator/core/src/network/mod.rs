@@ -24,37 +24,3 @@ pub use policy::{Allow, LinkLimits, Policy, PortRange};
 pub use subnet::{Subnet, free_address, gateway6, ula};
 pub use table::Table;
 pub use validate::{bridge, policy};
-
-use serde::{Deserialize, Serialize};
-
-/// The devices of a machine, frozen when its golden is captured: a state is only loaded into the layout it was saved from.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-)]
-pub enum Layout {
-    /// No network device.
-    #[default]
-    Isolated,
-    /// One virtio network device.
-    Nic,
-}
-
-impl Layout {
-    pub const ALL: [Self; 2] = [Self::Isolated, Self::Nic];
-
-    /// The word in keys, folders and statuses.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Isolated => "Isolated",
-            Self::Nic => "Nic",
-        }
-    }
-
-    /// The layout of machines that are connected this way.
-    pub fn of(mode: agentvm_crds::NetworkMode) -> Self {
-        match mode {
-            agentvm_crds::NetworkMode::Isolated => Self::Isolated,
-            agentvm_crds::NetworkMode::NatFiltered | agentvm_crds::NetworkMode::Bridge => Self::Nic,
-        }
-    }
-}

@@ -28,7 +28,7 @@ mod tighten;
 
 use std::time::Duration;
 
-use agentvm_core::network::Layout;
+use agentvm_core::golden::DeviceLayout;
 use agentvm_hypervisor::{HvError, Hypervisor, MachineSpec, Stop, Tier, Traffic};
 use libvirt_host::TOKEN;
 use memory::own_and_different;
@@ -39,7 +39,7 @@ const ROUNDS: u32 = 20;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_with_a_network_is_the_golden_again_every_time() {
     let lab = Plugged::new("links").await;
-    assert_eq!(lab.golden().await.layout, Layout::Nic);
+    assert_eq!(lab.golden().await.layout, DeviceLayout::Nic);
     let tiers = lab.hv.tiers(&lab.key).await.unwrap();
     assert_eq!((tiers.best, tiers.why_not_better.as_str()), (Tier::InPlace, ""));
     let memory = lab.host.dir.path().join("golden").join(lab.key.as_str()).join("memory");

@@ -103,7 +103,8 @@ async fn through(
     let record: &MachineRecord = &machine.spec.record;
     let mut session =
         machine.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
-    let given = rehydrate(&mut session, record, machine.lab.links.told(record), false).await;
+    let given =
+        rehydrate(&mut session, record, machine.lab.links.guest_network(record), false).await;
     given.map_err(step("give the machine its identity"))?;
     let place = Place::new(ground.subnet.clone(), record.clone(), ground.never.clone()).await?;
     place.plug().await?;

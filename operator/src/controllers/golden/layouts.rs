@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use agentvm_core::{network::Layout, pool::network_mode};
+use agentvm_core::{golden::DeviceLayout, pool::network_mode};
 use agentvm_crds::{AgentVMPool, GoldenSnapshot};
 use kube::ResourceExt;
 
 use crate::controllers::Context;
 
 /// The layouts that pools need of a snapshot; none where no pool names it.
-pub fn asked(snapshot: &GoldenSnapshot, cx: &Context) -> BTreeSet<Layout> {
+pub fn asked(snapshot: &GoldenSnapshot, cx: &Context) -> BTreeSet<DeviceLayout> {
     let (namespace, name) = (snapshot.namespace(), snapshot.name_any());
     let pools = cx.caches.pools.state();
     let of_snapshot = pools
@@ -19,6 +19,6 @@ pub fn asked(snapshot: &GoldenSnapshot, cx: &Context) -> BTreeSet<Layout> {
     of_snapshot.map(|pool| layout(pool, cx)).collect()
 }
 
-fn layout(pool: &AgentVMPool, cx: &Context) -> Layout {
-    Layout::of(network_mode(pool.spec.network.as_ref(), &cx.defaults()))
+fn layout(pool: &AgentVMPool, cx: &Context) -> DeviceLayout {
+    DeviceLayout::of(network_mode(pool.spec.network.as_ref(), &cx.defaults()))
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeSet;
 
 use agentvm_core::{
     defaults::InvalidSpec,
-    golden::{Local, Recipe, needed, recipe},
+    golden::{DeviceLayout, Local, Recipe, needed, recipe},
     names::GoldenKey,
-    network::Layout,
 };
 use agentvm_crds::GoldenSnapshot;
 use agentvm_hypervisor::{Golden, HostFacts};
@@ -35,7 +34,7 @@ pub enum Seen {
 /// A snapshot in one layout.
 #[derive(Debug)]
 pub struct Part {
-    pub layout: Layout,
+    pub layout: DeviceLayout,
     pub needed: bool,
     pub key: GoldenKey,
     pub local: Local,
@@ -60,14 +59,19 @@ pub fn observe(snapshot: &GoldenSnapshot, cx: &Context) -> Seen {
     }
 }
 
-fn parts(asked: &BTreeSet<Layout>, recipe: &Recipe, facts: &HostFacts, cx: &Context) -> Vec<Part> {
+fn parts(
+    asked: &BTreeSet<DeviceLayout>,
+    recipe: &Recipe,
+    facts: &HostFacts,
+    cx: &Context,
+) -> Vec<Part> {
     let wanted = needed(asked.iter().copied());
     let part = |layout| {
         let key = cx.goldens.key(recipe, layout, facts);
         let (local, golden) = (cx.goldens.local(&key), cx.goldens.get(&key));
         Part { layout, needed: wanted.contains(&layout), key, local, golden }
     };
-    let all = Layout::ALL.map(part);
+    let all = DeviceLayout::ALL.map(part);
     all.into_iter()
         .filter(|part| part.needed || !matches!(part.local, Local::Absent | Local::Failed { .. }))
         .collect()

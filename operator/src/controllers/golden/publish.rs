@@ -2,8 +2,7 @@
 
 use agentvm_core::{
     calendar,
-    golden::{Local, Recipe, least, next_status, node_entry},
-    network::Layout,
+    golden::{DeviceLayout, Local, Recipe, least, next_status, node_entry},
     status::find,
 };
 use agentvm_crds::{
@@ -73,8 +72,11 @@ fn status(
             )
         }
     };
-    let entries =
-        if entries.is_empty() { vec![node_entry(node, Layout::Nic, &local)] } else { entries };
+    let entries = if entries.is_empty() {
+        vec![node_entry(node, DeviceLayout::Nic, &local)]
+    } else {
+        entries
+    };
     next_status(old, generation, digest, entries, &local, Timestamp::now())
 }
 
@@ -85,7 +87,7 @@ fn entry(node: &str, recipe: &Recipe, part: &Part) -> GoldenNode {
         describe(&mut entry, golden);
     }
     let asked = !recipe.steps.is_empty() && recipe.setup_network != SetupNetworkMode::Isolated;
-    if asked && part.layout == Layout::Isolated && entry.message.is_none() {
+    if asked && part.layout == DeviceLayout::Isolated && entry.message.is_none() {
         entry.message = Some(
             "machines of this layout have no network device, and its setup had no network"
                 .to_owned(),

@@ -8,8 +8,8 @@ use agentvm_hypervisor::MachineLimits;
 
 use crate::{
     controllers::{Context, error::Error},
-    links::PoolNetwork,
     machines::PoolOwner,
+    network::PoolNetwork,
 };
 
 /// Begins what is missing, ends what is too much, changes what has changed; `false`: not all of that could be done.

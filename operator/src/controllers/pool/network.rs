@@ -3,15 +3,15 @@
 use std::{collections::BTreeMap, path::Path};
 
 use agentvm_core::{
-    network::Layout,
+    golden::DeviceLayout,
     pool::{Blocked, ValidPool, network_mode},
 };
 use agentvm_crds::{AgentVMPool, PoolReason};
 
 use crate::{
     controllers::{Context, HostState},
-    links::{Plug, PoolNetwork, bridge_exists},
     machines::chain,
+    network::{Attachment, PoolNetwork, bridge_exists},
 };
 
 /// Where the kernel lists interfaces.
@@ -26,7 +26,7 @@ pub async fn prepare(pool: &AgentVMPool, cx: &Context) {
 }
 
 fn is_connected(pool: &AgentVMPool, cx: &Context) -> bool {
-    Layout::of(network_mode(pool.spec.network.as_ref(), &cx.defaults())) == Layout::Nic
+    DeviceLayout::of(network_mode(pool.spec.network.as_ref(), &cx.defaults())) == DeviceLayout::Nic
 }
 
 /// Puts the pool's policy into force. An error is why it has no network, and so gets no machines.
@@ -39,20 +39,20 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
     let links = cx.machines.links();
     let unavailable = |message: String| Blocked { reason: PoolReason::NetworkUnavailable, message };
     let network = PoolNetwork::of(want);
-    if network.plug == Plug::Nothing {
+    if network.attachment == Attachment::Isolated {
         return links.unpolice(uid).await.map_err(|why| unavailable(chain(&why)));
     }
     let policy = want.policy(pool.metadata.generation.unwrap_or_default());
     links.police(uid, policy).await.map_err(|why| unavailable(chain(&why)))?;
-    match network.plug {
-        Plug::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => {
+    match network.attachment {
+        Attachment::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => {
             Err(unavailable(format!(
                 "spec.network.bridge: this node has no bridge {bridge:?}; make it (`ip link add {bridge} type bridge`, `ip link set \
              {bridge} up`), or name one that is there"
             )))
         }
-        Plug::Dual => links.ipv6().await.map_err(|why| unavailable(chain(&why))),
-        Plug::Nothing | Plug::Nat | Plug::Bridge(_) => Ok(()),
+        Attachment::DualStack => links.ipv6().await.map_err(|why| unavailable(chain(&why))),
+        Attachment::Isolated | Attachment::Nat | Attachment::Bridge(_) => Ok(()),
     }
 }
 

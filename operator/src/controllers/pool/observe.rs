@@ -1,9 +1,8 @@
 //! What is seen of a pool on this node.
 
 use agentvm_core::{
-    golden::{Local, recipe},
+    golden::{DeviceLayout, Local, recipe},
     names::GoldenKey,
-    network::Layout,
     pool::{Blocked, Room, Seen, ValidPool},
 };
 use agentvm_crds::{AgentVMPool, NetworkMode, PoolReason};
@@ -63,7 +62,7 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> Result<GoldenKey, 
         Ok(recipe) => recipe,
         Err(why) => return not_ready(why),
     };
-    let key = cx.goldens.key(&recipe, Layout::of(want.network_mode), &facts);
+    let key = cx.goldens.key(&recipe, DeviceLayout::of(want.network_mode), &facts);
     let local = cx.goldens.local(&key);
     if local == Local::Absent {
         cx.wake_snapshot(namespace, name);

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::counters;
 use super::ir::Version;
 use super::names::{
-    ABROAD, ARRIVING, CALLERS, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED,
+    ARRIVING, BRIDGED, CALLERS, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED,
     PLUGGED, POOLS, STATIONS, of,
 };
 use crate::names::hex;
@@ -91,7 +91,7 @@ fn connected(link: &Link) -> Vec<Element> {
                 CALLERS,
                 format!("{tap} . {}", number(&link.nic.mac.bytes())),
             ),
-            Element::verdict(FAMILY_BRIDGE, ABROAD, tap, format!("goto {}", chains.abroad)),
+            Element::verdict(FAMILY_BRIDGE, BRIDGED, tap, format!("goto {}", chains.bridged)),
         ]),
     }
     elements

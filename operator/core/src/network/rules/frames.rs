@@ -5,7 +5,7 @@
 
 use super::Wanted;
 use super::ir::{Chain, Ether, LogKey, Rule, Side, Then, Version, When, rule};
-use super::names::{ABROAD, ARRIVING, LEAVING, PLUGGED, PREFIX_FRAME, REFUSE, REFUSED};
+use super::names::{ARRIVING, BRIDGED, LEAVING, PLUGGED, PREFIX_FRAME, REFUSE, REFUSED};
 
 /// The chains that every policy shares.
 pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
@@ -67,7 +67,7 @@ fn from_taps(wanted: &Wanted<'_>, taps: String) -> Vec<Rule> {
     let mut rules = vec![
         rule([When::NotInterface(Side::In, taps)], Then::Accept),
         rule([], Then::ByTap(Side::In, LEAVING)),
-        rule([], Then::ByTap(Side::In, ABROAD)),
+        rule([], Then::ByTap(Side::In, BRIDGED)),
         rule(ip(Ether::Ipv4, Version::Four), Then::Accept),
         rule(arp, Then::Accept),
     ];

@@ -7,13 +7,13 @@
 //! No rule looks at anything but this installation's taps, bridge and QEMUs, and every base chain accepts what it doesn't
 //! know: whatever becomes of this table, nobody is locked out of the host.
 
-mod abroad;
+mod bridged;
+mod connection;
 mod elements;
 mod forward;
 mod frames;
 mod host;
 mod ir;
-mod judge;
 mod leases;
 mod limits;
 mod names;
@@ -29,9 +29,9 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
+pub use connection::{Connection, lets_through};
 pub use elements::{close, open};
 pub use forward::DEFAULT_PORTS;
-pub use judge::{Connection, lets_through};
 pub use leases::{Lease, grant, list as list_leases, listed as listed_leases, revoke, was_heard};
 pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU};
 pub use ranges::{names_private, nowhere, private};

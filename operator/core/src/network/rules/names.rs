@@ -20,8 +20,9 @@ pub(super) const HEARD: &str = "heard";
 /// What a tap's frames go through on their way out of the machine, and into it.
 pub(super) const LEAVING: &str = "leaving";
 pub(super) const ARRIVING: &str = "arriving";
-/// What a tap on a bridge of the host may say.
-pub(super) const ABROAD: &str = "abroad";
+/// The map from a tap on a bridge of the host to the chain of what it may send. The text stays:
+/// tables of operators before this one have it.
+pub(super) const BRIDGED: &str = "abroad";
 /// Frames that were dropped, by tap.
 pub(super) const REFUSED: &str = "refused";
 /// Addresses of machines whose link is open.
@@ -61,7 +62,7 @@ pub(super) fn of(sets: [&'static str; 2], version: Version) -> &'static str {
 pub(super) struct OwnerChains {
     pub leave: String,
     pub arrive: String,
-    pub abroad: String,
+    pub bridged: String,
     pub pool: String,
     pub begin: String,
 }
@@ -73,14 +74,14 @@ impl OwnerChains {
         Self {
             leave: name("leave"),
             arrive: name("arrive"),
-            abroad: name("abroad"),
+            bridged: name("abroad"),
             pool: name("pool"),
             begin: name("begin"),
         }
     }
 
     pub fn in_bridge(&self) -> [&str; 3] {
-        [&self.leave, &self.arrive, &self.abroad]
+        [&self.leave, &self.arrive, &self.bridged]
     }
 
     pub fn in_inet(&self) -> [&str; 2] {

@@ -222,7 +222,7 @@ fn joined(sorted: &[PortRange]) -> Vec<PortRange> {
     for range in sorted {
         match all.last_mut() {
             Some(last) if u32::from(range.first) <= u32::from(last.last) + 1 => {
-                last.last = last.last.max(range.last)
+                last.last = last.last.max(range.last);
             }
             _ => all.push(*range),
         }

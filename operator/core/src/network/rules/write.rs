@@ -4,11 +4,11 @@ use std::ops::RangeInclusive;
 
 use super::ir::{Rules, Set, SetKind};
 use super::names::{
-    ABROAD, ALLOWED, ARRIVING, CALLERS, DENIED, FAMILY_BRIDGE, FAMILY_INET, HEARD, LEASED, LEAVING,
-    LINKED, OwnerChains, PINNED, PLUGGED, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME,
+    ALLOWED, ARRIVING, BRIDGED, CALLERS, DENIED, FAMILY_BRIDGE, FAMILY_INET, HEARD, LEASED,
+    LEAVING, LINKED, OwnerChains, PINNED, PLUGGED, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME,
     PREFIX_LIMIT, REFUSED, STATIONS,
 };
-use super::{Wanted, abroad, elements, forward, frames, host, leases, limits, text};
+use super::{Wanted, bridged, elements, forward, frames, host, leases, limits, text};
 use crate::network::Table;
 
 /// The table as it is to be, whatever it is now, with what its machines were counted and limited by until now.
@@ -68,7 +68,7 @@ pub(super) fn in_bridge(wanted: &Wanted<'_>) -> Rules {
         Set::new(HEARD, SetKind::Rates, text::GIVEN),
         Set::new(LEAVING, SetKind::Verdicts, "iifname"),
         Set::new(ARRIVING, SetKind::Verdicts, "oifname"),
-        Set::new(ABROAD, SetKind::Verdicts, "iifname"),
+        Set::new(BRIDGED, SetKind::Verdicts, "iifname"),
         Set::new(REFUSED, SetKind::Counted, "iifname"),
         Set::new(text::log_set(PREFIX_FRAME), SetKind::Rates, "iifname"),
     ];
@@ -78,7 +78,7 @@ pub(super) fn in_bridge(wanted: &Wanted<'_>) -> Rules {
     let mut chains = frames::shared(wanted);
     for (owner, policy) in wanted.policies {
         chains.extend(limits::of_policy(owner, policy));
-        chains.push(abroad::chain(wanted, owner, policy));
+        chains.push(bridged::chain(wanted, owner, policy));
     }
     Rules { family: FAMILY_BRIDGE, sets, chains }
 }

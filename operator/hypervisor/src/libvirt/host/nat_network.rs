@@ -16,11 +16,12 @@ use virt::network::Network;
 
 use super::state::Host;
 use crate::HvError;
+use crate::firewall::netlink::device;
+use crate::firewall::{ipv6, unavailable};
 use crate::libvirt::connection::domain::refused;
 use crate::libvirt::xml::element::{attribute_of, text_of};
 use crate::libvirt::xml::network::{self, Ours, PREFIX};
 use crate::locks::lock;
-use crate::network::{device, ipv6, unavailable};
 
 const FIRST_NAME: &str = "agent-nat-filtered";
 const FIRST_BRIDGE: &str = "agentvm0";

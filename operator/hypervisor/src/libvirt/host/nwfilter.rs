@@ -10,12 +10,12 @@ use virt::nwfilter::NWFilter;
 
 use super::state::Host;
 use crate::HvError;
+use crate::firewall::unavailable;
 use crate::libvirt::connection::config::LibvirtFilter;
 use crate::libvirt::connection::domain::refused;
 use crate::libvirt::xml::interface::Filter;
 use crate::libvirt::xml::nwfilter::Kind;
 use crate::locks::lock;
-use crate::network::unavailable;
 
 /// Before a machine with this device starts; `None` where nobody asked for filters.
 pub fn of(host: &Host, conn: &Connect, nic: &Nic) -> Result<Option<Filter>, HvError> {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use agentvm_core::names::{DomainName, GoldenKey};
 
 use crate::files::io;
+use crate::firewall::Firewall;
 use crate::libvirt::connection::config::LibvirtConfig;
 use crate::libvirt::qemu::preload;
 use crate::libvirt::qemu::qemu_user::QemuUser;
@@ -18,7 +19,6 @@ use crate::libvirt::store::layout::{GoldenDir, Layout};
 use crate::libvirt::xml::network::Ours;
 use crate::libvirt::xml::nwfilter::Kind;
 use crate::locks::{Locks, lock};
-use crate::network::Firewall;
 use crate::workspace::share;
 use crate::workspace::virtfs::Mapping;
 use crate::{HostFacts, HvError, Step, Tiers, Verdict};

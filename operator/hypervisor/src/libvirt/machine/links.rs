@@ -9,11 +9,11 @@ use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
 
 use super::observe;
+use crate::firewall::{flows as log, unavailable};
 use crate::libvirt::connection::domain;
 use crate::libvirt::host::state::Host;
 use crate::libvirt::host::{nat_network, nwfilter};
 use crate::libvirt::store::marks;
-use crate::network::{flows as log, unavailable};
 use crate::{HvError, MachineRecord};
 
 pub fn police(

@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::{DomainName, InstanceId, short_hash};
-use agentvm_core::network::{Layout, Mac, Nic, Table, Wire};
+use agentvm_core::network::{Mac, Nic, Table, Wire};
 
 use crate::libvirt::host::state::Host;
 use crate::libvirt::store::goldens::Whole;
@@ -37,7 +38,7 @@ pub fn spec(host: &Host, whole: &Whole) -> MachineSpec {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
     );
     let name = DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0);
-    let nic = (whole.recipe.layout == Layout::Nic).then(|| nic(&instance, &name));
+    let nic = (whole.recipe.layout == DeviceLayout::Nic).then(|| nic(&instance, &name));
     let record = MachineRecord {
         name,
         instance,

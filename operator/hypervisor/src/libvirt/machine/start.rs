@@ -6,6 +6,7 @@ use virt::domain::Domain;
 
 use super::limits_in_force;
 use crate::files::in_memory;
+use crate::firewall::{ipv6, unavailable};
 use crate::libvirt::connection::domain;
 use crate::libvirt::host::state::Host;
 use crate::libvirt::host::{nat_network, nwfilter};
@@ -13,7 +14,6 @@ use crate::libvirt::store::goldens::Recipe;
 use crate::libvirt::xml::domain::DomainSpec;
 use crate::libvirt::xml::interface::{Plug, Socket};
 use crate::libvirt::xml::limits;
-use crate::network::{ipv6, unavailable};
 use crate::{HvError, MachineRecord};
 
 /// `spec` is what is started, once it is known what it is plugged into.

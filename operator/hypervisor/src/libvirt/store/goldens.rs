@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::GoldenKey;
-use agentvm_core::network::Layout;
 use serde::{Deserialize, Serialize};
 
 use super::layout::{GoldenDir, HALF};
@@ -20,18 +20,18 @@ pub struct Recipe {
     pub kvm: bool,
     pub vsock: bool,
     #[serde(default)]
-    pub layout: Layout,
+    pub layout: DeviceLayout,
 }
 
 impl Recipe {
     /// A state is only loaded into the devices that it was saved from.
     pub fn fits(&self, record: &MachineRecord) -> Result<(), HvError> {
         let detail = match (self.layout, &record.nic) {
-            (Layout::Isolated, Some(_)) => {
+            (DeviceLayout::Isolated, Some(_)) => {
                 "its golden has no network device, and it is to have one"
             }
-            (Layout::Nic, None) => "its golden has a network device, and it is to have none",
-            (Layout::Isolated, None) | (Layout::Nic, Some(_)) => return Ok(()),
+            (DeviceLayout::Nic, None) => "its golden has a network device, and it is to have none",
+            (DeviceLayout::Isolated, None) | (DeviceLayout::Nic, Some(_)) => return Ok(()),
         };
         Err(HvError::Refused {
             what: format!("make machine {}", record.name),

@@ -1,6 +1,6 @@
 //! The rule set as text, as nft takes it, and as it judges packets.
 
-mod abroad;
+mod bridged;
 mod golden;
 mod property;
 mod sample;

@@ -3,7 +3,7 @@
 //! Written out because the crate for it keeps the kind of a frame to itself and knows no VLAN tags. No input makes this panic, allocate
 //! or loop (`tests.rs` holds it to that).
 
-use crate::network::netlink::{self, Message, Request, attributes, first};
+use crate::firewall::netlink::{self, Message, Request, attributes, first};
 
 /// Bytes of a packet that are copied: all headers that are looked at, and little of what is private.
 pub const COPIED: u32 = 96;

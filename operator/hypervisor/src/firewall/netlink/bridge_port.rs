@@ -8,8 +8,7 @@ use std::io;
 
 use agentvm_core::network::{Mac, Nic, Wire};
 
-use super::device;
-use super::netlink::{Request, attribute};
+use super::{Request, attribute, device};
 
 const SET_LINK: u16 = 19;
 const NEW_NEIGHBOUR: u16 = 28;
@@ -23,7 +22,7 @@ const BPDU_GUARD: u16 = 5;
 const LEARNING: u16 = 8;
 
 /// Before it goes up. On our own bridge nobody speaks STP, and all of this is said to the bridge.
-pub fn fasten(nic: &Nic) -> io::Result<()> {
+pub fn harden_port(nic: &Nic) -> io::Result<()> {
     let Wire::Bridge { .. } = nic.wire else { return Ok(()) };
     let index = device::index(&nic.tap)?;
     // An `ifinfomsg`: family, type, number, flags, and which of them.

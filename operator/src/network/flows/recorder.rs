@@ -1,4 +1,4 @@
-//! One book for each run that has a machine right now: opened before its program starts, closed when it is over.
+//! One record for each run that has a machine right now: opened before its program starts, closed when it is over.
 
 use std::{
     collections::HashMap,
@@ -53,21 +53,21 @@ pub enum Noted {
 
 /// The books of all machines; cloning is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Books {
-    shelf: Arc<Mutex<Shelf>>,
+pub struct FlowRecorder {
+    records: Arc<Mutex<Records>>,
     /// What no policy opens.
     never: Arc<[IpNet]>,
 }
 
 #[derive(Debug, Default)]
-struct Shelf {
-    open: HashMap<DomainName, Book>,
+struct Records {
+    open: HashMap<DomainName, FlowRecord>,
     /// Of runs that were over before they were told.
     left: Vec<News>,
 }
 
 #[derive(Debug)]
-struct Book {
+struct FlowRecord {
     owner: Owner,
     opened: Instant,
     ledger: Ledger,
@@ -78,36 +78,42 @@ struct Book {
     metered: Traffic,
 }
 
-impl Books {
+impl FlowRecorder {
     /// `never`: what no policy opens.
     pub fn new(never: &[IpNet]) -> Self {
-        Self { shelf: Arc::default(), never: never.into() }
+        Self { records: Arc::default(), never: never.into() }
     }
 
     /// The machine's flows are this run's from now on.
-    pub fn open(&self, machine: &DomainName, owner: Owner) {
+    pub fn begin(&self, machine: &DomainName, owner: Owner) {
         let (ledger, metered) = (Ledger::default(), Traffic::default());
-        let book =
-            Book { owner, opened: Instant::now(), ledger, news_since: None, told: None, metered };
-        self.shelf().open.insert(machine.clone(), book);
+        let record = FlowRecord {
+            owner,
+            opened: Instant::now(),
+            ledger,
+            news_since: None,
+            told: None,
+            metered,
+        };
+        self.lock().open.insert(machine.clone(), record);
     }
 
     /// The run is over: what its status says. `traffic` is what the rules counted, where they could be asked.
-    pub fn close(
+    pub fn finish(
         &self,
         machine: &DomainName,
         traffic: Option<Traffic>,
         metrics: &Metrics,
     ) -> Option<RunNetwork> {
-        let mut all = self.shelf();
-        let mut book = all.open.remove(machine)?;
+        let mut all = self.lock();
+        let mut record = all.open.remove(machine)?;
         // What an Event told of this run a moment ago would have waited for the next one; now there is none.
-        if let Some(text) = book.told.is_none().then(|| book.news(&self.never)).flatten() {
-            all.left.push(News { run_uid: book.owner.run_uid.clone(), text });
+        if let Some(text) = record.told.is_none().then(|| record.news(&self.never)).flatten() {
+            all.left.push(News { run_uid: record.owner.run_uid.clone(), text });
         }
         drop(all);
-        let totals = book.ledger.totals(traffic.map(counted));
-        book.meter(
+        let totals = record.ledger.totals(traffic.map(counted));
+        record.meter(
             machine,
             Traffic {
                 allowed: totals.allowed,
@@ -116,67 +122,69 @@ impl Books {
             },
             metrics,
         );
-        let unwritten = book.ledger.unwritten(traffic.map(counted));
+        let unwritten = record.ledger.unwritten(traffic.map(counted));
         if unwritten > 0 {
-            tracing::info!(run = book.owner.run, machine = %machine, "network: {unwritten} more dropped");
+            tracing::info!(run = record.owner.run, machine = %machine, "network: {unwritten} more dropped");
         }
-        Some(book.ledger.status(traffic.map(counted)))
+        Some(record.ledger.status(traffic.map(counted)))
     }
 
     /// Writes a flow down.
     pub fn note(&self, flow: &Flow) -> Noted {
-        let mut all = self.shelf();
+        let mut all = self.lock();
         // One that was heard of before the run had the machine is an earlier one's.
-        let Some(book) = all.open.get_mut(&flow.machine).filter(|book| book.opened <= flow.at)
+        let Some(record) =
+            all.open.get_mut(&flow.machine).filter(|record| record.opened <= flow.at)
         else {
             return Noted::Nobodys;
         };
-        let first = book.ledger.note(flow);
-        if book.ledger.has_news() && book.news_since.is_none() {
-            book.news_since = Some(flow.at);
+        let first = record.ledger.note(flow);
+        if record.ledger.has_news() && record.news_since.is_none() {
+            record.news_since = Some(flow.at);
         }
-        if first { Noted::First(book.owner.clone()) } else { Noted::Again }
+        if first { Noted::First(record.owner.clone()) } else { Noted::Again }
     }
 
     /// What is to be said in Events now.
     pub fn news(&self, now: Instant) -> Vec<News> {
-        let mut all = self.shelf();
+        let mut all = self.lock();
         let mut told = std::mem::take(&mut all.left);
-        for book in all.open.values_mut() {
-            let gathered =
-                book.news_since.is_some_and(|since| now.saturating_duration_since(since) >= GATHER);
-            let may = book.told.is_none_or(|told| now.saturating_duration_since(told) >= AGAIN);
+        for record in all.open.values_mut() {
+            let gathered = record
+                .news_since
+                .is_some_and(|since| now.saturating_duration_since(since) >= GATHER);
+            let may = record.told.is_none_or(|told| now.saturating_duration_since(told) >= AGAIN);
             if !(gathered && may) {
                 continue;
             }
-            if let Some(text) = book.news(&self.never) {
-                book.told = Some(now);
-                told.push(News { run_uid: book.owner.run_uid.clone(), text });
+            if let Some(text) = record.news(&self.never) {
+                record.told = Some(now);
+                told.push(News { run_uid: record.owner.run_uid.clone(), text });
             }
-            book.news_since = book.ledger.has_news().then_some(now);
+            record.news_since = record.ledger.has_news().then_some(now);
         }
         told
     }
 
     /// Machines of runs.
     pub fn machines(&self) -> Vec<DomainName> {
-        self.shelf().open.keys().cloned().collect()
+        self.lock().open.keys().cloned().collect()
     }
 
     /// What the rules have counted so far of a machine that goes on.
     pub fn meter(&self, machine: &DomainName, traffic: Traffic, metrics: &Metrics) {
-        if let Some(book) = self.shelf().open.get_mut(machine) {
-            book.meter(machine, traffic, metrics);
+        if let Some(record) = self.lock().open.get_mut(machine) {
+            record.meter(machine, traffic, metrics);
         }
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+    fn lock(&self) -> MutexGuard<'_, Records> {
         // Every change is whole before anything can panic.
-        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Book {
+impl FlowRecord {
     fn news(&mut self, never: &[IpNet]) -> Option<String> {
         let never: Vec<IpNet> =
             never.iter().copied().chain(self.owner.nearby.iter().copied()).collect();
@@ -226,66 +234,70 @@ mod tests {
 
     #[test]
     fn a_flow_belongs_to_the_run_that_has_the_machine() {
-        let (books, before) = (Books::default(), Instant::now());
-        assert_eq!(books.note(&denied(1, before)), Noted::Nobodys);
-        books.open(&machine(), owner());
+        let (recorder, before) = (FlowRecorder::default(), Instant::now());
+        assert_eq!(recorder.note(&denied(1, before)), Noted::Nobodys);
+        recorder.begin(&machine(), owner());
         assert_eq!(
-            books.note(&denied(1, before)),
+            recorder.note(&denied(1, before)),
             Noted::Nobodys,
             "the run before may have done that"
         );
         let now = Instant::now();
-        assert_eq!(books.note(&denied(1, now)), Noted::First(owner()));
-        assert_eq!(books.note(&denied(1, now)), Noted::Again);
+        assert_eq!(recorder.note(&denied(1, now)), Noted::First(owner()));
+        assert_eq!(recorder.note(&denied(1, now)), Noted::Again);
         let traffic = Traffic { allowed: 3, denied: 9, ..Traffic::default() };
-        let status = books.close(&machine(), Some(traffic), &Metrics::off()).unwrap();
+        let status = recorder.finish(&machine(), Some(traffic), &Metrics::off()).unwrap();
         assert_eq!((status.allowed, status.denied, status.top_denied[0].count), (3, 9, 2));
-        assert_eq!(books.note(&denied(1, Instant::now())), Noted::Nobodys);
+        assert_eq!(recorder.note(&denied(1, Instant::now())), Noted::Nobodys);
         assert!(
-            books.close(&machine(), None, &Metrics::off()).is_none() && books.machines().is_empty()
+            recorder.finish(&machine(), None, &Metrics::off()).is_none()
+                && recorder.machines().is_empty()
         );
     }
 
     #[test]
     fn events_are_gathered_and_few() {
-        let books = Books::default();
-        books.open(&machine(), owner());
+        let recorder = FlowRecorder::default();
+        recorder.begin(&machine(), owner());
         let start = Instant::now();
-        assert_eq!(books.news(start), []);
-        books.note(&denied(1, start));
-        books.note(&denied(2, start + ms(500)));
-        assert_eq!(books.news(start + ms(900)), []);
-        let news = books.news(start + ms(1000));
+        assert_eq!(recorder.news(start), []);
+        recorder.note(&denied(1, start));
+        recorder.note(&denied(2, start + ms(500)));
+        assert_eq!(recorder.news(start + ms(900)), []);
+        let news = recorder.news(start + ms(1000));
         assert!(
             matches!(news.as_slice(), [only] if only.text.contains("port 1 ") && only.text.contains("port 2 ")),
             "{news:?}"
         );
-        books.note(&denied(3, start + ms(2000)));
-        assert_eq!(books.news(start + ms(5000)), [], "it was told a moment ago");
-        assert_eq!(books.news(start + AGAIN + ms(1000)).len(), 1);
-        books.note(&denied(4, start + AGAIN + ms(2000)));
-        books.close(&machine(), None, &Metrics::off());
-        assert_eq!(books.news(start + AGAIN + AGAIN), [], "its status says the rest");
+        recorder.note(&denied(3, start + ms(2000)));
+        assert_eq!(recorder.news(start + ms(5000)), [], "it was told a moment ago");
+        assert_eq!(recorder.news(start + AGAIN + ms(1000)).len(), 1);
+        recorder.note(&denied(4, start + AGAIN + ms(2000)));
+        recorder.finish(&machine(), None, &Metrics::off());
+        assert_eq!(recorder.news(start + AGAIN + AGAIN), [], "its status says the rest");
     }
 
     #[test]
     fn a_run_that_is_over_at_once_is_told_of_all_the_same() {
-        let books = Books::default();
-        books.open(&machine(), owner());
-        books.note(&denied(1, Instant::now()));
-        books.close(&machine(), None, &Metrics::off());
-        assert_eq!((books.news(Instant::now()).len(), books.news(Instant::now()).len()), (1, 0));
+        let recorder = FlowRecorder::default();
+        recorder.begin(&machine(), owner());
+        recorder.note(&denied(1, Instant::now()));
+        recorder.finish(&machine(), None, &Metrics::off());
+        assert_eq!(
+            (recorder.news(Instant::now()).len(), recorder.news(Instant::now()).len()),
+            (1, 0)
+        );
     }
 
     #[test]
     fn what_was_counted_twice_is_metered_once() {
         let metrics = Metrics::new().unwrap();
-        let books = Books::default();
-        books.open(&machine(), owner());
+        let recorder = FlowRecorder::default();
+        recorder.begin(&machine(), owner());
         let traffic =
             |n| Traffic { allowed: n, denied: 2 * n, received_bytes: 10 * n, sent_bytes: n };
-        books.meter(&machine(), traffic(5), &metrics);
-        books.close(&machine(), Some(traffic(7)), &metrics);
+        recorder.meter(&machine(), traffic(5), &metrics);
+        recorder.finish(&machine(), Some(traffic(7)), &metrics);
         let text = metrics.text();
         for line in [
             "agent_vm_network_connections_total{pool_id=\"ns/pool\",verdict=\"allowed\"} 7",

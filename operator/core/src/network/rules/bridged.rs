@@ -40,7 +40,7 @@ pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -> Ch
     rules.extend(to(private()).map(|private| rule([private], refuse())));
     rules.push(rule(yes, Then::Accept));
     rules.push(rule([], refuse()));
-    Chain::new(OwnerChains::of(owner_uid).abroad, rules)
+    Chain::new(OwnerChains::of(owner_uid).bridged, rules)
 }
 
 /// What a DHCP client asks everybody: what is for one server would be let through to any address.

@@ -6,23 +6,23 @@ use agentvm_core::network::Wire;
 use agentvm_guest_agent::protocol::Mac;
 use agentvm_hypervisor::MachineRecord;
 
-use super::{Links, station};
+use super::{Network, guest_mac};
 
 /// A machine whose address others give.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Station {
+pub struct BridgedNic {
     pub mac: Mac,
     /// Those of the pool come before what the server offers: in private ranges the rules let through names for these alone.
     pub resolvers: Vec<Ipv4Addr>,
 }
 
-impl Links {
+impl Network {
     /// Nothing for machines of our own network, or of none.
-    pub fn station(&self, record: &MachineRecord) -> Option<Station> {
+    pub fn bridged_nic(&self, record: &MachineRecord) -> Option<BridgedNic> {
         let nic = record.nic.as_ref()?;
         let Wire::Bridge { .. } = nic.wire else { return None };
-        Some(Station {
-            mac: station(nic.mac)?,
+        Some(BridgedNic {
+            mac: guest_mac(nic.mac)?,
             resolvers: self.inner.policies.resolvers(&record.owner_uid),
         })
     }
@@ -63,17 +63,20 @@ mod tests {
         let fake = FakeHypervisor::open(folder.path(), "/nonexistent".into());
         let subnet: Subnet = fake.subnet().await.unwrap();
         let instance = fake.instance();
-        let links = Links::new(Arc::new(fake), instance.clone(), vec![]);
+        let network = Network::new(Arc::new(fake), instance.clone(), vec![]);
         let (defaults, profile) =
             (agentvm_core::defaults::Defaults::default(), agentvm_crds::Profile::Standard);
         let mut policy = agentvm_core::network::policy(None, None, 1, &defaults, profile).unwrap();
         policy.resolvers = vec![Ipv4Addr::new(203, 0, 113, 53)];
-        links.police("pool", policy.clone()).await.unwrap();
+        network.police("pool", policy.clone()).await.unwrap();
         let bridged = Nic::bridge(&instance, &DomainName::from_recorded("vm-0"), "br0");
-        let told = links.station(&record(Some(bridged.clone()))).unwrap();
+        let told = network.bridged_nic(&record(Some(bridged.clone()))).unwrap();
         assert_eq!((told.mac.bytes(), told.resolvers), (bridged.mac.bytes(), policy.resolvers));
-        assert_eq!(links.told(&record(Some(bridged))), None);
+        assert_eq!(network.guest_network(&record(Some(bridged))), None);
         let nat = Nic::nat(&instance, &subnet, subnet.machines().next().unwrap());
-        assert_eq!((links.station(&record(Some(nat))), links.station(&record(None))), (None, None));
+        assert_eq!(
+            (network.bridged_nic(&record(Some(nat))), network.bridged_nic(&record(None))),
+            (None, None)
+        );
     }
 }

@@ -8,7 +8,8 @@ use agentvm_core::names::DomainName;
 use agentvm_core::network::{Link, Policy, Subnet};
 use ipnet::IpNet;
 
-use super::{Firewall, State, connections, device, io, own};
+use super::netlink::device;
+use super::{Firewall, State, connections, host_addresses, io};
 use crate::locks::lock;
 use crate::{HvError, MachineRecord};
 
@@ -29,13 +30,13 @@ impl Firewall {
             state.open = left_open(machines)?;
             state.leases = self.leases_left(&state.open);
         }
-        state.own = own::addresses()?;
+        state.own = host_addresses::read()?;
         let cut = state.take(subnet, policies, never);
         let set = self.set(&mut state);
         // Whatever became of the rules: these have none any more.
         let downs = cut.iter().map(|(name, link)| {
             tracing::info!(%name, "a machine is cut off: there is no policy of its owner any more");
-            self.switches.down(&link.nic.tap).map_err(io("cut off a machine", &link.nic.tap))
+            self.taps.down(&link.nic.tap).map_err(io("cut off a machine", &link.nic.tap))
         });
         let down = downs.fold(Ok(()), Result::and);
         drop(state);

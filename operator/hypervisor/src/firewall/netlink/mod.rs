@@ -3,6 +3,9 @@
 //! Written out because it is a page, and the crates for it know less of bridges and logged frames than is needed. Lengths are believed
 //! only as far as there are bytes: no input makes a reader here panic, allocate or loop.
 
+pub mod bridge_port;
+pub mod device;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;

@@ -6,7 +6,7 @@ use std::io;
 
 use rustix::io::Errno;
 
-use super::netlink::{Request, attribute, attributes, first};
+use super::{Request, attribute, attributes, first};
 
 const NEW_LINK: u16 = 16;
 const GET_LINK: u16 = 18;

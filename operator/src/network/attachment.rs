@@ -10,13 +10,13 @@ use agentvm_crds::NetworkMode;
 
 /// What a machine's network device is plugged into.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plug {
+pub enum Attachment {
     /// It has none.
-    Nothing,
+    Isolated,
     /// The installation's own bridge.
     Nat,
     /// The same, with an IPv6 address too.
-    Dual,
+    DualStack,
     /// A bridge of the host.
     Bridge(String),
 }
@@ -24,18 +24,18 @@ pub enum Plug {
 /// What machines of a pool are made and told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolNetwork {
-    pub plug: Plug,
+    pub attachment: Attachment,
     /// What stands in a machine's `/etc/resolv.conf`.
     pub resolvers: Vec<Ipv4Addr>,
 }
 
-impl Plug {
+impl Attachment {
     /// Whether a machine that has this device is one of these.
     pub fn fits(&self, nic: Option<&Nic>) -> bool {
         match (self, nic.map(|nic| &nic.wire)) {
-            (Self::Nothing, None)
+            (Self::Isolated, None)
             | (Self::Nat, Some(Wire::Nat { ipv6: None, .. }))
-            | (Self::Dual, Some(Wire::Nat { ipv6: Some(_), .. })) => true,
+            | (Self::DualStack, Some(Wire::Nat { ipv6: Some(_), .. })) => true,
             (Self::Bridge(wanted), Some(Wire::Bridge { bridge })) => wanted == bridge,
             _ => false,
         }
@@ -44,15 +44,16 @@ impl Plug {
 
 impl PoolNetwork {
     pub fn of(pool: &ValidPool) -> Self {
-        let plug = match (pool.network_mode, &pool.bridge) {
-            (NetworkMode::NatFiltered, _) if pool.ipv6 => Plug::Dual,
-            (NetworkMode::NatFiltered, _) => Plug::Nat,
-            (NetworkMode::Bridge, Some(bridge)) => Plug::Bridge(bridge.clone()),
+        let attachment = match (pool.network_mode, &pool.bridge) {
+            (NetworkMode::NatFiltered, _) if pool.ipv6 => Attachment::DualStack,
+            (NetworkMode::NatFiltered, _) => Attachment::Nat,
+            (NetworkMode::Bridge, Some(bridge)) => Attachment::Bridge(bridge.clone()),
             // A pool without a bridge isn't valid with that mode.
-            (NetworkMode::Isolated | NetworkMode::Bridge, _) => Plug::Nothing,
+            (NetworkMode::Isolated | NetworkMode::Bridge, _) => Attachment::Isolated,
         };
-        let resolvers = if plug == Plug::Nothing { vec![] } else { pool.policy(0).resolvers };
-        Self { plug, resolvers }
+        let resolvers =
+            if attachment == Attachment::Isolated { vec![] } else { pool.policy(0).resolvers };
+        Self { attachment, resolvers }
     }
 }
 
@@ -82,25 +83,27 @@ mod tests {
         let gateway = Ipv4Addr::new(192, 168, 101, 1);
         let nat = wire(Wire::Nat { address: gateway, prefix: 24, gateway, ipv6: None });
         assert!(
-            Plug::Nothing.fits(None)
-                && Plug::Nat.fits(Some(&nat))
-                && Plug::Bridge("br0".into()).fits(Some(&bridge))
+            Attachment::Isolated.fits(None)
+                && Attachment::Nat.fits(Some(&nat))
+                && Attachment::Bridge("br0".into()).fits(Some(&bridge))
         );
         assert!(
-            !Plug::Nothing.fits(Some(&nat))
-                && !Plug::Nat.fits(None)
-                && !Plug::Nat.fits(Some(&bridge))
+            !Attachment::Isolated.fits(Some(&nat))
+                && !Attachment::Nat.fits(None)
+                && !Attachment::Nat.fits(Some(&bridge))
         );
-        assert!(!Plug::Bridge("br1".into()).fits(Some(&bridge)));
+        assert!(!Attachment::Bridge("br1".into()).fits(Some(&bridge)));
         let dual = wire(Wire::Nat {
             address: gateway,
             prefix: 24,
             gateway,
             ipv6: Some(std::net::Ipv6Addr::LOCALHOST),
         });
-        assert!(Plug::Dual.fits(Some(&dual)));
+        assert!(Attachment::DualStack.fits(Some(&dual)));
         assert!(
-            !Plug::Dual.fits(Some(&nat)) && !Plug::Nat.fits(Some(&dual)) && !Plug::Dual.fits(None)
+            !Attachment::DualStack.fits(Some(&nat))
+                && !Attachment::Nat.fits(Some(&dual))
+                && !Attachment::DualStack.fits(None)
         );
     }
 }

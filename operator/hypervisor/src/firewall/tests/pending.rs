@@ -14,7 +14,7 @@ const BROKEN: &str = "AGENTVM_TEST_BROKEN";
 #[test]
 fn connections_that_could_not_be_forgotten_are_with_the_next_policies() {
     let dir = tempfile::tempdir().unwrap();
-    let test = "owed::connections_that_could_not_be_forgotten_are_with_the_next_policies";
+    let test = "pending::connections_that_could_not_be_forgotten_are_with_the_next_policies";
     if !inside_with(test, &broken_on_demand(dir.path())) {
         return;
     }

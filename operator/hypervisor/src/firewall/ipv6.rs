@@ -11,9 +11,9 @@ use std::net::Ipv6Addr;
 use agentvm_core::names::InstanceId;
 use agentvm_core::network::{Mac, Nic, Subnet, gateway6, ula};
 
-use super::netlink::Request;
-use super::routers::{self, Interface};
-use super::{device, unavailable};
+use super::netlink::{Request, device};
+use super::router_announcements::{self, Interface};
+use super::unavailable;
 use crate::HvError;
 
 const WHAT: &str = "route IPv6 for machines";
@@ -64,7 +64,7 @@ fn forward() -> Result<(), HvError> {
         let number = |setting| read(name, setting).ok()?.parse().ok();
         Some(Interface { accepts: number("accept_ra")?, forwards: number("forwarding")? })
     };
-    if let Some(name) = routers::needed_by(&routes, setting) {
+    if let Some(name) = router_announcements::needed_by(&routes, setting) {
         let detail = format!(
             "this host's interface {name} has its IPv6 route from a router's announcements, which a host that routes ignores; let it \
              listen all the same (sysctl -w net.ipv6.conf.{name}.accept_ra=2, and the same in /etc/sysctl.d), or remove IPv6 from the \

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::*;
-use crate::network::alone::inside;
+use crate::firewall::in_test_namespace::inside;
 
 const GROUP: u16 = 4242;
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 168, 77, 10);

@@ -2,20 +2,20 @@
 
 use std::time::{Duration, Instant};
 
-/// Lines at a time.
+/// LogLines at a time.
 const BURST: u32 = 20;
 /// Then no more until so much later.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// What was written lately.
 #[derive(Debug, Default)]
-pub struct Lines {
+pub struct LogLines {
     since: Option<Instant>,
     written: u32,
     dropped: u64,
 }
 
-impl Lines {
+impl LogLines {
     /// Whether one more may be written. `Some`: and how many were not, since the last time.
     pub fn may_write(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= PAUSE) {
@@ -36,7 +36,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_written_and_the_rest_counted() {
-        let (mut lines, start) = (Lines::default(), Instant::now());
+        let (mut lines, start) = (LogLines::default(), Instant::now());
         let written = (0..100).filter(|_| lines.may_write(start) == Some(0)).count();
         assert_eq!(written, 20);
         assert_eq!(lines.may_write(start + PAUSE), Some(80));

@@ -5,23 +5,21 @@
 //! hurry, sets the tap down only: the same machine has the same device and rules again right after. Whether a link is open is kept nowhere
 //! but in the taps: an operator that was killed finds it there.
 
-#[cfg(test)]
-mod alone;
 mod connections;
-mod counts;
-pub mod device;
+mod counters;
 pub mod flows;
+mod foreign_changes;
+mod host_addresses;
+#[cfg(test)]
+mod in_test_namespace;
 pub mod ipv6;
 mod leases;
-mod netlink;
+pub mod netlink;
 mod nft;
-mod own;
-mod police;
-mod port;
-mod qemus;
-mod routers;
-mod switches;
-mod watch;
+mod policies;
+mod qemu_egress;
+mod router_announcements;
+mod taps;
 
 #[cfg(test)]
 mod tests;
@@ -41,11 +39,12 @@ use ipnet::IpNet;
 
 use crate::locks::lock;
 use crate::{HvError, MachineRecord, Traffic};
-use counts::Meter;
+use counters::Meter;
 use flows::{Origin, Whose};
+use netlink::{bridge_port, device};
 use nft::Nft;
 pub use nft::unavailable;
-use switches::Switches;
+use taps::Taps;
 
 /// The rules of one installation.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ pub struct Firewall {
     table: Table,
     gateway_mac: Mac,
     nft: Nft,
-    switches: Switches,
+    taps: Taps,
     /// Whom machines' QEMUs run as, and nobody else.
     qemu_users: Option<RangeInclusive<u32>>,
     /// It was said that nothing keeps these from the host's network.
@@ -96,7 +95,7 @@ impl Firewall {
             table: Table::of(instance),
             gateway_mac: Mac::derive(&["gateway", instance.as_str()]),
             nft: Nft::default(),
-            switches: Switches::default(),
+            taps: Taps::default(),
             qemu_users: None,
             unconfined: Once::new(),
             state: Mutex::default(),
@@ -120,7 +119,7 @@ impl Firewall {
     /// A machine that is new counts from here on.
     pub fn begin_counts(&self, name: &DomainName) -> Result<(), HvError> {
         let Some(link) = self.link(name) else { return Ok(()) };
-        let now = counts::read(&self.nft, &self.table, &link)?;
+        let now = counters::read(&self.nft, &self.table, &link)?;
         lock(&self.known).meters.insert(name.clone(), Meter::new(now));
         Ok(())
     }
@@ -239,14 +238,14 @@ impl Firewall {
             self.begin_counts(name)?;
             self.unlease(what, name, &mut state)?;
         }
-        if self.switches.are_held() {
+        if self.taps.are_held() {
             self.mend(&mut state)?;
         }
         let tap = &link.nic.tap;
         let forgotten = forgetting
             .map_or(Ok(()), |thread| thread.join().unwrap_or_else(|why| panic::resume_unwind(why)));
         let up = || {
-            let up = port::fasten(&link.nic).and_then(|()| self.switches.up(tap));
+            let up = bridge_port::harden_port(&link.nic).and_then(|()| self.taps.up(tap));
             up.map_err(|why| unavailable(what, format!("its device {tap} can't be set up: {why}")))
         };
         forgotten.and_then(|()| up()).inspect_err(|_| {
@@ -261,7 +260,7 @@ impl Firewall {
     /// Sets a machine's tap down and no more: at the start of a reset, which is in a hurry, and before its first link is opened. What
     /// waited there for the machine is nobody's any more.
     pub fn silence(&self, tap: &str) -> Result<(), HvError> {
-        self.switches.down(tap).map_err(io("set down", tap))?;
+        self.taps.down(tap).map_err(io("set down", tap))?;
         device::drain(tap).map_err(io("drop what waits in", tap))
     }
 
@@ -273,7 +272,7 @@ impl Firewall {
         if state.open.remove(name).is_none() {
             return Ok(());
         }
-        let text = counts::questions(&self.table, link)
+        let text = counters::questions(&self.table, link)
             + &rules::close(&self.table, link)
             + &state.unlease(&self.table, name);
         match self.nft.ask(&what, &text) {
@@ -282,7 +281,7 @@ impl Firewall {
                     .meters
                     .entry(name.clone())
                     .or_default()
-                    .note(counts::of_answer(link, &answer));
+                    .note(counters::of_answer(link, &answer));
             }
             Err(why) => {
                 tracing::warn!(%name, error = &why as &dyn std::error::Error, "the rules are not what they were; they are made anew");
@@ -295,7 +294,7 @@ impl Firewall {
 
     /// As [`crate::Hypervisor::traffic`].
     pub fn traffic(&self, name: &DomainName, link: &Link) -> Result<Traffic, HvError> {
-        let now = counts::read(&self.nft, &self.table, link)?;
+        let now = counters::read(&self.nft, &self.table, link)?;
         Ok(lock(&self.known).meters.get(name).copied().unwrap_or_default().since(now))
     }
 
@@ -322,8 +321,8 @@ impl Firewall {
         state.gone.clear();
         lock(&self.known).meters.values_mut().for_each(Meter::forget_counts);
         if !std::mem::replace(&mut state.made, true) {
-            watch::start(self);
-            own::start(self);
+            foreign_changes::start(self);
+            host_addresses::start(self);
         }
         Ok(())
     }
@@ -368,7 +367,7 @@ impl Firewall {
     /// Someone else changed our table: nobody talks until it is mended. It waits for nothing that takes time.
     fn hold(&self) {
         let known = lock(&self.known);
-        self.switches.hold(known.links.values().flatten().map(|link| link.nic.tap.as_str()));
+        self.taps.hold(known.links.values().flatten().map(|link| link.nic.tap.as_str()));
     }
 
     /// The table is made anew, and those that were connected are again.
@@ -380,7 +379,7 @@ impl Firewall {
         if state.made {
             self.set_fresh("put the rules back", state)?;
         }
-        self.switches.release();
+        self.taps.release();
         Ok(())
     }
 }

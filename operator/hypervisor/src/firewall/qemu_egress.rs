@@ -48,7 +48,7 @@ mod tests {
     use agentvm_core::network::Subnet;
 
     use super::*;
-    use crate::network::alone::inside;
+    use crate::firewall::in_test_namespace::inside;
 
     const FIRST: u32 = 2_100_000_000;
     const LAST: u32 = 2_100_065_535;
@@ -76,7 +76,7 @@ mod tests {
     fn as_user(user: u32, variable: &str, value: &str) -> Child {
         let mut command = Command::new("/proc/self/exe");
         command
-            .args(["--exact", "network::qemus::tests::as_another_user", "--nocapture"])
+            .args(["--exact", "firewall::qemu_egress::tests::as_another_user", "--nocapture"])
             .env(variable, value);
         command.uid(user).gid(user).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
     }

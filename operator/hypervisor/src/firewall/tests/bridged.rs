@@ -115,7 +115,8 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
 
 #[test]
 fn a_machine_has_the_address_that_a_server_was_heard_giving_it_and_no_other() {
-    if !inside("abroad::a_machine_has_the_address_that_a_server_was_heard_giving_it_and_no_other") {
+    if !inside("bridged::a_machine_has_the_address_that_a_server_was_heard_giving_it_and_no_other")
+    {
         return;
     }
     let lan = Lan::new();
@@ -141,7 +142,7 @@ fn a_machine_has_the_address_that_a_server_was_heard_giving_it_and_no_other() {
 
 #[test]
 fn a_lease_is_there_as_long_as_its_link() {
-    if !inside("abroad::a_lease_is_there_as_long_as_its_link") {
+    if !inside("bridged::a_lease_is_there_as_long_as_its_link") {
         return;
     }
     let mut lan = Lan::new();
@@ -172,7 +173,7 @@ fn a_lease_is_there_as_long_as_its_link() {
 
 #[test]
 fn the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say() {
-    if !inside("abroad::the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say")
+    if !inside("bridged::the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say")
     {
         return;
     }

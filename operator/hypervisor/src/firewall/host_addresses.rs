@@ -33,7 +33,7 @@ const GROUPS: u32 = 0x10 | 0x100;
 const TICK: Duration = Duration::from_secs(1);
 
 /// Those of all interfaces, without what no machine reaches in any case.
-pub fn addresses() -> Result<Vec<IpNet>, HvError> {
+pub fn read() -> Result<Vec<IpNet>, HvError> {
     let all = Request::all(GET_ADDRESS, &[0; HEADER]).ask_for_all();
     let all =
         all.map_err(|source| HvError::Io { what: "read the host's addresses".to_owned(), source })?;
@@ -64,7 +64,7 @@ impl Firewall {
         self: &Arc<Self>,
         state: &mut MutexGuard<'_, State>,
     ) -> Result<(), HvError> {
-        let own = addresses()?;
+        let own = read()?;
         if state.own == own {
             return Ok(());
         }
@@ -134,7 +134,7 @@ mod tests {
     use std::net::Ipv6Addr;
 
     use super::*;
-    use crate::network::netlink::attribute;
+    use crate::firewall::netlink::attribute;
 
     fn message(scope: u8, attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let head = [2, 24, 0, scope, 7, 0, 0, 0].to_vec();

@@ -1,15 +1,15 @@
-//! The switches of the machines' taps. All of them can be held down for a moment while the rules are in doubt, and then only those go up
+//! The taps of the machines: each is up or down. All of them can be held down for a moment while the rules are in doubt, and then only those go up
 //! again that nobody has set down meanwhile.
 
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Mutex;
 
-use super::device;
+use super::netlink::device;
 use crate::locks::lock;
 
 #[derive(Debug, Default)]
-pub struct Switches(Mutex<Held>);
+pub struct Taps(Mutex<Held>);
 
 /// Locked for each switch, so that what is set down stays down.
 #[derive(Debug, Default)]
@@ -20,7 +20,7 @@ struct Held {
     taps: BTreeSet<String>,
 }
 
-impl Switches {
+impl Taps {
     /// The rules of this tap are in force. While taps are held, it waits with them.
     pub fn up(&self, tap: &str) -> io::Result<()> {
         let mut held = lock(&self.0);

@@ -14,8 +14,8 @@ use tokio::{
 
 use super::{
     News,
-    books::{Books, Noted},
-    lines::Lines,
+    log_lines::LogLines,
+    recorder::{FlowRecorder, Noted},
 };
 use crate::controllers::Context;
 
@@ -28,15 +28,15 @@ const METER: Duration = Duration::from_secs(15);
 
 /// Listens and tells for ever. Who listens never waits for the API server.
 pub async fn watch(cx: Arc<Context>, flows: mpsc::Receiver<Flow>) {
-    let books = &cx.machines.config().books;
-    tokio::join!(listen(books, flows), tell(&cx, books), meter(&cx, books));
+    let recorder = &cx.machines.config().flow_recorder;
+    tokio::join!(listen(recorder, flows), tell(&cx, recorder), meter(&cx, recorder));
 }
 
-async fn listen(books: &Books, mut flows: mpsc::Receiver<Flow>) {
-    let mut lines = Lines::default();
+async fn listen(recorder: &FlowRecorder, mut flows: mpsc::Receiver<Flow>) {
+    let mut lines = LogLines::default();
     while let Some(flow) = flows.recv().await {
         let (machine, verdict, target) = (&flow.machine, flow.verdict.as_str(), flow.target);
-        match books.note(&flow) {
+        match recorder.note(&flow) {
             Noted::First(owner) => {
                 tracing::info!(run = owner.run, machine = %machine, verdict, "network: {target}")
             }
@@ -53,11 +53,11 @@ async fn listen(books: &Books, mut flows: mpsc::Receiver<Flow>) {
     }
 }
 
-async fn tell(cx: &Context, books: &Books) {
+async fn tell(cx: &Context, recorder: &FlowRecorder) {
     let mut tick = ticks(TELL);
     loop {
         tick.tick().await;
-        for news in books.news(Instant::now()) {
+        for news in recorder.news(Instant::now()) {
             event(cx, &news).await;
         }
     }
@@ -72,13 +72,13 @@ async fn event(cx: &Context, news: &News) {
     cx.recorder.warning(&about, DENIED, "Run", &news.text).await;
 }
 
-async fn meter(cx: &Context, books: &Books) {
+async fn meter(cx: &Context, recorder: &FlowRecorder) {
     let mut tick = ticks(METER);
     loop {
         tick.tick().await;
-        for machine in books.machines() {
+        for machine in recorder.machines() {
             match cx.machines.host().traffic(&machine).await {
-                Ok(traffic) => books.meter(&machine, traffic, &cx.metrics),
+                Ok(traffic) => recorder.meter(&machine, traffic, &cx.metrics),
                 Err(why) => {
                     tracing::debug!(machine = %machine, "its traffic could not be read: {why}")
                 }

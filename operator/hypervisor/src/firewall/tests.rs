@@ -1,9 +1,8 @@
 //! The rules and the taps themselves, in a network namespace where nobody else is: the test runs again in one.
 
+mod bridged;
 mod drained;
-mod owed;
-
-mod abroad;
+mod pending;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -25,7 +24,7 @@ fn inside(test: &str) -> bool {
 }
 
 fn inside_with(test: &str, environment: &[(&str, String)]) -> bool {
-    let inside = alone::inside(module_path!(), test, environment);
+    let inside = in_test_namespace::inside(module_path!(), test, environment);
     if inside {
         let _ = tracing_subscriber::fmt()
             .with_env_filter("agentvm_hypervisor=debug")

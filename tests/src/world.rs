@@ -15,6 +15,7 @@ use agentvm_controlplane::test_support;
 use agentvm_core::{defaults::Defaults, names::DomainName};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor};
+use agentvm_operator::clock::Clock;
 use agentvm_operator::controllers::{Budget, Operator, OperatorConfig};
 use agentvm_operator::metrics::Metrics;
 use k8s_openapi::NamespaceResourceScope;
@@ -230,6 +231,7 @@ pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorC
     std::fs::create_dir_all(&image)?;
     std::fs::write(image.join("image.json"), "{}")?;
     Ok(OperatorConfig {
+        clock: Clock::system(),
         instance: fake.instance(),
         node: "node-a".to_owned(),
         defaults: Defaults::default(),

@@ -25,6 +25,7 @@ use super::full::Full;
 use crate::cli::args::{ImageArgs, StandaloneArgs};
 use crate::cli::bench_args::{BenchNetwork, Common};
 use crate::cli::standalone;
+use crate::clock::Clock;
 use crate::config::Settings;
 use crate::goldens::{self, Goldens, Owner, Wanted};
 use crate::network::{Attachment, Network};
@@ -87,6 +88,7 @@ impl Lab {
             .map_err(step("use the network that is configured"))?;
         let image_digest = goldens::image_digest(&image).map_err(step("use the guest image"))?;
         let config = goldens::Config {
+            clock: Clock::system(),
             instance: instance.clone(),
             image: image.clone(),
             images_folder: None,

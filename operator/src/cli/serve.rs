@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Failure, args::ImageArgs, guest_image};
 use crate::{
+    clock::Clock,
     config::{MetricsSettings, Settings},
     controllers::{Budget, HostState, Operator, OperatorConfig},
     goldens,
@@ -139,6 +140,7 @@ fn operator_config(
     metrics: Metrics,
 ) -> OperatorConfig {
     OperatorConfig {
+        clock: Clock::system(),
         instance,
         node: settings.node.name.clone(),
         defaults: settings.defaults(),

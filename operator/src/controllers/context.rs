@@ -19,6 +19,7 @@ use agentvm_core::{
 };
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, Profile};
 use futures::channel::mpsc::UnboundedSender;
+use jiff::Timestamp;
 use kube::{
     Client,
     core::DeserializeGuard,
@@ -27,7 +28,7 @@ use kube::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{events::Recorder, host::HostState};
-use crate::{goldens::Goldens, machines::Machines, metrics::Metrics};
+use crate::{clock::Clock, goldens::Goldens, machines::Machines, metrics::Metrics};
 
 /// An object that may be malformed: it doesn't stop the watch of the others.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -48,6 +49,9 @@ pub struct Caches {
     pub snapshots: Store<Guarded<GoldenSnapshot>>,
 }
 
+/// The shortest delay of a reconcile.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// Shared by all reconciles.
 pub struct Context {
     pub client: Client,
@@ -60,6 +64,7 @@ pub struct Context {
     pub caches: Caches,
     pub recorder: Recorder,
     pub metrics: Metrics,
+    pub clock: Clock,
     pub host: watch::Receiver<HostState>,
     snapshots: UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>>,
     draining: AtomicBool,
@@ -85,6 +90,7 @@ pub struct Parts {
     pub caches: Caches,
     pub recorder: Recorder,
     pub metrics: Metrics,
+    pub clock: Clock,
     pub host: watch::Receiver<HostState>,
     pub snapshots: UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>>,
 }
@@ -100,6 +106,7 @@ impl Context {
             caches,
             recorder,
             metrics,
+            clock,
             host,
             snapshots,
         } = parts;
@@ -115,6 +122,7 @@ impl Context {
             caches,
             recorder,
             metrics,
+            clock,
             host,
             snapshots,
             draining: AtomicBool::new(false),
@@ -185,6 +193,12 @@ impl Context {
         let _ = self.snapshots.unbounded_send(ObjectRef::new(name).within(namespace));
     }
 
+    /// The delay of a reconcile that is due at this time. It is never zero, so that a clock that is
+    /// behind does not make a reconcile spin.
+    pub fn wake_in(&self, at: Timestamp) -> Duration {
+        self.clock.until(at).max(MOMENT)
+    }
+
     /// How long to wait after another failure of this object.
     pub fn failed(&self, uid: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,14 +214,15 @@ impl Context {
 
     /// How long it is since this object's status was written last for a reason of no urgency.
     pub fn since_written(&self, uid: &str) -> Option<Duration> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).get(uid).map(Instant::elapsed)
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        written.get(uid).map(|at| self.clock.instant() - *at)
     }
 
     pub fn note_written(&self, uid: &str) {
         self.written
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid.to_owned(), Instant::now());
+            .insert(uid.to_owned(), self.clock.instant());
     }
 
     /// Forgets what is kept of objects that are gone.

@@ -21,7 +21,6 @@ use serde::de::DeserializeOwned;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::Instant,
 };
 
 use super::{
@@ -37,6 +36,7 @@ use super::{
     sweep::sweep,
 };
 use crate::{
+    clock::Clock,
     goldens::{self, Goldens},
     machines::{self, Machines},
     metrics::Metrics,
@@ -73,6 +73,7 @@ pub struct OperatorConfig {
     pub linger: Duration,
     /// Where it is counted and measured; off unless somebody listens.
     pub metrics: Metrics,
+    pub clock: Clock,
 }
 
 /// Why an operator could not start.
@@ -141,6 +142,7 @@ impl Operator {
                 snapshots: golden_controller.store(),
             },
             metrics: config.metrics,
+            clock: config.clock,
             host: host.clone(),
             snapshots: router.snapshot_sender(),
         }));
@@ -204,6 +206,7 @@ fn machines_config(config: &OperatorConfig) -> machines::Config {
         parallel: config.parallel,
         runs: config.runs.clone(),
         metrics: config.metrics.clone(),
+        clock: config.clock.clone(),
         flow_recorder: FlowRecorder::new(&config.defaults.network.deny_cidrs),
     }
 }
@@ -220,6 +223,7 @@ fn goldens_config(
         images_folder: config.images_folder.clone(),
         image_digest,
         linger: config.linger,
+        clock: config.clock.clone(),
     })
 }
 
@@ -241,9 +245,9 @@ async fn drive<K, F>(
         let uid = object.meta().uid.clone().unwrap_or_default();
         let work = reconcile(object, cx.clone());
         async move {
-            let begin = Instant::now();
+            let begin = cx.clock.instant();
             let done = work.await.inspect(|_| cx.succeeded(&uid));
-            cx.metrics.reconciled(&K::kind(&()), begin.elapsed());
+            cx.metrics.reconciled(&K::kind(&()), cx.clock.instant() - begin);
             done
         }
     };

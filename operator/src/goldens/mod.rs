@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::network::Network;
+use crate::{clock::Clock, network::Network};
 
 pub use capture::CaptureError;
 pub use image::{ImageError, image_digest};
@@ -46,6 +46,7 @@ pub struct Config {
     pub setup_policy: Policy,
     /// See [`LINGER`].
     pub linger: Duration,
+    pub clock: Clock,
 }
 
 /// How long a golden is kept whose snapshot is there and whose layout no pool needs: a pool that is made anew, or changes its

@@ -50,6 +50,7 @@ pub use task::chain;
 pub use ways::{PoolOwner, TierView};
 
 use crate::{
+    clock::Clock,
     metrics::Metrics,
     network::{Network, PoolNetwork, flows::FlowRecorder},
 };
@@ -77,6 +78,7 @@ pub struct Config {
     /// Folder of what runs leave.
     pub runs: PathBuf,
     pub metrics: Metrics,
+    pub clock: Clock,
     /// What runs try with their network.
     pub flow_recorder: FlowRecorder,
 }

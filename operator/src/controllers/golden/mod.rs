@@ -32,16 +32,16 @@ pub async fn reconcile(
     let seen = observe(snapshot, &cx);
     let mut again = SLOW;
     if let Seen::Here { recipe, parts, asked } = &seen {
-        let early = if *asked { None } else { early(snapshot, Timestamp::now()) };
+        let early = if *asked { None } else { early(snapshot, cx.clock.now()) };
         for part in parts.iter().filter(|part| part.needed) {
             let (layout, key) = (part.layout, part.key.clone());
-            match (plan(&part.local, Timestamp::now()), early) {
+            match (plan(&part.local, cx.clock.now()), early) {
                 (Plan::Capture, Some(wait)) => again = again.min(wait),
                 (Plan::Capture, None) if !cx.draining() => {
                     cx.goldens
                         .capture(owner(snapshot)?, Wanted { recipe: recipe.clone(), layout, key });
                 }
-                (Plan::WaitUntil(at), _) => again = again.min(super::run::until(at)),
+                (Plan::WaitUntil(at), _) => again = again.min(cx.wake_in(at)),
                 (Plan::Capture | Plan::Wait, _) => {}
             }
         }

@@ -24,7 +24,7 @@ pub async fn publish_status(
     cx: &Context,
 ) -> Result<(), Error> {
     let old = snapshot.status.clone().unwrap_or_default();
-    let next = status(snapshot, &old, seen, &cx.node);
+    let next = status(snapshot, &old, seen, cx);
     let turn = turn(&old, &next);
     if publish(cx, snapshot, next).await?
         && let Some((good, reason, message)) = turn
@@ -43,7 +43,7 @@ fn status(
     snapshot: &GoldenSnapshot,
     old: &GoldenSnapshotStatus,
     seen: &Seen,
-    node: &str,
+    cx: &Context,
 ) -> GoldenSnapshotStatus {
     let generation = snapshot.metadata.generation;
     let failed = |reason, message: &str| Local::Failed {
@@ -68,16 +68,16 @@ fn status(
             (
                 local,
                 Some(recipe.digest()),
-                parts.iter().map(|part| entry(node, recipe, part)).collect(),
+                parts.iter().map(|part| entry(&cx.node, recipe, part)).collect(),
             )
         }
     };
     let entries = if entries.is_empty() {
-        vec![node_entry(node, DeviceLayout::Nic, &local)]
+        vec![node_entry(&cx.node, DeviceLayout::Nic, &local)]
     } else {
         entries
     };
-    next_status(old, generation, digest, entries, &local, Timestamp::now())
+    next_status(old, generation, digest, entries, &local, cx.clock.now())
 }
 
 fn entry(node: &str, recipe: &Recipe, part: &Part) -> GoldenNode {

@@ -9,10 +9,9 @@ use std::{sync::Arc, time::Duration};
 
 use agentvm_core::pool::plan;
 use agentvm_crds::AgentVMPool;
-use jiff::Timestamp;
 use kube::runtime::controller::Action;
 
-use super::{Context, Guarded, error::Error, run::until};
+use super::{Context, Guarded, error::Error};
 pub use network::police_all;
 
 /// A look from time to time, should an event have been missed.
@@ -34,12 +33,12 @@ pub async fn reconcile(
     // First of all: it holds for machines that run.
     let network = network::police(pool, &want, &cx).await;
     let seen = observe::observe(pool, &want, &network, &cx)?;
-    let plan = plan(&want, &seen, Timestamp::now());
+    let plan = plan(&want, &seen, cx.clock.now());
     let done = execute::execute(pool, &want, &seen, &plan, &cx).await?;
     let after = observe::observe(pool, &want, &network, &cx)?;
     let again = publish::publish_status(pool, &want, &after, &plan, &cx).await?;
     let slow = if network.is_err() || !done { AGAIN } else { SLOW };
-    let wake = plan.wake.map_or(slow, until).min(slow);
+    let wake = plan.wake.map_or(slow, |at| cx.wake_in(at)).min(slow);
     // What a look at idle machines found is told by the next one.
     let look = Duration::from_secs(u64::from(want.health_check_seconds)).min(SLOW);
     Ok(Action::requeue(again.unwrap_or(look).min(wake).min(look)))

@@ -13,7 +13,6 @@ use agentvm_core::{
 };
 use agentvm_crds::{AgentVMPool, AgentVMPoolStatus, NetworkMode, PoolReason, condition_type};
 use agentvm_hypervisor::{Accelerator, Usage};
-use jiff::Timestamp;
 use kube::{Resource, runtime::controller::Action};
 
 use super::super::{Context, error::Error, publish::publish};
@@ -56,7 +55,7 @@ pub async fn publish_status(
     let old = pool.status.clone().unwrap_or_default();
     let before = old.nodes.iter().find(|node| node.name == cx.node);
     let entry = settle_memory(before, node_entry(want, seen, plan, facts), cx.since_written(uid));
-    let next = next_status(&old, generation, entry, Timestamp::now());
+    let next = next_status(&old, generation, entry, cx.clock.now());
     if old == next {
         return Ok(None);
     }
@@ -99,7 +98,7 @@ fn tell_metrics(pool: &AgentVMPool, seen: &Seen, usage: &[(DomainName, Usage)], 
 /// The spec can't be carried out: said once, then nothing before it changes.
 pub async fn invalid(pool: &AgentVMPool, why: &InvalidSpec, cx: &Context) -> Result<Action, Error> {
     let old = pool.status.clone().unwrap_or_default();
-    let next = invalid_status(&old, pool.metadata.generation, why, Timestamp::now());
+    let next = invalid_status(&old, pool.metadata.generation, why, cx.clock.now());
     if publish(cx, pool, next).await? {
         cx.recorder
             .warning(&pool.object_ref(&()), "InvalidSpec", "Validate", &why.to_string())
@@ -126,6 +125,7 @@ fn turn(old: &AgentVMPoolStatus, next: &AgentVMPoolStatus) -> Option<(String, St
 mod tests {
     use agentvm_core::status::condition;
     use agentvm_crds::ConditionStatus;
+    use jiff::Timestamp;
 
     use super::*;
 

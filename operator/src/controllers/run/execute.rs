@@ -5,7 +5,6 @@ use agentvm_core::run::{
     finished_attempt, open_attempt, unclaimed,
 };
 use agentvm_crds::{AcceptedReason, AgentRun, ScheduledReason};
-use jiff::Timestamp;
 
 use super::{
     observe::Seen,
@@ -24,7 +23,7 @@ pub async fn execute(
     cx: &Context,
 ) -> Result<(), Error> {
     let old = run.status.clone().unwrap_or_default();
-    let (generation, now) = (run.metadata.generation, Timestamp::now());
+    let (generation, now) = (run.metadata.generation, cx.clock.now());
     match step {
         Step::Nothing => Ok(()),
         Step::Wait { accepted, scheduled, message } => {
@@ -91,7 +90,7 @@ async fn claim(
         return Ok(());
     };
     let old = run.status.clone().unwrap_or_default();
-    let next = claimed(&old, run.metadata.generation, &taken, Timestamp::now());
+    let next = claimed(&old, run.metadata.generation, &taken, cx.clock.now());
     let attempt = open_attempt(Some(&next)).cloned();
     match publish::status(run, next, cx).await {
         Ok(()) => {}
@@ -103,7 +102,7 @@ async fn claim(
         Err(why) => return Err(why),
     }
     if let Some(attempt) = attempt {
-        cx.machines.drive(order(run, uid, valid, &seen.resolved, &attempt, &cx.runs_folder));
+        cx.machines.drive(order(run, uid, valid, &seen.resolved, &attempt, cx));
     }
     Ok(())
 }
@@ -111,7 +110,7 @@ async fn claim(
 /// The operator was restarted, or never heard that the claim was written.
 fn drive(run: &AgentRun, uid: &str, valid: &ValidRun, seen: &Seen, cx: &Context) {
     let Some(attempt) = open_attempt(run.status.as_ref()) else { return };
-    let mut order = order(run, uid, valid, &seen.resolved, attempt, &cx.runs_folder);
+    let mut order = order(run, uid, valid, &seen.resolved, attempt, cx);
     // What is gone meanwhile matters only if it was not started yet; a program that runs has it already.
     order.missing = seen.facts.missing.as_ref().map(|missing| missing.message.clone());
     cx.machines.drive(order);

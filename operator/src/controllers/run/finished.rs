@@ -11,7 +11,6 @@ use kube::{
     runtime::controller::Action,
 };
 
-use super::until;
 use crate::{
     controllers::{Context, error::Error},
     metrics::{Kind, Verb},
@@ -24,8 +23,8 @@ const LONGEST: Duration = Duration::from_hours(1);
 pub async fn tidy(run: &AgentRun, uid: &str, cx: &Context) -> Result<Action, Error> {
     cx.machines.release(uid);
     let Some(expires) = expires(run) else { return Ok(Action::await_change()) };
-    if expires > Timestamp::now() {
-        return Ok(Action::requeue(until(expires).min(LONGEST)));
+    if expires > cx.clock.now() {
+        return Ok(Action::requeue(cx.wake_in(expires).min(LONGEST)));
     }
     let namespace = run.namespace().ok_or(Error::Incomplete("namespace"))?;
     let api: Api<AgentRun> = Api::namespaced(cx.client.clone(), &namespace);

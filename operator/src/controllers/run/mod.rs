@@ -13,7 +13,6 @@ use std::{sync::Arc, time::Duration};
 
 use agentvm_core::run::{is_finished, open_attempt, plan, validate};
 use agentvm_crds::AgentRun;
-use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{Context, Guarded, error::Error};
@@ -41,15 +40,8 @@ pub async fn reconcile(object: Arc<Guarded<AgentRun>>, cx: Arc<Context>) -> Resu
         Err(why) => return publish::invalid(run, &why, &cx).await,
     };
     let seen = observe::observe(run, &uid, &valid, &cx).await?;
-    let plan = plan(&valid, &seen.facts, Timestamp::now());
+    let plan = plan(&valid, &seen.facts, cx.clock.now());
     tracing::debug!(run = %run.name_any(), step = ?plan.step, "planned");
     execute::execute(run, &uid, &valid, seen, &plan.step, &cx).await?;
-    Ok(Action::requeue(plan.wake.map_or(SLOW, until).min(SLOW)))
-}
-
-/// How long it is until then; at least a moment, so that a late clock doesn't spin.
-pub fn until(at: Timestamp) -> Duration {
-    Duration::try_from(at.duration_since(Timestamp::now()))
-        .unwrap_or_default()
-        .max(Duration::from_millis(50))
+    Ok(Action::requeue(plan.wake.map_or(SLOW, |at| cx.wake_in(at)).min(SLOW)))
 }

@@ -1,16 +1,18 @@
 //! From a valid run and what it refers to, to the order that a machine's task carries out.
 
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 use agentvm_core::run::{Content, EnvValue, ValidRun};
 use agentvm_crds::{AgentRun, Attempt, Place, RunAs};
 use agentvm_guest_agent::protocol;
 use agentvm_hypervisor::{CollectSpec, InputFile};
-use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{references::Resolved, waiting::created};
-use crate::machines::{Order, SecretFile};
+use crate::{
+    controllers::Context,
+    machines::{Order, SecretFile},
+};
 
 /// Files that are taken from one run's output at the most.
 const MAX_FILES: usize = 10_000;
@@ -24,9 +26,10 @@ pub fn order(
     valid: &ValidRun,
     resolved: &Resolved,
     attempt: &Attempt,
-    runs: &Path,
+    cx: &Context,
 ) -> Order {
-    let claimed = agentvm_core::calendar::parse(&attempt.start_time).unwrap_or_else(Timestamp::now);
+    let claimed =
+        agentvm_core::calendar::parse(&attempt.start_time).unwrap_or_else(|| cx.clock.now());
     let env = valid.env.iter().map(|item| match &item.value {
         EnvValue::Literal(text) => Order::env_var(&item.name, text),
         EnvValue::From(key) => {
@@ -78,7 +81,7 @@ pub fn order(
             max_files: MAX_FILES,
             max_entries: MAX_ENTRIES,
         },
-        folder: runs.join(uid).join(attempt.number.to_string()),
+        folder: cx.runs_folder.join(uid).join(attempt.number.to_string()),
         created: created(run),
         claimed,
     }

@@ -8,7 +8,6 @@ use agentvm_core::{
     status::find,
 };
 use agentvm_crds::{AgentRun, AgentRunStatus, ConditionStatus, SucceededReason, condition_type};
-use jiff::Timestamp;
 use kube::{Resource, runtime::controller::Action};
 
 use super::{
@@ -83,7 +82,7 @@ pub async fn ended(run: &AgentRun, reason: &str, message: &str, cx: &Context) {
 pub async fn invalid(run: &AgentRun, why: &InvalidSpec, cx: &Context) -> Result<Action, Error> {
     let old = run.status.clone().unwrap_or_default();
     let reason = SucceededReason::InvalidSpec;
-    let next = finished(&old, run.metadata.generation, reason, &why.to_string(), Timestamp::now());
+    let next = finished(&old, run.metadata.generation, reason, &why.to_string(), cx.clock.now());
     status(run, next, cx).await?;
     ended(run, reason.as_str(), &why.to_string(), cx).await;
     Ok(Action::requeue(Duration::from_secs(1)))
@@ -93,6 +92,7 @@ pub async fn invalid(run: &AgentRun, why: &InvalidSpec, cx: &Context) -> Result<
 mod tests {
     use agentvm_core::run::accepted_waiting;
     use agentvm_crds::{AcceptedReason as A, ScheduledReason as S};
+    use jiff::Timestamp;
 
     use super::*;
 

@@ -7,8 +7,8 @@
 
 use agentvm_crds::{AgentVMPool, GoldenNodeState, GoldenSnapshot};
 use agentvm_hypervisor::HvError;
-use agentvm_hypervisor::Hypervisor;
 use agentvm_hypervisor::fake::{Fault, Op};
+use agentvm_hypervisor::{GoldenApi, MachineApi};
 use agentvm_tests::{World, condition, reason, until_true};
 use serde_json::{Value, json};
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use agentvm_core::names::DomainName;
 use agentvm_crds::AgentVMPool;
 use agentvm_hypervisor::fake::{Fault, Op};
-use agentvm_hypervisor::{HvError, Hypervisor, MachineKind, MachineLimits, MachineRecord};
+use agentvm_hypervisor::{HvError, MachineApi, MachineKind, MachineLimits, MachineRecord};
 use agentvm_tests::{World, reason, until_true};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -116,15 +116,15 @@ async fn what_could_not_be_changed_is_tried_again_and_a_restart_changes_nothing(
     let name = machines(&world).await[0].name.clone();
     let fails =
         || Fault::Fail(HvError::Refused { what: "change it".into(), detail: "no cgroup".into() });
-    world.fake.faults().next(Op::Relimit, fails());
+    world.fake.faults().next(Op::UpdateLimits, fails());
     edit(&world, json!({"cpuQuotaPercent": 50})).await;
     until_true("it is tried again", || async { quota(&world, &name) == Some(50) }).await;
     world.stop(Duration::from_secs(5), false).await;
     let nonce = machines(&world).await[0].nonce.clone();
-    let calls = world.fake.faults().calls(Op::Relimit);
+    let calls = world.fake.faults().calls(Op::UpdateLimits);
     world.start().await;
     // Its limits aren't known to the new operator, which says them once.
-    until_true("it is told", || async { world.fake.faults().calls(Op::Relimit) == calls + 1 })
+    until_true("it is told", || async { world.fake.faults().calls(Op::UpdateLimits) == calls + 1 })
         .await;
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
     assert_eq!(machines(&world).await[0].nonce, nonce);

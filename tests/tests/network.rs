@@ -13,7 +13,7 @@ use agentvm_core::network::{Policy, Wire};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenNodeState, GoldenSnapshot};
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{
-    HvError, Hypervisor, Machine, MachineKind, ResetStep, Step, StepHook, Verdict,
+    GoldenApi, HookAction, HvError, Machine, MachineApi, MachineKind, ResetStep, Step, StepHook,
 };
 use agentvm_tests::{World, condition, reason, until_true};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ async fn machines(world: &World) -> Vec<Machine> {
 }
 
 fn policy(world: &World, pool: &AgentVMPool) -> Option<Policy> {
-    world.fake.network().policed()?.policies.get(pool.metadata.uid.as_deref()?).cloned()
+    world.fake.network().applied()?.policies.get(pool.metadata.uid.as_deref()?).cloned()
 }
 
 fn network_generation(pool: &AgentVMPool) -> Option<i64> {
@@ -105,7 +105,7 @@ async fn without_a_policy_in_force_there_is_no_machine() {
         })
     };
     for nth in 1..=100 {
-        world.fake.faults().nth(Op::Police, nth, refused());
+        world.fake.faults().nth(Op::ApplyPolicies, nth, refused());
     }
     world.start().await;
     world
@@ -245,7 +245,7 @@ async fn an_isolated_pool_asks_the_host_for_no_network() {
     world.warm_pool("default", 1, 1).await;
     world.script("run", "true", json!({})).await;
     world.finished("run").await;
-    for op in [Op::Subnet, Op::Police, Op::OpenLink, Op::CloseLink] {
+    for op in [Op::Subnet, Op::ApplyPolicies, Op::OpenLink, Op::CloseLink] {
         assert_eq!(world.fake.faults().calls(op), 0, "{op:?}");
     }
 }
@@ -259,7 +259,7 @@ async fn a_machine_is_cut_off_before_it_is_brought_back_and_connected_again_afte
         if matches!(step, Step::Reset(ResetStep::Stop)) {
             seen.lock().unwrap().push(fake.is_open(name));
         }
-        Verdict::Go
+        HookAction::Go
     }));
     connected(&world, "default", 1, json!({"mode": "NatFiltered"})).await;
     for name in ["one", "two"] {
@@ -432,10 +432,10 @@ async fn a_setup_has_a_network_and_the_golden_has_none_of_it() {
     };
     let open = || async { template().await.is_some_and(|name| world.fake.is_open(&name)) };
     until_true("the setup is connected", open).await;
-    assert!(world.fake.network().policed().unwrap().policies.contains_key(&uid));
+    assert!(world.fake.network().applied().unwrap().policies.contains_key(&uid));
     std::fs::write(gate, "").unwrap();
     world.says::<GoldenSnapshot>("golden", "Ready", "True/Captured").await;
-    assert!(!world.fake.network().policed().unwrap().policies.contains_key(&uid));
+    assert!(!world.fake.network().applied().unwrap().policies.contains_key(&uid));
     assert_eq!(world.fake.faults().calls(Op::CloseLink), 1);
     let quiet = json!({"steps": [{"command": ["true"]}], "network": {"mode": "Isolated"}});
     world

@@ -11,7 +11,7 @@ use std::time::Instant;
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Destination, Flow, FlowVerdict, Protocol, Target, TargetKind};
 use agentvm_crds::{AgentRun, AgentVMPool, RunNetwork};
-use agentvm_hypervisor::{Hypervisor, Traffic};
+use agentvm_hypervisor::{MachineApi, Traffic};
 use agentvm_operator::metrics::Metrics;
 use agentvm_tests::{World, until_true};
 use k8s_openapi::api::events::v1::Event;

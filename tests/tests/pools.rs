@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::fake::{Fault, Op};
-use agentvm_hypervisor::{HvError, Hypervisor};
+use agentvm_hypervisor::{HvError, MachineApi};
 use agentvm_tests::{World, condition, reason, until_true};
 use serde_json::json;
 use tokio::time::Instant;

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentvm_crds::{AgentRun, AgentVMPool, ResetStatus};
 use agentvm_hypervisor::fake::{Fault, Op};
-use agentvm_hypervisor::{HvError, Hypervisor, Machine, Mark, Proof, Tier};
+use agentvm_hypervisor::{HvError, Machine, MachineApi, Mark, Proof, Tier};
 use agentvm_tests::{Outside, World, reason, until_true};
 use kube::ResourceExt;
 use kube::api::ListParams;

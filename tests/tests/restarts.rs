@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
 use agentvm_crds::{AgentRun, AgentVMPool};
-use agentvm_hypervisor::Hypervisor;
+use agentvm_hypervisor::MachineApi;
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_tests::{Outside, World, reason, until_true};
 use serde_json::json;

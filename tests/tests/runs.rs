@@ -6,7 +6,7 @@
 )]
 
 use agentvm_crds::{AgentRun, AgentRunStatus};
-use agentvm_hypervisor::Hypervisor;
+use agentvm_hypervisor::MachineApi;
 use agentvm_tests::{World, condition, reason};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::PostParams;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
-use agentvm_hypervisor::{CaptureStep, CloneStep, Hypervisor, Machine, Mark, ResetStep, Step};
+use agentvm_hypervisor::{CaptureStep, CloneStep, Machine, MachineApi, Mark, ResetStep, Step};
 use agentvm_tests::{Outside, World, reason, until_true};
 use serde_json::json;
 

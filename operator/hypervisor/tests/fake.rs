@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{
-    CollectSpec, HvError, Hypervisor, InputFile, MachineKind, MachineLimits, MachineRecord,
-    MachineSpec, Mark, PowerState, Proof, Resources, Step, StepHook, Stop, TemplateSpec, Tier,
-    Verdict,
+    CollectSpec, GoldenApi, HookAction, HostApi, HvError, InputFile, MachineApi, MachineKind,
+    MachineLimits, MachineRecord, MachineSpec, Mark, PowerState, Proof, Resources, ShareApi, Step,
+    StepHook, Stop, TemplateSpec, Tier,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -288,7 +288,7 @@ async fn killed_at_any_step_nothing_half_made_looks_whole() {
         let fake = FakeHypervisor::open(dir.path(), stand_in());
         let _guard = fake.guard();
         fake.knobs().set_hook(StepHook::new(move |_, step| {
-            if step == fatal { Verdict::Die } else { Verdict::Go }
+            if step == fatal { HookAction::Die } else { HookAction::Go }
         }));
         let template = template(&fake);
         let (first, second) = (machine(&fake, 0, "n1"), machine(&fake, 0, "n2"));

@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
-use agentvm_hypervisor::{CaptureStep, Step, StepHook, Verdict};
+use agentvm_hypervisor::{CaptureStep, HookAction, Step, StepHook};
 use agentvm_hypervisor::{
-    CollectSpec, HvError, Hypervisor, InputFile, MachineSpec, PowerState, Stop,
+    CollectSpec, GoldenApi, HostApi, HvError, InputFile, MachineApi, MachineSpec, PowerState,
+    ShareApi, Stop,
 };
 use libvirt_host::guest::Guest;
 use libvirt_host::{TOKEN, TestHost, took};
@@ -258,7 +259,9 @@ async fn a_crash_at_any_step_of_capture_is_swept() {
     for step in CaptureStep::ALL {
         let on_step =
             StepHook::new(
-                move |_, at| if at == Step::Capture(step) { Verdict::Die } else { Verdict::Go },
+                move |_, at| {
+                    if at == Step::Capture(step) { HookAction::Die } else { HookAction::Go }
+                },
             );
         let crashing = Libvirt::connect(LibvirtConfig { on_step, ..host.config() }).await.unwrap();
         crashing.boot_template(&spec).await.unwrap();

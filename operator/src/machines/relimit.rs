@@ -10,7 +10,7 @@ impl Machines {
     pub async fn relimit(&self, pool_uid: &str, wanted: MachineLimits) -> bool {
         let Self { inner } = self;
         let others = inner.board().otherwise_limited(pool_uid, &wanted);
-        let told = others.iter().map(|(_, name, _)| inner.hv.relimit(name, &wanted));
+        let told = others.iter().map(|(_, name, _)| inner.hv.update_limits(name, &wanted));
         let mut all = true;
         for ((key, name, nonce), told) in others.iter().zip(futures::future::join_all(told).await) {
             match told {

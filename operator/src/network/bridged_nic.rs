@@ -36,7 +36,7 @@ mod tests {
         names::DomainName,
         network::{Nic, Subnet},
     };
-    use agentvm_hypervisor::{Hypervisor as _, MachineKind, fake::FakeHypervisor};
+    use agentvm_hypervisor::{LinkApi as _, MachineKind, fake::FakeHypervisor};
 
     use super::*;
 

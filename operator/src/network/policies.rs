@@ -80,7 +80,7 @@ impl Policies {
         if settled(&lock(&self.state)) {
             return Ok(());
         }
-        let done = self.hv.police(wanted.clone(), self.never.clone()).await;
+        let done = self.hv.apply_policies(wanted.clone(), self.never.clone()).await;
         // After an error nobody knows which of the two holds.
         *lock(&self.state) = State { told: done.is_ok().then_some(wanted), needed: true };
         done

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
-use agentvm_hypervisor::{Step, StepHook, Verdict};
+use agentvm_hypervisor::{HookAction, Step, StepHook};
 use agentvm_operator::controllers::Operator;
 use agentvm_tests::{DIE_AT, Error, HANG_AT, operator_client, operator_config};
 use tokio::signal::unix::{SignalKind, signal};
@@ -29,7 +29,7 @@ async fn main() -> Result<(), Error> {
         let fatal: Step = serde_json::from_str(&step)?;
         // Nothing is tidied up, as with kill -9.
         let die =
-            move |_: &_, step| if step == fatal { std::process::abort() } else { Verdict::Go };
+            move |_: &_, step| if step == fatal { std::process::abort() } else { HookAction::Go };
         fake.knobs().set_hook(StepHook::new(die));
     }
     if let Ok(nth) = std::env::var(HANG_AT) {

@@ -1,4 +1,4 @@
-//! Limits of the fake: they hold nothing back, and what a machine is held to is kept for tests to look at.
+//! Limits of the fake: it enforces none, and keeps those of each machine so that tests can look at them.
 
 use std::path::PathBuf;
 
@@ -26,8 +26,8 @@ impl Store {
         )
     }
 
-    /// As libvirt's: all but the share's can be changed.
-    pub fn relimit(
+    /// Like libvirt's: all limits but the share's can change.
+    pub fn update_limits(
         &self,
         name: &DomainName,
         limits: &MachineLimits,

@@ -1,24 +1,73 @@
-//! Links of the fake: who is connected is a file in the machine's folder.
+//! Links of the fake: a machine is connected while a file stands in its folder.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::Policy;
+use agentvm_core::network::{Flow, Mac, Policy, Subnet};
 use ipnet::IpNet;
+use tokio::sync::mpsc::Receiver;
 
-use super::network::Policed;
+use super::network::AppliedPolicies;
 use super::store::Store;
+use super::{FakeHypervisor, Op};
 use crate::files::{io, write_json};
-use crate::{HvError, Traffic};
+use crate::{HvError, LinkApi, Traffic};
 
-impl Store {
-    /// As libvirt's: links of owners without a policy are closed.
-    pub fn police(
+#[async_trait::async_trait]
+impl LinkApi for FakeHypervisor {
+    async fn subnet(&self) -> Result<Subnet, HvError> {
+        self.call(Op::Subnet, |store| Ok(store.network.subnet())).await
+    }
+
+    async fn ipv6(&self) -> Result<(), HvError> {
+        self.call(Op::Ipv6, |_| Ok(())).await
+    }
+
+    fn gateway_mac(&self) -> Mac {
+        Mac::derive(&["gateway", "fake"])
+    }
+
+    async fn apply_policies(
         &self,
         policies: BTreeMap<String, Policy>,
-        never: Vec<IpNet>,
+        deny_list: Vec<IpNet>,
+    ) -> Result<(), HvError> {
+        self.call(Op::ApplyPolicies, move |store| store.keep_policies(policies, deny_list)).await
+    }
+
+    async fn open_link(&self, name: &DomainName) -> Result<(), HvError> {
+        let name = name.clone();
+        self.call(Op::OpenLink, move |store| store.open_link(&name)).await
+    }
+
+    async fn lease_link(&self, name: &DomainName, address: Ipv4Addr) -> Result<(), HvError> {
+        let name = name.clone();
+        self.call(Op::LeaseLink, move |store| store.lease_link(&name, address)).await
+    }
+
+    async fn close_link(&self, name: &DomainName) -> Result<(), HvError> {
+        let name = name.clone();
+        self.call(Op::CloseLink, move |store| store.close_link(&name)).await
+    }
+
+    async fn traffic(&self, name: &DomainName) -> Result<Traffic, HvError> {
+        let name = name.clone();
+        self.call(Op::Traffic, move |store| store.traffic(&name)).await
+    }
+
+    fn flows(&self) -> Option<Receiver<Flow>> {
+        self.store.network.flows()
+    }
+}
+
+impl Store {
+    /// Like libvirt's: it closes the links of owners without a policy.
+    pub fn keep_policies(
+        &self,
+        policies: BTreeMap<String, Policy>,
+        deny_list: Vec<IpNet>,
     ) -> Result<(), HvError> {
         for machine in self
             .list()
@@ -27,7 +76,7 @@ impl Store {
         {
             self.close_link(&machine.record.name)?;
         }
-        self.network.police(Policed { policies, never });
+        self.network.apply(AppliedPolicies { policies, deny_list });
         Ok(())
     }
 

@@ -1,11 +1,13 @@
-//! The fake's network: what was said of it, what is counted of it, and flows to send. Nothing is filtered; it is kept for tests to look at.
+//! The fake's network: the policies that were applied, the counted traffic, and flows to send.
+//!
+//! The fake filters nothing. It keeps the policies so that tests can look at them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::{Flow, Mac, Policy, Subnet};
+use agentvm_core::network::{Flow, Policy, Subnet};
 use ipnet::IpNet;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -15,21 +17,21 @@ use crate::locks::lock;
 /// Flows that a test may send ahead of whoever reads them.
 const FLOWS: usize = 1024;
 
-/// What a test may turn, and see.
+/// The network settings that a test may change and read.
 #[derive(Debug)]
 pub struct Network {
-    policed: Mutex<Option<Policed>>,
+    applied: Mutex<Option<AppliedPolicies>>,
     traffic: Mutex<BTreeMap<DomainName, Traffic>>,
     subnet: Mutex<Subnet>,
     sender: Sender<Flow>,
     receiver: Mutex<Option<Receiver<Flow>>>,
 }
 
-/// The last that was said of what machines may reach.
+/// The arguments of the last `apply_policies`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Policed {
+pub struct AppliedPolicies {
     pub policies: BTreeMap<String, Policy>,
-    pub never: Vec<IpNet>,
+    pub deny_list: Vec<IpNet>,
 }
 
 impl Default for Network {
@@ -42,7 +44,7 @@ impl Default for Network {
             prefix: 24,
         };
         Self {
-            policed: Mutex::default(),
+            applied: Mutex::default(),
             traffic: Mutex::default(),
             subnet: Mutex::new(first),
             sender,
@@ -52,17 +54,17 @@ impl Default for Network {
 }
 
 impl Network {
-    /// `None`: nobody has said anything yet.
-    pub fn policed(&self) -> Option<Policed> {
-        lock(&self.policed).clone()
+    /// The policies in force. `None` before the first `apply_policies`.
+    pub fn applied(&self) -> Option<AppliedPolicies> {
+        lock(&self.applied).clone()
     }
 
-    pub(super) fn police(&self, policed: Policed) {
-        *lock(&self.policed) = Some(policed);
+    pub(super) fn apply(&self, applied: AppliedPolicies) {
+        *lock(&self.applied) = Some(applied);
     }
 
     pub(super) fn has_policy_of(&self, owner_uid: &str) -> bool {
-        lock(&self.policed).as_ref().is_some_and(|policed| policed.policies.contains_key(owner_uid))
+        lock(&self.applied).as_ref().is_some_and(|applied| applied.policies.contains_key(owner_uid))
     }
 
     /// As if the usual addresses were taken on this host.
@@ -95,8 +97,4 @@ impl Network {
     pub(super) fn flows(&self) -> Option<Receiver<Flow>> {
         lock(&self.receiver).take()
     }
-}
-
-pub(super) fn gateway_mac() -> Mac {
-    Mac::derive(&["gateway", "fake"])
 }

@@ -6,8 +6,7 @@ use agentvm_core::names::DomainName;
 
 use super::store::Store;
 use crate::files::{io, read_json, write_json};
-use crate::workspace::{input, virtfs::Mapping};
-use crate::{HvError, InputFile, Mark, PowerState, Usage};
+use crate::{HvError, Mark, PowerState, Usage};
 
 impl Store {
     pub fn set_paused(&self, name: &DomainName, paused: bool) -> Result<(), HvError> {
@@ -41,13 +40,6 @@ impl Store {
             }
             self.pause_or_not(name, false)
         })
-    }
-
-    /// The mark goes first here too: a share with a run's input in it isn't that of a parked machine.
-    pub fn put_input(&self, name: &DomainName, files: &[InputFile]) -> Result<(), HvError> {
-        let share = self.existing_share(name)?;
-        self.unmark(name)?;
-        input::put(&share, Mapping::Plain, files)
     }
 
     /// Stops it, then says why.

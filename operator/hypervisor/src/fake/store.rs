@@ -13,10 +13,7 @@ use super::network::Network;
 use super::process::Agent;
 use crate::files::{names_in, read_json, remove_tree};
 use crate::locks::{Locks, lock};
-use crate::{
-    Accelerator, HostFacts, HvError, Machine, MachineKind, MachineRecord, PowerState, Resources,
-    Step, Verdict,
-};
+use crate::{HookAction, HvError, Machine, MachineRecord, PowerState, Resources, Step};
 
 /// Goldens that aren't whole yet.
 pub const HALF: &str = ".tmp-";
@@ -38,19 +35,6 @@ pub struct Kept {
     pub record: MachineRecord,
     /// Of a template: what its golden will say.
     pub resources: Option<Resources>,
-}
-
-pub fn facts() -> HostFacts {
-    HostFacts {
-        qemu_version: "0.0.0-fake".to_owned(),
-        libvirt_version: "0.0.0-fake".to_owned(),
-        kernel_version: "fake".to_owned(),
-        accelerator: Accelerator::Tcg { why: "machines are processes".to_owned() },
-        cpu_model: "fake".to_owned(),
-        cpus: 4,
-        memory_mib: 16 * 1024,
-        vsock: false,
-    }
 }
 
 impl Store {
@@ -111,8 +95,8 @@ impl Store {
     /// What the hook wants before this step: an error is the end of the call, with everything left as it is.
     pub fn step(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
         match self.knobs.hook().before(name, step) {
-            Verdict::Go => Ok(()),
-            Verdict::Die => {
+            HookAction::Go => Ok(()),
+            HookAction::Die => {
                 Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 })
             }
         }
@@ -156,7 +140,7 @@ impl Store {
         }
     }
 
-    fn records(&self) -> Vec<Kept> {
+    pub fn records(&self) -> Vec<Kept> {
         let names = names_in(&self.dir.join("machines")).into_iter();
         names.filter_map(|name| self.kept(&DomainName::from_recorded(name))).collect()
     }
@@ -170,23 +154,5 @@ impl Store {
             machines.filter(|m| m.state != PowerState::Absent).collect();
         machines.sort_by(|a, b| a.record.name.cmp(&b.record.name));
         machines
-    }
-
-    /// As libvirt's: half captures, templates that nobody drives any more, folders without a record.
-    pub fn sweep(&self) -> Result<Vec<String>, HvError> {
-        let mut swept = Vec::new();
-        for kept in self.records().into_iter().filter(|k| k.record.kind == MachineKind::Template) {
-            self.destroy(&kept.record.name)?;
-            swept.push(format!("template {}", kept.record.name));
-        }
-        let (machines, goldens) = (self.dir.join("machines"), self.dir.join("goldens"));
-        let half_machines = names_in(&machines).into_iter().map(|name| machines.join(name));
-        let half_goldens = names_in(&goldens).into_iter().filter(|name| name.starts_with(HALF));
-        let debris = half_machines.filter(|dir| !dir.join("record.json").exists());
-        for path in debris.chain(half_goldens.map(|name| goldens.join(name))) {
-            remove_tree(&path)?;
-            swept.push(path.display().to_string());
-        }
-        Ok(swept)
     }
 }

@@ -17,7 +17,7 @@ use super::host::state::Host;
 use super::machine::links;
 use super::qemu::channel::Channels;
 use crate::workspace::share;
-use crate::{HvError, Hypervisor, PowerState};
+use crate::{HostApi, HvError, MachineApi, PowerState};
 
 /// Threads that serve claims: resume, pause, state, list, health.
 const CLAIM_WORKERS: usize = 2;

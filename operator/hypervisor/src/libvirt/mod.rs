@@ -1,7 +1,7 @@
 //! Machines as libvirt domains.
 //!
 //! ```text
-//! hypervisor · baseline · handle   the trait, the cold-boot baseline, the lanes of a connected host
+//! api/ · baseline · handle          the five traits, the cold-boot baseline, the lanes of a connected host
 //!     │
 //! golden/                          boots a template and captures it
 //!     │
@@ -22,12 +22,12 @@
 //! A folder uses the folders below it, and never one above. The control channel is a virtio-serial port that is bound
 //! to a unix socket in the machine's folder.
 
+mod api;
 mod baseline;
 mod connection;
 mod golden;
 mod handle;
 mod host;
-mod hypervisor;
 mod machine;
 mod qemu;
 mod reset;

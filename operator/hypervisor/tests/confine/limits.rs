@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::Nonce;
-use agentvm_hypervisor::{HvError, Hypervisor, MachineLimits, MachineSpec, Tier};
+use agentvm_hypervisor::{HvError, MachineApi, MachineLimits, MachineSpec, Tier};
 
 use crate::libvirt_host::TOKEN;
 use crate::libvirt_host::guest::Guest;
@@ -34,7 +34,7 @@ async fn a_machine_that_takes_all_it_can_get_is_held_back_and_its_neighbour_hard
     processes(bad).await;
     disk(bad, good).await;
     let hog = processor(bad, &limited.record.name).await;
-    hv.relimit(&limited.record.name, &LITTLE).await.unwrap();
+    hv.update_limits(&limited.record.name, &LITTLE).await.unwrap();
     let takes = async || {
         let began = Instant::now();
         assert_eq!(good.sh(TOKEN, WORK).await.0, Some(0));

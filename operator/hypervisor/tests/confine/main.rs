@@ -20,7 +20,9 @@ use std::process::Command;
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_core::network::Nic;
 use agentvm_hypervisor::libvirt::Libvirt;
-use agentvm_hypervisor::{Hypervisor, InputFile, MachineLimits, MachineSpec, Stop, Tier};
+use agentvm_hypervisor::{
+    InputFile, LinkApi, MachineApi, MachineLimits, MachineSpec, ShareApi, Stop, Tier,
+};
 use libvirt_host::guest::Guest;
 use libvirt_host::{TOKEN, TestHost};
 

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
-use agentvm_hypervisor::{Hypervisor, PowerState, Stop};
+use agentvm_hypervisor::{MachineApi, PowerState, Stop};
 
 use crate::libvirt_host::TOKEN;
 use crate::libvirt_host::neighbour::hardly_feels;

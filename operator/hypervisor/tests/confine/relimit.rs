@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::libvirt::Libvirt;
-use agentvm_hypervisor::{HvError, Hypervisor, MachineLimits, MachineSpec, Stop, Tier};
+use agentvm_hypervisor::{HvError, MachineApi, MachineLimits, MachineSpec, Stop, Tier};
 
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
@@ -36,13 +36,13 @@ async fn limits_change_while_a_machine_lives() {
     processor(&hv, name).await;
     reset(&hv, &host, &key, name).await;
     hv.destroy(name, Stop::Force).await.unwrap();
-    assert!(matches!(hv.relimit(name, &FIFTH).await, Err(HvError::NoSuchMachine(_))));
+    assert!(matches!(hv.update_limits(name, &FIFTH).await, Err(HvError::NoSuchMachine(_))));
     hv.release().await;
 }
 
 async fn relimit(hv: &Libvirt, name: &DomainName, limits: &MachineLimits) -> Option<String> {
     let began = Instant::now();
-    let rest = hv.relimit(name, limits).await.unwrap();
+    let rest = hv.update_limits(name, limits).await.unwrap();
     println!("measured: limits changed in {:?}", began.elapsed());
     rest
 }

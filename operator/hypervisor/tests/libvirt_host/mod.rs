@@ -15,7 +15,7 @@ use self::guest::Guest;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
-    Golden, Hypervisor, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources,
+    Golden, GoldenApi, HostApi, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources,
     TemplateSpec, Tier,
 };
 

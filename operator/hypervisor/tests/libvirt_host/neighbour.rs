@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agentvm_core::names::DomainName;
-use agentvm_hypervisor::Hypervisor;
+use agentvm_hypervisor::MachineApi;
 use agentvm_hypervisor::libvirt::Libvirt;
 
 /// Whoever else uses the host can only make the difference larger: one of a few tries has to do.

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use agentvm_core::network::{Nic, Table};
-use agentvm_hypervisor::{Hypervisor, Stop};
+use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::libvirt_host::TOKEN;
 use crate::libvirt_host::guest::Guest;

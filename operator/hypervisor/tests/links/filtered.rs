@@ -5,7 +5,7 @@ use std::time::Instant;
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Mac, Nic};
 use agentvm_hypervisor::libvirt::LibvirtFilter;
-use agentvm_hypervisor::{Hypervisor, Stop, Tier};
+use agentvm_hypervisor::{GoldenApi, LinkApi, MachineApi, Stop, Tier};
 
 use crate::internet::DNS;
 use crate::lan::{Lan, SERVER};

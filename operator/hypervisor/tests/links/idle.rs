@@ -1,6 +1,6 @@
 //! What a machine says that nobody told to say anything.
 
-use agentvm_hypervisor::{Hypervisor, Stop};
+use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::libvirt_host::TOKEN;
 use crate::plugged::Plugged;

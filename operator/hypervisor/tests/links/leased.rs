@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::network::Nic;
 use agentvm_guest_agent::protocol::{GuestLease, Mac};
-use agentvm_hypervisor::{HvError, Hypervisor, MachineSpec, Stop};
+use agentvm_hypervisor::{HvError, LinkApi, MachineApi, MachineSpec, Stop};
 
 use crate::internet::DNS;
 use crate::lan::{Lan, NAME, SERVER};

@@ -29,7 +29,9 @@ mod tighten;
 use std::time::Duration;
 
 use agentvm_core::golden::DeviceLayout;
-use agentvm_hypervisor::{HvError, Hypervisor, MachineSpec, Stop, Tier, Traffic};
+use agentvm_hypervisor::{
+    GoldenApi, HvError, LinkApi, MachineApi, MachineSpec, Stop, Tier, Traffic,
+};
 use libvirt_host::TOKEN;
 use memory::own_and_different;
 use plugged::{Plugged, is_up, reach, tap};
@@ -116,15 +118,15 @@ async fn who_ends_and_who_may_not_is_not_connected() {
     let (name, tap) = (&spec.record.name, tap(&spec));
     lab.hv.create(&spec).await.unwrap();
     assert_eq!(lab.hv.traffic(name).await.unwrap(), Traffic::default());
-    lab.hv.police(Plugged::policies(&["another"]), vec![]).await.unwrap();
+    lab.hv.apply_policies(Plugged::policies(&["another"]), vec![]).await.unwrap();
     let why = lab.hv.open_link(name).await.unwrap_err();
     assert!(matches!(why, HvError::NetworkUnavailable { .. }) && !is_up(&tap), "{why}");
-    lab.hv.police(Plugged::policies(&["pool-uid"]), vec![]).await.unwrap();
+    lab.hv.apply_policies(Plugged::policies(&["pool-uid"]), vec![]).await.unwrap();
     lab.hv.open_link(name).await.unwrap();
     assert!(is_up(&tap) && lab.is_in_rules(&tap));
     // The process before has ended: two at once would put back each other's rules.
     lab.hv = lab.host.connect().await;
-    lab.hv.police(Plugged::policies(&["pool-uid"]), vec![]).await.unwrap();
+    lab.hv.apply_policies(Plugged::policies(&["pool-uid"]), vec![]).await.unwrap();
     assert!(
         is_up(&tap) && lab.is_in_rules(&tap),
         "another process of the same installation takes it over"

@@ -7,7 +7,7 @@ use agentvm_core::names::GoldenKey;
 use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet, Table};
 use agentvm_guest_agent::protocol::{self, GuestNetwork};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig, LibvirtFilter};
-use agentvm_hypervisor::{Golden, Hypervisor, MachineSpec};
+use agentvm_hypervisor::{Golden, GoldenApi, LinkApi, MachineSpec};
 
 use crate::internet::{DNS, Internet, WEB};
 use crate::libvirt_host::guest::Guest;
@@ -49,7 +49,7 @@ impl Plugged {
         let subnet = hv.subnet().await.unwrap();
         internet.attach(&subnet.bridge, &subnet.net().to_string());
         let this = Self { host, hv, internet, subnet, key: GoldenKey::derive(&[name]) };
-        this.hv.police(Self::policies(&["pool-uid"]), vec![]).await.unwrap();
+        this.hv.apply_policies(Self::policies(&["pool-uid"]), vec![]).await.unwrap();
         this
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentvm_hypervisor::{Hypervisor, PowerState, Stop};
+use agentvm_hypervisor::{LinkApi, MachineApi, PowerState, Stop};
 
 use crate::libvirt_host::{TOKEN, TestHost};
 use crate::plugged::{Plugged, is_up, reach, tap};

@@ -1,7 +1,7 @@
 //! A policy that is changed while machines run: what it forbids ends, what it allows goes on.
 
 use agentvm_core::network::{Allow, PortRange, Protocol};
-use agentvm_hypervisor::{Hypervisor, Stop};
+use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::internet::WEB;
 use crate::libvirt_host::TOKEN;
@@ -19,7 +19,7 @@ async fn a_policy_that_is_tightened_ends_what_it_forbids_and_nothing_else() {
     let ports = vec![PortRange { first: 8080, last: 8080 }];
     wide.get_mut("pool-uid").unwrap().allow =
         vec![Allow { protocol: Protocol::Tcp, ports, cidrs: vec![] }];
-    lab.hv.police(wide, vec![]).await.unwrap();
+    lab.hv.apply_policies(wide, vec![]).await.unwrap();
     lab.hv.open_link(name).await.unwrap();
     lab.hv.resume(name).await.unwrap();
     let mut guest = lab.guest(&spec).await;
@@ -38,7 +38,7 @@ async fn a_policy_that_is_tightened_ends_what_it_forbids_and_nothing_else() {
     let said = guest.sh(TOKEN, &waiting).await.1;
     assert!(there("80") && there("8080"), "{said} {}", lab.connections(&spec));
     let began = std::time::Instant::now();
-    lab.hv.police(narrow, vec![]).await.unwrap();
+    lab.hv.apply_policies(narrow, vec![]).await.unwrap();
     println!("measured: another policy for a machine that runs: {:?}", began.elapsed());
     assert!(there("80") && !there("8080"), "{}", lab.connections(&spec));
     lab.hv.close_link(name).await.unwrap();

@@ -8,7 +8,7 @@ use agentvm_core::names::DomainName;
 use agentvm_core::network::{Allow, Mac, Nic, Protocol, Wire};
 use agentvm_guest_agent::protocol::{self, GuestLease, Nonce};
 use agentvm_hypervisor::libvirt::Libvirt;
-use agentvm_hypervisor::{Hypervisor, MachineSpec, Stop};
+use agentvm_hypervisor::{LinkApi, MachineApi, MachineSpec, Stop};
 
 use crate::ground::{Ground, Machine, policy};
 use crate::internet::DNS;

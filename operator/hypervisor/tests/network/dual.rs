@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use agentvm_core::network::{Allow, FlowVerdict, LinkLimits, Nic, PortRange, Protocol};
 
-use agentvm_hypervisor::{Hypervisor, Stop};
+use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::ground::{Machine, dual_policy, policy};
 use crate::internet::{PRIVATE_V6, WEB, WEB_V6};

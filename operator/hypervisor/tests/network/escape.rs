@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use agentvm_core::network::{Allow, Nic, PortRange, Protocol, Subnet};
 use agentvm_guest_agent::protocol::Nonce;
-use agentvm_hypervisor::{HvError, Hypervisor, Stop};
+use agentvm_hypervisor::{HvError, LinkApi, MachineApi, Stop};
 
 use crate::attacks;
 use crate::ground::{Ground, Machine, policy};

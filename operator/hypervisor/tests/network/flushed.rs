@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::Table;
-use agentvm_hypervisor::{Hypervisor, Stop};
+use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::attacks;
 use crate::ground::{HostServers, wait_for};

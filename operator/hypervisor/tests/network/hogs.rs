@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Allow, LinkLimits, Policy, Protocol};
 use agentvm_guest_agent::protocol::Nonce;
-use agentvm_hypervisor::{Hypervisor, Stop};
+use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::ground::{Machine, node_networks, policy, wait_for};
 use crate::internet::WEB;
@@ -116,7 +116,7 @@ impl Hog<'_> {
         let datagrams = Allow { protocol: Protocol::Udp, ports: Vec::new(), cidrs: Vec::new() };
         let bad = Policy { limits: hog, allow: vec![datagrams], ..policy() };
         let policies = [("pool-one".to_owned(), good), ("pool-two".to_owned(), bad)].into();
-        self.real.hv.police(policies, node_networks()).await.unwrap();
+        self.real.hv.apply_policies(policies, node_networks()).await.unwrap();
     }
 
     async fn neighbour(&mut self, verb: &str) {

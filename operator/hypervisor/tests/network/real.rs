@@ -7,7 +7,7 @@ use agentvm_core::names::{GoldenKey, InstanceId};
 use agentvm_core::network::{Nic, Policy, Subnet, Wire, ula};
 use agentvm_guest_agent::protocol::{self, GuestIpv6, GuestNetwork};
 use agentvm_hypervisor::libvirt::Libvirt;
-use agentvm_hypervisor::{Hypervisor, MachineSpec};
+use agentvm_hypervisor::{GoldenApi, LinkApi, MachineApi, MachineSpec};
 
 use tokio::sync::MutexGuard;
 
@@ -65,7 +65,7 @@ impl Real {
         let owners = ["pool-one", "pool-two", "template"];
         let policies: BTreeMap<_, _> =
             owners.map(|owner| (owner.to_owned(), policy.clone())).into();
-        self.hv.police(policies, node_networks()).await.unwrap();
+        self.hv.apply_policies(policies, node_networks()).await.unwrap();
     }
 
     fn nic(&self, number: usize) -> Nic {

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use agentvm_hypervisor::{Hypervisor, Stop};
+use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::ground::Machine;
 use crate::internet::offers::{GitServer, IN_REPOSITORY, INSTALL, INSTALLED, REPOSITORY};

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::libvirt::Libvirt;
-use agentvm_hypervisor::{HvError, Hypervisor, ResetStep, Stop};
+use agentvm_hypervisor::{HvError, MachineApi, ResetStep, Stop};
 
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};

@@ -7,7 +7,8 @@ use std::time::Duration;
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
-    CloneStep, HvError, Hypervisor, Mark, PowerState, ResetStep, Step, StepHook, Stop, Verdict,
+    CloneStep, HookAction, HostApi, HvError, MachineApi, Mark, PowerState, ResetStep, Step,
+    StepHook, Stop,
 };
 
 use crate::libvirt_host::guest::Guest;
@@ -66,9 +67,9 @@ fn kill(pid: u32) {
 /// Who is on the way to kill somebody.
 type Strikes = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
-fn strike(name: &DomainName, fault: Fault, libvirtd: u32, strikes: &Strikes) -> Verdict {
+fn strike(name: &DomainName, fault: Fault, libvirtd: u32, strikes: &Strikes) -> HookAction {
     let pid = match fault.victim {
-        Victim::Operator => return Verdict::Die,
+        Victim::Operator => return HookAction::Die,
         Victim::Libvirtd => Some(libvirtd),
         // Before it starts there is none.
         Victim::Qemu => std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid"))
@@ -81,7 +82,7 @@ fn strike(name: &DomainName, fault: Fault, libvirtd: u32, strikes: &Strikes) -> 
             kill(pid);
         }));
     }
-    Verdict::Go
+    HookAction::Go
 }
 
 /// An operator that meets `fault` once.
@@ -89,7 +90,7 @@ async fn doomed(host: &TestHost, fault: Fault, libvirtd: u32, strikes: &Strikes)
     let (armed, strikes) = (Arc::new(Mutex::new(Some(fault))), Arc::clone(strikes));
     let on_step = StepHook::new(move |name, step| {
         let due = armed.lock().unwrap().take_if(|fault| fault.step == step);
-        due.map_or(Verdict::Go, |fault| strike(name, fault, libvirtd, &strikes))
+        due.map_or(HookAction::Go, |fault| strike(name, fault, libvirtd, &strikes))
     });
     Libvirt::connect(LibvirtConfig { on_step, ..host.config() }).await.unwrap()
 }

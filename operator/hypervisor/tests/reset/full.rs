@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
-    CaptureStep, CloneStep, HvError, Hypervisor, Step, StepHook, Stop, Verdict,
+    CaptureStep, CloneStep, GoldenApi, HookAction, HostApi, HvError, MachineApi, Step, StepHook,
+    Stop,
 };
 
 use crate::libvirt_host::guest::Guest;
@@ -37,7 +38,7 @@ impl Small {
             if due.lock().unwrap().take_if(|at| *at == step).is_some() {
                 fill(&root);
             }
-            Verdict::Go
+            HookAction::Go
         });
         let hv = Libvirt::connect(LibvirtConfig { on_step, ..host.config() }).await.unwrap();
         Self { host, hv, full_at }

@@ -2,7 +2,7 @@
 
 use agentvm_core::names::GoldenKey;
 use agentvm_guest_agent::protocol::Inspection;
-use agentvm_hypervisor::{Hypervisor, Stop};
+use agentvm_hypervisor::{MachineApi, Stop};
 
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};

@@ -19,7 +19,7 @@ mod sabotage;
 mod stuck;
 
 use agentvm_core::names::GoldenKey;
-use agentvm_hypervisor::{Hypervisor, Mark, PowerState, Stop, Tier};
+use agentvm_hypervisor::{GoldenApi, MachineApi, Mark, PowerState, Stop, Tier};
 use libvirt_host::guest::Guest;
 use libvirt_host::{TOKEN, TestHost};
 use memory::own_and_different;

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
-use agentvm_hypervisor::{HvError, Hypervisor, MachineSpec, Mark, PowerState, Stop, Tier};
+use agentvm_hypervisor::{
+    GoldenApi, HostApi, HvError, MachineApi, MachineSpec, Mark, PowerState, Stop, Tier,
+};
 
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};

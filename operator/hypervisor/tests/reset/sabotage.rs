@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig, Sabotage};
 use agentvm_hypervisor::{
-    HvError, Hypervisor, MachineSpec, Mark, PowerState, Proof, ResetStep, Step, StepHook, Stop,
-    Verdict,
+    HookAction, HvError, MachineApi, MachineSpec, Mark, PowerState, Proof, ResetStep, Step,
+    StepHook, Stop,
 };
 
 use crate::libvirt_host::guest::Guest;
@@ -38,7 +38,7 @@ impl Saboteur {
             {
                 deed();
             }
-            Verdict::Go
+            HookAction::Go
         });
         let hv = Libvirt::connect(LibvirtConfig { on_step, ..host.config() }).await.unwrap();
         let key = GoldenKey::derive(&["sabotage"]);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::GoldenKey;
-use agentvm_hypervisor::{HvError, Hypervisor, Mark, Stop};
+use agentvm_hypervisor::{HvError, MachineApi, Mark, ShareApi, Stop};
 
 use crate::libvirt_host::TestHost;
 use crate::memory::pid;

@@ -21,7 +21,7 @@ use crate::libvirt::xml::nwfilter::Kind;
 use crate::locks::{Locks, lock};
 use crate::workspace::share;
 use crate::workspace::virtfs::Mapping;
-use crate::{HostFacts, HvError, Step, Tiers, Verdict};
+use crate::{HookAction, HostFacts, HvError, Step, Tiers};
 
 #[derive(Debug)]
 pub struct Host {
@@ -153,8 +153,8 @@ impl Host {
     /// Asks whoever injects faults whether `step` may be taken.
     pub fn before(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
         match self.config.on_step.before(name, step) {
-            Verdict::Go => Ok(()),
-            Verdict::Die => {
+            HookAction::Go => Ok(()),
+            HookAction::Die => {
                 Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 })
             }
         }

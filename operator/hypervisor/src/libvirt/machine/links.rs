@@ -16,11 +16,11 @@ use crate::libvirt::host::{nat_network, nwfilter};
 use crate::libvirt::store::marks;
 use crate::{HvError, MachineRecord};
 
-pub fn police(
+pub fn enforce(
     host: &Host,
     conn: &Connect,
     policies: BTreeMap<String, Policy>,
-    never: &[IpNet],
+    deny_list: &[IpNet],
 ) -> Result<(), HvError> {
     let ours = nat_network::ensure(host, conn)?;
     let machines: Vec<MachineRecord> = if host.firewall.is_new() {
@@ -28,7 +28,7 @@ pub fn police(
     } else {
         Vec::new()
     };
-    host.firewall.police(&ours.subnet, policies, never, &machines)
+    host.firewall.police(&ours.subnet, policies, deny_list, &machines)
 }
 
 /// A machine that may be anything by now stays cut off.

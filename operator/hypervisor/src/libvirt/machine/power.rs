@@ -99,8 +99,8 @@ pub fn usage(host: &Host, name: &DomainName) -> Result<Usage, HvError> {
     })
 }
 
-/// Not while somebody makes, resets or ends it: whoever does holds it to the limits of that moment.
-pub fn relimit(
+/// Waits for the lock of the machine: a creation or a reset that is under way applies the limits of its own spec.
+pub fn update_limits(
     host: &Host,
     conn: &Connect,
     name: &DomainName,

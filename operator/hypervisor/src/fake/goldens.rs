@@ -6,10 +6,49 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use agentvm_core::names::{DomainName, GoldenKey, short_hash};
 
 use super::store::{HALF, Kept, Store};
+use super::{FakeHypervisor, Op};
 use crate::files::{io, names_in, read_json, remove_tree, write_json};
-use crate::{CaptureStep, Golden, HvError, Resources, Step};
+use crate::{CaptureStep, Golden, GoldenApi, HvError, Resources, Step, TemplateSpec, Tiers};
+
+#[async_trait::async_trait]
+impl GoldenApi for FakeHypervisor {
+    async fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError> {
+        let spec = spec.clone();
+        self.call(Op::BootTemplate, move |store| store.boot_template(&spec)).await
+    }
+
+    async fn capture(&self, template: &DomainName, guest: &str) -> Result<Golden, HvError> {
+        let (template, guest) = (template.clone(), guest.to_owned());
+        self.call(Op::Capture, move |store| store.capture(&template, &guest)).await
+    }
+
+    async fn tiers(&self, golden: &GoldenKey) -> Result<Tiers, HvError> {
+        let golden = golden.clone();
+        let tested = move |store: &Store| {
+            let there = store.golden(&golden).join("golden.json").exists();
+            there.then(|| store.knobs.tiers()).ok_or(HvError::NoSuchGolden(golden))
+        };
+        self.call(Op::Tiers, tested).await
+    }
+
+    async fn goldens(&self) -> Result<Vec<Golden>, HvError> {
+        self.call(Op::Goldens, |store| Ok(store.goldens())).await
+    }
+
+    async fn remove_golden(&self, key: &GoldenKey) -> Result<(), HvError> {
+        let key = key.clone();
+        self.call(Op::RemoveGolden, move |store| store.remove_golden(&key)).await
+    }
+}
 
 impl Store {
+    pub fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError> {
+        let name = &spec.record.name;
+        let kept = Kept { record: spec.record.clone(), resources: Some(spec.resources.clone()) };
+        self.begin(&kept, None, None)?;
+        self.set_paused(name, false)
+    }
+
     pub fn capture(&self, template: &DomainName, guest: &str) -> Result<Golden, HvError> {
         let kept = self.kept(template).ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
         let before = |step| self.step(template, Step::Capture(step));

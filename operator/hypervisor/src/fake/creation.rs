@@ -1,4 +1,5 @@
-//! How the fake's machines are made and brought back: an agent process anew in a folder laid out from the golden.
+//! Creation and reset of the fake's machines: each starts a new agent process in a folder that is laid out
+//! from the golden.
 
 use std::fs;
 use std::path::Path;
@@ -9,16 +10,9 @@ use agentvm_core::names::DomainName;
 use super::process::Agent;
 use super::store::{Kept, Store};
 use crate::files::{io, remove_tree, write_json};
-use crate::{CloneStep, HvError, MachineSpec, Proof, ResetStep, Step, TemplateSpec};
+use crate::{CloneStep, HvError, MachineSpec, Proof, ResetStep, Step};
 
 impl Store {
-    pub fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError> {
-        let name = &spec.record.name;
-        let kept = Kept { record: spec.record.clone(), resources: Some(spec.resources.clone()) };
-        self.begin(&kept, None, None)?;
-        self.set_paused(name, false)
-    }
-
     pub fn create(&self, spec: &MachineSpec) -> Result<(), HvError> {
         let golden = self.golden(&spec.record.golden);
         if !golden.join("golden.json").exists() {
@@ -53,7 +47,7 @@ impl Store {
     }
 
     /// Makes the machine, paused; does nothing when it is there already.
-    fn begin(
+    pub fn begin(
         &self,
         kept: &Kept,
         golden: Option<&Path>,
@@ -132,7 +126,7 @@ impl Store {
             }
             let kept = Kept { record: spec.record.clone(), resources: None };
             way.step(ResetStep::Record, || write_json(&dir.join("record.json"), &kept))?;
-            self.relimit(name, &spec.limits)?;
+            self.update_limits(name, &spec.limits)?;
             way.step(ResetStep::Ready, || write_json(&self.ready_file(name), &()))?;
             Ok(way.proof)
         })

@@ -1,8 +1,19 @@
-//! What a machine may take of its host beside its size: time of the processors, disk, processes.
+//! The size of a machine, and the limits that its host applies to it.
 //!
-//! Memory needs no number here: a machine's QEMU gets what its guest has and what QEMU itself needs (`libvirt/xml/limits.rs`).
+//! The limits need no number for memory: the QEMU of a machine gets the memory of its guest and what
+//! QEMU itself needs (`libvirt/xml/limits.rs`).
 
 use serde::{Deserialize, Serialize};
+
+/// The size of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    pub vcpus: u32,
+    pub memory_mib: u32,
+    pub disk_gib: u32,
+    pub cpu_shares: u32,
+}
 
 /// Limits of one machine. `None` sets no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

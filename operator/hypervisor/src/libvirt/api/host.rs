@@ -1,0 +1,25 @@
+//! The host: facts, health and sweep, as jobs on a lane.
+
+use crate::libvirt::connection::domain;
+use crate::libvirt::handle::Libvirt;
+use crate::libvirt::host::facts;
+use crate::libvirt::machine::sweep;
+use crate::{HostApi, HostFacts, HvError};
+
+#[async_trait::async_trait]
+impl HostApi for Libvirt {
+    async fn facts(&self) -> Result<HostFacts, HvError> {
+        self.build("look at the host", self.host.config.start_timeout, facts::get).await
+    }
+
+    async fn health(&self) -> Result<(), HvError> {
+        self.claim("ask libvirt for its health", |_, conn| {
+            conn.lib_version().map(drop).map_err(domain::refused("ask libvirt for its version"))
+        })
+        .await
+    }
+
+    async fn sweep(&self) -> Result<Vec<String>, HvError> {
+        self.build("sweep", self.host.config.capture_timeout, sweep::sweep).await
+    }
+}

@@ -1,0 +1,40 @@
+//! The fault hook of tests: a function that may end a call before any of its steps.
+
+use std::fmt;
+use std::sync::Arc;
+
+use agentvm_core::names::DomainName;
+
+use crate::Step;
+
+/// The decision of a [`StepHook`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookAction {
+    Go,
+    /// End the call here and clean up nothing, like an operator that is killed. The call returns
+    /// [`crate::HvError::OutcomeUnknown`].
+    Die,
+}
+
+type Hook = dyn Fn(&DomainName, Step) -> HookAction + Send + Sync;
+
+/// A function that is called before each step. Tests kill machines and operators in it.
+#[derive(Clone, Default)]
+pub struct StepHook(Option<Arc<Hook>>);
+
+impl StepHook {
+    pub fn new(hook: impl Fn(&DomainName, Step) -> HookAction + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(hook)))
+    }
+
+    /// The decision of the hook. Without a hook it is [`HookAction::Go`].
+    pub fn before(&self, name: &DomainName, step: Step) -> HookAction {
+        self.0.as_ref().map_or(HookAction::Go, |hook| hook(name, step))
+    }
+}
+
+impl fmt::Debug for StepHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StepHook({})", if self.0.is_some() { "set" } else { "none" })
+    }
+}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agentvm_crds::{DeniedFlow, RunNetwork};
 use ipnet::IpNet;
 
-use super::{Flow, FlowVerdict, Target, advice::advice};
+use super::{Flow, FlowVerdict, Target, denied::advice};
 
 /// Destinations of each verdict that are told apart; what comes after them is only counted.
 const MAX_TARGETS: usize = 64;
@@ -81,12 +81,12 @@ impl Ledger {
     }
 
     /// What an Event says of what was denied since the last one. `pool` as people know it; `never` is what no policy opens.
-    pub fn news(&mut self, pool: &str, never: &[IpNet]) -> Option<String> {
+    pub fn news(&mut self, pool: &str, deny_list: &[IpNet]) -> Option<String> {
         let count = self.unnamed.len().min(MAX_NAMED);
         let named: Vec<_> = self.unnamed.drain(..count).collect();
         self.named += named.len();
         let lines: Vec<String> =
-            named.iter().map(|(target, verdict)| advice(target, *verdict, never)).collect();
+            named.iter().map(|(target, verdict)| advice(target, *verdict, deny_list)).collect();
         if lines.is_empty() {
             return None;
         }

@@ -2,7 +2,7 @@
 //!
 //! Everything here is data and text. `agentvm-hypervisor` makes the bridge and hands the text to nft.
 
-mod advice;
+mod denied;
 mod families;
 mod flow;
 mod ledger;

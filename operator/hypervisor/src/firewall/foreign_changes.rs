@@ -1,8 +1,9 @@
-//! Watches the rules of this host, and puts ours back when someone else has changed them.
+//! Watches the rules of this host, and puts ours back when another process has changed them.
 //!
-//! The kernel tells whoever listens of every change, with the table's name and who made it. What our own nft did is no news. At the first sign
-//! of somebody else every machine is cut off, before anything is looked into; those that were connected are again once the rules are
-//! back. While they can't be put back, they stay cut off, and it is tried again.
+//! The kernel reports every change, with the table's name and the process that made it. Changes by
+//! our own nft are ignored. When another process changes our table, all taps go down at once,
+//! before anything else is looked at. The taps that were up before go up again when the rules are
+//! back. While the rules can't be put back, the taps stay down, and it is tried again.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -14,7 +15,8 @@ use rustix::net::netlink::NETFILTER;
 use rustix::net::{RecvFlags, recv, sockopt::set_socket_recv_buffer_size};
 
 use super::Firewall;
-use super::netlink::{Message, attributes, listen, messages, wait};
+use super::netlink::raw::{Message, attributes, messages};
+use super::netlink::socket::{listen, wait};
 
 /// `NFNLGRP_NFTABLES`, as a mask.
 const GROUP: u32 = 1 << 6;
@@ -31,7 +33,7 @@ const SETTLE: Duration = Duration::from_millis(20);
 const AGAIN: Duration = Duration::from_secs(1);
 const QUEUE: usize = 4 << 20;
 
-/// Until the rules' owner is gone.
+/// Starts the thread that watches the rules until the firewall is dropped.
 pub fn start(firewall: &Arc<Firewall>) {
     let weak = Arc::downgrade(firewall);
     let started = hear().and_then(|socket| {
@@ -98,8 +100,9 @@ fn foreign(socket: &OwnedFd, buffer: &mut [u8], firewall: &Firewall) -> Option<S
             Ok((length, _)) => {
                 let datagram = buffer.get(..length).unwrap_or_default();
                 let mut changes = messages(datagram).filter_map(change);
-                let theirs = changes
-                    .find(|c| c.table == firewall.table().name() && !firewall.nft.is_ours(c.by));
+                let theirs = changes.find(|c| {
+                    c.table == firewall.table().name() && !firewall.rules.nft().is_ours(c.by)
+                });
                 who = who.or_else(|| theirs.map(|change| name(change.by)));
             }
             Err(Errno::NOBUFS) => who = who.or_else(|| Some("somebody".to_owned())),

@@ -9,18 +9,15 @@ use std::io;
 use std::net::Ipv6Addr;
 
 use agentvm_core::names::InstanceId;
-use agentvm_core::network::{Mac, Nic, Subnet, gateway6, ula};
+use agentvm_core::network::{Nic, Subnet, gateway6, ula};
 
-use super::netlink::{Request, device};
+use super::netlink::{address, device, neighbour};
 use super::router_announcements::{self, Interface};
 use super::unavailable;
 use crate::HvError;
 
 const WHAT: &str = "route IPv6 for machines";
 const SETTINGS: &str = "/proc/sys/net/ipv6/conf";
-const NEW_ADDRESS: u16 = 20;
-const NEW_NEIGHBOUR: u16 = 28;
-const FAMILY: u8 = 10;
 
 /// On the bridge: believes no router and no redirect, gives itself no address. Before it is switched on.
 const QUIET: [(&str, &str); 5] = [
@@ -45,10 +42,11 @@ pub fn ensure(instance: &InstanceId, subnet: &Subnet) -> Result<(), HvError> {
     let failed = |why: io::Error| unavailable(WHAT, format!("{bridge}: {why}"));
     let index = device::index(bridge).map_err(failed)?;
     for nic in subnet.machines().map(|address| Nic::dual(instance, subnet, address)) {
-        nic.ipv6().map_or(Ok(()), |address| neighbour(index, address, nic.mac)).map_err(failed)?;
+        let pinned = nic.ipv6().map_or(Ok(()), |to| neighbour::pin_address(index, to, nic.mac));
+        pinned.map_err(failed)?;
     }
     // Last: it is what says that all is done.
-    address(index, gateway, ula(instance).prefix_len()).map_err(failed)
+    address::add(index, gateway, ula(instance).prefix_len()).map_err(failed)
 }
 
 /// Only where nobody is cut off by it: a host that forwards doesn't listen to routers, unless it is told to.
@@ -98,25 +96,4 @@ fn set(name: &str, setting: &str, value: &str) -> Result<(), HvError> {
         );
         unavailable(WHAT, detail)
     })
-}
-
-/// An `ifaddrmsg`, without asking whether anybody has it.
-fn address(index: u32, address: Ipv6Addr, prefix: u8) -> io::Result<()> {
-    const ADDRESS: u16 = 1;
-    const LOCAL: u16 = 2;
-    const NO_DETECTION: u8 = 2;
-    let place = [&[FAMILY, prefix, NO_DETECTION, 0][..], &index.to_ne_bytes()].concat();
-    let order = Request::put(NEW_ADDRESS, &place);
-    order.with(LOCAL, &address.octets()).with(ADDRESS, &address.octets()).ask().map(drop)
-}
-
-/// An `ndmsg`: family, padding | index | state, flags, type.
-fn neighbour(index: u32, address: Ipv6Addr, mac: Mac) -> io::Result<()> {
-    const PERMANENT: u16 = 0x80;
-    const ADDRESS: u16 = 1;
-    const LINK_ADDRESS: u16 = 2;
-    let entry =
-        [&[FAMILY, 0, 0, 0][..], &index.to_ne_bytes(), &PERMANENT.to_ne_bytes(), &[0; 2]].concat();
-    let order = Request::put(NEW_NEIGHBOUR, &entry);
-    order.with(ADDRESS, &address.octets()).with(LINK_ADDRESS, &mac.bytes()).ask().map(drop)
 }

@@ -1,108 +1,94 @@
-//! New policies: the rules are written first, then whoever has none any more is cut off, and connections that may not be any more are
-//! forgotten. What of that fails is owed, and done with the next policies.
+//! New policies: the rules are written first. Then machines without a policy are cut off, and
+//! connections that are no longer allowed are forgotten. A step that fails is pending, and is done
+//! with the next policies.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::{Link, Policy, Subnet};
+use agentvm_core::network::{Link, Subnet};
 use ipnet::IpNet;
 
 use super::netlink::device;
-use super::{Firewall, State, connections, host_addresses, io};
+use super::state::{Policies, State};
+use super::{Firewall, connections, host_addresses, io};
 use crate::locks::lock;
 use crate::{HvError, MachineRecord};
 
 impl Firewall {
-    /// As [`crate::Hypervisor::police`]; `machines` are those that are there, where it is the first time.
-    pub fn police(
+    /// As [`crate::Hypervisor::apply_policies`]. `machines` are those that exist, where the
+    /// firewall [is new](Self::is_new).
+    pub fn enforce(
         self: &Arc<Self>,
         subnet: &Subnet,
-        policies: BTreeMap<String, Policy>,
-        never: &[IpNet],
+        policies: Policies,
+        deny_list: &[IpNet],
         machines: &[MachineRecord],
     ) -> Result<(), HvError> {
         for record in machines {
-            self.know(record);
+            self.machines.note(record);
         }
-        let mut state = lock(&self.state);
+        let policies = Arc::new(policies);
+        self.change(|state| {
+            *lock(&self.in_force) = None;
+            self.write(subnet, policies.clone(), deny_list, machines, state)
+        })?;
+        self.forget_refused()?;
+        // Other policies may have come meanwhile.
+        let state = lock(&self.state);
+        if Arc::ptr_eq(&state.policies, &policies) {
+            *lock(&self.in_force) = Some(policies);
+        }
+        Ok(())
+    }
+
+    /// The policies that hold, as [`Self::enforce`] was given them. `None` before the first ones,
+    /// and while it isn't certain which ones hold.
+    pub fn in_force(&self) -> Option<Arc<Policies>> {
+        lock(&self.in_force).clone()
+    }
+
+    fn write(
+        &self,
+        subnet: &Subnet,
+        policies: Arc<Policies>,
+        deny_list: &[IpNet],
+        machines: &[MachineRecord],
+        state: &mut State,
+    ) -> Result<(), HvError> {
         if !state.made {
             state.open = left_open(machines)?;
             state.leases = self.leases_left(&state.open);
         }
-        state.own = host_addresses::read()?;
-        let cut = state.take(subnet, policies, never);
-        let set = self.set(&mut state);
-        // Whatever became of the rules: these have none any more.
+        state.host_addresses = host_addresses::read()?;
+        let cut = state.adopt(subnet, policies, deny_list);
+        let written = self.rewrite(state);
+        // Also where the rules couldn't be written: these machines have no policy any more.
         let downs = cut.iter().map(|(name, link)| {
             tracing::info!(%name, "a machine is cut off: there is no policy of its owner any more");
             self.taps.down(&link.nic.tap).map_err(io("cut off a machine", &link.nic.tap))
         });
         let down = downs.fold(Ok(()), Result::and);
-        drop(state);
-        set.and(down)?;
-        self.forget_refused()
+        written.and(down)
     }
 
-    /// Connections that the policies don't let through any more.
+    /// Forgets the connections that the policies no longer allow.
     fn forget_refused(&self) -> Result<(), HvError> {
-        let (owed, policies, never) = {
+        let (pending, policies, deny_list) = {
             let mut state = lock(&self.state);
-            (std::mem::take(&mut state.owed), state.policies.clone(), state.never.clone())
+            let pending = std::mem::take(&mut state.pending);
+            (pending, state.policies.clone(), state.deny_list.clone())
         };
         let forget = |(name, link): (DomainName, Link)| {
             let forgotten = match policies.get(&link.owner_uid) {
-                Some(policy) => connections::flush_refused(&link, policy, &never),
+                Some(policy) => connections::flush_refused(&link, policy, &deny_list),
                 None => connections::flush(&link),
             };
-            forgotten.inspect_err(|_| drop(lock(&self.state).owed.insert(name, link)))
+            forgotten.inspect_err(|_| drop(lock(&self.state).pending.insert(name, link)))
         };
         // Each, also after one that failed.
-        owed.into_iter().map(forget).fold(Ok(()), Result::and)
+        pending.into_iter().map(forget).fold(Ok(()), Result::and)
     }
-}
-
-impl State {
-    /// What holds from now on; says who has no policy any more.
-    fn take(
-        &mut self,
-        subnet: &Subnet,
-        policies: BTreeMap<String, Policy>,
-        never: &[IpNet],
-    ) -> BTreeMap<DomainName, Link> {
-        let open = std::mem::take(&mut self.open).into_iter();
-        let (kept, cut) =
-            open.partition::<BTreeMap<_, _>, _>(|(_, link)| policies.contains_key(&link.owner_uid));
-        self.open = kept;
-        self.leases.retain(|name, _| !cut.contains_key(name));
-        self.owed.extend(changed(self, &policies, never));
-        self.owed.extend(cut.clone());
-        let before = std::mem::replace(&mut self.policies, policies);
-        let gone = before
-            .into_keys()
-            .filter(|owner| !self.policies.contains_key(owner))
-            .collect::<Vec<_>>();
-        self.gone.extend(gone);
-        (self.never, self.subnet) = (never.to_vec(), Some(subnet.clone()));
-        cut
-    }
-}
-
-/// The open links that another policy holds for from now on.
-fn changed(
-    state: &State,
-    policies: &BTreeMap<String, Policy>,
-    never: &[IpNet],
-) -> Vec<(DomainName, Link)> {
-    let changed = |link: &Link| {
-        state.never != never || state.policies.get(&link.owner_uid) != policies.get(&link.owner_uid)
-    };
-    state
-        .open
-        .iter()
-        .filter(|(_, link)| changed(link))
-        .map(|(name, link)| (name.clone(), link.clone()))
-        .collect()
 }
 
 /// The taps that are up: an operator before this one opened their links.

@@ -1,6 +1,5 @@
-//! No network for machines' QEMUs themselves: a rule of the installation's table, which also hosts get that have no machine with a network.
-
-use std::ops::RangeInclusive;
+//! A rule of the installation's table that keeps machines' QEMU processes from every network. Hosts
+//! without a machine that has a network get it too.
 
 use agentvm_core::network::rules;
 
@@ -8,22 +7,19 @@ use super::Firewall;
 use crate::locks::lock;
 
 impl Firewall {
-    /// Whom QEMUs run as, where these are users that nobody else has.
-    #[must_use]
-    pub fn confining(self, qemu_users: Option<RangeInclusive<u32>>) -> Self {
-        Self { qemu_users, ..self }
-    }
-
-    /// Before a machine without a network starts; for the others [`Self::guard`] does it. Such a machine needs no nft, so one that is
-    /// missing stops nothing: it is said once. The rule is made anew each time, for here nobody watches whether it is still there.
-    pub fn confine(&self) {
-        let Some(users) = self.qemu_users.clone() else { return };
+    /// Before a machine without a network starts; for other machines, [`Self::guard`] does it. Such
+    /// a machine needs no nft, so a missing nft stops nothing: one warning says it. The rule is
+    /// written each time, because no thread watches it here.
+    pub fn confine_qemu(&self) {
+        let Some(users) = self.rules.qemu_users() else { return };
         let state = lock(&self.state);
         if state.made {
             return;
         }
-        if let Err(why) =
-            self.nft.run("keep QEMU from the host's network", &rules::confined(&self.table, users))
+        if let Err(why) = self
+            .rules
+            .nft()
+            .run("keep QEMU from the host's network", &rules::write_qemu_only(self.table(), users))
         {
             self.unconfined.call_once(|| {
                 tracing::warn!(
@@ -67,10 +63,10 @@ mod tests {
     fn firewall() -> Arc<Firewall> {
         let setup = "ip link set lo up; ip link add lab0 type bridge; ip addr add 203.0.113.9/24 dev lab0; ip link set lab0 up";
         assert!(Command::new("sh").args(["-ec", setup]).status().unwrap().success());
-        Arc::new(
-            Firewall::new(&InstanceId::for_state_dir("/firewall-test"))
-                .confining(Some(FIRST..=LAST)),
-        )
+        Arc::new(Firewall::confining(
+            &InstanceId::for_state_dir("/firewall-test"),
+            Some(FIRST..=LAST),
+        ))
     }
 
     fn as_user(user: u32, variable: &str, value: &str) -> Child {
@@ -137,7 +133,7 @@ mod tests {
         }
         let firewall = firewall();
         assert_eq!(reaches(FIRST), [true; 6], "the control");
-        firewall.confine();
+        firewall.confine_qemu();
         for (user, reached) in
             [(FIRST, false), (LAST, false), (FIRST - 1, true), (LAST + 1, true), (0, true)]
         {
@@ -147,7 +143,7 @@ mod tests {
         assert_eq!(reaches(FIRST), [true; 6], "nothing is left of it");
         let subnet = Subnet { bridge: "lab0".into(), gateway: [203, 0, 113, 9].into(), prefix: 24 };
         firewall.guard(&subnet).unwrap();
-        firewall.confine();
+        firewall.confine_qemu();
         assert_eq!((reaches(LAST), reaches(0)), (vec![false; 6], vec![true; 6]));
     }
 
@@ -168,7 +164,7 @@ mod tests {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(MOMENT)).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap(), 1, "the control");
-        firewall.confine();
+        firewall.confine_qemu();
         talks();
         assert!(stream.read(&mut [0]).is_err(), "something came");
         process.kill().unwrap();

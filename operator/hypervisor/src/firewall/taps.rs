@@ -1,5 +1,5 @@
-//! The taps of the machines: each is up or down. All of them can be held down for a moment while the rules are in doubt, and then only those go up
-//! again that nobody has set down meanwhile.
+//! The taps of the machines: each is up or down. While the rules are in doubt, all taps are held
+//! down. Afterwards the taps that were up go up again, except those that were set down meanwhile.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -50,7 +50,7 @@ impl Taps {
             match device::set_down(tap) {
                 Ok(()) => drop(held.taps.insert(tap.to_owned())),
                 Err(error) => {
-                    tracing::error!(tap, %error, "a machine that should be cut off can't be")
+                    tracing::error!(tap, %error, "a machine that should be cut off can't be");
                 }
             }
         }

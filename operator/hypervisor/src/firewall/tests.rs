@@ -9,10 +9,12 @@ use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agentvm_core::network::{LinkLimits, Nic};
+use agentvm_core::names::DomainName;
+use agentvm_core::network::{Link, LinkLimits, Nic, Policy, rules};
 
+use super::netlink::device;
 use super::*;
-use crate::MachineKind;
+use crate::{MachineKind, MachineRecord, Traffic};
 
 const OWNER: &str = "pool-uid";
 /// With what a busy host needs for it.
@@ -95,8 +97,8 @@ impl Lab {
         Link { nic: machine.nic.clone().unwrap(), owner_uid: machine.owner_uid.clone() }
     }
 
-    fn police(&self) {
-        self.firewall.police(&self.subnet, policies(), &[], &self.machines).unwrap();
+    fn enforce(&self) {
+        self.firewall.enforce(&self.subnet, policies(), &[], &self.machines).unwrap();
     }
 
     fn open(&self, machine: &MachineRecord) {
@@ -128,11 +130,11 @@ fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
         "{why}"
     );
     assert!(!lab.is_up(one) && !lab.is_in(one), "without a policy nobody talks");
-    lab.police();
+    lab.enforce();
     lab.open(one);
     lab.open(one);
     assert!(lab.is_up(one) && lab.is_in(one) && !lab.is_up(other) && !lab.is_in(other));
-    lab.police();
+    lab.enforce();
     assert!(lab.is_up(one) && lab.is_in(one), "new rules keep open links");
     assert_eq!(lab.firewall.traffic(&one.name, &lab.link(one)).unwrap().allowed, 0);
     assert_eq!(
@@ -144,7 +146,7 @@ fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
     lab.firewall.close(&one.name, &lab.link(one)).unwrap();
     assert!(!lab.is_up(one) && !lab.is_in(one));
     lab.open(other);
-    lab.firewall.police(&lab.subnet, BTreeMap::new(), &[], &[]).unwrap();
+    lab.firewall.enforce(&lab.subnet, BTreeMap::new(), &[], &[]).unwrap();
     assert!(!lab.is_up(other) && !lab.is_in(other), "its owner has no policy any more");
     lab.firewall.remove().unwrap();
     assert_eq!(said("nft", "list tables"), "");
@@ -162,7 +164,7 @@ fn a_machine_on_a_bridge_of_the_host_is_held_by_its_device() {
     said("ip", "link add br0 type bridge");
     said("ip", &format!("tuntap add {} mode tap", nic.tap));
     said("ip", &format!("link set {} master br0", nic.tap));
-    lab.police();
+    lab.enforce();
     let is_in = || {
         let table = lab.firewall.table().name();
         said("nft", &format!("list set bridge {table} stations"))
@@ -170,7 +172,7 @@ fn a_machine_on_a_bridge_of_the_host_is_held_by_its_device() {
     };
     lab.firewall.open(&name, &link).unwrap();
     assert!(is_in() && device::is_up(&nic.tap).unwrap().unwrap());
-    lab.police();
+    lab.enforce();
     assert!(is_in(), "new rules keep it");
     assert_eq!(
         lab.firewall.traffic(&name, &link).unwrap().allowed,
@@ -190,7 +192,7 @@ fn links_that_another_process_left_open_stay_open_and_others_do_not() {
         return;
     }
     let mut lab = Lab::new(2);
-    lab.police();
+    lab.enforce();
     lab.open(&lab.machines[0]);
     lab.open(&lab.machines[1]);
     // Killed between the two halves of closing one.
@@ -205,7 +207,7 @@ fn links_that_another_process_left_open_stay_open_and_others_do_not() {
     lab.firewall.guard(&lab.subnet).unwrap();
     assert!(lab.is_in(&lab.machines[0]), "what is there already guards");
     assert!(lab.firewall.is_new());
-    lab.police();
+    lab.enforce();
     assert!(lab.is_up(&lab.machines[0]) && lab.is_in(&lab.machines[0]));
     assert!(!lab.is_up(&lab.machines[1]) && !lab.is_in(&lab.machines[1]));
 }
@@ -217,7 +219,7 @@ fn rules_that_somebody_removes_are_put_back_and_others_are_left_alone() {
     }
     let lab = Lab::new(1);
     let machine = &lab.machines[0];
-    lab.police();
+    lab.enforce();
     lab.open(machine);
     let table = lab.firewall.table().name().to_owned();
     let rules = |family: &str| said("nft", &format!("-s list table {family} {table}"));
@@ -268,7 +270,7 @@ fn nobody_talks_between_the_removal_of_the_rules_and_their_return() {
     }
     let lab = Lab::new(4);
     let [one, reset, ended, closed] = &lab.machines[..] else { unreachable!() };
-    lab.police();
+    lab.enforce();
     for machine in [one, reset, ended] {
         lab.open(machine);
     }
@@ -288,7 +290,7 @@ fn nobody_talks_between_the_removal_of_the_rules_and_their_return() {
     });
     println!("measured: cut off after the rules were removed: {:?}", began.elapsed());
     assert!(!said("nft", "list tables").contains("bridge"), "the rules are still gone");
-    lab.firewall.silence(&lab.link(reset).nic.tap).unwrap();
+    lab.firewall.set_tap_down(&lab.link(reset).nic.tap).unwrap();
     said("ip", &format!("link delete {}", lab.link(ended).nic.tap));
     drop(busy);
     until("who was connected is again", &|| lab.is_up(one));
@@ -307,7 +309,7 @@ fn who_is_connected_while_the_rules_are_gone_has_them_made_first() {
     }
     let lab = Lab::new(2);
     let [one, other] = &lab.machines[..] else { unreachable!() };
-    lab.police();
+    lab.enforce();
     lab.open(one);
     let table = lab.firewall.table().name();
     lab.firewall.hold();
@@ -327,7 +329,7 @@ fn each_of_64_links_is_opened_and_closed_by_itself() {
         return;
     }
     let lab = Lab::new(64);
-    lab.police();
+    lab.enforce();
     let table = lab.firewall.table().name();
     let connected = || {
         let pinned = said("nft", &format!("list set bridge {table} pinned"));
@@ -363,7 +365,7 @@ fn each_of_64_links_is_opened_and_closed_by_itself() {
     }
     close_all(&odd);
     assert_eq!(connected(), slots(&even));
-    lab.police();
+    lab.enforce();
     assert_eq!(connected(), slots(&even), "all rules anew, and who was connected still is");
     open_all(&odd[..1]);
     assert_eq!(connected().len(), 33, "one that was closed, with the others open");

@@ -142,8 +142,8 @@ impl Libvirt {
 
     /// `None`: the machine has no network device. libvirt is asked only for one that this process hasn't seen yet.
     pub(super) async fn link(&self, name: &DomainName) -> Result<Option<Link>, HvError> {
-        if self.host.firewall.knows(name) {
-            return Ok(self.host.firewall.link(name));
+        if self.host.firewall.machines().contains(name) {
+            return Ok(self.host.firewall.machines().link(name));
         }
         let wanted = name.clone();
         self.claim("look for a machine's network device", move |host, conn| {

@@ -121,12 +121,12 @@ impl Lab {
 
     /// What `nft -f -` is told of these machines, whatever was there.
     pub fn rules(&self) -> String {
-        self.told(rules::fresh)
+        self.told(rules::write_anew)
     }
 
     /// The same, for a table that is there.
     pub fn rules_kept(&self) -> String {
-        self.told(rules::whole)
+        self.told(rules::write)
     }
 
     fn told(&self, text: fn(&Wanted<'_>) -> String) -> String {
@@ -135,11 +135,11 @@ impl Lab {
             table: &self.table,
             subnet: &self.subnet,
             gateway_mac: Mac::new(GATEWAY_MAC),
-            never: &never,
+            deny_list: &never,
             policies: &self.policies,
             gone: &[],
             links: &self.links,
-            own: &[],
+            host_addresses: &[],
             leases: vec![],
             qemu_users: None,
         };

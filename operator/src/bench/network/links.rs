@@ -96,7 +96,7 @@ impl Taps {
         let job = move || {
             let began = Instant::now();
             firewall
-                .police(&ground.subnet, ground.policies(), &ground.never, &records)
+                .enforce(&ground.subnet, ground.policies(), &ground.never, &records)
                 .map_err(step("write all rules"))?;
             Ok(began.elapsed())
         };
@@ -114,7 +114,7 @@ impl Taps {
     /// As of a machine that is brought back: its reset has set its tap down, and its rules are there still.
     async fn reopen(&self, at: usize) -> Result<Duration, BenchError> {
         self.with(at, |firewall, _, link| {
-            firewall.silence(&link.nic.tap).map_err(step("set a tap down"))
+            firewall.set_tap_down(&link.nic.tap).map_err(step("set a tap down"))
         })
         .await?;
         self.open(at).await

@@ -151,7 +151,8 @@ impl Place {
             (self.subnet.clone(), self.record.clone(), self.link.clone(), self.never.clone());
         let job = move || {
             let policies = BTreeMap::from([(record.owner_uid.clone(), policy)]);
-            let policed = firewall.police(&subnet, policies, &never, std::slice::from_ref(&record));
+            let policed =
+                firewall.enforce(&subnet, policies, &never, std::slice::from_ref(&record));
             policed
                 .and_then(|()| firewall.open(&record.name, &link))
                 .map_err(step("set the rules of the machine"))

@@ -16,7 +16,7 @@ use crate::network::{Mac, Policy};
 pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -> Chain {
     let refuse = || Then::Goto(REFUSE.into());
     let to = |nets: Vec<IpNet>| to(nets, false).map(|(_, nets)| nets);
-    let never = wanted.never.iter().chain(wanted.own).copied();
+    let never = wanted.deny_list.iter().chain(wanted.host_addresses).copied();
     let never = nowhere().into_iter().chain(never).chain(wanted.nets()).collect();
     let arp = |whose| [When::Frame(Ether::Arp), When::PlainArp, When::StationArp, whose];
     let mut rules: Vec<Rule> = vec![

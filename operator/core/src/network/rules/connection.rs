@@ -21,15 +21,16 @@ pub struct Connection {
     pub port: u16,
 }
 
-/// Whether a machine of this policy may have it. `never`: what no policy opens.
-pub fn lets_through(policy: &Policy, never: &[IpNet], connection: &Connection) -> bool {
+/// Whether a machine of this policy may have it. `deny_list`: destinations that no
+/// policy opens.
+pub fn lets_through(policy: &Policy, deny_list: &[IpNet], connection: &Connection) -> bool {
     let Connection { protocol, to, port } = *connection;
     let within = |nets: &[IpNet]| nets.iter().any(|net| net.contains(&to));
     let names = |allow: &&Allow, private: bool| {
         let nets = allow.cidrs.iter().filter(|net| names_private(net) == private);
         nets.into_iter().any(|net| net.contains(&to)) && serves(allow, connection)
     };
-    if within(never) || within(&nowhere()) || (to.is_ipv6() && !policy.ipv6) {
+    if within(deny_list) || within(&nowhere()) || (to.is_ipv6() && !policy.ipv6) {
         return false;
     }
     let asks = policy.resolvers.iter().any(|resolver| to == *resolver)

@@ -47,14 +47,14 @@ impl Element {
 
 /// Lets a machine talk. Its policy is part of the table already. The link itself, the tap, goes up after this. What was counted stays:
 /// to take an element away costs the kernel several times what it takes to add one, and a claim waits for this.
-pub fn open(table: &Table, link: &Link) -> String {
+pub fn add_link(table: &Table, link: &Link) -> String {
     let counted: String = counted(link).map(|element| element.add(table)).collect();
     connected(link).iter().fold(counted, |text, element| text + &element.add(table))
 }
 
 /// Cuts a machine off, after its tap went down. Its counters stay to be read. nft refuses it if the link isn't open in this
-/// table; then someone else changed it, and [`super::whole`] without this link is what closes it.
-pub fn close(table: &Table, link: &Link) -> String {
+/// table; then someone else changed it, and [`super::write`] without this link is what closes it.
+pub fn remove_link(table: &Table, link: &Link) -> String {
     connected(link).iter().map(|element| element.delete(table)).collect()
 }
 

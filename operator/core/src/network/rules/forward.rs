@@ -42,7 +42,7 @@ pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
 fn from_machine(wanted: &Wanted<'_>) -> Vec<Rule> {
     let refuse = || Then::Goto(REFUSE.into());
     let six = wanted.ipv6();
-    let never = nowhere().into_iter().chain(wanted.never.iter().copied()).chain(wanted.nets());
+    let never = nowhere().into_iter().chain(wanted.deny_list.iter().copied()).chain(wanted.nets());
     let mut rules = only_asked_for(six);
     // No way back to another machine over the router, whatever its address.
     rules.push(rule([When::Interface(Side::Out, wanted.subnet.bridge.clone())], refuse()));

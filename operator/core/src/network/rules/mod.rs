@@ -30,12 +30,12 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 
 pub use connection::{Connection, lets_through};
-pub use elements::{close, open};
+pub use elements::{add_link, remove_link};
 pub use forward::DEFAULT_PORTS;
 pub use leases::{Lease, grant, list as list_leases, listed as listed_leases, revoke, was_heard};
 pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU};
 pub use ranges::{names_private, nowhere, private};
-pub use write::{confined, forget, fresh, whole};
+pub use write::{write, write_anew, write_none, write_qemu_only};
 
 use super::{Link, Mac, Policy, Subnet, Table};
 
@@ -47,9 +47,9 @@ pub struct Wanted<'a> {
     /// Of the installation's bridge.
     pub gateway_mac: Mac,
     /// What no policy opens: addresses of nodes, API server, pods and services.
-    pub never: &'a [IpNet],
+    pub deny_list: &'a [IpNet],
     /// The host's own addresses. From a bridge of the host a router may lead to those of its other networks.
-    pub own: &'a [IpNet],
+    pub host_addresses: &'a [IpNet],
     /// By UID of the owner.
     pub policies: &'a BTreeMap<String, Policy>,
     /// Owners that may still have chains and have no policy any more.

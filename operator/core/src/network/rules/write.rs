@@ -12,7 +12,7 @@ use super::{Wanted, bridged, elements, forward, frames, host, leases, limits, te
 use crate::network::Table;
 
 /// The table as it is to be, whatever it is now, with what its machines were counted and limited by until now.
-pub fn whole(wanted: &Wanted<'_>) -> String {
+pub fn write(wanted: &Wanted<'_>) -> String {
     let families = [in_bridge(wanted), in_inet(wanted)];
     let mut out: String = families.iter().map(|rules| emptied(wanted.table, rules)).collect();
     out.extend(
@@ -28,18 +28,18 @@ pub fn whole(wanted: &Wanted<'_>) -> String {
             .map(|rules| block(wanted.table, rules.family, rules.chains.iter().map(text::rules))),
     );
     let links = wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid));
-    out.extend(links.map(|link| elements::open(wanted.table, link)));
+    out.extend(links.map(|link| elements::add_link(wanted.table, link)));
     out.extend(wanted.leases.iter().map(|lease| leases::grant(wanted.table, lease)));
     out
 }
 
 /// The same, and nothing of what was there before: at the start, and after someone else had a hand in it.
-pub fn fresh(wanted: &Wanted<'_>) -> String {
-    forget(wanted.table) + &whole(wanted)
+pub fn write_anew(wanted: &Wanted<'_>) -> String {
+    write_none(wanted.table) + &write(wanted)
 }
 
 /// No network for machines' QEMUs: all that a host needs whose machines have none either. A table that is there stays as it is.
-pub fn confined(table: &Table, users: RangeInclusive<u32>) -> String {
+pub fn write_qemu_only(table: &Table, users: RangeInclusive<u32>) -> String {
     let chain = host::of_qemu(table, users);
     let part = |text: String| block(table, FAMILY_INET, [text].into_iter());
     let flush = format!("flush chain {FAMILY_INET} {} {}\n", table.name(), chain.name);
@@ -49,7 +49,7 @@ pub fn confined(table: &Table, users: RangeInclusive<u32>) -> String {
 }
 
 /// No table at all.
-pub fn forget(table: &Table) -> String {
+pub fn write_none(table: &Table) -> String {
     // Adding it first makes deleting it succeed where there is none.
     let gone =
         |family| format!("add table {family} {0}\ndelete table {family} {0}\n", table.name());

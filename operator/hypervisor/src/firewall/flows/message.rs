@@ -3,7 +3,7 @@
 //! Written out because the crate for it keeps the kind of a frame to itself and knows no VLAN tags. No input makes this panic, allocate
 //! or loop (`tests.rs` holds it to that).
 
-use crate::firewall::netlink::{self, Message, Request, attributes, first};
+use crate::firewall::netlink::raw::{self, Message, Request, attributes, first};
 
 /// Bytes of a packet that are copied: all headers that are looked at, and little of what is private.
 pub const COPIED: u32 = 96;
@@ -44,12 +44,12 @@ pub fn join(group: u16) -> Vec<u8> {
     let copied = [&COPIED.to_be_bytes()[..], &[2, 0]].concat();
     // Sent on at once: a run may be over a moment after what it tried. The rules bound how many there are.
     let at_once = 1_u32.to_be_bytes();
-    Request::order(CONFIG, &[0, 0, a, b]).with(1, &[1]).with(2, &copied).with(5, &at_once).bytes()
+    Request::new(CONFIG, &[0, 0, a, b]).with(1, &[1]).with(2, &copied).with(5, &at_once).bytes()
 }
 
 /// All that one datagram says; what isn't understood is left out.
 pub fn read(datagram: &[u8]) -> impl Iterator<Item = Said<'_>> {
-    netlink::messages(datagram).filter_map(said)
+    raw::messages(datagram).filter_map(said)
 }
 
 fn said(message: Message<'_>) -> Option<Said<'_>> {

@@ -1,7 +1,8 @@
-//! What machines try with their network, as the rules log it (NFLOG), joined with the machine that tried.
+//! Flows: connections and packets that the rules log (NFLOG), joined with the machine that sent them.
 //!
-//! A thread of its own reads the installation's group; it never waits for whoever listens. What is lost on the way, in the
-//! kernel or here, is counted and said: the rules' own counters stay exact.
+//! A thread of its own reads the installation's group. It never waits for the receiver. Flows that
+//! are lost on the way, in the kernel or here, are counted, and a log line says how many: the
+//! rules' own counters stay exact.
 
 mod message;
 mod packet;
@@ -23,6 +24,7 @@ use agentvm_core::network::rules::{
 use agentvm_core::network::{Flow, FlowVerdict, Target};
 use tokio::sync::mpsc;
 
+use super::Firewall;
 use message::{Logged, Said};
 use reader::Reader;
 
@@ -35,7 +37,7 @@ const NOTICE: Duration = Duration::from_millis(250);
 /// Between two lines about what was lost.
 const SAY_LOST: Duration = Duration::from_secs(10);
 
-/// By what a packet's machine is known.
+/// The part of a packet that tells its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     /// Of a packet whose source was pinned before it was logged.
@@ -44,35 +46,44 @@ pub enum Origin {
     Tap(String),
 }
 
-/// Says which machine it is. Asked for every flow: it must not block.
+/// Finds the machine that sent a packet. It is asked for every flow, so it must not block.
 #[derive(Clone)]
-pub struct Whose(Arc<Known>);
+pub struct SenderLookup(Arc<Lookup>);
 
-type Known = dyn Fn(&Origin) -> Option<DomainName> + Send + Sync;
+type Lookup = dyn Fn(&Origin) -> Option<DomainName> + Send + Sync;
 
-impl Whose {
-    pub fn new(known: impl Fn(&Origin) -> Option<DomainName> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(known))
+impl SenderLookup {
+    pub fn new(lookup: impl Fn(&Origin) -> Option<DomainName> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(lookup))
     }
 }
 
-impl fmt::Debug for Whose {
+impl fmt::Debug for SenderLookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Whose")
+        f.write_str("SenderLookup")
     }
 }
 
-/// Reads the group for as long as somebody listens.
-pub fn listen(group: u16, whose: Whose) -> io::Result<mpsc::Receiver<Flow>> {
+impl Firewall {
+    /// As [`crate::Hypervisor::flows`]. Fails where the thread can't be started.
+    pub fn listen_to_flows(self: &Arc<Self>) -> io::Result<mpsc::Receiver<Flow>> {
+        let firewall = Arc::downgrade(self);
+        let senders = SenderLookup::new(move |origin| firewall.upgrade()?.machines.sender(origin));
+        listen(self.table().log_group(), senders)
+    }
+}
+
+/// Reads the group for as long as the receiver exists.
+fn listen(group: u16, senders: SenderLookup) -> io::Result<mpsc::Receiver<Flow>> {
     let (sender, receiver) = mpsc::channel(WAITING);
-    let mut listener = Listener { group, whose, sender, lost: Lost::default() };
+    let mut listener = Listener { group, senders, sender, lost: Lost::default() };
     std::thread::Builder::new().name("flows".to_owned()).spawn(move || listener.listen())?;
     Ok(receiver)
 }
 
 struct Listener {
     group: u16,
-    whose: Whose,
+    senders: SenderLookup,
     sender: mpsc::Sender<Flow>,
     lost: Lost,
 }
@@ -125,20 +136,20 @@ impl Listener {
                 }
                 Err(why) => return Err(why),
             };
-            for (from, verdict, target) in heard {
-                self.tell(reader, from, verdict, target);
+            for (source, verdict, target) in heard {
+                self.tell(reader, source, verdict, target);
             }
             self.lost.say();
         }
         Ok(())
     }
 
-    fn tell(&mut self, reader: &Reader, from: From, verdict: FlowVerdict, target: Target) {
-        let origin = match from {
-            From::Address(address) => Some(Origin::Address(address)),
-            From::Device(index) => reader.device(index).map(Origin::Tap),
+    fn tell(&mut self, reader: &Reader, source: FlowSource, verdict: FlowVerdict, target: Target) {
+        let origin = match source {
+            FlowSource::Address(address) => Some(Origin::Address(address)),
+            FlowSource::Device(index) => reader.device(index).map(Origin::Tap),
         };
-        let Some(machine) = origin.and_then(|origin| (self.whose.0)(&origin)) else {
+        let Some(machine) = origin.and_then(|origin| (self.senders.0)(&origin)) else {
             self.lost.nobodys += 1;
             return;
         };
@@ -149,9 +160,9 @@ impl Listener {
     }
 }
 
-/// Where a packet came from, as far as it says so itself.
+/// The origin that a packet itself names.
 #[derive(Clone, Copy, Debug)]
-enum From {
+enum FlowSource {
     Address(IpAddr),
     Device(u32),
 }
@@ -174,14 +185,14 @@ fn by_qemu(said: &Said<'_>) -> Option<(u32, String)> {
     is_it.then_some((logged.user?, target))
 }
 
-fn packet(said: Said<'_>) -> Option<(From, FlowVerdict, Target)> {
+fn packet(said: Said<'_>) -> Option<(FlowSource, FlowVerdict, Target)> {
     let Said::Packet(logged) = said else { return None };
     let verdict = verdict(&logged)?;
     if verdict == FlowVerdict::Frame {
-        return Some((From::Device(logged.device?), verdict, packet::of_frame(&logged)));
+        return Some((FlowSource::Device(logged.device?), verdict, packet::of_frame(&logged)));
     }
     let (source, target) = packet::of_ip(logged.payload)?;
-    Some((From::Address(source), verdict, target))
+    Some((FlowSource::Address(source), verdict, target))
 }
 
 fn verdict(logged: &Logged<'_>) -> Option<FlowVerdict> {

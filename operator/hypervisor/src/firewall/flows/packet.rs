@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use agentvm_core::network::{Destination, Mac, Protocol, Target, TargetKind};
 
 use super::message::Logged;
-use crate::firewall::netlink::first;
+use crate::firewall::netlink::raw::first;
 
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;

@@ -12,7 +12,7 @@ use rustix::net::{
 };
 
 use super::message::{Said, join, read};
-use crate::firewall::netlink::wait;
+use crate::firewall::netlink::socket::wait;
 
 /// How long the kernel may take to answer. It does so at once.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -105,7 +105,7 @@ fn what_a_qemu_sends_itself_is_told_with_its_user() {
         return;
     }
     let table = Table::of(&InstanceId::from_recorded("0a1b2c3d"));
-    nft(&rules::confined(&table, 2_100_000_000..=2_100_065_535));
+    nft(&rules::write_qemu_only(&table, 2_100_000_000..=2_100_065_535));
     let mut reader = Reader::join(table.log_group()).unwrap();
     // The last one is somebody's, and no news.
     for user in [2_100_000_007, 2_100_065_535, 2_100_065_536] {
@@ -138,26 +138,26 @@ fn installed() -> (u16, Nic) {
     };
     let (table, policies) = (Table::of(&instance), BTreeMap::from([("pool".to_owned(), policy)]));
     let link = Link { nic: nic.clone(), owner_uid: "pool".into() };
-    nft(&rules::whole(&Wanted {
+    nft(&rules::write(&Wanted {
         table: &table,
         subnet: &subnet,
         gateway_mac: GATEWAY.parse().unwrap(),
-        never: &[],
-        own: &[],
+        deny_list: &[],
+        host_addresses: &[],
         leases: vec![],
         policies: &policies,
         gone: &[],
         links: std::slice::from_ref(&link),
         qemu_users: None,
     }));
-    nft(&rules::open(&table, &link));
+    nft(&rules::add_link(&table, &link));
     (table.log_group(), nic)
 }
 
-fn whose(tap: &str) -> Whose {
+fn whose(tap: &str) -> SenderLookup {
     let tap = tap.to_owned();
     let machine = || Some(DomainName::from_recorded("machine"));
-    Whose::new(move |origin| match origin {
+    SenderLookup::new(move |origin| match origin {
         Origin::Address(address) if *address == ADDRESS => machine(),
         Origin::Tap(name) if *name == tap => machine(),
         _ => None,

@@ -1,39 +1,30 @@
-//! Network devices of the host: whether one is there, whether it is up, and the switch.
+//! Network devices of the host: whether one exists, whether it is up, and how to set it up or down.
 //!
-//! By netlink and not by `/sys`, which is read-only in a container that may only administer the network.
+//! All of it goes by netlink and not by `/sys`, which is read-only in a container that may only
+//! administer the network.
 
 use std::io;
 
+use netlink_packet_core::{Emitable, Nla, NlasIterator, ParseableParametrized};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkHeader, LinkMessage};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
-use super::{Request, attribute, attributes, first};
+use super::route::{order, question, too_short};
 
-const NEW_LINK: u16 = 16;
-const GET_LINK: u16 = 18;
-const NAME: u16 = 3;
-const QUEUE_LENGTH: u16 = 13;
-const LINK_INFO: u16 = 18;
-const INFO_KIND: u16 = 1;
-const INFO_DATA: u16 = 2;
-/// Of a bridge, within `INFO_DATA`.
-const FORWARDED_GROUPS: u16 = 9;
-const SWITCHES: u16 = 46;
-const NO_LINK_LOCAL_LEARNING: u32 = 1;
-const UP: u32 = 1;
-/// Within `ifinfomsg`.
-const INDEX: usize = 4;
-const FLAGS: usize = 8;
-const ATTRIBUTES: usize = 16;
-/// Of a tap, as the kernel makes it: where somebody was stopped while it was none.
-const ORDINARY_QUEUE: u32 = 500;
+/// The queue length that the kernel gives a tap. It is used where an operator was stopped while
+/// the length was 0.
+const DEFAULT_QUEUE: u32 = 500;
 
 /// Sets a device up or down.
 pub fn set_up(name: &str, up: bool) -> io::Result<()> {
-    let order = Request::order(NEW_LINK, &flags(if up { UP } else { 0 }, UP));
-    order.with(NAME, &text(name)).ask().map(drop)
+    let mut link = named(name);
+    link.header.change_mask = LinkFlags::Up;
+    link.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
+    order(RouteNetlinkMessage::NewLink(link))
 }
 
-/// As [`set_up`] with `false`; one that isn't there is down too.
+/// Sets a device down. A device that doesn't exist counts as down.
 pub fn set_down(name: &str) -> io::Result<()> {
     match set_up(name, false) {
         Err(why) if is_absent(&why) => Ok(()),
@@ -41,77 +32,81 @@ pub fn set_down(name: &str) -> io::Result<()> {
     }
 }
 
-/// Drops what waits in a tap for its reader: it would be there still when the device is up again. A queue that has no room loses all; then it
-/// has as much as before. One that isn't there holds nothing.
+/// Drops the frames that wait in a tap for its reader: they would still wait there when the device
+/// is up again. A queue of length 0 loses all frames; then it gets its length back. A tap that
+/// doesn't exist holds nothing.
 pub fn drain(tap: &str) -> io::Result<()> {
-    let Some(answer) = look(tap)? else { return Ok(()) };
-    let mut attributes = attributes(answer.get(ATTRIBUTES..).unwrap_or_default());
-    let length =
-        attributes.find(|(kind, _)| *kind == QUEUE_LENGTH).and_then(|(_, value)| first(value));
-    let length =
-        length.map(u32::from_ne_bytes).filter(|length| *length > 0).unwrap_or(ORDINARY_QUEUE);
+    let Some(link) = look(tap)? else { return Ok(()) };
+    let length = link.queue_length.filter(|length| *length > 0).unwrap_or(DEFAULT_QUEUE);
     for length in [0, length] {
-        let order = Request::order(NEW_LINK, &flags(0, 0)).with(NAME, &text(tap));
-        match order.with(QUEUE_LENGTH, &length.to_ne_bytes()).ask() {
+        match set_queue_length(tap, length) {
             Err(why) if is_absent(&why) => return Ok(()),
             done => done?,
-        };
+        }
     }
     Ok(())
 }
 
+fn set_queue_length(tap: &str, length: u32) -> io::Result<()> {
+    let mut link = named(tap);
+    link.attributes.push(LinkAttribute::TxQueueLen(length));
+    order(RouteNetlinkMessage::NewLink(link))
+}
+
 /// `None` when there is no such device.
 pub fn is_up(name: &str) -> io::Result<Option<bool>> {
-    let Some(answer) = look(name)? else { return Ok(None) };
-    let flags = answer.get(FLAGS..).and_then(first).map(u32::from_ne_bytes);
-    let flags = flags.ok_or_else(|| io::Error::other("the kernel's answer is too short"))?;
-    Ok(Some(flags & UP != 0))
+    Ok(look(name)?.map(|link| link.header.flags.contains(LinkFlags::Up)))
 }
 
-/// Its number.
+/// The number of a device.
 pub fn index(name: &str) -> io::Result<u32> {
-    let answer = ask(name)?;
-    let index = answer.get(INDEX..).and_then(first).map(u32::from_ne_bytes);
-    index.ok_or_else(|| io::Error::other("the kernel's answer is too short"))
+    Ok(ask(name)?.header.index)
 }
 
-/// Keeps a bridge from learning who is where by frames to link-local groups, LLDP and the like: it takes them before any rule sees them, and
-/// one that is sent in a neighbour's name would bring the sender what is the neighbour's. Those that can be are handed to the rules as well.
-pub fn believe_no_link_local(bridge: &str) -> io::Result<()> {
-    // All but the three that no bridge forwards.
-    let groups = attribute(FORWARDED_GROUPS, &0xfff8_u16.to_ne_bytes());
-    let switches =
-        [NO_LINK_LOCAL_LEARNING.to_ne_bytes(), NO_LINK_LOCAL_LEARNING.to_ne_bytes()].concat();
-    let data = [groups, attribute(SWITCHES, &switches)].concat();
-    let info = [attribute(INFO_KIND, b"bridge\0"), attribute(INFO_DATA, &data)].concat();
-    let order = Request::order(NEW_LINK, &flags(0, 0));
-    order.with(NAME, &text(bridge)).with(LINK_INFO, &info).ask().map(drop)
+/// A message about the device of this name.
+pub(super) fn named(name: &str) -> LinkMessage {
+    let mut link = LinkMessage::default();
+    link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    link
 }
 
-/// `None` when there is no such device.
-fn look(name: &str) -> io::Result<Option<Vec<u8>>> {
-    match ask(name) {
-        Err(why) if is_absent(&why) => Ok(None),
-        answer => answer.map(Some),
+/// The part of the kernel's answer that is used here.
+struct Link {
+    header: LinkHeader,
+    queue_length: Option<u32>,
+}
+
+impl Link {
+    fn read(body: &[u8]) -> io::Result<Self> {
+        let header = LinkHeader::parse(body).map_err(|_| too_short())?;
+        let kind = LinkAttribute::TxQueueLen(0).kind();
+        let attributes = body.get(header.buffer_len()..).unwrap_or_default();
+        let mut attributes = NlasIterator::new(attributes).map_while(Result::ok);
+        let queue = attributes.find(|attribute| attribute.kind() == kind).and_then(|attribute| {
+            LinkAttribute::parse_with_param(&attribute, AddressFamily::Unspec).ok()
+        });
+        let queue_length = match queue {
+            Some(LinkAttribute::TxQueueLen(length)) => Some(length),
+            _ => None,
+        };
+        Ok(Self { header, queue_length })
     }
 }
 
-/// All that the kernel says of a device.
-fn ask(name: &str) -> io::Result<Vec<u8>> {
-    Request::question(GET_LINK, &flags(0, 0)).with(NAME, &text(name)).ask()
+/// `None` when there is no such device.
+fn look(name: &str) -> io::Result<Option<Link>> {
+    match ask(name) {
+        Err(why) if is_absent(&why) => Ok(None),
+        link => link.map(Some),
+    }
+}
+
+fn ask(name: &str) -> io::Result<Link> {
+    Link::read(&question(RouteNetlinkMessage::GetLink(named(name)))?)
 }
 
 fn is_absent(why: &io::Error) -> bool {
     why.raw_os_error() == Some(Errno::NODEV.raw_os_error())
-}
-
-/// An `ifinfomsg`: the flags that `change` names.
-fn flags(flags: u32, change: u32) -> Vec<u8> {
-    [&[0; FLAGS][..], &flags.to_ne_bytes(), &change.to_ne_bytes()].concat()
-}
-
-fn text(name: &str) -> Vec<u8> {
-    [name.as_bytes(), b"\0"].concat()
 }
 
 #[cfg(test)]
@@ -127,5 +122,19 @@ mod tests {
         assert!(is_absent(&set_up("avmnothing", true).unwrap_err()));
         set_up("lo", true).unwrap();
         drain("avmnothing").unwrap();
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_is_no_device_and_an_unknown_attribute_is_skipped() {
+        assert!(Link::read(&[0; 15]).is_err());
+        let mut link = LinkMessage::default();
+        link.header.index = 7;
+        let mut body = vec![0; link.buffer_len()];
+        link.emit(&mut body);
+        let unknown = [8, 0, 0xff, 0x3f, 1, 2, 3, 4];
+        let queue = [8, 0, 13, 0, 0xf4, 1, 0, 0];
+        let read = Link::read(&[&body[..], &unknown, &queue].concat()).unwrap();
+        assert_eq!((read.header.index, read.queue_length), (7, Some(500)));
+        assert_eq!(Link::read(&[&body[..], &queue[..6]].concat()).unwrap().queue_length, None);
     }
 }

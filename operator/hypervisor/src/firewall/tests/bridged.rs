@@ -45,12 +45,12 @@ impl Lan {
         let server = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 67)).unwrap();
         server.set_broadcast(true).unwrap();
         let lan = Self { lab, machines, server };
-        lan.police();
+        lan.enforce();
         lan
     }
 
-    fn police(&self) {
-        self.lab.firewall.police(&self.lab.subnet, policies(), &[], &self.machines).unwrap();
+    fn enforce(&self) {
+        self.lab.firewall.enforce(&self.lab.subnet, policies(), &[], &self.machines).unwrap();
     }
 
     fn link(&self, machine: usize) -> Link {
@@ -149,7 +149,7 @@ fn a_lease_is_there_as_long_as_its_link() {
     lan.open(0);
     lan.gives(0, GIVEN);
     lan.lease(0, GIVEN).unwrap();
-    lan.police();
+    lan.enforce();
     assert_eq!(lan.leased(), lan.of(0, GIVEN), "new rules keep it");
     said("nft", &format!("delete table bridge {}", lan.lab.firewall.table().name()));
     until("the rules are put back", || lan.rules("table").contains("chain"));
@@ -157,11 +157,11 @@ fn a_lease_is_there_as_long_as_its_link() {
     let next = Arc::new(Firewall::new(&InstanceId::for_state_dir("/firewall-test")));
     let before = Arc::downgrade(&std::mem::replace(&mut lan.lab.firewall, next));
     until("the watches of the one before hold it", || before.strong_count() == 0);
-    lan.police();
+    lan.enforce();
     assert_eq!(lan.leased(), lan.of(0, GIVEN), "an operator that was restarted finds it");
     lan.open(0);
     assert_eq!(lan.leased(), lan.of(0, GIVEN), "open is open");
-    lan.lab.firewall.silence(&lan.link(0).nic.tap).unwrap();
+    lan.lab.firewall.set_tap_down(&lan.link(0).nic.tap).unwrap();
     lan.open(0);
     assert_eq!(lan.leased(), vec![], "a machine that was reset has none");
     lan.gives(0, OTHER);

@@ -55,7 +55,7 @@ fn what_waits_for_a_machine_is_not_the_next_one_s() {
     let machine = &lab.machines[0];
     let nic = lab.link(machine).nic;
     let mut reader = Reader::of(&nic.tap);
-    lab.police();
+    lab.enforce();
     lab.open(machine);
     // Straight into the device: what the rules let through is another test's.
     let fill = |count: u32| {
@@ -70,7 +70,7 @@ fn what_waits_for_a_machine_is_not_the_next_one_s() {
     fill(100);
     assert!(reader.frames() >= 100, "what is sent waits for its reader");
     fill(100);
-    lab.firewall.silence(&nic.tap).unwrap();
+    lab.firewall.set_tap_down(&nic.tap).unwrap();
     lab.open(machine);
     assert!(reader.frames() < 100, "nothing of it is left");
     fill(100);

@@ -27,8 +27,8 @@ fn connections_that_could_not_be_forgotten_are_with_the_next_policies() {
         cidrs: Vec::new(),
     };
     wide.get_mut(OWNER).unwrap().allow.push(web);
-    let police = |policies| lab.firewall.police(&lab.subnet, policies, &[], &lab.machines);
-    police(wide).unwrap();
+    let enforce = |policies| lab.firewall.enforce(&lab.subnet, policies, &[], &lab.machines);
+    enforce(wide).unwrap();
     for machine in &lab.machines {
         lab.open(machine);
         let from = lab.link(machine).nic.address().unwrap();
@@ -42,12 +42,12 @@ fn connections_that_could_not_be_forgotten_are_with_the_next_policies() {
     assert_eq!((left(8080), left(443)), (2, 2));
 
     fs::write(&broken, "").unwrap();
-    let why = police(policies()).unwrap_err().to_string();
+    let why = enforce(policies()).unwrap_err().to_string();
     assert!(why.contains("conntrack") && why.contains("out of order"), "{why}");
     fs::remove_file(&broken).unwrap();
     assert_eq!(left(8080), 2);
     // Nothing is new about these.
-    police(policies()).unwrap();
+    enforce(policies()).unwrap();
     assert_eq!(
         (left(8080), left(443)),
         (0, 2),

@@ -47,7 +47,7 @@ impl LinkApi for Libvirt {
     ) -> Result<(), HvError> {
         let within = self.host.config.start_timeout;
         self.build("set the network's rules", within, move |host, conn| {
-            links::enforce(host, conn, policies, &deny_list)
+            links::put_in_force(host, conn, policies, &deny_list)
         })
         .await
     }

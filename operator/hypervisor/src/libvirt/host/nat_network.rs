@@ -16,7 +16,7 @@ use virt::network::Network;
 
 use super::state::Host;
 use crate::HvError;
-use crate::firewall::netlink::device;
+use crate::firewall::netlink::{bridge, device};
 use crate::firewall::{ipv6, unavailable};
 use crate::libvirt::connection::domain::refused;
 use crate::libvirt::xml::element::{attribute_of, text_of};
@@ -49,7 +49,7 @@ pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
     };
     let ours =
         ours.map_or_else(|| make(conn, &host.config.instance, host.firewall.gateway_mac()), Ok)?;
-    device::believe_no_link_local(&ours.subnet.bridge).map_err(|why| {
+    bridge::disable_link_local_learning(&ours.subnet.bridge).map_err(|why| {
         unavailable(
             &format!("keep {} from learning from strangers", ours.subnet.bridge),
             why.to_string(),

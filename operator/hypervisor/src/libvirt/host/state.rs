@@ -82,9 +82,10 @@ impl Host {
         share::propagate(&layout.machines())?;
         let preload = preload::install(config.preload.as_deref(), &layout);
         Ok(Self {
-            firewall: Arc::new(
-                Firewall::new(&config.instance).confining(config.first_uid.map(slot_user::block)),
-            ),
+            firewall: Arc::new(Firewall::confining(
+                &config.instance,
+                config.first_uid.map(slot_user::block),
+            )),
             network: Mutex::default(),
             filters: Mutex::default(),
             config,

@@ -1,4 +1,4 @@
-//! Links of machines: what the rules (`network/`) need to hear of libvirt's domains, and the other way round.
+//! Links of machines: what the rules (`firewall/`) need to hear of libvirt's domains, and the other way round.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,14 @@ use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
 
 use super::observe;
-use crate::firewall::{flows as log, unavailable};
+use crate::firewall::unavailable;
 use crate::libvirt::connection::domain;
 use crate::libvirt::host::state::Host;
 use crate::libvirt::host::{nat_network, nwfilter};
 use crate::libvirt::store::marks;
 use crate::{HvError, MachineRecord};
 
-pub fn enforce(
+pub fn put_in_force(
     host: &Host,
     conn: &Connect,
     policies: BTreeMap<String, Policy>,
@@ -28,7 +28,7 @@ pub fn enforce(
     } else {
         Vec::new()
     };
-    host.firewall.police(&ours.subnet, policies, deny_list, &machines)
+    host.firewall.enforce(&ours.subnet, policies, deny_list, &machines)
 }
 
 /// A machine that may be anything by now stays cut off.
@@ -48,8 +48,8 @@ pub fn open(host: &Host, name: &DomainName, link: &Link) -> Result<(), HvError> 
 pub fn look(host: &Host, conn: &Connect, name: &DomainName) -> Result<Option<Link>, HvError> {
     let record = observe::record(host, &domain::get(conn, name)?)?;
     let record = record.filter(|record| record.instance == host.config.instance);
-    host.firewall.know(&record.ok_or_else(|| HvError::NoSuchMachine(name.clone()))?);
-    Ok(host.firewall.link(name))
+    host.firewall.machines().note(&record.ok_or_else(|| HvError::NoSuchMachine(name.clone()))?);
+    Ok(host.firewall.machines().link(name))
 }
 
 /// Before a machine ends or begins anew.
@@ -59,23 +59,22 @@ pub fn cut(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
 
 /// At the start of a reset: nobody hears the machine any more. It is in a hurry; what the rules and the kernel still hold of this incarnation
 /// goes before the next one is connected ([`open`]).
-pub fn silence(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
-    record.nic.as_ref().map_or(Ok(()), |nic| host.firewall.silence(&nic.tap))
+pub fn set_tap_down(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
+    record.nic.as_ref().map_or(Ok(()), |nic| host.firewall.set_tap_down(&nic.tap))
 }
 
 /// A machine that ends takes its tap with it. What is left in the rules where they can't be changed now names nobody then.
 pub fn gone(host: &Host, name: &DomainName) {
-    let closed = host.firewall.link(name).map(|link| host.firewall.close(name, &link));
+    let closed = host.firewall.machines().link(name).map(|link| host.firewall.close(name, &link));
     if let Some(Err(error)) = closed {
         tracing::warn!(%name, error = &error as &dyn std::error::Error, "a link is left to the next change of the rules");
     }
-    host.firewall.forget(name);
+    host.firewall.machines().forget(name);
 }
 
 /// `None` where the log has a reader already, or can't be read.
 pub fn flows(host: &Host) -> Option<Receiver<Flow>> {
-    let firewall = &host.firewall;
-    let listening = log::listen(firewall.table().log_group(), firewall.whose());
+    let listening = host.firewall.listen_to_flows();
     listening.inspect_err(|why| tracing::warn!(error = %why, "what machines try with their network can't be read")).ok()
 }
 

@@ -157,7 +157,7 @@ pub fn discard(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Res
     };
     let record = domain::record(&domain)?;
     if let Some(record) = &record {
-        host.firewall.know(record);
+        host.firewall.machines().note(record);
     }
     links::gone(host, name);
     domain::end(&domain, how, host.config.stop_timeout)?;

@@ -43,7 +43,7 @@ fn memory_limit_mib(host: &Host, recipe: &Recipe) -> u64 {
 /// the host's network, too, and that also where it has no device.
 fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug>, HvError> {
     let Some(nic) = nic else {
-        host.firewall.confine();
+        host.firewall.confine_qemu();
         return Ok(None);
     };
     let ours = nat_network::ensure(host, conn)?;
@@ -68,8 +68,8 @@ fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug
 /// Right after a domain was started, paused: libvirt sets a tap up when it makes it. Nothing has run behind it yet, and nothing passes the
 /// rules; from here on the machine is cut off until its link is opened.
 fn closed(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
-    host.firewall.know(record);
+    host.firewall.machines().note(record);
     let Some(nic) = &record.nic else { return Ok(()) };
-    host.firewall.silence(&nic.tap)?;
+    host.firewall.set_tap_down(&nic.tap)?;
     host.firewall.begin_counts(&record.name)
 }

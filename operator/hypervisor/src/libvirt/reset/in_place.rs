@@ -178,7 +178,7 @@ impl<'a> Reset<'a> {
     /// A reset that failed or was interrupted may be tried again; a machine that was never finished may not.
     fn enter(&self) -> Result<(), HvError> {
         marks::clear_parked(&self.dir)?;
-        links::silence(self.host, &self.spec.record)?;
+        links::set_tap_down(self.host, &self.spec.record)?;
         match fs::rename(self.dir.ready(), self.dir.resetting()) {
             Err(e) if e.kind() == ErrorKind::NotFound && self.dir.resetting().exists() => Ok(()),
             done => done.map_err(io("take away", &self.dir.ready())),

@@ -31,9 +31,10 @@ fn may_send(sample: &Sample, frame: &Packet) -> bool {
     let to = frame.destination;
     let (has, asks) = (frame.source == LEASED, frame.source == Ipv4Addr::UNSPECIFIED);
     let udp = frame.service == Some(Protocol::Udp);
-    let closed = [&nowhere(), &sample.never, &sample.own, &sample.wanted().nets().to_vec()]
-        .iter()
-        .any(|nets| within(nets, to));
+    let closed =
+        [&nowhere(), &sample.deny_list, &sample.host_addresses, &sample.wanted().nets().to_vec()]
+            .iter()
+            .any(|nets| within(nets, to));
     let client = udp
         && (frame.from_port, frame.port) == (68, 67)
         && to == Ipv4Addr::BROADCAST

@@ -1,7 +1,9 @@
 //! The texts as they are committed, for people to read. `UPDATE=1 cargo test -p agentvm-core` writes them anew.
 
 use super::sample::Sample;
-use crate::network::rules::{close, confined, fresh, grant, open, was_heard, whole};
+use crate::network::rules::{
+    add_link, grant, remove_link, was_heard, write, write_anew, write_qemu_only,
+};
 
 fn assert_committed(name: &str, text: &str) {
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -20,24 +22,27 @@ fn assert_committed(name: &str, text: &str) {
 #[test]
 fn the_texts_are_the_committed_ones() {
     let sample = Sample::new();
-    assert_committed("whole.nft", &whole(&sample.wanted()));
-    assert_committed("open.nft", &open(&sample.table, &sample.links[0]));
-    assert_committed("close.nft", &close(&sample.table, &sample.links[0]));
-    assert_committed("open-bridge.nft", &open(&sample.table, &sample.links[3]));
-    assert_committed("confined.nft", &confined(&sample.table, 2_100_000_000..=2_100_065_535));
+    assert_committed("whole.nft", &write(&sample.wanted()));
+    assert_committed("open.nft", &add_link(&sample.table, &sample.links[0]));
+    assert_committed("close.nft", &remove_link(&sample.table, &sample.links[0]));
+    assert_committed("open-bridge.nft", &add_link(&sample.table, &sample.links[3]));
+    assert_committed(
+        "confined.nft",
+        &write_qemu_only(&sample.table, 2_100_000_000..=2_100_065_535),
+    );
     let lease = &sample.leases[0];
     assert_committed(
         "lease.nft",
         &(was_heard(&sample.table, lease) + &grant(&sample.table, lease)),
     );
     let dual = Sample::dual();
-    assert_committed("whole-ipv6.nft", &whole(&dual.wanted()));
-    assert_committed("open-ipv6.nft", &open(&dual.table, &dual.links[0]));
+    assert_committed("whole-ipv6.nft", &write(&dual.wanted()));
+    assert_committed("open-ipv6.nft", &add_link(&dual.table, &dual.links[0]));
 }
 
 #[test]
 fn where_no_pool_asks_for_ipv6_no_rule_lets_it_through() {
-    let text = whole(&Sample::new().wanted());
+    let text = write(&Sample::new().wanted());
     let rules = text.lines().filter(|line| line.starts_with("\t\t"));
     let about: Vec<_> =
         rules.filter(|line| ["ip6", "icmpv6"].iter().any(|word| line.contains(word))).collect();
@@ -48,7 +53,7 @@ fn where_no_pool_asks_for_ipv6_no_rule_lets_it_through() {
 #[test]
 fn every_name_is_the_installations_own() {
     let sample = Sample::new();
-    let text = fresh(&sample.wanted());
+    let text = write_anew(&sample.wanted());
     for line in text.lines().filter(|line| line.starts_with(|c: char| c.is_ascii_lowercase())) {
         assert!(line.contains("agentvm_0a1b2c3d"), "{line}");
     }

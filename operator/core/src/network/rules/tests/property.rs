@@ -17,7 +17,7 @@ fn address() -> impl Strategy<Value = IpAddr> {
     let edges = nowhere()
         .into_iter()
         .chain(private())
-        .chain(sample.never.iter().copied())
+        .chain(sample.deny_list.iter().copied())
         .chain(sample.wanted().nets());
     let edges = edges.chain(
         ["203.0.113.0/24", "2000::/3", "2001:db8:7::/48", "fd99::/64"]
@@ -138,7 +138,10 @@ pub fn within(nets: &[IpNet], address: IpAddr) -> bool {
 /// What the documentation says, written another way than the rules are.
 pub fn may_reach(sample: &Sample, policy: &Policy, packet: &Packet) -> bool {
     let to = packet.destination;
-    if within(&nowhere(), to) || within(&sample.never, to) || within(&sample.wanted().nets(), to) {
+    if within(&nowhere(), to)
+        || within(&sample.deny_list, to)
+        || within(&sample.wanted().nets(), to)
+    {
         return false;
     }
     if to.is_ipv6() && !policy.ipv6 {
@@ -186,7 +189,7 @@ proptest! {
             let policy = &sample.policies["uid-default"];
             prop_assert_eq!(reached, may_reach(&sample, policy, &packet), "{:?}", packet);
             let connection = Connection { protocol: packet.service.unwrap(), to: packet.destination, port: packet.port };
-            let never: Vec<IpNet> = sample.never.iter().copied().chain(sample.wanted().nets()).collect();
+            let never: Vec<IpNet> = sample.deny_list.iter().copied().chain(sample.wanted().nets()).collect();
             prop_assert_eq!(reached, lets_through(policy, &never, &connection), "what is said another way, {:?}", packet);
             prop_assert!(!walk.passes(&walk.inet, "input", &packet), "no address of the host is reached");
             let back = Packet { to: sample.subnet.bridge.clone(), ..packet.clone() };

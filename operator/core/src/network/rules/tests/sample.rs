@@ -13,11 +13,11 @@ use crate::network::{Allow, Link, LinkLimits, Mac, Nic, Policy, PortRange, Subne
 pub struct Sample {
     pub table: Table,
     pub subnet: Subnet,
-    pub never: Vec<IpNet>,
+    pub deny_list: Vec<IpNet>,
     pub policies: BTreeMap<String, Policy>,
     pub gone: Vec<String>,
     pub links: Vec<Link>,
-    pub own: Vec<IpNet>,
+    pub host_addresses: Vec<IpNet>,
     pub leases: Vec<Lease>,
 }
 
@@ -82,19 +82,19 @@ impl Sample {
             ("uid-default".to_owned(), policy()),
             ("uid-registry".to_owned(), registry),
         ]);
-        let never = vec!["10.96.0.0/12".parse().unwrap(), "198.51.100.17/32".parse().unwrap()];
+        let deny_list = vec!["10.96.0.0/12".parse().unwrap(), "198.51.100.17/32".parse().unwrap()];
         let table = Table::of(&instance);
-        let own = ["10.1.2.9/32", "203.0.113.9/32", "2001:db8::9/128"]
+        let host_addresses = ["10.1.2.9/32", "203.0.113.9/32", "2001:db8::9/128"]
             .map(|net| net.parse().unwrap())
             .to_vec();
         Self {
             table,
             subnet,
-            never,
+            deny_list,
             policies,
             gone: vec!["uid-gone".to_owned()],
             links,
-            own,
+            host_addresses,
             leases,
         }
     }
@@ -110,7 +110,7 @@ impl Sample {
         let allow =
             vec![allow(Protocol::Tcp, &[8080], &cidrs), allow(Protocol::Icmp, &[], &["fd99::/64"])];
         sample.policies.insert("uid-default".to_owned(), Policy { ipv6: true, allow, ..policy() });
-        sample.never.extend([
+        sample.deny_list.extend([
             "fd00:96::/112".parse::<IpNet>().unwrap(),
             "2001:db8:6443::1/128".parse().unwrap(),
         ]);
@@ -122,8 +122,8 @@ impl Sample {
             table: &self.table,
             subnet: &self.subnet,
             gateway_mac: Mac::new([0x52, 0x54, 0, 1, 1, 1]),
-            never: &self.never,
-            own: &self.own,
+            deny_list: &self.deny_list,
+            host_addresses: &self.host_addresses,
             policies: &self.policies,
             gone: &self.gone,
             links: &self.links,

@@ -8,7 +8,9 @@ use agentvm_crds::Protocol;
 
 use super::sample::{Sample, allow, policy};
 use crate::network::Policy;
-use crate::network::rules::{close, confined, forget, fresh, open, whole};
+use crate::network::rules::{
+    add_link, remove_link, write, write_anew, write_none, write_qemu_only,
+};
 
 /// Runs each text as a transaction of its own, one after the other, in a fresh namespace; then a shell line.
 fn nft(texts: &[String], then: &str) -> String {
@@ -37,19 +39,19 @@ fn nft(texts: &[String], then: &str) -> String {
 fn nft_takes_what_is_written_in_any_order() {
     let sample = Sample::new();
     let (wanted, table) = (sample.wanted(), &sample.table);
-    let text = whole(&wanted);
-    let mut steps = vec![forget(table), text.clone(), text.clone(), fresh(&wanted)];
+    let text = write(&wanted);
+    let mut steps = vec![write_none(table), text.clone(), text.clone(), write_anew(&wanted)];
     for link in [&sample.links[0], &sample.links[3]] {
-        steps.extend([close(table, link), open(table, link), open(table, link)]);
+        steps.extend([remove_link(table, link), add_link(table, link), add_link(table, link)]);
     }
     let dual = Sample::dual();
-    steps.extend([whole(&dual.wanted()), fresh(&dual.wanted())]);
+    steps.extend([write(&dual.wanted()), write_anew(&dual.wanted())]);
     steps.extend([
-        close(table, &dual.links[0]),
-        open(table, &dual.links[0]),
-        open(table, &dual.links[0]),
+        remove_link(table, &dual.links[0]),
+        add_link(table, &dual.links[0]),
+        add_link(table, &dual.links[0]),
     ]);
-    steps.extend([text, forget(table)]);
+    steps.extend([text, write_none(table)]);
     assert_eq!(nft(&steps, "nft list ruleset"), "");
 }
 
@@ -98,10 +100,10 @@ fn nft_takes_every_policy() {
     sample.policies.insert("uid-dual".to_owned(), Policy { ipv6: true, ..odd.clone() });
     sample.policies.insert("uid-odd".to_owned(), odd);
     sample.policies.insert("uid-slow".to_owned(), slow);
-    let first = whole(&sample.wanted());
+    let first = write(&sample.wanted());
     sample.policies.remove("uid-odd");
     sample.gone = vec!["uid-odd".to_owned()];
-    let listed = nft(&[first, whole(&sample.wanted())], "nft list chains");
+    let listed = nft(&[first, write(&sample.wanted())], "nft list chains");
     let chains = crate::network::rules::names::OwnerChains::of("uid-odd");
     for chain in chains.in_bridge().into_iter().chain(chains.in_inet()) {
         assert!(!listed.contains(chain), "{chain} is left");
@@ -111,13 +113,19 @@ fn nft_takes_every_policy() {
 #[test]
 fn a_rewrite_and_an_opening_keep_what_was_counted() {
     let sample = Sample::new();
-    let (text, link) = (whole(&sample.wanted()), &sample.links[0]);
+    let (text, link) = (write(&sample.wanted()), &sample.links[0]);
     let set = format!("inet {} allowed", sample.table.name());
     let address = link.nic.mac;
     let seven = format!(
         "add element {set} {{ {address} }}\ndelete element {set} {{ {address} }}\nadd element {set} {{ {address} counter packets 7 bytes 8 }}\n"
     );
-    let steps = [text.clone(), seven, text, close(&sample.table, link), open(&sample.table, link)];
+    let steps = [
+        text.clone(),
+        seven,
+        text,
+        remove_link(&sample.table, link),
+        add_link(&sample.table, link),
+    ];
     let listed = nft(&steps, &format!("nft list set {set}"));
     assert!(listed.contains(&format!("{address} counter packets 7 bytes 8")), "{listed}");
 }
@@ -125,24 +133,24 @@ fn a_rewrite_and_an_opening_keep_what_was_counted() {
 #[test]
 fn a_qemu_is_confined_without_the_rest_and_beside_it() {
     let sample = Sample::new();
-    let only = confined(&sample.table, 2_100_000_000..=2_100_065_535);
+    let only = write_qemu_only(&sample.table, 2_100_000_000..=2_100_065_535);
     let listed = nft(&[only.clone(), only.clone()], "nft list ruleset");
     let drops = |text: &str| text.matches("meta skuid 2100000000-2100065535 drop").count();
     assert_eq!((drops(&listed), listed.matches("chain").count()), (1, 1), "{listed}");
     // In whatever order the chains were made.
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let both = nft(
-        &[only.clone(), whole(&sample.wanted()), only, whole(&sample.wanted())],
+        &[only.clone(), write(&sample.wanted()), only, write(&sample.wanted())],
         "nft list ruleset",
     );
-    assert!(lines(&both) == lines(&nft(&[whole(&sample.wanted())], "nft list ruleset")), "{both}");
+    assert!(lines(&both) == lines(&nft(&[write(&sample.wanted())], "nft list ruleset")), "{both}");
     assert_eq!(drops(&both), 1);
 }
 
 #[test]
 fn a_text_that_fails_changes_nothing() {
     let sample = Sample::new();
-    let broken = fresh(&sample.wanted()) + "add element inet nowhere x { 1 }\n";
+    let broken = write_anew(&sample.wanted()) + "add element inet nowhere x { 1 }\n";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("broken.nft");
     std::fs::write(&file, broken).unwrap();
@@ -151,5 +159,5 @@ fn a_text_that_fails_changes_nothing() {
         folder.path().display(),
         file.display()
     );
-    nft(&[whole(&sample.wanted())], &same);
+    nft(&[write(&sample.wanted())], &same);
 }

@@ -8,7 +8,7 @@ use agentvm_crds::Protocol;
 use crate::network::Mac;
 use crate::network::rules::Wanted;
 use crate::network::rules::ir::{Ether, Rules, Side, Then, Transport, Version, When};
-use crate::network::rules::{elements, grant, names, open, write};
+use crate::network::rules::{add_link, elements, grant, names, write};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
@@ -63,8 +63,9 @@ impl Walk {
         for link in wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid))
         {
             let leases = wanted.leases.iter().filter(|lease| lease.tap == link.nic.tap);
-            let text = leases
-                .fold(open(wanted.table, link), |text, lease| text + &grant(wanted.table, lease));
+            let text = leases.fold(add_link(wanted.table, link), |text, lease| {
+                text + &grant(wanted.table, lease)
+            });
             for line in text.lines().filter(|line| line.starts_with("add element")) {
                 let (head, body) = line.split_once(" { ").unwrap();
                 let (key, verdict) = body

@@ -1,4 +1,5 @@
-//! What to add to a pool's `allow`, so that something that was denied is reached; or why nothing would help.
+//! The text of the Event `NetworkDenied`: the entry that a pool's `allow` needs so that a denied
+//! destination can be reached, or why no entry would help.
 
 use std::net::IpAddr;
 
@@ -8,10 +9,11 @@ use ipnet::IpNet;
 use super::rules::{nowhere, private};
 use super::{FlowVerdict, Target, TargetKind};
 
-/// The destination, and what to do about it, in one line. `never`: what no policy opens, on top of what none ever does.
-pub fn advice(target: &Target, verdict: FlowVerdict, never: &[IpNet]) -> String {
+/// The destination and the remedy, in one line. `deny_list`: destinations that no
+/// policy opens, on top of those that are never opened.
+pub fn advice(target: &Target, verdict: FlowVerdict, deny_list: &[IpNet]) -> String {
     let what = match verdict {
-        FlowVerdict::Allowed | FlowVerdict::Denied => remedy(target, never),
+        FlowVerdict::Allowed | FlowVerdict::Denied => remedy(target, deny_list),
         FlowVerdict::Limited => "the machine had its share: raise spec.limits".to_owned(),
         FlowVerdict::Frame if matches!(target.kind, TargetKind::Ip(_)) => {
             "its source is not the machine's; in mode Bridge: or spec.network.allow would have to name it".to_owned()
@@ -24,7 +26,7 @@ pub fn advice(target: &Target, verdict: FlowVerdict, never: &[IpNet]) -> String 
     format!("{target} ({what})")
 }
 
-fn remedy(target: &Target, never: &[IpNet]) -> String {
+fn remedy(target: &Target, deny_list: &[IpNet]) -> String {
     let TargetKind::Ip(protocol) = target.kind else {
         return "only TCP, UDP and ICMP can be allowed".to_owned();
     };
@@ -36,7 +38,7 @@ fn remedy(target: &Target, never: &[IpNet]) -> String {
     let Some(to) = target.address().filter(|to| !within(&nowhere(), to)) else {
         return "no such address can be allowed".to_owned();
     };
-    if within(never, &to) {
+    if within(deny_list, &to) {
         return "the host, its cluster and other machines are kept from machines".to_owned();
     }
     match (protocol, target.port) {

@@ -2,15 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::Local;
+use crate::golden::DeviceLayout;
+use crate::status::{Decided, settle};
 use agentvm_crds::{
     Condition, ConditionStatus, GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus,
     condition_type,
 };
-use jiff::Timestamp;
-
-use super::Local;
-use crate::golden::DeviceLayout;
-use crate::status::{condition, settle};
 
 /// This node's entry for a layout, without what only a captured golden has.
 pub fn node_entry(node: &str, layout: DeviceLayout, local: &Local) -> GoldenNode {
@@ -43,26 +41,20 @@ pub fn node_entry(node: &str, layout: DeviceLayout, local: &Local) -> GoldenNode
 /// [`super::least`] says of this node's.
 pub fn next_status(
     old: &GoldenSnapshotStatus,
-    generation: Option<i64>,
     digest: Option<String>,
     entries: Vec<GoldenNode>,
     local: &Local,
-    now: Timestamp,
+    decided: Decided,
 ) -> GoldenSnapshotStatus {
     let ours = |node: &GoldenNode| entries.iter().any(|entry| entry.name == node.name);
     let mut nodes: Vec<GoldenNode> = old.nodes.iter().filter(|node| !ours(node)).cloned().collect();
     nodes.extend(entries);
     nodes.sort_by(|a, b| (&a.name, &a.layout).cmp(&(&b.name, &b.layout)));
-    let conditions = settle(&old.conditions, conditions(&nodes, local, generation, now));
-    GoldenSnapshotStatus { observed_generation: generation, digest, nodes, conditions }
+    let conditions = settle(&old.conditions, conditions(&nodes, local, decided));
+    GoldenSnapshotStatus { observed_generation: decided.generation, digest, nodes, conditions }
 }
 
-fn conditions(
-    nodes: &[GoldenNode],
-    local: &Local,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Vec<Condition> {
+fn conditions(nodes: &[GoldenNode], local: &Local, decided: Decided) -> Vec<Condition> {
     let names = |of: fn(&GoldenNode) -> bool| {
         nodes.iter().filter(|n| of(n)).map(|n| &n.name).collect::<BTreeSet<_>>()
     };
@@ -70,7 +62,7 @@ fn conditions(
     let ready = all - names(|n| n.state != GoldenNodeState::Ready).len();
     let count = format!("captured on {ready} of {all} nodes");
     let make = |type_, status, reason: GoldenReason, message: &str| {
-        condition(type_, status, reason.as_str(), message, generation, now)
+        decided.condition(type_, status, reason.as_str(), message)
     };
     let unfinished = match local {
         Local::Ready => None,
@@ -94,19 +86,23 @@ fn conditions(
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::status::find;
 
     fn status(local: &Local) -> GoldenSnapshotStatus {
-        let now = Timestamp::from_second(5).unwrap();
         next_status(
             &GoldenSnapshotStatus::default(),
-            Some(3),
             None,
             vec![entry("n1", local)],
             local,
-            now,
+            decided(),
         )
+    }
+
+    fn decided() -> Decided {
+        Decided { generation: Some(3), now: Timestamp::from_second(5).unwrap() }
     }
 
     fn entry(node: &str, local: &Local) -> GoldenNode {
@@ -136,10 +132,9 @@ mod tests {
 
     #[test]
     fn another_node_keeps_its_entry_and_counts() {
-        let now = Timestamp::from_second(5).unwrap();
         let old = status(&Local::Capturing { doing: "boots".into() });
         let both =
-            next_status(&old, Some(3), None, vec![entry("n2", &Local::Ready)], &Local::Ready, now);
+            next_status(&old, None, vec![entry("n2", &Local::Ready)], &Local::Ready, decided());
         assert_eq!(both.nodes.len(), 2);
         let ready = find(&both.conditions, "Ready").unwrap();
         assert_eq!(
@@ -150,18 +145,17 @@ mod tests {
 
     #[test]
     fn a_node_has_an_entry_for_each_layout_and_counts_once() {
-        let now = Timestamp::from_second(5).unwrap();
         let both = [DeviceLayout::Nic, DeviceLayout::Isolated]
             .map(|layout| node_entry("n1", layout, &Local::Ready))
             .to_vec();
-        let old = next_status(&status(&Local::Ready), Some(3), None, both, &Local::Ready, now);
+        let old = next_status(&status(&Local::Ready), None, both, &Local::Ready, decided());
         assert_eq!(
             old.nodes.iter().map(|n| n.layout.as_str()).collect::<Vec<_>>(),
             ["Isolated", "Nic"]
         );
         assert_eq!(find(&old.conditions, "Ready").unwrap().message, "captured on 1 of 1 nodes");
         let one =
-            next_status(&old, Some(3), None, vec![entry("n1", &Local::Ready)], &Local::Ready, now);
+            next_status(&old, None, vec![entry("n1", &Local::Ready)], &Local::Ready, decided());
         assert_eq!(one.nodes.len(), 1, "nobody needs the other any more");
     }
 }

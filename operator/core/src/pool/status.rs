@@ -1,21 +1,18 @@
 //! What a pool's status says: sums over the nodes' entries, and the conditions.
 
-use agentvm_crds::{
-    AgentVMPoolStatus, Condition, ConditionStatus, PoolNode, PoolReason, condition_type,
-};
-use jiff::Timestamp;
-
 use crate::{
     defaults::InvalidSpec,
-    status::{condition, find, settle},
+    status::{Decided, find, settle},
+};
+use agentvm_crds::{
+    AgentVMPoolStatus, Condition, ConditionStatus, PoolNode, PoolReason, condition_type,
 };
 
 /// The status with this node's entry in it; all else is a function of the entries.
 pub fn next_status(
     old: &AgentVMPoolStatus,
-    generation: Option<i64>,
     entry: PoolNode,
-    now: Timestamp,
+    decided: Decided,
 ) -> AgentVMPoolStatus {
     let mut nodes: Vec<PoolNode> =
         old.nodes.iter().filter(|n| n.name != entry.name).cloned().collect();
@@ -23,14 +20,14 @@ pub fn next_status(
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
     let sum = |field: fn(&PoolNode) -> i32| nodes.iter().map(field).fold(0, i32::saturating_add);
     AgentVMPoolStatus {
-        observed_generation: generation,
+        observed_generation: decided.generation,
         warm: sum(|n| n.warm),
         claimed: sum(|n| n.claimed),
         creating: sum(|n| n.creating),
         resetting: sum(|n| n.resetting),
         quarantined: sum(|n| n.quarantined),
         total: sum(|n| n.total),
-        conditions: settle(&old.conditions, conditions(&nodes, was_ready(old), generation, now)),
+        conditions: settle(&old.conditions, conditions(&nodes, was_ready(old), decided)),
         nodes,
     }
 }
@@ -38,18 +35,17 @@ pub fn next_status(
 /// The status of a pool whose spec can't be carried out: no node does anything for it.
 pub fn invalid_status(
     old: &AgentVMPoolStatus,
-    generation: Option<i64>,
     why: &InvalidSpec,
-    now: Timestamp,
+    decided: Decided,
 ) -> AgentVMPoolStatus {
     let (reason, message) = (PoolReason::InvalidSpec.as_str(), why.to_string());
-    let make = |type_: &str, status| condition(type_, status, reason, &message, generation, now);
+    let make = |type_: &str, status| decided.condition(type_, status, reason, &message);
     let list = vec![
         make(condition_type::READY, ConditionStatus::False),
         make(condition_type::STALLED, ConditionStatus::True),
     ];
     let conditions = settle(&old.conditions, list);
-    AgentVMPoolStatus { observed_generation: generation, conditions, ..old.clone() }
+    AgentVMPoolStatus { observed_generation: decided.generation, conditions, ..old.clone() }
 }
 
 fn is_fine(reason: &str) -> bool {
@@ -62,14 +58,9 @@ fn was_ready(old: &AgentVMPoolStatus) -> bool {
     find(&old.conditions, condition_type::READY).is_some_and(|c| c.status == ConditionStatus::True)
 }
 
-fn conditions(
-    nodes: &[PoolNode],
-    was_ready: bool,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Vec<Condition> {
+fn conditions(nodes: &[PoolNode], was_ready: bool, decided: Decided) -> Vec<Condition> {
     let make = |type_: &str, status: ConditionStatus, reason: &str, message: &str| {
-        condition(type_, status, reason, message, generation, now)
+        decided.condition(type_, status, reason, message)
     };
     let yes =
         |condition: bool| if condition { ConditionStatus::True } else { ConditionStatus::False };
@@ -129,6 +120,8 @@ fn degraded(nodes: &[PoolNode]) -> (bool, &str, String) {
 mod tests {
     use std::collections::BTreeMap;
 
+    use jiff::Timestamp;
+
     use super::*;
     use crate::{
         names::GoldenKey,
@@ -155,7 +148,11 @@ mod tests {
                 ..facts(accelerator)
             },
         );
-        next_status(&AgentVMPoolStatus::default(), Some(1), entry, now)
+        next_status(&AgentVMPoolStatus::default(), entry, decided(now))
+    }
+
+    fn decided(now: Timestamp) -> Decided {
+        Decided { generation: Some(1), now }
     }
 
     fn facts(accelerator: &str) -> NodeFacts<'_> {
@@ -205,7 +202,7 @@ mod tests {
         };
         let entry = node_entry(&want, &seen, &plan, NodeFacts { tier, ..facts("TCG") });
         let status =
-            next_status(&AgentVMPoolStatus::default(), Some(1), entry, Timestamp::UNIX_EPOCH);
+            next_status(&AgentVMPoolStatus::default(), entry, decided(Timestamp::UNIX_EPOCH));
         assert_eq!(check(&status, "Degraded"), (ConditionStatus::True, "ResetFailing".into()));
         assert!(find(&status.conditions, "Degraded").unwrap().message.contains("memory: 3 pages"));
         assert_eq!(check(&status, "Ready"), (ConditionStatus::True, "Filled".into()));
@@ -219,7 +216,7 @@ mod tests {
         let next = |seen: &Seen| {
             let plan = plan(&want, seen, Timestamp::UNIX_EPOCH);
             let entry = node_entry(&want, seen, &plan, facts("KVM"));
-            next_status(&filled, Some(1), entry, Timestamp::UNIX_EPOCH)
+            next_status(&filled, entry, decided(Timestamp::UNIX_EPOCH))
         };
         let emptied = world(vec![SlotSeen::Creating, SlotSeen::Ending], Ok(key()));
         assert_eq!(check(&next(&emptied), "Ready").0, ConditionStatus::True);
@@ -234,7 +231,7 @@ mod tests {
         let next = |want: &ValidPool| {
             let later = Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(1);
             let entry = node_entry(want, &seen, &plan(want, &seen, later), facts("KVM"));
-            next_status(&before, Some(1), entry, later)
+            next_status(&before, entry, decided(later))
         };
         assert_eq!(next(&pool(1, 1)), before);
         let mut edited = pool(1, 1);

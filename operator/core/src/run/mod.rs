@@ -1,6 +1,8 @@
-//! Decisions about runs: is it valid, whose turn is it, what to do next, what to say.
+//! Decisions about runs: validation, the queue, the next step, and the status.
 
-mod bounded;
+mod expiry;
+mod facts;
+mod pacing;
 mod paths;
 mod plan;
 mod program;
@@ -9,12 +11,17 @@ mod result;
 mod status;
 mod validate;
 
+pub use expiry::{Expiry, expiry};
+pub use facts::{AttemptState, MissingRef, PoolState, RunFacts, attempts, waits_since};
+pub use pacing::wait_is_worth_a_write;
 pub use paths::check_relative_path;
-pub use plan::{AttemptSeen, MissingRef, Plan, PoolSeen, Seen, Step, StopCause, plan};
+pub use plan::{Plan, Step, StopCause, Wait, plan};
 pub use program::{CODE_FOLDER, Program, program};
-pub use queue::{Place as QueuePlace, QueueEntry, place};
+pub use queue::{QueueEntry, QueuePlace, is_in_line, place};
 pub use result::{AttemptEnd, AttemptResult, Claim, FinishedAttempt, Outcome};
 pub use status::{
     accepted_waiting, claimed, finished, finished_attempt, is_finished, open_attempt, unclaimed,
 };
-pub use validate::{Content, EnvItem, EnvValue, FileItem, KeyOf, ValidRun, validate};
+pub use validate::{
+    Content, EnvItem, EnvValue, FileItem, KeyOf, ValidRun, allowed_seconds, validate,
+};

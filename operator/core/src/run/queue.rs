@@ -1,6 +1,11 @@
-//! Whose turn it is: by priority, then by creation, then by UID so that two never tie.
+//! The line of runs that wait for a machine of one pool: by priority, then by creation, then by UID so
+//! that two never tie.
 
+use agentvm_crds::{AcceptedReason, AgentRunSpec, AgentRunStatus, DesiredState, condition_type};
 use jiff::Timestamp;
+
+use super::{PoolState, is_finished, open_attempt};
+use crate::status::find;
 
 /// A run that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +17,7 @@ pub struct QueueEntry {
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct QueuePlace {
     /// Runs of the same pool before this one.
     pub ahead: u32,
     /// Runs of the same pool that wait, this one included.
@@ -20,8 +25,11 @@ pub struct Place {
 }
 
 /// The place of `this` among all that wait for the same pool (it may be among `others` or not).
-pub fn place<'a>(this: &QueueEntry, others: impl IntoIterator<Item = &'a QueueEntry>) -> Place {
-    let mut place = Place { ahead: 0, waiting: 1 };
+pub fn place<'a>(
+    this: &QueueEntry,
+    others: impl IntoIterator<Item = &'a QueueEntry>,
+) -> QueuePlace {
+    let mut place = QueuePlace { ahead: 0, waiting: 1 };
     for other in others.into_iter().filter(|o| o.uid != this.uid) {
         place.waiting = place.waiting.saturating_add(1);
         if before(other, this) {
@@ -31,6 +39,33 @@ pub fn place<'a>(this: &QueueEntry, others: impl IntoIterator<Item = &'a QueueEn
     place
 }
 
+/// The message of a run that waits in line.
+pub(super) fn in_line(place: QueuePlace, pool: &PoolState) -> String {
+    let (free, total, max) = match pool {
+        PoolState::Missing => (0, 0, 0),
+        PoolState::Present { free, total, max, .. } => (*free, *total, *max),
+    };
+    let ahead = place.ahead;
+    format!("{free} of {total} machines free (max {max}), {ahead} runs before this one")
+}
+
+/// Whether a run stands in the line of its pool, as far as its object says.
+///
+/// A run that waits for a Secret or a ConfigMap does not: it must not keep others from a machine.
+pub fn is_in_line(spec: &AgentRunSpec, status: Option<&AgentRunStatus>) -> bool {
+    spec.desired_state == DesiredState::Running
+        && !is_finished(status)
+        && open_attempt(status).is_none()
+        && !misses_a_reference(status)
+}
+
+/// The status may be old. The run looks for the reference again by itself.
+fn misses_a_reference(status: Option<&AgentRunStatus>) -> bool {
+    let accepted = status.and_then(|status| find(&status.conditions, condition_type::ACCEPTED));
+    let reasons = [AcceptedReason::SecretMissing, AcceptedReason::ConfigMapMissing];
+    accepted.is_some_and(|accepted| reasons.iter().any(|reason| reason.as_str() == accepted.reason))
+}
+
 fn before(a: &QueueEntry, b: &QueueEntry) -> bool {
     (std::cmp::Reverse(a.priority), a.created, &a.uid)
         < (std::cmp::Reverse(b.priority), b.created, &b.uid)
@@ -38,8 +73,34 @@ fn before(a: &QueueEntry, b: &QueueEntry) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use agentvm_crds::ScheduledReason;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::run::{Claim, Wait, accepted_waiting, claimed};
+    use crate::status::Decided;
+
+    #[test]
+    fn only_a_run_that_lacks_nothing_but_a_machine_stands_in_line() {
+        let spec = |state: &str| -> AgentRunSpec {
+            serde_json::from_value(serde_json::json!({"desiredState": state})).unwrap()
+        };
+        let decided = Decided { generation: Some(1), now: Timestamp::UNIX_EPOCH };
+        let waiting = |accepted| {
+            let scheduled = ScheduledReason::WaitingForMachine;
+            let wait = Wait { accepted, scheduled, message: String::new() };
+            accepted_waiting(&AgentRunStatus::default(), &wait, decided)
+        };
+        let running = spec("Running");
+        assert!(is_in_line(&running, None));
+        assert!(!is_in_line(&spec("Cancelled"), None));
+        assert!(is_in_line(&running, Some(&waiting(AcceptedReason::Valid))));
+        assert!(!is_in_line(&running, Some(&waiting(AcceptedReason::SecretMissing))));
+        assert!(!is_in_line(&running, Some(&waiting(AcceptedReason::ConfigMapMissing))));
+        let claim = Claim { node: "n".into(), vm: "m".into(), nonce: "00".into(), reset: None };
+        let claimed = claimed(&AgentRunStatus::default(), &claim, decided);
+        assert!(!is_in_line(&running, Some(&claimed)), "it has a machine");
+    }
 
     proptest! {
         #[test]

@@ -30,7 +30,7 @@ pub struct AttemptResult {
 pub struct Outcome {
     pub exit_code: Option<i32>,
     pub signal: Option<i32>,
-    /// The ends of the streams; `lost` says that bytes before them exist or were never kept.
+    /// The end of the stream. `stdout_cut` says that bytes before it are missing, here or at all.
     pub stdout: Vec<u8>,
     pub stdout_cut: bool,
     pub stderr: Vec<u8>,
@@ -59,7 +59,20 @@ pub struct Claim {
     pub reset: Option<agentvm_crds::ResetStatus>,
 }
 
+impl FinishedAttempt {
+    /// An attempt that this node has claimed, and whose machine is not there any more.
+    pub fn machine_gone(vm: &str) -> Self {
+        let message = format!("machine {vm} is not on this node any more");
+        AttemptResult { end: AttemptEnd::GuestLost, started: true, message }.without_outcome()
+    }
+}
+
 impl AttemptResult {
+    /// An attempt that left nothing that could be collected.
+    pub fn without_outcome(self) -> FinishedAttempt {
+        FinishedAttempt { result: self, outcome: Outcome::default() }
+    }
+
     /// Failures that are nobody's program's fault.
     pub fn is_infrastructure_failure(&self) -> bool {
         matches!(self.end, AttemptEnd::GuestLost | AttemptEnd::NodeLost | AttemptEnd::Evicted)

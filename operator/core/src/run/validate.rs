@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use agentvm_crds::{
-    AgentRunSpec, DesiredState, EnvVar, InputFileSpec, KeyRef, MAX_SPEC_BYTES, Place, RunAs,
-    ValueSource,
+    AgentRunSpec, AgentRunStatus, DesiredState, EnvVar, InputFileSpec, KeyRef, MAX_SPEC_BYTES,
+    Place, RunAs, ValueSource,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 
 use super::{
+    open_attempt,
     paths::check_relative_path,
     program::{CODE_FOLDER, Program, program},
 };
@@ -102,6 +103,20 @@ pub fn validate(
         max_bytes: u64::try_from(spec.output.max_bytes)
             .map_err(|_| InvalidSpec::new("spec.output.maxBytes", "must not be negative"))?,
     })
+}
+
+/// The longest timeout that the pool of a run allows.
+///
+/// A run that was claimed is not judged again when its pool changes: it keeps the timeout that it
+/// asked for.
+pub fn allowed_seconds(
+    spec: &AgentRunSpec,
+    status: Option<&AgentRunStatus>,
+    pool_max: Option<u32>,
+) -> Option<u32> {
+    let asked = spec.timeout_seconds.and_then(|seconds| u32::try_from(seconds).ok()).unwrap_or(0);
+    let claimed = open_attempt(status).is_some();
+    pool_max.map(|max| if claimed { max.max(asked) } else { max })
 }
 
 fn timeout(
@@ -262,7 +277,13 @@ fn key_of(source: &ValueSource, at: &str) -> Result<KeyOf, InvalidSpec> {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::{
+        run::{Claim, claimed},
+        status::Decided,
+    };
 
     fn spec(extra: serde_json::Value) -> AgentRunSpec {
         let mut base = serde_json::json!({"command": ["true"]});
@@ -330,6 +351,18 @@ mod tests {
             let text = extra.to_string();
             assert_eq!(refused(extra), path, "{}", &text[..text.len().min(200)]);
         }
+    }
+
+    #[test]
+    fn a_claimed_run_keeps_the_timeout_that_it_asked_for() {
+        let asks = spec(serde_json::json!({"timeoutSeconds": 600}));
+        let claim = Claim { node: "n".into(), vm: "m".into(), nonce: "00".into(), reset: None };
+        let decided = Decided { generation: Some(1), now: Timestamp::UNIX_EPOCH };
+        let claimed = claimed(&AgentRunStatus::default(), &claim, decided);
+        assert_eq!(allowed_seconds(&asks, None, Some(60)), Some(60));
+        assert_eq!(allowed_seconds(&asks, Some(&claimed), Some(60)), Some(600));
+        assert_eq!(allowed_seconds(&asks, Some(&claimed), Some(900)), Some(900));
+        assert_eq!(allowed_seconds(&asks, Some(&claimed), None), None);
     }
 
     #[test]

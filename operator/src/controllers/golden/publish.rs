@@ -3,7 +3,7 @@
 use agentvm_core::{
     calendar,
     golden::{DeviceLayout, Local, Recipe, least, next_status, node_entry},
-    status::find,
+    status::{Decided, find},
 };
 use agentvm_crds::{
     GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, SetupNetworkMode,
@@ -45,7 +45,6 @@ fn status(
     seen: &Seen,
     cx: &Context,
 ) -> GoldenSnapshotStatus {
-    let generation = snapshot.metadata.generation;
     let failed = |reason, message: &str| Local::Failed {
         reason,
         message: message.to_owned(),
@@ -77,7 +76,8 @@ fn status(
     } else {
         entries
     };
-    next_status(old, generation, digest, entries, &local, cx.clock.now())
+    let decided = Decided { generation: snapshot.metadata.generation, now: cx.clock.now() };
+    next_status(old, digest, entries, &local, decided)
 }
 
 fn entry(node: &str, recipe: &Recipe, part: &Part) -> GoldenNode {

@@ -9,7 +9,7 @@ use agentvm_core::{
         Counts, NodeFacts, Plan, Seen, TierSeen, ValidPool, invalid_status, next_status,
         node_entry, settle_memory,
     },
-    status::find,
+    status::{Decided, find},
 };
 use agentvm_crds::{AgentVMPool, AgentVMPoolStatus, NetworkMode, PoolReason, condition_type};
 use agentvm_hypervisor::{Accelerator, Usage};
@@ -55,7 +55,7 @@ pub async fn publish_status(
     let old = pool.status.clone().unwrap_or_default();
     let before = old.nodes.iter().find(|node| node.name == cx.node);
     let entry = settle_memory(before, node_entry(want, seen, plan, facts), cx.since_written(uid));
-    let next = next_status(&old, generation, entry, cx.clock.now());
+    let next = next_status(&old, entry, decided(pool, cx));
     if old == next {
         return Ok(None);
     }
@@ -95,10 +95,14 @@ fn tell_metrics(pool: &AgentVMPool, seen: &Seen, usage: &[(DomainName, Usage)], 
     metrics.machines(&label, usage);
 }
 
+fn decided(pool: &AgentVMPool, cx: &Context) -> Decided {
+    Decided { generation: pool.metadata.generation, now: cx.clock.now() }
+}
+
 /// The spec can't be carried out: said once, then nothing before it changes.
 pub async fn invalid(pool: &AgentVMPool, why: &InvalidSpec, cx: &Context) -> Result<Action, Error> {
     let old = pool.status.clone().unwrap_or_default();
-    let next = invalid_status(&old, pool.metadata.generation, why, cx.clock.now());
+    let next = invalid_status(&old, why, decided(pool, cx));
     if publish(cx, pool, next).await? {
         cx.recorder
             .warning(&pool.object_ref(&()), "InvalidSpec", "Validate", &why.to_string())
@@ -123,7 +127,6 @@ fn turn(old: &AgentVMPoolStatus, next: &AgentVMPoolStatus) -> Option<(String, St
 
 #[cfg(test)]
 mod tests {
-    use agentvm_core::status::condition;
     use agentvm_crds::ConditionStatus;
     use jiff::Timestamp;
 
@@ -132,8 +135,8 @@ mod tests {
     fn degraded(reason: PoolReason) -> AgentVMPoolStatus {
         let (type_, holds) = (condition_type::DEGRADED, reason != PoolReason::Healthy);
         let status = if holds { ConditionStatus::True } else { ConditionStatus::False };
-        let condition =
-            condition(type_, status, reason.as_str(), "", Some(1), Timestamp::UNIX_EPOCH);
+        let decided = Decided { generation: Some(1), now: Timestamp::UNIX_EPOCH };
+        let condition = decided.condition(type_, status, reason.as_str(), "");
         AgentVMPoolStatus { conditions: vec![condition], ..AgentVMPoolStatus::default() }
     }
 

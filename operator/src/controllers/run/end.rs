@@ -51,25 +51,26 @@ fn kind(accepted: Option<&Condition>, scheduled: Option<&Condition>) -> AcquireK
 #[cfg(test)]
 mod tests {
     use agentvm_core::run::{AttemptEnd, AttemptResult, Claim, FinishedAttempt, Outcome};
-    use agentvm_core::run::{accepted_waiting, claimed, finished, finished_attempt};
+    use agentvm_core::run::{Wait, accepted_waiting, claimed, finished, finished_attempt};
+    use agentvm_core::status::Decided;
     use agentvm_crds::{AcceptedReason, ScheduledReason, SucceededReason, Timings};
     use jiff::Timestamp;
 
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
+    fn at(second: i64) -> Decided {
+        Decided { generation: Some(1), now: Timestamp::from_second(second).unwrap() }
     }
 
     fn ended(before: &AgentRunStatus) -> Option<End> {
         let claim = Claim { node: "n".into(), vm: "m".into(), nonce: "00".into(), reset: None };
-        let claimed = claimed(before, Some(1), &claim, at(5));
+        let claimed = claimed(before, &claim, at(5));
         assert_eq!(End::of(&claimed), None, "it is under way");
         let timings = Timings { acquire_millis: 10, start_millis: 5, ..Timings::default() };
         let outcome = Outcome { duration_seconds: Some(1.5), timings, ..Outcome::default() };
         let result =
             AttemptResult { end: AttemptEnd::Exited(0), started: true, message: String::new() };
-        End::of(&finished_attempt(&claimed, Some(1), &FinishedAttempt { result, outcome }, at(9)))
+        End::of(&finished_attempt(&claimed, &FinishedAttempt { result, outcome }, at(9)))
     }
 
     #[test]
@@ -79,15 +80,18 @@ mod tests {
         let ran = Some(Duration::from_millis(1500));
         let expected = |kind| End { reason: "Completed".into(), ran, acquired: Some((kind, took)) };
         assert_eq!(found, expected(AcquireKind::Hit));
-        let (valid, wait) = (AcceptedReason::Valid, ScheduledReason::WaitingForMachine);
-        let waiting = accepted_waiting(&AgentRunStatus::default(), Some(1), valid, wait, "", at(1));
+        let wait = Wait {
+            accepted: AcceptedReason::Valid,
+            scheduled: ScheduledReason::WaitingForMachine,
+            message: String::new(),
+        };
+        let waiting = accepted_waiting(&AgentRunStatus::default(), &wait, at(1));
         assert_eq!(ended(&waiting).unwrap(), expected(AcquireKind::Cold));
     }
 
     #[test]
     fn a_run_without_a_machine_measures_nothing() {
-        let status =
-            finished(&AgentRunStatus::default(), Some(1), SucceededReason::QueueTimeout, "", at(1));
+        let status = finished(&AgentRunStatus::default(), SucceededReason::QueueTimeout, "", at(1));
         let end = End::of(&status).unwrap();
         assert_eq!(end, End { reason: "QueueTimeout".into(), ran: None, acquired: None });
     }

@@ -1,100 +1,80 @@
-//! Carries a run's plan out: one step, and its status in the same breath.
+//! Carries a run's plan out: one step, and the status that goes with it.
 
 use agentvm_core::run::{
-    FinishedAttempt, Outcome, Step, ValidRun, accepted_waiting, claimed, finished,
-    finished_attempt, open_attempt, unclaimed,
+    FinishedAttempt, Step, Wait, accepted_waiting, claimed, finished, finished_attempt,
+    open_attempt, unclaimed, wait_is_worth_a_write,
 };
-use agentvm_crds::{AcceptedReason, AgentRun, ScheduledReason};
 
-use super::{
-    observe::Seen,
-    order::order,
-    publish::{self, wait_is_worth_saying},
-};
+use super::{Run, observe::Observation, order::order, publish};
 use crate::controllers::{Context, error::Error};
 
 /// Does the one thing.
 pub async fn execute(
-    run: &AgentRun,
-    uid: &str,
-    valid: &ValidRun,
-    seen: Seen,
+    run: &Run<'_>,
+    seen: Observation,
     step: &Step,
     cx: &Context,
 ) -> Result<(), Error> {
-    let old = run.status.clone().unwrap_or_default();
-    let (generation, now) = (run.metadata.generation, cx.clock.now());
     match step {
         Step::Nothing => Ok(()),
-        Step::Wait { accepted, scheduled, message } => {
-            let waits_for_machine = *accepted == AcceptedReason::Valid
-                && *scheduled != ScheduledReason::NodeUnavailable;
-            let next = accepted_waiting(&old, generation, *accepted, *scheduled, message, now);
-            if wait_is_worth_saying(&old, &next, cx.since_written(uid)) {
-                cx.note_written(uid);
-                publish::status(run, next, cx).await?;
-            }
-            // A pool grows with its queue, if it may. It wakes the first in line, so a run that waits for anything but a
-            // machine must not wake it.
-            if let Some(pool) = seen.pool_uid.as_ref().filter(|_| waits_for_machine) {
-                cx.machines.wake_pool(pool);
-            }
-            Ok(())
-        }
-        Step::Claim => claim(run, uid, valid, &seen, cx).await,
-        Step::Drive => {
-            drive(run, uid, valid, &seen, cx);
+        Step::Wait(wait) => say_wait(run, &seen, wait, cx).await,
+        Step::Claim => claim(run, &seen, cx).await,
+        Step::Execute => {
+            execute_claimed(run, &seen, cx);
             Ok(())
         }
         Step::Stop(cause) => {
-            cx.machines.stop(uid, *cause);
+            cx.machines.stop(run.uid.as_str(), *cause);
             Ok(())
         }
-        Step::Unclaim { counts, result } => {
-            publish::status(run, unclaimed(&old, generation, result, *counts, now), cx).await?;
-            cx.machines.release(uid);
+        Step::Unclaim { counts, done } => {
+            let next = unclaimed(&run.status(), &done.result, *counts, run.decided(cx));
+            publish::status(run.object, next, cx).await?;
+            cx.machines.release(run.uid.as_str());
             Ok(())
         }
         Step::Finish { reason, message } => {
-            publish::status(run, finished(&old, generation, *reason, message, now), cx).await?;
-            publish::ended(run, reason.as_str(), message, cx).await;
+            let next = finished(&run.status(), *reason, message, run.decided(cx));
+            publish::status(run.object, next, cx).await?;
+            publish::ended(run.object, reason.as_str(), message, cx).await;
             Ok(())
         }
-        Step::FinishAttempt(result) => {
-            let done = seen.done.as_deref().cloned();
-            let done = done.unwrap_or_else(|| FinishedAttempt {
-                result: result.clone(),
-                outcome: Outcome::default(),
-            });
-            let next = finished_attempt(&old, generation, &done, now);
-            let message = publish::last_word(&next);
-            publish::status(run, next, cx).await?;
-            // Durable: the machine may go.
-            cx.machines.release(uid);
-            publish::ended(run, result.reason().as_str(), &message, cx).await;
-            Ok(())
-        }
+        Step::FinishAttempt(done) => finish(run, done, cx).await,
     }
 }
 
-/// Takes a machine and writes the claim down; only then is anything sent to the machine.
-async fn claim(
-    run: &AgentRun,
-    uid: &str,
-    valid: &ValidRun,
-    seen: &Seen,
+/// Says that the run waits, and makes its pool look at its queue: a pool may grow with it.
+async fn say_wait(
+    run: &Run<'_>,
+    seen: &Observation,
+    wait: &Wait,
     cx: &Context,
 ) -> Result<(), Error> {
+    let (old, uid) = (run.status(), run.uid.as_str());
+    let next = accepted_waiting(&old, wait, run.decided(cx));
+    if wait_is_worth_a_write(&old, &next, cx.since_written(uid)) {
+        cx.note_written(uid);
+        publish::status(run.object, next, cx).await?;
+    }
+    if let Some(pool) = seen.pool_uid.as_ref().filter(|_| wait.for_machine()) {
+        cx.machines.wake_pool(pool);
+    }
+    Ok(())
+}
+
+/// Takes a machine and writes the claim down; only then is anything sent to the machine.
+async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Error> {
+    let uid = run.uid.as_str();
     let Some(taken) = seen.pool_uid.as_deref().and_then(|pool| cx.machines.acquire(pool, uid))
     else {
         return Ok(());
     };
-    let old = run.status.clone().unwrap_or_default();
-    let next = claimed(&old, run.metadata.generation, &taken, cx.clock.now());
+    let next = claimed(&run.status(), &taken, run.decided(cx));
     let attempt = open_attempt(Some(&next)).cloned();
-    match publish::status(run, next, cx).await {
+    match publish::status(run.object, next, cx).await {
         Ok(()) => {}
-        // Certainly not written: the machine is free again. Anything else may have been written; the next look tells.
+        // Certainly not written, so the machine is free again. Any other error leaves open whether it
+        // was written; the next look finds out.
         Err(why @ (Error::Conflict | Error::Gone)) => {
             cx.machines.give_back(uid);
             return Err(why);
@@ -102,16 +82,27 @@ async fn claim(
         Err(why) => return Err(why),
     }
     if let Some(attempt) = attempt {
-        cx.machines.drive(order(run, uid, valid, &seen.resolved, &attempt, cx));
+        cx.machines.drive(order(run, &seen.resolved, &attempt, cx));
     }
     Ok(())
 }
 
 /// The operator was restarted, or never heard that the claim was written.
-fn drive(run: &AgentRun, uid: &str, valid: &ValidRun, seen: &Seen, cx: &Context) {
-    let Some(attempt) = open_attempt(run.status.as_ref()) else { return };
-    let mut order = order(run, uid, valid, &seen.resolved, attempt, cx);
-    // What is gone meanwhile matters only if it was not started yet; a program that runs has it already.
+fn execute_claimed(run: &Run<'_>, seen: &Observation, cx: &Context) {
+    let Some(attempt) = open_attempt(run.object.status.as_ref()) else { return };
+    let mut order = order(run, &seen.resolved, attempt, cx);
+    // A reference that has gone meanwhile matters only if the program was not started yet: a program
+    // that runs has its content already.
     order.missing = seen.facts.missing.as_ref().map(|missing| missing.message.clone());
     cx.machines.drive(order);
+}
+
+async fn finish(run: &Run<'_>, done: &FinishedAttempt, cx: &Context) -> Result<(), Error> {
+    let next = finished_attempt(&run.status(), done, run.decided(cx));
+    let message = publish::last_word(&next);
+    publish::status(run.object, next, cx).await?;
+    // Durable: the machine may go.
+    cx.machines.release(run.uid.as_str());
+    publish::ended(run.object, done.result.reason().as_str(), &message, cx).await;
+    Ok(())
 }

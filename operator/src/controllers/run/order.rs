@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use agentvm_core::run::{Content, EnvValue, ValidRun};
-use agentvm_crds::{AgentRun, Attempt, Place, RunAs};
+use agentvm_core::run::{Content, EnvValue};
+use agentvm_crds::{Attempt, Place, RunAs};
 use agentvm_guest_agent::protocol;
 use agentvm_hypervisor::{CollectSpec, InputFile};
 use kube::ResourceExt;
 
-use super::{references::Resolved, waiting::created};
+use super::{Run, references::Resolved, waiting::created};
 use crate::{
     controllers::Context,
     machines::{Order, SecretFile},
@@ -20,14 +20,8 @@ const MAX_FILES: usize = 10_000;
 const MAX_ENTRIES: usize = 100_000;
 
 /// Everything that the attempt needs, in one piece.
-pub fn order(
-    run: &AgentRun,
-    uid: &str,
-    valid: &ValidRun,
-    resolved: &Resolved,
-    attempt: &Attempt,
-    cx: &Context,
-) -> Order {
+pub fn order(run: &Run<'_>, resolved: &Resolved, attempt: &Attempt, cx: &Context) -> Order {
+    let Run { object, uid, valid } = run;
     let claimed =
         agentvm_core::calendar::parse(&attempt.start_time).unwrap_or_else(|| cx.clock.now());
     let env = valid.env.iter().map(|item| match &item.value {
@@ -60,12 +54,12 @@ pub fn order(
         }
     }
     Order {
-        run_uid: uid.to_owned(),
-        run: format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any()),
+        run_uid: uid.as_str().to_owned(),
+        run: format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()),
         attempt: attempt.number,
         argv: valid.program.argv.clone(),
         env: env.collect(),
-        run_as: match run.spec.run_as {
+        run_as: match object.spec.run_as {
             RunAs::Agent => protocol::RunAs::Agent,
             RunAs::Root => protocol::RunAs::Root,
         },
@@ -81,8 +75,8 @@ pub fn order(
             max_files: MAX_FILES,
             max_entries: MAX_ENTRIES,
         },
-        folder: cx.runs_folder.join(uid).join(attempt.number.to_string()),
-        created: created(run),
+        folder: cx.runs_folder.join(uid.as_str()).join(attempt.number.to_string()),
+        created: created(object),
         claimed,
     }
 }

@@ -2,9 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use agentvm_core::run::{QueueEntry, is_finished, open_attempt};
-use agentvm_core::status::find;
-use agentvm_crds::{AcceptedReason, AgentRun, DesiredState, condition_type};
+use agentvm_core::run::{QueueEntry, is_in_line};
+use agentvm_crds::AgentRun;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -17,7 +16,8 @@ pub struct Waiting {
     pub name: String,
 }
 
-/// All that wait for this pool. A run that has a machine already doesn't, whatever the cache still says.
+/// All runs that wait for this pool. A run that has a machine is not among them, even where the cache
+/// is behind.
 pub fn waiting(cx: &Context, namespace: &str, pool: &str) -> Vec<Waiting> {
     let busy: HashSet<String> = cx.machines.owners().1.into_iter().collect();
     let all: Vec<Arc<Guarded<AgentRun>>> = cx.caches.runs.state();
@@ -26,23 +26,10 @@ pub fn waiting(cx: &Context, namespace: &str, pool: &str) -> Vec<Waiting> {
         .filter(|run| {
             run.metadata.namespace.as_deref() == Some(namespace) && run.spec.pool_ref.name == pool
         })
-        .filter(|run| {
-            !is_finished(run.status.as_ref()) && open_attempt(run.status.as_ref()).is_none()
-        })
-        .filter(|run| run.spec.desired_state == DesiredState::Running)
-        // Who waits for something else than a machine doesn't keep others from one.
-        .filter(|run| !misses_a_reference(run))
+        .filter(|run| is_in_line(&run.spec, run.status.as_ref()))
         .filter_map(|run| Some(Waiting { entry: entry(run)?, name: run.name_any() }))
         .filter(|run| !busy.contains(&run.entry.uid))
         .collect()
-}
-
-/// As far as its status says; it looks again by itself.
-fn misses_a_reference(run: &AgentRun) -> bool {
-    let accepted =
-        run.status.as_ref().and_then(|status| find(&status.conditions, condition_type::ACCEPTED));
-    let reasons = [AcceptedReason::SecretMissing, AcceptedReason::ConfigMapMissing];
-    accepted.is_some_and(|accepted| reasons.iter().any(|reason| reason.as_str() == accepted.reason))
 }
 
 /// A run's place in line is made of these.

@@ -1,28 +1,27 @@
-//! What a run's status says at each turn of its life. Pure, bounded, and equal where nothing changed.
+//! The status of a run at each turn of its life: bounded, and equal where nothing changed.
 
 use agentvm_crds::{
-    AcceptedReason, AgentRunStatus, Attempt, Condition, ConditionStatus, ScheduledReason,
-    SucceededReason, condition_type,
+    AcceptedReason, AgentRunStatus, Attempt, ConditionStatus, ScheduledReason, SucceededReason,
+    condition_type,
 };
 use jiff::Timestamp;
 
+mod bounds;
+mod conditions;
+
+use bounds::{
+    MAX_ATTEMPTS, MAX_FILES, MAX_SKIPPED, MAX_TAIL, bounded, bounded_network, bounded_reset,
+};
+use conditions::Conditions;
+
 use super::{
-    bounded::{bounded, bounded_network, bounded_reset},
+    Wait,
     result::{AttemptResult, Claim, FinishedAttempt},
 };
 use crate::{
     calendar,
-    status::{condition, find, settle, tail},
+    status::{Decided, find, settle, tail},
 };
-
-/// Bytes of each stream's end that a status carries at the most.
-const MAX_TAIL: usize = 16 * 1024;
-/// Files that a status lists at the most.
-const MAX_FILES: usize = 200;
-/// Skipped entries that a status lists at the most.
-const MAX_SKIPPED: usize = 20;
-/// Attempts that a status lists at the most: the first and the latest ones.
-const MAX_ATTEMPTS: usize = 20;
 
 /// Is it over?
 pub fn is_finished(status: Option<&AgentRunStatus>) -> bool {
@@ -39,31 +38,19 @@ pub fn open_attempt(status: Option<&AgentRunStatus>) -> Option<&Attempt> {
     status.and_then(|s| s.attempts.last()).filter(|attempt| attempt.end_time.is_none())
 }
 
-/// It waits. `accepted` says whether for something that it refers to.
-pub fn accepted_waiting(
-    old: &AgentRunStatus,
-    generation: Option<i64>,
-    accepted: AcceptedReason,
-    scheduled: ScheduledReason,
-    message: &str,
-    now: Timestamp,
-) -> AgentRunStatus {
-    let list = Conditions { generation, now }.waiting(accepted, scheduled, message);
+/// The run waits, for a machine or for what it refers to.
+pub fn accepted_waiting(old: &AgentRunStatus, wait: &Wait, decided: Decided) -> AgentRunStatus {
+    let list = Conditions(decided).waiting(wait);
     AgentRunStatus {
-        observed_generation: generation,
+        observed_generation: decided.generation,
         conditions: settle(&old.conditions, list),
         ..old.clone()
     }
 }
 
 /// A machine is claimed: a new attempt is open.
-pub fn claimed(
-    old: &AgentRunStatus,
-    generation: Option<i64>,
-    claim: &Claim,
-    now: Timestamp,
-) -> AgentRunStatus {
-    let make = Conditions { generation, now };
+pub fn claimed(old: &AgentRunStatus, claim: &Claim, decided: Decided) -> AgentRunStatus {
+    let make = Conditions(decided);
     let number = old.attempts.last().map_or(1, |a| a.number.saturating_add(1));
     let message = format!("{} on {}, attempt {number}", claim.vm, claim.node);
     let list = vec![
@@ -74,14 +61,7 @@ pub fn claimed(
             SucceededReason::Running,
             &format!("runs in {}", claim.vm),
         ),
-        condition(
-            condition_type::RECONCILING,
-            ConditionStatus::True,
-            "Running",
-            &message,
-            generation,
-            now,
-        ),
+        decided.condition(condition_type::RECONCILING, ConditionStatus::True, "Running", &message),
     ];
     let mut attempts = old.attempts.clone();
     if attempts.len() >= MAX_ATTEMPTS {
@@ -92,13 +72,13 @@ pub fn claimed(
         node_name: claim.node.clone(),
         vm_name: claim.vm.clone(),
         nonce: claim.nonce.clone(),
-        start_time: calendar::text(now),
+        start_time: calendar::text(decided.now),
         end_time: None,
         reason: None,
         exit_code: None,
     });
     AgentRunStatus {
-        observed_generation: generation,
+        observed_generation: decided.generation,
         conditions: settle(&old.conditions, list),
         node_name: Some(claim.node.clone()),
         vm_name: Some(claim.vm.clone()),
@@ -111,25 +91,24 @@ pub fn claimed(
 /// The claim is taken back. What was never started leaves no attempt behind.
 pub fn unclaimed(
     old: &AgentRunStatus,
-    generation: Option<i64>,
     result: &AttemptResult,
     counts: bool,
-    now: Timestamp,
+    decided: Decided,
 ) -> AgentRunStatus {
     let mut attempts = old.attempts.clone();
     if counts {
-        close_last(&mut attempts, result, None, now);
+        close_last(&mut attempts, result, None, decided.now);
     } else {
         attempts.pop();
     }
     let message = format!("waits for another machine: {}", result.text());
-    let list = Conditions { generation, now }.waiting(
-        AcceptedReason::Valid,
-        ScheduledReason::WaitingForMachine,
-        &message,
-    );
+    let list = Conditions(decided).waiting(&Wait {
+        accepted: AcceptedReason::Valid,
+        scheduled: ScheduledReason::WaitingForMachine,
+        message,
+    });
     AgentRunStatus {
-        observed_generation: generation,
+        observed_generation: decided.generation,
         conditions: settle(&old.conditions, list),
         attempts,
         ..AgentRunStatus::default()
@@ -139,12 +118,11 @@ pub fn unclaimed(
 /// It is over without an attempt under way: cancelled, timed out in the queue, invalid.
 pub fn finished(
     old: &AgentRunStatus,
-    generation: Option<i64>,
     reason: SucceededReason,
     message: &str,
-    now: Timestamp,
+    decided: Decided,
 ) -> AgentRunStatus {
-    let make = Conditions { generation, now };
+    let make = Conditions(decided);
     let keep = |type_: &str| find(&old.conditions, type_).cloned();
     let accepted = match reason {
         SucceededReason::InvalidSpec => {
@@ -158,7 +136,7 @@ pub fn finished(
     list.extend(keep(condition_type::SCHEDULED));
     list.extend(make.over(reason, message));
     AgentRunStatus {
-        observed_generation: generation,
+        observed_generation: decided.generation,
         conditions: settle(&old.conditions, list),
         ..old.clone()
     }
@@ -167,13 +145,12 @@ pub fn finished(
 /// The attempt under way ended, and the run with it.
 pub fn finished_attempt(
     old: &AgentRunStatus,
-    generation: Option<i64>,
     done: &FinishedAttempt,
-    now: Timestamp,
+    decided: Decided,
 ) -> AgentRunStatus {
     let FinishedAttempt { result, outcome } = done;
-    let mut status = finished(old, generation, result.reason(), &result.text(), now);
-    close_last(&mut status.attempts, result, outcome.exit_code, now);
+    let mut status = finished(old, result.reason(), &result.text(), decided);
+    close_last(&mut status.attempts, result, outcome.exit_code, decided.now);
     let (stdout, stdout_cut) = tail(&outcome.stdout, MAX_TAIL);
     let (stderr, stderr_cut) = tail(&outcome.stderr, MAX_TAIL);
     status.exit_code = outcome.exit_code;
@@ -206,106 +183,6 @@ fn close_last(
     }
 }
 
-/// Makes conditions of one generation and one moment.
-struct Conditions {
-    generation: Option<i64>,
-    now: Timestamp,
-}
-
-impl Conditions {
-    fn accepted(
-        &self,
-        status: ConditionStatus,
-        reason: AcceptedReason,
-        message: &str,
-    ) -> Condition {
-        condition(
-            condition_type::ACCEPTED,
-            status,
-            reason.as_str(),
-            message,
-            self.generation,
-            self.now,
-        )
-    }
-
-    fn scheduled(
-        &self,
-        status: ConditionStatus,
-        reason: ScheduledReason,
-        message: &str,
-    ) -> Condition {
-        condition(
-            condition_type::SCHEDULED,
-            status,
-            reason.as_str(),
-            message,
-            self.generation,
-            self.now,
-        )
-    }
-
-    fn succeeded(
-        &self,
-        status: ConditionStatus,
-        reason: SucceededReason,
-        message: &str,
-    ) -> Condition {
-        condition(
-            condition_type::SUCCEEDED,
-            status,
-            reason.as_str(),
-            message,
-            self.generation,
-            self.now,
-        )
-    }
-
-    fn waiting(
-        &self,
-        accepted: AcceptedReason,
-        scheduled: ScheduledReason,
-        message: &str,
-    ) -> Vec<Condition> {
-        let valid = accepted == AcceptedReason::Valid;
-        vec![
-            if valid {
-                self.accepted(ConditionStatus::True, accepted, "the spec is valid")
-            } else {
-                self.accepted(ConditionStatus::False, accepted, message)
-            },
-            self.scheduled(ConditionStatus::False, scheduled, message),
-            self.succeeded(ConditionStatus::Unknown, SucceededReason::Running, message),
-            condition(
-                condition_type::RECONCILING,
-                ConditionStatus::True,
-                scheduled.as_str(),
-                message,
-                self.generation,
-                self.now,
-            ),
-        ]
-    }
-
-    /// kstatus counts `Stalled` as failed; a finished run has nothing to reconcile.
-    fn over(&self, reason: SucceededReason, message: &str) -> Vec<Condition> {
-        if reason == SucceededReason::Completed {
-            return vec![self.succeeded(ConditionStatus::True, reason, message)];
-        }
-        vec![
-            self.succeeded(ConditionStatus::False, reason, message),
-            condition(
-                condition_type::STALLED,
-                ConditionStatus::True,
-                reason.as_str(),
-                message,
-                self.generation,
-                self.now,
-            ),
-        ]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use agentvm_crds::{
@@ -316,8 +193,8 @@ mod tests {
     use super::*;
     use crate::run::{AttemptEnd, Outcome};
 
-    fn now() -> Timestamp {
-        Timestamp::from_second(1_000).unwrap()
+    fn decided() -> Decided {
+        Decided { generation: Some(1), now: Timestamp::from_second(1_000).unwrap() }
     }
 
     fn claim() -> Claim {
@@ -345,46 +222,49 @@ mod tests {
     #[test]
     fn a_run_goes_from_waiting_over_claimed_to_its_end() {
         let old = AgentRunStatus::default();
-        let (valid, wait) = (AcceptedReason::Valid, ScheduledReason::WaitingForMachine);
-        let waiting = accepted_waiting(&old, Some(1), valid, wait, "0 of 4", now());
+        let wait = Wait {
+            accepted: AcceptedReason::Valid,
+            scheduled: ScheduledReason::WaitingForMachine,
+            message: "0 of 4".into(),
+        };
+        let waiting = accepted_waiting(&old, &wait, decided());
         assert_eq!(
             check(&waiting, "Scheduled"),
             (ConditionStatus::False, "WaitingForMachine".into())
         );
         assert!(open_attempt(Some(&waiting)).is_none());
-        let claimed = claimed(&waiting, Some(1), &claim(), now());
+        let claimed = claimed(&waiting, &claim(), decided());
         assert_eq!(open_attempt(Some(&claimed)).unwrap().number, 1);
         assert_eq!(check(&claimed, "Succeeded"), (ConditionStatus::Unknown, "Running".into()));
-        let done = finished_attempt(&claimed, Some(1), &ended(AttemptEnd::Exited(0)), now());
+        let done = finished_attempt(&claimed, &ended(AttemptEnd::Exited(0)), decided());
         assert_eq!(check(&done, "Succeeded"), (ConditionStatus::True, "Completed".into()));
         assert!(is_finished(Some(&done)) && open_attempt(Some(&done)).is_none());
         assert_eq!(done.attempts[0].reason.as_deref(), Some("Completed"));
-        let failed = finished_attempt(&claimed, Some(1), &ended(AttemptEnd::Exited(3)), now());
+        let failed = finished_attempt(&claimed, &ended(AttemptEnd::Exited(3)), decided());
         assert_eq!(check(&failed, "Succeeded"), (ConditionStatus::False, "NonZeroExit".into()));
         assert!(find(&failed.conditions, "Reconciling").is_none());
     }
 
     #[test]
     fn a_claim_that_was_never_used_leaves_no_trace_and_a_lost_one_counts() {
-        let claimed = claimed(&AgentRunStatus::default(), Some(1), &proven(1, "Passed"), now());
+        let claimed = claimed(&AgentRunStatus::default(), &proven(1, "Passed"), decided());
         assert_eq!(claimed.reset.as_ref().unwrap().checks[0].result, "Passed");
         let lost = ended(AttemptEnd::GuestLost).result;
-        assert!(unclaimed(&claimed, Some(1), &lost, false, now()).attempts.is_empty());
-        let counted = unclaimed(&claimed, Some(1), &lost, true, now());
+        assert!(unclaimed(&claimed, &lost, false, decided()).attempts.is_empty());
+        let counted = unclaimed(&claimed, &lost, true, decided());
         assert_eq!(counted.attempts[0].reason.as_deref(), Some("GuestLost"));
         assert_eq!(
             (&counted.vm_name, &counted.reset),
             (&None, &None),
             "what proved that machine proves no other"
         );
-        assert_eq!(super::claimed(&counted, Some(1), &claim(), now()).attempts[1].number, 2);
+        assert_eq!(super::claimed(&counted, &claim(), decided()).attempts[1].number, 2);
     }
 
     #[test]
     fn an_invalid_run_says_so_twice() {
         let reason = SucceededReason::InvalidSpec;
-        let status =
-            finished(&AgentRunStatus::default(), Some(1), reason, "spec.x: is wrong", now());
+        let status = finished(&AgentRunStatus::default(), reason, "spec.x: is wrong", decided());
         assert_eq!(check(&status, "Accepted"), (ConditionStatus::False, "InvalidSpec".into()));
         assert_eq!(check(&status, "Succeeded"), (ConditionStatus::False, "InvalidSpec".into()));
     }
@@ -393,8 +273,8 @@ mod tests {
     fn attempts_are_bounded() {
         let mut status = AgentRunStatus::default();
         for _ in 0..100 {
-            status = claimed(&status, Some(1), &claim(), now());
-            status = unclaimed(&status, Some(1), &ended(AttemptEnd::GuestLost).result, true, now());
+            status = claimed(&status, &claim(), decided());
+            status = unclaimed(&status, &ended(AttemptEnd::GuestLost).result, true, decided());
         }
         assert_eq!(status.attempts.len(), MAX_ATTEMPTS);
         assert_eq!((status.attempts[0].number, status.attempts[MAX_ATTEMPTS - 1].number), (1, 100));
@@ -407,7 +287,7 @@ mod tests {
             byte in any::<u8>(), len in 0_usize..200_000, files in 0_usize..2_000, path_len in 1_usize..1_000,
         ) {
             let proven = proven(files, &"\u{3}".repeat(path_len));
-            let claimed = claimed(&AgentRunStatus::default(), Some(1), &proven, now());
+            let claimed = claimed(&AgentRunStatus::default(), &proven, decided());
             let file = OutputFile { path: "\u{1}".repeat(path_len), size_bytes: 1, sha256: "0".repeat(64) };
             let mut done = ended(AttemptEnd::Exited(0));
             done.outcome.stdout = vec![byte; len];
@@ -420,7 +300,7 @@ mod tests {
                 skipped: vec!["\u{2}".repeat(path_len); files],
                 ..OutputStatus::default()
             });
-            let status = finished_attempt(&claimed, Some(1), &done, now());
+            let status = finished_attempt(&claimed, &done, decided());
             prop_assert!(serde_json::to_vec(&status).unwrap().len() <= MAX_STATUS_BYTES);
             prop_assert!(status.stdout_truncated == Some(true) || status.stdout.unwrap().len() >= len.min(1));
         }

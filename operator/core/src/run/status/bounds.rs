@@ -1,14 +1,23 @@
-//! A status has a largest size, whatever the run did: tails, then lists, are cut until it fits.
+//! The largest size of a run's status, whatever the run did: first the ends of its streams are cut,
+//! then its lists, until the status fits.
 
 use agentvm_crds::{
     AgentRunStatus, DeniedFlow, MAX_STATUS_BYTES, ResetCheck, ResetStatus, RunNetwork,
 };
 
-use crate::status::{clip, tail};
+use crate::status::{plain, tail};
 
+/// Bytes of each stream's end that a status carries at the most.
+pub const MAX_TAIL: usize = 16 * 1024;
+/// Files that a status lists at the most.
+pub const MAX_FILES: usize = 200;
+/// Skipped entries that a status lists at the most.
+pub const MAX_SKIPPED: usize = 20;
+/// Attempts that a status lists at the most: the first and the latest ones.
+pub const MAX_ATTEMPTS: usize = 20;
 /// Parts of a proof that a status lists at the most; there are five.
 const MAX_CHECKS: usize = 16;
-/// Bytes of what one part saw. Part of it may be a guest's word: it isn't believed, and isn't printed raw either.
+/// Bytes of the result of one part. A guest may have written some of it, so it is never printed raw.
 const MAX_RESULT: usize = 256;
 /// Bytes of a name.
 const MAX_NAME: usize = 64;
@@ -40,10 +49,6 @@ pub fn bounded_network(network: &RunNetwork) -> RunNetwork {
         top_denied: network.top_denied.iter().take(MAX_DENIED).map(denied).collect(),
         ..*network
     }
-}
-
-fn plain(text: &str, max: usize) -> String {
-    clip(&text.replace(|c: char| c.is_control(), "\u{fffd}"), max)
 }
 
 /// Cuts until the status is as small as it has to be: encoding can make texts several times longer.

@@ -6,6 +6,7 @@
 pub mod calendar;
 pub mod defaults;
 pub mod golden;
+pub mod machine;
 pub mod names;
 pub mod network;
 pub mod pool;

@@ -5,12 +5,16 @@ mod limits;
 mod plan;
 mod reuse;
 mod status;
+mod tiers;
+mod trouble;
 mod validate;
 
 pub use entry::{Counts, NodeFacts, TierSeen, node_entry, settle_memory};
 pub use plan::{Blocked, Plan, Room, Seen, SlotSeen, plan};
 pub use reuse::{Streak, Used, Way, way};
 pub use status::{invalid_status, next_status};
+pub use tiers::TierChoice;
+pub use trouble::{Trouble, Troubles};
 pub(crate) use validate::bytes;
 pub use validate::{HostLimits, ValidPool, network_mode, validate};
 

@@ -55,4 +55,25 @@ pub mod tests {
         assert_eq!(parse(&text).unwrap(), MachineRecord { token: String::new(), ..written });
         assert_eq!(parse("<a/>"), None);
     }
+
+    /// Machines live longer than the operator that made them: it must read these texts in any later version.
+    #[test]
+    fn the_form_on_disk_does_not_change() {
+        use agentvm_core::network::Nic;
+
+        let isolated = record("pool");
+        let text = r#"{"name":"avm-be7e8f1c-3a88ef97-3","instance":"be7e8f1c","kind":"Pool","namespace":"default",
+            "owner":"pool","ownerUid":"7b0c","slot":3,"golden":"8d199e37254f0dcc491fa9462ad4d6cc",
+            "nonce":"0123456789abcdef0123456789abcdef","token":"secret","created":1700000000}"#;
+        let text: String = text.split_whitespace().collect();
+        assert_eq!(serde_json::to_string(&isolated).unwrap(), text);
+        assert_eq!(serde_json::from_str::<MachineRecord>(&text).unwrap(), isolated);
+
+        let device = Nic::bridge(&isolated.instance, &isolated.name, "br0");
+        let connected = MachineRecord { nic: Some(device), ..isolated };
+        let nic = r#","nic":{"tap":"avmbe7e-7143551","mac":"52:54:f9:c2:56:bf","wire":{"Bridge":{"bridge":"br0"}}}}"#;
+        let text = text.replace('}', nic);
+        assert_eq!(serde_json::to_string(&connected).unwrap(), text);
+        assert_eq!(serde_json::from_str::<MachineRecord>(&text).unwrap(), connected);
+    }
 }

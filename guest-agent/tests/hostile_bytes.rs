@@ -12,8 +12,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use agentvm_guest_agent::protocol::{
     Blob, Execute, FileChunk, GuestAck, GuestIpv6, GuestLease, GuestMessage, GuestNetwork,
-    HostHello, HostMessage, Inspection, Mac, Nonce, Output, Rehydrate, RunAs, Secret, Stop,
-    StreamId, encode,
+    HostHello, HostMessage, Inspection, Mac, Nonce, Output, Rehydrate, RunAs, Stop, StreamId,
+    Token, encode,
 };
 
 /// xorshift: the same numbers in every run.
@@ -46,7 +46,7 @@ fn seed() -> Vec<u8> {
         time_unix_nanos: 1,
         entropy: Blob(vec![]),
     };
-    let mac = Mac::new([0x52, 0x54, 0, 1, 2, 3]).expect("a station's");
+    let mac = Mac::new([0x52, 0x54, 0, 1, 2, 3]);
     let network = GuestNetwork {
         mac,
         address: Ipv4Addr::new(203, 0, 113, 7),
@@ -62,7 +62,7 @@ fn seed() -> Vec<u8> {
     };
     let rehydrate = Rehydrate {
         nonce: nonce.clone(),
-        token: Secret::new("AGVM"),
+        token: Token::new("AGVM"),
         hostname: "h".into(),
         machine_id: "0".repeat(32),
         entropy: Blob(vec![0; 8]),

@@ -11,8 +11,8 @@ use std::net::Ipv4Addr;
 
 use agentvm_guest_agent::protocol::{
     Blob, Decoder, EnvVar, Execute, FileChunk, Frame, FrameError, FrameType, GuestIpv6,
-    GuestMessage, GuestNetwork, HEADER_LEN, HostMessage, MAX_PAYLOAD, Mac, Nonce, Output,
-    Rehydrate, Replay, ReplayError, RunAs, Secret, StreamId, encode,
+    GuestMessage, GuestNetwork, HEADER_LEN, HostMessage, MAX_PAYLOAD, Mac, MessageError, Nonce,
+    Output, Rehydrate, Replay, ReplayError, RunAs, Secret, StreamId, Token, encode,
 };
 use proptest::prelude::*;
 
@@ -25,7 +25,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
 fn rehydrate() -> Rehydrate {
     Rehydrate {
         nonce: Nonce::from_bytes([7; 16]),
-        token: Secret::new("token"),
+        token: Token::new("token"),
         hostname: "machine".into(),
         machine_id: "0".repeat(32),
         entropy: Blob(vec![1, 2, 3]),
@@ -143,8 +143,8 @@ proptest! {
         mac: [u8; 6], address: u32, prefix in 0u8..=32, gateway: u32, resolvers in prop::collection::vec(any::<u32>(), 0..4), given: bool,
         six: Option<(u128, u8)>,
     ) {
-        let gateway_mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]).unwrap();
-        let network = Mac::new(mac).ok().filter(|_| given).map(|mac| GuestNetwork {
+        let gateway_mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
+        let network = Some(Mac::new(mac)).filter(|mac| given && mac.is_unicast()).map(|mac| GuestNetwork {
             mac,
             address: address.into(),
             prefix,
@@ -159,12 +159,13 @@ proptest! {
 
     #[test]
     fn a_mac_is_what_its_text_says(bytes: [u8; 6], text in "[0-9a-f:]{0,20}") {
-        match Mac::new(bytes) {
-            Ok(mac) => {
-                prop_assert_eq!(mac.to_string().parse(), Ok(mac));
-                prop_assert_eq!(mac.to_string().to_uppercase().parse(), Ok(mac));
-            }
-            Err(_) => prop_assert!(bytes[0] & 1 == 1 || bytes == [0; 6]),
+        let mac = Mac::new(bytes);
+        prop_assert_eq!(mac.to_string().parse(), Ok(mac));
+        prop_assert_eq!(mac.to_string().to_uppercase().parse(), Ok(mac));
+        let read = lease_of(&mac.to_string());
+        match &read {
+            Ok(HostMessage::Lease(lease)) => prop_assert_eq!(lease.mac, mac),
+            _ => prop_assert!(bytes[0] & 1 == 1 || bytes == [0; 6], "{read:?}"),
         }
         if let Ok(mac) = text.parse::<Mac>() {
             prop_assert_eq!(mac.to_string(), text);
@@ -244,7 +245,8 @@ fn acknowledged_bytes_cannot_be_read_again() {
 
 #[test]
 fn secrets_stay_out_of_debug_output() {
-    let shown = format!("{:?} {:?}", Secret::new("hunter2"), Blob(b"hunter2".to_vec()));
+    let (secret, token) = (Secret::new("hunter2"), Token::new("hunter2"));
+    let shown = format!("{secret:?} {token:?} {:?}", Blob(b"hunter2".to_vec()));
     assert!(!shown.contains("hunter2"), "{shown}");
 }
 
@@ -259,6 +261,30 @@ fn an_output_offset_cannot_overflow() {
     assert!(GuestMessage::from_frame(&frame).is_err());
 }
 
+const OURS: &str = "52:54:00:01:02:03";
+
+fn message(kind: FrameType, json: String) -> Result<HostMessage, MessageError> {
+    let frame = Frame { kind, flags: 0, stream: 0, payload: json.into_bytes() };
+    HostMessage::from_frame(&frame)
+}
+
+/// A LEASE for a device of this MAC address, as it arrives.
+fn lease_of(mac: &str) -> Result<HostMessage, MessageError> {
+    let json = format!(r#"{{"mac":"{mac}","time_unix_nanos":0,"patience_millis":1}}"#);
+    message(FrameType::Lease, json)
+}
+
+/// A REHYDRATE for a device and a gateway of these MAC addresses, as it arrives.
+fn network_of(mac: &str, gateway_mac: &str) -> Result<HostMessage, MessageError> {
+    let json = format!(
+        r#"{{"nonce":"07070707070707070707070707070707","token":"t","hostname":"h",
+            "machine_id":"m","entropy":"","time_unix_nanos":1,"workspace":true,
+            "network":{{"mac":"{mac}","address":"192.0.2.2","prefix":24,
+            "gateway":"192.0.2.1","gateway_mac":"{gateway_mac}"}}}}"#
+    );
+    message(FrameType::Rehydrate, json)
+}
+
 #[test]
 fn macs_of_groups_of_nobody_and_of_other_forms_are_refused() {
     for text in [
@@ -271,9 +297,16 @@ fn macs_of_groups_of_nobody_and_of_other_forms_are_refused() {
         "52-54-00-01-02-03",
         "+2:54:00:01:02:03",
         "52:54:00:01:02:03:04",
+        " 52:54:00:01:02:03",
     ] {
-        assert!(text.parse::<Mac>().is_err(), "{text:?}");
+        assert!(lease_of(text).is_err(), "{text:?}");
+        assert!(network_of(text, OURS).is_err() && network_of(OURS, text).is_err(), "{text:?}");
     }
+}
+
+#[test]
+fn macs_of_single_devices_are_read() {
+    assert!(lease_of(OURS).is_ok() && network_of(OURS, OURS).is_ok());
 }
 
 #[test]

@@ -15,6 +15,15 @@ use agentvm_tests::repository;
 
 /// Names of all packages that a member pulls in when it is built alone, tests of it not counted.
 fn pulled_in_by(member: &str) -> BTreeSet<String> {
+    listed_by_cargo(member, &[])
+}
+
+/// Names of the packages that a member's own manifest asks for, tests of it not counted.
+fn asked_for_by(member: &str) -> BTreeSet<String> {
+    listed_by_cargo(member, &["--depth", "1"])
+}
+
+fn listed_by_cargo(member: &str, more: &[&str]) -> BTreeSet<String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let listed = Command::new(cargo)
         .args([
@@ -30,6 +39,7 @@ fn pulled_in_by(member: &str) -> BTreeSet<String> {
             "-p",
             member,
         ])
+        .args(more)
         .current_dir(repository())
         .output()
         .unwrap();
@@ -59,7 +69,7 @@ fn the_core_only_decides() {
         "agentvm-core",
         &["tokio", "kube-client", "kube-runtime", "hyper", "virt", "virt-sys"],
     );
-    assert_ours("agentvm-core", &["agentvm-crds"]);
+    assert_ours("agentvm-core", &["agentvm-crds", "agentvm-types"]);
 }
 
 #[test]
@@ -74,6 +84,7 @@ fn the_hypervisor_knows_no_kubernetes_and_no_guest() {
         "agentvm-hypervisor",
         &["kube-client", "kube-runtime", "agentvm-guest-agent", "agentvm-controlplane"],
     );
+    assert_ours("agentvm-hypervisor", &["agentvm-core", "agentvm-crds", "agentvm-types"]);
 }
 
 #[test]
@@ -82,7 +93,14 @@ fn the_guest_agent_knows_neither_kubernetes_nor_libvirt() {
         "agentvm-guest-agent",
         &["kube", "kube-core", "kube-client", "k8s-openapi", "virt", "virt-sys"],
     );
-    assert_ours("agentvm-guest-agent", &[]);
+    assert_ours("agentvm-guest-agent", &["agentvm-types"]);
+}
+
+#[test]
+fn identities_and_shared_nouns_need_nothing_but_serde_and_thiserror() {
+    let asked = asked_for_by("agentvm-types");
+    assert_eq!(asked.iter().collect::<Vec<_>>(), ["serde", "thiserror"]);
+    assert_ours("agentvm-types", &[]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use agentvm_guest_agent::protocol::{ErrorCode, GuestMessage, Nonce, Secret};
+use agentvm_guest_agent::protocol::{ErrorCode, GuestMessage, Nonce, Token};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 
@@ -22,7 +22,7 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Identity {
     pub nonce: Nonce,
-    pub token: Secret,
+    pub token: Token,
 }
 
 /// What the kernel says of itself, once and for all.

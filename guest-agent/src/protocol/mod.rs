@@ -41,6 +41,7 @@ mod message;
 mod replay;
 mod values;
 
+pub use agentvm_types::{Mac, MacError, Nonce, NonceError, Token};
 pub use client::{ConnectError, connect};
 pub use codec::{Decoder, encode};
 pub use frame::{Frame, FrameError, FrameType, HEADER_LEN, MAGIC, MAX_PAYLOAD, VERSION};
@@ -48,11 +49,11 @@ pub use io::{FrameReader, FrameWriter, ReadError, WriteError};
 pub use message::{
     AttemptReport, AttemptResult, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk,
     GuestAck, GuestHello, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostAck, HostHello,
-    HostMessage, Inspection, InspectionError, Mac, MacError, MessageError, Output, Ping, Rehydrate,
-    Resume, RunAs, Status, Stop, StreamId, StreamRange, StreamTotals,
+    HostMessage, Inspection, InspectionError, MessageError, Output, Ping, Rehydrate, Resume, RunAs,
+    Status, Stop, StreamId, StreamRange, StreamTotals,
 };
 pub use replay::{Replay, ReplayError};
-pub use values::{Blob, Nonce, NonceError, Secret};
+pub use values::{Blob, Secret};
 
 /// The name of the virtio-serial port that carries the channel where there is no vsock.
 pub const SERIAL_PORT: &str = "org.agentvm.agent.0";

@@ -1,65 +1,10 @@
-//! Values with a rule or a secret in them, so that neither is checked or leaked twice.
+//! Values that need a form of their own: texts that no log may show, and bytes.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-/// Names one incarnation of a machine, and so one attempt: 32 lower-case hex characters.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Nonce(String);
-
-/// A text that is no nonce.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a nonce is 32 lower-case hex characters")]
-pub struct NonceError;
-
-impl Nonce {
-    /// The nonce of 16 random bytes.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(
-            bytes
-                .iter()
-                .flat_map(|b| [b >> 4, b & 15])
-                .filter_map(|n| char::from_digit(n.into(), 16))
-                .collect(),
-        )
-    }
-
-    /// The 32 characters.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Nonce {
-    type Error = NonceError;
-    fn try_from(text: String) -> Result<Self, NonceError> {
-        let hex = text.len() == 32 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        if hex { Ok(Self(text)) } else { Err(NonceError) }
-    }
-}
-
-impl std::str::FromStr for Nonce {
-    type Err = NonceError;
-    fn from_str(text: &str) -> Result<Self, NonceError> {
-        text.to_owned().try_into()
-    }
-}
-
-impl From<Nonce> for String {
-    fn from(nonce: Nonce) -> Self {
-        nonce.0
-    }
-}
-
-impl fmt::Display for Nonce {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// A text that must not appear in a log: `Debug` doesn't show it.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,12 +20,6 @@ impl Secret {
     /// The text itself.
     pub fn expose(&self) -> &str {
         &self.0
-    }
-
-    /// Compares in a time that depends only on the lengths.
-    pub fn matches(&self, other: &Self) -> bool {
-        self.0.len() == other.0.len()
-            && self.0.bytes().zip(other.0.bytes()).fold(0, |acc, (a, b)| acc | (a ^ b)) == 0
     }
 }
 

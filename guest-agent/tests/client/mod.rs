@@ -7,7 +7,7 @@ use std::time::Duration;
 use agentvm_guest_agent::protocol::{
     AttemptResult, Blob, ConnectError, Execute, FrameReader, FrameWriter, GuestAck, GuestHello,
     GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage, Nonce, Rehydrate, Resume, RunAs,
-    Secret, StreamId, connect,
+    StreamId, Token, connect,
 };
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -33,7 +33,7 @@ impl Client {
         let (read, write) =
             UnixStream::connect(socket).await.expect("connect to the agent's socket").into_split();
         let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
-        let hello = HostHello::new(nonce(), token.map(Secret::new));
+        let hello = HostHello::new(nonce(), token.map(Token::new));
         let answer = tokio::time::timeout(DEADLINE, connect(&mut reader, &mut writer, hello)).await;
         let hello = answer.expect("the agent answers in time")?;
         Ok(Self { reader, writer, hello })
@@ -68,7 +68,7 @@ impl Client {
     ) -> GuestMessage {
         let order = Rehydrate {
             nonce: nonce.clone(),
-            token: Secret::new(token),
+            token: Token::new(token),
             hostname: "test-1".into(),
             machine_id: "0123456789abcdef0123456789abcdef".into(),
             entropy: Blob(vec![7; 64]),

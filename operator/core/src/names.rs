@@ -7,9 +7,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// A run's nonce, a machine's nonce or a token: 16 bytes as lower-case hex.
-pub const NONCE_HEX_LEN: usize = 32;
-
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

@@ -14,12 +14,11 @@ mod firewall;
 pub mod libvirt;
 mod locks;
 mod proof;
-mod size;
 mod step_hook;
 mod steps;
-mod tier;
 mod workspace;
 
+pub use agentvm_types::{MachineLimits, Resources, Tier, TierReport};
 pub use api::{
     Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, Golden, GoldenApi,
     HostApi, HostFacts, Hypervisor, InputFile, LinkApi, Machine, MachineApi, MachineKind,
@@ -30,7 +29,5 @@ pub use error::HvError;
 pub use files::in_memory;
 pub use firewall::{Firewall, ipv6};
 pub use proof::{Check, Proof};
-pub use size::{MachineLimits, Resources};
 pub use step_hook::{HookAction, StepHook};
 pub use steps::{CaptureStep, CloneStep, ResetStep, Step};
-pub use tier::{Tier, Tiers};

@@ -259,7 +259,7 @@ async fn a_reset_machine_is_another_incarnation_in_the_golden_state_and_a_proof_
     assert!(!matches!(listed[0].state, PowerState::Running));
     assert!(
         Proof::CHECKS.contains(&"disk")
-            && fake.tiers(&next.record.golden).await.unwrap().best == Tier::InPlace
+            && fake.tiers(&next.record.golden).await.unwrap().tier == Tier::InPlace
     );
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use agentvm_controlplane::Binaries;
 use agentvm_core::golden::DeviceLayout;
-use agentvm_core::golden::{Local, MachineSize, Recipe, SourceKind, Step};
+use agentvm_core::golden::{Local, Recipe, SourceKind, Step};
 use agentvm_core::names::{DomainName, InstanceId};
 use agentvm_core::network::policy;
 use agentvm_crds::{NetworkMode, Profile};
@@ -55,8 +55,8 @@ pub struct Lab {
 }
 
 /// A machine as a bench wants it.
-pub fn size(memory_mib: u32) -> MachineSize {
-    MachineSize { vcpus: 1, memory_mib, disk_gib: 4, cpu_shares: 1024 }
+pub fn size(memory_mib: u32) -> Resources {
+    Resources { vcpus: 1, memory_mib, disk_gib: 4, cpu_shares: 1024 }
 }
 
 impl Lab {
@@ -179,9 +179,7 @@ impl Lab {
     /// An ordinary domain to compare with; removed with the lab.
     pub fn baseline(&self, name: &str, memory_mib: u32) -> Baseline {
         let name = DomainName::from_recorded(format!("avm-{}-{name}", self.instance));
-        let MachineSize { vcpus, memory_mib, disk_gib, cpu_shares } = size(memory_mib);
-        let resources = Resources { vcpus, memory_mib, disk_gib, cpu_shares };
-        let baseline = Baseline::new(&self.libvirt, name, self.image.clone(), resources);
+        let baseline = Baseline::new(&self.libvirt, name, self.image.clone(), size(memory_mib));
         self.baselines.lock().unwrap_or_else(PoisonError::into_inner).push(baseline.clone());
         baseline
     }

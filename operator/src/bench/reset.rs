@@ -51,7 +51,7 @@ async fn one_size(
     let tiers =
         lab.hv.tiers(&golden.key).await.map_err(super::error::step("test the ways back"))?;
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
-    if tiers.best == Tier::InPlace {
+    if tiers.tier == Tier::InPlace {
         contenders.push(Box::new(InPlace(Machine::new(lab, &golden, 0)?)));
     } else {
         report.notes.push(format!(

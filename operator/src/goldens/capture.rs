@@ -9,8 +9,7 @@ use agentvm_core::{
 use agentvm_crds::{GoldenReason, SetupNetworkMode};
 use agentvm_guest_agent::protocol::Inspection;
 use agentvm_hypervisor::{
-    Accelerator, Golden, HvError, MachineKind, MachineLimits, MachineRecord, Resources, Stop,
-    TemplateSpec,
+    Accelerator, Golden, HvError, MachineKind, MachineLimits, MachineRecord, Stop, TemplateSpec,
 };
 use jiff::Timestamp;
 use tokio::time::sleep;
@@ -136,12 +135,7 @@ async fn template(
             created: Timestamp::now().as_second(),
             nic,
         },
-        resources: Resources {
-            vcpus: recipe.size.vcpus,
-            memory_mib: recipe.size.memory_mib,
-            disk_gib: recipe.size.disk_gib,
-            cpu_shares: recipe.size.cpu_shares,
-        },
+        resources: recipe.size,
         image: inner.config.image.clone(),
         rootfs,
         limits: MachineLimits::default(),

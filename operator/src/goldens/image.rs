@@ -78,14 +78,14 @@ fn file_digest(path: &Path) -> std::io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use agentvm_core::golden::MachineSize;
+    use agentvm_types::Resources;
 
     use super::*;
 
     fn recipe(path: &str, sha256: &str) -> Recipe {
         Recipe {
             source: SourceKind::Rootfs { path: path.into(), sha256: sha256.into() },
-            size: MachineSize { vcpus: 1, memory_mib: 512, disk_gib: 4, cpu_shares: 1024 },
+            size: Resources { vcpus: 1, memory_mib: 512, disk_gib: 4, cpu_shares: 1024 },
             steps: vec![],
             setup_network: agentvm_crds::SetupNetworkMode::NatFiltered,
         }

@@ -34,7 +34,7 @@ use agentvm_core::{
     run::{Claim, StopCause},
 };
 use agentvm_hypervisor::{
-    Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop, Tiers, Usage,
+    Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop, TierReport, Usage,
 };
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
@@ -47,7 +47,7 @@ pub use order::{Order, SecretFile};
 pub use prepare::{PrepareError, rehydrate};
 pub use session::{Session, SessionError, fresh_nonce, kind as message_kind, random, unix_nanos};
 pub use task::chain;
-pub use ways::{PoolOwner, TierView};
+pub use ways::PoolOwner;
 
 use crate::{
     clock::Clock,
@@ -183,7 +183,7 @@ impl Machines {
             nic: None,
         };
         let origin = Origin::Golden { plug: pool.network.attachment.clone() };
-        self.spawn(record, golden.resources.clone(), golden.guest.clone(), Life::Creating, origin);
+        self.spawn(record, golden.resources, golden.guest.clone(), Life::Creating, origin);
         Ok(())
     }
 
@@ -229,8 +229,8 @@ impl Machines {
             inner.claims.pass().await;
             let outcome = inner.hv.tiers(&golden).await.map_err(|why| chain(&why));
             match &outcome {
-                Ok(Tiers { best, why_not_better }) => {
-                    let tier = best.as_str();
+                Ok(TierReport { tier, why_not_better, .. }) => {
+                    let tier = tier.as_str();
                     tracing::info!(golden = %golden, tier, why_not_better, "the ways back to the golden state were tested");
                 }
                 Err(why) => {
@@ -246,7 +246,7 @@ impl Machines {
     }
 
     /// How machines of a pool get to their golden state at the moment.
-    pub fn tier(&self, pool_uid: &str) -> TierView {
+    pub fn tier(&self, pool_uid: &str) -> TierReport {
         self.inner.board().ways.view(pool_uid, Timestamp::now())
     }
 

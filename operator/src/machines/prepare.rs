@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use agentvm_crds::PoolReason;
 use agentvm_guest_agent::protocol::{
-    Blob, GuestAck, GuestMessage, GuestNetwork, HostMessage, Nonce, NonceError, Rehydrate, Secret,
+    Blob, GuestAck, GuestMessage, GuestNetwork, HostMessage, Nonce, NonceError, Rehydrate, Token,
 };
 use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord, MachineSpec, Proof, Tier};
 use jiff::Timestamp;
@@ -274,7 +274,7 @@ pub async fn rehydrate(
     let nonce: Nonce = record.nonce.parse().map_err(PrepareError::Nonce)?;
     let message = Rehydrate {
         nonce: nonce.clone(),
-        token: Secret::new(&record.token),
+        token: Token::new(&record.token),
         hostname: record.name.to_string(),
         machine_id: machine_id(record),
         entropy: Blob(random::<64>().map_err(PrepareError::Session)?.to_vec()),

@@ -40,7 +40,7 @@ impl Machines {
                 continue;
             }
             let golden = goldens.iter().find(|golden| golden.key == machine.record.golden);
-            let size = golden.map_or_else(unknown_size, |golden| golden.resources.clone());
+            let size = golden.map_or_else(unknown_size, |golden| golden.resources);
             let guest = golden.map(|golden| golden.guest.clone()).unwrap_or_default();
             let (life, origin) = what_is(&machine, open.get(&machine.record.nonce));
             let counter = match origin {

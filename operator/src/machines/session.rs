@@ -7,7 +7,7 @@ use std::{future::Future, time::Duration};
 use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::{
     ConnectError, FrameReader, FrameWriter, GuestHello, GuestMessage, HostHello, HostMessage,
-    MessageError, Nonce, ReadError, Secret, WriteError, connect,
+    MessageError, Nonce, ReadError, Token, WriteError, connect,
 };
 use agentvm_hypervisor::{Channel, HvError, Hypervisor};
 use jiff::Timestamp;
@@ -158,7 +158,7 @@ impl Session {
     ) -> Result<(Self, GuestHello), SessionError> {
         let (read, write) = split(channel);
         let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
-        let hello = HostHello::new(fresh_nonce()?, greeting.token.map(Secret::new));
+        let hello = HostHello::new(fresh_nonce()?, greeting.token.map(Token::new));
         let hello = if greeting.inspect { hello.inspecting() } else { hello };
         let answer =
             connect(&mut reader, &mut writer, hello).await.map_err(SessionError::Handshake)?;

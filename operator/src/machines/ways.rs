@@ -8,7 +8,7 @@ use agentvm_core::{
     pool::{Streak, Used},
 };
 use agentvm_crds::ReusePolicy;
-use agentvm_hypervisor::{MachineLimits, Tier, Tiers};
+use agentvm_types::{MachineLimits, Tier, TierReport};
 use jiff::{Timestamp, ToSpan};
 
 use crate::network::PoolNetwork;
@@ -35,21 +35,11 @@ pub struct PoolOwner {
     pub limits: MachineLimits,
 }
 
-/// How machines of a pool get to their golden state at the moment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TierView {
-    pub tier: Tier,
-    /// Empty for `InPlace`.
-    pub why_not_better: String,
-    /// A better one was in use and failed again and again.
-    pub degraded: Option<String>,
-}
-
 /// The self-test of a golden.
 #[derive(Debug)]
 enum Test {
     Underway,
-    Done(Tiers),
+    Done(TierReport),
     Failed { why: String, at: Timestamp },
 }
 
@@ -96,7 +86,12 @@ impl Ways {
         due
     }
 
-    pub fn end_test(&mut self, golden: &GoldenKey, outcome: Result<Tiers, String>, now: Timestamp) {
+    pub fn end_test(
+        &mut self,
+        golden: &GoldenKey,
+        outcome: Result<TierReport, String>,
+        now: Timestamp,
+    ) {
         let test = outcome.map_or_else(|why| Test::Failed { why, at: now }, Test::Done);
         self.tests.insert(golden.clone(), test);
     }
@@ -110,7 +105,7 @@ impl Ways {
     /// How the pool's next machine is made.
     pub fn creation(&self, pool_uid: &str, golden: &GoldenKey, now: Timestamp) -> Tier {
         let given_up = self.fresh.get(pool_uid).and_then(|streak| streak.given_up(now));
-        if given_up.is_some() { Tier::Boot } else { self.tested(golden).best.max(Tier::Fresh) }
+        if given_up.is_some() { Tier::Boot } else { self.tested(golden).tier.max(Tier::Fresh) }
     }
 
     /// What decides about a machine of this slot whose run is over, as far as it is known here; `None`: the pool isn't.
@@ -132,7 +127,7 @@ impl Ways {
                 && pool.network.attachment.fits(nic),
             slot_wanted: slot < pool.max,
             intact: true,
-            in_place: self.tested(golden).best == Tier::InPlace
+            in_place: self.tested(golden).tier == Tier::InPlace
                 && streak.is_none_or(|s| s.given_up(now).is_none()),
         })
     }
@@ -157,12 +152,12 @@ impl Ways {
         }
     }
 
-    pub fn view(&self, pool_uid: &str, now: Timestamp) -> TierView {
+    pub fn view(&self, pool_uid: &str, now: Timestamp) -> TierReport {
         let Some(golden) = self.pools.get(pool_uid).and_then(|pool| pool.golden.as_ref()) else {
             let why_not_better = "InPlace: there is no golden to test it with".to_owned();
-            return TierView { tier: Tier::Fresh, why_not_better, degraded: None };
+            return TierReport::limited_to(Tier::Fresh, why_not_better);
         };
-        let Tiers { best, why_not_better } = self.tested(golden);
+        let TierReport { tier: best, why_not_better, .. } = self.tested(golden);
         let trouble = |streaks: &HashMap<String, Streak>| {
             streaks.get(pool_uid).and_then(|streak| streak.given_up(now))
         };
@@ -170,18 +165,18 @@ impl Ways {
         let (tier, why) = match (best, in_place, fresh) {
             (Tier::InPlace | Tier::Fresh, _, Some(why)) => (Tier::Boot, format!("Fresh: {why}")),
             (Tier::InPlace, Some(why), None) => (Tier::Fresh, format!("InPlace: {why}")),
-            (best, ..) => return TierView { tier: best, why_not_better, degraded: None },
+            (best, ..) => return TierReport::limited_to(best, why_not_better),
         };
-        TierView { tier, why_not_better: why.clone(), degraded: Some(why) }
+        TierReport { tier, why_not_better: why.clone(), degraded: Some(why) }
     }
 
-    fn tested(&self, golden: &GoldenKey) -> Tiers {
+    fn tested(&self, golden: &GoldenKey) -> TierReport {
         let why_not_better = match self.tests.get(golden) {
             Some(Test::Done(tiers)) => return tiers.clone(),
             Some(Test::Failed { why, .. }) => format!("InPlace: could not be tested: {why}"),
             Some(Test::Underway) | None => "InPlace: is being tested".to_owned(),
         };
-        Tiers { best: Tier::Fresh, why_not_better }
+        TierReport::limited_to(Tier::Fresh, why_not_better)
     }
 }
 
@@ -226,19 +221,12 @@ mod tests {
         assert!(
             !in_place(&ways, 0) && ways.view(POOL, now).why_not_better.contains("being tested")
         );
-        ways.end_test(
-            &golden(),
-            Ok(Tiers { best: Tier::InPlace, why_not_better: String::new() }),
-            now,
-        );
+        ways.end_test(&golden(), Ok(TierReport::in_place()), now);
         assert!(
             in_place(&ways, 0) && !in_place(&ways, 2),
             "a slot that the pool doesn't have any more"
         );
-        assert_eq!(
-            ways.view(POOL, now),
-            TierView { tier: Tier::InPlace, why_not_better: String::new(), degraded: None }
-        );
+        assert_eq!(ways.view(POOL, now), TierReport::in_place());
         for _ in 0..3 {
             ways.note(POOL, Tier::InPlace, Err("memory: 3 pages".into()), now);
         }

@@ -78,7 +78,7 @@ mod tests {
     #[test]
     fn a_machine_fits_where_it_is_plugged_in() {
         let wire =
-            |wire| Nic { tap: "t".into(), mac: agentvm_core::network::Mac::derive(&["m"]), wire };
+            |wire| Nic { tap: "t".into(), mac: agentvm_core::network::derive_mac(&["m"]), wire };
         let bridge = wire(Wire::Bridge { bridge: "br0".into() });
         let gateway = Ipv4Addr::new(192, 168, 101, 1);
         let nat = wire(Wire::Nat { address: gateway, prefix: 24, gateway, ipv6: None });

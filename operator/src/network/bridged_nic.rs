@@ -3,10 +3,10 @@
 use std::net::Ipv4Addr;
 
 use agentvm_core::network::Wire;
-use agentvm_guest_agent::protocol::Mac;
 use agentvm_hypervisor::MachineRecord;
+use agentvm_types::Mac;
 
-use super::{Network, guest_mac};
+use super::Network;
 
 /// A machine whose address others give.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +22,7 @@ impl Network {
         let nic = record.nic.as_ref()?;
         let Wire::Bridge { .. } = nic.wire else { return None };
         Some(BridgedNic {
-            mac: guest_mac(nic.mac)?,
+            mac: nic.mac,
             resolvers: self.inner.policies.resolvers(&record.owner_uid),
         })
     }

@@ -19,7 +19,7 @@ use agentvm_core::{
     names::{DomainName, InstanceId},
     network::{Nic, Policy, Subnet, Wire},
 };
-use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork, Mac};
+use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork};
 use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord};
 use ipnet::IpNet;
 use tokio::sync::OnceCell;
@@ -98,11 +98,11 @@ impl Network {
         let nic = record.nic.as_ref()?;
         let Wire::Nat { address, prefix, gateway, ipv6 } = nic.wire else { return None };
         Some(GuestNetwork {
-            mac: guest_mac(nic.mac)?,
+            mac: nic.mac,
             address,
             prefix,
             gateway,
-            gateway_mac: guest_mac(self.inner.hv.gateway_mac())?,
+            gateway_mac: self.inner.hv.gateway_mac(),
             resolvers: self.inner.policies.resolvers(&record.owner_uid),
             ipv6: ipv6.map(|address| {
                 let (net, gateway) = Nic::around(address);
@@ -176,11 +176,6 @@ impl Network {
 fn full(subnet: &Subnet) -> String {
     let machines = subnet.machines().count();
     format!("all {machines} addresses of {} are taken by machines with a network", subnet.net())
-}
-
-/// One MAC address has two types: this one is what agents are told.
-fn guest_mac(mac: agentvm_core::network::Mac) -> Option<Mac> {
-    Mac::new(mac.bytes()).ok()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ const GATEWAY_MAC: &str = "52:54:00:00:00:01";
 
 fn order(last: u8) -> GuestNetwork {
     GuestNetwork {
-        mac: Mac::new([0x52, 0x54, 0, 0, 1, last]).unwrap(),
+        mac: Mac::new([0x52, 0x54, 0, 0, 1, last]),
         address: Ipv4Addr::new(203, 0, 113, last),
         prefix: 24,
         gateway: GATEWAY,

@@ -2,10 +2,10 @@
 
 use std::net::Ipv4Addr;
 
+use agentvm_types::Nonce;
 use serde::{Deserialize, Serialize};
 
 use super::Inspection;
-use crate::protocol::values::Nonce;
 
 /// The answer to a HELLO.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,10 +1,11 @@
 //! What the host says.
 
+use agentvm_types::{Nonce, Token};
 use serde::{Deserialize, Serialize};
 
 use super::guest::StreamId;
 use super::network::GuestNetwork;
-use crate::protocol::values::{Blob, Nonce, Secret};
+use crate::protocol::values::{Blob, Secret};
 
 /// Opens a session. A newer one replaces an older one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,7 +16,7 @@ pub struct HostHello {
     pub challenge: Nonce,
     /// The token of the last REHYDRATE; without it a rehydrated machine refuses the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token: Option<Secret>,
+    pub token: Option<Token>,
     /// Whether the answer shall say what the agent sees of its machine. That takes a moment: only a machine that is about
     /// to be judged is asked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -27,7 +28,7 @@ impl HostHello {
     pub const PROTOCOL: u32 = 1;
 
     /// A greeting in this crate's version.
-    pub fn new(challenge: Nonce, token: Option<Secret>) -> Self {
+    pub fn new(challenge: Nonce, token: Option<Token>) -> Self {
         Self { protocol: Self::PROTOCOL, challenge, token, inspect: false }
     }
 
@@ -44,7 +45,7 @@ pub struct Rehydrate {
     /// Held from now on: EXECUTE must carry it.
     pub nonce: Nonce,
     /// Every later HELLO must carry it.
-    pub token: Secret,
+    pub token: Token,
     /// The machine's name.
     pub hostname: String,
     /// 32 lower-case hex characters, as in `/etc/machine-id`.

@@ -1,9 +1,8 @@
 //! What an agent sees of the machine that it is in. A claim, like all that a guest says: it is the second line of a proof whose
 //! first is taken from outside.
 
+use agentvm_types::Nonce;
 use serde::{Deserialize, Serialize};
-
-use crate::protocol::values::Nonce;
 
 /// Two of them are equal if the machines are in the same state as far as their agents can see.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

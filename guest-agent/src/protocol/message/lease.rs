@@ -3,15 +3,15 @@
 
 use std::net::Ipv4Addr;
 
+use agentvm_types::Mac;
 use serde::{Deserialize, Serialize};
-
-use super::network::Mac;
 
 /// Has the machine hold an address that a DHCP server gave it. Asked when its link is open, and again before EXECUTE: in a parked
 /// machine no clock runs, and the lease does. One that is good is acknowledged without a word on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestLease {
     /// Of the machine's interface.
+    #[serde(deserialize_with = "agentvm_types::deserialize_unicast")]
     pub mac: Mac,
     /// For `/etc/resolv.conf`; none means those that the server offers. The host's rules may keep a machine from any others.
     #[serde(default)]

@@ -19,7 +19,7 @@ pub use host::{
 };
 pub use inspection::{Inspection, InspectionError};
 pub use lease::GuestLease;
-pub use network::{GuestIpv6, GuestNetwork, Mac, MacError};
+pub use network::{GuestIpv6, GuestNetwork};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 

@@ -9,5 +9,5 @@ mod status;
 pub use device_layout::DeviceLayout;
 pub use layouts::{least, needed};
 pub use plan::{Local, Plan, plan};
-pub use recipe::{MachineSize, Recipe, SourceKind, Step, profile, recipe};
+pub use recipe::{Recipe, SourceKind, Step, profile, recipe};
 pub use status::{next_status, node_entry};

@@ -1,20 +1,12 @@
 //! From a spec to a recipe that can be carried out: sizes resolved, steps bounded, a digest over all of it.
 
 use agentvm_crds::{Builtin, CustomResources, GoldenSnapshotSpec, Profile, SetupNetworkMode};
+use agentvm_types::Resources;
 
 use crate::{
     defaults::{Defaults, InvalidSpec},
     names::short_hash,
 };
-
-/// The size of a machine in numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MachineSize {
-    pub vcpus: u32,
-    pub memory_mib: u32,
-    pub disk_gib: u32,
-    pub cpu_shares: u32,
-}
 
 /// What the machine boots from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +26,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
     pub source: SourceKind,
-    pub size: MachineSize,
+    pub size: Resources,
     pub steps: Vec<Step>,
     /// What the steps can reach.
     pub setup_network: SetupNetworkMode,
@@ -93,7 +85,7 @@ pub fn profile(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Profile {
 impl Recipe {
     /// `sha256:…` over source, resources and setup.
     pub fn digest(&self) -> String {
-        let MachineSize { vcpus, memory_mib, disk_gib, cpu_shares } = self.size;
+        let Resources { vcpus, memory_mib, disk_gib, cpu_shares } = self.size;
         let mut parts = vec!["recipe/1".to_owned()];
         match &self.source {
             SourceKind::Debian => parts.push("builtin/debian".to_owned()),
@@ -113,17 +105,13 @@ impl Recipe {
     }
 }
 
-fn size(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<MachineSize, InvalidSpec> {
+fn size(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<Resources, InvalidSpec> {
     let resources = spec.resources.as_ref();
     let profile = resources.and_then(|r| r.profile).unwrap_or(defaults.profile);
     let custom = resources.and_then(|r| r.custom.as_ref());
     let shares = defaults.cpu_shares;
-    let fixed = |vcpus, memory_mib, disk_gib| MachineSize {
-        vcpus,
-        memory_mib,
-        disk_gib,
-        cpu_shares: shares,
-    };
+    let fixed =
+        |vcpus, memory_mib, disk_gib| Resources { vcpus, memory_mib, disk_gib, cpu_shares: shares };
     let size = match (profile, custom) {
         (Profile::Light, None) => fixed(1, 1024, 10),
         (Profile::Standard, None) => fixed(2, 2048, 20),
@@ -154,7 +142,7 @@ fn size(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<MachineSize, I
     }
 }
 
-fn custom_size(custom: &CustomResources, shares: u32) -> Result<MachineSize, InvalidSpec> {
+fn custom_size(custom: &CustomResources, shares: u32) -> Result<Resources, InvalidSpec> {
     let within = |field: &str, value: i32, low: i32, high: i32| {
         u32::try_from(value).ok().filter(|_| (low..=high).contains(&value)).ok_or_else(|| {
             InvalidSpec::new(
@@ -163,7 +151,7 @@ fn custom_size(custom: &CustomResources, shares: u32) -> Result<MachineSize, Inv
             )
         })
     };
-    Ok(MachineSize {
+    Ok(Resources {
         vcpus: within("vcpus", custom.vcpus, 1, 64)?,
         memory_mib: within("memoryMiB", custom.memory_mib, 256, 1_048_576)?,
         disk_gib: within("diskGiB", custom.disk_gib, 2, 4096)?,
@@ -226,7 +214,7 @@ mod tests {
         let recipe = recipe(&debian(), &Defaults::default()).unwrap();
         assert_eq!(
             recipe.size,
-            MachineSize { vcpus: 2, memory_mib: 2048, disk_gib: 20, cpu_shares: 1024 }
+            Resources { vcpus: 2, memory_mib: 2048, disk_gib: 20, cpu_shares: 1024 }
         );
     }
 

@@ -15,10 +15,11 @@ mod table;
 mod validate;
 
 pub use agentvm_crds::Protocol;
+pub use agentvm_types::Mac;
 pub use families::ipv6;
 pub use flow::{Destination, Flow, FlowVerdict, Target, TargetKind};
 pub use ledger::{Counted, Ledger};
-pub use mac::{Mac, NotAMac};
+pub use mac::derive_mac;
 pub use nic::{Link, Nic, Wire};
 pub use policy::{Allow, LinkLimits, Policy, PortRange};
 pub use subnet::{Subnet, free_address, gateway6, ula};

@@ -6,7 +6,7 @@ use ipnet::Ipv6Net;
 use serde::{Deserialize, Serialize};
 
 use super::subnet::{ULA_PREFIX, gateway6, ula};
-use super::{Mac, Subnet, Table};
+use super::{Mac, Subnet, Table, derive_mac};
 use crate::names::{DomainName, InstanceId, short_hash};
 
 /// A machine's network device, as it is kept with the machine.
@@ -49,7 +49,7 @@ impl Nic {
         let [.., last] = address.octets();
         Self {
             tap: format!("{}{last}", Table::of(instance).tap_prefix()),
-            mac: Mac::derive(&["nat", instance.as_str(), &address.to_string()]),
+            mac: derive_mac(&["nat", instance.as_str(), &address.to_string()]),
             wire: Wire::Nat { address, prefix: subnet.prefix, gateway: subnet.gateway, ipv6: None },
         }
     }
@@ -70,7 +70,7 @@ impl Nic {
         let slot = short_hash(&["tap", machine.as_str()], 7);
         Self {
             tap: format!("{}{slot}", Table::of(instance).tap_prefix()),
-            mac: Mac::derive(&["bridge", instance.as_str(), machine.as_str()]),
+            mac: derive_mac(&["bridge", instance.as_str(), machine.as_str()]),
             wire: Wire::Bridge { bridge: bridge.to_owned() },
         }
     }

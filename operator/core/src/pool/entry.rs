@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use agentvm_crds::{PoolNode, PoolReason, ReusePolicy};
+use agentvm_types::{Tier, TierReport};
 
 use super::{Blocked, Plan, Seen, SlotSeen, ValidPool, limits};
 use crate::status::clip;
@@ -42,25 +43,14 @@ impl Counts {
     }
 }
 
-/// How machines of the pool get back to the golden state on this node.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TierSeen {
-    /// As the API says it: `InPlace`, `Fresh`, `Boot`.
-    pub tier: String,
-    /// Why it isn't a better one; empty where nothing is better.
-    pub why_not_better: String,
-    /// What failed again and again, so that a better one isn't used for a while.
-    pub trouble: Option<String>,
-}
-
 /// What a node says of a pool besides its slots.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NodeFacts<'a> {
     pub node: &'a str,
     pub generation: i64,
     /// `KVM`, `TCG`, or `Unknown`.
     pub accelerator: &'a str,
-    pub tier: TierSeen,
+    pub tier: TierReport,
     /// Bytes that each idle machine shares with nobody.
     pub unshared: Vec<u64>,
     /// The generation whose network policy is in force here.
@@ -92,11 +82,11 @@ pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'
         quarantined: int(counts.quarantined),
         total: int(counts.total),
         accelerator: facts.accelerator.to_owned(),
-        tier: tier.tier,
+        tier: tier.tier.as_str().to_owned(),
         tier_message: Some(tier.why_not_better)
             .filter(|why| !why.is_empty())
             .map(|why| clip(&why, MAX_TIER_MESSAGE)),
-        reset_trouble: tier.trouble.map(|why| clip(&why, MAX_TIER_MESSAGE)),
+        reset_trouble: tier.degraded.map(|why| clip(&why, MAX_TIER_MESSAGE)),
         network_generation: facts.network_generation,
         limits: Some(limits::of(want)),
         unshared_memory_bytes: median_mib(facts.unshared),
@@ -106,7 +96,7 @@ pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'
 }
 
 /// A pool that wants no resets in place has none, whatever the host can do.
-fn asked_tier(want: &ValidPool, tier: TierSeen) -> TierSeen {
+fn asked_tier(want: &ValidPool, tier: TierReport) -> TierReport {
     let asked = match (want.reuse_policy, want.max_reuses) {
         (ReusePolicy::Never, _) => "spec.reusePolicy: Never asks for a fresh process for every run",
         (ReusePolicy::VerifiedReset, 0) => {
@@ -114,10 +104,10 @@ fn asked_tier(want: &ValidPool, tier: TierSeen) -> TierSeen {
         }
         (ReusePolicy::VerifiedReset, _) => return tier,
     };
-    if tier.tier == "Boot" {
+    if tier.tier == Tier::Boot {
         return tier;
     }
-    TierSeen { tier: "Fresh".to_owned(), why_not_better: asked.to_owned(), trouble: None }
+    TierReport::limited_to(Tier::Fresh, asked)
 }
 
 /// In whole MiB, rounded up: a page more or less is no news.
@@ -194,7 +184,10 @@ fn moved(old: Option<i64>, new: Option<i64>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{names::GoldenKey, pool::fixture::pool};
+    use crate::{
+        names::GoldenKey,
+        pool::fixture::{facts, pool},
+    };
 
     fn world(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> Seen {
         let golden = Ok(GoldenKey::from_recorded("k"));
@@ -207,14 +200,9 @@ mod tests {
         }
     }
 
-    fn entry(want: &ValidPool, tier: TierSeen, unshared: Vec<u64>) -> PoolNode {
-        let facts =
-            NodeFacts { node: "n", accelerator: "KVM", tier, unshared, ..NodeFacts::default() };
+    fn entry(want: &ValidPool, tier: TierReport, unshared: Vec<u64>) -> PoolNode {
+        let facts = NodeFacts { node: "n", accelerator: "KVM", tier, unshared, ..facts() };
         node_entry(want, &world([(0, SlotSeen::Claimed)]), &Plan::default(), facts)
-    }
-
-    fn in_place() -> TierSeen {
-        TierSeen { tier: "InPlace".into(), ..TierSeen::default() }
     }
 
     #[test]
@@ -227,7 +215,7 @@ mod tests {
             SlotSeen::Claimed,
         ];
         let seen = world((0..).zip(slots));
-        let entry = node_entry(&pool(1, 4), &seen, &Plan::default(), NodeFacts::default());
+        let entry = node_entry(&pool(1, 4), &seen, &Plan::default(), facts());
         assert_eq!((entry.resetting, entry.quarantined, entry.claimed, entry.total), (1, 1, 1, 4));
         assert_eq!(
             entry.message,
@@ -238,17 +226,16 @@ mod tests {
 
     #[test]
     fn the_tier_is_the_hosts_unless_the_pool_wants_none() {
-        let fine = entry(&pool(1, 4), in_place(), vec![]);
+        let fine = entry(&pool(1, 4), TierReport::in_place(), vec![]);
         assert_eq!(
             (fine.tier.as_str(), fine.tier_message, fine.reset_trouble),
             ("InPlace", None, None)
         );
         let never = ValidPool { reuse_policy: ReusePolicy::Never, ..pool(1, 4) };
-        let never = entry(&never, in_place(), vec![]);
+        let never = entry(&never, TierReport::in_place(), vec![]);
         assert_eq!(never.tier, "Fresh");
         assert!(never.tier_message.unwrap().starts_with("spec.reusePolicy"));
-        let boot =
-            TierSeen { tier: "Boot".into(), why_not_better: "no migration".into(), trouble: None };
+        let boot = TierReport::limited_to(Tier::Boot, "no migration");
         let none = entry(&ValidPool { max_reuses: 0, ..pool(1, 4) }, boot, vec![]);
         assert_eq!(
             (none.tier.as_str(), none.tier_message.as_deref()),
@@ -259,10 +246,10 @@ mod tests {
     #[test]
     fn memory_alone_is_written_seldom_and_never_for_little() {
         let mib = |n: u64| n << 20;
-        let before = entry(&pool(1, 4), in_place(), vec![mib(10), mib(40), mib(30)]);
+        let before = entry(&pool(1, 4), TierReport::in_place(), vec![mib(10), mib(40), mib(30)]);
         assert_eq!(before.unshared_memory_bytes, Some(30 << 20));
         let settled = |unshared: Vec<u64>, seconds| {
-            let new = entry(&pool(1, 4), in_place(), unshared);
+            let new = entry(&pool(1, 4), TierReport::in_place(), unshared);
             settle_memory(Some(&before), new, Some(Duration::from_secs(seconds)))
                 .unshared_memory_bytes
         };
@@ -270,7 +257,8 @@ mod tests {
         assert_eq!(settled(vec![mib(34)], 59), Some(30 << 20), "too early");
         assert_eq!(settled(vec![mib(33) + 1], 60), Some(34 << 20));
         assert_eq!(settled(vec![], 600), Some(30 << 20), "nobody is idle");
-        let other = PoolNode { warm: 3, ..entry(&pool(1, 4), in_place(), vec![mib(31)]) };
+        let other =
+            PoolNode { warm: 3, ..entry(&pool(1, 4), TierReport::in_place(), vec![mib(31)]) };
         let along = settle_memory(Some(&before), other, Some(Duration::ZERO));
         assert_eq!(along.unshared_memory_bytes, Some(31 << 20), "it goes along with other news");
     }

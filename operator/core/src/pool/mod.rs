@@ -9,23 +9,38 @@ mod tiers;
 mod trouble;
 mod validate;
 
-pub use entry::{Counts, NodeFacts, TierSeen, node_entry, settle_memory};
+pub use entry::{Counts, NodeFacts, node_entry, settle_memory};
 pub use plan::{Blocked, Plan, Room, Seen, SlotSeen, plan};
 pub use reuse::{Streak, Used, Way, way};
 pub use status::{invalid_status, next_status};
 pub use tiers::TierChoice;
 pub use trouble::{Trouble, Troubles};
 pub(crate) use validate::bytes;
-pub use validate::{HostLimits, ValidPool, network_mode, validate};
+pub use validate::{ValidPool, network_mode, validate};
 
 #[cfg(test)]
 mod fixture {
     //! The pool that this folder's tests decide about.
 
     use agentvm_crds::{AgentVMPoolSpec, NetworkMode, NetworkSpec, Profile, Warm};
+    use agentvm_types::TierReport;
 
-    use super::{ValidPool, validate};
+    use super::{NodeFacts, ValidPool, validate};
     use crate::defaults::Defaults;
+
+    /// A node that has nothing to report.
+    pub fn facts() -> NodeFacts<'static> {
+        NodeFacts {
+            node: "",
+            generation: 0,
+            accelerator: "",
+            tier: TierReport::in_place(),
+            unshared: vec![],
+            network_generation: None,
+            last_error: None,
+            note: "",
+        }
+    }
 
     pub fn pool(min: u32, max: u32) -> ValidPool {
         let spec = AgentVMPoolSpec {

@@ -120,14 +120,14 @@ fn degraded(nodes: &[PoolNode]) -> (bool, &str, String) {
 mod tests {
     use std::collections::BTreeMap;
 
+    use agentvm_types::{Tier, TierReport};
     use jiff::Timestamp;
 
     use super::*;
     use crate::{
         names::GoldenKey,
         pool::{
-            Blocked, NodeFacts, Seen, SlotSeen, TierSeen, ValidPool, fixture::pool, node_entry,
-            plan,
+            Blocked, NodeFacts, Seen, SlotSeen, ValidPool, fixture, fixture::pool, node_entry, plan,
         },
     };
 
@@ -156,8 +156,7 @@ mod tests {
     }
 
     fn facts(accelerator: &str) -> NodeFacts<'_> {
-        let tier = TierSeen { tier: "InPlace".into(), ..TierSeen::default() };
-        NodeFacts { node: "n", generation: 1, accelerator, tier, ..NodeFacts::default() }
+        NodeFacts { node: "n", generation: 1, accelerator, ..fixture::facts() }
     }
 
     fn world(slots: Vec<SlotSeen>, golden: Result<GoldenKey, Blocked>) -> Seen {
@@ -195,10 +194,10 @@ mod tests {
         let want = pool(1, 4);
         let seen = world(vec![idle(), SlotSeen::Resetting], Ok(key()));
         let plan = plan(&want, &seen, Timestamp::UNIX_EPOCH);
-        let tier = TierSeen {
-            tier: "Fresh".into(),
+        let tier = TierReport {
+            tier: Tier::Fresh,
             why_not_better: "InPlace fails".into(),
-            trouble: Some("3 resets in a row failed, the last with memory: 3 pages".into()),
+            degraded: Some("3 resets in a row failed, the last with memory: 3 pages".into()),
         };
         let entry = node_entry(&want, &seen, &plan, NodeFacts { tier, ..facts("TCG") });
         let status =

@@ -1,6 +1,7 @@
 //! From a pool's spec to numbers that make sense.
 
 use agentvm_crds::{AgentVMPoolSpec, LimitsSpec, NetworkMode, NetworkSpec, Profile, ReusePolicy};
+use agentvm_types::MachineLimits;
 
 use crate::defaults::{Defaults, InvalidSpec, Preset};
 use crate::network::{self, Policy};
@@ -25,16 +26,7 @@ pub struct ValidPool {
     pub ipv6: bool,
     /// What its machines may reach.
     pub(super) policy: Policy,
-    pub limits: HostLimits,
-}
-
-/// What one machine may take of its host, besides its size and its network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HostLimits {
-    /// Of one processor; `None`: as much as the machine has virtual CPUs.
-    pub cpu_quota_percent: Option<u32>,
-    pub disk_bytes_per_second: Option<u64>,
-    pub processes: u32,
+    pub limits: MachineLimits,
 }
 
 impl ValidPool {
@@ -107,11 +99,11 @@ pub fn network_mode(network: Option<&NetworkSpec>, defaults: &Defaults) -> Netwo
     network.and_then(|network| network.mode).unwrap_or(defaults.network_mode)
 }
 
-fn host_limits(limits: Option<&LimitsSpec>, preset: &Preset) -> Result<HostLimits, InvalidSpec> {
+fn host_limits(limits: Option<&LimitsSpec>, preset: &Preset) -> Result<MachineLimits, InvalidSpec> {
     let quota = limits.and_then(|limits| limits.cpu_quota_percent);
     let disk = limits.and_then(|limits| limits.disk_bytes_per_second);
     let processes = limits.and_then(|limits| limits.processes);
-    Ok(HostLimits {
+    Ok(MachineLimits {
         cpu_quota_percent: quota
             .map(|_| number("spec.limits.cpuQuotaPercent", quota, 0, 1))
             .transpose()?,
@@ -206,7 +198,7 @@ mod tests {
         assert_eq!(limited.policy(3).generation, 3);
         assert_eq!(
             of(&spec(None, None)).unwrap().limits,
-            HostLimits { processes: 4096, ..HostLimits::default() }
+            MachineLimits { processes: 4096, ..MachineLimits::default() }
         );
     }
 

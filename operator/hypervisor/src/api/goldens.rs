@@ -8,7 +8,7 @@ use agentvm_core::names::{DomainName, GoldenKey};
 use serde::{Deserialize, Serialize};
 
 use super::machine_record::MachineRecord;
-use crate::{HvError, MachineLimits, Resources, Tiers};
+use crate::{HvError, MachineLimits, Resources, TierReport};
 
 /// The goldens of a host.
 #[async_trait::async_trait]
@@ -24,7 +24,7 @@ pub trait GoldenApi: Send + Sync + Debug + 'static {
     /// Returns the best reset tier that passed its self-test on this host, with sabotage. The test
     /// runs once for each golden in the life of a process. It takes about as long as the creation
     /// of a machine.
-    async fn tiers(&self, golden: &GoldenKey) -> Result<Tiers, HvError>;
+    async fn tiers(&self, golden: &GoldenKey) -> Result<TierReport, HvError>;
 
     /// Lists the goldens that are complete on this host.
     async fn goldens(&self) -> Result<Vec<Golden>, HvError>;

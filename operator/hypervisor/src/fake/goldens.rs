@@ -8,7 +8,7 @@ use agentvm_core::names::{DomainName, GoldenKey, short_hash};
 use super::store::{HALF, Kept, Store};
 use super::{FakeHypervisor, Op};
 use crate::files::{io, names_in, read_json, remove_tree, write_json};
-use crate::{CaptureStep, Golden, GoldenApi, HvError, Resources, Step, TemplateSpec, Tiers};
+use crate::{CaptureStep, Golden, GoldenApi, HvError, Resources, Step, TemplateSpec, TierReport};
 
 #[async_trait::async_trait]
 impl GoldenApi for FakeHypervisor {
@@ -22,7 +22,7 @@ impl GoldenApi for FakeHypervisor {
         self.call(Op::Capture, move |store| store.capture(&template, &guest)).await
     }
 
-    async fn tiers(&self, golden: &GoldenKey) -> Result<Tiers, HvError> {
+    async fn tiers(&self, golden: &GoldenKey) -> Result<TierReport, HvError> {
         let golden = golden.clone();
         let tested = move |store: &Store| {
             let there = store.golden(&golden).join("golden.json").exists();
@@ -44,7 +44,7 @@ impl GoldenApi for FakeHypervisor {
 impl Store {
     pub fn boot_template(&self, spec: &TemplateSpec) -> Result<(), HvError> {
         let name = &spec.record.name;
-        let kept = Kept { record: spec.record.clone(), resources: Some(spec.resources.clone()) };
+        let kept = Kept { record: spec.record.clone(), resources: Some(spec.resources) };
         self.begin(&kept, None, None)?;
         self.set_paused(name, false)
     }

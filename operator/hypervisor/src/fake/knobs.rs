@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 
 use crate::locks::lock;
-use crate::{Check, Proof, StepHook, Tier, Tiers};
+use crate::{Check, Proof, StepHook, Tier, TierReport};
 
 /// All of it at rest: resets in place are offered and nothing fails.
 #[derive(Debug, Default)]
@@ -12,7 +12,7 @@ pub struct Knobs(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    tiers: Option<Tiers>,
+    tiers: Option<TierReport>,
     hook: StepHook,
     failing: HashMap<String, u32>,
     lies: u32,
@@ -21,7 +21,7 @@ struct Inner {
 impl Knobs {
     /// What every golden's self-test says from now on.
     pub fn set_tiers(&self, best: Tier, why_not_better: &str) {
-        lock(&self.0).tiers = Some(Tiers { best, why_not_better: why_not_better.to_owned() });
+        lock(&self.0).tiers = Some(TierReport::limited_to(best, why_not_better));
     }
 
     /// Called before each step of capture, creation and reset.
@@ -39,8 +39,8 @@ impl Knobs {
         lock(&self.0).lies = times;
     }
 
-    pub(super) fn tiers(&self) -> Tiers {
-        let best = Tiers { best: Tier::InPlace, why_not_better: String::new() };
+    pub(super) fn tiers(&self) -> TierReport {
+        let best = TierReport::in_place();
         lock(&self.0).tiers.clone().unwrap_or(best)
     }
 

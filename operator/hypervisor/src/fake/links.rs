@@ -5,7 +5,7 @@ use std::fs;
 use std::net::Ipv4Addr;
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::{Flow, Mac, Policy, Subnet};
+use agentvm_core::network::{Flow, Mac, Policy, Subnet, derive_mac};
 use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 
@@ -26,7 +26,7 @@ impl LinkApi for FakeHypervisor {
     }
 
     fn gateway_mac(&self) -> Mac {
-        Mac::derive(&["gateway", "fake"])
+        derive_mac(&["gateway", "fake"])
     }
 
     async fn apply_policies(

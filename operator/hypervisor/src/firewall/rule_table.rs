@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use agentvm_core::names::InstanceId;
-use agentvm_core::network::{Link, Mac, Table, rules};
+use agentvm_core::network::{Link, Mac, Table, derive_mac, rules};
 
 use super::nft::Nft;
 use super::state::State;
@@ -23,7 +23,7 @@ impl RuleTable {
     pub fn new(instance: &InstanceId, qemu_users: Option<RangeInclusive<u32>>) -> Self {
         Self {
             table: Table::of(instance),
-            gateway_mac: Mac::derive(&["gateway", instance.as_str()]),
+            gateway_mac: derive_mac(&["gateway", instance.as_str()]),
             qemu_users,
             nft: Nft::default(),
         }

@@ -134,7 +134,7 @@ fn boot(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
         name: this.name.clone(),
         kvm: facts::get(host, conn)?.accelerator == Accelerator::Kvm,
         emulator: host.config.emulator.clone(),
-        resources: this.resources.clone(),
+        resources: this.resources,
         kernel: image.kernel,
         initrd: image.initrd,
         cmdline: image.cmdline,

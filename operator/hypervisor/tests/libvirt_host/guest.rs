@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use agentvm_core::names::DomainName;
 use agentvm_guest_agent::protocol::{
     Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestLease, GuestMessage,
-    GuestNetwork, HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate, RunAs, Secret,
-    Stop, StreamId, connect,
+    GuestNetwork, HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate, RunAs, Stop,
+    StreamId, Token, connect,
 };
 use agentvm_hypervisor::{Channel, Hypervisor};
 use tokio::io::{ReadHalf, WriteHalf};
@@ -56,7 +56,7 @@ impl Guest {
                 writer: FrameWriter::new(write),
                 network: None,
             };
-            let hello = HostHello::new(nonce(), Some(Secret::new(token))).inspecting();
+            let hello = HostHello::new(nonce(), Some(Token::new(token))).inspecting();
             let session = connect(&mut guest.reader, &mut guest.writer, hello);
             if let Ok(Ok(hello)) = tokio::time::timeout(Duration::from_secs(2), session).await {
                 return (guest, hello);
@@ -80,7 +80,7 @@ impl Guest {
         let nonce = nonce();
         self.send(HostMessage::Rehydrate(Rehydrate {
             nonce: nonce.clone(),
-            token: Secret::new(token),
+            token: Token::new(token),
             hostname: "machine".to_owned(),
             machine_id: nonce.to_string(),
             entropy: Blob(vec![7; 64]),

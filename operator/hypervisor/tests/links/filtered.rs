@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use agentvm_core::names::DomainName;
-use agentvm_core::network::{Mac, Nic};
+use agentvm_core::network::{Mac, Nic, derive_mac};
 use agentvm_hypervisor::libvirt::LibvirtFilter;
 use agentvm_hypervisor::{GoldenApi, LinkApi, MachineApi, Stop, Tier};
 
@@ -48,7 +48,7 @@ async fn a_machine_with_a_filter_of_libvirt_s_works_and_the_filter_goes_with_the
     let (mut on_nat, mut on_bridge, mut with_ipv6) = (None, None, None);
     let lab = Plugged::filtered("filtered", LibvirtFilter::Enabled).await;
     lab.golden().await;
-    assert_eq!(lab.hv.tiers(&lab.key).await.unwrap().best, Tier::InPlace);
+    assert_eq!(lab.hv.tiers(&lab.key).await.unwrap().tier, Tier::InPlace);
     let first = lab.spec(0, "nonce-0");
     let name = &first.record.name;
     let creating = Instant::now();
@@ -105,7 +105,7 @@ async fn a_machine_with_a_filter_of_libvirt_s_works_and_the_filter_goes_with_the
 /// On devices that no rules of ours know, so that libvirt's filter is all there is.
 fn stops_what_is_not_its_own(filter: &Found, gateway_mac: Mac) {
     let pair = Pair::new("n", gateway_mac);
-    let stranger = Mac::derive(&["stranger"]);
+    let stranger = derive_mac(&["stranger"]);
     assert!(pair.reaches(OWN, PEER) && pair.reaches(OTHER, PEER), "nothing stops it yet");
     pair.bind(&filter.name, &[("IP", OWN.to_owned()), ("GATEWAY_MAC", gateway_mac.to_string())]);
     assert!(pair.reaches(OWN, PEER), "what is its own passes");
@@ -132,7 +132,7 @@ fn has_two_addresses(filter: &Found, gateway_mac: Mac) {
 }
 
 fn begins_and_is_not_begun_with(filter: &Found) {
-    let pair = Pair::new("b", Mac::derive(&["peer"]));
+    let pair = Pair::new("b", derive_mac(&["peer"]));
     assert!(pair.is_reached(OWN), "nothing stops it yet");
     pair.bind(&filter.name, &[]);
     assert!(
@@ -146,6 +146,6 @@ fn begins_and_is_not_begun_with(filter: &Found) {
         if held { pair.is_spared(OWN) } else { pair.is_reached(OWN) },
         "bridged packets are seen by iptables: {held}"
     );
-    pair.set_mac(Mac::derive(&["stranger"]));
+    pair.set_mac(derive_mac(&["stranger"]));
     assert!(pair.is_stopped(OWN, PEER), "another MAC");
 }

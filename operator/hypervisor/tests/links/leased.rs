@@ -21,7 +21,7 @@ pub fn on(lab: &Plugged, lan: &Lan, slot: u32) -> MachineSpec {
 }
 
 fn mac(spec: &MachineSpec) -> Mac {
-    Mac::new(spec.record.nic.as_ref().unwrap().mac.bytes()).unwrap()
+    spec.record.nic.as_ref().unwrap().mac
 }
 
 /// Asked `later` seconds from now.

@@ -43,7 +43,7 @@ async fn a_machine_with_a_network_is_the_golden_again_every_time() {
     let lab = Plugged::new("links").await;
     assert_eq!(lab.golden().await.layout, DeviceLayout::Nic);
     let tiers = lab.hv.tiers(&lab.key).await.unwrap();
-    assert_eq!((tiers.best, tiers.why_not_better.as_str()), (Tier::InPlace, ""));
+    assert_eq!((tiers.tier, tiers.why_not_better.as_str()), (Tier::InPlace, ""));
     let memory = lab.host.dir.path().join("golden").join(lab.key.as_str()).join("memory");
     let first = lab.spec(0, "nonce-0");
     let (name, tap) = (&first.record.name, tap(&first));

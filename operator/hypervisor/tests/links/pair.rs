@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use agentvm_core::network::Mac;
+use agentvm_core::network::{Mac, derive_mac};
 
 /// The two addresses of the one behind the filter, and the other's.
 pub const OWN: &str = "203.0.113.10";
@@ -39,7 +39,7 @@ impl Pair {
     pub fn new(letter: &str, peers_mac: Mac) -> Self {
         let bridge = format!("avmtp{:x}{letter}", std::process::id());
         let ends = ["0", "1"].map(|end| format!("{bridge}{end}"));
-        let mac = Mac::derive(&["own", &bridge]);
+        let mac = derive_mac(&["own", &bridge]);
         ip(&format!("link add {bridge} type bridge"));
         ip(&format!("link set {bridge} up"));
         for (end, mac) in ends.iter().zip([mac, peers_mac]) {

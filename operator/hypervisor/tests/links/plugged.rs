@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 use agentvm_core::names::GoldenKey;
-use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet, Table};
-use agentvm_guest_agent::protocol::{self, GuestNetwork};
+use agentvm_core::network::{LinkLimits, Nic, Policy, Subnet, Table};
+use agentvm_guest_agent::protocol::GuestNetwork;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig, LibvirtFilter};
 use agentvm_hypervisor::{Golden, GoldenApi, LinkApi, MachineSpec};
 
@@ -67,13 +67,12 @@ impl Plugged {
 
     /// What a machine's agent is told; the template's has the same device.
     fn told(&self, nic: &Nic) -> GuestNetwork {
-        let mac = |mac: Mac| protocol::Mac::new(mac.bytes()).unwrap();
         GuestNetwork {
-            mac: mac(nic.mac),
+            mac: nic.mac,
             address: nic.address().unwrap(),
             prefix: self.subnet.prefix,
             gateway: self.subnet.gateway,
-            gateway_mac: mac(self.hv.gateway_mac()),
+            gateway_mac: self.hv.gateway_mac(),
             resolvers: vec![DNS],
             ipv6: None,
         }

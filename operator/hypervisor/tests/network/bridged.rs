@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Allow, Mac, Nic, Protocol, Wire};
-use agentvm_guest_agent::protocol::{self, GuestLease, Nonce};
+use agentvm_guest_agent::protocol::{GuestLease, Nonce};
 use agentvm_hypervisor::libvirt::Libvirt;
 use agentvm_hypervisor::{LinkApi, MachineApi, MachineSpec, Stop};
 
@@ -43,9 +43,8 @@ impl<'a> Leased<'a> {
     /// Ready for a command, as a machine is for a run.
     async fn prepare(&mut self) -> Nonce {
         let nonce = self.guest.rehydrate(TOKEN).await;
-        let mac = protocol::Mac::new(self.mac.bytes()).unwrap();
         let order = GuestLease {
-            mac,
+            mac: self.mac,
             resolvers: vec![DNS],
             time_unix_nanos: now(),
             patience_millis: 20_000,

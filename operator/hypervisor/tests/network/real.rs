@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use agentvm_core::names::{GoldenKey, InstanceId};
 use agentvm_core::network::{Nic, Policy, Subnet, Wire, ula};
-use agentvm_guest_agent::protocol::{self, GuestIpv6, GuestNetwork};
+use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork};
 use agentvm_hypervisor::libvirt::Libvirt;
 use agentvm_hypervisor::{GoldenApi, LinkApi, MachineApi, MachineSpec};
 
@@ -75,14 +75,13 @@ impl Real {
     /// What the agent is told of a machine's network.
     fn told(&self, nic: &Nic) -> GuestNetwork {
         let Wire::Nat { address, prefix, gateway, ipv6 } = nic.wire else { panic!("{nic:?}") };
-        let mac = |mac: agentvm_core::network::Mac| protocol::Mac::new(mac.bytes()).unwrap();
         let resolvers = vec![DNS];
         GuestNetwork {
-            mac: mac(nic.mac),
+            mac: nic.mac,
             address,
             prefix,
             gateway,
-            gateway_mac: mac(self.hv.gateway_mac()),
+            gateway_mac: self.hv.gateway_mac(),
             resolvers,
             ipv6: ipv6.map(|address| {
                 let (net, gateway) = Nic::around(address);

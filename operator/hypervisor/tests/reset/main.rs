@@ -32,7 +32,7 @@ async fn a_reset_machine_is_the_golden_again() {
     host.golden(&hv, &key).await;
     let memory = host.dir.path().join("golden").join(key.as_str()).join("memory");
     let tiers = hv.tiers(&key).await.unwrap();
-    assert_eq!((tiers.best, tiers.why_not_better.as_str()), (Tier::InPlace, ""));
+    assert_eq!((tiers.tier, tiers.why_not_better.as_str()), (Tier::InPlace, ""));
     assert_eq!((host.domains(), host.mounts()), (vec![], vec![]), "the self-test leaves nothing");
     let first = host.machine(&key, 0, "nonce-1");
     let name = &first.record.name;

@@ -79,7 +79,7 @@ async fn tiers_without_the_library(host: &TestHost, key: &GoldenKey) {
         let hv = Libvirt::connect(LibvirtConfig { preload, ..host.config() }).await.unwrap();
         let tiers = hv.tiers(key).await.unwrap();
         println!("{tiers:?}");
-        assert_eq!(tiers.best, Tier::Fresh);
+        assert_eq!(tiers.tier, Tier::Fresh);
         assert!(
             tiers.why_not_better.starts_with("InPlace: ") && tiers.why_not_better.contains(why),
             "{tiers:?}"

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use agentvm_core::pool::{Plan, Seen, ValidPool};
 use agentvm_crds::AgentVMPool;
-use agentvm_hypervisor::MachineLimits;
 
 use crate::{
     controllers::{Context, error::Error},
@@ -32,11 +31,7 @@ pub async fn execute(
         max: want.max,
         golden: seen.golden.as_ref().ok().cloned(),
         network: PoolNetwork::of(want),
-        limits: MachineLimits {
-            cpu_quota_percent: want.limits.cpu_quota_percent,
-            disk_bytes_per_second: want.limits.disk_bytes_per_second,
-            processes: want.limits.processes,
-        },
+        limits: want.limits,
     };
     cx.machines.set_pool(owner.clone());
     cx.machines.retire(&owner.uid, &plan.retire);

@@ -6,8 +6,8 @@ use agentvm_core::{
     defaults::InvalidSpec,
     names::DomainName,
     pool::{
-        Counts, NodeFacts, Plan, Seen, TierSeen, ValidPool, invalid_status, next_status,
-        node_entry, settle_memory,
+        Counts, NodeFacts, Plan, Seen, ValidPool, invalid_status, next_status, node_entry,
+        settle_memory,
     },
     status::{Decided, find},
 };
@@ -16,10 +16,7 @@ use agentvm_hypervisor::{Accelerator, Usage};
 use kube::{Resource, runtime::controller::Action};
 
 use super::super::{Context, error::Error, publish::publish};
-use crate::{
-    machines::TierView,
-    metrics::{Metrics, pool_label},
-};
+use crate::metrics::{Metrics, pool_label};
 
 /// No pool's status is written more often than this by one node.
 const PACE: Duration = Duration::from_secs(1);
@@ -46,7 +43,7 @@ pub async fn publish_status(
         node: &cx.node,
         generation: generation.unwrap_or(0),
         accelerator,
-        tier: tier_seen(cx.machines.tier(uid)),
+        tier: cx.machines.tier(uid),
         unshared: usage.iter().map(|(_, usage)| usage.unshared_bytes).collect(),
         network_generation: cx.machines.links().in_force(uid),
         last_error: trouble.as_ref().map(|trouble| (trouble.reason, trouble.message.as_str())),
@@ -79,14 +76,6 @@ fn note(want: &ValidPool) -> &'static str {
         return "";
     }
     "no names can be looked up: this node names no DNS server that machines can ask; set spec.network.resolver or network.resolvers"
-}
-
-fn tier_seen(view: TierView) -> TierSeen {
-    TierSeen {
-        tier: view.tier.as_str().to_owned(),
-        why_not_better: view.why_not_better,
-        trouble: view.degraded,
-    }
 }
 
 fn tell_metrics(pool: &AgentVMPool, seen: &Seen, usage: &[(DomainName, Usage)], metrics: &Metrics) {

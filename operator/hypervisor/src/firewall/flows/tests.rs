@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, InstanceId};
 use agentvm_core::network::rules::{self, Wanted};
-use agentvm_core::network::{Link, LinkLimits, Mac, Nic, Policy, Subnet, Table, TargetKind};
+use agentvm_core::network::{
+    Link, LinkLimits, Mac, Nic, Policy, Subnet, Table, TargetKind, derive_mac,
+};
 use proptest::prelude::*;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
@@ -249,7 +251,7 @@ async fn a_flood_that_nobody_reads_is_survived() {
   }}
 }}"
     ));
-    let guest = Guest::plugged_in("tap0", Mac::derive(&["guest"]));
+    let guest = Guest::plugged_in("tap0", derive_mac(&["guest"]));
     guest.does("exec 3> /dev/udp/203.0.113.9/666; for n in {1..100}; do echo >&3; done");
     guest.does("exec 3> /dev/udp/203.0.113.9/9; for n in {1..20000}; do echo >&3; done");
     // The reader has nowhere to put them, and reads on.

@@ -8,7 +8,7 @@ use crate::libvirt::golden::{capture, template};
 use crate::libvirt::handle::{Libvirt, blocking};
 use crate::libvirt::reset::tiers;
 use crate::libvirt::store::goldens;
-use crate::{Golden, GoldenApi, HvError, TemplateSpec, Tiers};
+use crate::{Golden, GoldenApi, HvError, TemplateSpec, TierReport};
 
 #[async_trait::async_trait]
 impl GoldenApi for Libvirt {
@@ -27,7 +27,7 @@ impl GoldenApi for Libvirt {
         .await
     }
 
-    async fn tiers(&self, golden: &GoldenKey) -> Result<Tiers, HvError> {
+    async fn tiers(&self, golden: &GoldenKey) -> Result<TierReport, HvError> {
         let (key, within) = (golden.clone(), self.host.config.capture_timeout);
         self.build("test the ways to reset", within, move |host, conn| tiers::get(host, conn, &key))
             .await

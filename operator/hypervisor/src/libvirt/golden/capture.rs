@@ -168,7 +168,7 @@ impl<'a> Capture<'a> {
         let golden = Golden {
             key: self.record.golden.clone(),
             digest,
-            resources: self.recipe.resources.clone(),
+            resources: self.recipe.resources,
             layout: self.recipe.layout,
             memory_bytes: goldens::allocated(&self.half.memory()),
             captured: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),

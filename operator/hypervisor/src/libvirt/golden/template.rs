@@ -110,7 +110,7 @@ fn lay_out_golden(
     }
     let facts = facts::get(host, conn)?;
     let recipe = Recipe {
-        resources: spec.resources.clone(),
+        resources: spec.resources,
         cmdline: image.cmdline.clone(),
         kvm: facts.accelerator == Accelerator::Kvm,
         // docs/decisions/0006: a device that nobody uses is a way to the host that a run could use.
@@ -160,7 +160,7 @@ fn domain_spec(
         nonce: spec.record.nonce.clone(),
         kvm: recipe.kvm,
         emulator: host.config.emulator.clone(),
-        resources: recipe.resources.clone(),
+        resources: recipe.resources,
         kernel: half.kernel(),
         initrd: half.initrd(),
         cmdline: recipe.cmdline.clone(),

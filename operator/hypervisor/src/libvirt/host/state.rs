@@ -21,7 +21,7 @@ use crate::libvirt::xml::nwfilter::Kind;
 use crate::locks::{Locks, lock};
 use crate::workspace::share;
 use crate::workspace::virtfs::Mapping;
-use crate::{HookAction, HostFacts, HvError, Step, Tiers};
+use crate::{HookAction, HostFacts, HvError, Step, TierReport};
 
 #[derive(Debug)]
 pub struct Host {
@@ -45,7 +45,7 @@ pub struct Host {
     /// What the goldens' disks are compared with.
     disks: Mutex<HashMap<GoldenKey, Arc<Reference>>>,
     /// The verdicts of the self-tests.
-    pub tiers: Mutex<HashMap<GoldenKey, Tiers>>,
+    pub tiers: Mutex<HashMap<GoldenKey, TierReport>>,
 }
 
 impl Host {

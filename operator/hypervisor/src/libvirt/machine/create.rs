@@ -183,7 +183,7 @@ fn domain_spec(
         nonce: spec.record.nonce.clone(),
         kvm: whole.recipe.kvm,
         emulator: host.config.emulator.clone(),
-        resources: whole.recipe.resources.clone(),
+        resources: whole.recipe.resources,
         kernel: whole.dir.kernel(),
         initrd: whole.dir.initrd(),
         cmdline: whole.recipe.cmdline.clone(),

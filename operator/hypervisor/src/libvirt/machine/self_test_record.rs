@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::{DomainName, InstanceId, short_hash};
-use agentvm_core::network::{Mac, Nic, Table, Wire};
+use agentvm_core::network::{Nic, Table, Wire, derive_mac};
 
 use crate::libvirt::host::state::Host;
 use crate::libvirt::store::goldens::Whole;
@@ -70,7 +70,7 @@ fn nic(instance: &InstanceId, name: &DomainName) -> Nic {
             Table::of(instance).tap_prefix(),
             short_hash(&["tap", name.as_str()], 6)
         ),
-        mac: Mac::derive(&["self-test", name.as_str()]),
+        mac: derive_mac(&["self-test", name.as_str()]),
         wire: Wire::Nat { address: none, prefix: PREFIX, gateway: none, ipv6: None },
     }
 }

@@ -18,14 +18,14 @@ use crate::libvirt::qemu::process;
 use crate::libvirt::qemu::smaps::{self, Place};
 use crate::libvirt::store::goldens::{self, Whole};
 use crate::locks::lock;
-use crate::{HvError, MachineSpec, Stop, Tier, Tiers};
+use crate::{HvError, MachineSpec, Stop, Tier, TierReport};
 
 /// So long may a guest take to write to a page.
 const DIRTY: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 
 /// The verdict on a golden; found out once.
-pub fn get(host: &Host, conn: &Connect, key: &GoldenKey) -> Result<Tiers, HvError> {
+pub fn get(host: &Host, conn: &Connect, key: &GoldenKey) -> Result<TierReport, HvError> {
     let known = || lock(&host.tiers).get(key).cloned();
     if let Some(known) = known() {
         return Ok(known);
@@ -38,13 +38,13 @@ pub fn get(host: &Host, conn: &Connect, key: &GoldenKey) -> Result<Tiers, HvErro
         let whole = goldens::open(host, key)?;
         let began = Instant::now();
         let found = test(host, conn, &whole)?;
-        tracing::info!(golden = %key, best = found.best.as_str(), why = found.why_not_better, took = ?began.elapsed(), "self-test");
+        tracing::info!(golden = %key, best = found.tier.as_str(), why = found.why_not_better, took = ?began.elapsed(), "self-test");
         lock(&host.tiers).insert(key.clone(), found.clone());
         Ok(found)
     })
 }
 
-fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<Tiers, HvError> {
+fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<TierReport, HvError> {
     let spec = self_test_record::spec(host, whole);
     let name = &spec.record.name;
     let marker = self_test_record::marker(name);
@@ -56,7 +56,7 @@ fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<Tiers, HvError> {
     };
     // The verdict holds for long: what may have been the moment's (a host under load, a libvirtd that restarts) gets a second look.
     let found = match attempt() {
-        Ok(found) if found.best != Tier::InPlace && host.preload.is_ok() => attempt(),
+        Ok(found) if found.tier != Tier::InPlace && host.preload.is_ok() => attempt(),
         found => found,
     };
     let gone = power::destroy(host, conn, name, Stop::Force, ALWAYS);
@@ -65,16 +65,21 @@ fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<Tiers, HvError> {
     gone.map(|()| found)
 }
 
-fn best(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Result<Tiers, HvError> {
+fn best(
+    host: &Host,
+    conn: &Connect,
+    spec: &MachineSpec,
+    whole: &Whole,
+) -> Result<TierReport, HvError> {
     match create::create(host, conn, spec, ALWAYS) {
         Ok(()) => {}
         Err(error) if error.is_transient() => return Err(error),
         Err(error) => return boot(host, conn, spec, &error.with_cause()),
     }
     match in_place(host, conn, spec, whole) {
-        Ok(()) => Ok(Tiers { best: Tier::InPlace, why_not_better: String::new() }),
+        Ok(()) => Ok(TierReport::in_place()),
         Err(Failure::Verdict(why)) => {
-            Ok(Tiers { best: Tier::Fresh, why_not_better: format!("InPlace: {why}") })
+            Ok(TierReport::limited_to(Tier::Fresh, format!("InPlace: {why}")))
         }
         Err(Failure::NoVerdict(error)) => Err(error),
     }
@@ -108,9 +113,9 @@ impl From<HvError> for Failure {
 }
 
 /// The last resort: nothing of a golden but its disks.
-fn boot(host: &Host, conn: &Connect, spec: &MachineSpec, why: &str) -> Result<Tiers, HvError> {
+fn boot(host: &Host, conn: &Connect, spec: &MachineSpec, why: &str) -> Result<TierReport, HvError> {
     create::create(host, conn, &MachineSpec { tier: Tier::Boot, ..spec.clone() }, ALWAYS)?;
-    Ok(Tiers { best: Tier::Boot, why_not_better: format!("Fresh: {why}") })
+    Ok(TierReport::limited_to(Tier::Boot, format!("Fresh: {why}")))
 }
 
 fn in_place(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Result<(), Failure> {

@@ -42,7 +42,7 @@ fn plug(socket: Socket) -> Plug {
     let filter = matches!(socket, Socket::Bridge(_)).then_some(filter);
     Plug {
         tap: "avm0a1b-10".to_owned(),
-        mac: agentvm_core::network::Mac::derive(&["x"]),
+        mac: agentvm_core::network::derive_mac(&["x"]),
         socket,
         filter,
     }

@@ -48,6 +48,8 @@ pub fn xml(ours: &Ours, instance: &InstanceId, mac: Mac) -> Result<String, HvErr
 mod tests {
     use std::net::Ipv4Addr;
 
+    use agentvm_core::network::derive_mac;
+
     use super::*;
 
     #[test]
@@ -61,7 +63,7 @@ mod tests {
                 prefix: PREFIX,
             },
         };
-        let text = xml(&ours, &id, Mac::derive(&["gateway"])).unwrap();
+        let text = xml(&ours, &id, derive_mac(&["gateway"])).unwrap();
         assert_eq!(read(&text), Some(ours));
         assert!(is_of(&text, &id) && !is_of(&text, &InstanceId::for_state_dir("/other")));
     }

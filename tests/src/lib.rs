@@ -13,12 +13,13 @@ pub use outside::{DIE_AT, HANG_AT, Outside};
 pub use wire::{Sent, Wire, operator_client};
 pub use world::{PATIENCE, World, operator_config, until_true};
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use agentvm_controlplane::{Binaries, test_support};
+use agentvm_controlplane::Binaries;
+use agentvm_controlplane::test_support::{Shared, private, shared};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, PostParams};
@@ -31,13 +32,14 @@ const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
 /// What keeps a test from beginning.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A namespace of its own on the API server that the tests of a process share.
+/// A namespace of its own on an API server, which the tests of a process share.
 #[derive(Clone)]
 pub struct Bench {
     /// Administrator.
     pub client: kube::Client,
     /// The test's own.
     pub namespace: String,
+    plane: &'static Shared,
 }
 
 impl std::fmt::Debug for Bench {
@@ -50,13 +52,31 @@ impl Bench {
     /// Starts the API server with our kinds if no test did yet, and makes the namespace.
     pub async fn new() -> Result<Self, Error> {
         static INSTALLED: OnceCell<()> = OnceCell::const_new();
-        static NUMBER: AtomicU32 = AtomicU32::new(1);
-        let client = test_support::shared().await?.client()?;
+        let plane = shared().await?;
+        let client = plane.client()?;
         INSTALLED.get_or_try_init(|| install(&client)).await?;
+        Self::on(plane, client).await
+    }
+
+    /// The same on an API server that no other test uses: this test changes the cluster itself.
+    pub async fn alone() -> Result<Self, Error> {
+        let plane = private().await?;
+        let client = plane.client()?;
+        install(&client).await?;
+        Self::on(plane, client).await
+    }
+
+    async fn on(plane: &'static Shared, client: kube::Client) -> Result<Self, Error> {
+        static NUMBER: AtomicU32 = AtomicU32::new(1);
         let namespace = format!("test-{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let object = serde_json::from_value(serde_json::json!({"metadata": {"name": namespace}}))?;
         Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &object).await?;
-        Ok(Self { client, namespace })
+        Ok(Self { client, namespace, plane })
+    }
+
+    /// The administrator's kubeconfig, for other programs.
+    pub fn kubeconfig(&self) -> &'static Path {
+        self.plane.kubeconfig_path()
     }
 
     /// The objects of a kind in the namespace.
@@ -73,7 +93,7 @@ impl Bench {
             .kubectl
             .ok_or("kubectl isn't among the control plane's programs")?;
         let mut command = Command::new(program);
-        command.arg("--kubeconfig").arg(test_support::shared().await?.kubeconfig_path());
+        command.arg("--kubeconfig").arg(self.kubeconfig());
         command.args(["--namespace", &self.namespace]).args(args);
         Ok(tokio::task::spawn_blocking(move || command.output()).await??)
     }

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use agentvm_controlplane::test_support;
 use agentvm_hypervisor::Step;
 
 use crate::{Error, World, agent_binary};
@@ -46,7 +45,7 @@ impl Outside {
         let log =
             File::options().create(true).append(true).open(world.folder.join("operator.log"))?;
         let mut command = Command::new(binary);
-        command.arg(test_support::shared().await?.kubeconfig_path()).arg(&world.bench.namespace);
+        command.arg(world.bench.kubeconfig()).arg(&world.bench.namespace);
         command.arg(&world.folder).arg(agent_binary()).stdin(Stdio::null()).stderr(log);
         command.envs(fault);
         Ok(Self(command.spawn()?))

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentvm_controlplane::test_support;
 use agentvm_core::{defaults::Defaults, names::DomainName};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor};
@@ -54,11 +53,19 @@ impl World {
 
     /// Without one yet: change `config`, plan faults, then [`World::start`].
     pub async fn at_rest() -> Self {
+        Self::on(must(Bench::new().await))
+    }
+
+    /// The same on an API server that no other test uses: this test changes the cluster itself.
+    pub async fn at_rest_alone() -> Self {
+        Self::on(must(Bench::alone().await))
+    }
+
+    fn on(bench: Bench) -> Self {
         // Quiet unless RUST_LOG says otherwise; a second world finds it set.
         let asked = std::env::var("RUST_LOG").unwrap_or_else(|_| "off".to_owned());
         let filter = tracing_subscriber::EnvFilter::new(asked);
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
-        let bench = must(Bench::new().await);
         let folder = scratch();
         let fake = FakeHypervisor::open(folder.join("host"), agent_binary());
         let config = must(operator_config(&fake, &folder));
@@ -68,7 +75,7 @@ impl World {
 
     /// Starts the operator.
     pub async fn start(&mut self) {
-        let kubeconfig = must(test_support::shared().await).kubeconfig_path();
+        let kubeconfig = self.bench.kubeconfig();
         let (client, wire) = must(operator_client(kubeconfig, &self.bench.namespace).await);
         self.wire = wire;
         self.operator =

@@ -58,14 +58,19 @@ pub enum SharedError {
 /// The shared control plane. It ends with the process, and its data is removed then.
 pub async fn shared() -> Result<&'static Shared, SharedError> {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
-    SHARED
-        .get_or_try_init(|| async {
-            let (reply, started) = oneshot::channel();
-            // A runtime of its own: that of the test that comes first ends with that test.
-            std::thread::spawn(move || run(reply));
-            started.await.map_err(|_| SharedError::Gone)?
-        })
-        .await
+    SHARED.get_or_try_init(on_its_own_thread).await
+}
+
+/// A control plane for one test, which may change the cluster itself. It ends with the process, too.
+pub async fn private() -> Result<&'static Shared, SharedError> {
+    Ok(Box::leak(Box::new(on_its_own_thread().await?)))
+}
+
+/// Starts a control plane in a runtime of its own: the runtime of a test ends with that test.
+async fn on_its_own_thread() -> Result<Shared, SharedError> {
+    let (reply, started) = oneshot::channel();
+    std::thread::spawn(move || run(reply));
+    started.await.map_err(|_| SharedError::Gone)?
 }
 
 /// A configuration for a test's own control plane: any ports, and nothing synced.

@@ -1,9 +1,4 @@
 //! A pool keeps machines ready: never more than `max`, never fewer than it can, and it says why where it can't.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -1,9 +1,4 @@
 //! The samples are what users copy: the API server takes each of them as it stands, without a warning.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::path::PathBuf;
 

@@ -1,9 +1,4 @@
 //! A pool's edited limits reach machines that are there: idle or at work, at once, and taken away as well.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::time::Duration;
 

@@ -1,9 +1,4 @@
 //! A machine that served a run serves another one only when it is proven to be in its golden state; what isn't is lent to nobody.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};

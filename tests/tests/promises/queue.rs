@@ -1,9 +1,4 @@
 //! Runs wait for machines, pools, Secrets and ConfigMaps: in order, with a word on why, and none is lost.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use agentvm_crds::{AgentRun, AgentVMPool};
 use agentvm_tests::{World, condition, reason, until_true};

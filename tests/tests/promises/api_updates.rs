@@ -1,9 +1,4 @@
 //! What may be changed of an object that exists, and what not: also where a field is added or removed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::fmt::Debug;
 

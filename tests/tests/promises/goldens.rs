@@ -1,9 +1,4 @@
 //! A golden is captured once, shared by recipe, swept when nobody needs it; whatever fails is said with its path.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use agentvm_crds::{AgentVMPool, GoldenNodeState, GoldenSnapshot};
 use agentvm_hypervisor::HvError;

@@ -1,9 +1,4 @@
 //! The API server takes every status that the operator may write, up to its own limit: bounds in the schema are wider.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use agentvm_crds::{
     AgentRun, AgentRunStatus, AgentVMPool, Attempt, Condition, ConditionStatus, GoldenNode,

@@ -1,9 +1,4 @@
 //! Killing the operator loses nothing; a machine that is lost costs an attempt; an orderly stop is one.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::collections::HashSet;
 use std::fmt::Write as _;

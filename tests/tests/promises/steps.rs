@@ -1,10 +1,5 @@
 //! An operator that is killed before any step of a capture, a creation or a reset: the next one lends nothing that isn't proven,
 //! and in the end nothing is left over.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::path::Path;
 use std::sync::Mutex;

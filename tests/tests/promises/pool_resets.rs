@@ -1,9 +1,4 @@
 //! What a pool says of resets: machines in quarantine, the way that is in use and why not a better one, and ways that fail.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use agentvm_crds::{AgentVMPool, PoolNode};
 use agentvm_hypervisor::Tier;

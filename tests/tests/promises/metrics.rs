@@ -1,9 +1,4 @@
 //! What an operator measures, on a real API server: the numbers are those of what happened, and go away with their pool.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_operator::metrics::Metrics;

@@ -1,11 +1,6 @@
 //! What a run costs the API server: at most five writes by the operator from create to `Succeeded`, Events included.
 //!
 //! Counted on the operator's own client, on its way to a real API server. What pools write is paced apart from runs, and said too.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::time::Duration;
 

@@ -1,9 +1,4 @@
 //! What runs try with their network is seen: in their status, in an Event, in metrics, and bounded whatever they try.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;

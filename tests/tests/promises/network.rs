@@ -1,9 +1,4 @@
 //! Machines are connected by policies that are in force first; what a pool's spec says reaches them at once; nothing fails open.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};

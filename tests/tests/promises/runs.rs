@@ -1,9 +1,4 @@
 //! A run goes from create to its end, and its status says what it did: exit code, streams, artifacts, times.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use agentvm_crds::{AgentRun, AgentRunStatus};
 use agentvm_hypervisor::MachineApi;

@@ -1,9 +1,4 @@
 //! What admission refuses, and that it names the field: every mistake that a schema or a CEL rule can see.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test ends where something is not as it should be"
-)]
 
 use agentvm_tests::Bench;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};

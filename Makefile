@@ -48,21 +48,53 @@ up: controlplane image build ## Run `agentvm standalone` in the foreground: make
 	@[ -n "$(DATA_DIR)" ] || { echo "up: say where to keep the data: make up DATA_DIR=/var/lib/agentvm" >&2; exit 2; }
 	exec target/release/agentvm standalone --data-dir "$(DATA_DIR)"
 
+# Tests stand on four rungs; CONTRIBUTING.md says which. Each rung above the first is a feature of the crates
+# that have such tests. `make test` sets them all, so that one build serves all rungs.
+API_TESTS := agentvm-tests/api-tests,agentvm-controlplane/api-tests
+HOST_TESTS := agentvm-core/host-tests,agentvm-guest-agent/host-tests,agentvm-hypervisor/host-tests,agentvm-operator/host-tests,agentvm-e2e/host-tests
+ALL_TESTS := $(API_TESTS),$(HOST_TESTS)
+
+# Builds all tests, and says where the parts are that they start. Built again one by one, with other features,
+# these would take minutes.
+BUILD_TESTS = step "build the tests" cargo test --locked --workspace --features $(ALL_TESTS) --no-run; \
+	step "build the preload library" cargo build --locked -p agentvm-preload --lib; \
+	export AGENTVM_BIN=$$PWD/target/debug/agentvm AGENTVM_GUEST=$$PWD/target/debug/agentvm-guest
+
+.PHONY: check
+check: ## Formatting, clippy, and every test that needs neither root nor programs of the host.
+	@$(STEP)
+	.ci/toolchain
+	pkg-config --exists libvirt || { echo "check: the headers of libvirt are missing; install libvirt-dev and pkg-config" >&2; exit 1; }
+	step "format" cargo fmt --all --check
+	step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+	step "tests" cargo test --quiet --locked --workspace
+
+.PHONY: test-api
+test-api: controlplane ## The tests on a real API server, with machines that are processes (needs root).
+	@$(STEP)
+	$(BUILD_TESTS)
+	step "tests on an API server" cargo test --locked --workspace --features $(ALL_TESTS) --test promises --test api --test failures --test lifecycle
+
+.PHONY: test-host
+test-host: controlplane image ## The tests that need root: on programs of the host, libvirt and guests.
+	@$(STEP)
+	export AGENTVM_IMAGE=$$(guest-agent/image/build)
+	$(BUILD_TESTS)
+	# Without those of test-api: their programs are packages of their own but for the control plane's.
+	step "tests on the host" cargo test --locked --workspace --exclude agentvm-tests --exclude agentvm-controlplane --features $(HOST_TESTS)
+
 .PHONY: test
 test: controlplane image lint ## Every test there is, on real parts.
 	@$(STEP)
 	export AGENTVM_IMAGE=$$(guest-agent/image/build)
-	step "build the tests" cargo test --locked --workspace --no-run
-	step "build the preloaded library" cargo build --locked -p agentvm-preload --lib
-	# The same build for all: built again one by one, with other features, they would take minutes.
-	export AGENTVM_BIN=$$PWD/target/debug/agentvm AGENTVM_GUEST=$$PWD/target/debug/agentvm-guest
-	step "tests" cargo test --locked --workspace
+	$(BUILD_TESTS)
+	step "tests" cargo test --locked --workspace --features $(ALL_TESTS)
 
 .PHONY: lint
-lint: packages ## Formatting, clippy, licences and sources of dependencies.
+lint: packages ## Formatting, clippy on all rungs, licences and sources of dependencies.
 	@$(STEP)
 	step "format" cargo fmt --all --check
-	step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
+	step "clippy" cargo clippy --locked --workspace --all-targets --features $(ALL_TESTS) -- -D warnings
 	command -v cargo-deny >/dev/null || step "install cargo-deny" cargo install --locked --root "$(AGENTVM_CACHE)/tools" cargo-deny@0.20.2
 	step "dependencies" cargo deny --log-level error check bans licenses sources
 
@@ -75,7 +107,8 @@ coverage: controlplane image ## Line coverage of the tests (installs cargo-llvm-
 	@command -v cargo-llvm-cov >/dev/null || cargo install --locked --root "$(AGENTVM_CACHE)/tools" cargo-llvm-cov
 	rustup component add llvm-tools
 	export AGENTVM_IMAGE=$$(guest-agent/image/build)
-	cargo llvm-cov --locked --workspace --summary-only
+	cargo llvm-cov --locked --workspace --features $(ALL_TESTS) --json --summary-only --output-path target/coverage.json
+	.ci/coverage target/coverage.json
 
 .PHONY: fuzz
 fuzz: ## Fuzz the wire protocol for a minute (needs nightly and cargo-fuzz).

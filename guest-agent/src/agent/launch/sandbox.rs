@@ -179,10 +179,15 @@ mod tests {
 
     /// In a thread, whose capabilities are its own.
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn root_without_the_network_changes_nothing_of_it() {
-        if !rustix::process::geteuid().is_root() {
-            return println!("not tested: this takes root");
-        }
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test drops capabilities: run it as root"
+        );
         let attempts = || {
             crate::sys::own_network().unwrap();
             crate::sys::loopback_up().unwrap();
@@ -208,6 +213,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn what_reaches_the_kernel_and_the_network_is_not_kept() {
         let powers = CapabilitySet::NET_ADMIN
             | CapabilitySet::SYS_ADMIN

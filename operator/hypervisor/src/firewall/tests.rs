@@ -117,6 +117,10 @@ impl Lab {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
     if !inside("a_link_is_open_between_open_and_close_and_never_without_a_policy") {
         return;
@@ -153,6 +157,10 @@ fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_machine_on_a_bridge_of_the_host_is_held_by_its_device() {
     if !inside("a_machine_on_a_bridge_of_the_host_is_held_by_its_device") {
         return;
@@ -187,6 +195,10 @@ fn a_machine_on_a_bridge_of_the_host_is_held_by_its_device() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn links_that_another_process_left_open_stay_open_and_others_do_not() {
     if !inside("links_that_another_process_left_open_stay_open_and_others_do_not") {
         return;
@@ -213,6 +225,10 @@ fn links_that_another_process_left_open_stay_open_and_others_do_not() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn rules_that_somebody_removes_are_put_back_and_others_are_left_alone() {
     if !inside("rules_that_somebody_removes_are_put_back_and_others_are_left_alone") {
         return;
@@ -264,6 +280,10 @@ fn rules_that_somebody_removes_are_put_back_and_others_are_left_alone() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn nobody_talks_between_the_removal_of_the_rules_and_their_return() {
     if !inside("nobody_talks_between_the_removal_of_the_rules_and_their_return") {
         return;
@@ -303,6 +323,10 @@ fn nobody_talks_between_the_removal_of_the_rules_and_their_return() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn who_is_connected_while_the_rules_are_gone_has_them_made_first() {
     if !inside("who_is_connected_while_the_rules_are_gone_has_them_made_first") {
         return;
@@ -324,6 +348,10 @@ fn who_is_connected_while_the_rules_are_gone_has_them_made_first() {
 
 /// As many as a host has: what they take is told by `agentvm bench network`.
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn each_of_64_links_is_opened_and_closed_by_itself() {
     if !inside("each_of_64_links_is_opened_and_closed_by_itself") {
         return;

@@ -199,6 +199,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn a_share_has_its_folders_and_an_end() {
         use std::os::unix::fs::MetadataExt;
         let mounted = Mounted::new(16 << 20);
@@ -213,6 +217,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn mounting_and_unmounting_twice_is_fine() {
         let mounted = Mounted::new(4 << 20);
         fs::write(mounted.share().join("input/kept"), "1").unwrap();
@@ -225,6 +233,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn a_renewed_share_is_as_new_whatever_was_done_to_it() {
         use std::os::unix::fs::PermissionsExt;
         let mounted = Mounted::new(4 << 20);
@@ -266,6 +278,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn a_busy_share_is_detached_in_the_end() {
         let mounted = Mounted::new(4 << 20);
         let held = fs::File::open(mounted.share()).unwrap();
@@ -275,6 +291,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn propagation_is_made_once_and_undone_when_nothing_needs_it() {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         let folder = dir.path().join("machines");

@@ -13,6 +13,8 @@ mod limits;
 mod memory;
 mod relimit;
 mod sockets;
+#[path = "../stranger/mod.rs"]
+mod stranger;
 mod strangers;
 
 use std::process::Command;

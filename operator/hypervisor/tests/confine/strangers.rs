@@ -1,71 +1,23 @@
 //! Whoever takes over the QEMU of one machine is one user of the host: this becomes that user, and tries what isn't its own.
 
-use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::io::Write as _;
 use std::process::Command;
-use std::time::Duration;
 
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::MachineSpec;
 
 use crate::libvirt_host::TestHost;
-use crate::{pid, status};
-
-const ATTEMPTS: &str = "AGENTVM_TEST_ATTEMPTS";
-
-/// How long somebody who answers at once may take.
-const PATIENCE: Duration = Duration::from_millis(300);
+use crate::{pid, status, stranger};
 
 /// Something that a process may try, and what came of it.
 pub type Tried = (String, Result<(), String>);
 
-/// Runs in a process of another user, where the other test has put its attempts into the environment.
-#[test]
-fn as_another_user() {
-    let Some(attempts) = std::env::var_os(ATTEMPTS) else { return };
-    for line in attempts.to_str().unwrap().lines() {
-        let (verb, path) = line.split_once(' ').unwrap();
-        let done = attempt(verb, Path::new(path));
-        println!(
-            "tried {line}: {}",
-            done.map_or_else(|why| format!("{:?}", why.kind()), |()| "done".to_owned())
-        );
-    }
-}
-
-fn attempt(verb: &str, path: &Path) -> std::io::Result<()> {
-    let at = || path.to_str().unwrap().parse::<SocketAddr>().unwrap();
-    let open = |write: bool| std::fs::OpenOptions::new().read(!write).write(write).open(path);
-    match verb {
-        "read" => open(false).map(drop),
-        "write" => open(true).map(drop),
-        "list" => std::fs::read_dir(path).map(drop),
-        "make" => std::fs::File::create_new(path).and_then(|_| std::fs::remove_file(path)),
-        "remove" => std::fs::remove_file(path),
-        "connect" => UnixStream::connect(path).map(drop),
-        "tcp" => TcpStream::connect_timeout(&at(), PATIENCE).map(drop),
-        "udp" => UdpSocket::bind(if at().is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?
-            .send_to(b"x", at())
-            .map(drop),
-        "signal" => Ok(rustix::process::test_kill_process(
-            rustix::process::Pid::from_raw(path.to_str().unwrap().parse().unwrap()).unwrap(),
-        )?),
-        other => panic!("{other}"),
-    }
-}
-
 /// As the user of a process, with its groups: no more than it has.
 pub fn try_as(process: u32, attempts: &[String]) -> Vec<Tried> {
     let id = |field| status(process, field)[1].parse::<u32>().unwrap();
-    let output = Command::new("/proc/self/exe")
-        .args(["--exact", "strangers::as_another_user", "--nocapture"])
-        .env(ATTEMPTS, attempts.join("\n"))
-        .uid(id("Uid"))
-        .gid(id("Gid"))
-        .output()
-        .unwrap();
+    let mut stranger = stranger::spawn(id("Uid"), id("Gid"));
+    stranger.stdin.take().unwrap().write_all(attempts.join("\n").as_bytes()).unwrap();
+    let output = stranger.wait_with_output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     let tried = said.lines().filter_map(|line| {
         let (what, came) = line.split_once("tried ")?.1.rsplit_once(": ")?;

@@ -102,6 +102,10 @@ fn nft(rules: &str) {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn what_a_qemu_sends_itself_is_told_with_its_user() {
     if !alone("what_a_qemu_sends_itself_is_told_with_its_user") {
         return;
@@ -196,6 +200,10 @@ async fn joined(group: u16) {
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 async fn what_the_rules_log_is_heard_with_whose_it_is() {
     if !alone("what_the_rules_log_is_heard_with_whose_it_is") {
         return;
@@ -236,6 +244,10 @@ async fn what_the_rules_log_is_heard_with_whose_it_is() {
 }
 
 #[tokio::test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 async fn a_flood_that_nobody_reads_is_survived() {
     if !alone("a_flood_that_nobody_reads_is_survived") {
         return;

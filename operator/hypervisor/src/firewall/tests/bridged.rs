@@ -114,6 +114,10 @@ fn until(what: &str, is_so: impl Fn() -> bool) {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_machine_has_the_address_that_a_server_was_heard_giving_it_and_no_other() {
     if !inside("bridged::a_machine_has_the_address_that_a_server_was_heard_giving_it_and_no_other")
     {
@@ -141,6 +145,10 @@ fn a_machine_has_the_address_that_a_server_was_heard_giving_it_and_no_other() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_lease_is_there_as_long_as_its_link() {
     if !inside("bridged::a_lease_is_there_as_long_as_its_link") {
         return;
@@ -172,6 +180,10 @@ fn a_lease_is_there_as_long_as_its_link() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say() {
     if !inside("bridged::the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say")
     {

@@ -47,6 +47,10 @@ impl Drop for Reader {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn what_waits_for_a_machine_is_not_the_next_one_s() {
     if !inside("drained::what_waits_for_a_machine_is_not_the_next_one_s") {
         return;

@@ -12,6 +12,10 @@ use super::{Lab, OWNER, inside_with, policies, said};
 const BROKEN: &str = "AGENTVM_TEST_BROKEN";
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn connections_that_could_not_be_forgotten_are_with_the_next_policies() {
     let dir = tempfile::tempdir().unwrap();
     let test = "pending::connections_that_could_not_be_forgotten_are_with_the_next_policies";

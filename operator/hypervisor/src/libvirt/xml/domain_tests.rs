@@ -104,6 +104,10 @@ fn another_incarnation_is_another_machine_to_libvirt() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn libvirt_s_schema_accepts_it() {
     let dir = tempfile::tempdir().unwrap();
     for (memory, vsock, kvm) in

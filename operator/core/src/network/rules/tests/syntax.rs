@@ -36,6 +36,10 @@ fn nft(texts: &[String], then: &str) -> String {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn nft_takes_what_is_written_in_any_order() {
     let sample = Sample::new();
     let (wanted, table) = (sample.wanted(), &sample.table);
@@ -56,6 +60,10 @@ fn nft_takes_what_is_written_in_any_order() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn nft_takes_every_policy() {
     let all = [
         "0.0.0.0/0",
@@ -111,6 +119,10 @@ fn nft_takes_every_policy() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_rewrite_and_an_opening_keep_what_was_counted() {
     let sample = Sample::new();
     let (text, link) = (write(&sample.wanted()), &sample.links[0]);
@@ -131,6 +143,10 @@ fn a_rewrite_and_an_opening_keep_what_was_counted() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_qemu_is_confined_without_the_rest_and_beside_it() {
     let sample = Sample::new();
     let only = write_qemu_only(&sample.table, 2_100_000_000..=2_100_065_535);
@@ -148,6 +164,10 @@ fn a_qemu_is_confined_without_the_rest_and_beside_it() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_text_that_fails_changes_nothing() {
     let sample = Sample::new();
     let broken = write_anew(&sample.wanted()) + "add element inet nowhere x { 1 }\n";

@@ -49,6 +49,10 @@ impl Disks {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn what_a_machine_wrote_is_seen_until_it_is_put_back() {
     let disks = Disks::new();
     assert_eq!(disks.says(), Ok(()));
@@ -65,6 +69,10 @@ fn what_a_machine_wrote_is_seen_until_it_is_put_back() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn another_snapshot_or_another_backing_file_is_not_this_golden() {
     let disks = Disks::new();
     disks.img(&["snapshot", "-c", "second", "machine"]);
@@ -105,6 +113,10 @@ fn places(golden: &Reference) -> Vec<(u64, u64)> {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_change_of_any_byte_that_matters_is_seen() {
     let disks = Disks::new();
     let golden = Reference::open(&disks.path("golden")).unwrap();
@@ -126,6 +138,7 @@ fn a_change_of_any_byte_that_matters_is_seen() {
 
 proptest! {
     #[test]
+    #[cfg_attr(not(feature = "host-tests"), ignore = "needs root and programs of the host: make test-host")]
     fn a_hostile_file_is_refused_and_takes_nothing_with_it(at in 0_u64..512, bytes in prop::collection::vec(any::<u8>(), 1..9)) {
         thread_local! { static DISKS: Disks = Disks::new(); }
         DISKS.with(|disks| {

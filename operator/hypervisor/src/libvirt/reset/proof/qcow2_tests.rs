@@ -47,6 +47,10 @@ fn what_is_not_read_is_refused() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_file_of_qemu_s_own_is_read() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("disk");

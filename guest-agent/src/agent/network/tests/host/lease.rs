@@ -59,6 +59,10 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_machine_has_what_a_server_gives_it_and_nothing_afterwards() {
     in_own_network(|| {
         wait(async {
@@ -105,6 +109,10 @@ async fn timeout_of(never: impl Future<Output = ()>) -> bool {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn without_a_server_it_says_so_and_has_nothing() {
     in_own_network(|| {
         wait(async {

@@ -75,7 +75,7 @@ fn a_machine_s_user_reaches_no_address_of_the_host_and_others_do() {
     }
     let firewall = firewall();
     assert_eq!(reaches(FIRST), [true; 6], "the control");
-    firewall.confine();
+    firewall.confine_qemu();
     for (user, reached) in
         [(FIRST, false), (LAST, false), (FIRST - 1, true), (LAST + 1, true), (0, true)]
     {
@@ -85,7 +85,7 @@ fn a_machine_s_user_reaches_no_address_of_the_host_and_others_do() {
     assert_eq!(reaches(FIRST), [true; 6], "nothing is left of it");
     let subnet = Subnet { bridge: "lab0".into(), gateway: [203, 0, 113, 9].into(), prefix: 24 };
     firewall.guard(&subnet).unwrap();
-    firewall.confine();
+    firewall.confine_qemu();
     assert_eq!((reaches(LAST), reaches(0)), (vec![false; 6], vec![true; 6]));
 }
 
@@ -107,7 +107,7 @@ fn a_connection_that_is_there_ends_too() {
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(MOMENT)).unwrap();
     assert_eq!(stream.read(&mut [0]).unwrap(), 1, "the control");
-    firewall.confine();
+    firewall.confine_qemu();
     talks();
     assert!(stream.read(&mut [0]).is_err(), "something came");
     process.kill().unwrap();

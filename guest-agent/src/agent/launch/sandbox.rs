@@ -213,10 +213,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg_attr(
-        not(feature = "host-tests"),
-        ignore = "needs root and programs of the host: make test-host"
-    )]
     fn what_reaches_the_kernel_and_the_network_is_not_kept() {
         let powers = CapabilitySet::NET_ADMIN
             | CapabilitySet::SYS_ADMIN

@@ -6,18 +6,18 @@
     reason = "a test fails by panicking"
 )]
 
-mod client;
 mod process;
+mod session;
 
 use std::time::Duration;
 
+use agentvm_guest_agent::client::{Client, ClientError};
 use agentvm_guest_agent::protocol::{
-    AttemptState, Blob, ConnectError, EnvVar, ErrorCode, Execute, FileChunk, FrameReader,
-    FrameWriter, GuestAck, GuestMessage, HostAck, HostHello, HostMessage, Ping, Secret, Stop,
-    StreamTotals, connect,
+    AttemptState, Blob, EnvVar, ErrorCode, Execute, FileChunk, GuestAck, GuestMessage, HostAck,
+    HostHello, HostMessage, Ping, Secret, Stop, StreamTotals,
 };
-use client::{Client, Collected, DEADLINE, nonce, order};
 use process::{Agent, TOKEN, is_alive, wait_until};
+use session::{Collected, DEADLINE, Session, nonce, order};
 
 #[tokio::test]
 async fn output_and_exit_code_come_back() {
@@ -136,18 +136,18 @@ async fn what_is_left_behind_is_killed() {
 async fn stop_ends_an_attempt_and_says_so() {
     let agent = Agent::start();
     let (mut client, nonce) = agent.machine().await;
-    client.execute(order(&nonce, &["/bin/sh", "-c", "echo begun; exec sleep 1000"])).await;
+    let order = order(&nonce, &["/bin/sh", "-c", "echo begun; exec sleep 1000"]);
     let mut got = Collected::default();
-    while got.stdout.is_empty() {
-        let message = client.hear().await.expect("output");
-        client.note(message, &mut got).await;
-    }
-    client.say(HostMessage::Stop(Stop::Attempt { nonce: client::nonce(), grace_millis: 0 })).await;
-    client.say(HostMessage::Stop(Stop::Attempt { nonce: nonce.clone(), grace_millis: 5000 })).await;
+    got.first(&mut client.execute(order).await).await;
+    let another = Stop::Attempt { nonce: session::nonce(), grace_millis: 0 };
+    client.say(HostMessage::Stop(another)).await;
+    let mut execution = client.client.follow(nonce);
+    execution.stop(Duration::from_secs(5)).await.expect("STOP is sent");
+    let refused = execution.next().await;
     assert!(
-        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::UnknownNonce)
+        matches!(refused, Err(ClientError::Refused(why)) if why.code == ErrorCode::UnknownNonce)
     );
-    client.collect(&mut got).await;
+    got.whole(&mut execution).await;
     let result = got.result.expect("a result");
     assert!(result.stopped && !result.timed_out);
     assert_eq!(result.signal, Some(15));
@@ -159,17 +159,16 @@ async fn a_nonce_is_executed_once() {
     let (mut client, nonce) = agent.machine().await;
     let again = order(&nonce, &["/bin/sh", "-c", "echo x >> count"]);
     client.execute(again.clone()).await;
-    client.execute(again.clone()).await;
-    client.collect(&mut Collected::default()).await;
+    Collected::default().whole(&mut client.execute(again.clone()).await).await;
     // Also after the result is acknowledged and forgotten, and over a new connection.
-    let mut client = Client::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
+    let mut client = Session::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
     client.execute(again).await;
     client.say(HostMessage::Ping(Ping { id: 4 })).await;
     assert_eq!(client.hear().await, Some(GuestMessage::Ping(Ping { id: 4 })));
     assert!(client.hello.executed && client.hello.attempt.is_none());
     assert_eq!(std::fs::read(agent.workspace().join("work/count")).expect("written once"), b"x\n");
     let refused = client.rehydrate(&nonce, TOKEN, false).await;
-    assert!(matches!(refused, GuestMessage::Error(why) if why.code == ErrorCode::Invalid));
+    assert!(matches!(refused, Err(ClientError::Refused(why)) if why.code == ErrorCode::Invalid));
 }
 
 #[tokio::test]
@@ -181,7 +180,7 @@ async fn another_nonce_is_refused() {
         panic!("executed a nonce that it doesn't hold")
     };
     assert_eq!(why.code, ErrorCode::UnknownNonce);
-    let client = Client::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
+    let client = Session::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
     let attempt = client.hello.attempt.expect("an attempt that can be started");
     assert_eq!((attempt.nonce, attempt.state), (held, AttemptState::Held));
 }
@@ -196,15 +195,15 @@ async fn a_host_that_comes_and_goes_loses_nothing() {
     let mut got = Collected::default();
     let mut connections = 1;
     while got.result.is_none() {
+        let mut execution = client.client.follow(nonce.clone());
         for _ in 0..7 {
-            let message = client.hear().await.expect("more");
-            client.note(message, &mut got).await;
+            got.next(&mut execution).await;
             if got.result.is_some() {
                 break;
             }
         }
-        // No farewell: as if the host had been killed.
-        client = Client::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
+        // No farewell, like a host that is killed.
+        client = Session::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
         client.resume(&nonce, &got).await;
         connections += 1;
     }
@@ -217,7 +216,7 @@ async fn a_host_that_comes_and_goes_loses_nothing() {
     assert!(connections > 5, "{connections}");
     // The result wasn't acknowledged: it comes again, and only then is it forgotten.
     got.result = None;
-    client.collect(&mut got).await;
+    got.whole(&mut client.client.follow(nonce)).await;
     assert_eq!(got.result.expect("again").stdout.bytes, 1_988_895);
 }
 
@@ -237,10 +236,9 @@ async fn a_child_waits_for_a_host_that_does_not_acknowledge() {
         }
     }
     assert!(!agent.workspace().join("work/flag").exists());
-    let mut client = Client::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
+    let mut client = Session::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
     let mut got = Collected::default();
-    client.resume(&nonce, &got).await;
-    client.collect(&mut got).await;
+    got.whole(&mut client.resume(&nonce, &got).await).await;
     assert_eq!(got.stdout.len(), 3_000_000);
 }
 
@@ -249,8 +247,10 @@ async fn a_rehydrated_machine_asks_for_its_token() {
     let agent = Agent::start();
     let (_client, _) = agent.machine().await;
     for token in [None, Some("wrong"), Some("the toke")] {
-        let refused = Client::connect(&agent.socket(), token).await.err().expect("no session");
-        assert!(matches!(refused, ConnectError::Refused(why) if why.code == ErrorCode::BadToken));
+        let refused = Session::connect(&agent.socket(), token).await.err().expect("no session");
+        assert!(
+            matches!(refused, ClientError::SessionRefused(why) if why.code == ErrorCode::BadToken)
+        );
     }
 }
 
@@ -272,14 +272,9 @@ async fn secrets_reach_the_attempt_and_not_the_next() {
     assert!(
         matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid)
     );
-    client
-        .execute(order(
-            &nonce,
-            &["/bin/sh", "-c", "cat ../secrets/keys/id; stat -c %a ../secrets/keys/id"],
-        ))
-        .await;
+    let script = "cat ../secrets/keys/id; stat -c %a ../secrets/keys/id";
     let mut got = Collected::default();
-    client.collect(&mut got).await;
+    got.whole(&mut client.execute(order(&nonce, &["/bin/sh", "-c", script])).await).await;
     assert_eq!(got.stdout, b"hush\xff\n400\n");
     assert!(!agent.workspace().join("secrets/keys").exists());
 }
@@ -308,18 +303,15 @@ async fn half_a_frame_of_a_dead_host_is_given_up() {
     use tokio::io::AsyncWriteExt as _;
     let agent = Agent::start();
     // As on a serial port: the next host's bytes follow on the dead one's, in the same stream.
-    let (read, mut write) =
-        tokio::net::UnixStream::connect(agent.socket()).await.expect("connect").into_split();
+    let mut stream = tokio::net::UnixStream::connect(agent.socket()).await.expect("connect");
     let half = b"AGVM\x01\x09\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00";
-    write.write_all(half).await.expect("write");
-    let (mut reader, mut writer) = (FrameReader::new(read), FrameWriter::new(write));
+    stream.write_all(half).await.expect("write");
+    let mut client = Client::new(stream);
     let mut hello = None;
     for _ in 0..10 {
         let greeting = HostHello::new(nonce(), None);
         let patience = Duration::from_millis(700);
-        if let Ok(answer) =
-            tokio::time::timeout(patience, connect(&mut reader, &mut writer, greeting)).await
-        {
+        if let Ok(answer) = tokio::time::timeout(patience, client.hello(greeting)).await {
             hello = Some(answer);
             break;
         }
@@ -338,7 +330,7 @@ async fn quiesce_forgets_who_the_machine_was() {
     };
     assert!(answer.as_ref().is_some_and(inspected), "{answer:?}");
     assert_eq!(client.hear().await, None, "the agent closes the connection");
-    let client = Client::connect(&agent.socket(), None).await.expect("no token is needed");
+    let client = Session::connect(&agent.socket(), None).await.expect("no token is needed");
     assert_eq!((client.hello.machine, client.hello.attempt), (None, None));
 }
 
@@ -361,17 +353,9 @@ async fn power_off_ends_the_agent() {
 async fn an_attempt_dies_with_its_agent() {
     let mut agent = Agent::start();
     let (mut client, nonce) = agent.machine().await;
-    client
-        .execute(order(
-            &nonce,
-            &["/bin/sh", "-c", "trap '' TERM; echo $$; while :; do sleep 100; done"],
-        ))
-        .await;
+    let script = "trap '' TERM; echo $$; while :; do sleep 100; done";
     let mut got = Collected::default();
-    while got.stdout.is_empty() {
-        let message = client.hear().await.expect("output");
-        client.note(message, &mut got).await;
-    }
+    got.first(&mut client.execute(order(&nonce, &["/bin/sh", "-c", script])).await).await;
     agent.process.kill().expect("kill");
     let pid = String::from_utf8(got.stdout).expect("a number");
     wait_until("the attempt is gone", || !is_alive(pid.trim()));
@@ -388,5 +372,5 @@ async fn an_acknowledgement_of_what_was_never_sent_is_refused() {
     assert!(
         matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::BadOffset)
     );
-    client.collect(&mut Collected::default()).await;
+    Collected::default().whole(&mut client.client.follow(nonce)).await;
 }

@@ -7,14 +7,14 @@
 )]
 #![allow(dead_code, reason = "others need more of what is shared")]
 
-mod client;
 mod process;
+mod session;
 
 use agentvm_guest_agent::protocol::{
     ErrorCode, GuestAck, GuestLease, GuestMessage, HostAck, HostMessage,
 };
-use client::{Client, Collected, order};
 use process::Agent;
+use session::{Collected, Session, order};
 
 fn lease() -> HostMessage {
     let mac = "52:54:00:00:01:07".parse().expect("a MAC");
@@ -26,7 +26,7 @@ fn lease() -> HostMessage {
     })
 }
 
-async fn refused(client: &mut Client) -> ErrorCode {
+async fn refused(client: &mut Session) -> ErrorCode {
     client.say(lease()).await;
     let Some(GuestMessage::Error(why)) = client.hear().await else { panic!("it was not refused") };
     why.code
@@ -35,7 +35,7 @@ async fn refused(client: &mut Client) -> ErrorCode {
 #[tokio::test]
 async fn it_belongs_between_rehydrate_and_execute() {
     let agent = Agent::start();
-    let mut early = Client::connect(&agent.socket(), None).await.expect("a session");
+    let mut early = Session::connect(&agent.socket(), None).await.expect("a session");
     assert_eq!(refused(&mut early).await, ErrorCode::Invalid);
     drop(early);
     let (mut client, nonce) = agent.machine().await;
@@ -44,9 +44,8 @@ async fn it_belongs_between_rehydrate_and_execute() {
         // A folder has the addresses of its host.
         assert_eq!(client.hear().await, Some(GuestMessage::Ack(GuestAck::Lease { address: None })));
     }
-    client.execute(order(&nonce, &["true"])).await;
-    let mut got = Collected::default();
-    client.collect(&mut got).await;
+    let mut execution = client.execute(order(&nonce, &["true"])).await;
+    Collected::default().whole(&mut execution).await;
     let late = refused(&mut client).await;
     assert!(matches!(late, ErrorCode::Busy | ErrorCode::Invalid), "{late:?}");
     client.say(HostMessage::Ack(HostAck::Result { nonce })).await;

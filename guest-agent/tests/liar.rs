@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
+use agentvm_guest_agent::client::{Client, ClientError};
 use agentvm_guest_agent::protocol::{
-    ConnectError, FrameReader, FrameWriter, GuestHello, GuestMessage, HostHello, HostMessage,
-    Inspection, Nonce, connect, encode,
+    GuestHello, GuestMessage, HostHello, HostMessage, Inspection, Nonce, encode,
 };
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -43,9 +43,8 @@ fn bytes_of(hello: GuestHello) -> Vec<u8> {
     bytes
 }
 
-async fn greet(channel: DuplexStream, hello: HostHello) -> Result<GuestHello, ConnectError> {
-    let (read, write) = tokio::io::split(channel);
-    connect(&mut FrameReader::new(read), &mut FrameWriter::new(write), hello).await
+async fn greet(channel: DuplexStream, hello: HostHello) -> Result<GuestHello, ClientError> {
+    Client::new(channel).hello(hello).await
 }
 
 /// An agent that answers whatever is asked with the same bytes, and hangs up.
@@ -65,7 +64,7 @@ async fn an_old_answer_is_no_answer() {
             tokio::join!(greet(host, HostHello::new(asked, None).inspecting()), liar);
         match answer {
             Ok(hello) => assert!(believed && hello.inspection.is_some()),
-            Err(why) => assert!(!believed && matches!(why, ConnectError::Closed), "{why:?}"),
+            Err(why) => assert!(!believed && matches!(why, ClientError::Closed), "{why:?}"),
         }
     }
 }

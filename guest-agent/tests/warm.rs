@@ -6,14 +6,16 @@
     reason = "a test fails by panicking"
 )]
 
-mod client;
 mod process;
+mod session;
+
+use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
     AttemptState, Blob, ErrorCode, GuestAck, GuestMessage, HostAck, HostMessage, Ping, Stop,
 };
-use client::{Client, Collected, nonce, order};
 use process::{Agent, TOKEN, is_alive, wait_until};
+use session::{Collected, Session, nonce, order};
 
 const WARM: GuestMessage = GuestMessage::Ack(GuestAck::Warm);
 
@@ -25,17 +27,16 @@ fn launchers(agent: &Agent) -> Vec<String> {
     children.split_whitespace().filter(|pid| is_alive(pid)).map(str::to_owned).collect()
 }
 
-async fn warmed(agent: &Agent) -> (Client, agentvm_guest_agent::protocol::Nonce) {
+async fn warmed(agent: &Agent) -> (Session, agentvm_guest_agent::protocol::Nonce) {
     let (mut client, nonce) = agent.machine().await;
     client.say(HostMessage::Warm).await;
     assert_eq!(client.hear().await, Some(WARM));
     (client, nonce)
 }
 
-async fn run(client: &mut Client, order: agentvm_guest_agent::protocol::Execute) -> Collected {
-    client.execute(order).await;
+async fn run(client: &mut Session, order: agentvm_guest_agent::protocol::Execute) -> Collected {
     let mut got = Collected::default();
-    client.collect(&mut got).await;
+    got.whole(&mut client.execute(order).await).await;
     got
 }
 
@@ -52,7 +53,7 @@ async fn nothing_of_it_is_seen() {
         "no output, no result"
     );
     assert_eq!(launchers(&agent).len(), 1, "and done once");
-    let again = Client::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
+    let again = Session::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
     let attempt = again.hello.attempt.expect("an attempt that can be started");
     assert_eq!(
         (attempt.nonce, attempt.state, again.hello.executed),
@@ -82,7 +83,7 @@ async fn the_attempt_after_it_is_like_any_other() {
 #[tokio::test]
 async fn it_has_its_time_between_rehydrate_and_execute() {
     let agent = Agent::start();
-    let mut client = Client::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
+    let mut client = Session::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
     client.say(HostMessage::Warm).await;
     assert!(
         matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid)
@@ -93,11 +94,11 @@ async fn it_has_its_time_between_rehydrate_and_execute() {
     assert!(
         matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Busy)
     );
-    client.say(HostMessage::Stop(Stop::Attempt { nonce: nonce.clone(), grace_millis: 0 })).await;
+    let mut execution = client.client.follow(nonce.clone());
+    execution.stop(Duration::ZERO).await.expect("STOP is sent");
     let mut got = Collected::default();
     while got.result.is_none() {
-        let message = client.hear().await.expect("the result");
-        client.note(message, &mut got).await;
+        got.next(&mut execution).await;
     }
     client.say(HostMessage::Warm).await;
     assert!(
@@ -118,7 +119,7 @@ async fn a_new_identity_and_a_quiesce_leave_nothing_of_the_old_preparation() {
     let (mut client, _) = warmed(&agent).await;
     let before = launchers(&agent);
     let next = nonce();
-    client.rehydrate(&next, TOKEN, false).await;
+    client.rehydrate(&next, TOKEN, false).await.expect("another identity");
     wait_until("the first launcher is gone", || !is_alive(&before[0]));
     client.say(HostMessage::Warm).await;
     assert_eq!(client.hear().await, Some(WARM));

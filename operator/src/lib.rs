@@ -1,6 +1,7 @@
 //! The agentvm operator as a library, so that tests can reach all of it; the binary is a line.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod bench;
 pub mod cli;
 pub mod clock;

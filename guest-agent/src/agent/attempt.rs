@@ -11,7 +11,7 @@
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    AttemptReport, AttemptResult, AttemptState, Execute, Nonce, StreamId,
+    AttemptReport, AttemptState, Execute, Nonce, StreamId, WireResult,
 };
 use tokio::time::{Instant, sleep_until};
 
@@ -33,7 +33,7 @@ enum Phase {
     Terminating { kill_at: Instant },
     Killing { give_up: Instant },
     Draining { next_look: Instant, tick: Duration, give_up: Instant },
-    Finished(Box<AttemptResult>),
+    Finished(Box<WireResult>),
 }
 
 /// How the command ended.
@@ -107,7 +107,7 @@ impl Attempt {
     }
 
     /// The result, once there is nothing left of the attempt but what it wrote.
-    pub fn result(&self) -> Option<&AttemptResult> {
+    pub fn result(&self) -> Option<&WireResult> {
         match &self.phase {
             Phase::Finished(result) => Some(result),
             _ => None,
@@ -250,7 +250,7 @@ impl Attempt {
             return;
         }
         let verdict = self.verdict.take().unwrap_or_default();
-        self.phase = Phase::Finished(Box::new(AttemptResult {
+        self.phase = Phase::Finished(Box::new(WireResult {
             nonce: self.nonce.clone(),
             exit_code: verdict.exit_code,
             signal: verdict.signal,

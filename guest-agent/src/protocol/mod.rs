@@ -6,7 +6,6 @@
 //!   Decoder / encode             codec.rs   bytes <-> frames, sans io, resynchronises
 //!   FrameReader / FrameWriter    io.rs      the same over any tokio stream
 //!   Replay                       replay.rs  what was said and not yet acknowledged
-//!   connect                      client.rs  the host's half of the handshake
 //! ```
 //!
 //! A session, seen from the host (`->` to the guest):
@@ -33,7 +32,6 @@
 //! on live. RESULT follows all output, and is sent again on every RESUME until it is acknowledged. Before RESUME (or an
 //! EXECUTE on the same connection) the agent sends no OUTPUT and no RESULT.
 
-mod client;
 mod codec;
 mod frame;
 mod io;
@@ -42,15 +40,14 @@ mod replay;
 mod values;
 
 pub use agentvm_types::{Mac, MacError, Nonce, NonceError, Token};
-pub use client::{ConnectError, connect};
 pub use codec::{Decoder, encode};
 pub use frame::{Frame, FrameError, FrameType, HEADER_LEN, MAGIC, MAX_PAYLOAD, VERSION};
 pub use io::{FrameReader, FrameWriter, ReadError, WriteError};
 pub use message::{
-    AttemptReport, AttemptResult, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk,
-    GuestAck, GuestHello, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostAck, HostHello,
-    HostMessage, Inspection, InspectionError, MessageError, Output, Ping, Rehydrate, Resume, RunAs,
-    Status, Stop, StreamId, StreamRange, StreamTotals,
+    AttemptReport, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck,
+    GuestHello, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage,
+    Inspection, InspectionError, MessageError, Output, Ping, Rehydrate, Resume, RunAs, Status,
+    Stop, StreamId, StreamRange, StreamTotals, WireResult,
 };
 pub use replay::{Replay, ReplayError};
 pub use values::{Blob, Secret};

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
-use agentvm_guest_agent::protocol::{AttemptResult, Execute, GuestAck, GuestMessage, Nonce};
+use agentvm_guest_agent::protocol::{Execute, Nonce, WireResult};
 use tempfile::TempDir;
 
-use crate::client::{Client, Collected, DEADLINE, nonce, order};
+use crate::session::{Collected, DEADLINE, Session, nonce, order};
 
 pub const TOKEN: &str = "the token";
 
@@ -41,11 +41,10 @@ impl Agent {
         self.dir.path().join("workspace")
     }
 
-    pub async fn machine(&self) -> (Client, Nonce) {
+    pub async fn machine(&self) -> (Session, Nonce) {
         let nonce = nonce();
-        let mut client = Client::connect(&self.socket(), Some(TOKEN)).await.expect("a session");
-        let answer = client.rehydrate(&nonce, TOKEN, false).await;
-        assert_eq!(answer, GuestMessage::Ack(GuestAck::Rehydrate { nonce: nonce.clone() }));
+        let mut client = Session::connect(&self.socket(), Some(TOKEN)).await.expect("a session");
+        client.rehydrate(&nonce, TOKEN, false).await.expect("an acknowledgement of this nonce");
         (client, nonce)
     }
 
@@ -54,17 +53,16 @@ impl Agent {
         &self,
         change: impl FnOnce(&mut Execute),
         argv: &[&str],
-    ) -> (AttemptResult, Collected) {
+    ) -> (WireResult, Collected) {
         let (mut client, nonce) = self.machine().await;
         let mut order = order(&nonce, argv);
         change(&mut order);
-        client.execute(order).await;
         let mut collected = Collected::default();
-        client.collect(&mut collected).await;
+        collected.whole(&mut client.execute(order).await).await;
         (collected.result.clone().expect("a result"), collected)
     }
 
-    pub async fn shell(&self, script: &str) -> (AttemptResult, Collected) {
+    pub async fn shell(&self, script: &str) -> (WireResult, Collected) {
         self.run(|_| {}, &["/bin/sh", "-c", script]).await
     }
 }

@@ -3,16 +3,16 @@
 use std::time::Duration;
 
 use agentvm_core::names::DomainName;
-use agentvm_guest_agent::protocol::{
-    Blob, Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, RunAs,
-};
+use agentvm_guest_agent::protocol::{Execute, RunAs};
 use agentvm_hypervisor::{Hypervisor, MachineRecord};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::error::{BenchError, step};
-use crate::machines::{Session, random, rehydrate, unix_nanos};
-use crate::network::Network;
+use crate::{
+    agent::{Session, program, reach, rehydrate},
+    network::Network,
+};
 
 /// The longest that anything here takes is a boot without KVM.
 pub const PATIENCE: Duration = Duration::from_mins(4);
@@ -28,7 +28,7 @@ pub struct Ran {
 
 /// The agent's first answer after a boot, a restore, a revert or a reset. Nobody has given it a token yet.
 pub async fn hello(hv: &dyn Hypervisor, name: &DomainName) -> Result<Session, BenchError> {
-    let opened = Session::open(hv, name, None, PATIENCE).await;
+    let opened = reach(hv, name, None, PATIENCE).await;
     Ok(opened.map_err(step(format!("reach the agent in {name}")))?.0)
 }
 
@@ -51,7 +51,8 @@ async fn identify(
     record: &MachineRecord,
     share: bool,
 ) -> Result<(), BenchError> {
-    let given = rehydrate(session, record, links.guest_network(record), share).await;
+    let network = links.guest_network(record);
+    let given = rehydrate(session, record, network, share, Timestamp::now()).await;
     given.map_err(step("give the machine its identity"))?;
     links.open(record).await.map_err(step("connect the machine"))
 }
@@ -63,11 +64,7 @@ pub async fn warm(
     record: &MachineRecord,
 ) -> Result<(), BenchError> {
     identify(session, links, record, true).await?;
-    let wanted = GuestMessage::Ack(GuestAck::Warm);
-    session
-        .request(HostMessage::Warm, PATIENCE, |message| *message == wanted)
-        .await
-        .map_err(step("warm a machine"))
+    session.warm(PATIENCE).await.map_err(step("warm a machine"))
 }
 
 /// How long a command may take.
@@ -98,50 +95,22 @@ async fn execute_within(
     argv: &[&str],
     timeout: Duration,
 ) -> Result<Ran, BenchError> {
-    let nonce: Nonce = record.nonce.parse().map_err(step("read a nonce"))?;
-    let message = HostMessage::Execute(Execute {
-        nonce: nonce.clone(),
-        argv: argv.iter().map(|&argument| argument.to_owned()).collect(),
-        env: Vec::new(),
+    let nonce = record.nonce.parse().map_err(step("read a nonce"))?;
+    let words = argv.iter().map(|&argument| argument.to_owned()).collect();
+    let message = Execute {
         cwd: Some("/".to_owned()),
         run_as: RunAs::Root,
-        stdin: None,
         timeout_millis: u64::try_from(timeout.as_millis()).unwrap_or(0),
         grace_millis: 1000,
-        max_stdout_bytes: 1 << 20,
-        max_stderr_bytes: 1 << 20,
-        max_processes: 0,
-        time_unix_nanos: unix_nanos(Timestamp::now()),
-        entropy: Blob(random::<64>().map_err(step("get random bytes"))?.to_vec()),
-    });
+        ..program(nonce, words, Timestamp::now()).map_err(step("get random bytes"))?
+    };
     let began = Instant::now();
-    let wanted = GuestMessage::Ack(GuestAck::Execute { nonce: nonce.clone() });
-    let taken = session.request(message, PATIENCE, |message| *message == wanted).await;
-    taken.map_err(step("have a command executed"))?;
+    let taken = session.execute(message, PATIENCE).await;
+    let mut execution = taken.map_err(step("have a command executed"))?;
     let acknowledged = began.elapsed();
-    let exit = follow(session, &nonce).await?;
-    match exit {
+    let result = execution.collect(|_| {}).await.map_err(step("follow a command"))?;
+    match result.exit_code {
         Some(0) => Ok(Ran { acknowledged }),
         other => Err(BenchError::Found(format!("{argv:?} in a machine ended with {other:?}"))),
-    }
-}
-
-/// Takes what the command says, to its end; how it ended.
-async fn follow(session: &mut Session, nonce: &Nonce) -> Result<Option<i32>, BenchError> {
-    loop {
-        match session.next().await.map_err(step("follow a command"))? {
-            GuestMessage::Output(output) => {
-                let offset = output.offset.saturating_add(output.data.len() as u64);
-                let ack = HostAck::Output { stream: output.stream, offset };
-                session.send(HostMessage::Ack(ack)).await.map_err(step("acknowledge output"))?;
-            }
-            GuestMessage::Result(result) if result.nonce == *nonce => {
-                let ack = HostMessage::Ack(HostAck::Result { nonce: nonce.clone() });
-                session.send(ack).await.map_err(step("acknowledge a result"))?;
-                return Ok(result.exit_code);
-            }
-            GuestMessage::Error(report) => return Err(BenchError::Found(report.message)),
-            _ => {}
-        }
     }
 }

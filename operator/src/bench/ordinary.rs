@@ -11,8 +11,7 @@ use super::guest::{self, LOAD, Ran};
 use super::lab::Lab;
 use super::product::{Laps, record};
 use super::rounds::{Contender, Round};
-use crate::goldens::quiesce;
-use crate::machines::{Session, fresh_nonce, rehydrate};
+use crate::agent::{Session, fresh_nonce, quiesce, rehydrate};
 
 /// A boot takes so long that a few show what it takes.
 const BOOTS: usize = 5;
@@ -130,7 +129,7 @@ impl Ordinary {
     /// Another incarnation, as far as its agent is concerned.
     pub async fn identity(&mut self, session: &mut Session) -> Result<(), BenchError> {
         self.record.nonce = token()?;
-        rehydrate(session, &self.record, None, false)
+        rehydrate(session, &self.record, None, false, jiff::Timestamp::now())
             .await
             .map_err(step("give the machine its identity"))
     }

@@ -14,7 +14,7 @@ use super::error::{BenchError, step};
 use super::guest::{self, LOAD};
 use super::lab::{Lab, OWNER};
 use super::rounds::{Contender, Round};
-use crate::machines::{Session, fresh_nonce, judge};
+use crate::agent::{Session, fresh_nonce, matches_golden, wake};
 
 /// The limit of a machine's share.
 const SHARE_BYTES: u64 = 64 << 20;
@@ -98,9 +98,9 @@ impl Machine {
 
     /// Lets it run and takes its agent's first answer, which must be the golden's: the second half of the proof. When it ran.
     pub async fn wake(&mut self) -> Result<Instant, BenchError> {
-        let woken = Session::wake(&*self.lab.hv, self.name(), guest::PATIENCE).await;
+        let woken = wake(&*self.lab.hv, self.name(), guest::PATIENCE).await;
         let (session, hello, running) = woken.map_err(step(format!("wake {}", self.name())))?;
-        judge(&self.guest, &hello)
+        matches_golden(&self.guest, &hello)
             .map_err(|why| BenchError::Found(format!("{} is not proven: {why}", self.name())))?;
         self.session = Some(session);
         Ok(running)

@@ -3,7 +3,7 @@
 use agentvm_core::names::DomainName;
 use agentvm_hypervisor::HvError;
 
-use crate::machines::SessionError;
+use crate::agent::SessionError;
 
 /// An error of a reconcile.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use agentvm_core::{
     names::DomainName,
 };
 use agentvm_crds::{GoldenReason, SetupNetworkMode};
-use agentvm_guest_agent::protocol::Inspection;
+use agentvm_guest_agent::{client::ClientError, protocol::Inspection};
 use agentvm_hypervisor::{
     Accelerator, Golden, HvError, MachineKind, MachineLimits, MachineRecord, Stop, TemplateSpec,
 };
@@ -17,11 +17,13 @@ use tokio::time::sleep;
 use super::{
     Inner, Owner, Wanted,
     image::{ImageError, rootfs},
-    setup::{quiesce, run_steps},
+    setup::run_steps,
     steady::steady,
 };
-use crate::machines::{PrepareError, Session, SessionError, fresh_nonce, rehydrate};
-use crate::network::Attachment;
+use crate::{
+    agent::{Session, SessionError, fresh_nonce, inspect, quiesce, reach, rehydrate},
+    network::Attachment,
+};
 
 /// From power on to the agent's first answer. Emulation is an order of magnitude slower.
 const BOOT_KVM: Duration = Duration::from_mins(1);
@@ -43,7 +45,7 @@ pub enum CaptureError {
     #[error("the agent in the template did not answer after the start")]
     Boot(#[source] SessionError),
     #[error("the agent in the template did not take its identity")]
-    Identity(#[source] PrepareError),
+    Identity(#[source] SessionError),
     #[error(
         "the template has no network for its setup; with `setup.network: {{mode: Isolated}}` it needs none"
     )]
@@ -61,6 +63,12 @@ pub enum CaptureError {
     Inspection(#[source] serde_json::Error),
     #[error("the golden could not be written")]
     Write(#[source] HvError),
+}
+
+impl From<ClientError> for CaptureError {
+    fn from(why: ClientError) -> Self {
+        Self::Session(why.into())
+    }
 }
 
 impl CaptureError {
@@ -158,8 +166,10 @@ async fn boot_and_write(
     };
     inner.hv.boot_template(spec).await.map_err(CaptureError::Start)?;
     let (mut session, _) =
-        Session::open(&*inner.hv, name, None, patience).await.map_err(CaptureError::Boot)?;
-    rehydrate(&mut session, &spec.record, None, false).await.map_err(CaptureError::Identity)?;
+        reach(&*inner.hv, name, None, patience).await.map_err(CaptureError::Boot)?;
+    rehydrate(&mut session, &spec.record, None, false, Timestamp::now())
+        .await
+        .map_err(CaptureError::Identity)?;
     if !recipe.steps.is_empty() {
         set_up(inner, &mut session, recipe, &spec.record, say).await?;
     }
@@ -190,7 +200,9 @@ async fn set_up(
     }
     links.police(owner, inner.config.setup_policy.clone()).await.map_err(CaptureError::Network)?;
     let network = links.guest_network(record);
-    rehydrate(session, record, network.clone(), false).await.map_err(CaptureError::Identity)?;
+    rehydrate(session, record, network.clone(), false, Timestamp::now())
+        .await
+        .map_err(CaptureError::Identity)?;
     links.open(record).await.map_err(CaptureError::Network)?;
     let done = run_steps(session, record, network, &recipe.steps, say).await;
     let closed = links.close(record).await.map_err(CaptureError::Network);
@@ -207,7 +219,7 @@ async fn look_again(
     patience: Duration,
 ) -> Result<Inspection, CaptureError> {
     sleep(BETWEEN_LOOKS).await;
-    let (_, hello) = Session::inspect(&*inner.hv, name, patience).await?;
-    let missing = || SessionError::Unexpected("a HELLO that does not say what it sees".to_owned());
-    Ok(hello.inspection.ok_or_else(missing)?)
+    let (_, hello) = inspect(&*inner.hv, name, patience).await?;
+    let missing = ClientError::Unexpected("a HELLO that does not say what it sees");
+    Ok(hello.inspection.ok_or(missing)?)
 }

@@ -30,7 +30,6 @@ use crate::{clock::Clock, network::Network};
 
 pub use capture::CaptureError;
 pub use image::{ImageError, image_digest};
-pub(crate) use setup::quiesce;
 
 /// What captures have in common on this node.
 #[derive(Clone, Debug)]

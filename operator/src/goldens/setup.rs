@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use agentvm_core::{golden::Step, status::tail};
-use agentvm_guest_agent::protocol::{
-    AttemptResult, Blob, Execute, GuestAck, GuestMessage, GuestNetwork, HostAck, HostMessage,
-    Inspection, Nonce, RunAs, Stop,
-};
+use agentvm_guest_agent::protocol::{Execute, GuestNetwork, RunAs, WireResult};
 use agentvm_hypervisor::MachineRecord;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use crate::machines::{Session, SessionError, message_kind, random, rehydrate, unix_nanos};
+use crate::agent::{Session, SessionError, fresh_nonce, program, rehydrate};
 
 use super::CaptureError;
 
@@ -35,9 +32,8 @@ pub async fn run_steps(
     for (index, step) in steps.iter().enumerate() {
         doing(format!("runs step {} of {} of the setup", index + 1, steps.len()));
         // Each step is an incarnation of its own: the agent executes a nonce once.
-        let record =
-            MachineRecord { nonce: crate::machines::fresh_nonce()?.to_string(), ..record.clone() };
-        rehydrate(session, &record, network.clone(), false)
+        let record = MachineRecord { nonce: fresh_nonce()?.to_string(), ..record.clone() };
+        rehydrate(session, &record, network.clone(), false, Timestamp::now())
             .await
             .map_err(CaptureError::Identity)?;
         let limit = Duration::from_secs(u64::from(step.timeout_seconds)) + GRACE + SLACK;
@@ -49,70 +45,34 @@ pub async fn run_steps(
     Ok(())
 }
 
-/// Drops what the run of the setup left in memory, makes the agent forget who talked to it, and gives it something to know its
-/// golden state by. Returns what it says of its machine then, which is what every copy of it must say.
-pub async fn quiesce(session: &mut Session) -> Result<Inspection, SessionError> {
-    let golden = crate::machines::fresh_nonce()?;
-    let message = HostMessage::Stop(Stop::Quiesce { golden: Some(golden.clone()) });
-    let take = |answer: &GuestMessage| match answer {
-        GuestMessage::Ack(GuestAck::Quiesce { inspection }) => Some(inspection.clone()),
-        _ => None,
-    };
-    let seen = session.ask(message, REPLY, take).await?;
-    let says_so = seen.filter(|inspection| inspection.golden.as_ref() == Some(&golden));
-    says_so.ok_or_else(|| {
-        SessionError::Unexpected("a QUIESCE that does not say what it leaves".to_owned())
-    })
-}
-
 async fn run_step(
     session: &mut Session,
     record: &MachineRecord,
     step: &Step,
-) -> Result<(AttemptResult, Vec<u8>), CaptureError> {
-    let damaged = |_| SessionError::Unexpected("a damaged nonce".to_owned());
-    let nonce: Nonce = record.nonce.parse().map_err(damaged)?;
+) -> Result<(WireResult, Vec<u8>), CaptureError> {
+    let nonce = record.nonce.parse().map_err(SessionError::Nonce)?;
     let message = Execute {
-        nonce: nonce.clone(),
-        argv: step.command.clone(),
-        env: vec![],
         cwd: Some("/root".to_owned()),
         run_as: RunAs::Root,
-        stdin: None,
         timeout_millis: u64::from(step.timeout_seconds) * 1000,
         grace_millis: u64::try_from(GRACE.as_millis()).unwrap_or(5000),
         max_stdout_bytes: MAX_OUTPUT,
         max_stderr_bytes: MAX_OUTPUT,
-        max_processes: 0,
-        time_unix_nanos: unix_nanos(Timestamp::now()),
-        entropy: Blob(random::<64>()?.to_vec()),
+        ..program(nonce, step.command.clone(), Timestamp::now())?
     };
-    let wanted = GuestMessage::Ack(GuestAck::Execute { nonce: nonce.clone() });
-    session.request(HostMessage::Execute(message), REPLY, |message| *message == wanted).await?;
     let mut kept = Vec::new();
-    loop {
-        match session.next().await? {
-            GuestMessage::Output(output) => {
-                let offset = output.offset.saturating_add(output.data.len() as u64);
-                kept.extend_from_slice(&output.data);
-                let surplus = kept.len().saturating_sub(KEPT);
-                kept.drain(..surplus);
-                session
-                    .send(HostMessage::Ack(HostAck::Output { stream: output.stream, offset }))
-                    .await?;
-            }
-            GuestMessage::Result(result) if result.nonce == nonce => {
-                session.send(HostMessage::Ack(HostAck::Result { nonce })).await?;
-                return Ok((result, kept));
-            }
-            GuestMessage::Status(_) | GuestMessage::Ping(_) | GuestMessage::Ack(_) => {}
-            GuestMessage::Error(report) => return Err(SessionError::Refused(report.message).into()),
-            other => return Err(SessionError::Unexpected(message_kind(&other).to_owned()).into()),
-        }
-    }
+    let mut execution = session.execute(message, REPLY).await?;
+    let result = execution.collect(|output| keep_end(&mut kept, &output.data)).await?;
+    Ok((result, kept))
 }
 
-fn judge(index: usize, result: &AttemptResult, output: &[u8]) -> Result<(), CaptureError> {
+fn keep_end(kept: &mut Vec<u8>, data: &[u8]) {
+    kept.extend_from_slice(data);
+    let surplus = kept.len().saturating_sub(KEPT);
+    kept.drain(..surplus);
+}
+
+fn judge(index: usize, result: &WireResult, output: &[u8]) -> Result<(), CaptureError> {
     let how = match (result.timed_out, result.exit_code, result.signal) {
         (false, Some(0), _) => return Ok(()),
         (true, ..) => "ran longer than its timeoutSeconds".to_owned(),

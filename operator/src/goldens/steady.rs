@@ -4,7 +4,7 @@
 use agentvm_guest_agent::protocol::Inspection;
 
 use super::CaptureError;
-use crate::machines::matches_captured;
+use crate::agent::matches_captured;
 
 /// Looks before it is given up: what the setup left running may still be about to end.
 const LOOKS: u32 = 3;
@@ -27,10 +27,9 @@ pub async fn steady<F: Future<Output = Result<Inspection, CaptureError>>>(
 
 #[cfg(test)]
 mod tests {
-    use agentvm_guest_agent::protocol::Nonce;
+    use agentvm_guest_agent::{client::ClientError, protocol::Nonce};
 
     use super::*;
-    use crate::machines::SessionError;
 
     fn seen(processes: &[&str]) -> Inspection {
         let processes = processes.iter().map(|name| (*name).to_owned()).collect();
@@ -49,8 +48,7 @@ mod tests {
         let why = steady(seen(&["init<", "daemon<init", "a<daemon"]), look).await.unwrap_err();
         assert!(why.to_string().contains("a process too many: \"b<daemon\""), "{why}");
         assert_eq!((looks, why.reason()), (3, agentvm_crds::GoldenReason::SetupFailed));
-        let broken =
-            steady(seen(&[]), || async { Err(CaptureError::Session(SessionError::Closed)) }).await;
+        let broken = steady(seen(&[]), || async { Err(ClientError::Closed.into()) }).await;
         assert!(matches!(broken, Err(CaptureError::Session(_))));
     }
 }

@@ -6,14 +6,12 @@ mod attempt;
 mod board;
 mod evidence;
 mod finish;
-mod lease;
 mod life;
 mod measure;
 mod order;
 mod prepare;
 mod recover;
 mod relimit;
-mod session;
 mod store;
 mod task;
 mod urgent;
@@ -40,16 +38,13 @@ use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub(crate) use evidence::{judge, matches_captured};
-
 pub use board::{AttemptView, Command, SlotKey, Trouble};
 pub use order::{Order, SecretFile};
-pub use prepare::{PrepareError, rehydrate};
-pub use session::{Session, SessionError, fresh_nonce, kind as message_kind, random, unix_nanos};
 pub use task::chain;
 pub use ways::PoolOwner;
 
 use crate::{
+    agent::{SessionError, fresh_nonce},
     clock::Clock,
     metrics::Metrics,
     network::{Network, PoolNetwork, flows::FlowRecorder},

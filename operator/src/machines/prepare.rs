@@ -6,10 +6,8 @@
 use std::time::Duration;
 
 use agentvm_crds::PoolReason;
-use agentvm_guest_agent::protocol::{
-    Blob, GuestAck, GuestMessage, GuestNetwork, HostMessage, Nonce, NonceError, Rehydrate, Token,
-};
-use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord, MachineSpec, Proof, Tier};
+use agentvm_guest_agent::client::ClientError;
+use agentvm_hypervisor::{HvError, Hypervisor, MachineSpec, Proof, Tier};
 use jiff::Timestamp;
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -20,18 +18,24 @@ use tokio_util::sync::CancellationToken;
 use super::{
     board::Idle,
     evidence::{self, Evidence},
-    lease::{self, Unleased, lease},
-    session::{Session, SessionError, WakeError, random, unix_nanos},
     urgent::Claims,
 };
-use crate::network::{BridgedNic, Network};
+use crate::{
+    agent::{
+        self, Session, SessionError, Unleased, WakeError, lease, lease_message, matches_golden,
+        rehydrate,
+    },
+    network::{BridgedNic, Network},
+};
 
 /// How long a fresh clone may take to its first answer; emulated ones need about a second.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
 /// The same for one that boots: emulation is an order of magnitude slower.
 const FIRST_ANSWER_BOOT: Duration = Duration::from_mins(4);
-/// How long a rehydrate may take, or warming it.
-const REPLY: Duration = Duration::from_secs(30);
+/// An agent may take this long over WARM.
+const WARM: Duration = Duration::from_secs(30);
+/// A DHCP server has this time. Only other machines that are to be made wait for it.
+const LEASE: Duration = Duration::from_secs(20);
 
 /// Why a machine could not be prepared.
 #[derive(Debug, thiserror::Error)]
@@ -49,13 +53,11 @@ pub enum PrepareError {
     #[error("its agent did not confirm that it took over its new identity")]
     Rehydrate(#[source] SessionError),
     #[error("its agent did not warm it")]
-    Warm(#[source] SessionError),
+    Warm(#[source] ClientError),
     #[error("the machine has no network")]
     Network(#[source] HvError),
     #[error("the machine has no address on the bridge that it is plugged into")]
     Lease(#[source] Unleased),
-    #[error("its recorded nonce is none")]
-    Nonce(#[source] NonceError),
     #[error("its proof could not be written down")]
     Evidence(#[source] serde_json::Error),
     #[error("the operator stops")]
@@ -101,7 +103,6 @@ impl PrepareError {
             Self::Reset(HvError::NotResettable { .. } | HvError::NetworkUnavailable { .. })
             | Self::Network(_)
             | Self::Lease(_)
-            | Self::Nonce(_)
             | Self::Evidence(_)
             | Self::Stopping => false,
             Self::Reset(why) | Self::Power(why) => {
@@ -183,14 +184,14 @@ impl Preparation<'_> {
         phases.end("state");
         let patience = if tier == Tier::Boot { FIRST_ANSWER_BOOT } else { FIRST_ANSWER };
         let (mut session, hello, _) =
-            Session::wake(self.hv, name, patience).await.map_err(|why| match why {
+            agent::wake(self.hv, name, patience).await.map_err(|why| match why {
                 WakeError::Resume(why) => PrepareError::Power(why),
                 WakeError::Session(why) => PrepareError::Session(why),
             })?;
         phases.end("wake");
         let guest = match tier {
-            Tier::Boot => evidence::unused(&hello),
-            Tier::InPlace | Tier::Fresh => evidence::judge(self.guest, &hello),
+            Tier::Boot => agent::unused(&hello),
+            Tier::InPlace | Tier::Fresh => matches_golden(self.guest, &hello),
         };
         let said = guest.as_ref().copied().map_err(String::as_str);
         let reset = evidence::status(tier, begun.elapsed(), proof, said);
@@ -204,7 +205,9 @@ impl Preparation<'_> {
             .or(station.as_ref().map(|station| &station.resolvers))
             .cloned()
             .unwrap_or_default();
-        rehydrate(&mut session, record, network, true).await?;
+        rehydrate(&mut session, record, network, true, Timestamp::now())
+            .await
+            .map_err(PrepareError::Rehydrate)?;
         phases.end("rehydrate");
         // Its address is its own from here on, and the rules that hold it to that come first.
         self.links.open(record).await.map_err(PrepareError::Network)?;
@@ -216,7 +219,7 @@ impl Preparation<'_> {
             turn = self.turns.acquire().await.map_err(|_| PrepareError::Stopping)?;
             phases.end("lease");
         }
-        session.request(HostMessage::Warm, REPLY, is_warm).await.map_err(PrepareError::Warm)?;
+        session.warm(WARM).await.map_err(PrepareError::Warm)?;
         phases.end("warm");
         let evidence =
             Evidence { reset: reset.clone(), reuses: self.reuses, resolvers: resolvers.clone() };
@@ -234,10 +237,13 @@ impl Preparation<'_> {
         session: &mut Session,
         station: &BridgedNic,
     ) -> Result<(), PrepareError> {
+        let message = lease_message(station, LEASE, Timestamp::now());
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => Err(PrepareError::Stopping),
-            done = lease(self.hv, &self.spec.record.name, session, station, lease::FIRST) => done.map_err(PrepareError::Lease),
+            done = lease(self.hv, &self.spec.record.name, session, message) => {
+                done.map_err(PrepareError::Lease)
+            }
         }
     }
 }
@@ -260,43 +266,10 @@ impl Phases {
     }
 }
 
-fn is_warm(message: &GuestMessage) -> bool {
-    *message == GuestMessage::Ack(GuestAck::Warm)
-}
-
-/// Gives a machine its identity: nonce, token, name, clock, randomness, place in the network, workspace.
-pub async fn rehydrate(
-    session: &mut Session,
-    record: &MachineRecord,
-    network: Option<GuestNetwork>,
-    workspace: bool,
-) -> Result<(), PrepareError> {
-    let nonce: Nonce = record.nonce.parse().map_err(PrepareError::Nonce)?;
-    let message = Rehydrate {
-        nonce: nonce.clone(),
-        token: Token::new(&record.token),
-        hostname: record.name.to_string(),
-        machine_id: machine_id(record),
-        entropy: Blob(random::<64>().map_err(PrepareError::Session)?.to_vec()),
-        time_unix_nanos: unix_nanos(Timestamp::now()),
-        workspace,
-        network,
-    };
-    let wanted = GuestMessage::Ack(GuestAck::Rehydrate { nonce });
-    session
-        .request(HostMessage::Rehydrate(message), REPLY, |message| *message == wanted)
-        .await
-        .map_err(PrepareError::Rehydrate)
-}
-
-/// The machine id is the incarnation's own: two clones of one golden differ.
-fn machine_id(record: &MachineRecord) -> String {
-    agentvm_core::names::short_hash(&["machine-id", &record.nonce], 32)
-}
-
 #[cfg(test)]
 mod tests {
     use agentvm_core::names::DomainName;
+    use agentvm_guest_agent::protocol::{ErrorCode, ErrorReport};
 
     use super::*;
 
@@ -314,8 +287,13 @@ mod tests {
 
     #[test]
     fn what_a_network_lacks_says_nothing_about_the_way_either() {
-        let unleased =
-            PrepareError::Lease(Unleased::Guest(SessionError::Refused("no DHCP server".into())));
+        let refused = ClientError::Refused(ErrorReport {
+            code: ErrorCode::Failed,
+            message: "no DHCP server".into(),
+            nonce: None,
+            challenge: None,
+        });
+        let unleased = PrepareError::Lease(Unleased::Guest(refused));
         assert_eq!(unleased.reason(), PoolReason::NetworkUnavailable);
         assert!(!unleased.speaks_against(Tier::InPlace) && !unleased.speaks_against(Tier::Fresh));
     }

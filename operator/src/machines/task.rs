@@ -24,11 +24,13 @@ use super::{
     measure::measured,
     order::Order,
     prepare::{Preparation, PrepareError, Ready},
-    session::{Session, SessionError, fresh_nonce},
     store::Store,
     verdict::stopped,
 };
-use crate::network::{Attachment, flows};
+use crate::{
+    agent::{Session, SessionError, fresh_nonce},
+    network::{Attachment, flows},
+};
 
 /// Where a machine comes from.
 #[derive(Debug)]

@@ -1,16 +1,16 @@
 //! How an attempt ends: by what its machine said, or by what came in between.
 
 use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
-use agentvm_guest_agent::protocol as wire;
+use agentvm_guest_agent::{client::ClientError, protocol as wire};
 use tokio::time::Instant;
 
-use super::{lease::Unleased, session::SessionError};
+use crate::agent::{SessionError, Unleased};
 
 /// What a machine said of an attempt, with where the time went.
 #[derive(Debug)]
 pub struct Verdict {
     pub result: AttemptResult,
-    pub wire: Option<wire::AttemptResult>,
+    pub wire: Option<wire::WireResult>,
     pub acquired: Option<Instant>,
     pub acknowledged: Option<Instant>,
 }
@@ -29,19 +29,25 @@ impl From<SessionError> for Interrupted {
     }
 }
 
+impl From<ClientError> for Interrupted {
+    fn from(why: ClientError) -> Self {
+        Self::Broken(why.into())
+    }
+}
+
 /// What an attempt makes of a machine without an address: another one may have one.
 pub fn unleased(why: Unleased) -> Interrupted {
     match why {
-        Unleased::Guest(SessionError::Refused(why)) => {
-            Interrupted::Over(AttemptEnd::GuestLost, why)
+        Unleased::Guest(ClientError::Refused(report)) => {
+            Interrupted::Over(AttemptEnd::GuestLost, report.message)
         }
-        Unleased::Guest(why) => Interrupted::Broken(why),
+        Unleased::Guest(why) => why.into(),
         Unleased::Host(why) => Interrupted::Over(AttemptEnd::GuestLost, why.to_string()),
     }
 }
 
 /// What the agent says of it. `stop`: it was told to stop.
-pub fn judge(result: &wire::AttemptResult, stop: Option<StopCause>) -> AttemptResult {
+pub fn judge(result: &wire::WireResult, stop: Option<StopCause>) -> AttemptResult {
     let end = if result.timed_out {
         AttemptEnd::DeadlineExceeded
     } else if let Some(cause) = stop.filter(|_| result.stopped) {
@@ -72,9 +78,9 @@ pub fn stopped(cause: StopCause) -> AttemptEnd {
 mod tests {
     use super::*;
 
-    fn said(exit_code: Option<i32>, timed_out: bool, stopped: bool) -> wire::AttemptResult {
+    fn said(exit_code: Option<i32>, timed_out: bool, stopped: bool) -> wire::WireResult {
         let totals = wire::StreamTotals::default();
-        wire::AttemptResult {
+        wire::WireResult {
             nonce: wire::Nonce::from_bytes([7; 16]),
             exit_code,
             signal: None,

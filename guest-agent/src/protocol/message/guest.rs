@@ -134,6 +134,13 @@ pub struct Output {
     pub data: Vec<u8>,
 }
 
+impl Output {
+    /// One past the last byte.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.data.len() as u64)
+    }
+}
+
 /// The guest's own usage figures, every few seconds while an attempt runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -154,7 +161,7 @@ pub struct Status {
 
 /// How an attempt ended. Comes after all its output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttemptResult {
+pub struct WireResult {
     /// Which.
     pub nonce: Nonce,
     /// Of the main process; 127 and 126 also when it could not be started, as a shell has it.

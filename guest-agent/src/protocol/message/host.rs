@@ -97,6 +97,28 @@ pub struct Execute {
     pub entropy: Blob,
 }
 
+impl Execute {
+    /// A program without environment and input, with the limits that a small one needs: 1 min,
+    /// 1 MiB of each stream. Set the other fields by hand.
+    pub fn new(nonce: Nonce, argv: Vec<String>, time_unix_nanos: u64, entropy: Blob) -> Self {
+        Self {
+            nonce,
+            argv,
+            env: Vec::new(),
+            cwd: None,
+            run_as: RunAs::Agent,
+            stdin: None,
+            timeout_millis: 60_000,
+            grace_millis: default_grace(),
+            max_stdout_bytes: 1 << 20,
+            max_stderr_bytes: 1 << 20,
+            max_processes: 0,
+            time_unix_nanos,
+            entropy,
+        }
+    }
+}
+
 fn default_grace() -> u64 {
     5000
 }

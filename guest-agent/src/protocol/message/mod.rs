@@ -11,8 +11,8 @@ mod lease;
 mod network;
 
 pub use guest::{
-    AttemptReport, AttemptResult, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello,
-    Output, Status, StreamId, StreamRange, StreamTotals,
+    AttemptReport, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, Output, Status,
+    StreamId, StreamRange, StreamTotals, WireResult,
 };
 pub use host::{
     EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop,
@@ -49,7 +49,7 @@ pub enum GuestMessage {
     Ack(GuestAck),
     Output(Output),
     Status(Status),
-    Result(AttemptResult),
+    Result(WireResult),
     Error(ErrorReport),
     Ping(Ping),
 }

@@ -1,17 +1,16 @@
-//! The host's side of a session with a real agent, as little of it as these tests need.
+//! A session with a real agent, with the values of these tests.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use agentvm_core::names::DomainName;
+use agentvm_guest_agent::client::{AttemptEvent, Client, ClientError};
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, FrameReader, FrameWriter, GuestAck, GuestHello, GuestLease, GuestMessage,
-    GuestNetwork, HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate, RunAs, Stop,
-    StreamId, Token, connect,
+    Blob, Execute, GuestHello, GuestLease, GuestNetwork, HostHello, Inspection, Nonce, Rehydrate,
+    RunAs, Token,
 };
 use agentvm_hypervisor::{Channel, Hypervisor};
-use tokio::io::{ReadHalf, WriteHalf};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -24,9 +23,8 @@ pub fn nonce() -> Nonce {
 }
 
 pub struct Guest {
-    reader: FrameReader<ReadHalf<Channel>>,
-    writer: FrameWriter<WriteHalf<Channel>>,
-    /// What it is told about its network, with each command.
+    client: Client<Channel>,
+    /// Its place in the network, which it is told with each command.
     pub network: Option<GuestNetwork>,
 }
 
@@ -36,7 +34,7 @@ impl Guest {
         Self::greet(hv, name, token).await.0
     }
 
-    /// The same, with what the agent sees of its machine.
+    /// Connects, and returns the agent's view of its machine too.
     #[allow(dead_code, reason = "not every test needs it")]
     pub async fn inspect(
         hv: &dyn Hypervisor,
@@ -50,35 +48,20 @@ impl Guest {
     async fn greet(hv: &dyn Hypervisor, name: &DomainName, token: &str) -> (Self, GuestHello) {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let (read, write) = tokio::io::split(hv.connect(name).await.unwrap());
-            let mut guest = Self {
-                reader: FrameReader::new(read),
-                writer: FrameWriter::new(write),
-                network: None,
-            };
+            let mut client = Client::new(hv.connect(name).await.unwrap());
             let hello = HostHello::new(nonce(), Some(Token::new(token))).inspecting();
-            let session = connect(&mut guest.reader, &mut guest.writer, hello);
+            let session = client.hello(hello);
             if let Ok(Ok(hello)) = tokio::time::timeout(Duration::from_secs(2), session).await {
-                return (guest, hello);
+                return (Self { client, network: None }, hello);
             }
             assert!(tokio::time::Instant::now() < deadline, "the agent of {name} never answered");
         }
     }
 
-    async fn send(&mut self, message: HostMessage) {
-        self.writer.write(&message.into_frame().unwrap()).await.unwrap();
-    }
-
-    async fn receive(&mut self) -> GuestMessage {
-        let frame =
-            tokio::time::timeout(PATIENCE, self.reader.read()).await.expect("the agent is silent");
-        GuestMessage::from_frame(&frame.unwrap().expect("the agent is there")).unwrap()
-    }
-
     /// Gives it an identity, and its network if it has one.
     pub async fn rehydrate(&mut self, token: &str) -> Nonce {
         let nonce = nonce();
-        self.send(HostMessage::Rehydrate(Rehydrate {
+        let identity = Rehydrate {
             nonce: nonce.clone(),
             token: Token::new(token),
             hostname: "machine".to_owned(),
@@ -87,17 +70,9 @@ impl Guest {
             time_unix_nanos: now(),
             workspace: true,
             network: self.network.clone(),
-        }))
-        .await;
-        loop {
-            match self.receive().await {
-                GuestMessage::Ack(GuestAck::Rehydrate { nonce: held }) if held == nonce => {
-                    return nonce;
-                }
-                GuestMessage::Error(report) => panic!("{report:?}"),
-                _ => {}
-            }
-        }
+        };
+        self.client.rehydrate(identity, PATIENCE).await.unwrap();
+        nonce
     }
 
     /// Runs a shell command as root; its exit code and output.
@@ -120,46 +95,33 @@ impl Guest {
         self.begin_with(token, command, 0).await
     }
 
-    /// The same, with no more processes at a time than `max_processes`.
+    /// Starts a shell command that may have `max_processes` at a time.
     pub async fn begin_with(&mut self, token: &str, command: &str, max_processes: u32) -> Nonce {
         let nonce = self.rehydrate(token).await;
         self.start(&nonce, command, max_processes).await;
         nonce
     }
 
-    /// Starts one in a machine that has its identity.
+    /// Starts a command in a machine that has its identity.
     pub async fn start(&mut self, nonce: &Nonce, command: &str, max_processes: u32) {
         let argv = ["/bin/sh", "-c", command].map(str::to_owned).to_vec();
-        self.send(HostMessage::Execute(Execute {
-            nonce: nonce.clone(),
-            argv,
-            env: Vec::new(),
-            cwd: None,
+        let order = Execute {
             run_as: RunAs::Root,
-            stdin: None,
             timeout_millis: 300_000,
             grace_millis: 1000,
-            max_stdout_bytes: 1 << 20,
-            max_stderr_bytes: 1 << 20,
             max_processes,
-            time_unix_nanos: now(),
-            entropy: Blob(vec![9; 64]),
-        }))
-        .await;
+            ..Execute::new(nonce.clone(), argv, now(), Blob(vec![9; 64]))
+        };
+        self.client.execute(order, PATIENCE).await.unwrap();
     }
 
     /// Has it hold an address that a DHCP server gives; or why it has none.
     #[allow(dead_code, reason = "not every test needs it")]
     pub async fn lease(&mut self, order: &GuestLease) -> Result<Ipv4Addr, String> {
-        self.send(HostMessage::Lease(order.clone())).await;
-        loop {
-            match self.receive().await {
-                GuestMessage::Ack(GuestAck::Lease { address }) => {
-                    return Ok(address.expect("there is a machine"));
-                }
-                GuestMessage::Error(report) => return Err(report.message),
-                _ => {}
-            }
+        match self.client.lease(order.clone(), PATIENCE).await {
+            Ok(address) => Ok(address.expect("there is a machine")),
+            Err(ClientError::Refused(report)) => Err(report.message),
+            Err(why) => panic!("{why:?}"),
         }
     }
 
@@ -170,46 +132,34 @@ impl Guest {
         self.end(nonce).await
     }
 
-    /// Ends a command that still runs: one that doesn't any more is an error.
+    /// Ends a command that still runs. It is an error if the command has ended.
     #[allow(dead_code, reason = "not every test needs it")]
     pub async fn stop(&mut self, nonce: &Nonce) {
-        self.send(HostMessage::Stop(Stop::Attempt { nonce: nonce.clone(), grace_millis: 0 })).await;
+        self.client.follow(nonce.clone()).stop(Duration::ZERO).await.unwrap();
         self.end(nonce).await;
     }
 
-    /// The next message; the exit code when it is the command's end, else what it says is added to `said`.
+    /// The next message: the exit code at the command's end; before, output is added to `said`.
     pub async fn hear(&mut self, nonce: &Nonce, said: &mut Vec<u8>) -> Option<Option<i32>> {
-        match self.receive().await {
-            GuestMessage::Output(output) => {
-                let offset = output.offset + output.data.len() as u64;
-                if output.stream == StreamId::Stdout || output.stream == StreamId::Stderr {
-                    said.extend_from_slice(&output.data);
-                }
-                self.send(HostMessage::Ack(HostAck::Output { stream: output.stream, offset }))
-                    .await;
+        let mut execution = self.client.follow(nonce.clone());
+        let event = tokio::time::timeout(PATIENCE, execution.next()).await;
+        match event.expect("the agent is silent").unwrap() {
+            AttemptEvent::Output(output) => {
+                said.extend_from_slice(&output.data);
+                execution.acknowledge(output.stream, output.end()).await.unwrap();
+                None
             }
-            GuestMessage::Result(result) if result.nonce == *nonce => {
-                self.send(HostMessage::Ack(HostAck::Result { nonce: nonce.clone() })).await;
-                return Some(result.exit_code);
+            AttemptEvent::Result(result) => {
+                execution.acknowledge_result().await.unwrap();
+                Some(result.exit_code)
             }
-            GuestMessage::Error(report) => panic!("{report:?}"),
-            _ => {}
+            AttemptEvent::Alive => None,
         }
-        None
     }
 
-    /// Asks the agent to make itself ready for a capture; what it then sees of its machine.
+    /// Asks the agent to make itself ready for a capture; then its view of its machine.
     pub async fn quiesce(mut self) -> Inspection {
-        self.send(HostMessage::Stop(Stop::Quiesce { golden: Some(nonce()) })).await;
-        loop {
-            match self.receive().await {
-                GuestMessage::Ack(GuestAck::Quiesce { inspection }) => {
-                    return inspection.expect("there is a machine");
-                }
-                GuestMessage::Error(report) => panic!("{report:?}"),
-                _ => {}
-            }
-        }
+        self.client.quiesce(nonce(), PATIENCE).await.unwrap()
     }
 }
 

@@ -22,10 +22,10 @@ use super::guest;
 use super::lab::Lab;
 use super::product::Machine;
 use super::report::Report;
+use crate::agent::rehydrate;
 use crate::cli::bench_args::{BenchNetwork, Common};
 use crate::config::Settings;
 use crate::doctor::observe::command;
-use crate::machines::rehydrate;
 
 use links::{Ground, MANY};
 use place::Place;
@@ -103,8 +103,8 @@ async fn through(
     let record: &MachineRecord = &machine.spec.record;
     let mut session =
         machine.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
-    let given =
-        rehydrate(&mut session, record, machine.lab.links.guest_network(record), false).await;
+    let network = machine.lab.links.guest_network(record);
+    let given = rehydrate(&mut session, record, network, false, jiff::Timestamp::now()).await;
     given.map_err(step("give the machine its identity"))?;
     let place = Place::new(ground.subnet.clone(), record.clone(), ground.never.clone()).await?;
     place.plug().await?;

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use agentvm_core::run::{Content, EnvValue};
-use agentvm_crds::{Attempt, Place, RunAs};
-use agentvm_guest_agent::protocol;
+use agentvm_crds::{Attempt, Place};
 use agentvm_hypervisor::{CollectSpec, InputFile};
 use kube::ResourceExt;
 
 use super::{Run, references::Resolved, waiting::created};
 use crate::{
+    agent::wire_run_as,
     controllers::Context,
     machines::{Order, SecretFile},
 };
@@ -59,10 +59,7 @@ pub fn order(run: &Run<'_>, resolved: &Resolved, attempt: &Attempt, cx: &Context
         attempt: attempt.number,
         argv: valid.program.argv.clone(),
         env: env.collect(),
-        run_as: match object.spec.run_as {
-            RunAs::Agent => protocol::RunAs::Agent,
-            RunAs::Root => protocol::RunAs::Root,
-        },
+        run_as: wire_run_as(object.spec.run_as),
         stdin: valid.stdin.clone().map(String::into_bytes),
         timeout: Duration::from_secs(u64::from(valid.timeout_seconds)),
         missing: None,

@@ -1,0 +1,34 @@
+//! The reasons why a machine's agent could not be reached, or a session with it ended.
+
+use agentvm_core::names::DomainName;
+use agentvm_guest_agent::{client::ClientError, protocol::NonceError};
+use agentvm_hypervisor::HvError;
+
+/// Why a session could not be had, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error("the agent in {name} did not answer within {seconds} s")]
+    NoAnswer {
+        name: DomainName,
+        seconds: u64,
+        #[source]
+        last: Option<Box<SessionError>>,
+    },
+    #[error("the channel to the machine could not be opened")]
+    Open(#[source] HvError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("no random bytes from the kernel")]
+    Random(#[source] std::io::Error),
+    #[error("the recorded nonce is damaged")]
+    Nonce(#[source] NonceError),
+}
+
+/// Why a machine did not wake.
+#[derive(Debug, thiserror::Error)]
+pub enum WakeError {
+    #[error("the machine could not be resumed")]
+    Resume(#[source] HvError),
+    #[error("no session with its agent")]
+    Session(#[source] SessionError),
+}

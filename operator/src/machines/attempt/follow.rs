@@ -1,0 +1,103 @@
+//! An attempt under way: its output is kept, its end is waited for, a stop is passed on.
+
+use std::time::Duration;
+
+use agentvm_core::run::{AttemptEnd, StopCause};
+use agentvm_guest_agent::{
+    client::{AttemptEvent, ClientError, Execution},
+    protocol::{Output, Resume, StreamId, WireResult},
+};
+use agentvm_hypervisor::Channel;
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    super::{store::Taken, verdict::Interrupted},
+    Attempt, GRACE, SLACK,
+};
+use crate::agent::Session;
+
+/// From SIGTERM to SIGKILL when the operator has to stop: its own time is short.
+const EVICTED: Duration = Duration::from_secs(3);
+
+impl Attempt<'_> {
+    /// Asks for everything that is not kept yet.
+    pub(super) async fn resume(&mut self, session: &mut Session) -> Result<(), Interrupted> {
+        let message = Resume {
+            nonce: self.nonce()?,
+            stdout_offset: self.received(StreamId::Stdout)?,
+            stderr_offset: self.received(StreamId::Stderr)?,
+        };
+        session.resume(message).await?;
+        self.acknowledged.get_or_insert_with(Instant::now);
+        self.claiming = None;
+        Ok(())
+    }
+
+    fn received(&self, stream: StreamId) -> Result<u64, Interrupted> {
+        self.store.len(stream).map_err(|why| lost(format!("its output could not be read: {why}")))
+    }
+
+    /// Follows the agent until the result is there.
+    pub(super) async fn follow(
+        &mut self,
+        session: &mut Session,
+    ) -> Result<WireResult, Interrupted> {
+        let deadline = Instant::now() + self.order.timeout + GRACE + SLACK;
+        let mut execution = session.follow(self.nonce()?);
+        let mut told = false;
+        let mut stop = self.stop.clone();
+        loop {
+            let cause = *stop.borrow_and_update();
+            if let Some(cause) = cause.filter(|_| !told) {
+                told = true;
+                let grace = if cause == StopCause::Evicted { EVICTED } else { GRACE };
+                execution.stop(grace).await?;
+            }
+            let event = tokio::select! {
+                biased;
+                event = execution.next() => event,
+                Ok(()) = stop.changed(), if !told => continue,
+                () = sleep_until(deadline) => {
+                    let message = "its agent did not end it, so the machine was ended".to_owned();
+                    return Err(Interrupted::Over(AttemptEnd::DeadlineExceeded, message));
+                }
+            };
+            if event.as_ref().err().is_none_or(ClientError::is_answer) {
+                self.last_contact = Instant::now();
+            }
+            match event? {
+                AttemptEvent::Output(output) => self.take(&mut execution, output).await?,
+                AttemptEvent::Result(result) => return Ok(result),
+                AttemptEvent::Alive => {}
+            }
+        }
+    }
+
+    /// Writes output down, then acknowledges it.
+    async fn take(
+        &mut self,
+        execution: &mut Execution<'_, Channel>,
+        output: Output,
+    ) -> Result<(), Interrupted> {
+        let (store, limit) = (self.store.clone(), self.order.max_stream_bytes);
+        let stream = output.stream;
+        let taken = tokio::task::spawn_blocking(move || {
+            store.take(output.stream, output.offset, &output.data, limit)
+        })
+        .await
+        .map_err(std::io::Error::other)
+        .flatten()
+        .map_err(|why| lost(format!("its output could not be kept: {why}")))?;
+        match taken {
+            Taken::UpTo(offset) => Ok(execution.acknowledge(stream, offset).await?),
+            Taken::Gap => Err(ClientError::Unexpected("OUTPUT beyond what was sent").into()),
+            Taken::TooMuch => {
+                Err(lost("its agent sent more output than it was allowed to".to_owned()))
+            }
+        }
+    }
+}
+
+fn lost(message: String) -> Interrupted {
+    Interrupted::Over(AttemptEnd::GuestLost, message)
+}

@@ -1,0 +1,209 @@
+//! One attempt on one machine: started, or found under way after a restart, and followed to its result.
+//!
+//! ```text
+//! parked, session kept open: resume -----> input, secrets, EXECUTE --> (as below)
+//!
+//!              +-- held ------> input, secrets, EXECUTE --+
+//! HELLO says --+-- running ---> RESUME -------------------+--> OUTPUT* --> RESULT
+//!              +-- finished --> RESUME -------------------+       |
+//!              +-- anything else: lost                            +-- channel broken: HELLO again
+//! ```
+//!
+//! The agent executes a nonce once, so a second EXECUTE is harmless; a machine that doesn't hold the nonce proves nothing and
+//! is lost. `started` is `false` only when EXECUTE was certainly never sent.
+
+mod follow;
+mod start;
+
+use std::time::Duration;
+
+use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
+use agentvm_guest_agent::protocol::{AttemptState, GuestHello, Nonce, WireResult};
+use agentvm_hypervisor::{Hypervisor, MachineRecord, PowerState};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use super::{
+    order::Order,
+    store::Store,
+    urgent::Claiming,
+    verdict::{Interrupted, Verdict, judge},
+};
+use crate::{
+    agent::{Session, SessionError, reach},
+    network::BridgedNic,
+};
+
+/// From SIGTERM to SIGKILL in the guest.
+pub const GRACE: Duration = Duration::from_secs(5);
+/// An agent gets this on top of timeout and grace before the host ends the machine itself.
+pub const SLACK: Duration = Duration::from_secs(30);
+/// A machine that was running counts as lost when it was silent for so long.
+const LOST_AFTER: Duration = Duration::from_mins(1);
+/// The length of one try to reach the agent.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A session that was kept open counts as broken when it was silent about EXECUTE for so long. A
+/// new session tells more.
+const KEPT_PATIENCE: Duration = Duration::from_secs(5);
+const RECONNECT: Duration = Duration::from_millis(200);
+
+/// An attempt under way.
+pub struct Attempt<'a> {
+    pub hv: &'a dyn Hypervisor,
+    pub record: &'a MachineRecord,
+    pub order: &'a Order,
+    pub store: Store,
+    pub stop: watch::Receiver<Option<StopCause>>,
+    /// Processes and threads that it may have at a time; 0: as many as its machine carries.
+    pub max_processes: u32,
+    /// Until the machine has acknowledged.
+    claiming: Option<Claiming>,
+    /// It has an address of others': its time may have run out while the machine was parked.
+    station: Option<BridgedNic>,
+    sent: bool,
+    acquired: Option<Instant>,
+    acknowledged: Option<Instant>,
+    last_contact: Instant,
+}
+
+impl<'a> Attempt<'a> {
+    pub fn new(
+        hv: &'a dyn Hypervisor,
+        record: &'a MachineRecord,
+        order: &'a Order,
+        store: Store,
+        stop: watch::Receiver<Option<StopCause>>,
+        claiming: Option<Claiming>,
+        max_processes: u32,
+    ) -> Self {
+        let (station, sent, acquired, acknowledged) = (None, false, None, None);
+        Self {
+            hv,
+            record,
+            order,
+            store,
+            stop,
+            max_processes,
+            claiming,
+            station,
+            sent,
+            acquired,
+            acknowledged,
+            last_contact: Instant::now(),
+        }
+    }
+
+    pub fn on(self, station: Option<BridgedNic>) -> Self {
+        Self { station, ..self }
+    }
+
+    /// Follows the attempt to its end, over as many sessions as it takes. The first may be `kept` open since the machine was
+    /// prepared: its agent holds the nonce, and there is nothing to ask.
+    pub async fn run(mut self, mut kept: Option<Session>) -> Verdict {
+        let (result, wire) = loop {
+            match self.session(kept.take()).await {
+                Ok(result) => break (judge(&result, *self.stop.borrow()), Some(result)),
+                Err(Interrupted::Over(end, message)) => break (self.ended(end, message), None),
+                Err(Interrupted::Broken(why)) => {
+                    tracing::warn!(run = %self.order.run, machine = %self.record.name, error = &why as &dyn std::error::Error, "the session with the agent ended");
+                    if let Some(lost) = self.given_up(&why).await {
+                        break (lost, None);
+                    }
+                    sleep(RECONNECT).await;
+                }
+            }
+        };
+        Verdict { result, wire, acquired: self.acquired, acknowledged: self.acknowledged }
+    }
+
+    /// One session: from EXECUTE or HELLO to RESULT, or to whatever interrupts it.
+    async fn session(&mut self, kept: Option<Session>) -> Result<WireResult, Interrupted> {
+        let mut session = match kept {
+            Some(session) => self.on_kept(session).await?,
+            None => self.on_new().await?,
+        };
+        self.follow(&mut session).await
+    }
+
+    /// One resume, one message. The input is put in meanwhile: nothing reads it before EXECUTE.
+    async fn on_kept(&mut self, mut session: Session) -> Result<Session, Interrupted> {
+        self.may_start()?;
+        let (resumed, put) = tokio::join!(self.resumed(), self.put_input());
+        self.acquired = Some(resumed?);
+        put?;
+        // Told to stop meanwhile: nothing was sent yet.
+        self.may_start()?;
+        self.start(&mut session, KEPT_PATIENCE).await?;
+        Ok(session)
+    }
+
+    async fn on_new(&mut self) -> Result<Session, Interrupted> {
+        let running = self.resumed().await?;
+        self.acquired.get_or_insert(running);
+        let token = Some(self.record.token.as_str());
+        let (mut session, hello) = reach(self.hv, &self.record.name, token, PATIENCE).await?;
+        self.last_contact = Instant::now();
+        match self.state(&hello)? {
+            AttemptState::Held => {
+                self.may_start()?;
+                self.put_input().await?;
+                self.start(&mut session, PATIENCE).await?;
+            }
+            AttemptState::Running | AttemptState::Finished => self.resume(&mut session).await?,
+        }
+        Ok(session)
+    }
+
+    async fn resumed(&self) -> Result<Instant, Interrupted> {
+        let resumed = self.hv.resume(&self.record.name).await;
+        resumed.map_err(|why| Interrupted::Broken(SessionError::Open(why)))?;
+        Ok(Instant::now())
+    }
+
+    /// What the agent says of our nonce. Whatever else it says proves nothing.
+    fn state(&mut self, hello: &GuestHello) -> Result<AttemptState, Interrupted> {
+        let ours = hello.attempt.as_ref().filter(|a| a.nonce.as_str() == self.record.nonce);
+        if ours.is_some_and(|a| a.state != AttemptState::Held) {
+            self.sent = true;
+        }
+        ours.map(|a| a.state).ok_or_else(|| {
+            self.sent = true;
+            Interrupted::Over(
+                AttemptEnd::GuestLost,
+                "its agent does not know this attempt".to_owned(),
+            )
+        })
+    }
+
+    /// A broken session: is it worth another one?
+    async fn given_up(&mut self, why: &SessionError) -> Option<AttemptResult> {
+        let detail = match self.hv.state(&self.record.name).await {
+            Ok(PowerState::Absent) => "its process is gone".to_owned(),
+            Ok(PowerState::Dead { why }) => why,
+            Ok(PowerState::Paused | PowerState::Running) | Err(_) => {
+                if self.last_contact.elapsed() < LOST_AFTER {
+                    return None;
+                }
+                format!("no answer for {} s: {why}", LOST_AFTER.as_secs())
+            }
+        };
+        Some(self.ended(AttemptEnd::GuestLost, detail))
+    }
+
+    fn ended(&self, end: AttemptEnd, message: String) -> AttemptResult {
+        AttemptResult { end, started: self.sent, message }
+    }
+
+    fn nonce(&self) -> Result<Nonce, Interrupted> {
+        let nonce = self.record.nonce.parse();
+        nonce.map_err(|_| {
+            Interrupted::Over(AttemptEnd::GuestLost, "its recorded nonce is damaged".to_owned())
+        })
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -18,7 +18,7 @@ use super::host::state::Host;
 use super::machine::power;
 use super::qemu::{disk, monitor};
 use super::store::image::Image;
-use super::store::layout::MachineDir;
+use super::store::state_folder::MachineDir;
 use super::xml::baseline::BaselineXml;
 use crate::files::{io, run};
 use crate::{Accelerator, HvError, Resources};
@@ -77,7 +77,7 @@ impl Baseline {
     /// Writes the running guest to a file, with a copy of its disk beside it, and lets it go on.
     pub async fn save(&self) -> Result<(), HvError> {
         self.call("save a domain", |this, host, conn| {
-            let dir = host.layout.machine(&this.name);
+            let dir = host.folder.machine(&this.name);
             // The binding has no call for it, and nobody measures it.
             let mut save = Command::new("virsh");
             save.args(["-q", "-c", &host.config.uri, "save", this.name.as_str()]).arg(saved(&dir));
@@ -92,7 +92,7 @@ impl Baseline {
     pub async fn restore(&self) -> Result<(), HvError> {
         self.call("restore a domain", |this, host, conn| {
             domain::get(conn, &this.name)?.destroy().map_err(refused("destroy a domain"))?;
-            let dir = host.layout.machine(&this.name);
+            let dir = host.folder.machine(&this.name);
             fs::copy(kept(&dir), dir.overlay()).map_err(io("copy", &dir.overlay()))?;
             restore(this, host, conn)
         })
@@ -126,7 +126,7 @@ fn kept(dir: &MachineDir) -> PathBuf {
 fn boot(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
     remove(this, host, conn)?;
     let image = Image::open(&this.image)?;
-    let dir = host.layout.machine(&this.name);
+    let dir = host.folder.machine(&this.name);
     host.user.make_folder(&dir.0)?;
     disk::create_overlay(&dir.overlay(), &image.rootfs, "raw", this.resources.disk_gib)?;
     host.user.own(&dir.overlay())?;
@@ -146,7 +146,7 @@ fn boot(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
 }
 
 fn restore(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
-    let image = saved(&host.layout.machine(&this.name));
+    let image = saved(&host.folder.machine(&this.name));
     conn.restore_domain(&image.to_string_lossy()).map_err(refused("restore a domain"))
 }
 

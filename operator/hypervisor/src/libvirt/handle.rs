@@ -69,7 +69,7 @@ impl Libvirt {
 
     /// Where this installation keeps its files.
     pub fn state_dir(&self) -> &Path {
-        self.host.layout.root()
+        self.host.folder.root()
     }
 
     /// Waits until a machine's state satisfies `wanted`; the last state when it does, an error when `within` has passed.
@@ -104,7 +104,7 @@ impl Libvirt {
         }
         let host = Arc::clone(&self.host);
         let _ = blocking("release the state directory", move || {
-            share::stop_propagating(&host.layout.machines());
+            share::stop_propagating(&host.folder.machines());
             Ok(())
         })
         .await;
@@ -153,7 +153,7 @@ impl Libvirt {
     }
 
     pub(super) fn share(&self, name: &DomainName) -> Result<PathBuf, HvError> {
-        let share = self.host.layout.machine(name).share();
+        let share = self.host.folder.machine(name).share();
         if share.is_dir() { Ok(share) } else { Err(HvError::NoSuchMachine(name.clone())) }
     }
 }

@@ -100,6 +100,6 @@ impl MachineApi for Libvirt {
     }
 
     async fn connect(&self, name: &DomainName) -> Result<Channel, HvError> {
-        self.channels.open(name, &self.host.layout.machine(name).channel()).await
+        self.channels.open(name, &self.host.folder.machine(name).channel()).await
     }
 }

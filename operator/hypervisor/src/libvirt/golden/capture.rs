@@ -21,8 +21,8 @@ use crate::libvirt::host::state::Host;
 use crate::libvirt::machine::{links, power};
 use crate::libvirt::qemu::{disk, monitor, posix_acl};
 use crate::libvirt::store::digest;
-use crate::libvirt::store::goldens::{self, Recipe};
-use crate::libvirt::store::layout::GoldenDir;
+use crate::libvirt::store::goldens::{self, CapturedLayout};
+use crate::libvirt::store::state_folder::GoldenDir;
 use crate::libvirt::xml::element::el;
 use crate::{CaptureStep as Step, Golden, HvError, MachineKind, MachineRecord, Stop};
 
@@ -33,7 +33,7 @@ struct Capture<'a> {
     host: &'a Host,
     domain: Domain,
     record: MachineRecord,
-    recipe: Recipe,
+    captured: CapturedLayout,
     half: GoldenDir,
     whole: GoldenDir,
     deadline: Instant,
@@ -51,7 +51,7 @@ pub fn capture(
     host.locks.with(template.as_str(), || {
         let mut capture = Capture::open(host, conn, template)?;
         guest.clone_into(&mut capture.guest);
-        let (what, root) = ("capture a golden", host.layout.root());
+        let (what, root) = ("capture a golden", host.folder.root());
         let done = disk::budget(what, root, CAPTURE_BYTES, 0)
             .and_then(|()| Step::ALL.into_iter().try_for_each(|step| capture.timed(step)));
         let done = done.map_err(|error| disk::or_full(error, what, root));
@@ -74,12 +74,12 @@ impl<'a> Capture<'a> {
         let domain = domain::get(conn, template)?;
         let record = domain::record(&domain)?.filter(|r| r.kind == MachineKind::Template);
         let record = record.ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
-        let half = host.layout.half_golden(&record.golden);
-        let recipe =
-            read_json(&half.recipe()).ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
+        let half = host.folder.half_golden(&record.golden);
+        let captured = read_json(&half.captured_layout())
+            .ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
         let (whole, deadline) =
-            (host.layout.golden(&record.golden), Instant::now() + host.config.capture_timeout);
-        Ok(Self { host, domain, record, recipe, half, whole, deadline, guest: String::new() })
+            (host.folder.golden(&record.golden), Instant::now() + host.config.capture_timeout);
+        Ok(Self { host, domain, record, captured, half, whole, deadline, guest: String::new() })
     }
 
     fn timed(&mut self, step: Step) -> Result<(), HvError> {
@@ -111,7 +111,7 @@ impl<'a> Capture<'a> {
 
     fn overlay(&self) -> Result<(), HvError> {
         let path = self.half.snapshot();
-        disk::create_overlay(&path, &self.half.disk(), "qcow2", self.recipe.resources.disk_gib)?;
+        disk::create_overlay(&path, &self.half.disk(), "qcow2", self.captured.resources.disk_gib)?;
         self.host.user_of(&self.record.name).own(&path)?;
         let disk = el("disk").attr("name", "vda").attr("snapshot", "external").attr("type", "file");
         let disk = disk
@@ -160,7 +160,7 @@ impl<'a> Capture<'a> {
         let files = [self.half.memory(), self.half.state(), self.half.snapshot(), self.half.disk()];
         let digest =
             digest::of(&files.each_ref().map(AsRef::as_ref)).map_err(io("digest", &self.half.0))?;
-        let booted = fs::metadata(self.half.recipe())
+        let booted = fs::metadata(self.half.captured_layout())
             .and_then(|m| m.modified())
             .ok()
             .and_then(|t| t.elapsed().ok());
@@ -168,8 +168,8 @@ impl<'a> Capture<'a> {
         let golden = Golden {
             key: self.record.golden.clone(),
             digest,
-            resources: self.recipe.resources,
-            layout: self.recipe.layout,
+            resources: self.captured.resources,
+            layout: self.captured.devices,
             memory_bytes: goldens::allocated(&self.half.memory()),
             captured: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
             boot_millis: booted.map_or(0, |t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX)),
@@ -191,7 +191,7 @@ impl<'a> Capture<'a> {
         remove_tree(&self.whole.0)?;
         sync(&self.half.0)?;
         fs::rename(&self.half.0, &self.whole.0).map_err(io("publish", &self.whole.0))?;
-        sync(&self.host.layout.goldens())
+        sync(&self.host.folder.goldens())
     }
 }
 

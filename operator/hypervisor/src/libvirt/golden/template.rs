@@ -13,9 +13,9 @@ use crate::libvirt::host::facts;
 use crate::libvirt::host::state::Host;
 use crate::libvirt::machine::{observe, power, start};
 use crate::libvirt::qemu::disk;
-use crate::libvirt::store::goldens::Recipe;
+use crate::libvirt::store::goldens::CapturedLayout;
 use crate::libvirt::store::image::Image;
-use crate::libvirt::store::layout::GoldenDir;
+use crate::libvirt::store::state_folder::GoldenDir;
 use crate::libvirt::xml::domain::{DomainSpec, Memory};
 use crate::libvirt::xml::interface::Plug;
 use crate::libvirt::xml::metadata;
@@ -46,7 +46,7 @@ pub fn boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
 
 fn undo(host: &Host, conn: &Connect, spec: &TemplateSpec) {
     let undone = power::discard(host, conn, &spec.record.name, Stop::Force)
-        .and_then(|()| remove_tree(&host.layout.half_golden(&spec.record.golden).0));
+        .and_then(|()| remove_tree(&host.folder.half_golden(&spec.record.golden).0));
     if let Err(error) = undone {
         tracing::warn!(
             error = &error as &dyn std::error::Error,
@@ -60,17 +60,17 @@ fn try_boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
     let memory_mib = u64::from(spec.resources.memory_mib);
     // The memory file is sparse, and writing to its holes must not meet a full disk: all of it has to fit.
     let needed = (memory_mib << 20) + SETUP_BYTES;
-    disk::budget("boot a template", host.layout.root(), needed, memory_mib)?;
-    let half = host.layout.half_golden(&spec.record.golden);
+    disk::budget("boot a template", host.folder.root(), needed, memory_mib)?;
+    let half = host.folder.half_golden(&spec.record.golden);
     remove_tree(&half.0)?;
     power::remove_files(host, &spec.record.name)?;
     lay_out_machine(host, spec)?;
-    let recipe = lay_out_golden(host, conn, spec, &image, &half)?;
-    let started = start::paused(host, conn, &spec.record, &recipe, |plug| {
-        domain_spec(host, plug, spec, &recipe, &half)
+    let captured = lay_out_golden(host, conn, spec, &image, &half)?;
+    let started = start::paused(host, conn, &spec.record, &captured, |plug| {
+        domain_spec(host, plug, spec, &captured, &half)
     })?;
     started.resume().map_err(domain::refused("let a template run"))?;
-    let ready = host.layout.machine(&spec.record.name).ready();
+    let ready = host.folder.machine(&spec.record.name).ready();
     fs::write(&ready, "").map_err(io("write", &ready))
 }
 
@@ -80,7 +80,7 @@ fn lay_out_golden(
     spec: &TemplateSpec,
     image: &Image,
     half: &GoldenDir,
-) -> Result<Recipe, HvError> {
+) -> Result<CapturedLayout, HvError> {
     let user = host.user_of(&spec.record.name);
     user.make_folder(&half.0)?;
     let rootfs = spec.rootfs.as_deref().unwrap_or(&image.rootfs);
@@ -109,16 +109,16 @@ fn lay_out_golden(
         user.own(&file)?;
     }
     let facts = facts::get(host, conn)?;
-    let recipe = Recipe {
+    let captured = CapturedLayout {
         resources: spec.resources,
         cmdline: image.cmdline.clone(),
         kvm: facts.accelerator == Accelerator::Kvm,
         // docs/decisions/0006: a device that nobody uses is a way to the host that a run could use.
         vsock: false,
-        layout: spec.record.layout(),
+        devices: spec.record.layout(),
     };
-    write_json(&half.recipe(), &recipe)?;
-    Ok(recipe)
+    write_json(&half.captured_layout(), &captured)?;
+    Ok(captured)
 }
 
 /// A copy of a user's file: whoever writes to theirs later must not change machines that were made of it.
@@ -138,7 +138,7 @@ fn refer(host: &Host, name: &DomainName, rootfs: &Path, at: &Path) -> Result<(),
 }
 
 fn lay_out_machine(host: &Host, spec: &TemplateSpec) -> Result<(), HvError> {
-    let dir = host.layout.machine(&spec.record.name);
+    let dir = host.folder.machine(&spec.record.name);
     host.make_machine(&spec.record.name)?;
     write_secret(&dir.token(), &spec.record.token)?;
     share::mount(&dir.share_image(), &dir.share(), SHARE_BYTES, host.mapping(&spec.record.name))
@@ -148,28 +148,28 @@ fn domain_spec(
     host: &Host,
     plug: Option<Plug>,
     spec: &TemplateSpec,
-    recipe: &Recipe,
+    captured: &CapturedLayout,
     half: &GoldenDir,
 ) -> Result<DomainSpec, HvError> {
-    let dir = host.layout.machine(&spec.record.name);
-    if recipe.kvm {
+    let dir = host.folder.machine(&spec.record.name);
+    if captured.kvm {
         host.open_kvm()?;
     }
     Ok(DomainSpec {
         name: spec.record.name.clone(),
         nonce: spec.record.nonce.clone(),
-        kvm: recipe.kvm,
+        kvm: captured.kvm,
         emulator: host.config.emulator.clone(),
-        resources: recipe.resources,
+        resources: captured.resources,
         kernel: half.kernel(),
         initrd: half.initrd(),
-        cmdline: recipe.cmdline.clone(),
+        cmdline: captured.cmdline.clone(),
         overlay: half.disk(),
         share: dir.share(),
         channel: dir.channel(),
         console: dir.console(),
         memory: Memory::Shared(half.memory()),
-        vsock: recipe.vsock,
+        vsock: captured.vsock,
         plug,
         user: host.user_of(&spec.record.name),
         limits: spec.limits,

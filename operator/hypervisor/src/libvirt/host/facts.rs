@@ -40,7 +40,7 @@ fn look(host: &Host, conn: &Connect) -> Result<HostFacts, HvError> {
     let kernel = image.as_ref().map(|image| image.kernel.as_path());
     Ok(HostFacts {
         accelerator: kvm_probe::decide(
-            &host.layout.accelerator(),
+            &host.folder.accelerator(),
             key,
             &host.config.emulator,
             kernel,

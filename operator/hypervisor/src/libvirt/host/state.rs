@@ -15,7 +15,7 @@ use crate::libvirt::qemu::preload;
 use crate::libvirt::qemu::qemu_user::QemuUser;
 use crate::libvirt::qemu::slot_user;
 use crate::libvirt::reset::proof::disk::Reference;
-use crate::libvirt::store::layout::{GoldenDir, Layout};
+use crate::libvirt::store::state_folder::{GoldenDir, StateFolder};
 use crate::libvirt::xml::network::Ours;
 use crate::libvirt::xml::nwfilter::Kind;
 use crate::locks::{Locks, lock};
@@ -26,7 +26,7 @@ use crate::{HookAction, HostFacts, HvError, Step, TierReport};
 #[derive(Debug)]
 pub struct Host {
     pub config: LibvirtConfig,
-    pub layout: Layout,
+    pub folder: StateFolder,
     /// Who QEMU runs as where nobody says otherwise.
     pub user: QemuUser,
     /// Held while a machine gets a user of its own.
@@ -64,23 +64,23 @@ impl Host {
             made.map_err(io("make", &folder))?;
         }
         let root = root.canonicalize().map_err(io("find", root))?;
-        let (layout, user) = (Layout::new(root.clone()), QemuUser::find()?);
-        if layout.too_long_by() > 0 {
+        let (folder, user) = (StateFolder::new(root.clone()), QemuUser::find()?);
+        if folder.too_long_by() > 0 {
             return Err(HvError::Refused {
                 what: format!("keep machines in {}", root.display()),
                 detail: format!(
                     "the path is {} characters too long for sockets; choose a shorter one",
-                    layout.too_long_by()
+                    folder.too_long_by()
                 ),
             });
         }
-        user.can_reach(&layout.machines())?;
+        user.can_reach(&folder.machines())?;
         if let Some(first) = config.first_uid {
             slot_user::check_block(first)?;
-            QemuUser { uid: first, ..user }.can_reach(&layout.machines())?;
+            QemuUser { uid: first, ..user }.can_reach(&folder.machines())?;
         }
-        share::propagate(&layout.machines())?;
-        let preload = preload::install(config.preload.as_deref(), &layout);
+        share::propagate(&folder.machines())?;
+        let preload = preload::install(config.preload.as_deref(), &folder);
         Ok(Self {
             firewall: Arc::new(Firewall::confining(
                 &config.instance,
@@ -89,7 +89,7 @@ impl Host {
             network: Mutex::default(),
             filters: Mutex::default(),
             config,
-            layout,
+            folder,
             user,
             choosing: Mutex::default(),
             preload,
@@ -125,21 +125,21 @@ impl Host {
 
     /// Who a machine's QEMU runs as.
     pub fn user_of(&self, name: &DomainName) -> QemuUser {
-        slot_user::of(&self.layout, name).map_or(self.user, |uid| QemuUser { uid, ..self.user })
+        slot_user::of(&self.folder, name).map_or(self.user, |uid| QemuUser { uid, ..self.user })
     }
 
     /// The folder of a machine, and who its QEMU will run as.
     pub fn make_machine(&self, name: &DomainName) -> Result<QemuUser, HvError> {
-        let folder = self.layout.machine(name).0;
+        let folder = self.folder.machine(name).0;
         let Some(first) = self.config.first_uid else {
             self.user.make_folder(&folder)?;
             return Ok(self.user);
         };
         let _choosing = lock(&self.choosing);
-        let uid = slot_user::choose(&self.layout, name, first)?;
+        let uid = slot_user::choose(&self.folder, name, first)?;
         let user = QemuUser { uid, ..self.user };
         user.make_folder(&folder)?;
-        slot_user::write(&self.layout, name, uid)?;
+        slot_user::write(&self.folder, name, uid)?;
         Ok(user)
     }
 

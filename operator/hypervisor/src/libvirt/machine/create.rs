@@ -42,10 +42,10 @@ pub fn create(
             return Ok(());
         }
         let whole = goldens::open(host, &spec.record.golden)?;
-        whole.recipe.fits(&spec.record)?;
+        whole.captured.fits(&spec.record)?;
         let _at_work = host.at_work(name);
-        let made = Clone { host, conn, spec, whole: &whole, domain: None }.run();
-        let full = |error| disk::or_full(error, "create a machine", host.layout.root());
+        let made = Creation { host, conn, spec, whole: &whole, domain: None }.run();
+        let full = |error| disk::or_full(error, "create a machine", host.folder.root());
         made.map_err(full).inspect_err(|error| {
             if error.is_death() {
                 return;
@@ -75,7 +75,7 @@ fn is_there(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<bool, HvE
     Ok(false)
 }
 
-struct Clone<'a> {
+struct Creation<'a> {
     host: &'a Host,
     conn: &'a Connect,
     spec: &'a MachineSpec,
@@ -83,7 +83,7 @@ struct Clone<'a> {
     domain: Option<Domain>,
 }
 
-impl Clone<'_> {
+impl Creation<'_> {
     fn run(mut self) -> Result<(), HvError> {
         let name = &self.spec.record.name;
         let mut took = Vec::new();
@@ -96,7 +96,7 @@ impl Clone<'_> {
                     let Self { host, conn, spec, whole, .. } = self;
                     let plugged = |plug| domain_spec(host, plug, spec, whole);
                     self.domain =
-                        Some(start::paused(host, conn, &spec.record, &whole.recipe, plugged)?);
+                        Some(start::paused(host, conn, &spec.record, &whole.captured, plugged)?);
                 }
                 CloneStep::Load => self.load()?,
                 CloneStep::Ready => self.ready()?,
@@ -123,7 +123,7 @@ impl Clone<'_> {
 
     fn ready(&self) -> Result<(), HvError> {
         let name = &self.spec.record.name;
-        let dir = self.host.layout.machine(name);
+        let dir = self.host.folder.machine(name);
         // A process that can't be seen from here (in a container, for example) can't be proven anything of later.
         if let Err(error) = process::remember(&dir, name) {
             tracing::debug!(%name, error = &error as &dyn std::error::Error, "no resets in place");
@@ -133,14 +133,14 @@ impl Clone<'_> {
 }
 
 fn lay_out(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError> {
-    let dir = host.layout.machine(&spec.record.name);
+    let dir = host.folder.machine(&spec.record.name);
     let overlay_bytes = goldens::allocated(&whole.dir.snapshot());
     // A machine that boots has RAM of its own, and loads nothing of the golden's.
     let own_mib =
-        if spec.tier == Tier::Boot { u64::from(whole.recipe.resources.memory_mib) } else { 0 };
+        if spec.tier == Tier::Boot { u64::from(whole.captured.resources.memory_mib) } else { 0 };
     disk::budget(
         "create a machine",
-        host.layout.root(),
+        host.folder.root(),
         overlay_bytes + SLACK_BYTES,
         PROCESS_MIB + own_mib,
     )?;
@@ -165,7 +165,7 @@ fn lay_out(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError
 
 fn preload(host: &Host, spec: &MachineSpec) -> Option<Preload> {
     let library = host.preload.clone().ok().filter(|_| spec.tier != Tier::Boot)?;
-    Some(Preload { library, socket: host.layout.machine(&spec.record.name).reset_socket() })
+    Some(Preload { library, socket: host.folder.machine(&spec.record.name).reset_socket() })
 }
 
 fn domain_spec(
@@ -174,19 +174,19 @@ fn domain_spec(
     spec: &MachineSpec,
     whole: &Whole,
 ) -> Result<DomainSpec, HvError> {
-    let dir = host.layout.machine(&spec.record.name);
-    if whole.recipe.kvm {
+    let dir = host.folder.machine(&spec.record.name);
+    if whole.captured.kvm {
         host.open_kvm()?;
     }
     Ok(DomainSpec {
         name: spec.record.name.clone(),
         nonce: spec.record.nonce.clone(),
-        kvm: whole.recipe.kvm,
+        kvm: whole.captured.kvm,
         emulator: host.config.emulator.clone(),
-        resources: whole.recipe.resources,
+        resources: whole.captured.resources,
         kernel: whole.dir.kernel(),
         initrd: whole.dir.initrd(),
-        cmdline: whole.recipe.cmdline.clone(),
+        cmdline: whole.captured.cmdline.clone(),
         overlay: dir.overlay(),
         share: dir.share(),
         channel: dir.channel(),
@@ -197,7 +197,7 @@ fn domain_spec(
                 Memory::Private { file: whole.dir.memory(), preload: preload(host, spec) }
             }
         },
-        vsock: whole.recipe.vsock,
+        vsock: whole.captured.vsock,
         plug,
         user: host.user_of(&spec.record.name),
         limits: spec.limits,

@@ -10,7 +10,7 @@ use virt::sys;
 use crate::files::{read_json, write_json};
 use crate::libvirt::connection::domain::refused;
 use crate::libvirt::qemu::monitor;
-use crate::libvirt::store::layout::MachineDir;
+use crate::libvirt::store::state_folder::MachineDir;
 use crate::libvirt::xml::limits::{PERIOD, quota};
 use crate::{HvError, MachineLimits};
 

@@ -33,7 +33,7 @@ pub fn put_in_force(
 
 /// A machine that may be anything by now stays cut off.
 pub fn open(host: &Host, name: &DomainName, link: &Link) -> Result<(), HvError> {
-    let dir = host.layout.machine(name);
+    let dir = host.folder.machine(name);
     let refuse = |detail: &str| Err(unavailable(&format!("connect machine {name}"), detail));
     if marks::is_quarantined(&dir) {
         return refuse("it is quarantined");

@@ -19,14 +19,14 @@ pub fn state(host: &Host, conn: &Connect, name: &DomainName) -> Result<PowerStat
 /// The machine's present incarnation; `None` when the domain isn't agentvm's.
 pub fn record(host: &Host, domain: &Domain) -> Result<Option<MachineRecord>, HvError> {
     let made_as = domain::record(domain)?;
-    Ok(made_as.map(|made_as| marks::record(&host.layout.machine(&made_as.name), made_as)))
+    Ok(made_as.map(|made_as| marks::record(&host.folder.machine(&made_as.name), made_as)))
 }
 
 /// What libvirt says, and whether the machine was ever finished: one whose maker died half way is paused, and empty.
 pub fn state_of(host: &Host, domain: &Domain, name: &DomainName) -> Result<PowerState, HvError> {
     let said = domain::power(domain)?;
     let alive = matches!(said, PowerState::Paused | PowerState::Running);
-    let dir = host.layout.machine(name);
+    let dir = host.folder.machine(name);
     let interrupted =
         |what: &str| Ok(PowerState::Dead { why: format!("its {what} was interrupted") });
     match () {
@@ -58,10 +58,10 @@ pub fn all(host: &Host, conn: &Connect) -> Result<Vec<Machine>, HvError> {
             continue;
         };
         record.token =
-            fs::read_to_string(host.layout.machine(&record.name).token()).unwrap_or_default();
+            fs::read_to_string(host.folder.machine(&record.name).token()).unwrap_or_default();
         let state = state_of(host, &domain, &record.name)?;
         if state != PowerState::Absent {
-            let mark = match (marks::read(&host.layout.machine(&record.name)), &state) {
+            let mark = match (marks::read(&host.folder.machine(&record.name)), &state) {
                 // What has died or was resumed isn't what was parked.
                 (Mark::Parked { .. }, state) if *state != PowerState::Paused => Mark::None,
                 (mark, _) => mark,

@@ -10,8 +10,8 @@ use crate::libvirt::connection::lanes::{Wanted, still};
 use crate::libvirt::host::state::Host;
 use crate::libvirt::qemu::process;
 use crate::libvirt::qemu::smaps::{self, Place};
-use crate::libvirt::store::layout::MachineDir;
 use crate::libvirt::store::marks;
+use crate::libvirt::store::state_folder::MachineDir;
 use crate::workspace::{input, share};
 use crate::{HvError, InputFile, MachineKind, MachineLimits, PowerState, Stop, Usage};
 
@@ -23,7 +23,7 @@ pub fn resume(
     wanted: Wanted<'_>,
 ) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
-    let dir = host.layout.machine(name);
+    let dir = host.folder.machine(name);
     still(wanted, "resume a machine")?;
     usable(&dir, name, "resume")?;
     marks::clear_parked(&dir)?;
@@ -41,7 +41,7 @@ pub fn resume(
 
 /// The mark goes first here too: a share with a run's input in it isn't that of a parked machine, whether or not it has been resumed.
 pub fn put_input(host: &Host, name: &DomainName, files: &[InputFile]) -> Result<(), HvError> {
-    let dir = host.layout.machine(name);
+    let dir = host.folder.machine(name);
     if !dir.share().is_dir() {
         return Err(HvError::NoSuchMachine(name.clone()));
     }
@@ -63,7 +63,7 @@ fn usable(dir: &MachineDir, name: &DomainName, what: &str) -> Result<(), HvError
 
 /// The mark comes last: what it says is true by then, and stays true until the next resume.
 pub fn park(host: &Host, conn: &Connect, name: &DomainName, evidence: &str) -> Result<(), HvError> {
-    let dir = host.layout.machine(name);
+    let dir = host.folder.machine(name);
     pause(host, conn, name)?;
     usable(&dir, name, "park")?;
     marks::set_parked(&dir, evidence)
@@ -77,7 +77,7 @@ pub fn quarantine(
     until: i64,
     why: &str,
 ) -> Result<(), HvError> {
-    let dir = host.layout.machine(name);
+    let dir = host.folder.machine(name);
     let domain = domain::get(conn, name)?;
     marks::clear_parked(&dir)?;
     if domain::power(&domain)? == PowerState::Running {
@@ -90,7 +90,7 @@ pub fn quarantine(
 /// Proportional set, less what it has of the golden's file pages: those stay when it goes.
 pub fn usage(host: &Host, name: &DomainName) -> Result<Usage, HvError> {
     let table = smaps::read(process::pid(name)?)?;
-    let golden = smaps::of(&table, &host.layout.goldens().to_string_lossy(), Place::Within);
+    let golden = smaps::of(&table, &host.folder.goldens().to_string_lossy(), Place::Within);
     let kib = |field| golden.iter().filter_map(|mapping| mapping.kib(field)).sum::<u64>();
     let of_files = kib("Pss").saturating_sub(kib("Anonymous"));
     Ok(Usage {
@@ -109,7 +109,7 @@ pub fn update_limits(
 ) -> Result<Option<String>, HvError> {
     host.locks.with(name.as_str(), || {
         still(wanted, "change a machine's limits")?;
-        limits_in_force::change(&domain::get(conn, name)?, &host.layout.machine(name), limits)
+        limits_in_force::change(&domain::get(conn, name)?, &host.folder.machine(name), limits)
     })
 }
 
@@ -164,14 +164,14 @@ pub fn discard(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Res
     host.set_at_work(name, false);
     // What a template was to become goes with it: its memory file alone may take gigabytes.
     if let Some(template) = record.filter(|r| r.kind == MachineKind::Template) {
-        remove_tree(&host.layout.half_golden(&template.golden).0)?;
+        remove_tree(&host.folder.half_golden(&template.golden).0)?;
     }
     remove_files(host, name)
 }
 
 /// The share first: a folder below which something is mounted can't be removed.
 pub fn remove_files(host: &Host, name: &DomainName) -> Result<(), HvError> {
-    let dir = host.layout.machine(name);
+    let dir = host.folder.machine(name);
     share::unmount(&dir.share())?;
     remove_tree(&dir.0)
 }

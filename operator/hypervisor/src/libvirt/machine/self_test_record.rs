@@ -38,7 +38,7 @@ pub fn spec(host: &Host, whole: &Whole) -> MachineSpec {
         SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
     );
     let name = DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0);
-    let nic = (whole.recipe.layout == DeviceLayout::Nic).then(|| nic(&instance, &name));
+    let nic = (whole.captured.devices == DeviceLayout::Nic).then(|| nic(&instance, &name));
     let record = MachineRecord {
         name,
         instance,

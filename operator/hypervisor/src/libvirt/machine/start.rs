@@ -10,7 +10,7 @@ use crate::firewall::{ipv6, unavailable};
 use crate::libvirt::connection::domain;
 use crate::libvirt::host::state::Host;
 use crate::libvirt::host::{nat_network, nwfilter};
-use crate::libvirt::store::goldens::Recipe;
+use crate::libvirt::store::goldens::CapturedLayout;
 use crate::libvirt::xml::domain::DomainSpec;
 use crate::libvirt::xml::interface::{Plug, Socket};
 use crate::libvirt::xml::limits;
@@ -21,22 +21,22 @@ pub fn paused(
     host: &Host,
     conn: &Connect,
     record: &MachineRecord,
-    recipe: &Recipe,
+    captured: &CapturedLayout,
     spec: impl FnOnce(Option<Plug>) -> Result<DomainSpec, HvError>,
 ) -> Result<Domain, HvError> {
     let plug = plug_in(host, conn, record.nic.as_ref())?;
     let xml = spec(plug)?.to_xml()?;
     let started = domain::start(conn, &record.name, &xml, true)?;
-    limits_in_force::memory(&started, memory_limit_mib(host, recipe));
+    limits_in_force::memory(&started, memory_limit_mib(host, captured));
     closed(host, record)?;
     Ok(started)
 }
 
 /// Where the state directory is in memory, what a machine writes to its disk is too.
-fn memory_limit_mib(host: &Host, recipe: &Recipe) -> u64 {
-    let disk_mib = u64::from(recipe.resources.disk_gib) << 10;
-    let in_memory = in_memory(host.layout.root()).unwrap_or(false);
-    limits::memory_mib(&recipe.resources, recipe.kvm, if in_memory { disk_mib } else { 0 })
+fn memory_limit_mib(host: &Host, captured: &CapturedLayout) -> u64 {
+    let disk_mib = u64::from(captured.resources.disk_gib) << 10;
+    let in_memory = in_memory(host.folder.root()).unwrap_or(false);
+    limits::memory_mib(&captured.resources, captured.kvm, if in_memory { disk_mib } else { 0 })
 }
 
 /// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them. These keep its QEMU from

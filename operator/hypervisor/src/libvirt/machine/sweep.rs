@@ -7,7 +7,7 @@ use super::{observe, power, self_test_record};
 use crate::files::{names_in, remove_tree};
 use crate::libvirt::connection::lanes::ALWAYS;
 use crate::libvirt::host::state::Host;
-use crate::libvirt::store::layout::HALF;
+use crate::libvirt::store::state_folder::HALF;
 use crate::{HvError, MachineKind, Stop};
 
 pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
@@ -29,7 +29,7 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
             kept.push((name, machine.record.golden));
         }
     }
-    for name in names_in(&host.layout.machines()).into_iter().map(DomainName::from_recorded) {
+    for name in names_in(&host.folder.machines()).into_iter().map(DomainName::from_recorded) {
         if !host.is_at_work(&name)
             && !self_test_record::is_testing(host, &name)
             && !kept.iter().any(|(kept, _)| *kept == name)
@@ -39,17 +39,17 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
         }
     }
     // Machines have their library open; only one that is being started looks for it by name, and that is the present one.
-    for name in names_in(&host.layout.preload()) {
-        let file = host.layout.preload().join(&name);
+    for name in names_in(&host.folder.preload()) {
+        let file = host.folder.preload().join(&name);
         if host.preload.as_ref() != Ok(&file) && std::fs::remove_file(&file).is_ok() {
             swept.push(format!("preloaded library {name}"));
         }
     }
-    for name in names_in(&host.layout.goldens()) {
+    for name in names_in(&host.folder.goldens()) {
         let Some(key) = name.strip_prefix(HALF) else { continue };
         if !kept.iter().any(|(machine, golden)| golden.as_str() == key && host.is_at_work(machine))
         {
-            remove_tree(&host.layout.goldens().join(&name))?;
+            remove_tree(&host.folder.goldens().join(&name))?;
             swept.push(format!("half golden {key}"));
         }
     }

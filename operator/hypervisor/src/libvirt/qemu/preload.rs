@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::HvError;
 use crate::files::io;
-use crate::libvirt::store::layout::Layout;
+use crate::libvirt::store::state_folder::StateFolder;
 
 /// As the library reads them; it is loaded, not linked, so its constants are written here again.
 pub const SOCKET_ENV: &str = "AGENTVM_RESET_SOCKET";
@@ -33,13 +33,13 @@ pub fn find_preload() -> Option<PathBuf> {
 }
 
 /// A copy that QEMU can load, or why there is none.
-pub fn install(source: Option<&Path>, layout: &Layout) -> Result<PathBuf, String> {
+pub fn install(source: Option<&Path>, state_folder: &StateFolder) -> Result<PathBuf, String> {
     let Some(source) = source else {
         return Err(format!(
             "{NAME} is neither beside the agentvm program nor in {PACKAGED}; put it there, or name it in AGENTVM_PRELOAD"
         ));
     };
-    let folder = layout.preload();
+    let folder = state_folder.preload();
     let text = folder.to_string_lossy();
     if text.contains([' ', ':', '\t', '\n', '$']) {
         return Err(format!(
@@ -74,13 +74,13 @@ mod tests {
     #[test]
     fn it_is_copied_once_for_all_to_read_and_for_nobody_to_write() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_owned());
+        let state_folder = StateFolder::new(dir.path().to_owned());
         let source = dir.path().join("lib.so");
         fs::write(&source, "code").unwrap();
-        let at = install(Some(&source), &layout).unwrap();
+        let at = install(Some(&source), &state_folder).unwrap();
         let stat = fs::metadata(&at).unwrap();
         assert_eq!(stat.permissions().mode() & 0o777, 0o555);
-        assert_eq!(install(Some(&source), &layout).unwrap(), at);
+        assert_eq!(install(Some(&source), &state_folder).unwrap(), at);
         assert_eq!(
             fs::metadata(&at).unwrap().modified().unwrap(),
             stat.modified().unwrap(),
@@ -88,7 +88,7 @@ mod tests {
         );
         fs::write(&source, "newer").unwrap();
         assert_ne!(
-            install(Some(&source), &layout).unwrap(),
+            install(Some(&source), &state_folder).unwrap(),
             at,
             "machines keep the one that they were started with"
         );
@@ -105,10 +105,12 @@ mod tests {
     #[test]
     fn why_there_is_none_says_what_to_do() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_owned());
-        assert!(install(None, &layout).unwrap_err().contains("AGENTVM_PRELOAD"));
-        assert!(install(Some(Path::new("/nowhere")), &layout).unwrap_err().contains("/nowhere"));
-        let odd = Layout::new(dir.path().join("a b"));
+        let state_folder = StateFolder::new(dir.path().to_owned());
+        assert!(install(None, &state_folder).unwrap_err().contains("AGENTVM_PRELOAD"));
+        assert!(
+            install(Some(Path::new("/nowhere")), &state_folder).unwrap_err().contains("/nowhere")
+        );
+        let odd = StateFolder::new(dir.path().join("a b"));
         assert!(
             install(Some(Path::new("/bin/true")), &odd)
                 .unwrap_err()

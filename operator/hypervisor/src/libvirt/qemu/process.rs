@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::HvError;
 use crate::files::{io, read_json, write_json};
-use crate::libvirt::store::layout::MachineDir;
+use crate::libvirt::store::state_folder::MachineDir;
 
 /// Where the system's libvirtd writes its pid files; root's.
 const PIDS: &str = "/run/libvirt/qemu";

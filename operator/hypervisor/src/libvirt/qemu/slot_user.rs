@@ -14,7 +14,7 @@ use agentvm_core::names::{DomainName, short_hash};
 
 use crate::HvError;
 use crate::files::{io, names_in};
-use crate::libvirt::store::layout::Layout;
+use crate::libvirt::store::state_folder::StateFolder;
 
 /// Where the block begins unless somebody says otherwise.
 pub const FIRST_UID: u32 = 2_100_000_000;
@@ -67,10 +67,11 @@ const RESERVED: &str = "agentvm";
 
 /// The number for a machine that is made now. The caller holds whatever keeps others from asking at the same time, until the number is
 /// written down.
-pub fn choose(layout: &Layout, name: &DomainName, first: u32) -> Result<u32, HvError> {
+pub fn choose(state_folder: &StateFolder, name: &DomainName, first: u32) -> Result<u32, HvError> {
     let mut taken = running();
-    let others = names_in(&layout.machines()).into_iter().filter(|other| other != name.as_str());
-    taken.extend(others.filter_map(|other| of(layout, &DomainName::from_recorded(other))));
+    let others =
+        names_in(&state_folder.machines()).into_iter().filter(|other| other != name.as_str());
+    taken.extend(others.filter_map(|other| of(state_folder, &DomainName::from_recorded(other))));
     pick(first, hash(name), &taken).ok_or_else(|| HvError::NoCapacity {
         what: format!("give machine {name} a user of its own"),
         detail: format!("all {UIDS} numbers from {first} on are taken"),
@@ -97,14 +98,14 @@ fn running() -> HashSet<u32> {
 }
 
 /// Notes whose machine it is; its folder is there.
-pub fn write(layout: &Layout, name: &DomainName, uid: u32) -> Result<(), HvError> {
-    let at = layout.machine(name).user();
+pub fn write(state_folder: &StateFolder, name: &DomainName, uid: u32) -> Result<(), HvError> {
+    let at = state_folder.machine(name).user();
     fs::write(&at, uid.to_string()).map_err(io("write", &at))
 }
 
 /// `None` for a machine that has none of its own.
-pub fn of(layout: &Layout, name: &DomainName) -> Option<u32> {
-    fs::read_to_string(layout.machine(name).user()).ok()?.parse().ok()
+pub fn of(state_folder: &StateFolder, name: &DomainName) -> Option<u32> {
+    fs::read_to_string(state_folder.machine(name).user()).ok()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -142,20 +143,20 @@ mod tests {
     #[test]
     fn machines_that_are_there_keep_theirs() {
         let dir = tempfile::tempdir().unwrap();
-        let layout = Layout::new(dir.path().to_owned());
+        let state_folder = StateFolder::new(dir.path().to_owned());
         let name = |n: u32| DomainName::from_recorded(format!("machine-{n}"));
         let mut all = HashSet::new();
         // One hash for all: the worst that can be.
         let first = FIRST_UID + hash(&name(0));
         for n in 0..50 {
-            fs::create_dir_all(&layout.machine(&name(n)).0).unwrap();
-            let uid = choose(&layout, &name(n), first - hash(&name(n))).unwrap();
-            write(&layout, &name(n), uid).unwrap();
-            assert_eq!(of(&layout, &name(n)), Some(uid));
+            fs::create_dir_all(&state_folder.machine(&name(n)).0).unwrap();
+            let uid = choose(&state_folder, &name(n), first - hash(&name(n))).unwrap();
+            write(&state_folder, &name(n), uid).unwrap();
+            assert_eq!(of(&state_folder, &name(n)), Some(uid));
             assert!(all.insert(uid), "{uid} twice");
         }
-        let again = choose(&layout, &name(0), FIRST_UID).unwrap();
+        let again = choose(&state_folder, &name(0), FIRST_UID).unwrap();
         assert_eq!(again, first, "a machine that is made anew gets what its name says");
-        assert_eq!(of(&layout, &name(99)), None);
+        assert_eq!(of(&state_folder, &name(99)), None);
     }
 }

@@ -29,8 +29,8 @@ use crate::libvirt::qemu::page_dropper::Library;
 use crate::libvirt::qemu::process::{self, Identity};
 use crate::libvirt::qemu::{disk, monitor};
 use crate::libvirt::store::goldens::{self, Whole};
-use crate::libvirt::store::layout::{GoldenDir, MachineDir};
 use crate::libvirt::store::marks;
+use crate::libvirt::store::state_folder::{GoldenDir, MachineDir};
 use crate::workspace::share;
 use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
 
@@ -82,7 +82,7 @@ impl<'a> Reset<'a> {
     ) -> Result<Self, HvError> {
         let name = &spec.record.name;
         let domain = domain::get(conn, name)?;
-        let dir = host.layout.machine(name);
+        let dir = host.folder.machine(name);
         let refuse = |detail: &str| HvError::Refused {
             what: format!("reset machine {name}"),
             detail: detail.to_owned(),
@@ -148,7 +148,7 @@ impl<'a> Reset<'a> {
     fn step(&mut self, step: ResetStep) -> Result<(), HvError> {
         self.host.before(&self.spec.record.name, Step::Reset(step))?;
         let began = Instant::now();
-        let root = self.host.layout.root();
+        let root = self.host.folder.root();
         let full = |error| disk::or_full(error, "reset a machine", root);
         let done = match step {
             ResetStep::Enter => self.enter().map_err(full),
@@ -257,7 +257,7 @@ impl<'a> Reset<'a> {
     }
 
     fn memory_bytes(&self) -> u64 {
-        u64::from(self.whole.recipe.resources.memory_mib) << 20
+        u64::from(self.whole.captured.resources.memory_mib) << 20
     }
 }
 

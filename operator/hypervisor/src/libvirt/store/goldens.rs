@@ -6,27 +6,29 @@ use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::GoldenKey;
 use serde::{Deserialize, Serialize};
 
-use super::layout::{GoldenDir, HALF};
+use super::state_folder::{GoldenDir, HALF};
 use crate::files::{names_in, read_json, remove_tree};
 use crate::libvirt::host::state::Host;
 use crate::{Golden, HvError, MachineRecord, Resources};
 
-/// What a clone's domain must have in common with its template's.
+/// The layout of a captured template. The domain of each machine must have the same, because a
+/// device state loads only into the devices that it was saved from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Recipe {
+pub struct CapturedLayout {
     pub resources: Resources,
     pub cmdline: String,
     pub kvm: bool,
     pub vsock: bool,
-    #[serde(default)]
-    pub layout: DeviceLayout,
+    /// `recipe.json` calls them `layout`.
+    #[serde(default, rename = "layout")]
+    pub devices: DeviceLayout,
 }
 
-impl Recipe {
-    /// A state is only loaded into the devices that it was saved from.
+impl CapturedLayout {
+    /// Checks that the machine has the devices that the golden was captured with.
     pub fn fits(&self, record: &MachineRecord) -> Result<(), HvError> {
-        let detail = match (self.layout, &record.nic) {
+        let detail = match (self.devices, &record.nic) {
             (DeviceLayout::Isolated, Some(_)) => {
                 "its golden has no network device, and it is to have one"
             }
@@ -40,16 +42,16 @@ impl Recipe {
     }
 }
 
-/// A golden with its recipe.
+/// A golden with the layout that it was captured with.
 #[derive(Debug)]
 pub struct Whole {
     pub golden: Golden,
-    pub recipe: Recipe,
+    pub captured: CapturedLayout,
     pub dir: GoldenDir,
 }
 
 pub fn open(host: &Host, key: &GoldenKey) -> Result<Whole, HvError> {
-    read(host.layout.golden(key)).ok_or_else(|| HvError::NoSuchGolden(key.clone()))
+    read(host.folder.golden(key)).ok_or_else(|| HvError::NoSuchGolden(key.clone()))
 }
 
 fn read(dir: GoldenDir) -> Option<Whole> {
@@ -63,21 +65,21 @@ fn read(dir: GoldenDir) -> Option<Whole> {
         dir.initrd(),
     ];
     let golden = read_json(&dir.golden())?;
-    let recipe = read_json(&dir.recipe())?;
-    whole.iter().all(|file| file.is_file()).then_some(Whole { golden, recipe, dir })
+    let captured = read_json(&dir.captured_layout())?;
+    whole.iter().all(|file| file.is_file()).then_some(Whole { golden, captured, dir })
 }
 
 pub fn list(host: &Host) -> Vec<Golden> {
-    let names = names_in(&host.layout.goldens()).into_iter().filter(|name| !name.starts_with(HALF));
+    let names = names_in(&host.folder.goldens()).into_iter().filter(|name| !name.starts_with(HALF));
     names
-        .filter_map(|name| Some(read(host.layout.golden(&GoldenKey::from_recorded(name)))?.golden))
+        .filter_map(|name| Some(read(host.folder.golden(&GoldenKey::from_recorded(name)))?.golden))
         .collect()
 }
 
 pub fn remove(host: &Host, key: &GoldenKey) -> Result<(), HvError> {
     // Renamed first, so that nobody sees a golden with half of its files.
-    let going = host.layout.going_golden(key).0;
-    let from = host.layout.golden(key).0;
+    let going = host.folder.going_golden(key).0;
+    let from = host.folder.golden(key).0;
     host.forget_golden(key);
     remove_tree(&going)?;
     if from.exists() {

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::layout::MachineDir;
+use super::state_folder::MachineDir;
 use crate::files::{io, read_json};
 use crate::{HvError, MachineRecord, Mark};
 

@@ -3,5 +3,5 @@
 pub mod digest;
 pub mod goldens;
 pub mod image;
-pub mod layout;
 pub mod marks;
+pub mod state_folder;

@@ -16,7 +16,7 @@ const L1_MAX: u32 = 65_536;
 /// Incompatible features that move things: an external data file, and second-level entries of twice the size.
 const NOT_READ: u64 = 0b1_0100;
 
-type Read<T> = Result<T, String>;
+type Qcow2Result<T> = Result<T, String>;
 
 /// The fixed part of the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Header {
 }
 
 impl Header {
-    pub fn parse(bytes: &[u8]) -> Read<Self> {
+    pub fn parse(bytes: &[u8]) -> Qcow2Result<Self> {
         if bytes.get(..4) != Some(&b"QFI\xfb"[..]) || u32_at(bytes, 4)? != 3 {
             return Err("it is no qcow2 file of version 3".to_owned());
         }
@@ -62,7 +62,7 @@ impl Header {
 }
 
 /// Tables that grow move, the snapshots are looked at by themselves, and some features are notes about how the file was last closed.
-fn identity(bytes: &[u8]) -> Read<Vec<u8>> {
+fn identity(bytes: &[u8]) -> Qcow2Result<Vec<u8>> {
     let (backing, length) = (usize_of(u64_at(bytes, 8)?)?, u32_at(bytes, 16)? as usize);
     let header = u32_at(bytes, 100)? as usize;
     let end = backing.checked_add(length).ok_or_else(beyond)?.max(header);
@@ -88,7 +88,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    pub fn parse(bytes: &[u8]) -> Read<Self> {
+    pub fn parse(bytes: &[u8]) -> Qcow2Result<Self> {
         let (id, name) = (usize::from(u16_at(bytes, 12)?), usize::from(u16_at(bytes, 14)?));
         let extra = u32_at(bytes, 36)? as usize;
         let start =
@@ -116,7 +116,7 @@ pub fn entries(bytes: &[u8]) -> Vec<u64> {
 }
 
 /// Where the cluster of an entry stands; `None` when it has none.
-pub fn cluster(entry: u64) -> Read<Option<u64>> {
+pub fn cluster(entry: u64) -> Qcow2Result<Option<u64>> {
     if entry & COMPRESSED != 0 {
         return Err("it has compressed clusters".to_owned());
     }
@@ -127,23 +127,23 @@ fn beyond() -> String {
     "its header points beyond its end".to_owned()
 }
 
-fn usize_of(number: u64) -> Read<usize> {
+fn usize_of(number: u64) -> Qcow2Result<usize> {
     usize::try_from(number).map_err(|_| beyond())
 }
 
-fn array<const N: usize>(bytes: &[u8], at: usize) -> Read<[u8; N]> {
+fn array<const N: usize>(bytes: &[u8], at: usize) -> Qcow2Result<[u8; N]> {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).copied().ok_or_else(beyond)
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Read<u16> {
+fn u16_at(bytes: &[u8], at: usize) -> Qcow2Result<u16> {
     array(bytes, at).map(u16::from_be_bytes)
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Read<u32> {
+fn u32_at(bytes: &[u8], at: usize) -> Qcow2Result<u32> {
     array(bytes, at).map(u32::from_be_bytes)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Read<u64> {
+fn u64_at(bytes: &[u8], at: usize) -> Qcow2Result<u64> {
     array(bytes, at).map(u64::from_be_bytes)
 }
 

@@ -21,11 +21,11 @@ const LONGEST_NAME: usize = "avm-00000000-golden-000000000000".len();
 pub const HALF: &str = ".tmp-";
 
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct StateFolder {
     root: PathBuf,
 }
 
-impl Layout {
+impl StateFolder {
     pub fn new(root: PathBuf) -> Self {
         Self { root }
     }
@@ -196,7 +196,7 @@ impl GoldenDir {
     }
 
     /// What a clone's domain needs to know.
-    pub fn recipe(&self) -> PathBuf {
+    pub fn captured_layout(&self) -> PathBuf {
         self.0.join("recipe.json")
     }
 }
@@ -212,12 +212,13 @@ mod tests {
         let name = DomainName::for_template(&InstanceId::for_state_dir("/x"), &key);
         assert_eq!(name.as_str().len(), LONGEST_NAME);
         let fits = |length: usize| {
-            let layout = Layout::new(PathBuf::from(format!("/{}", "x".repeat(length - 1))));
+            let state_folder =
+                StateFolder::new(PathBuf::from(format!("/{}", "x".repeat(length - 1))));
             let fits =
                 |socket: PathBuf| std::os::unix::net::SocketAddr::from_pathname(socket).is_ok();
-            let machine = layout.machine(&name);
+            let machine = state_folder.machine(&name);
             assert_eq!(fits(machine.channel()), fits(machine.reset_socket()));
-            (layout.too_long_by(), fits(machine.channel()))
+            (state_folder.too_long_by(), fits(machine.channel()))
         };
         assert_eq!(fits(54), (0, true));
         assert_eq!(fits(55), (1, false));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agentvm_core::names::DomainName;
 
-use crate::Step;
+use crate::{HvError, Step};
 
 /// The decision of a [`StepHook`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,16 @@ pub struct StepHook(Option<Arc<Hook>>);
 impl StepHook {
     pub fn new(hook: impl Fn(&DomainName, Step) -> HookAction + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(hook)))
+    }
+
+    /// Asks the hook before a step. An error ends the call, and everything stays as it is.
+    pub(crate) fn permit(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
+        match self.before(name, step) {
+            HookAction::Go => Ok(()),
+            HookAction::Die => {
+                Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 })
+            }
+        }
     }
 
     /// The decision of the hook. Without a hook it is [`HookAction::Go`].

@@ -13,7 +13,7 @@ use super::network::Network;
 use super::process::Agent;
 use crate::files::{names_in, read_json, remove_tree};
 use crate::locks::{Locks, lock};
-use crate::{HookAction, HvError, Machine, MachineRecord, PowerState, Resources, Step};
+use crate::{HvError, Machine, MachineRecord, PowerState, Resources, Step};
 
 /// Goldens that aren't whole yet.
 pub const HALF: &str = ".tmp-";
@@ -92,14 +92,9 @@ impl Store {
         self.machine(name).join("ready")
     }
 
-    /// What the hook wants before this step: an error is the end of the call, with everything left as it is.
+    /// Asks the fault hook before a step.
     pub fn step(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
-        match self.knobs.hook().before(name, step) {
-            HookAction::Go => Ok(()),
-            HookAction::Die => {
-                Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 })
-            }
-        }
+        self.knobs.hook().permit(name, step)
     }
 
     pub fn note_peak(&self, owner_uid: &str) {

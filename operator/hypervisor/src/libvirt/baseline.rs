@@ -13,12 +13,11 @@ use virt::sys;
 
 use super::connection::domain::{self, refused};
 use super::handle::Libvirt;
-use super::host::facts;
 use super::host::state::Host;
 use super::machine::power;
 use super::qemu::{disk, monitor};
 use super::store::image::Image;
-use super::store::state_folder::MachineDir;
+use super::store::state_folder::{MachineDir, StateFolder};
 use super::xml::baseline::BaselineXml;
 use crate::files::{io, run};
 use crate::{Accelerator, HvError, Resources};
@@ -83,7 +82,7 @@ impl Baseline {
             save.args(["-q", "-c", &host.config.uri, "save", this.name.as_str()]).arg(saved(&dir));
             run("save a domain", &mut save)?;
             fs::copy(dir.overlay(), kept(&dir)).map_err(io("copy", &dir.overlay()))?;
-            restore(this, host, conn)
+            restore(this, &host.folder, conn)
         })
         .await
     }
@@ -94,14 +93,15 @@ impl Baseline {
             domain::get(conn, &this.name)?.destroy().map_err(refused("destroy a domain"))?;
             let dir = host.folder.machine(&this.name);
             fs::copy(kept(&dir), dir.overlay()).map_err(io("copy", &dir.overlay()))?;
-            restore(this, host, conn)
+            restore(this, &host.folder, conn)
         })
         .await
     }
 
     /// Ends it and removes all of it. Absent is fine.
     pub async fn remove(&self) -> Result<(), HvError> {
-        self.call("remove an ordinary domain", remove).await
+        self.call("remove an ordinary domain", |this, host, conn| remove(this, &host.folder, conn))
+            .await
     }
 
     async fn call<T: Send + 'static>(
@@ -124,33 +124,33 @@ fn kept(dir: &MachineDir) -> PathBuf {
 }
 
 fn boot(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
-    remove(this, host, conn)?;
+    remove(this, &host.folder, conn)?;
     let image = Image::open(&this.image)?;
-    let dir = host.folder.machine(&this.name);
-    host.user.make_folder(&dir.0)?;
+    let (dir, user) = (host.folder.machine(&this.name), host.users.shared());
+    user.make_folder(&dir.0)?;
     disk::create_overlay(&dir.overlay(), &image.rootfs, "raw", this.resources.disk_gib)?;
-    host.user.own(&dir.overlay())?;
+    user.own(&dir.overlay())?;
     let xml = BaselineXml {
         name: this.name.clone(),
-        kvm: facts::get(host, conn)?.accelerator == Accelerator::Kvm,
+        kvm: host.facts.get(conn)?.accelerator == Accelerator::Kvm,
         emulator: host.config.emulator.clone(),
         resources: this.resources,
         kernel: image.kernel,
         initrd: image.initrd,
         cmdline: image.cmdline,
         dir: dir.clone(),
-        user: host.user,
+        user,
     };
     domain::start(conn, &this.name, &xml.render()?, false)?;
     fs::write(dir.ready(), "").map_err(io("write", &dir.ready()))
 }
 
-fn restore(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
-    let image = saved(&host.folder.machine(&this.name));
+fn restore(this: &Baseline, folder: &StateFolder, conn: &Connect) -> Result<(), HvError> {
+    let image = saved(&folder.machine(&this.name));
     conn.restore_domain(&image.to_string_lossy()).map_err(refused("restore a domain"))
 }
 
-fn remove(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
+fn remove(this: &Baseline, folder: &StateFolder, conn: &Connect) -> Result<(), HvError> {
     if let Some(domain) = domain::find(conn, &this.name)? {
         if domain.is_active().unwrap_or(false) {
             // As everything of ours ends: it is faster than libvirt's own way.
@@ -163,5 +163,5 @@ fn remove(this: &Baseline, host: &Host, conn: &Connect) -> Result<(), HvError> {
         let flags = sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
         domain.undefine_flags(flags).map_err(refused("forget an ordinary domain"))?;
     }
-    power::remove_files(host, &this.name)
+    power::remove_files(folder, &this.name)
 }

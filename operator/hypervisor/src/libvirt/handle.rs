@@ -16,6 +16,7 @@ use super::connection::lanes::{Lane, Wanted};
 use super::host::state::Host;
 use super::machine::links;
 use super::qemu::channel::Channels;
+use super::reset::golden_caches::GoldenCaches;
 use crate::workspace::share;
 use crate::{HostApi, HvError, MachineApi, PowerState};
 
@@ -29,6 +30,7 @@ const RESET_WORKERS: usize = 2;
 #[derive(Clone, Debug)]
 pub struct Libvirt {
     pub(super) host: Arc<Host>,
+    pub(super) caches: Arc<GoldenCaches>,
     pub(super) builds: Arc<Lane>,
     pub(super) resets: Arc<Lane>,
     pub(super) claims: Arc<Lane>,
@@ -49,8 +51,14 @@ impl Libvirt {
         };
         let (builds, resets, claims) =
             (lane("build", workers)?, lane("reset", RESET_WORKERS)?, lane("claim", CLAIM_WORKERS)?);
-        let libvirt =
-            Self { host: Arc::new(host), builds, resets, claims, channels: Arc::default() };
+        let libvirt = Self {
+            host: Arc::new(host),
+            caches: Arc::default(),
+            builds,
+            resets,
+            claims,
+            channels: Arc::default(),
+        };
         libvirt.wait_healthy(within).await?;
         Ok(libvirt)
     }

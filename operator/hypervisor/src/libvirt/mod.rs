@@ -1,26 +1,28 @@
 //! Machines as libvirt domains.
 //!
 //! ```text
-//! api/ · baseline · handle          the five traits, the cold-boot baseline, the lanes of a connected host
+//! api/ · baseline   the five traits, the cold-boot machines that the benchmark compares with
 //!     │
-//! golden/                          boots a template and captures it
+//! handle            `Libvirt`: three lanes to libvirt, the parts of the host, the caches
 //!     │
-//! reset/                           brings a machine back in place, proves it, tests the tiers
+//! golden/           boots a template and captures it
 //!     │
-//! machine/                         creates, starts, observes, limits and ends machines
+//! reset/            brings a machine back in place, proves it, tests the tiers
 //!     │
-//! host/                            the state of this process, the NAT network, filters, facts
+//! machine/          creates, starts, observes, limits and ends machines
 //!     │
-//! connection/                      threads and calls of libvirt, configuration
+//! host/             the parts of the host, the NAT network, filters, facts, machines at work
 //!     │
-//! xml/                             the XML of domains, networks and filters
+//! connection/       threads and calls of libvirt, configuration
 //!     │
-//! qemu/                            the QEMU process: monitor, user, disk, channel, preload library
+//! xml/              the XML of domains, networks and filters
 //!     │
-//! store/                           the files of the state folder
+//! qemu/             the QEMU process: monitor, users, disk, channel, preload library
+//!     │
+//! store/            the files of the state folder
 //! ```
-//! A folder uses the folders below it, and never one above. The control channel is a virtio-serial port that is bound
-//! to a unix socket in the machine's folder.
+//! A folder uses the folders below it, and never one above. The control channel is a virtio-serial
+//! port that is bound to a unix socket in the machine's folder.
 
 mod api;
 mod baseline;

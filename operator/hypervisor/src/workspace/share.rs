@@ -109,7 +109,7 @@ pub fn unmount(at: &Path) -> Result<(), HvError> {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::NOENT) => return Ok(()),
             Err(Errno::BUSY) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(10))
+                std::thread::sleep(Duration::from_millis(10));
             }
             Err(Errno::BUSY) => {
                 tracing::warn!(share = %at.display(), "a share stays busy; it is detached and goes when its last user does");

@@ -2,14 +2,16 @@
 
 use crate::libvirt::connection::domain;
 use crate::libvirt::handle::Libvirt;
-use crate::libvirt::host::facts;
 use crate::libvirt::machine::sweep;
 use crate::{HostApi, HostFacts, HvError};
 
 #[async_trait::async_trait]
 impl HostApi for Libvirt {
     async fn facts(&self) -> Result<HostFacts, HvError> {
-        self.build("look at the host", self.host.config.start_timeout, facts::get).await
+        self.build("look at the host", self.host.config.start_timeout, |host, conn| {
+            host.facts.get(conn)
+        })
+        .await
     }
 
     async fn health(&self) -> Result<(), HvError> {

@@ -10,7 +10,6 @@ use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 
 use crate::libvirt::handle::{Libvirt, blocking};
-use crate::libvirt::host::nat_network;
 use crate::libvirt::machine::links;
 use crate::{HvError, LinkApi, Traffic};
 
@@ -18,21 +17,17 @@ use crate::{HvError, LinkApi, Traffic};
 impl LinkApi for Libvirt {
     async fn subnet(&self) -> Result<Subnet, HvError> {
         let ours = self
-            .build(
-                "make the machines' network",
-                self.host.config.start_timeout,
-                nat_network::ensure,
-            )
+            .build("make the machines' network", self.host.config.start_timeout, |host, conn| {
+                host.network.ensure(conn)
+            })
             .await?;
         Ok(ours.subnet)
     }
 
     async fn ipv6(&self) -> Result<(), HvError> {
-        self.build(
-            "route IPv6 for machines",
-            self.host.config.start_timeout,
-            nat_network::ensure_ipv6,
-        )
+        self.build("route IPv6 for machines", self.host.config.start_timeout, |host, conn| {
+            host.network.ensure_ipv6(conn)
+        })
         .await
     }
 
@@ -55,7 +50,8 @@ impl LinkApi for Libvirt {
     async fn open_link(&self, name: &DomainName) -> Result<(), HvError> {
         let Some(link) = self.link(name).await? else { return Ok(()) };
         let (host, name) = (Arc::clone(&self.host), name.clone());
-        blocking("open a link", move || links::open(&host, &name, &link)).await
+        blocking("open a link", move || links::open(&host.folder, &host.firewall, &name, &link))
+            .await
     }
 
     async fn lease_link(&self, name: &DomainName, address: Ipv4Addr) -> Result<(), HvError> {
@@ -86,6 +82,6 @@ impl LinkApi for Libvirt {
     }
 
     fn flows(&self) -> Option<Receiver<Flow>> {
-        links::flows(&self.host)
+        links::flows(&self.host.firewall)
     }
 }

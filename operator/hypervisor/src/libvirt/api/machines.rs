@@ -28,10 +28,11 @@ impl MachineApi for Libvirt {
     async fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError> {
         // Before the device state is loaded: what the incarnation that ends still says is for nobody.
         self.channels.close(&spec.record.name);
-        let (host, spec) = (Arc::clone(&self.host), spec.clone());
+        let (host, caches) = (Arc::clone(&self.host), Arc::clone(&self.caches));
+        let spec = spec.clone();
         let (within, sabotage) = (self.host.config.start_timeout, self.host.config.sabotage);
         let job = move |conn: &Connect, wanted: Wanted<'_>| {
-            in_place::reset(&host, conn, &spec, sabotage, wanted)
+            in_place::reset(&host, &caches, conn, &spec, sabotage, wanted)
         };
         self.resets.call("reset a machine", within, job).await
     }
@@ -44,7 +45,7 @@ impl MachineApi for Libvirt {
         let (host, name, limits) = (Arc::clone(&self.host), name.clone(), *limits);
         let within = self.host.config.call_timeout;
         let job = move |conn: &Connect, wanted: Wanted<'_>| {
-            power::update_limits(&host, conn, &name, &limits, wanted)
+            power::update_limits(&host.folder, &host.locks, conn, &name, &limits, wanted)
         };
         self.resets.call("change a machine's limits", within, job).await
     }
@@ -52,38 +53,47 @@ impl MachineApi for Libvirt {
     async fn resume(&self, name: &DomainName) -> Result<(), HvError> {
         let (host, name, within) =
             (Arc::clone(&self.host), name.clone(), self.host.config.call_timeout);
-        let job =
-            move |conn: &Connect, wanted: Wanted<'_>| power::resume(&host, conn, &name, wanted);
+        let job = move |conn: &Connect, wanted: Wanted<'_>| {
+            power::resume(&host.folder, &host.at_work, conn, &name, wanted)
+        };
         self.claims.call("resume a machine", within, job).await
     }
 
     async fn pause(&self, name: &DomainName) -> Result<(), HvError> {
         let name = name.clone();
-        self.claim("pause a machine", move |host, conn| power::pause(host, conn, &name)).await
+        self.claim("pause a machine", move |host, conn| {
+            power::pause(&host.folder, &host.at_work, conn, &name)
+        })
+        .await
     }
 
     async fn park(&self, name: &DomainName, evidence: &str) -> Result<(), HvError> {
         let (name, evidence) = (name.clone(), evidence.to_owned());
-        self.claim("park a machine", move |host, conn| power::park(host, conn, &name, &evidence))
-            .await
+        self.claim("park a machine", move |host, conn| {
+            power::park(&host.folder, &host.at_work, conn, &name, &evidence)
+        })
+        .await
     }
 
     async fn quarantine(&self, name: &DomainName, until: i64, why: &str) -> Result<(), HvError> {
         let (name, why) = (name.clone(), why.to_owned());
-        let job =
-            move |host: &Host, conn: &Connect| power::quarantine(host, conn, &name, until, &why);
+        let job = move |host: &Host, conn: &Connect| {
+            power::quarantine(&host.folder, &host.firewall, conn, &name, until, &why)
+        };
         self.claim("quarantine a machine", job).await
     }
 
     async fn usage(&self, name: &DomainName) -> Result<Usage, HvError> {
         let (host, name) = (Arc::clone(&self.host), name.clone());
-        blocking("look at a machine's memory", move || power::usage(&host, &name)).await
+        blocking("look at a machine's memory", move || power::usage(&host.folder, &name)).await
     }
 
     async fn state(&self, name: &DomainName) -> Result<PowerState, HvError> {
         let name = name.clone();
-        self.claim("ask for a machine's state", move |host, conn| observe::state(host, conn, &name))
-            .await
+        self.claim("ask for a machine's state", move |host, conn| {
+            observe::state(&host.folder, &host.at_work, conn, &name)
+        })
+        .await
     }
 
     async fn destroy(&self, name: &DomainName, how: Stop) -> Result<(), HvError> {
@@ -96,7 +106,10 @@ impl MachineApi for Libvirt {
     }
 
     async fn list(&self) -> Result<Vec<Machine>, HvError> {
-        self.claim("list the machines", observe::list).await
+        let job = |host: &Host, conn: &Connect| {
+            observe::list(&host.folder, &host.at_work, &host.config.instance, conn)
+        };
+        self.claim("list the machines", job).await
     }
 
     async fn connect(&self, name: &DomainName) -> Result<Channel, HvError> {

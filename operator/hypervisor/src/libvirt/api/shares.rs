@@ -14,7 +14,8 @@ use crate::{CollectSpec, Collected, HvError, InputFile, ShareApi};
 impl ShareApi for Libvirt {
     async fn put_input(&self, name: &DomainName, files: Vec<InputFile>) -> Result<(), HvError> {
         let (host, name) = (Arc::clone(&self.host), name.clone());
-        blocking("put input", move || power::put_input(&host, &name, &files)).await
+        blocking("put input", move || power::put_input(&host.folder, &host.users, &name, &files))
+            .await
     }
 
     async fn collect(

@@ -20,6 +20,7 @@ use crate::libvirt::connection::domain::{self, refused};
 use crate::libvirt::host::state::Host;
 use crate::libvirt::machine::{links, power};
 use crate::libvirt::qemu::{disk, monitor, posix_acl};
+use crate::libvirt::reset::golden_caches::GoldenCaches;
 use crate::libvirt::store::digest;
 use crate::libvirt::store::goldens::{self, CapturedLayout};
 use crate::libvirt::store::state_folder::GoldenDir;
@@ -31,6 +32,7 @@ const CAPTURE_BYTES: u64 = 16 << 20;
 
 struct Capture<'a> {
     host: &'a Host,
+    caches: &'a GoldenCaches,
     domain: Domain,
     record: MachineRecord,
     captured: CapturedLayout,
@@ -44,22 +46,23 @@ struct Capture<'a> {
 /// All steps; on an error nothing is left, neither template nor files.
 pub fn capture(
     host: &Host,
+    caches: &GoldenCaches,
     conn: &Connect,
     template: &DomainName,
     guest: &str,
 ) -> Result<Golden, HvError> {
     host.locks.with(template.as_str(), || {
-        let mut capture = Capture::open(host, conn, template)?;
+        let mut capture = Capture::open(host, caches, conn, template)?;
         guest.clone_into(&mut capture.guest);
         let (what, root) = ("capture a golden", host.folder.root());
         let done = disk::budget(what, root, CAPTURE_BYTES, 0)
             .and_then(|()| Step::ALL.into_iter().try_for_each(|step| capture.timed(step)));
         let done = done.map_err(|error| disk::or_full(error, what, root));
-        let done = done.and_then(|()| goldens::open(host, &capture.record.golden));
+        let done = done.and_then(|()| goldens::open(&host.folder, &capture.record.golden));
         if let Err(error) = &done
             && error.is_death()
         {
-            host.set_at_work(template, false);
+            host.at_work.remove(template);
             return done.map(|whole| whole.golden);
         }
         // Quit has made libvirt forget the domain, and with it whose files these are.
@@ -70,7 +73,12 @@ pub fn capture(
 }
 
 impl<'a> Capture<'a> {
-    fn open(host: &'a Host, conn: &Connect, template: &DomainName) -> Result<Self, HvError> {
+    fn open(
+        host: &'a Host,
+        caches: &'a GoldenCaches,
+        conn: &Connect,
+        template: &DomainName,
+    ) -> Result<Self, HvError> {
         let domain = domain::get(conn, template)?;
         let record = domain::record(&domain)?.filter(|r| r.kind == MachineKind::Template);
         let record = record.ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
@@ -79,11 +87,21 @@ impl<'a> Capture<'a> {
             .ok_or_else(|| HvError::NoSuchMachine(template.clone()))?;
         let (whole, deadline) =
             (host.folder.golden(&record.golden), Instant::now() + host.config.capture_timeout);
-        Ok(Self { host, domain, record, captured, half, whole, deadline, guest: String::new() })
+        Ok(Self {
+            host,
+            caches,
+            domain,
+            record,
+            captured,
+            half,
+            whole,
+            deadline,
+            guest: String::new(),
+        })
     }
 
     fn timed(&mut self, step: Step) -> Result<(), HvError> {
-        self.host.before(&self.record.name, crate::Step::Capture(step))?;
+        self.host.config.on_step.permit(&self.record.name, crate::Step::Capture(step))?;
         let began = Instant::now();
         let done = self.run(step);
         tracing::debug!(template = %self.record.name, ?step, took = ?began.elapsed(), "capture");
@@ -93,7 +111,7 @@ impl<'a> Capture<'a> {
     fn run(&mut self, step: Step) -> Result<(), HvError> {
         match step {
             Step::Pause => {
-                links::cut(self.host, &self.record)?;
+                links::cut(&self.host.firewall, &self.record)?;
                 self.domain.suspend().map_err(refused("pause the template"))
             }
             Step::Overlay => self.overlay(),
@@ -112,7 +130,7 @@ impl<'a> Capture<'a> {
     fn overlay(&self) -> Result<(), HvError> {
         let path = self.half.snapshot();
         disk::create_overlay(&path, &self.half.disk(), "qcow2", self.captured.resources.disk_gib)?;
-        self.host.user_of(&self.record.name).own(&path)?;
+        self.host.users.of(&self.record.name).own(&path)?;
         let disk = el("disk").attr("name", "vda").attr("snapshot", "external").attr("type", "file");
         let disk = disk
             .child(el("driver").attr("type", "qcow2"))
@@ -183,11 +201,11 @@ impl<'a> Capture<'a> {
 
     /// A golden of this key that is whole already stays: machines may be running from it.
     fn publish(&self) -> Result<(), HvError> {
-        if goldens::open(self.host, &self.record.golden).is_ok() {
+        if goldens::open(&self.host.folder, &self.record.golden).is_ok() {
             return remove_tree(&self.half.0);
         }
         // What was read of a broken one isn't true of this one.
-        self.host.forget_golden(&self.record.golden);
+        self.caches.forget(&self.record.golden);
         remove_tree(&self.whole.0)?;
         sync(&self.half.0)?;
         fs::rename(&self.half.0, &self.whole.0).map_err(io("publish", &self.whole.0))?;

@@ -4,15 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use agentvm_core::names::DomainName;
 use virt::connect::Connect;
 
 use crate::files::{io, remove_tree, write_json, write_secret};
 use crate::libvirt::connection::domain;
-use crate::libvirt::host::facts;
 use crate::libvirt::host::state::Host;
 use crate::libvirt::machine::{observe, power, start};
 use crate::libvirt::qemu::disk;
+use crate::libvirt::qemu::qemu_user::QemuUser;
 use crate::libvirt::store::goldens::CapturedLayout;
 use crate::libvirt::store::image::Image;
 use crate::libvirt::store::state_folder::GoldenDir;
@@ -27,98 +26,152 @@ const SHARE_BYTES: u64 = 16 << 20;
 /// What setup may write to the disk before somebody looks at free space again.
 const SETUP_BYTES: u64 = 1 << 30;
 
+/// Boots the template. An equal one that runs already is no error.
 pub fn boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvError> {
     let name = &spec.record.name;
     host.locks.with(name.as_str(), || {
         if let Some(there) = domain::find(conn, name)? {
             let same = domain::record(&there)?.is_some_and(|r| r.nonce == spec.record.nonce);
-            let running = observe::state(host, conn, name)? == PowerState::Running;
-            return if same && running {
+            let state = observe::state(&host.folder, &host.at_work, conn, name)?;
+            return if same && state == PowerState::Running {
                 Ok(())
             } else {
                 Err(HvError::AlreadyExists(name.clone()))
             };
         }
-        host.set_at_work(name, true);
-        try_boot(host, conn, spec).inspect_err(|_| undo(host, conn, spec))
+        host.at_work.insert(name);
+        let template = Template { host, conn, spec };
+        template.boot().inspect_err(|_| template.undo())
     })
 }
 
-fn undo(host: &Host, conn: &Connect, spec: &TemplateSpec) {
-    let undone = power::discard(host, conn, &spec.record.name, Stop::Force)
-        .and_then(|()| remove_tree(&host.folder.half_golden(&spec.record.golden).0));
-    if let Err(error) = undone {
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "a failed template is left to the next sweep"
-        );
-    }
+/// A template that is being made.
+struct Template<'a> {
+    host: &'a Host,
+    conn: &'a Connect,
+    spec: &'a TemplateSpec,
 }
 
-fn try_boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvError> {
-    let image = Image::open(&spec.image)?;
-    let memory_mib = u64::from(spec.resources.memory_mib);
-    // The memory file is sparse, and writing to its holes must not meet a full disk: all of it has to fit.
-    let needed = (memory_mib << 20) + SETUP_BYTES;
-    disk::budget("boot a template", host.folder.root(), needed, memory_mib)?;
-    let half = host.folder.half_golden(&spec.record.golden);
-    remove_tree(&half.0)?;
-    power::remove_files(host, &spec.record.name)?;
-    lay_out_machine(host, spec)?;
-    let captured = lay_out_golden(host, conn, spec, &image, &half)?;
-    let started = start::paused(host, conn, &spec.record, &captured, |plug| {
-        domain_spec(host, plug, spec, &captured, &half)
-    })?;
-    started.resume().map_err(domain::refused("let a template run"))?;
-    let ready = host.folder.machine(&spec.record.name).ready();
-    fs::write(&ready, "").map_err(io("write", &ready))
-}
+impl Template<'_> {
+    fn boot(&self) -> Result<(), HvError> {
+        let Self { host, conn, spec } = self;
+        let image = Image::open(&spec.image)?;
+        let memory_mib = u64::from(spec.resources.memory_mib);
+        // The memory file is sparse, and writing to its holes must not meet a full disk: all of it has to fit.
+        let needed = (memory_mib << 20) + SETUP_BYTES;
+        disk::budget("boot a template", host.folder.root(), needed, memory_mib)?;
+        let half = host.folder.half_golden(&spec.record.golden);
+        remove_tree(&half.0)?;
+        power::remove_files(&host.folder, &spec.record.name)?;
+        self.lay_out_machine()?;
+        let captured = self.lay_out_golden(&image, &half)?;
+        let started = start::paused(host, conn, &spec.record, &captured, |plug| {
+            self.domain_spec(plug, &captured, &half)
+        })?;
+        started.resume().map_err(domain::refused("let a template run"))?;
+        let ready = host.folder.machine(&spec.record.name).ready();
+        fs::write(&ready, "").map_err(io("write", &ready))
+    }
 
-fn lay_out_golden(
-    host: &Host,
-    conn: &Connect,
-    spec: &TemplateSpec,
-    image: &Image,
-    half: &GoldenDir,
-) -> Result<CapturedLayout, HvError> {
-    let user = host.user_of(&spec.record.name);
-    user.make_folder(&half.0)?;
-    let rootfs = spec.rootfs.as_deref().unwrap_or(&image.rootfs);
-    let bytes = fs::metadata(rootfs).map_err(io("read", rootfs))?.len();
-    if bytes > u64::from(spec.resources.disk_gib) << 30 {
-        let detail = format!(
-            "the root filesystem has {bytes} bytes, the disk {} GiB",
-            spec.resources.disk_gib
-        );
-        return Err(HvError::BadImage { path: rootfs.display().to_string(), detail });
+    fn undo(&self) {
+        let Self { host, conn, spec } = self;
+        let undone = power::discard(host, conn, &spec.record.name, Stop::Force)
+            .and_then(|()| remove_tree(&host.folder.half_golden(&spec.record.golden).0));
+        if let Err(error) = undone {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a failed template is left to the next sweep"
+            );
+        }
     }
-    match &spec.rootfs {
-        None => refer(host, &spec.record.name, rootfs, &half.rootfs())?,
-        Some(theirs) => keep(theirs, &half.rootfs())?,
+
+    fn lay_out_golden(&self, image: &Image, half: &GoldenDir) -> Result<CapturedLayout, HvError> {
+        let Self { host, conn, spec } = self;
+        let user = host.users.of(&spec.record.name);
+        user.make_folder(&half.0)?;
+        let rootfs = spec.rootfs.as_deref().unwrap_or(&image.rootfs);
+        let bytes = fs::metadata(rootfs).map_err(io("read", rootfs))?.len();
+        if bytes > u64::from(spec.resources.disk_gib) << 30 {
+            let detail = format!(
+                "the root filesystem has {bytes} bytes, the disk {} GiB",
+                spec.resources.disk_gib
+            );
+            return Err(HvError::BadImage { path: rootfs.display().to_string(), detail });
+        }
+        match &spec.rootfs {
+            None => refer(user, rootfs, &half.rootfs())?,
+            Some(theirs) => keep(theirs, &half.rootfs())?,
+        }
+        fs::copy(&image.kernel, half.kernel()).map_err(io("copy", &image.kernel))?;
+        fs::copy(&image.initrd, half.initrd()).map_err(io("copy", &image.initrd))?;
+        disk::create_overlay(&half.disk(), &half.rootfs(), "raw", spec.resources.disk_gib)?;
+        let memory = fs::File::create(half.memory()).map_err(io("make", &half.memory()))?;
+        memory
+            .set_len(u64::from(spec.resources.memory_mib) << 20)
+            .map_err(io("size", &half.memory()))?;
+        // QEMU may write to the files that are there, not make others.
+        fs::File::create(half.state()).map_err(io("make", &half.state()))?;
+        for file in [half.disk(), half.memory(), half.state()] {
+            user.own(&file)?;
+        }
+        let facts = host.facts.get(conn)?;
+        let captured = CapturedLayout {
+            resources: spec.resources,
+            cmdline: image.cmdline.clone(),
+            kvm: facts.accelerator == Accelerator::Kvm,
+            // docs/decisions/0006: a device that nobody uses is a way to the host that a run could use.
+            vsock: false,
+            devices: spec.record.layout(),
+        };
+        write_json(&half.captured_layout(), &captured)?;
+        Ok(captured)
     }
-    fs::copy(&image.kernel, half.kernel()).map_err(io("copy", &image.kernel))?;
-    fs::copy(&image.initrd, half.initrd()).map_err(io("copy", &image.initrd))?;
-    disk::create_overlay(&half.disk(), &half.rootfs(), "raw", spec.resources.disk_gib)?;
-    let memory = fs::File::create(half.memory()).map_err(io("make", &half.memory()))?;
-    memory
-        .set_len(u64::from(spec.resources.memory_mib) << 20)
-        .map_err(io("size", &half.memory()))?;
-    // QEMU may write to the files that are there, not make others.
-    fs::File::create(half.state()).map_err(io("make", &half.state()))?;
-    for file in [half.disk(), half.memory(), half.state()] {
-        user.own(&file)?;
+
+    fn lay_out_machine(&self) -> Result<(), HvError> {
+        let Self { host, spec, .. } = self;
+        let dir = host.folder.machine(&spec.record.name);
+        host.users.make_machine(&spec.record.name)?;
+        write_secret(&dir.token(), &spec.record.token)?;
+        share::mount(
+            &dir.share_image(),
+            &dir.share(),
+            SHARE_BYTES,
+            host.users.mapping(&spec.record.name),
+        )
     }
-    let facts = facts::get(host, conn)?;
-    let captured = CapturedLayout {
-        resources: spec.resources,
-        cmdline: image.cmdline.clone(),
-        kvm: facts.accelerator == Accelerator::Kvm,
-        // docs/decisions/0006: a device that nobody uses is a way to the host that a run could use.
-        vsock: false,
-        devices: spec.record.layout(),
-    };
-    write_json(&half.captured_layout(), &captured)?;
-    Ok(captured)
+
+    fn domain_spec(
+        &self,
+        plug: Option<Plug>,
+        captured: &CapturedLayout,
+        half: &GoldenDir,
+    ) -> Result<DomainSpec, HvError> {
+        let Self { host, spec, .. } = self;
+        let dir = host.folder.machine(&spec.record.name);
+        if captured.kvm {
+            host.users.open_kvm()?;
+        }
+        Ok(DomainSpec {
+            name: spec.record.name.clone(),
+            nonce: spec.record.nonce.clone(),
+            kvm: captured.kvm,
+            emulator: host.config.emulator.clone(),
+            resources: captured.resources,
+            kernel: half.kernel(),
+            initrd: half.initrd(),
+            cmdline: captured.cmdline.clone(),
+            overlay: half.disk(),
+            share: dir.share(),
+            channel: dir.channel(),
+            console: dir.console(),
+            memory: Memory::Shared(half.memory()),
+            vsock: captured.vsock,
+            plug,
+            user: host.users.of(&spec.record.name),
+            limits: spec.limits,
+            metadata: metadata::element(&spec.record)?,
+        })
+    }
 }
 
 /// A copy of a user's file: whoever writes to theirs later must not change machines that were made of it.
@@ -128,51 +181,11 @@ fn keep(rootfs: &Path, at: &Path) -> Result<(), HvError> {
 }
 
 /// A second name for the file, so that a cleaned image cache costs no golden; across file systems a link that says where it is.
-fn refer(host: &Host, name: &DomainName, rootfs: &Path, at: &Path) -> Result<(), HvError> {
+fn refer(user: QemuUser, rootfs: &Path, at: &Path) -> Result<(), HvError> {
     let rootfs = rootfs.canonicalize().map_err(io("find", rootfs))?;
     if fs::hard_link(&rootfs, at).is_ok() {
         return Ok(());
     }
-    host.user_of(name).can_reach(rootfs.parent().unwrap_or(Path::new("/")))?;
+    user.can_reach(rootfs.parent().unwrap_or(Path::new("/")))?;
     std::os::unix::fs::symlink(&rootfs, at).map_err(io("link to", &rootfs))
-}
-
-fn lay_out_machine(host: &Host, spec: &TemplateSpec) -> Result<(), HvError> {
-    let dir = host.folder.machine(&spec.record.name);
-    host.make_machine(&spec.record.name)?;
-    write_secret(&dir.token(), &spec.record.token)?;
-    share::mount(&dir.share_image(), &dir.share(), SHARE_BYTES, host.mapping(&spec.record.name))
-}
-
-fn domain_spec(
-    host: &Host,
-    plug: Option<Plug>,
-    spec: &TemplateSpec,
-    captured: &CapturedLayout,
-    half: &GoldenDir,
-) -> Result<DomainSpec, HvError> {
-    let dir = host.folder.machine(&spec.record.name);
-    if captured.kvm {
-        host.open_kvm()?;
-    }
-    Ok(DomainSpec {
-        name: spec.record.name.clone(),
-        nonce: spec.record.nonce.clone(),
-        kvm: captured.kvm,
-        emulator: host.config.emulator.clone(),
-        resources: captured.resources,
-        kernel: half.kernel(),
-        initrd: half.initrd(),
-        cmdline: captured.cmdline.clone(),
-        overlay: half.disk(),
-        share: dir.share(),
-        channel: dir.channel(),
-        console: dir.console(),
-        memory: Memory::Shared(half.memory()),
-        vsock: captured.vsock,
-        plug,
-        user: host.user_of(&spec.record.name),
-        limits: spec.limits,
-        metadata: metadata::element(&spec.record)?,
-    })
 }

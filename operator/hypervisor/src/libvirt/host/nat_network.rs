@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
+use std::sync::Mutex;
 
 use agentvm_core::names::InstanceId;
 use agentvm_core::network::{Mac, Subnet};
@@ -14,7 +15,6 @@ use rustix::fs::FlockOperation;
 use virt::connect::Connect;
 use virt::network::Network;
 
-use super::state::Host;
 use crate::HvError;
 use crate::firewall::netlink::{bridge, device};
 use crate::firewall::{ipv6, unavailable};
@@ -36,46 +36,59 @@ const MAC_MAPS: &str = "/var/lib/libvirt/dnsmasq";
 /// Whoever chooses addresses holds a lock on this file.
 const CHOOSING: &str = "/run/agentvm-network.lock";
 
-/// Finds it, starts it, or makes it.
-pub fn ensure(host: &Host, conn: &Connect) -> Result<Ours, HvError> {
-    let mut known = lock(&host.network);
-    if let Some(ours) = known.as_ref().filter(|ours| is_there(&ours.subnet.bridge)) {
-        return Ok(ours.clone());
+/// The network, once it was seen.
+#[derive(Debug)]
+pub struct NatNetwork {
+    instance: InstanceId,
+    gateway_mac: Mac,
+    known: Mutex<Option<Ours>>,
+}
+
+impl NatNetwork {
+    pub fn new(instance: InstanceId, gateway_mac: Mac) -> Self {
+        Self { instance, gateway_mac, known: Mutex::default() }
     }
-    fs::create_dir_all(MAC_MAPS).map_err(crate::files::io("make", MAC_MAPS.as_ref()))?;
-    let ours = match find(conn, &host.config.instance)? {
-        Some((network, ours)) => start(&network, ours, &host.config.instance)?,
-        None => None,
-    };
-    let ours =
-        ours.map_or_else(|| make(conn, &host.config.instance, host.firewall.gateway_mac()), Ok)?;
-    bridge::disable_link_local_learning(&ours.subnet.bridge).map_err(|why| {
-        unavailable(
-            &format!("keep {} from learning from strangers", ours.subnet.bridge),
-            why.to_string(),
-        )
-    })?;
-    *known = Some(ours.clone());
-    Ok(ours)
-}
 
-/// The same with IPv6, whose bridge may be another one than the last time.
-pub fn ensure_ipv6(host: &Host, conn: &Connect) -> Result<(), HvError> {
-    let ours = ensure(host, conn)?;
-    ipv6::ensure(&host.config.instance, &ours.subnet)
-}
-
-/// The network goes, unless a machine is still plugged in.
-pub fn remove(host: &Host, conn: &Connect) -> Result<(), HvError> {
-    let mut known = lock(&host.network);
-    if let Some((network, _)) = find(conn, &host.config.instance)? {
-        if network.is_active().unwrap_or(false) {
-            network.destroy().map_err(refused("stop the machines' network"))?;
+    /// Finds the network, starts it, or makes it.
+    pub fn ensure(&self, conn: &Connect) -> Result<Ours, HvError> {
+        let mut known = lock(&self.known);
+        if let Some(ours) = known.as_ref().filter(|ours| is_there(&ours.subnet.bridge)) {
+            return Ok(ours.clone());
         }
-        network.undefine().map_err(refused("remove the machines' network"))?;
+        fs::create_dir_all(MAC_MAPS).map_err(crate::files::io("make", MAC_MAPS.as_ref()))?;
+        let ours = match find(conn, &self.instance)? {
+            Some((network, ours)) => start(&network, ours, &self.instance)?,
+            None => None,
+        };
+        let ours = ours.map_or_else(|| make(conn, &self.instance, self.gateway_mac), Ok)?;
+        bridge::disable_link_local_learning(&ours.subnet.bridge).map_err(|why| {
+            unavailable(
+                &format!("keep {} from learning from strangers", ours.subnet.bridge),
+                why.to_string(),
+            )
+        })?;
+        *known = Some(ours.clone());
+        Ok(ours)
     }
-    *known = None;
-    Ok(())
+
+    /// Like `ensure`, and prepares the bridge for IPv6. It may be another bridge than the last time.
+    pub fn ensure_ipv6(&self, conn: &Connect) -> Result<(), HvError> {
+        let ours = self.ensure(conn)?;
+        ipv6::ensure(&self.instance, &ours.subnet)
+    }
+
+    /// Removes the network. The caller knows that no machine is plugged in.
+    pub fn remove(&self, conn: &Connect) -> Result<(), HvError> {
+        let mut known = lock(&self.known);
+        if let Some((network, _)) = find(conn, &self.instance)? {
+            if network.is_active().unwrap_or(false) {
+                network.destroy().map_err(refused("stop the machines' network"))?;
+            }
+            network.undefine().map_err(refused("remove the machines' network"))?;
+        }
+        *known = None;
+        Ok(())
+    }
 }
 
 pub fn is_there(bridge: &str) -> bool {

@@ -1,14 +1,18 @@
 //! libvirt's own filters on machines' interfaces, for hosts where every interface has to have one (`network.libvirt_filter`).
 //!
-//! They come on top: our own table (`network/`) is what holds, with them and without. Off by default, because libvirt starts a dozen programs for
-//! each machine that starts or ends. What they say is in `filter_xml.rs`.
+//! They are an addition: our own table (`firewall/`) protects with them and without. They are off by
+//! default, because libvirt starts a dozen programs for each machine that starts or ends. Their
+//! rules stand in `xml/nwfilter.rs`.
 
-use agentvm_core::network::Nic;
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use agentvm_core::names::InstanceId;
+use agentvm_core::network::{Mac, Nic};
 use virt::connect::Connect;
 use virt::error::{Error, ErrorNumber};
 use virt::nwfilter::NWFilter;
 
-use super::state::Host;
 use crate::HvError;
 use crate::firewall::unavailable;
 use crate::libvirt::connection::config::LibvirtFilter;
@@ -17,54 +21,75 @@ use crate::libvirt::xml::interface::Filter;
 use crate::libvirt::xml::nwfilter::Kind;
 use crate::locks::lock;
 
-/// Before a machine with this device starts; `None` where nobody asked for filters.
-pub fn of(host: &Host, conn: &Connect, nic: &Nic) -> Result<Option<Filter>, HvError> {
-    if host.config.filter == LibvirtFilter::Disabled {
-        return Ok(None);
-    }
-    let name = ensure(host, conn, Kind::of(nic))?;
-    let gateway = nic.address().map(|_| ("GATEWAY_MAC", host.firewall.gateway_mac().to_string()));
-    let address = nic.address().map(|address| ("IP", address.to_string()));
-    let ipv6 = nic.ipv6().map(|address| ("IPV6", address.to_string()));
-    Ok(Some(Filter { name, parameters: gateway.into_iter().chain(address).chain(ipv6).collect() }))
+/// The filters that this process has defined.
+#[derive(Debug)]
+pub struct Filters {
+    instance: InstanceId,
+    gateway_mac: Mac,
+    wanted: LibvirtFilter,
+    /// Their names in libvirt.
+    known: Mutex<HashMap<Kind, String>>,
 }
 
-/// Those of this installation go, also where nobody asks for them any more.
-pub fn remove(host: &Host, conn: &Connect) -> Result<(), HvError> {
-    lock(&host.filters).clear();
-    for kind in Kind::ALL {
-        for name in kind.names(&host.config.instance) {
-            if let Some(filter) = find(conn, &name, &kind.uuid(&host.config.instance)) {
-                filter.undefine().map_err(refused(format!("remove libvirt's filter {name}")))?;
-            }
-        }
+impl Filters {
+    pub fn new(instance: InstanceId, gateway_mac: Mac, wanted: LibvirtFilter) -> Self {
+        Self { instance, gateway_mac, wanted, known: Mutex::default() }
     }
-    Ok(())
-}
 
-/// As this program would have it: whatever another version of it left is replaced when a process first needs it.
-fn ensure(host: &Host, conn: &Connect, kind: Kind) -> Result<String, HvError> {
-    let instance = &host.config.instance;
-    let mut known = lock(&host.filters);
-    if let Some(name) =
-        known.get(&kind).filter(|name| find(conn, name, &kind.uuid(instance)).is_some())
-    {
-        return Ok(name.clone());
-    }
-    let mut why_not = None;
-    // A name that another installation has, or somebody else, is refused by libvirt, as the UUID is another.
-    for name in kind.names(instance) {
-        match conn.define_nwfilter_xml(&kind.xml(&name, instance)?) {
-            Ok(_) => {
-                tracing::info!(name, "libvirt's filter for machines defined");
-                known.insert(kind, name.clone());
-                return Ok(name);
-            }
-            Err(why) => why_not = Some(why),
+    /// Before a machine with this device starts; `None` where nobody asked for filters.
+    pub fn of(&self, conn: &Connect, nic: &Nic) -> Result<Option<Filter>, HvError> {
+        if self.wanted == LibvirtFilter::Disabled {
+            return Ok(None);
         }
+        let name = self.ensure(conn, Kind::of(nic))?;
+        let gateway = nic.address().map(|_| ("GATEWAY_MAC", self.gateway_mac.to_string()));
+        let address = nic.address().map(|address| ("IP", address.to_string()));
+        let ipv6 = nic.ipv6().map(|address| ("IPV6", address.to_string()));
+        Ok(Some(Filter {
+            name,
+            parameters: gateway.into_iter().chain(address).chain(ipv6).collect(),
+        }))
     }
-    let why = why_not.map(|why| explain(&why)).unwrap_or_default();
-    Err(unavailable("define libvirt's network filter", why))
+
+    /// Those of this installation go, also where nobody asks for them any more.
+    pub fn remove(&self, conn: &Connect) -> Result<(), HvError> {
+        lock(&self.known).clear();
+        for kind in Kind::ALL {
+            for name in kind.names(&self.instance) {
+                if let Some(filter) = find(conn, &name, &kind.uuid(&self.instance)) {
+                    filter
+                        .undefine()
+                        .map_err(refused(format!("remove libvirt's filter {name}")))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// As this program would have it: whatever another version of it left is replaced when a process first needs it.
+    fn ensure(&self, conn: &Connect, kind: Kind) -> Result<String, HvError> {
+        let instance = &self.instance;
+        let mut known = lock(&self.known);
+        if let Some(name) =
+            known.get(&kind).filter(|name| find(conn, name, &kind.uuid(instance)).is_some())
+        {
+            return Ok(name.clone());
+        }
+        let mut why_not = None;
+        // A name that another installation has, or somebody else, is refused by libvirt, as the UUID is another.
+        for name in kind.names(instance) {
+            match conn.define_nwfilter_xml(&kind.xml(&name, instance)?) {
+                Ok(_) => {
+                    tracing::info!(name, "libvirt's filter for machines defined");
+                    known.insert(kind, name.clone());
+                    return Ok(name);
+                }
+                Err(why) => why_not = Some(why),
+            }
+        }
+        let why = why_not.map(|why| explain(&why)).unwrap_or_default();
+        Err(unavailable("define libvirt's network filter", why))
+    }
 }
 
 fn explain(why: &Error) -> String {

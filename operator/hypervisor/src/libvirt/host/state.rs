@@ -1,51 +1,37 @@
-//! What every job on this host needs: configuration, paths, QEMU's user, and what is going on right now.
+//! The parts of this host that jobs use. A job that needs few of them takes only those.
 
-use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::Arc;
 
-use agentvm_core::names::{DomainName, GoldenKey};
-
+use super::at_work::AtWork;
+use super::facts::FactsProbe;
+use super::nat_network::NatNetwork;
+use super::nwfilter::Filters;
+use crate::HvError;
 use crate::files::io;
 use crate::firewall::Firewall;
 use crate::libvirt::connection::config::LibvirtConfig;
-use crate::libvirt::qemu::preload;
-use crate::libvirt::qemu::qemu_user::QemuUser;
-use crate::libvirt::qemu::slot_user;
-use crate::libvirt::reset::proof::disk::Reference;
-use crate::libvirt::store::state_folder::{GoldenDir, StateFolder};
-use crate::libvirt::xml::network::Ours;
-use crate::libvirt::xml::nwfilter::Kind;
-use crate::locks::{Locks, lock};
+use crate::libvirt::qemu::machine_users::MachineUsers;
+use crate::libvirt::qemu::{preload, slot_user};
+use crate::libvirt::store::state_folder::StateFolder;
+use crate::locks::Locks;
 use crate::workspace::share;
-use crate::workspace::virtfs::Mapping;
-use crate::{HookAction, HostFacts, HvError, Step, TierReport};
 
 #[derive(Debug)]
 pub struct Host {
     pub config: LibvirtConfig,
     pub folder: StateFolder,
-    /// Who QEMU runs as where nobody says otherwise.
-    pub user: QemuUser,
-    /// Held while a machine gets a user of its own.
-    choosing: Mutex<()>,
+    pub users: MachineUsers,
     pub locks: Locks,
     pub firewall: Arc<Firewall>,
-    /// The machines' network, once it has been seen.
-    pub network: Mutex<Option<Ours>>,
-    /// The names of libvirt's filters that this process has defined.
-    pub filters: Mutex<HashMap<Kind, String>>,
-    /// Machines that this process is making at this moment, and templates that it has booted: not debris.
-    at_work: Mutex<HashSet<String>>,
-    pub facts: OnceLock<HostFacts>,
-    /// The preloaded library where QEMU can read it, or why there is none.
+    pub network: NatNetwork,
+    pub filters: Filters,
+    pub at_work: AtWork,
+    pub facts: FactsProbe,
+    /// The preload library where QEMU can read it, or the reason why there is none.
     pub preload: Result<PathBuf, String>,
-    /// What the goldens' disks are compared with.
-    disks: Mutex<HashMap<GoldenKey, Arc<Reference>>>,
-    /// The verdicts of the self-tests.
-    pub tiers: Mutex<HashMap<GoldenKey, TierReport>>,
 }
 
 impl Host {
@@ -54,140 +40,48 @@ impl Host {
         if !rustix::process::geteuid().is_root() {
             return Err(HvError::Refused {
                 what: "prepare the host for machines".to_owned(),
-                detail: "it takes root to mount shares and to hand files to QEMU's user; run agentvm as root"
+                detail: "it takes root to mount shares and to hand files to QEMU's user; \
+                         run agentvm as root"
                     .to_owned(),
             });
         }
-        let root = &config.state_dir;
-        for folder in [root.clone(), root.join("machines"), root.join("golden")] {
-            let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder);
-            made.map_err(io("make", &folder))?;
-        }
-        let root = root.canonicalize().map_err(io("find", root))?;
-        let (folder, user) = (StateFolder::new(root.clone()), QemuUser::find()?);
-        if folder.too_long_by() > 0 {
-            return Err(HvError::Refused {
-                what: format!("keep machines in {}", root.display()),
-                detail: format!(
-                    "the path is {} characters too long for sockets; choose a shorter one",
-                    folder.too_long_by()
-                ),
-            });
-        }
-        user.can_reach(&folder.machines())?;
-        if let Some(first) = config.first_uid {
-            slot_user::check_block(first)?;
-            QemuUser { uid: first, ..user }.can_reach(&folder.machines())?;
-        }
+        let folder = make_state_folder(&config.state_dir)?;
+        let users = MachineUsers::prepare(&folder, config.first_uid)?;
         share::propagate(&folder.machines())?;
-        let preload = preload::install(config.preload.as_deref(), &folder);
+        let firewall =
+            Firewall::confining(&config.instance, config.first_uid.map(slot_user::block));
+        let gateway_mac = firewall.gateway_mac();
         Ok(Self {
-            firewall: Arc::new(Firewall::confining(
-                &config.instance,
-                config.first_uid.map(slot_user::block),
-            )),
-            network: Mutex::default(),
-            filters: Mutex::default(),
-            config,
-            folder,
-            user,
-            choosing: Mutex::default(),
-            preload,
+            users,
             locks: Locks::default(),
-            at_work: Mutex::default(),
-            facts: OnceLock::new(),
-            disks: Mutex::default(),
-            tiers: Mutex::default(),
+            firewall: Arc::new(firewall),
+            network: NatNetwork::new(config.instance.clone(), gateway_mac),
+            filters: Filters::new(config.instance.clone(), gateway_mac, config.filter),
+            at_work: AtWork::default(),
+            facts: FactsProbe::new(&config, &folder),
+            preload: preload::install(config.preload.as_deref(), &folder),
+            folder,
+            config,
         })
-    }
-
-    /// What a golden's disk leads to; read once, for its files don't change.
-    pub fn golden_disk(&self, key: &GoldenKey, dir: &GoldenDir) -> Result<Arc<Reference>, HvError> {
-        if let Some(known) = lock(&self.disks).get(key) {
-            return Ok(Arc::clone(known));
-        }
-        let read = Arc::new(Reference::open(&dir.snapshot())?);
-        lock(&self.disks).insert(key.clone(), Arc::clone(&read));
-        Ok(read)
-    }
-
-    /// A golden of the same key that is captured later is another.
-    pub fn forget_golden(&self, key: &GoldenKey) {
-        lock(&self.disks).remove(key);
-        lock(&self.tiers).remove(key);
-    }
-
-    /// How files get into a machine's share.
-    pub fn mapping(&self, name: &DomainName) -> Mapping {
-        let QemuUser { uid, gid } = self.user_of(name);
-        Mapping::Virtfs { uid, gid }
-    }
-
-    /// Who a machine's QEMU runs as.
-    pub fn user_of(&self, name: &DomainName) -> QemuUser {
-        slot_user::of(&self.folder, name).map_or(self.user, |uid| QemuUser { uid, ..self.user })
-    }
-
-    /// The folder of a machine, and who its QEMU will run as.
-    pub fn make_machine(&self, name: &DomainName) -> Result<QemuUser, HvError> {
-        let folder = self.folder.machine(name).0;
-        let Some(first) = self.config.first_uid else {
-            self.user.make_folder(&folder)?;
-            return Ok(self.user);
-        };
-        let _choosing = lock(&self.choosing);
-        let uid = slot_user::choose(&self.folder, name, first)?;
-        let user = QemuUser { uid, ..self.user };
-        user.make_folder(&folder)?;
-        slot_user::write(&self.folder, name, uid)?;
-        Ok(user)
-    }
-
-    /// Before a machine starts with KVM.
-    pub fn open_kvm(&self) -> Result<(), HvError> {
-        if self.config.first_uid.is_none() {
-            return Ok(());
-        }
-        self.user.open_device(Path::new("/dev/kvm"))
-    }
-
-    /// Asks whoever injects faults whether `step` may be taken.
-    pub fn before(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
-        match self.config.on_step.before(name, step) {
-            HookAction::Go => Ok(()),
-            HookAction::Die => {
-                Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 })
-            }
-        }
-    }
-
-    pub fn set_at_work(&self, name: &DomainName, working: bool) {
-        let mut all = lock(&self.at_work);
-        if working {
-            all.insert(name.as_str().to_owned());
-        } else {
-            all.remove(name.as_str());
-        }
-    }
-
-    /// As [`Self::set_at_work`], until what comes back is dropped: also when the job panics.
-    pub fn at_work(&self, name: &DomainName) -> AtWork<'_> {
-        self.set_at_work(name, true);
-        AtWork(self, name.clone())
-    }
-
-    pub fn is_at_work(&self, name: &DomainName) -> bool {
-        lock(&self.at_work).contains(name.as_str())
     }
 }
 
-/// Something is done to a machine as long as this lives.
-#[derive(Debug)]
-pub struct AtWork<'a>(&'a Host, DomainName);
-
-impl Drop for AtWork<'_> {
-    fn drop(&mut self) {
-        self.0.set_at_work(&self.1, false);
+/// Makes the state directory. Its path must leave room for the names of sockets.
+fn make_state_folder(root: &Path) -> Result<StateFolder, HvError> {
+    for folder in [root.to_owned(), root.join("machines"), root.join("golden")] {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder);
+        made.map_err(io("make", &folder))?;
+    }
+    let root = root.canonicalize().map_err(io("find", root))?;
+    let folder = StateFolder::new(root.clone());
+    match folder.too_long_by() {
+        0 => Ok(folder),
+        extra => Err(HvError::Refused {
+            what: format!("keep machines in {}", root.display()),
+            detail: format!(
+                "the path is {extra} characters too long for sockets; choose a shorter one"
+            ),
+        }),
     }
 }
 

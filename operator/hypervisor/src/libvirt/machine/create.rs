@@ -41,9 +41,9 @@ pub fn create(
         if is_there(host, conn, spec)? {
             return Ok(());
         }
-        let whole = goldens::open(host, &spec.record.golden)?;
+        let whole = goldens::open(&host.folder, &spec.record.golden)?;
         whole.captured.fits(&spec.record)?;
-        let _at_work = host.at_work(name);
+        let _at_work = host.at_work.guard(name);
         let made = Creation { host, conn, spec, whole: &whole, domain: None }.run();
         let full = |error| disk::or_full(error, "create a machine", host.folder.root());
         made.map_err(full).inspect_err(|error| {
@@ -61,14 +61,17 @@ pub fn create(
 fn is_there(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<bool, HvError> {
     let name = &spec.record.name;
     let Some(there) = domain::find(conn, name)? else {
-        power::remove_files(host, name)?;
+        power::remove_files(&host.folder, name)?;
         return Ok(false);
     };
-    let same = observe::record(host, &there)?.is_some_and(|r| r.nonce == spec.record.nonce);
+    let same = observe::record(&host.folder, &there)?.is_some_and(|r| r.nonce == spec.record.nonce);
     if !same {
         return Err(HvError::AlreadyExists(name.clone()));
     }
-    if matches!(observe::state(host, conn, name)?, PowerState::Paused | PowerState::Running) {
+    if matches!(
+        observe::state(&host.folder, &host.at_work, conn, name)?,
+        PowerState::Paused | PowerState::Running
+    ) {
         return Ok(true);
     }
     power::discard(host, conn, name, Stop::Force)?;
@@ -88,16 +91,11 @@ impl Creation<'_> {
         let name = &self.spec.record.name;
         let mut took = Vec::new();
         for step in CloneStep::ALL {
-            self.host.before(name, Step::Clone(step))?;
+            self.host.config.on_step.permit(name, Step::Clone(step))?;
             let began = Instant::now();
             match step {
-                CloneStep::LayOut => lay_out(self.host, self.spec, self.whole)?,
-                CloneStep::Start => {
-                    let Self { host, conn, spec, whole, .. } = self;
-                    let plugged = |plug| domain_spec(host, plug, spec, whole);
-                    self.domain =
-                        Some(start::paused(host, conn, &spec.record, &whole.captured, plugged)?);
-                }
+                CloneStep::LayOut => self.lay_out()?,
+                CloneStep::Start => self.start()?,
                 CloneStep::Load => self.load()?,
                 CloneStep::Ready => self.ready()?,
             }
@@ -107,7 +105,16 @@ impl Creation<'_> {
         Ok(())
     }
 
-    /// One that boots has nothing to load.
+    fn start(&mut self) -> Result<(), HvError> {
+        let Self { host, conn, spec, whole, .. } = *self;
+        let started = start::paused(host, conn, &spec.record, &whole.captured, |plug| {
+            self.domain_spec(plug)
+        })?;
+        self.domain = Some(started);
+        Ok(())
+    }
+
+    /// A machine that boots has nothing to load.
     fn load(&self) -> Result<(), HvError> {
         let Some(domain) = self.domain.as_ref().filter(|_| self.spec.tier != Tier::Boot) else {
             return Ok(());
@@ -130,77 +137,81 @@ impl Creation<'_> {
         }
         fs::write(dir.ready(), "").map_err(io("write", &dir.ready()))
     }
-}
 
-fn lay_out(host: &Host, spec: &MachineSpec, whole: &Whole) -> Result<(), HvError> {
-    let dir = host.folder.machine(&spec.record.name);
-    let overlay_bytes = goldens::allocated(&whole.dir.snapshot());
-    // A machine that boots has RAM of its own, and loads nothing of the golden's.
-    let own_mib =
-        if spec.tier == Tier::Boot { u64::from(whole.captured.resources.memory_mib) } else { 0 };
-    disk::budget(
-        "create a machine",
-        host.folder.root(),
-        overlay_bytes + SLACK_BYTES,
-        PROCESS_MIB + own_mib,
-    )?;
-    let user = host.make_machine(&spec.record.name)?;
-    if preload(host, spec).is_some() {
-        fs::DirBuilder::new().mode(0o700).create(dir.reset()).map_err(io("make", &dir.reset()))?;
-        chown(dir.reset(), Some(user.uid), Some(user.gid))
-            .map_err(io("give to QEMU's user", &dir.reset()))?;
+    fn lay_out(&self) -> Result<(), HvError> {
+        let Self { host, spec, whole, .. } = self;
+        let dir = host.folder.machine(&spec.record.name);
+        let overlay_bytes = goldens::allocated(&whole.dir.snapshot());
+        // A machine that boots has RAM of its own, and loads nothing of the golden's.
+        let own_mib = if spec.tier == Tier::Boot {
+            u64::from(whole.captured.resources.memory_mib)
+        } else {
+            0
+        };
+        disk::budget(
+            "create a machine",
+            host.folder.root(),
+            overlay_bytes + SLACK_BYTES,
+            PROCESS_MIB + own_mib,
+        )?;
+        let user = host.users.make_machine(&spec.record.name)?;
+        if self.preload().is_some() {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(dir.reset())
+                .map_err(io("make", &dir.reset()))?;
+            chown(dir.reset(), Some(user.uid), Some(user.gid))
+                .map_err(io("give to QEMU's user", &dir.reset()))?;
+        }
+        write_secret(&dir.token(), &spec.record.token)?;
+        limits_in_force::remember(&dir, &spec.limits)?;
+        fs::copy(whole.dir.snapshot(), dir.overlay())
+            .map_err(io("copy the golden's overlay to", &dir.overlay()))?;
+        user.own(&dir.overlay())?;
+        share::mount(
+            &dir.share_image(),
+            &dir.share(),
+            spec.share_bytes,
+            host.users.mapping(&spec.record.name),
+        )
     }
-    write_secret(&dir.token(), &spec.record.token)?;
-    limits_in_force::remember(&dir, &spec.limits)?;
-    fs::copy(whole.dir.snapshot(), dir.overlay())
-        .map_err(io("copy the golden's overlay to", &dir.overlay()))?;
-    user.own(&dir.overlay())?;
-    share::mount(
-        &dir.share_image(),
-        &dir.share(),
-        spec.share_bytes,
-        host.mapping(&spec.record.name),
-    )
-}
 
-fn preload(host: &Host, spec: &MachineSpec) -> Option<Preload> {
-    let library = host.preload.clone().ok().filter(|_| spec.tier != Tier::Boot)?;
-    Some(Preload { library, socket: host.folder.machine(&spec.record.name).reset_socket() })
-}
-
-fn domain_spec(
-    host: &Host,
-    plug: Option<Plug>,
-    spec: &MachineSpec,
-    whole: &Whole,
-) -> Result<DomainSpec, HvError> {
-    let dir = host.folder.machine(&spec.record.name);
-    if whole.captured.kvm {
-        host.open_kvm()?;
+    fn preload(&self) -> Option<Preload> {
+        let Self { host, spec, .. } = self;
+        let library = host.preload.clone().ok().filter(|_| spec.tier != Tier::Boot)?;
+        Some(Preload { library, socket: host.folder.machine(&spec.record.name).reset_socket() })
     }
-    Ok(DomainSpec {
-        name: spec.record.name.clone(),
-        nonce: spec.record.nonce.clone(),
-        kvm: whole.captured.kvm,
-        emulator: host.config.emulator.clone(),
-        resources: whole.captured.resources,
-        kernel: whole.dir.kernel(),
-        initrd: whole.dir.initrd(),
-        cmdline: whole.captured.cmdline.clone(),
-        overlay: dir.overlay(),
-        share: dir.share(),
-        channel: dir.channel(),
-        console: dir.console(),
-        memory: match spec.tier {
-            Tier::Boot => Memory::Own,
-            Tier::InPlace | Tier::Fresh => {
-                Memory::Private { file: whole.dir.memory(), preload: preload(host, spec) }
-            }
-        },
-        vsock: whole.captured.vsock,
-        plug,
-        user: host.user_of(&spec.record.name),
-        limits: spec.limits,
-        metadata: metadata::element(&spec.record)?,
-    })
+
+    fn domain_spec(&self, plug: Option<Plug>) -> Result<DomainSpec, HvError> {
+        let Self { host, spec, whole, .. } = self;
+        let dir = host.folder.machine(&spec.record.name);
+        if whole.captured.kvm {
+            host.users.open_kvm()?;
+        }
+        Ok(DomainSpec {
+            name: spec.record.name.clone(),
+            nonce: spec.record.nonce.clone(),
+            kvm: whole.captured.kvm,
+            emulator: host.config.emulator.clone(),
+            resources: whole.captured.resources,
+            kernel: whole.dir.kernel(),
+            initrd: whole.dir.initrd(),
+            cmdline: whole.captured.cmdline.clone(),
+            overlay: dir.overlay(),
+            share: dir.share(),
+            channel: dir.channel(),
+            console: dir.console(),
+            memory: match spec.tier {
+                Tier::Boot => Memory::Own,
+                Tier::InPlace | Tier::Fresh => {
+                    Memory::Private { file: whole.dir.memory(), preload: self.preload() }
+                }
+            },
+            vsock: whole.captured.vsock,
+            plug,
+            user: host.users.of(&spec.record.name),
+            limits: spec.limits,
+            metadata: metadata::element(&spec.record)?,
+        })
+    }
 }

@@ -1,6 +1,7 @@
 //! Links of machines: what the rules (`firewall/`) need to hear of libvirt's domains, and the other way round.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Link, Policy};
@@ -9,11 +10,11 @@ use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
 
 use super::observe;
-use crate::firewall::unavailable;
+use crate::firewall::{Firewall, unavailable};
 use crate::libvirt::connection::domain;
 use crate::libvirt::host::state::Host;
-use crate::libvirt::host::{nat_network, nwfilter};
 use crate::libvirt::store::marks;
+use crate::libvirt::store::state_folder::StateFolder;
 use crate::{HvError, MachineRecord};
 
 pub fn put_in_force(
@@ -22,9 +23,12 @@ pub fn put_in_force(
     policies: BTreeMap<String, Policy>,
     deny_list: &[IpNet],
 ) -> Result<(), HvError> {
-    let ours = nat_network::ensure(host, conn)?;
+    let ours = host.network.ensure(conn)?;
     let machines: Vec<MachineRecord> = if host.firewall.is_new() {
-        observe::all(host, conn)?.into_iter().map(|machine| machine.record).collect()
+        observe::all(&host.folder, &host.at_work, &host.config.instance, conn)?
+            .into_iter()
+            .map(|machine| machine.record)
+            .collect()
     } else {
         Vec::new()
     };
@@ -32,8 +36,13 @@ pub fn put_in_force(
 }
 
 /// A machine that may be anything by now stays cut off.
-pub fn open(host: &Host, name: &DomainName, link: &Link) -> Result<(), HvError> {
-    let dir = host.folder.machine(name);
+pub fn open(
+    folder: &StateFolder,
+    firewall: &Arc<Firewall>,
+    name: &DomainName,
+    link: &Link,
+) -> Result<(), HvError> {
+    let dir = folder.machine(name);
     let refuse = |detail: &str| Err(unavailable(&format!("connect machine {name}"), detail));
     if marks::is_quarantined(&dir) {
         return refuse("it is quarantined");
@@ -41,49 +50,49 @@ pub fn open(host: &Host, name: &DomainName, link: &Link) -> Result<(), HvError> 
     if !dir.ready().exists() {
         return refuse("it is not whole");
     }
-    host.firewall.open(name, link)
+    firewall.open(name, link)
 }
 
 /// A machine that was made by a process before this one.
 pub fn look(host: &Host, conn: &Connect, name: &DomainName) -> Result<Option<Link>, HvError> {
-    let record = observe::record(host, &domain::get(conn, name)?)?;
+    let record = observe::record(&host.folder, &domain::get(conn, name)?)?;
     let record = record.filter(|record| record.instance == host.config.instance);
     host.firewall.machines().note(&record.ok_or_else(|| HvError::NoSuchMachine(name.clone()))?);
     Ok(host.firewall.machines().link(name))
 }
 
 /// Before a machine ends or begins anew.
-pub fn cut(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
-    record.link().map_or(Ok(()), |link| host.firewall.close(&record.name, &link))
+pub fn cut(firewall: &Arc<Firewall>, record: &MachineRecord) -> Result<(), HvError> {
+    record.link().map_or(Ok(()), |link| firewall.close(&record.name, &link))
 }
 
 /// At the start of a reset: nobody hears the machine any more. It is in a hurry; what the rules and the kernel still hold of this incarnation
 /// goes before the next one is connected ([`open`]).
-pub fn set_tap_down(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
-    record.nic.as_ref().map_or(Ok(()), |nic| host.firewall.set_tap_down(&nic.tap))
+pub fn set_tap_down(firewall: &Firewall, record: &MachineRecord) -> Result<(), HvError> {
+    record.nic.as_ref().map_or(Ok(()), |nic| firewall.set_tap_down(&nic.tap))
 }
 
 /// A machine that ends takes its tap with it. What is left in the rules where they can't be changed now names nobody then.
-pub fn gone(host: &Host, name: &DomainName) {
-    let closed = host.firewall.machines().link(name).map(|link| host.firewall.close(name, &link));
+pub fn gone(firewall: &Arc<Firewall>, name: &DomainName) {
+    let closed = firewall.machines().link(name).map(|link| firewall.close(name, &link));
     if let Some(Err(error)) = closed {
         tracing::warn!(%name, error = &error as &dyn std::error::Error, "a link is left to the next change of the rules");
     }
-    host.firewall.machines().forget(name);
+    firewall.machines().forget(name);
 }
 
 /// `None` where the log has a reader already, or can't be read.
-pub fn flows(host: &Host) -> Option<Receiver<Flow>> {
-    let listening = host.firewall.listen_to_flows();
+pub fn flows(firewall: &Arc<Firewall>) -> Option<Receiver<Flow>> {
+    let listening = firewall.listen_to_flows();
     listening.inspect_err(|why| tracing::warn!(error = %why, "what machines try with their network can't be read")).ok()
 }
 
 /// Not while somebody is plugged in.
 pub fn release(host: &Host, conn: &Connect) -> Result<(), HvError> {
-    if observe::all(host, conn)?.is_empty() {
-        nat_network::remove(host, conn)?;
+    if observe::all(&host.folder, &host.at_work, &host.config.instance, conn)?.is_empty() {
+        host.network.remove(conn)?;
         host.firewall.remove()?;
-        nwfilter::remove(host, conn)?;
+        host.filters.remove(conn)?;
     }
     Ok(())
 }

@@ -1,35 +1,42 @@
 //! What can be done to a machine that is there: resume, pause, park, limit, destroy.
 
+use std::sync::Arc;
+
 use agentvm_core::names::DomainName;
 use virt::connect::Connect;
 
 use super::{limits_in_force, links, observe};
 use crate::files::remove_tree;
+use crate::firewall::Firewall;
 use crate::libvirt::connection::domain::{self, refused};
 use crate::libvirt::connection::lanes::{Wanted, still};
+use crate::libvirt::host::at_work::AtWork;
 use crate::libvirt::host::state::Host;
+use crate::libvirt::qemu::machine_users::MachineUsers;
 use crate::libvirt::qemu::process;
 use crate::libvirt::qemu::smaps::{self, Place};
 use crate::libvirt::store::marks;
-use crate::libvirt::store::state_folder::MachineDir;
+use crate::libvirt::store::state_folder::{MachineDir, StateFolder};
+use crate::locks::Locks;
 use crate::workspace::{input, share};
 use crate::{HvError, InputFile, MachineKind, MachineLimits, PowerState, Stop, Usage};
 
 /// The mark goes first: an operator that is killed in between finds a machine of which nothing good is said.
 pub fn resume(
-    host: &Host,
+    folder: &StateFolder,
+    at_work: &AtWork,
     conn: &Connect,
     name: &DomainName,
     wanted: Wanted<'_>,
 ) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
-    let dir = host.folder.machine(name);
+    let dir = folder.machine(name);
     still(wanted, "resume a machine")?;
     usable(&dir, name, "resume")?;
     marks::clear_parked(&dir)?;
     // A claim waits for this: how the machine is doing is asked only where it doesn't do as it is told.
     let Err(error) = domain.resume() else { return Ok(()) };
-    match observe::state_of(host, &domain, name)? {
+    match observe::state_of(folder, at_work, &domain, name)? {
         PowerState::Running => Ok(()),
         PowerState::Paused => Err(refused(format!("resume machine {name}"))(error)),
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
@@ -40,13 +47,18 @@ pub fn resume(
 }
 
 /// The mark goes first here too: a share with a run's input in it isn't that of a parked machine, whether or not it has been resumed.
-pub fn put_input(host: &Host, name: &DomainName, files: &[InputFile]) -> Result<(), HvError> {
-    let dir = host.folder.machine(name);
+pub fn put_input(
+    folder: &StateFolder,
+    users: &MachineUsers,
+    name: &DomainName,
+    files: &[InputFile],
+) -> Result<(), HvError> {
+    let dir = folder.machine(name);
     if !dir.share().is_dir() {
         return Err(HvError::NoSuchMachine(name.clone()));
     }
     marks::clear_parked(&dir)?;
-    input::put(&dir.share(), host.mapping(name), files)
+    input::put(&dir.share(), users.mapping(name), files)
 }
 
 /// Not while it is being made or reset, and not when it isn't to be trusted.
@@ -62,35 +74,42 @@ fn usable(dir: &MachineDir, name: &DomainName, what: &str) -> Result<(), HvError
 }
 
 /// The mark comes last: what it says is true by then, and stays true until the next resume.
-pub fn park(host: &Host, conn: &Connect, name: &DomainName, evidence: &str) -> Result<(), HvError> {
-    let dir = host.folder.machine(name);
-    pause(host, conn, name)?;
+pub fn park(
+    folder: &StateFolder,
+    at_work: &AtWork,
+    conn: &Connect,
+    name: &DomainName,
+    evidence: &str,
+) -> Result<(), HvError> {
+    let dir = folder.machine(name);
+    pause(folder, at_work, conn, name)?;
     usable(&dir, name, "park")?;
     marks::set_parked(&dir, evidence)
 }
 
 /// Also of a machine whose reset was interrupted, or that has died: it is kept for a look as it is.
 pub fn quarantine(
-    host: &Host,
+    folder: &StateFolder,
+    firewall: &Arc<Firewall>,
     conn: &Connect,
     name: &DomainName,
     until: i64,
     why: &str,
 ) -> Result<(), HvError> {
-    let dir = host.folder.machine(name);
+    let dir = folder.machine(name);
     let domain = domain::get(conn, name)?;
     marks::clear_parked(&dir)?;
     if domain::power(&domain)? == PowerState::Running {
         domain.suspend().map_err(refused(format!("pause machine {name}")))?;
     }
     marks::set_quarantined(&dir, until, why)?;
-    observe::record(host, &domain)?.map_or(Ok(()), |record| links::cut(host, &record))
+    observe::record(folder, &domain)?.map_or(Ok(()), |record| links::cut(firewall, &record))
 }
 
 /// Proportional set, less what it has of the golden's file pages: those stay when it goes.
-pub fn usage(host: &Host, name: &DomainName) -> Result<Usage, HvError> {
+pub fn usage(folder: &StateFolder, name: &DomainName) -> Result<Usage, HvError> {
     let table = smaps::read(process::pid(name)?)?;
-    let golden = smaps::of(&table, &host.folder.goldens().to_string_lossy(), Place::Within);
+    let golden = smaps::of(&table, &folder.goldens().to_string_lossy(), Place::Within);
     let kib = |field| golden.iter().filter_map(|mapping| mapping.kib(field)).sum::<u64>();
     let of_files = kib("Pss").saturating_sub(kib("Anonymous"));
     Ok(Usage {
@@ -101,21 +120,27 @@ pub fn usage(host: &Host, name: &DomainName) -> Result<Usage, HvError> {
 
 /// Waits for the lock of the machine: a creation or a reset that is under way applies the limits of its own spec.
 pub fn update_limits(
-    host: &Host,
+    folder: &StateFolder,
+    locks: &Locks,
     conn: &Connect,
     name: &DomainName,
     limits: &MachineLimits,
     wanted: Wanted<'_>,
 ) -> Result<Option<String>, HvError> {
-    host.locks.with(name.as_str(), || {
+    locks.with(name.as_str(), || {
         still(wanted, "change a machine's limits")?;
-        limits_in_force::change(&domain::get(conn, name)?, &host.folder.machine(name), limits)
+        limits_in_force::change(&domain::get(conn, name)?, &folder.machine(name), limits)
     })
 }
 
-pub fn pause(host: &Host, conn: &Connect, name: &DomainName) -> Result<(), HvError> {
+pub fn pause(
+    folder: &StateFolder,
+    at_work: &AtWork,
+    conn: &Connect,
+    name: &DomainName,
+) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
-    match observe::state_of(host, &domain, name)? {
+    match observe::state_of(folder, at_work, &domain, name)? {
         PowerState::Paused => Ok(()),
         PowerState::Running => domain.suspend().map_err(refused(format!("pause machine {name}"))),
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
@@ -151,27 +176,27 @@ pub fn destroy(
 /// As [`destroy`], for callers that hold the machine's lock.
 pub fn discard(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Result<(), HvError> {
     let Some(domain) = domain::find(conn, name)? else {
-        host.set_at_work(name, false);
-        links::gone(host, name);
-        return remove_files(host, name);
+        host.at_work.remove(name);
+        links::gone(&host.firewall, name);
+        return remove_files(&host.folder, name);
     };
     let record = domain::record(&domain)?;
     if let Some(record) = &record {
         host.firewall.machines().note(record);
     }
-    links::gone(host, name);
+    links::gone(&host.firewall, name);
     domain::end(&domain, how, host.config.stop_timeout)?;
-    host.set_at_work(name, false);
+    host.at_work.remove(name);
     // What a template was to become goes with it: its memory file alone may take gigabytes.
     if let Some(template) = record.filter(|r| r.kind == MachineKind::Template) {
         remove_tree(&host.folder.half_golden(&template.golden).0)?;
     }
-    remove_files(host, name)
+    remove_files(&host.folder, name)
 }
 
 /// The share first: a folder below which something is mounted can't be removed.
-pub fn remove_files(host: &Host, name: &DomainName) -> Result<(), HvError> {
-    let dir = host.folder.machine(name);
+pub fn remove_files(folder: &StateFolder, name: &DomainName) -> Result<(), HvError> {
+    let dir = folder.machine(name);
     share::unmount(&dir.share())?;
     remove_tree(&dir.0)
 }

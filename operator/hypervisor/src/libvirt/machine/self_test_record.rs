@@ -7,7 +7,7 @@ use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::{DomainName, InstanceId, short_hash};
 use agentvm_core::network::{Nic, Table, Wire, derive_mac};
 
-use crate::libvirt::host::state::Host;
+use crate::libvirt::host::at_work::AtWork;
 use crate::libvirt::store::goldens::Whole;
 use crate::libvirt::xml::network::PREFIX;
 use crate::{MachineKind, MachineLimits, MachineRecord, MachineSpec, Tier};
@@ -27,16 +27,14 @@ pub fn marker(name: &DomainName) -> DomainName {
 }
 
 /// Is this process testing with the machine right now?
-pub fn is_testing(host: &Host, name: &DomainName) -> bool {
-    host.is_at_work(&marker(name))
+pub fn is_testing(at_work: &AtWork, name: &DomainName) -> bool {
+    at_work.contains(&marker(name))
 }
 
-pub fn spec(host: &Host, whole: &Whole) -> MachineSpec {
+pub fn spec(instance: &InstanceId, whole: &Whole) -> MachineSpec {
     let key = &whole.golden.key;
-    let (instance, now) = (
-        host.config.instance.clone(),
-        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-    );
+    let (instance, now) =
+        (instance.clone(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
     let name = DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0);
     let nic = (whole.captured.devices == DeviceLayout::Nic).then(|| nic(&instance, &name));
     let record = MachineRecord {

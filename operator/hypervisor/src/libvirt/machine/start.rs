@@ -1,15 +1,17 @@
 //! How every machine of ours starts: plugged in, paused, within its limits, and cut off.
 
+use std::path::Path;
+
 use agentvm_core::network::{Nic, Wire};
 use virt::connect::Connect;
 use virt::domain::Domain;
 
 use super::limits_in_force;
 use crate::files::in_memory;
-use crate::firewall::{ipv6, unavailable};
+use crate::firewall::{Firewall, ipv6, unavailable};
 use crate::libvirt::connection::domain;
+use crate::libvirt::host::nat_network;
 use crate::libvirt::host::state::Host;
-use crate::libvirt::host::{nat_network, nwfilter};
 use crate::libvirt::store::goldens::CapturedLayout;
 use crate::libvirt::xml::domain::DomainSpec;
 use crate::libvirt::xml::interface::{Plug, Socket};
@@ -27,15 +29,15 @@ pub fn paused(
     let plug = plug_in(host, conn, record.nic.as_ref())?;
     let xml = spec(plug)?.to_xml()?;
     let started = domain::start(conn, &record.name, &xml, true)?;
-    limits_in_force::memory(&started, memory_limit_mib(host, captured));
-    closed(host, record)?;
+    limits_in_force::memory(&started, memory_limit_mib(host.folder.root(), captured));
+    closed(&host.firewall, record)?;
     Ok(started)
 }
 
 /// Where the state directory is in memory, what a machine writes to its disk is too.
-fn memory_limit_mib(host: &Host, captured: &CapturedLayout) -> u64 {
+fn memory_limit_mib(state_dir: &Path, captured: &CapturedLayout) -> u64 {
     let disk_mib = u64::from(captured.resources.disk_gib) << 10;
-    let in_memory = in_memory(host.folder.root()).unwrap_or(false);
+    let in_memory = in_memory(state_dir).unwrap_or(false);
     limits::memory_mib(&captured.resources, captured.kvm, if in_memory { disk_mib } else { 0 })
 }
 
@@ -46,7 +48,7 @@ fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug
         host.firewall.confine_qemu();
         return Ok(None);
     };
-    let ours = nat_network::ensure(host, conn)?;
+    let ours = host.network.ensure(conn)?;
     host.firewall.guard(&ours.subnet)?;
     if nic.ipv6().is_some() {
         ipv6::ensure(&host.config.instance, &ours.subnet)?;
@@ -61,15 +63,15 @@ fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug
             return Err(unavailable("plug in a machine", detail));
         }
     };
-    let filter = nwfilter::of(host, conn, nic)?;
+    let filter = host.filters.of(conn, nic)?;
     Ok(Some(Plug { tap: nic.tap.clone(), mac: nic.mac, socket, filter }))
 }
 
 /// Right after a domain was started, paused: libvirt sets a tap up when it makes it. Nothing has run behind it yet, and nothing passes the
 /// rules; from here on the machine is cut off until its link is opened.
-fn closed(host: &Host, record: &MachineRecord) -> Result<(), HvError> {
-    host.firewall.machines().note(record);
+fn closed(firewall: &Firewall, record: &MachineRecord) -> Result<(), HvError> {
+    firewall.machines().note(record);
     let Some(nic) = &record.nic else { return Ok(()) };
-    host.firewall.set_tap_down(&nic.tap)?;
-    host.firewall.begin_counts(&record.name)
+    firewall.set_tap_down(&nic.tap)?;
+    firewall.begin_counts(&record.name)
 }

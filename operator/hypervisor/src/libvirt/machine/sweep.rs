@@ -13,16 +13,17 @@ use crate::{HvError, MachineKind, Stop};
 pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
     let mut swept = Vec::new();
     let mut kept = Vec::new();
-    for machine in observe::all(host, conn)? {
+    for machine in observe::all(&host.folder, &host.at_work, &host.config.instance, conn)? {
         let name = machine.record.name.clone();
-        if self_test_record::is_test(&machine.record) && !self_test_record::is_testing(host, &name)
+        if self_test_record::is_test(&machine.record)
+            && !self_test_record::is_testing(&host.at_work, &name)
         {
             power::destroy(host, conn, &name, Stop::Force, ALWAYS)?;
             swept.push(format!("self-test's machine {name}"));
             continue;
         }
         // The setup of a golden can't be taken up in the middle, so its template starts again from the image.
-        if machine.record.kind == MachineKind::Template && !host.is_at_work(&name) {
+        if machine.record.kind == MachineKind::Template && !host.at_work.contains(&name) {
             power::destroy(host, conn, &name, Stop::Force, ALWAYS)?;
             swept.push(format!("template {name}"));
         } else {
@@ -30,11 +31,11 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
         }
     }
     for name in names_in(&host.folder.machines()).into_iter().map(DomainName::from_recorded) {
-        if !host.is_at_work(&name)
-            && !self_test_record::is_testing(host, &name)
+        if !host.at_work.contains(&name)
+            && !self_test_record::is_testing(&host.at_work, &name)
             && !kept.iter().any(|(kept, _)| *kept == name)
         {
-            host.locks.with(name.as_str(), || power::remove_files(host, &name))?;
+            host.locks.with(name.as_str(), || power::remove_files(&host.folder, &name))?;
             swept.push(format!("files of machine {name}"));
         }
     }
@@ -47,7 +48,9 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
     }
     for name in names_in(&host.folder.goldens()) {
         let Some(key) = name.strip_prefix(HALF) else { continue };
-        if !kept.iter().any(|(machine, golden)| golden.as_str() == key && host.is_at_work(machine))
+        if !kept
+            .iter()
+            .any(|(machine, golden)| golden.as_str() == key && host.at_work.contains(machine))
         {
             remove_tree(&host.folder.goldens().join(&name))?;
             swept.push(format!("half golden {key}"));

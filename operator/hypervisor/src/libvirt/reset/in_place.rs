@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use virt::connect::Connect;
 use virt::domain::Domain;
 
+use super::golden_caches::GoldenCaches;
 use super::proof::{self, disk::Reference};
 use crate::files::{io, write_secret};
 use crate::libvirt::connection::config::Sabotage;
@@ -56,6 +57,7 @@ struct Reset<'a> {
 
 pub fn reset(
     host: &Host,
+    caches: &GoldenCaches,
     conn: &Connect,
     spec: &MachineSpec,
     sabotage: Sabotage,
@@ -64,8 +66,8 @@ pub fn reset(
     let name = &spec.record.name;
     host.locks.with(name.as_str(), || {
         still(wanted, "reset a machine")?;
-        let mut reset = Reset::open(host, conn, spec, sabotage)?;
-        let _at_work = host.at_work(name);
+        let mut reset = Reset::open(host, caches, conn, spec, sabotage)?;
+        let _at_work = host.at_work.guard(name);
         let done = reset.run();
         tracing::debug!(%name, steps = ?reset.steps, error = ?done.as_ref().err(), "machine reset");
         done?;
@@ -76,6 +78,7 @@ pub fn reset(
 impl<'a> Reset<'a> {
     fn open(
         host: &'a Host,
+        caches: &GoldenCaches,
         conn: &Connect,
         spec: &'a MachineSpec,
         sabotage: Sabotage,
@@ -87,7 +90,7 @@ impl<'a> Reset<'a> {
             what: format!("reset machine {name}"),
             detail: detail.to_owned(),
         };
-        let now = observe::record(host, &domain)?;
+        let now = observe::record(&host.folder, &domain)?;
         if now.as_ref().is_none_or(|now| is_later(now, &spec.record)) {
             return Err(refuse("it is another one by now"));
         }
@@ -102,8 +105,8 @@ impl<'a> Reset<'a> {
         }
         let process =
             process::remembered(&dir).ok_or_else(|| refuse("its process was never noted"))?;
-        let whole = goldens::open(host, &spec.record.golden)?;
-        let disk = host.golden_disk(&whole.golden.key, &whole.dir)?;
+        let whole = goldens::open(&host.folder, &spec.record.golden)?;
+        let disk = caches.disk(&whole.golden.key, &whole.dir)?;
         if let Some(why) = keeps_too_much(&dir, &whole.dir)
             .or_else(|| limits_in_force::outdated(&dir, &spec.limits))
         {
@@ -146,7 +149,7 @@ impl<'a> Reset<'a> {
     }
 
     fn step(&mut self, step: ResetStep) -> Result<(), HvError> {
-        self.host.before(&self.spec.record.name, Step::Reset(step))?;
+        self.host.config.on_step.permit(&self.spec.record.name, Step::Reset(step))?;
         let began = Instant::now();
         let root = self.host.folder.root();
         let full = |error| disk::or_full(error, "reset a machine", root);
@@ -158,7 +161,7 @@ impl<'a> Reset<'a> {
             ResetStep::Share => share::renew(
                 &self.spec.record.name,
                 &self.dir.share(),
-                self.host.mapping(&self.spec.record.name),
+                self.host.users.mapping(&self.spec.record.name),
             ),
             ResetStep::Prove => {
                 self.prove();
@@ -178,7 +181,7 @@ impl<'a> Reset<'a> {
     /// A reset that failed or was interrupted may be tried again; a machine that was never finished may not.
     fn enter(&self) -> Result<(), HvError> {
         marks::clear_parked(&self.dir)?;
-        links::set_tap_down(self.host, &self.spec.record)?;
+        links::set_tap_down(&self.host.firewall, &self.spec.record)?;
         match fs::rename(self.dir.ready(), self.dir.resetting()) {
             Err(e) if e.kind() == ErrorKind::NotFound && self.dir.resetting().exists() => Ok(()),
             done => done.map_err(io("take away", &self.dir.ready())),

@@ -5,10 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_core::names::GoldenKey;
 use virt::connect::Connect;
 
-use super::in_place::reset;
+use super::golden_caches::GoldenCaches;
+use super::in_place;
 use crate::libvirt::connection::config::Sabotage;
 use crate::libvirt::connection::domain;
 use crate::libvirt::connection::lanes::ALWAYS;
@@ -17,71 +18,161 @@ use crate::libvirt::machine::{create, power, self_test_record};
 use crate::libvirt::qemu::process;
 use crate::libvirt::qemu::smaps::{self, Place};
 use crate::libvirt::store::goldens::{self, Whole};
-use crate::locks::lock;
-use crate::{HvError, MachineSpec, Stop, Tier, TierReport};
+use crate::{HvError, MachineSpec, Proof, Stop, Tier, TierReport};
 
 /// So long may a guest take to write to a page.
 const DIRTY: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(5);
 
 /// The verdict on a golden; found out once.
-pub fn get(host: &Host, conn: &Connect, key: &GoldenKey) -> Result<TierReport, HvError> {
-    let known = || lock(&host.tiers).get(key).cloned();
-    if let Some(known) = known() {
+pub fn get(
+    host: &Host,
+    caches: &GoldenCaches,
+    conn: &Connect,
+    key: &GoldenKey,
+) -> Result<TierReport, HvError> {
+    if let Some(known) = caches.tiers(key) {
         return Ok(known);
     }
     // One at a time: whoever asks meanwhile gets this one's answer.
     host.locks.with("self-test", || {
-        if let Some(known) = known() {
+        if let Some(known) = caches.tiers(key) {
             return Ok(known);
         }
-        let whole = goldens::open(host, key)?;
+        let whole = goldens::open(&host.folder, key)?;
         let began = Instant::now();
-        let found = test(host, conn, &whole)?;
+        let found = test(host, caches, conn, &whole)?;
         tracing::info!(golden = %key, best = found.tier.as_str(), why = found.why_not_better, took = ?began.elapsed(), "self-test");
-        lock(&host.tiers).insert(key.clone(), found.clone());
+        caches.keep_tiers(key, &found);
         Ok(found)
     })
 }
 
-fn test(host: &Host, conn: &Connect, whole: &Whole) -> Result<TierReport, HvError> {
-    let spec = self_test_record::spec(host, whole);
-    let name = &spec.record.name;
-    let marker = self_test_record::marker(name);
-    let at_work = host.at_work(&marker);
-    // One that a killed operator left would be in the way.
-    let attempt = || {
-        power::destroy(host, conn, name, Stop::Force, ALWAYS)
-            .and_then(|()| best(host, conn, &spec, whole))
-    };
-    // The verdict holds for long: what may have been the moment's (a host under load, a libvirtd that restarts) gets a second look.
-    let found = match attempt() {
-        Ok(found) if found.tier != Tier::InPlace && host.preload.is_ok() => attempt(),
+fn test(
+    host: &Host,
+    caches: &GoldenCaches,
+    conn: &Connect,
+    whole: &Whole,
+) -> Result<TierReport, HvError> {
+    let spec = self_test_record::spec(&host.config.instance, whole);
+    let marker = self_test_record::marker(&spec.record.name);
+    let at_work = host.at_work.guard(&marker);
+    let test = SelfTest { host, caches, conn, spec, whole };
+    // The result holds for long. A failure may come from the moment (a host under load, a libvirtd
+    // that restarts), so the test runs a second time.
+    let found = match test.attempt() {
+        Ok(found) if found.tier != Tier::InPlace && host.preload.is_ok() => test.attempt(),
         found => found,
     };
-    let gone = power::destroy(host, conn, name, Stop::Force, ALWAYS);
+    let gone = test.destroy();
     drop(at_work);
     let found = found?;
     gone.map(|()| found)
 }
 
-fn best(
-    host: &Host,
-    conn: &Connect,
-    spec: &MachineSpec,
-    whole: &Whole,
-) -> Result<TierReport, HvError> {
-    match create::create(host, conn, spec, ALWAYS) {
-        Ok(()) => {}
-        Err(error) if error.is_transient() => return Err(error),
-        Err(error) => return boot(host, conn, spec, &error.with_cause()),
+/// A self-test, with the machine that it makes.
+struct SelfTest<'a> {
+    host: &'a Host,
+    caches: &'a GoldenCaches,
+    conn: &'a Connect,
+    spec: MachineSpec,
+    whole: &'a Whole,
+}
+
+impl SelfTest<'_> {
+    /// Destroys a machine that a killed operator left, then tests with a new one.
+    fn attempt(&self) -> Result<TierReport, HvError> {
+        self.destroy()?;
+        self.best()
     }
-    match in_place(host, conn, spec, whole) {
-        Ok(()) => Ok(TierReport::in_place()),
-        Err(Failure::Verdict(why)) => {
-            Ok(TierReport::limited_to(Tier::Fresh, format!("InPlace: {why}")))
+
+    fn destroy(&self) -> Result<(), HvError> {
+        power::destroy(self.host, self.conn, &self.spec.record.name, Stop::Force, ALWAYS)
+    }
+
+    fn reset(&self, sabotage: Sabotage) -> Result<Proof, HvError> {
+        in_place::reset(self.host, self.caches, self.conn, &self.spec, sabotage, ALWAYS)
+    }
+
+    fn best(&self) -> Result<TierReport, HvError> {
+        match create::create(self.host, self.conn, &self.spec, ALWAYS) {
+            Ok(()) => {}
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => return self.boot(&error.with_cause()),
         }
-        Err(Failure::NoVerdict(error)) => Err(error),
+        match self.in_place() {
+            Ok(()) => Ok(TierReport::in_place()),
+            Err(Failure::Verdict(why)) => {
+                Ok(TierReport::limited_to(Tier::Fresh, format!("InPlace: {why}")))
+            }
+            Err(Failure::NoVerdict(error)) => Err(error),
+        }
+    }
+
+    /// The last resort: nothing of a golden but its disks.
+    fn boot(&self, why: &str) -> Result<TierReport, HvError> {
+        let spec = MachineSpec { tier: Tier::Boot, ..self.spec.clone() };
+        create::create(self.host, self.conn, &spec, ALWAYS)?;
+        Ok(TierReport::limited_to(Tier::Boot, format!("Fresh: {why}")))
+    }
+
+    fn in_place(&self) -> Result<(), Failure> {
+        self.host.preload.clone()?;
+        process::pid(&self.spec.record.name)?;
+        self.run_until_dirty()?;
+        self.finds(Sabotage::SkipDrop, "memory")?;
+        self.finds(Sabotage::TouchDisk, "disk")?;
+        self.reset(Sabotage::None)?;
+        Ok(())
+    }
+
+    /// A sabotaged reset must fail for its own reason and no other. Where the memory stayed as it was, QEMU may notice too: rings in it don't
+    /// fit the devices that were loaded.
+    fn finds(&self, sabotage: Sabotage, part: &str) -> Result<(), Failure> {
+        let proof = match self.reset(sabotage) {
+            Ok(_) => return Err(format!("the proof did not notice a fault in the {part}").into()),
+            Err(HvError::NotProven { proof, .. }) => proof,
+            Err(other) => return Err(other.into()),
+        };
+        let expected =
+            |name: &str| name == part || (sabotage == Sabotage::SkipDrop && name == "monitor");
+        let failed = || {
+            proof
+                .checks
+                .iter()
+                .filter_map(|check| Some((&check.name, check.result.as_ref().err()?)))
+        };
+        if let Some((name, why)) = failed().find(|(name, _)| !expected(name)) {
+            return Err(format!("the self-test failed in {name}: {why}").into());
+        }
+        if !failed().any(|(name, _)| name == part) {
+            return Err(format!("the proof did not notice a fault in the {part}").into());
+        }
+        Ok(())
+    }
+
+    fn run_until_dirty(&self) -> Result<(), Failure> {
+        let Self { host, conn, .. } = *self;
+        let name = &self.spec.record.name;
+        let pid = process::pid(name)?;
+        let memory = self.whole.dir.memory();
+        power::resume(&host.folder, &host.at_work, conn, name, ALWAYS)?;
+        let deadline = Instant::now() + DIRTY;
+        loop {
+            let table = smaps::read(pid)?;
+            let mappings = smaps::of(&table, &memory.to_string_lossy(), Place::File);
+            if mappings.iter().any(|mapping| mapping.kib("Anonymous").is_some_and(|kib| kib > 0)) {
+                break;
+            }
+            if Instant::now() > deadline {
+                return Err("the self-test's machine wrote nothing to its memory"
+                    .to_owned()
+                    .into());
+            }
+            std::thread::sleep(POLL);
+        }
+        let domain = domain::get(conn, name)?;
+        Ok(domain.suspend().map_err(domain::refused("pause a machine"))?)
     }
 }
 
@@ -110,75 +201,6 @@ impl From<HvError> for Failure {
             other => Self::Verdict(format!("the self-test failed: {}", other.with_cause())),
         }
     }
-}
-
-/// The last resort: nothing of a golden but its disks.
-fn boot(host: &Host, conn: &Connect, spec: &MachineSpec, why: &str) -> Result<TierReport, HvError> {
-    create::create(host, conn, &MachineSpec { tier: Tier::Boot, ..spec.clone() }, ALWAYS)?;
-    Ok(TierReport::limited_to(Tier::Boot, format!("Fresh: {why}")))
-}
-
-fn in_place(host: &Host, conn: &Connect, spec: &MachineSpec, whole: &Whole) -> Result<(), Failure> {
-    host.preload.clone()?;
-    process::pid(&spec.record.name)?;
-    run_until_dirty(host, conn, &spec.record.name, whole)?;
-    finds(host, conn, spec, Sabotage::SkipDrop, "memory")?;
-    finds(host, conn, spec, Sabotage::TouchDisk, "disk")?;
-    reset(host, conn, spec, Sabotage::None, ALWAYS)?;
-    Ok(())
-}
-
-/// A sabotaged reset must fail for its own reason and no other. Where the memory stayed as it was, QEMU may notice too: rings in it don't
-/// fit the devices that were loaded.
-fn finds(
-    host: &Host,
-    conn: &Connect,
-    spec: &MachineSpec,
-    sabotage: Sabotage,
-    part: &str,
-) -> Result<(), Failure> {
-    let proof = match reset(host, conn, spec, sabotage, ALWAYS) {
-        Ok(_) => return Err(format!("the proof did not notice a fault in the {part}").into()),
-        Err(HvError::NotProven { proof, .. }) => proof,
-        Err(other) => return Err(other.into()),
-    };
-    let expected =
-        |name: &str| name == part || (sabotage == Sabotage::SkipDrop && name == "monitor");
-    let failed = || {
-        proof.checks.iter().filter_map(|check| Some((&check.name, check.result.as_ref().err()?)))
-    };
-    if let Some((name, why)) = failed().find(|(name, _)| !expected(name)) {
-        return Err(format!("the self-test failed in {name}: {why}").into());
-    }
-    if !failed().any(|(name, _)| name == part) {
-        return Err(format!("the proof did not notice a fault in the {part}").into());
-    }
-    Ok(())
-}
-
-fn run_until_dirty(
-    host: &Host,
-    conn: &Connect,
-    name: &DomainName,
-    whole: &Whole,
-) -> Result<(), Failure> {
-    let pid = process::pid(name)?;
-    let memory = whole.dir.memory();
-    power::resume(host, conn, name, ALWAYS)?;
-    let deadline = Instant::now() + DIRTY;
-    loop {
-        let table = smaps::read(pid)?;
-        let mappings = smaps::of(&table, &memory.to_string_lossy(), Place::File);
-        if mappings.iter().any(|mapping| mapping.kib("Anonymous").is_some_and(|kib| kib > 0)) {
-            break;
-        }
-        if Instant::now() > deadline {
-            return Err("the self-test's machine wrote nothing to its memory".to_owned().into());
-        }
-        std::thread::sleep(POLL);
-    }
-    let domain = domain::get(conn, name)?;
-    Ok(domain.suspend().map_err(domain::refused("pause a machine"))?)
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@ use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::GoldenKey;
 use serde::{Deserialize, Serialize};
 
-use super::state_folder::{GoldenDir, HALF};
+use super::state_folder::{GoldenDir, HALF, StateFolder};
 use crate::files::{names_in, read_json, remove_tree};
-use crate::libvirt::host::state::Host;
 use crate::{Golden, HvError, MachineRecord, Resources};
 
 /// The layout of a captured template. The domain of each machine must have the same, because a
@@ -50,8 +49,8 @@ pub struct Whole {
     pub dir: GoldenDir,
 }
 
-pub fn open(host: &Host, key: &GoldenKey) -> Result<Whole, HvError> {
-    read(host.folder.golden(key)).ok_or_else(|| HvError::NoSuchGolden(key.clone()))
+pub fn open(folder: &StateFolder, key: &GoldenKey) -> Result<Whole, HvError> {
+    read(folder.golden(key)).ok_or_else(|| HvError::NoSuchGolden(key.clone()))
 }
 
 fn read(dir: GoldenDir) -> Option<Whole> {
@@ -69,18 +68,17 @@ fn read(dir: GoldenDir) -> Option<Whole> {
     whole.iter().all(|file| file.is_file()).then_some(Whole { golden, captured, dir })
 }
 
-pub fn list(host: &Host) -> Vec<Golden> {
-    let names = names_in(&host.folder.goldens()).into_iter().filter(|name| !name.starts_with(HALF));
+pub fn list(folder: &StateFolder) -> Vec<Golden> {
+    let names = names_in(&folder.goldens()).into_iter().filter(|name| !name.starts_with(HALF));
     names
-        .filter_map(|name| Some(read(host.folder.golden(&GoldenKey::from_recorded(name)))?.golden))
+        .filter_map(|name| Some(read(folder.golden(&GoldenKey::from_recorded(name)))?.golden))
         .collect()
 }
 
-pub fn remove(host: &Host, key: &GoldenKey) -> Result<(), HvError> {
+pub fn remove(folder: &StateFolder, key: &GoldenKey) -> Result<(), HvError> {
     // Renamed first, so that nobody sees a golden with half of its files.
-    let going = host.folder.going_golden(key).0;
-    let from = host.folder.golden(key).0;
-    host.forget_golden(key);
+    let going = folder.going_golden(key).0;
+    let from = folder.golden(key).0;
     remove_tree(&going)?;
     if from.exists() {
         std::fs::rename(&from, &going).map_err(crate::files::io("remove", &from))?;

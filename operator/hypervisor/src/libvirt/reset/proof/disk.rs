@@ -125,7 +125,7 @@ fn runs(mut clusters: Vec<u64>, bytes: u64) -> Vec<(u64, u64)> {
     for at in clusters {
         match runs.last_mut() {
             Some((start, length)) if *start + *length == at && *length < RUN_MAX => {
-                *length += bytes
+                *length += bytes;
             }
             _ => runs.push((at, bytes)),
         }

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentvm_core::{defaults::Defaults, names::DomainName};
+use agentvm_core::{defaults::Defaults, names::DomainName, pool::Budget};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor};
 use agentvm_operator::clock::Clock;
-use agentvm_operator::controllers::{Budget, Operator, OperatorConfig};
+use agentvm_operator::controllers::{Operator, OperatorConfig};
 use agentvm_operator::metrics::Metrics;
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use agentvm_core::names::InstanceId;
+use agentvm_core::{names::InstanceId, pool::Budget};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use kube::Client;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -16,7 +16,7 @@ use super::{Failure, args::ImageArgs, guest_image};
 use crate::{
     clock::Clock,
     config::{MetricsSettings, Settings},
-    controllers::{Budget, HostState, Operator, OperatorConfig},
+    controllers::{HostState, Operator, OperatorConfig},
     goldens,
     metrics::{self, Metrics},
 };

@@ -1,23 +1,14 @@
-//! What every controller has: the API, this node's machines and goldens, the other kinds' caches, plain settings.
+//! The context that every controller has: the API, this node's machines and goldens, the caches of
+//! the three kinds, the clock, and plain settings.
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
-    sync::{
-        Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use agentvm_core::{
-    defaults::{Defaults, InvalidSpec},
-    golden::profile,
-    network::ula,
-    pool::{ValidPool, validate},
-    retry::Backoff,
-};
-use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, Profile};
+use agentvm_core::{defaults::Defaults, pool::Budget};
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{
@@ -25,20 +16,13 @@ use kube::{
     core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::sync::watch;
 
-use super::{events::Recorder, host::HostState};
+use super::{events::Recorder, failures::Failures, host::HostState, write_times::WriteTimes};
 use crate::{clock::Clock, goldens::Goldens, machines::Machines, metrics::Metrics};
 
 /// An object that may be malformed: it doesn't stop the watch of the others.
 pub type Guarded<K> = DeserializeGuard<K>;
-
-/// What machines may take of this node, over all pools.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    pub machines: u32,
-    pub memory_mib: u64,
-}
 
 /// The caches of the three kinds.
 #[derive(Clone)]
@@ -56,7 +40,8 @@ const MOMENT: Duration = Duration::from_millis(50);
 pub struct Context {
     pub client: Client,
     pub node: String,
-    configured: Defaults,
+    /// Defaults without what is known only of this host: see [`Context::defaults`].
+    pub(super) configured: Defaults,
     pub budget: Budget,
     pub runs_folder: PathBuf,
     pub machines: Machines,
@@ -69,8 +54,10 @@ pub struct Context {
     snapshots: UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>>,
     draining: AtomicBool,
     evicting: AtomicBool,
-    failures: Mutex<HashMap<String, u32>>,
-    written: Mutex<HashMap<String, Instant>>,
+    /// Failed reconciles of each object.
+    pub failures: Failures,
+    /// The last writes of statuses that were not urgent.
+    pub writes: WriteTimes,
 }
 
 impl std::fmt::Debug for Context {
@@ -111,6 +98,7 @@ impl Context {
             snapshots,
         } = parts;
         let (node, runs_folder) = (machines.config().node.clone(), machines.config().runs.clone());
+        let writes = WriteTimes::new(clock.clone());
         Self {
             client,
             node,
@@ -127,30 +115,9 @@ impl Context {
             snapshots,
             draining: AtomicBool::new(false),
             evicting: AtomicBool::new(false),
-            failures: Mutex::default(),
-            written: Mutex::default(),
+            failures: Failures::default(),
+            writes,
         }
-    }
-
-    /// What objects get that say nothing. Where this host's machines are is known once somebody has made their network.
-    pub fn defaults(&self) -> Defaults {
-        let mut defaults = self.configured.clone();
-        defaults.network.machines_ipv6 = Some(ula(&self.machines.config().instance));
-        if let Some(subnet) = self.machines.links().known_subnet() {
-            defaults.network.machines = subnet.net();
-        }
-        defaults
-    }
-
-    /// A pool with all of its defaults: its golden's profile decides about some, once its snapshot is there.
-    pub fn valid_pool(&self, pool: &AgentVMPool) -> Result<ValidPool, InvalidSpec> {
-        let defaults = self.defaults();
-        let namespace = pool.metadata.namespace.as_deref().unwrap_or_default();
-        let snapshot = self.snapshot(namespace, &pool.spec.golden_snapshot_ref.name);
-        let snapshot = snapshot.as_ref().and_then(|object| object.0.as_ref().ok());
-        let profile =
-            snapshot.map_or(Profile::Standard, |snapshot| profile(&snapshot.spec, &defaults));
-        validate(&pool.spec, &defaults, profile)
     }
 
     /// Told to stop: nothing new is claimed or made.
@@ -199,35 +166,9 @@ impl Context {
         self.clock.until(at).max(MOMENT)
     }
 
-    /// How long to wait after another failure of this object.
-    pub fn failed(&self, uid: &str) -> Duration {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = failures.entry(uid.to_owned()).or_default();
-        *count = count.saturating_add(1);
-        Backoff::RECONCILE.after(*count, uid)
-    }
-
-    /// A reconcile of this object went well.
-    pub fn succeeded(&self, uid: &str) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
-    }
-
-    /// How long it is since this object's status was written last for a reason of no urgency.
-    pub fn since_written(&self, uid: &str) -> Option<Duration> {
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        written.get(uid).map(|at| self.clock.instant() - *at)
-    }
-
-    pub fn note_written(&self, uid: &str) {
-        self.written
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid.to_owned(), self.clock.instant());
-    }
-
     /// Forgets what is kept of objects that are gone.
     pub fn forget(&self, exists: impl Fn(&str) -> bool) {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| exists(uid));
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| exists(uid));
+        self.failures.keep(&exists);
+        self.writes.keep(&exists);
     }
 }

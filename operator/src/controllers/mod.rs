@@ -4,8 +4,10 @@
 
 mod cache;
 mod context;
+mod defaults;
 mod error;
 mod events;
+mod failures;
 mod golden;
 mod host;
 mod pool;
@@ -14,8 +16,9 @@ mod router;
 mod run;
 mod start;
 mod sweep;
+mod write_times;
 
-pub use context::{Budget, Context, Guarded};
+pub use context::{Context, Guarded};
 pub use error::Error;
 pub use host::HostState;
 pub use start::{Operator, OperatorConfig, StartError};

@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
-use agentvm_core::run::place;
-use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, PoolNode, PoolReason};
+use agentvm_core::{pool::lacks_room, run::place};
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, PoolNode};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::{
     Resource,
@@ -87,9 +87,7 @@ impl Router {
     fn pools_without_room(&self, cx: &Context, but: &str) {
         for object in cx.caches.pools.state() {
             let Ok(pool) = &object.0 else { continue };
-            let short = |node: &PoolNode| {
-                node.name == cx.node && node.reason == PoolReason::NoCapacity.as_str()
-            };
+            let short = |node: &PoolNode| node.name == cx.node && lacks_room(node);
             if pool.metadata.uid.as_deref() != Some(but)
                 && pool.status.iter().flat_map(|s| &s.nodes).any(short)
             {

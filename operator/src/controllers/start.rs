@@ -6,6 +6,7 @@ use agentvm_core::{
     defaults::{Defaults, InvalidSpec},
     names::InstanceId,
     network::policy,
+    pool::Budget,
 };
 use agentvm_hypervisor::Hypervisor;
 use futures::{StreamExt, channel::mpsc::UnboundedSender};
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 use super::{
-    Budget, Context, Error, Guarded, HostState,
+    Context, Error, Guarded, HostState,
     cache::Filled,
     context::{Caches, Parts},
     events::Recorder,
@@ -246,7 +247,7 @@ async fn drive<K, F>(
         let work = reconcile(object, cx.clone());
         async move {
             let begin = cx.clock.instant();
-            let done = work.await.inspect(|_| cx.succeeded(&uid));
+            let done = work.await.inspect(|_| cx.failures.clear(&uid));
             cx.metrics.reconciled(&K::kind(&()), cx.clock.instant() - begin);
             done
         }
@@ -278,7 +279,7 @@ fn failed<K: Resource<DynamicType = ()>>(
         _ => {}
     }
     cx.metrics.reconcile_failed(&K::kind(&()), why.label());
-    let delay = cx.failed(meta.uid.as_deref().unwrap_or_default());
+    let delay = cx.failures.note(meta.uid.as_deref().unwrap_or_default());
     tracing::warn!(kind = %K::kind(&()), name, error = why as &dyn std::error::Error, label = why.label(), "a reconcile failed; again in {delay:?}");
     Action::requeue(delay)
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use agentvm_core::{
-    golden::{DeviceLayout, Local, Recipe},
+    golden::{self, DeviceLayout, KeyFacts, Local, Recipe},
     names::{GoldenKey, InstanceId},
     network::Policy,
     retry::Backoff,
@@ -133,17 +133,16 @@ impl Goldens {
             Accelerator::Kvm => "kvm",
             Accelerator::Tcg { .. } => "tcg",
         };
-        GoldenKey::derive(&[
-            "golden/5",
-            &recipe.digest(),
-            &self.inner.config.image_digest,
-            layout.as_str(),
-            &facts.qemu_version,
-            &facts.libvirt_version,
-            &facts.kernel_version,
+        let facts = KeyFacts {
+            image_digest: &self.inner.config.image_digest,
+            layout,
+            qemu_version: &facts.qemu_version,
+            libvirt_version: &facts.libvirt_version,
+            kernel_version: &facts.kernel_version,
             accelerator,
-            &facts.cpu_model,
-        ])
+            cpu_model: &facts.cpu_model,
+        };
+        golden::key(recipe, &facts)
     }
 
     pub fn get(&self, key: &GoldenKey) -> Option<Golden> {

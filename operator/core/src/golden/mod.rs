@@ -1,13 +1,15 @@
 //! Decisions about golden snapshots: what the recipe is, what to do next, what to say.
 
 mod device_layout;
+mod key;
 mod layouts;
 mod plan;
 mod recipe;
 mod status;
 
 pub use device_layout::DeviceLayout;
+pub use key::{KeyFacts, key};
 pub use layouts::{least, needed};
-pub use plan::{Local, Plan, plan};
+pub use plan::{Local, Plan, patience, plan};
 pub use recipe::{Recipe, SourceKind, Step, profile, recipe};
-pub use status::{next_status, node_entry};
+pub use status::{News, news, next_status, node_entry};

@@ -6,8 +6,10 @@
 //!    +---- after backoff -+--> Failed
 //! ```
 
+use std::time::Duration;
+
 use agentvm_crds::GoldenReason;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// What this node has of a golden.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,20 @@ pub enum Plan {
     WaitUntil(Timestamp),
 }
 
+/// How long a snapshot waits for a pool that names it. They are often made together, and the pool may
+/// need another layout than the one that is captured without a pool. A capture takes long, and a node
+/// captures one golden at a time.
+const ALONE: SignedDuration = SignedDuration::from_secs(2);
+
+/// The time until a snapshot that no pool names is captured all the same; `None` when that is now.
+///
+/// The API server has another clock, so a creation in the future says nothing.
+pub fn patience(created: Option<Timestamp>, now: Timestamp) -> Option<Duration> {
+    let age = now.duration_since(created?);
+    let fresh = !age.is_negative() && age < ALONE;
+    fresh.then(|| Duration::try_from(ALONE - age).unwrap_or_default())
+}
+
 /// Decides; never acts.
 pub fn plan(local: &Local, now: Timestamp) -> Plan {
     match local {
@@ -54,6 +70,17 @@ pub fn plan(local: &Local, now: Timestamp) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_new_snapshot_waits_a_moment_for_its_pool() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        let patience = |now| patience(Some(at(10_000)), at(now));
+        assert_eq!(patience(10_000), Some(Duration::from_secs(2)));
+        assert_eq!(patience(11_500), Some(Duration::from_millis(500)));
+        assert_eq!(patience(12_000), None);
+        assert_eq!(patience(9_999), None, "a clock that is behind must not delay it");
+        assert_eq!(super::patience(None, at(0)), None);
+    }
 
     #[test]
     fn a_failure_waits_for_its_time_or_for_ever() {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Local;
 use crate::golden::DeviceLayout;
-use crate::status::{Decided, settle};
+use crate::status::{Decided, find, settle};
 use agentvm_crds::{
     Condition, ConditionStatus, GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus,
     condition_type,
@@ -84,12 +84,34 @@ fn conditions(nodes: &[GoldenNode], local: &Local, decided: Decided) -> Vec<Cond
     list
 }
 
+/// A change that people should hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// The golden is captured.
+    pub good: bool,
+    pub reason: String,
+    pub message: String,
+}
+
+/// The news between two statuses: the capture is done, or it failed in another way than before.
+pub fn news(old: &GoldenSnapshotStatus, next: &GoldenSnapshotStatus) -> Option<News> {
+    let now = find(&next.conditions, condition_type::READY)?;
+    let before = find(&old.conditions, condition_type::READY).map(|c| c.reason.as_str());
+    let quiet = [GoldenReason::Pending, GoldenReason::Capturing]
+        .iter()
+        .any(|reason| reason.as_str() == now.reason);
+    if quiet || before == Some(now.reason.as_str()) {
+        return None;
+    }
+    let good = now.reason == GoldenReason::Captured.as_str();
+    Some(News { good, reason: now.reason.clone(), message: now.message.clone() })
+}
+
 #[cfg(test)]
 mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::status::find;
 
     fn status(local: &Local) -> GoldenSnapshotStatus {
         next_status(
@@ -128,6 +150,25 @@ mod tests {
         assert_eq!(find(&ready.conditions, "Ready").unwrap().status, ConditionStatus::True);
         assert_eq!(ready.conditions.len(), 1);
         assert_eq!(ready.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn people_hear_of_a_capture_that_is_done_and_of_each_new_failure() {
+        let failed =
+            |reason| status(&Local::Failed { reason, message: "no".into(), retry_at: None });
+        let before = status(&Local::Absent);
+        let heard = |old: &GoldenSnapshotStatus, next: &GoldenSnapshotStatus| {
+            news(old, next).map(|news| (news.good, news.reason))
+        };
+        assert_eq!(heard(&before, &status(&Local::Capturing { doing: "boots".into() })), None);
+        let done = status(&Local::Ready);
+        assert_eq!(heard(&before, &done), Some((true, "Captured".to_owned())));
+        assert_eq!(heard(&done, &done), None);
+        let setup = failed(GoldenReason::SetupFailed);
+        assert_eq!(heard(&before, &setup), Some((false, "SetupFailed".to_owned())));
+        assert_eq!(heard(&setup, &setup), None);
+        let invalid = failed(GoldenReason::InvalidSpec);
+        assert_eq!(heard(&setup, &invalid), Some((false, "InvalidSpec".to_owned())));
     }
 
     #[test]

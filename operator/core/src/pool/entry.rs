@@ -1,11 +1,10 @@
 //! This node's entry in a pool's status: what is there, and in one reason why it isn't more.
 
-use std::time::Duration;
+use agentvm_crds::{NetworkMode, PoolNode, PoolReason, ReusePolicy};
 
-use agentvm_crds::{PoolNode, PoolReason, ReusePolicy};
 use agentvm_types::{Tier, TierReport};
 
-use super::{Blocked, Plan, Seen, SlotSeen, ValidPool, limits};
+use super::{Blocked, Plan, Seen, SlotSeen, ValidPool, budget::no_room, limits};
 use crate::status::clip;
 
 /// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a status.
@@ -57,16 +56,14 @@ pub struct NodeFacts<'a> {
     pub network_generation: Option<i64>,
     /// Why the last machine could not be made, after failures.
     pub last_error: Option<(PoolReason, &'a str)>,
-    /// More to be said to people; nothing is wrong with the pool.
-    pub note: &'a str,
 }
 
 /// This node's entry.
 pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'_>) -> PoolNode {
     let counts = Counts::of(seen);
     let (reason, mut message) = explain(want, seen, plan, counts, facts.last_error);
-    if !facts.note.is_empty() {
-        message = format!("{message}; {}", facts.note);
+    if let Some(note) = note(want) {
+        message = format!("{message}; {note}");
     }
     let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     let tier = asked_tier(want, facts.tier);
@@ -118,6 +115,16 @@ fn median_mib(mut bytes: Vec<u64>) -> Option<i64> {
     i64::try_from(median).ok()
 }
 
+/// A property that people may not expect of a pool with which nothing is wrong.
+fn note(want: &ValidPool) -> Option<&'static str> {
+    let asks_nobody =
+        want.network_mode == NetworkMode::NatFiltered && want.policy.resolvers.is_empty();
+    asks_nobody.then_some(
+        "no names can be looked up: this node names no DNS server that machines can ask; \
+         set spec.network.resolver or network.resolvers",
+    )
+}
+
 fn explain(
     want: &ValidPool,
     seen: &Seen,
@@ -135,10 +142,7 @@ fn explain(
     }
     if plan.no_room_for > 0 {
         let short = plan.no_room_for;
-        return (
-            PoolReason::NoCapacity,
-            format!("{have}; this node has no room for {short} more ({})", seen.room.limit),
-        );
+        return (PoolReason::NoCapacity, format!("{have}; {}", no_room(short, &seen.room)));
     }
     if warm >= want.min {
         return (PoolReason::Filled, have);
@@ -150,35 +154,6 @@ fn explain(
         return (PoolReason::Busy, format!("{have}; max {} is reached", want.max));
     }
     (PoolReason::Filling, format!("{have}, {} in the making", creating + resetting))
-}
-
-/// The least time between two writes for nothing but memory.
-const MEMORY_PACE: Duration = Duration::from_mins(1);
-
-/// Keeps the memory figure of the last entry where nothing else has changed: memory always moves a little, and a status that
-/// follows it would be written for ever. `since` the last write of this node.
-pub fn settle_memory(
-    old: Option<&PoolNode>,
-    mut new: PoolNode,
-    since: Option<Duration>,
-) -> PoolNode {
-    let Some(old) = old else { return new };
-    if new.unshared_memory_bytes.is_none() && new.total > 0 {
-        // Nobody is idle just now; that says nothing about memory.
-        new.unshared_memory_bytes = old.unshared_memory_bytes;
-    }
-    let as_before = PoolNode { unshared_memory_bytes: old.unshared_memory_bytes, ..new.clone() };
-    let early = since.is_some_and(|since| since < MEMORY_PACE);
-    let news = moved(old.unshared_memory_bytes, new.unshared_memory_bytes) && !early;
-    if as_before == *old && !news { as_before } else { new }
-}
-
-/// By more than a tenth.
-fn moved(old: Option<i64>, new: Option<i64>) -> bool {
-    match (old, new) {
-        (Some(old), Some(new)) => old.abs_diff(new) > old.unsigned_abs() / 10,
-        (old, new) => old != new,
-    }
 }
 
 #[cfg(test)]
@@ -244,22 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn memory_alone_is_written_seldom_and_never_for_little() {
-        let mib = |n: u64| n << 20;
-        let before = entry(&pool(1, 4), TierReport::in_place(), vec![mib(10), mib(40), mib(30)]);
-        assert_eq!(before.unshared_memory_bytes, Some(30 << 20));
-        let settled = |unshared: Vec<u64>, seconds| {
-            let new = entry(&pool(1, 4), TierReport::in_place(), unshared);
-            settle_memory(Some(&before), new, Some(Duration::from_secs(seconds)))
-                .unshared_memory_bytes
+    fn a_pool_whose_machines_can_look_nothing_up_says_so() {
+        let message = |network_mode| {
+            let want = ValidPool { network_mode, ..pool(1, 4) };
+            assert_eq!(want.policy.resolvers, [] as [std::net::Ipv4Addr; 0]);
+            entry(&want, TierReport::in_place(), vec![]).message
         };
-        assert_eq!(settled(vec![mib(33)], 600), Some(30 << 20), "a tenth is little");
-        assert_eq!(settled(vec![mib(34)], 59), Some(30 << 20), "too early");
-        assert_eq!(settled(vec![mib(33) + 1], 60), Some(34 << 20));
-        assert_eq!(settled(vec![], 600), Some(30 << 20), "nobody is idle");
-        let other =
-            PoolNode { warm: 3, ..entry(&pool(1, 4), TierReport::in_place(), vec![mib(31)]) };
-        let along = settle_memory(Some(&before), other, Some(Duration::ZERO));
-        assert_eq!(along.unshared_memory_bytes, Some(31 << 20), "it goes along with other news");
+        assert!(message(NetworkMode::NatFiltered).contains("; no names can be looked up"));
+        assert!(!message(NetworkMode::Isolated).contains("names"));
+        assert!(!message(NetworkMode::Bridge).contains("names"), "another server answers there");
     }
 }

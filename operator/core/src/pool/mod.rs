@@ -1,7 +1,10 @@
-//! Decisions about pools: which slots to fill or empty, and what to say.
+//! Decisions about pools: validation, the slots to fill or empty, resets, and the status.
 
+mod budget;
 mod entry;
+mod golden;
 mod limits;
+mod pacing;
 mod plan;
 mod reuse;
 mod status;
@@ -9,10 +12,13 @@ mod tiers;
 mod trouble;
 mod validate;
 
-pub use entry::{Counts, NodeFacts, node_entry, settle_memory};
-pub use plan::{Blocked, Plan, Room, Seen, SlotSeen, plan};
+pub use budget::{Budget, InUse, Room, lacks_room, room};
+pub use entry::{Counts, NodeFacts, node_entry};
+pub use golden::{GoldenState, usable};
+pub use pacing::{settle_memory, wait_before_write};
+pub use plan::{Blocked, Plan, Seen, SlotSeen, plan};
 pub use reuse::{Streak, Used, Way, way};
-pub use status::{invalid_status, next_status};
+pub use status::{invalid_status, newly_degraded, next_status};
 pub use tiers::TierChoice;
 pub use trouble::{Trouble, Troubles};
 pub(crate) use validate::bytes;
@@ -38,7 +44,6 @@ mod fixture {
             unshared: vec![],
             network_generation: None,
             last_error: None,
-            note: "",
         }
     }
 

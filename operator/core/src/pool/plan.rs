@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use agentvm_crds::PoolReason;
 use jiff::{Timestamp, ToSpan};
 
-use super::ValidPool;
+use super::{Room, ValidPool};
 use crate::names::GoldenKey;
 
 /// How long a machine that is more than wanted stays idle before it goes, seconds. While one is claimed another is made in its
@@ -54,26 +54,6 @@ pub struct Seen {
     pub golden: Result<GoldenKey, Blocked>,
     /// After failures: no new machine before this time.
     pub hold_until: Option<Timestamp>,
-}
-
-/// What a node has left for a pool.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Room {
-    pub machines: u32,
-    /// What there are no more of then, for people.
-    pub limit: String,
-}
-
-impl Default for Room {
-    fn default() -> Self {
-        0.into()
-    }
-}
-
-impl From<u32> for Room {
-    fn from(machines: u32) -> Self {
-        Self { machines, limit: "node budget".to_owned() }
-    }
 }
 
 /// What to do.

@@ -116,6 +116,23 @@ fn degraded(nodes: &[PoolNode]) -> (bool, &str, String) {
     (false, PoolReason::Healthy.as_str(), "nothing is wrong".to_owned())
 }
 
+/// The reason and the message that people should hear of: something new is wrong, and be it emulation.
+pub fn newly_degraded(
+    old: &AgentVMPoolStatus,
+    next: &AgentVMPoolStatus,
+) -> Option<(String, String)> {
+    let degraded = |status: &AgentVMPoolStatus| {
+        find(&status.conditions, condition_type::DEGRADED)
+            .filter(|c| c.status == ConditionStatus::True)
+            .map(|c| (c.reason.clone(), c.message.clone()))
+    };
+    let (now, before) = (degraded(next)?, degraded(old).map(|before| before.0).unwrap_or_default());
+    // Failing resets hid the emulation, which was there before.
+    let better = before == PoolReason::ResetFailing.as_str()
+        && now.0 == PoolReason::SoftwareEmulation.as_str();
+    (before != now.0 && !better).then_some(now)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -264,5 +281,25 @@ mod tests {
         let stuck = status(&pool(2, 2), &world(vec![], Err(blocked)), None, "KVM");
         assert_eq!(check(&stuck, "Stalled"), (ConditionStatus::True, "SnapshotMissing".into()));
         assert_eq!(check(&stuck, "Ready").0, ConditionStatus::False);
+    }
+
+    fn degraded_by(reason: PoolReason) -> AgentVMPoolStatus {
+        let (type_, holds) = (condition_type::DEGRADED, reason != PoolReason::Healthy);
+        let status = if holds { ConditionStatus::True } else { ConditionStatus::False };
+        let condition =
+            decided(Timestamp::UNIX_EPOCH).condition(type_, status, reason.as_str(), "");
+        AgentVMPoolStatus { conditions: vec![condition], ..AgentVMPoolStatus::default() }
+    }
+
+    #[test]
+    fn people_hear_of_what_is_newly_wrong_and_not_of_what_gets_better() {
+        use PoolReason::{Healthy, ResetFailing, SoftwareEmulation};
+        let said =
+            |old, new| newly_degraded(&degraded_by(old), &degraded_by(new)).map(|said| said.0);
+        assert_eq!(said(Healthy, ResetFailing).as_deref(), Some("ResetFailing"));
+        assert_eq!(said(SoftwareEmulation, ResetFailing).as_deref(), Some("ResetFailing"));
+        assert_eq!(said(ResetFailing, ResetFailing), None);
+        assert_eq!(said(ResetFailing, SoftwareEmulation), None);
+        assert_eq!(said(ResetFailing, Healthy), None);
     }
 }

@@ -6,9 +6,8 @@ mod publish;
 
 use std::{sync::Arc, time::Duration};
 
-use agentvm_core::golden::{Plan, plan};
+use agentvm_core::golden::{Plan, patience, plan};
 use agentvm_crds::GoldenSnapshot;
-use jiff::{SignedDuration, Timestamp};
 use kube::runtime::controller::Action;
 
 use super::{Context, Guarded, error::Error};
@@ -19,10 +18,6 @@ use observe::{Seen, observe};
 /// A look from time to time, should an event have been missed.
 const SLOW: Duration = Duration::from_mins(1);
 
-/// How long a snapshot waits for a pool that names it: they are often made together, and the pool may need another layout than
-/// one that nobody has asked for. A capture takes its time, and there is one at a time.
-const ALONE: SignedDuration = SignedDuration::from_secs(2);
-
 /// Observe, plan, execute, publish.
 pub async fn reconcile(
     object: Arc<Guarded<GoldenSnapshot>>,
@@ -32,7 +27,8 @@ pub async fn reconcile(
     let seen = observe(snapshot, &cx);
     let mut again = SLOW;
     if let Seen::Here { recipe, parts, asked } = &seen {
-        let early = if *asked { None } else { early(snapshot, cx.clock.now()) };
+        let created = snapshot.metadata.creation_timestamp.as_ref().map(|created| created.0);
+        let early = if *asked { None } else { patience(created, cx.clock.now()) };
         for part in parts.iter().filter(|part| part.needed) {
             let (layout, key) = (part.layout, part.key.clone());
             match (plan(&part.local, cx.clock.now()), early) {
@@ -49,14 +45,6 @@ pub async fn reconcile(
     // A capture that was just begun is seen again, so that the status says so.
     publish::publish_status(snapshot, &observe(snapshot, &cx), &cx).await?;
     Ok(Action::requeue(again))
-}
-
-/// How long until a snapshot that nobody names is captured all the same. The clock of the API server is another one: a time to
-/// come says nothing.
-fn early(snapshot: &GoldenSnapshot, now: Timestamp) -> Option<Duration> {
-    let age = now.duration_since(snapshot.metadata.creation_timestamp.as_ref()?.0);
-    let fresh = !age.is_negative() && age < ALONE;
-    fresh.then(|| Duration::try_from(ALONE - age).unwrap_or_default())
 }
 
 fn owner(snapshot: &GoldenSnapshot) -> Result<Owner, Error> {

@@ -1,13 +1,12 @@
-//! What the status of a snapshot says, and the Events that go with its turns.
+//! Writes the status of a snapshot, and the Events that go with its changes.
 
 use agentvm_core::{
     calendar,
-    golden::{DeviceLayout, Local, Recipe, least, next_status, node_entry},
-    status::{Decided, find},
+    golden::{DeviceLayout, Local, News, Recipe, least, news, next_status, node_entry},
+    status::Decided,
 };
 use agentvm_crds::{
     GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, SetupNetworkMode,
-    condition_type,
 };
 use jiff::Timestamp;
 use kube::Resource;
@@ -17,7 +16,7 @@ use super::{
     observe::{Part, Seen},
 };
 
-/// Writes the status where it differs; an Event when `Ready` changes its reason for good or ill.
+/// Writes the status where it differs, and an Event where people should hear of the change.
 pub async fn publish_status(
     snapshot: &GoldenSnapshot,
     seen: &Seen,
@@ -25,9 +24,9 @@ pub async fn publish_status(
 ) -> Result<(), Error> {
     let old = snapshot.status.clone().unwrap_or_default();
     let next = status(snapshot, &old, seen, cx);
-    let turn = turn(&old, &next);
+    let news = news(&old, &next);
     if publish(cx, snapshot, next).await?
-        && let Some((good, reason, message)) = turn
+        && let Some(News { good, reason, message }) = news
     {
         let about = snapshot.object_ref(&());
         if good {
@@ -101,17 +100,4 @@ fn describe(entry: &mut GoldenNode, golden: &agentvm_hypervisor::Golden) {
     entry.memory_bytes = i64::try_from(golden.memory_bytes).ok();
     entry.boot_seconds = Some(std::time::Duration::from_millis(golden.boot_millis).as_secs_f64());
     entry.captured_time = Timestamp::from_second(golden.captured).ok().map(calendar::text);
-}
-
-/// Whether people should hear of it: the capture is done, or failed in another way than before.
-fn turn(old: &GoldenSnapshotStatus, next: &GoldenSnapshotStatus) -> Option<(bool, String, String)> {
-    let now = find(&next.conditions, condition_type::READY)?;
-    let before = find(&old.conditions, condition_type::READY).map(|c| c.reason.as_str());
-    let quiet = [GoldenReason::Pending, GoldenReason::Capturing]
-        .iter()
-        .any(|reason| reason.as_str() == now.reason);
-    if quiet || before == Some(now.reason.as_str()) {
-        return None;
-    }
-    Some((now.reason == GoldenReason::Captured.as_str(), now.reason.clone(), now.message.clone()))
 }

@@ -52,8 +52,8 @@ async fn say_wait(
 ) -> Result<(), Error> {
     let (old, uid) = (run.status(), run.uid.as_str());
     let next = accepted_waiting(&old, wait, run.decided(cx));
-    if wait_is_worth_a_write(&old, &next, cx.since_written(uid)) {
-        cx.note_written(uid);
+    if wait_is_worth_a_write(&old, &next, cx.writes.since(uid)) {
+        cx.writes.note(uid);
         publish::status(run.object, next, cx).await?;
     }
     if let Some(pool) = seen.pool_uid.as_ref().filter(|_| wait.for_machine()) {

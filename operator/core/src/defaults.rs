@@ -1,9 +1,11 @@
-//! What an object gets where it says nothing: the operator's configuration, as plain data.
+//! Values of fields that an object leaves out: the operator's configuration, as plain data.
 
 use std::net::Ipv4Addr;
 
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::limits::LimitDefaults;
 
 /// Defaults and limits of this operator. `Default` is what the documentation says without any configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,68 +33,26 @@ pub struct Defaults {
 /// Of machines with a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkDefaults {
-    /// Whom machines ask for names where their pool says nothing.
+    /// DNS servers of machines whose pool names none.
     pub resolvers: Vec<Ipv4Addr>,
-    /// Addresses of nodes, API server, pods and services, as far as the operator was told: no policy opens them.
+    /// Addresses of nodes, API server, pods and services, as far as the operator knows them. No
+    /// policy opens them.
     pub deny_cidrs: Vec<IpNet>,
-    /// Where this installation's machines are. Whoever knows that another subnet was taken says so here.
+    /// The subnet of this installation's machines. The host may have taken another one; the operator
+    /// puts it here when it knows.
     pub machines: Ipv4Net,
-    /// The same of those with IPv6; as long as nobody knows whose installation it is, nowhere.
+    /// Their IPv6 subnet; `None` as long as the installation is not known.
     pub machines_ipv6: Option<Ipv6Net>,
-}
-
-/// How much a machine may take where its pool says nothing, by the profile of its golden.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LimitDefaults {
-    pub light: Preset,
-    pub standard: Preset,
-    pub intensive: Preset,
-}
-
-/// The limits of one profile. `None`: no limit. None of them has a quota of processor time, which a machine's virtual CPUs bound already,
-/// nor a rate of its disk: what is much differs a hundredfold between hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Preset {
-    pub disk_bytes_per_second: Option<u64>,
-    pub network_bytes_per_second: Option<u64>,
-    pub packets_per_second: u32,
-    pub connections: u32,
-    pub processes: u32,
 }
 
 impl Default for NetworkDefaults {
     fn default() -> Self {
         Self {
-            // Whom the host asks, where nobody says; that is nothing to know here.
+            // By default machines ask the servers of the host, and this crate does not know those.
             resolvers: Vec::new(),
             deny_cidrs: Vec::new(),
             machines: Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 101, 0), 24),
             machines_ipv6: None,
-        }
-    }
-}
-
-impl Default for LimitDefaults {
-    fn default() -> Self {
-        // In proportion to the processors: 1, 2 and 4.
-        let preset = |times: u32| Preset {
-            disk_bytes_per_second: None,
-            network_bytes_per_second: Some(u64::from(times) << 25),
-            packets_per_second: 10_000 * times,
-            connections: 256 * times,
-            processes: 2048 * times,
-        };
-        Self { light: preset(1), standard: preset(2), intensive: preset(4) }
-    }
-}
-
-impl LimitDefaults {
-    /// Of machines of this profile. A custom size has the profile that it comes nearest to; where nobody knows yet, it is Standard.
-    pub fn of(&self, profile: Profile) -> &Preset {
-        match profile {
-            Profile::Light => &self.light,
-            Profile::Standard | Profile::Custom => &self.standard,
-            Profile::Intensive => &self.intensive,
         }
     }
 }
@@ -116,20 +76,5 @@ impl Default for Defaults {
             network: NetworkDefaults::default(),
             limits: LimitDefaults::default(),
         }
-    }
-}
-
-/// A spec that can't be carried out: where, and what is wrong with it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{path}: {problem}")]
-pub struct InvalidSpec {
-    /// Path of the field, as in `spec.files[2].path`.
-    pub path: String,
-    pub problem: String,
-}
-
-impl InvalidSpec {
-    pub fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { path: path.into(), problem: problem.into() }
     }
 }

@@ -6,6 +6,8 @@
 pub mod calendar;
 pub mod defaults;
 pub mod golden;
+pub mod invalid_spec;
+pub mod limits;
 pub mod machine;
 pub mod names;
 pub mod network;

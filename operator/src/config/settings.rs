@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentvm_core::defaults::{Defaults, LimitDefaults, NetworkDefaults, Preset};
+use agentvm_core::defaults::{Defaults, NetworkDefaults};
+use agentvm_core::limits::{LimitDefaults, LimitPreset};
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use agentvm_hypervisor::libvirt::{LibvirtConfig, LibvirtFilter};
 use ipnet::IpNet;
@@ -234,7 +235,7 @@ impl ResourceLimits {
         &self,
         LimitDefaults { light, standard, intensive }: LimitDefaults,
     ) -> LimitDefaults {
-        let of = |preset: Preset| Preset {
+        let of = |preset: LimitPreset| LimitPreset {
             disk_bytes_per_second: self.disk_bytes_per_second,
             network_bytes_per_second: self
                 .network_bytes_per_second

@@ -1,8 +1,9 @@
 //! Defaults that are known only here: from this host's network, and from the golden of a pool.
 
 use agentvm_core::{
-    defaults::{Defaults, InvalidSpec},
+    defaults::Defaults,
     golden::profile,
+    invalid_spec::InvalidSpec,
     network::ula,
     pool::{ValidPool, validate},
 };

@@ -3,10 +3,7 @@
 use std::{fmt::Debug, future::Future, hash::Hash, path::PathBuf, sync::Arc, time::Duration};
 
 use agentvm_core::{
-    defaults::{Defaults, InvalidSpec},
-    names::InstanceId,
-    network::policy,
-    pool::Budget,
+    defaults::Defaults, invalid_spec::InvalidSpec, names::InstanceId, network::policy, pool::Budget,
 };
 use agentvm_hypervisor::Hypervisor;
 use futures::{StreamExt, channel::mpsc::UnboundedSender};

@@ -3,10 +3,7 @@
 use agentvm_crds::{Builtin, CustomResources, GoldenSnapshotSpec, Profile, SetupNetworkMode};
 use agentvm_types::Resources;
 
-use crate::{
-    defaults::{Defaults, InvalidSpec},
-    names::short_hash,
-};
+use crate::{defaults::Defaults, invalid_spec::InvalidSpec, names::short_hash};
 
 /// What the machine boots from.
 #[derive(Clone, Debug, PartialEq, Eq)]

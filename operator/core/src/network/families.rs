@@ -2,7 +2,7 @@
 
 use agentvm_crds::{IpFamily, NetworkMode, NetworkSpec};
 
-use crate::defaults::InvalidSpec;
+use crate::invalid_spec::InvalidSpec;
 
 /// Whether machines have IPv6 too: asked for beside IPv4, where machines are on our own bridge, and only there.
 pub fn ipv6(network: Option<&NetworkSpec>, mode: NetworkMode) -> Result<bool, InvalidSpec> {

@@ -8,7 +8,9 @@ use ipnet::IpNet;
 use super::families::asks_ipv6;
 use super::rules::nowhere;
 use super::{Allow, LinkLimits, Policy, PortRange};
-use crate::defaults::{Defaults, InvalidSpec, NetworkDefaults, Preset};
+use crate::defaults::{Defaults, NetworkDefaults};
+use crate::invalid_spec::InvalidSpec;
+use crate::limits::LimitPreset;
 
 /// What the API lets through; an object that was written some other way is held to the same.
 const MOST_ENTRIES: usize = 64;
@@ -190,7 +192,10 @@ fn resolvers(
     }
 }
 
-fn link_limits(limits: Option<&LimitsSpec>, preset: &Preset) -> Result<LinkLimits, InvalidSpec> {
+fn link_limits(
+    limits: Option<&LimitsSpec>,
+    preset: &LimitPreset,
+) -> Result<LinkLimits, InvalidSpec> {
     let count = |field: &str, asked: Option<i32>, preset: u32, least: i32, most: i32| {
         let path = || format!("spec.limits.{field}");
         let Some(value) = asked else { return Ok(preset) };

@@ -4,7 +4,7 @@ use agentvm_crds::{NetworkMode, PoolNode, PoolReason, ReusePolicy};
 
 use agentvm_types::{Tier, TierReport};
 
-use super::{Blocked, Plan, Seen, SlotSeen, ValidPool, budget::no_room, limits};
+use super::{Blocked, Plan, PoolFacts, SlotSeen, ValidPool, budget::no_room, limits};
 use crate::status::clip;
 
 /// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a status.
@@ -25,7 +25,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    pub fn of(seen: &Seen) -> Self {
+    pub fn of(seen: &PoolFacts) -> Self {
         let mut counts = Self::default();
         for slot in seen.slots.values() {
             match slot {
@@ -59,7 +59,12 @@ pub struct NodeFacts<'a> {
 }
 
 /// This node's entry.
-pub fn node_entry(want: &ValidPool, seen: &Seen, plan: &Plan, facts: NodeFacts<'_>) -> PoolNode {
+pub fn node_entry(
+    want: &ValidPool,
+    seen: &PoolFacts,
+    plan: &Plan,
+    facts: NodeFacts<'_>,
+) -> PoolNode {
     let counts = Counts::of(seen);
     let (reason, mut message) = explain(want, seen, plan, counts, facts.last_error);
     if let Some(note) = note(want) {
@@ -127,7 +132,7 @@ fn note(want: &ValidPool) -> Option<&'static str> {
 
 fn explain(
     want: &ValidPool,
-    seen: &Seen,
+    seen: &PoolFacts,
     plan: &Plan,
     counts: Counts,
     last_error: Option<(PoolReason, &str)>,
@@ -164,9 +169,9 @@ mod tests {
         pool::fixture::{facts, pool},
     };
 
-    fn world(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> Seen {
+    fn world(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> PoolFacts {
         let golden = Ok(GoldenKey::from_recorded("k"));
-        Seen {
+        PoolFacts {
             slots: slots.into_iter().collect(),
             queued: 0,
             room: 10.into(),

@@ -34,7 +34,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::defaults::{Defaults, LimitDefaults, Preset};
+    use crate::defaults::Defaults;
+    use crate::limits::{LimitDefaults, LimitPreset};
     use crate::pool::validate;
 
     fn said(
@@ -61,7 +62,7 @@ mod tests {
         assert_eq!(plain(Profile::Light), light);
         assert_eq!(plain(Profile::Intensive)["processes"], 8192);
         let preset =
-            Preset { disk_bytes_per_second: Some(1 << 20), ..LimitDefaults::default().light };
+            LimitPreset { disk_bytes_per_second: Some(1 << 20), ..LimitDefaults::default().light };
         let limits = LimitDefaults { light: preset, ..LimitDefaults::default() };
         let configured = Defaults { limits, ..Defaults::default() };
         let told = said(NetworkMode::NatFiltered, None, &configured, Profile::Light);

@@ -16,7 +16,7 @@ pub use budget::{Budget, InUse, Room, lacks_room, room};
 pub use entry::{Counts, NodeFacts, node_entry};
 pub use golden::{GoldenState, usable};
 pub use pacing::{settle_memory, wait_before_write};
-pub use plan::{Blocked, Plan, Seen, SlotSeen, plan};
+pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, plan};
 pub use reuse::{Streak, Used, Way, way};
 pub use status::{invalid_status, newly_degraded, next_status};
 pub use tiers::TierChoice;

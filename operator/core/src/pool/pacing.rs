@@ -51,7 +51,7 @@ mod tests {
     use crate::{
         names::GoldenKey,
         pool::{
-            NodeFacts, Plan, Seen, SlotSeen,
+            NodeFacts, Plan, PoolFacts, SlotSeen,
             fixture::{facts, pool},
             node_entry,
         },
@@ -70,7 +70,7 @@ mod tests {
     }
 
     fn entry(unshared: Vec<u64>) -> PoolNode {
-        let seen = Seen {
+        let seen = PoolFacts {
             slots: [(0, SlotSeen::Claimed)].into(),
             queued: 0,
             room: 10.into(),

@@ -44,7 +44,7 @@ pub struct Blocked {
 
 /// What is seen of a pool on this node.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct PoolFacts {
     pub slots: BTreeMap<u32, SlotSeen>,
     /// Runs that wait for a machine of this pool.
     pub queued: u32,
@@ -68,7 +68,7 @@ pub struct Plan {
 }
 
 /// Decides; never acts.
-pub fn plan(want: &ValidPool, seen: &Seen, now: Timestamp) -> Plan {
+pub fn plan(want: &ValidPool, seen: &PoolFacts, now: Timestamp) -> Plan {
     let retire = retired(want, seen, now);
     let mut plan = Plan { wake: next_expiry(want, seen, &retire, now), retire, ..Plan::default() };
     if seen.golden.is_err() {
@@ -96,7 +96,7 @@ pub fn plan(want: &ValidPool, seen: &Seen, now: Timestamp) -> Plan {
 }
 
 /// Idle machines that stay, and those that will be idle soon: nothing is made in their place.
-fn ready_or_coming(seen: &Seen, retire: &[u32]) -> u32 {
+fn ready_or_coming(seen: &PoolFacts, retire: &[u32]) -> u32 {
     let stays = |(slot, state): &(&u32, &SlotSeen)| match state {
         SlotSeen::Idle { .. } => !retire.contains(slot),
         SlotSeen::Creating | SlotSeen::Resetting => true,
@@ -107,7 +107,7 @@ fn ready_or_coming(seen: &Seen, retire: &[u32]) -> u32 {
 
 /// Quarantine yields to availability: what is kept for a look mustn't keep runs waiting until somebody has looked. As many
 /// go as machines are lacking for want of a slot or of room, the ones with the least time left first.
-fn yielding(seen: &Seen, plan: &Plan, lacking: u32) -> Vec<u32> {
+fn yielding(seen: &PoolFacts, plan: &Plan, lacking: u32) -> Vec<u32> {
     // What is on its way out makes place without that.
     let leaving = seen
         .slots
@@ -120,7 +120,7 @@ fn yielding(seen: &Seen, plan: &Plan, lacking: u32) -> Vec<u32> {
     kept.into_iter().take(lacking as usize).map(|(_, slot)| slot).collect()
 }
 
-fn quarantined(seen: &Seen) -> impl Iterator<Item = (Timestamp, u32)> + '_ {
+fn quarantined(seen: &PoolFacts) -> impl Iterator<Item = (Timestamp, u32)> + '_ {
     seen.slots.iter().filter_map(|(slot, state)| match state {
         SlotSeen::Quarantined { until } => Some((*until, *slot)),
         _ => None,
@@ -129,7 +129,7 @@ fn quarantined(seen: &Seen) -> impl Iterator<Item = (Timestamp, u32)> + '_ {
 
 /// Machines to end. Idle ones: made of another golden, more than wanted, or too old (one at a time, so that the pool isn't
 /// empty). Quarantined ones: their time is over, or the pool has shrunk below their slot.
-fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
+fn retired(want: &ValidPool, seen: &PoolFacts, now: Timestamp) -> Vec<u32> {
     let idle: Vec<(u32, Timestamp, bool)> = seen
         .slots
         .iter()
@@ -177,7 +177,12 @@ fn retired(want: &ValidPool, seen: &Seen, now: Timestamp) -> Vec<u32> {
     retire
 }
 
-fn next_expiry(want: &ValidPool, seen: &Seen, retire: &[u32], now: Timestamp) -> Option<Timestamp> {
+fn next_expiry(
+    want: &ValidPool,
+    seen: &PoolFacts,
+    retire: &[u32],
+    now: Timestamp,
+) -> Option<Timestamp> {
     let stays =
         || seen.slots.iter().filter(|(slot, _)| !retire.contains(slot)).map(|(_, state)| state);
     let idle = || {
@@ -222,8 +227,8 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn seen(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> Seen {
-        Seen {
+    fn seen(slots: impl IntoIterator<Item = (u32, SlotSeen)>) -> PoolFacts {
+        PoolFacts {
             slots: slots.into_iter().collect(),
             queued: 0,
             room: 100.into(),
@@ -239,9 +244,10 @@ mod tests {
     #[test]
     fn an_empty_pool_fills_and_a_queue_makes_it_grow_up_to_max() {
         assert_eq!(plan(&pool(2, 4), &seen([]), at(0)).create, [0, 1]);
-        let busy = Seen { queued: 6, ..seen([(0, SlotSeen::Claimed), (1, SlotSeen::Claimed)]) };
+        let busy =
+            PoolFacts { queued: 6, ..seen([(0, SlotSeen::Claimed), (1, SlotSeen::Claimed)]) };
         assert_eq!(plan(&pool(2, 4), &busy, at(0)).create, [2, 3]);
-        let full = Seen { room: 1.into(), ..seen([(0, SlotSeen::Claimed)]) };
+        let full = PoolFacts { room: 1.into(), ..seen([(0, SlotSeen::Claimed)]) };
         let tight = plan(&pool(3, 4), &full, at(0));
         assert_eq!((tight.create, tight.no_room_for), (vec![1], 2));
     }
@@ -279,9 +285,11 @@ mod tests {
     fn nothing_is_made_while_there_is_nothing_to_make_it_of_or_after_failures() {
         let blocked = Blocked { reason: PoolReason::SnapshotMissing, message: String::new() };
         assert!(
-            plan(&pool(2, 4), &Seen { golden: Err(blocked), ..seen([]) }, at(0)).create.is_empty()
+            plan(&pool(2, 4), &PoolFacts { golden: Err(blocked), ..seen([]) }, at(0))
+                .create
+                .is_empty()
         );
-        let held = plan(&pool(2, 4), &Seen { hold_until: Some(at(9)), ..seen([]) }, at(0));
+        let held = plan(&pool(2, 4), &PoolFacts { hold_until: Some(at(9)), ..seen([]) }, at(0));
         assert_eq!((held.create, held.wake), (vec![], Some(at(9))));
     }
 
@@ -311,17 +319,17 @@ mod tests {
         let full = seen([(0, kept(90)), (1, kept(80)), (2, idle(0))]);
         assert_eq!(plan(&pool(2, 3), &full, at(1)).retire, [1], "no slot is free");
         assert_eq!(plan(&pool(1, 3), &full, at(1)).retire, NONE, "min is there");
-        let no_room = Seen { room: 0.into(), ..seen([(0, kept(90)), (1, kept(80))]) };
+        let no_room = PoolFacts { room: 0.into(), ..seen([(0, kept(90)), (1, kept(80))]) };
         assert_eq!(plan(&pool(1, 4), &no_room, at(1)).retire, [1], "the node is full");
         let leaving = seen([(0, kept(90)), (1, SlotSeen::Ending)]);
         assert_eq!(plan(&pool(1, 2), &leaving, at(1)).retire, NONE, "another slot will be free");
-        let queued = Seen { queued: 9, ..seen([(0, kept(90)), (1, kept(80))]) };
+        let queued = PoolFacts { queued: 9, ..seen([(0, kept(90)), (1, kept(80))]) };
         assert_eq!(
             plan(&pool(0, 2), &queued, at(1)).retire,
             [1],
             "somebody waits, and nothing comes"
         );
-        let held = Seen { hold_until: Some(at(9)), ..full };
+        let held = PoolFacts { hold_until: Some(at(9)), ..full };
         assert_eq!(
             plan(&pool(2, 3), &held, at(1)).retire,
             NONE,
@@ -356,7 +364,7 @@ mod tests {
             events in proptest::collection::vec((any::<u8>(), 0_u32..10), 1..60),
         ) {
             let want = pool(min, (min + extra).max(1));
-            let mut world = Seen { room: room.into(), ..seen([]) };
+            let mut world = PoolFacts { room: room.into(), ..seen([]) };
             for (round, (event, queued)) in events.into_iter().enumerate() {
                 let now = at(i64::try_from(round).unwrap() * 7);
                 world.queued = queued;

@@ -1,7 +1,7 @@
 //! What a pool's status says: sums over the nodes' entries, and the conditions.
 
 use crate::{
-    defaults::InvalidSpec,
+    invalid_spec::InvalidSpec,
     status::{Decided, find, settle},
 };
 use agentvm_crds::{
@@ -144,13 +144,14 @@ mod tests {
     use crate::{
         names::GoldenKey,
         pool::{
-            Blocked, NodeFacts, Seen, SlotSeen, ValidPool, fixture, fixture::pool, node_entry, plan,
+            Blocked, NodeFacts, PoolFacts, SlotSeen, ValidPool, fixture, fixture::pool, node_entry,
+            plan,
         },
     };
 
     fn status(
         want: &ValidPool,
-        seen: &Seen,
+        seen: &PoolFacts,
         error: Option<&str>,
         accelerator: &str,
     ) -> AgentVMPoolStatus {
@@ -176,9 +177,9 @@ mod tests {
         NodeFacts { node: "n", generation: 1, accelerator, ..fixture::facts() }
     }
 
-    fn world(slots: Vec<SlotSeen>, golden: Result<GoldenKey, Blocked>) -> Seen {
+    fn world(slots: Vec<SlotSeen>, golden: Result<GoldenKey, Blocked>) -> PoolFacts {
         let slots: BTreeMap<u32, SlotSeen> = (0..).zip(slots).collect();
-        Seen { slots, queued: 0, room: 10.into(), golden, hold_until: None }
+        PoolFacts { slots, queued: 0, room: 10.into(), golden, hold_until: None }
     }
 
     fn idle() -> SlotSeen {
@@ -229,7 +230,7 @@ mod tests {
     fn readiness_does_not_flap_while_used_machines_are_replaced() {
         let want = pool(2, 4);
         let filled = status(&want, &world(vec![idle(), idle()], Ok(key())), None, "KVM");
-        let next = |seen: &Seen| {
+        let next = |seen: &PoolFacts| {
             let plan = plan(&want, seen, Timestamp::UNIX_EPOCH);
             let entry = node_entry(&want, seen, &plan, facts("KVM"));
             next_status(&filled, entry, decided(Timestamp::UNIX_EPOCH))
@@ -258,7 +259,7 @@ mod tests {
 
     #[test]
     fn every_lack_has_its_reason() {
-        let reason = |want: &ValidPool, seen: &Seen, error| {
+        let reason = |want: &ValidPool, seen: &PoolFacts, error| {
             check(&status(want, seen, error, "KVM"), "Ready").1
         };
         assert_eq!(
@@ -274,7 +275,7 @@ mod tests {
             ),
             "Busy"
         );
-        let tight = Seen { room: 0.into(), ..world(vec![], Ok(key())) };
+        let tight = PoolFacts { room: 0.into(), ..world(vec![], Ok(key())) };
         assert_eq!(reason(&pool(2, 2), &tight, None), "NoCapacity");
         let blocked =
             Blocked { reason: PoolReason::SnapshotMissing, message: "golden g isn't there".into() };

@@ -3,7 +3,9 @@
 use agentvm_crds::{AgentVMPoolSpec, LimitsSpec, NetworkMode, NetworkSpec, Profile, ReusePolicy};
 use agentvm_types::MachineLimits;
 
-use crate::defaults::{Defaults, InvalidSpec, Preset};
+use crate::defaults::Defaults;
+use crate::invalid_spec::InvalidSpec;
+use crate::limits::LimitPreset;
 use crate::network::{self, Policy};
 
 /// A pool with every default filled in.
@@ -99,7 +101,10 @@ pub fn network_mode(network: Option<&NetworkSpec>, defaults: &Defaults) -> Netwo
     network.and_then(|network| network.mode).unwrap_or(defaults.network_mode)
 }
 
-fn host_limits(limits: Option<&LimitsSpec>, preset: &Preset) -> Result<MachineLimits, InvalidSpec> {
+fn host_limits(
+    limits: Option<&LimitsSpec>,
+    preset: &LimitPreset,
+) -> Result<MachineLimits, InvalidSpec> {
     let quota = limits.and_then(|limits| limits.cpu_quota_percent);
     let disk = limits.and_then(|limits| limits.disk_bytes_per_second);
     let processes = limits.and_then(|limits| limits.processes);

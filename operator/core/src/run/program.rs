@@ -2,7 +2,7 @@
 
 use agentvm_crds::{AgentRunSpec, Language};
 
-use crate::defaults::InvalidSpec;
+use crate::invalid_spec::InvalidSpec;
 
 /// Where a program's text is put below `/workspace/input`. Ours: `files` can't name it.
 pub const CODE_FOLDER: &str = ".agentvm";

@@ -13,7 +13,8 @@ use super::{
     paths::check_relative_path,
     program::{CODE_FOLDER, Program, program},
 };
-use crate::defaults::{Defaults, InvalidSpec};
+use crate::defaults::Defaults;
+use crate::invalid_spec::InvalidSpec;
 
 /// The longest name of an environment variable, in bytes.
 const MAX_ENV_NAME: usize = 256;

@@ -13,7 +13,7 @@ use kube::runtime::controller::Action;
 use super::{Context, Guarded, error::Error};
 use crate::goldens::{Owner, Wanted};
 pub use layouts::asked;
-use observe::{Seen, observe};
+use observe::{GoldenFacts, observe};
 
 /// A look from time to time, should an event have been missed.
 const SLOW: Duration = Duration::from_mins(1);
@@ -26,7 +26,7 @@ pub async fn reconcile(
     let Ok(snapshot) = &object.0 else { return Ok(Action::await_change()) };
     let seen = observe(snapshot, &cx);
     let mut again = SLOW;
-    if let Seen::Here { recipe, parts, asked } = &seen {
+    if let GoldenFacts::Here { recipe, parts, asked } = &seen {
         let created = snapshot.metadata.creation_timestamp.as_ref().map(|created| created.0);
         let early = if *asked { None } else { patience(created, cx.clock.now()) };
         for part in parts.iter().filter(|part| part.needed) {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use agentvm_core::{
-    defaults::InvalidSpec,
     golden::{DeviceLayout, Local, Recipe, needed, recipe},
+    invalid_spec::InvalidSpec,
     names::GoldenKey,
 };
 use agentvm_crds::GoldenSnapshot;
@@ -15,7 +15,7 @@ use crate::controllers::{Context, HostState};
 
 /// A snapshot as this node sees it.
 #[derive(Debug)]
-pub enum Seen {
+pub enum GoldenFacts {
     Invalid(InvalidSpec),
     /// The host doesn't answer, so nothing can be said of what is on it.
     NoHost {
@@ -42,19 +42,19 @@ pub struct Part {
 }
 
 /// Looks; changes nothing.
-pub fn observe(snapshot: &GoldenSnapshot, cx: &Context) -> Seen {
+pub fn observe(snapshot: &GoldenSnapshot, cx: &Context) -> GoldenFacts {
     let recipe = match recipe(&snapshot.spec, &cx.defaults()) {
         Ok(recipe) => recipe,
-        Err(why) => return Seen::Invalid(why),
+        Err(why) => return GoldenFacts::Invalid(why),
     };
     match &*cx.host.borrow() {
         HostState::Unknown(why) | HostState::Unavailable { why, .. } => {
-            Seen::NoHost { digest: recipe.digest(), why: why.clone() }
+            GoldenFacts::NoHost { digest: recipe.digest(), why: why.clone() }
         }
         HostState::Ready(facts) => {
             let asked = asked(snapshot, cx);
             let parts = parts(&asked, &recipe, facts, cx);
-            Seen::Here { recipe, parts, asked: !asked.is_empty() }
+            GoldenFacts::Here { recipe, parts, asked: !asked.is_empty() }
         }
     }
 }

@@ -13,13 +13,13 @@ use kube::Resource;
 
 use super::{
     super::{Context, error::Error, publish::publish},
-    observe::{Part, Seen},
+    observe::{GoldenFacts, Part},
 };
 
 /// Writes the status where it differs, and an Event where people should hear of the change.
 pub async fn publish_status(
     snapshot: &GoldenSnapshot,
-    seen: &Seen,
+    seen: &GoldenFacts,
     cx: &Context,
 ) -> Result<(), Error> {
     let old = snapshot.status.clone().unwrap_or_default();
@@ -41,7 +41,7 @@ pub async fn publish_status(
 fn status(
     snapshot: &GoldenSnapshot,
     old: &GoldenSnapshotStatus,
-    seen: &Seen,
+    seen: &GoldenFacts,
     cx: &Context,
 ) -> GoldenSnapshotStatus {
     let failed = |reason, message: &str| Local::Failed {
@@ -50,14 +50,16 @@ fn status(
         retry_at: None,
     };
     let (local, digest, entries) = match seen {
-        Seen::Invalid(why) => (failed(GoldenReason::InvalidSpec, &why.to_string()), None, vec![]),
-        Seen::NoHost { digest, why } => {
+        GoldenFacts::Invalid(why) => {
+            (failed(GoldenReason::InvalidSpec, &why.to_string()), None, vec![])
+        }
+        GoldenFacts::NoHost { digest, why } => {
             // It comes back by itself: not stalled.
             let retry_at = Some(Timestamp::UNIX_EPOCH);
             let reason = GoldenReason::HypervisorUnavailable;
             (Local::Failed { reason, message: why.clone(), retry_at }, Some(digest.clone()), vec![])
         }
-        Seen::Here { recipe, parts, .. } => {
+        GoldenFacts::Here { recipe, parts, .. } => {
             let needed = parts
                 .iter()
                 .filter(|part| part.needed)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentvm_core::pool::{Plan, Seen, ValidPool};
+use agentvm_core::pool::{Plan, PoolFacts, ValidPool};
 use agentvm_crds::AgentVMPool;
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 pub async fn execute(
     pool: &AgentVMPool,
     want: &ValidPool,
-    seen: &Seen,
+    seen: &PoolFacts,
     plan: &Plan,
     cx: &Context,
 ) -> Result<bool, Error> {
@@ -44,7 +44,7 @@ pub async fn execute(
     Ok(cx.machines.relimit(&owner.uid, owner.limits).await)
 }
 
-fn begin(owner: &PoolOwner, seen: &Seen, plan: &Plan, cx: &Context) -> Result<(), Error> {
+fn begin(owner: &PoolOwner, seen: &PoolFacts, plan: &Plan, cx: &Context) -> Result<(), Error> {
     let Some((key, golden)) =
         seen.golden.as_ref().ok().and_then(|key| Some((key, cx.goldens.get(key)?)))
     else {

@@ -2,7 +2,7 @@
 
 use agentvm_core::{
     golden::{DeviceLayout, Local, recipe},
-    pool::{Blocked, GoldenState, InUse, Room, Seen, ValidPool, room, usable},
+    pool::{Blocked, GoldenState, InUse, PoolFacts, Room, ValidPool, room, usable},
 };
 use agentvm_crds::{AgentVMPool, NetworkMode};
 use kube::ResourceExt;
@@ -19,7 +19,7 @@ pub fn observe(
     want: &ValidPool,
     network: &Result<(), Blocked>,
     cx: &Context,
-) -> Result<Seen, Error> {
+) -> Result<PoolFacts, Error> {
     let uid = pool.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
     let namespace = pool.namespace().ok_or(Error::Incomplete("namespace"))?;
     let golden = network.clone().and_then(|()| usable(&want.golden, golden(&namespace, want, cx)));
@@ -31,7 +31,7 @@ pub fn observe(
     let room = size.map_or_else(Room::default, |memory_mib| room_for(want, memory_mib, cx));
     let queued = waiting_count(waiting(cx, &namespace, &pool.name_any()).len());
     let hold_until = cx.machines.trouble(uid).map(|trouble| trouble.hold_until);
-    Ok(Seen { slots: cx.machines.seen(uid), queued, room, golden, hold_until })
+    Ok(PoolFacts { slots: cx.machines.seen(uid), queued, room, golden, hold_until })
 }
 
 /// The golden that the pool names, in the layout that its machines need.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use agentvm_core::{
-    defaults::InvalidSpec,
+    invalid_spec::InvalidSpec,
     names::DomainName,
     pool::{
-        Counts, NodeFacts, Plan, Seen, ValidPool, invalid_status, newly_degraded, next_status,
+        Counts, NodeFacts, Plan, PoolFacts, ValidPool, invalid_status, newly_degraded, next_status,
         node_entry, settle_memory, wait_before_write,
     },
     status::Decided,
@@ -22,7 +22,7 @@ use crate::metrics::{Metrics, pool_label};
 pub async fn publish_status(
     pool: &AgentVMPool,
     want: &ValidPool,
-    seen: &Seen,
+    seen: &PoolFacts,
     plan: &Plan,
     cx: &Context,
 ) -> Result<Option<Duration>, Error> {
@@ -64,7 +64,12 @@ pub async fn publish_status(
     Ok(None)
 }
 
-fn tell_metrics(pool: &AgentVMPool, seen: &Seen, usage: &[(DomainName, Usage)], metrics: &Metrics) {
+fn tell_metrics(
+    pool: &AgentVMPool,
+    seen: &PoolFacts,
+    usage: &[(DomainName, Usage)],
+    metrics: &Metrics,
+) {
     let label = pool_label(&pool.metadata);
     metrics.pool(&label, Counts::of(seen));
     metrics.machines(&label, usage);

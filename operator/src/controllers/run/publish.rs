@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use agentvm_core::{
-    defaults::InvalidSpec,
+    invalid_spec::InvalidSpec,
     run::{finished, is_finished},
     status::{Decided, find},
 };

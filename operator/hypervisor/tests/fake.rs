@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_core::pool::ResetLimits;
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{
     CollectSpec, GoldenApi, HookAction, HostApi, HvError, InputFile, MachineApi, MachineKind,
@@ -52,6 +53,7 @@ fn machine(fake: &FakeHypervisor, slot: u32, nonce: &str) -> MachineSpec {
         share_bytes: 1 << 20,
         tier: agentvm_hypervisor::Tier::Fresh,
         limits: MachineLimits::default(),
+        reset_limits: ResetLimits::default(),
     }
 }
 

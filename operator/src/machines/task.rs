@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use agentvm_core::{
-    pool::{Used, Way, way},
+    pool::{ResetLimits, Used, Way, way},
     retry::Backoff,
     run::{AttemptEnd, AttemptResult, FinishedAttempt, Outcome},
 };
@@ -167,6 +167,7 @@ impl Task {
             share_bytes: self.inner.config.share_bytes,
             tier,
             limits: self.limits(),
+            reset_limits: ResetLimits::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agentvm_core::names::DomainName;
+use agentvm_core::{names::DomainName, pool::ResetLimits};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
@@ -22,8 +22,6 @@ use crate::files::{io, run};
 
 /// ext4 itself needs about this much.
 const MIN_BYTES: u64 = 2 << 20;
-/// A share with more in it isn't worth emptying: another machine is made in less time.
-const ENTRIES_MAX: usize = 20_000;
 const BUSY: Duration = Duration::from_secs(2);
 
 /// Makes the image and mounts it at `at`, with `input` and `output` in it. Mounted already is fine.
@@ -52,7 +50,12 @@ pub fn mount(image: &Path, at: &Path, bytes: u64, mapping: Mapping) -> Result<()
 }
 
 /// Makes a mounted share what it was when it was made: empty, with `input` and `output` in it. QEMU holds it, so it stays mounted.
-pub fn renew(of: &DomainName, at: &Path, mapping: Mapping) -> Result<(), HvError> {
+pub fn renew(
+    of: &DomainName,
+    at: &Path,
+    mapping: Mapping,
+    limits: ResetLimits,
+) -> Result<(), HvError> {
     let refused = |detail: String| HvError::Refused {
         what: format!("empty the share {}", at.display()),
         detail,
@@ -61,14 +64,13 @@ pub fn renew(of: &DomainName, at: &Path, mapping: Mapping) -> Result<(), HvError
         return Err(refused("it is not mounted".to_owned()));
     }
     let emptied = tree::open_root(at).and_then(|root| {
-        tree::empty_within(&root, &mut tree::Budget::new(ENTRIES_MAX))?;
+        tree::empty_within(&root, &mut tree::Budget::new(limits.share_entries))?;
         forget_attributes(&root)
     });
     match emptied {
         Ok(()) => lay_out(at, mapping).map_err(|e| io("lay out the share", at)(e.into())),
         Err(Errno::OVERFLOW) => {
-            let why = format!("more than {ENTRIES_MAX} entries are in its share");
-            Err(HvError::NotResettable { name: of.clone(), why })
+            Err(HvError::NotResettable { name: of.clone(), why: limits.too_many_entries() })
         }
         Err(other) => Err(io("empty the share", at)(other.into())),
     }
@@ -242,7 +244,7 @@ mod tests {
         let mounted = Mounted::new(4 << 20);
         let (share, fresh) = (mounted.share(), Mounted::new(4 << 20));
         let name = DomainName::from_recorded("m");
-        renew(&name, &fresh.share(), PLAIN).unwrap();
+        renew(&name, &fresh.share(), PLAIN, ResetLimits::default()).unwrap();
         std::os::unix::fs::symlink("/etc", share.join("link")).unwrap();
         fs::create_dir_all(share.join("output/a/b")).unwrap();
         fs::remove_dir(share.join("input")).unwrap();
@@ -251,12 +253,12 @@ mod tests {
         rustix::fs::setxattr(&share, "trusted.host", b"1", rustix::fs::XattrFlags::empty())
             .unwrap();
         fs::set_permissions(&share, fs::Permissions::from_mode(0o1777)).unwrap();
-        renew(&name, &share, PLAIN).unwrap();
+        renew(&name, &share, PLAIN, ResetLimits::default()).unwrap();
         rustix::fs::removexattr(&share, "trusted.host").unwrap();
         assert_eq!(state(&share), state(&fresh.share()));
         assert!(state(&share).len() == 3 && Path::new("/etc").exists());
         assert!(
-            renew(&name, mounted.dir.path(), PLAIN)
+            renew(&name, mounted.dir.path(), PLAIN, ResetLimits::default())
                 .unwrap_err()
                 .to_string()
                 .contains("not mounted")

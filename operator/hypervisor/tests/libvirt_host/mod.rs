@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use self::guest::Guest;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
+use agentvm_core::pool::ResetLimits;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
     Golden, GoldenApi, HostApi, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources,
@@ -127,6 +128,7 @@ impl TestHost {
             share_bytes: 32 << 20,
             tier: Tier::Fresh,
             limits: MachineLimits::default(),
+            reset_limits: ResetLimits::default(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::{DomainName, InstanceId, short_hash};
 use agentvm_core::network::{Nic, Table, Wire, derive_mac};
+use agentvm_core::pool::ResetLimits;
 
 use crate::libvirt::host::at_work::AtWork;
 use crate::libvirt::store::goldens::Whole;
@@ -56,6 +57,7 @@ pub fn spec(instance: &InstanceId, whole: &Whole) -> MachineSpec {
         share_bytes: SHARE_BYTES,
         tier: Tier::InPlace,
         limits: MachineLimits::default(),
+        reset_limits: ResetLimits::default(),
     }
 }
 

@@ -14,6 +14,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use agentvm_core::pool::ResetLimits;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
@@ -37,8 +38,6 @@ use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, Reset
 
 /// The first try and the only other one.
 const ROUNDS: usize = 2;
-/// So much more of the host's disk than a new one may a machine keep.
-const KEPT_BYTES: u64 = 256 << 20;
 
 struct Reset<'a> {
     host: &'a Host,
@@ -107,7 +106,7 @@ impl<'a> Reset<'a> {
             process::remembered(&dir).ok_or_else(|| refuse("its process was never noted"))?;
         let whole = goldens::open(&host.folder, &spec.record.golden)?;
         let disk = caches.disk(&whole.golden.key, &whole.dir)?;
-        if let Some(why) = keeps_too_much(&dir, &whole.dir)
+        if let Some(why) = keeps_too_much(&dir, &whole.dir, spec.reset_limits)
             .or_else(|| limits_in_force::outdated(&dir, &spec.limits))
         {
             return Err(HvError::NotResettable { name: name.clone(), why });
@@ -162,6 +161,7 @@ impl<'a> Reset<'a> {
                 &self.spec.record.name,
                 &self.dir.share(),
                 self.host.users.mapping(&self.spec.record.name),
+                self.spec.reset_limits,
             ),
             ResetStep::Prove => {
                 self.prove();
@@ -269,18 +269,10 @@ fn is_later(now: &MachineRecord, meant: &MachineRecord) -> bool {
     now.golden != meant.golden || now.owner_uid != meant.owner_uid || now.created > meant.created
 }
 
-/// A reset frees what a run wrote, but the files keep their blocks: no discard reaches them. With another machine they go.
-fn keeps_too_much(dir: &MachineDir, golden: &GoldenDir) -> Option<String> {
-    let allowed = goldens::allocated(&golden.snapshot()) + KEPT_BYTES;
+/// The reason to replace the machine, where a file of it keeps too much of the host's disk.
+fn keeps_too_much(dir: &MachineDir, golden: &GoldenDir, limits: ResetLimits) -> Option<String> {
     let kept = goldens::allocated(&dir.overlay()).max(goldens::allocated(&dir.share_image()));
-    let mib = |bytes: u64| bytes >> 20;
-    (kept > allowed).then(|| {
-        format!(
-            "a file of it keeps {} MiB of the host's disk, and {} are allowed",
-            mib(kept),
-            mib(allowed)
-        )
-    })
+    limits.keeps_too_much(kept, goldens::allocated(&golden.snapshot()))
 }
 
 fn rename(from: &std::path::Path, to: &std::path::Path) -> Result<(), HvError> {
@@ -307,17 +299,18 @@ mod tests {
         let (machine, golden) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (dir, golden) =
             (MachineDir(machine.path().to_owned()), GoldenDir(golden.path().to_owned()));
+        let limits = ResetLimits::default();
         fs::write(golden.snapshot(), "small").unwrap();
-        fs::File::create(dir.share_image()).unwrap().set_len(KEPT_BYTES * 4).unwrap();
-        assert_eq!(keeps_too_much(&dir, &golden), None);
+        fs::File::create(dir.share_image()).unwrap().set_len(limits.kept_bytes * 4).unwrap();
+        assert_eq!(keeps_too_much(&dir, &golden, limits), None);
         let overlay = fs::File::create(dir.overlay()).unwrap();
         match rustix::fs::fallocate(
             &overlay,
             rustix::fs::FallocateFlags::empty(),
             0,
-            KEPT_BYTES + (1 << 20),
+            limits.kept_bytes + (1 << 20),
         ) {
-            Ok(()) => assert!(keeps_too_much(&dir, &golden).unwrap().contains("257 MiB")),
+            Ok(()) => assert!(keeps_too_much(&dir, &golden, limits).unwrap().contains("257 MiB")),
             Err(why) => assert_eq!(why, rustix::io::Errno::OPNOTSUPP, "this file system can't"),
         }
     }

@@ -11,13 +11,12 @@ use agentvm_guest_agent::{client::ClientError, protocol::Inspection};
 use agentvm_hypervisor::{
     Accelerator, Golden, HvError, MachineKind, MachineLimits, MachineRecord, Stop, TemplateSpec,
 };
-use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::{
     Inner, Owner, Wanted,
     image::{ImageError, rootfs},
-    setup::run_steps,
+    setup::Setup,
     steady::steady,
 };
 use crate::{
@@ -140,7 +139,7 @@ async fn template(
             golden: key.clone(),
             nonce: fresh_nonce()?.to_string(),
             token: fresh_nonce()?.to_string(),
-            created: Timestamp::now().as_second(),
+            created: inner.config.clock.now().as_second(),
             nic,
         },
         resources: recipe.size,
@@ -167,7 +166,7 @@ async fn boot_and_write(
     inner.hv.boot_template(spec).await.map_err(CaptureError::Start)?;
     let (mut session, _) =
         reach(&*inner.hv, name, None, patience).await.map_err(CaptureError::Boot)?;
-    rehydrate(&mut session, &spec.record, None, false, Timestamp::now())
+    rehydrate(&mut session, &spec.record, None, false, inner.config.clock.now())
         .await
         .map_err(CaptureError::Identity)?;
     if !recipe.steps.is_empty() {
@@ -194,17 +193,17 @@ async fn set_up(
     record: &MachineRecord,
     say: impl FnMut(String),
 ) -> Result<(), CaptureError> {
-    let (links, owner) = (&inner.links, record.owner_uid.as_str());
+    let (links, owner, clock) = (&inner.links, record.owner_uid.as_str(), &inner.config.clock);
     if record.nic.is_none() || recipe.setup_network == SetupNetworkMode::Isolated {
-        return run_steps(session, record, None, &recipe.steps, say).await;
+        return Setup { session, record, network: None, clock }.run(&recipe.steps, say).await;
     }
     links.police(owner, inner.config.setup_policy.clone()).await.map_err(CaptureError::Network)?;
     let network = links.guest_network(record);
-    rehydrate(session, record, network.clone(), false, Timestamp::now())
+    rehydrate(session, record, network.clone(), false, clock.now())
         .await
         .map_err(CaptureError::Identity)?;
     links.open(record).await.map_err(CaptureError::Network)?;
-    let done = run_steps(session, record, network, &recipe.steps, say).await;
+    let done = Setup { session, record, network, clock }.run(&recipe.steps, say).await;
     let closed = links.close(record).await.map_err(CaptureError::Network);
     if let Err(why) = links.unpolice(owner).await {
         tracing::warn!(template = %record.name, error = &why as &dyn std::error::Error, "the policy of a setup could not be taken back");

@@ -22,7 +22,6 @@ use agentvm_core::{
 };
 use agentvm_crds::GoldenReason;
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, HvError, Hypervisor};
-use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -245,7 +244,7 @@ impl Inner {
         let delay = Backoff::MACHINE.after(*failures, key.as_str());
         // A setup that failed fails again: only another snapshot helps.
         let final_ = why.reason() == GoldenReason::SetupFailed;
-        let retry_at = if final_ { None } else { Timestamp::now().checked_add(delay).ok() };
+        let retry_at = if final_ { None } else { self.config.clock.now().checked_add(delay).ok() };
         state.work.insert(key.clone(), Local::Failed { reason: why.reason(), message, retry_at });
     }
 }

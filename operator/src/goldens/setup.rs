@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use agentvm_core::{golden::Step, status::tail};
-use agentvm_guest_agent::protocol::{Execute, GuestNetwork, RunAs, WireResult};
+use agentvm_guest_agent::protocol::{Execute, GuestNetwork, Nonce, RunAs, WireResult};
 use agentvm_hypervisor::MachineRecord;
-use jiff::Timestamp;
 use tokio::time::timeout;
 
-use crate::agent::{Session, SessionError, fresh_nonce, program, rehydrate};
+use crate::{
+    agent::{Session, fresh_nonce, program, rehydrate},
+    clock::Clock,
+};
 
 use super::CaptureError;
 
@@ -21,49 +23,64 @@ const KEPT: usize = 2048;
 /// Of each stream, at the most.
 const MAX_OUTPUT: u64 = 64 << 20;
 
-/// Runs all steps; the first that fails ends it.
-pub async fn run_steps(
-    session: &mut Session,
-    record: &MachineRecord,
-    network: Option<GuestNetwork>,
-    steps: &[Step],
-    mut doing: impl FnMut(String),
-) -> Result<(), CaptureError> {
-    for (index, step) in steps.iter().enumerate() {
-        doing(format!("runs step {} of {} of the setup", index + 1, steps.len()));
-        // Each step is an incarnation of its own: the agent executes a nonce once.
-        let record = MachineRecord { nonce: fresh_nonce()?.to_string(), ..record.clone() };
-        rehydrate(session, &record, network.clone(), false, Timestamp::now())
-            .await
-            .map_err(CaptureError::Identity)?;
-        let limit = Duration::from_secs(u64::from(step.timeout_seconds)) + GRACE + SLACK;
-        let ended = timeout(limit, run_step(session, &record, step)).await;
-        let (result, output) = ended
-            .map_err(|_| failed(index, "did not end in time, and its agent did not say so"))??;
-        judge(index, &result, &output)?;
-    }
-    Ok(())
+/// A template whose setup runs.
+pub struct Setup<'a> {
+    pub session: &'a mut Session,
+    pub record: &'a MachineRecord,
+    pub network: Option<GuestNetwork>,
+    pub clock: &'a Clock,
 }
 
-async fn run_step(
-    session: &mut Session,
-    record: &MachineRecord,
-    step: &Step,
-) -> Result<(WireResult, Vec<u8>), CaptureError> {
-    let nonce = record.nonce.parse().map_err(SessionError::Nonce)?;
-    let message = Execute {
-        cwd: Some("/root".to_owned()),
-        run_as: RunAs::Root,
-        timeout_millis: u64::from(step.timeout_seconds) * 1000,
-        grace_millis: u64::try_from(GRACE.as_millis()).unwrap_or(5000),
-        max_stdout_bytes: MAX_OUTPUT,
-        max_stderr_bytes: MAX_OUTPUT,
-        ..program(nonce, step.command.clone(), Timestamp::now())?
-    };
-    let mut kept = Vec::new();
-    let mut execution = session.execute(message, REPLY).await?;
-    let result = execution.collect(|output| keep_end(&mut kept, &output.data)).await?;
-    Ok((result, kept))
+impl Setup<'_> {
+    /// Runs all steps. The first that fails ends the setup.
+    pub async fn run(
+        &mut self,
+        steps: &[Step],
+        mut doing: impl FnMut(String),
+    ) -> Result<(), CaptureError> {
+        for (index, step) in steps.iter().enumerate() {
+            doing(format!("runs step {} of {} of the setup", index + 1, steps.len()));
+            let nonce = self.begin_incarnation().await?;
+            let limit = Duration::from_secs(u64::from(step.timeout_seconds)) + GRACE + SLACK;
+            let ended = timeout(limit, self.run_step(nonce, step)).await;
+            let (result, output) = ended.map_err(|_| {
+                failed(index, "did not end in time, and its agent did not say so")
+            })??;
+            check_result(index, &result, &output)?;
+        }
+        Ok(())
+    }
+
+    /// Each step is an incarnation of its own: the agent executes a nonce once.
+    async fn begin_incarnation(&mut self) -> Result<Nonce, CaptureError> {
+        let nonce = fresh_nonce()?;
+        let record = MachineRecord { nonce: nonce.to_string(), ..self.record.clone() };
+        let network = self.network.clone();
+        rehydrate(self.session, &record, network, false, self.clock.now())
+            .await
+            .map_err(CaptureError::Identity)?;
+        Ok(nonce)
+    }
+
+    async fn run_step(
+        &mut self,
+        nonce: Nonce,
+        step: &Step,
+    ) -> Result<(WireResult, Vec<u8>), CaptureError> {
+        let message = Execute {
+            cwd: Some("/root".to_owned()),
+            run_as: RunAs::Root,
+            timeout_millis: u64::from(step.timeout_seconds) * 1000,
+            grace_millis: u64::try_from(GRACE.as_millis()).unwrap_or(5000),
+            max_stdout_bytes: MAX_OUTPUT,
+            max_stderr_bytes: MAX_OUTPUT,
+            ..program(nonce, step.command.clone(), self.clock.now())?
+        };
+        let mut kept = Vec::new();
+        let mut execution = self.session.execute(message, REPLY).await?;
+        let result = execution.collect(|output| keep_end(&mut kept, &output.data)).await?;
+        Ok((result, kept))
+    }
 }
 
 fn keep_end(kept: &mut Vec<u8>, data: &[u8]) {
@@ -72,7 +89,7 @@ fn keep_end(kept: &mut Vec<u8>, data: &[u8]) {
     kept.drain(..surplus);
 }
 
-fn judge(index: usize, result: &WireResult, output: &[u8]) -> Result<(), CaptureError> {
+fn check_result(index: usize, result: &WireResult, output: &[u8]) -> Result<(), CaptureError> {
     let how = match (result.timed_out, result.exit_code, result.signal) {
         (false, Some(0), _) => return Ok(()),
         (true, ..) => "ran longer than its timeoutSeconds".to_owned(),

@@ -41,7 +41,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(self.follow(nonce))
     }
 
-    /// Asks an agent that runs the attempt, or has its result, for everything from these offsets on.
+    /// Asks an agent that runs the attempt, or has its result, for everything from these offsets
+    /// on.
     pub async fn resume(&mut self, resume: Resume) -> Result<Execution<'_, S>, ClientError> {
         let nonce = resume.nonce.clone();
         self.send(HostMessage::Resume(resume)).await?;

@@ -6,8 +6,8 @@ use super::{Client, ClientError};
 use crate::protocol::{GuestHello, GuestMessage, HostHello, HostMessage, ReadError};
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// Sends HELLO and waits for the agent's HELLO, which must repeat the challenge. The caller sets
-    /// the deadline.
+    /// Sends HELLO and waits for the agent's HELLO, which must repeat the challenge. The caller
+    /// sets the deadline.
     ///
     /// The client throws away everything before that HELLO. On a serial port it may be the tail of
     /// messages to the last host, and the run inside may have put forged frames into it. Hence the

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::{SessionError, random::entropy, unix_nanos};
 
-/// A program for a machine that holds `nonce`. The machine may have been parked for long, so EXECUTE
-/// brings the time and fresh randomness again.
+/// A program for a machine that holds `nonce`. The machine may have been parked for long, so
+/// EXECUTE brings the time and fresh randomness again.
 pub fn program(nonce: Nonce, argv: Vec<String>, now: Timestamp) -> Result<Execute, SessionError> {
     Ok(Execute::new(nonce, argv, unix_nanos(now), entropy()?))
 }

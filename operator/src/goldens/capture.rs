@@ -1,4 +1,5 @@
-//! One capture: boot the template, run its setup, quiesce, write it down. Whatever fails, the template is gone after.
+//! One capture: boot the template, run its setup, quiesce, write it down. The template is gone
+//! after that, also when a step fails.
 
 use std::time::Duration;
 
@@ -24,14 +25,15 @@ use crate::{
     network::Attachment,
 };
 
-/// From power on to the agent's first answer. Emulation is an order of magnitude slower.
+/// The time from power on to the agent's first answer. Emulation is an order of magnitude slower.
 const BOOT_KVM: Duration = Duration::from_mins(1);
 const BOOT_TCG: Duration = Duration::from_mins(4);
 
-/// How long a guest that was made ready may take over the end of the session.
+/// A guest that was made ready has this time to notice the end of the session.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Between two looks at a guest that ran a setup: what its daemons do by themselves has the time to show.
+/// The pause between two looks at a guest that ran a setup. In that time its daemons show what they
+/// do by themselves.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
 /// Why a capture failed.
@@ -46,7 +48,8 @@ pub enum CaptureError {
     #[error("the agent in the template did not take its identity")]
     Identity(#[source] SessionError),
     #[error(
-        "the template has no network for its setup; with `setup.network: {{mode: Isolated}}` it needs none"
+        "the template has no network for its setup; with `setup.network: {{mode: Isolated}}` it \
+         needs none"
     )]
     Network(#[source] HvError),
     #[error("the session with the agent in the template broke")]
@@ -54,8 +57,8 @@ pub enum CaptureError {
     #[error("spec.setup.steps[{index}]: {how}")]
     Setup { index: usize, how: String },
     #[error(
-        "spec.setup leaves something running that changes by itself, so no machine could be proven to be this golden: {0}; \
-         end it in the last step, or start it in the run"
+        "spec.setup leaves something running that changes by itself, so no machine could be proven \
+         to be this golden: {0}; end it in the last step, or start it in the run"
     )]
     Unsteady(String),
     #[error("what the agent in the template sees could not be written down")]
@@ -102,9 +105,13 @@ pub(super) async fn capture(
     let name = spec.record.name.clone();
     let done = boot_and_write(inner, owner, wanted, &spec).await;
     if done.is_err() {
-        // What is left of it would be in the way of the next try.
+        // Its remains would be in the way of the next try.
         if let Err(why) = inner.hv.destroy(&name, Stop::Force).await {
-            tracing::warn!(template = %name, error = &why as &dyn std::error::Error, "a template could not be removed");
+            tracing::warn!(
+                template = %name,
+                error = &why as &dyn std::error::Error,
+                "a template could not be removed"
+            );
             return done;
         }
     }
@@ -178,14 +185,15 @@ async fn boot_and_write(
     if !recipe.steps.is_empty() {
         inspection = steady(inspection, || look_again(inner, name, patience)).await?;
     }
-    // The guest notices that the channel is closed: once here, or else in every copy while its first answer is waited for.
+    // The guest has to notice that the channel is closed. It does so once here, or else in each
+    // copy, while the host waits for the first answer of that copy.
     sleep(SETTLE).await;
     say("is written down".to_owned());
     let guest = serde_json::to_string(&inspection).map_err(CaptureError::Inspection)?;
     inner.hv.capture(name, &guest).await.map_err(CaptureError::Write)
 }
 
-/// Runs the setup with the network that it asks for, which is gone when it is done.
+/// Runs the setup with the network that it asks for. The network is gone when the setup is done.
 async fn set_up(
     inner: &Inner,
     session: &mut Session,
@@ -206,12 +214,16 @@ async fn set_up(
     let done = Setup { session, record, network, clock }.run(&recipe.steps, say).await;
     let closed = links.close(record).await.map_err(CaptureError::Network);
     if let Err(why) = links.unpolice(owner).await {
-        tracing::warn!(template = %record.name, error = &why as &dyn std::error::Error, "the policy of a setup could not be taken back");
+        tracing::warn!(
+            template = %record.name,
+            error = &why as &dyn std::error::Error,
+            "the policy of a setup could not be taken back"
+        );
     }
     done.and(closed)
 }
 
-/// As every copy will be asked.
+/// Asks the template the question that each copy will be asked.
 async fn look_again(
     inner: &Inner,
     name: &DomainName,

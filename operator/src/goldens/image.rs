@@ -1,4 +1,5 @@
-//! The files that a template boots from: the default guest image, or a user's root filesystem, checked before use.
+//! The files that a template boots from: the default guest image, or a user's root filesystem that
+//! is checked before use.
 
 use std::{
     fs::File,
@@ -12,11 +13,12 @@ use agentvm_core::{
 };
 use sha2::{Digest, Sha256};
 
-/// Why there is nothing to boot from. Says nothing of what is outside the images folder.
+/// Why there is nothing to boot from. The text reveals nothing outside the images folder.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     #[error(
-        "{} can't be read: the default guest image isn't there; build it with `make image`, or name its folder with --image-dir",
+        "{} can't be read: the default guest image isn't there; build it with `make image`, or name \
+         its folder with --image-dir",
         .0.display()
     )]
     Default(PathBuf, #[source] std::io::Error),
@@ -27,21 +29,24 @@ pub enum ImageError {
     #[error("spec.source.rootfs.path: there is no such file in the operator's images folder")]
     Missing,
     #[error(
-        "spec.source.rootfs.sha256: the file has another digest ({0}): it is truncated or not the one that was meant"
+        "spec.source.rootfs.sha256: the file has another digest ({0}): it is truncated or not the \
+         one that was meant"
     )]
     Digest(String),
     #[error("spec.source.rootfs.path: the file could not be read")]
     Read(#[source] std::io::Error),
 }
 
-/// The digest of the default image: of its manifest, which names the digests of its parts.
+/// The digest of the default image. It is the digest of the manifest, which names the digests of
+/// the parts.
 pub fn image_digest(folder: &Path) -> Result<String, ImageError> {
     let manifest = folder.join("image.json");
     let text = std::fs::read(&manifest).map_err(|why| ImageError::Default(manifest, why))?;
     Ok(hex(&Sha256::digest(&text)))
 }
 
-/// The root filesystem in place of the image's own, where the recipe names one. Blocks: reads all of the file.
+/// The root filesystem in place of the image's own, where the recipe names one. This call blocks:
+/// it reads all of the file.
 pub fn rootfs(
     recipe: &Recipe,
     images_folder: Option<&Path>,

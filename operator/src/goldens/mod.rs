@@ -1,6 +1,7 @@
-//! The goldens of this node: which are whole, which are being captured, which failed and when to try again.
+//! The goldens of this node: the whole ones, those in capture, and the failed ones with the time of
+//! the next try.
 //!
-//! One capture at a time: it takes all the CPU and disk there is.
+//! There is one capture at a time, because it takes all CPUs and the whole disk bandwidth.
 
 mod capture;
 mod image;
@@ -11,7 +12,7 @@ use std::{
     collections::{HashMap, HashSet},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use agentvm_core::{
@@ -22,7 +23,10 @@ use agentvm_core::{
 };
 use agentvm_crds::GoldenReason;
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, HvError, Hypervisor};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::Instant,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{clock::Clock, network::Network};
@@ -30,7 +34,7 @@ use crate::{clock::Clock, network::Network};
 pub use capture::CaptureError;
 pub use image::{ImageError, image_digest};
 
-/// What captures have in common on this node.
+/// Settings of all captures on this node.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub instance: InstanceId,
@@ -40,15 +44,15 @@ pub struct Config {
     pub images_folder: Option<PathBuf>,
     /// Digest of the default guest image: another image makes other goldens.
     pub image_digest: String,
-    /// What a setup may reach.
+    /// The policy for the network of setups.
     pub setup_policy: Policy,
     /// See [`LINGER`].
     pub linger: Duration,
     pub clock: Clock,
 }
 
-/// How long a golden is kept whose snapshot is there and whose layout no pool needs: a pool that is made anew, or changes its
-/// mind, finds it again.
+/// A golden whose snapshot is there and whose layout no pool needs is kept for this time. A pool
+/// that is made anew, or is changed back, finds it again.
 pub const LINGER: Duration = Duration::from_mins(1);
 
 /// A golden that somebody wants.
@@ -72,7 +76,7 @@ struct State {
     whole: HashMap<GoldenKey, Golden>,
     work: HashMap<GoldenKey, Local>,
     failures: HashMap<GoldenKey, u32>,
-    /// Since when nobody needs it.
+    /// The moment since when no pool needs it.
     idle: HashMap<GoldenKey, Instant>,
 }
 
@@ -156,7 +160,8 @@ impl Goldens {
         state.work.get(key).cloned().unwrap_or(Local::Absent)
     }
 
-    /// Forgets how captures failed that nobody wants any more: whoever asks for the same again gets another try.
+    /// Forgets the failures of goldens that are not wanted any more. A later request for the same
+    /// golden gets another try.
     pub fn forget_failures(&self, wanted: &HashSet<GoldenKey>) {
         let mut state = self.inner.state();
         state
@@ -165,14 +170,14 @@ impl Goldens {
         state.failures.retain(|key, _| wanted.contains(key));
     }
 
-    /// Whole goldens to remove. Those in `needed` stay; those in `known`, of layouts that their snapshots might be asked for
-    /// again, stay for a while.
+    /// Whole goldens to remove. Those in `needed` stay. Those in `known` stay for a while: their
+    /// snapshots might be asked for these layouts again.
     pub fn leaving(
         &self,
         needed: &HashSet<GoldenKey>,
         known: &HashSet<GoldenKey>,
     ) -> Vec<GoldenKey> {
-        let now = Instant::now();
+        let now = self.inner.config.clock.instant();
         let State { whole, idle, .. } = &mut *self.inner.state();
         idle.retain(|key, _| whole.contains_key(key) && !needed.contains(key));
         let unneeded = whole.keys().filter(|key| !needed.contains(*key));
@@ -202,7 +207,7 @@ impl Goldens {
         self.inner.tasks.spawn(async move {
             // Closed only when the operator stops.
             let Ok(_turn) = inner.turn.acquire().await else { return };
-            let started = tokio::time::Instant::now();
+            let started = inner.config.clock.instant();
             let Some(done) =
                 inner.end.run_until_cancelled(capture::capture(&inner, &owner, &wanted)).await
             else {
@@ -210,7 +215,7 @@ impl Goldens {
             };
             match done {
                 Ok(golden) => {
-                    let seconds = started.elapsed().as_secs_f64();
+                    let seconds = (inner.config.clock.instant() - started).as_secs_f64();
                     let layout = wanted.layout.as_str();
                     tracing::info!(golden = %owner.name, layout, key = %key, seconds, "captured");
                     let mut state = inner.state();
@@ -224,8 +229,8 @@ impl Goldens {
         });
     }
 
-    /// No more captures. The one under way is given up; its template is what [`crate::machines::Machines::end_all`] or the
-    /// next start removes.
+    /// Ends all captures. The one under way is given up, and its template is removed by
+    /// [`crate::machines::Machines::end_all`] or by the next start.
     pub async fn close(&self) {
         self.inner.turn.close();
         self.inner.end.cancel();

@@ -16,11 +16,11 @@ use super::CaptureError;
 
 const REPLY: Duration = Duration::from_mins(1);
 const GRACE: Duration = Duration::from_secs(5);
-/// On top of timeout and grace, before the template is given up.
+/// A step has this time on top of timeout and grace before the template is given up.
 const SLACK: Duration = Duration::from_mins(1);
-/// Of each stream, kept for the message.
+/// The bytes of the output that are kept for the message.
 const KEPT: usize = 2048;
-/// Of each stream, at the most.
+/// The limit of each stream.
 const MAX_OUTPUT: u64 = 64 << 20;
 
 /// A template whose setup runs.

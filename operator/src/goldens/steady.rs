@@ -1,15 +1,17 @@
-//! Is a template the same from one moment to the next? Every machine of a golden has to be what was captured, to the last process:
-//! one that changes by itself would be kept for a look each time.
+//! Checks that a template is the same from one moment to the next. Each machine of a golden has to
+//! be what was captured, to the last process. A machine that changes by itself would go to
+//! quarantine each time.
 
 use agentvm_guest_agent::protocol::Inspection;
 
 use super::CaptureError;
 use crate::agent::matches_captured;
 
-/// Looks before it is given up: what the setup left running may still be about to end.
+/// The number of looks before the template is given up: a process that the setup left may still be
+/// about to end.
 const LOOKS: u32 = 3;
 
-/// What two looks in a row agree on.
+/// Returns the state in which two looks in a row agree.
 pub async fn steady<F: Future<Output = Result<Inspection, CaptureError>>>(
     first: Inspection,
     mut look: impl FnMut() -> F,

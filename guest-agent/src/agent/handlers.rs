@@ -28,7 +28,7 @@ impl Agent {
             HostMessage::Execute(order) => self.execute(&order),
             HostMessage::File(chunk) => self.file(&chunk),
             HostMessage::Stop(Stop::Attempt { nonce, grace_millis }) => {
-                self.stop(nonce, grace_millis)
+                self.stop(nonce, grace_millis);
             }
             HostMessage::Stop(Stop::Quiesce { golden }) => self.quiesce(golden).await,
             HostMessage::Stop(Stop::PowerOff) => {
@@ -249,7 +249,7 @@ impl Agent {
         match workspace::write_chunk(&self.platform.secrets(), chunk, self.platform.owner()) {
             Ok(offset) => self.answer(GuestMessage::Ack(GuestAck::File { path, offset })),
             Err(why @ workspace::FileError::Io { .. }) => {
-                self.refuse(ErrorCode::Failed, chain(&why), None)
+                self.refuse(ErrorCode::Failed, chain(&why), None);
             }
             Err(why) => self.refuse(ErrorCode::Invalid, chain(&why), None),
         }
@@ -306,7 +306,7 @@ impl Agent {
             HostAck::Result { nonce }
                 if attempt.result().is_some() && *attempt.nonce() == nonce =>
             {
-                self.attempt = None
+                self.attempt = None;
             }
             // Of another attempt, or too early: what isn't known to be received is kept.
             HostAck::Result { .. } => {}

@@ -77,7 +77,7 @@ fn load_modules() {
             .and_then(|file| Ok(rustix::system::finit_module(&file, c"", 0)?));
         match loaded {
             Err(why) if why.kind() != io::ErrorKind::AlreadyExists => {
-                log::error(&format!("module {name}"), &why)
+                log::error(&format!("module {name}"), &why);
             }
             _ => {}
         }

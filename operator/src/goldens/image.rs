@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     #[error(
-        "{} can't be read: the default guest image isn't there; build it with `make image`, or name \
-         its folder with --image-dir",
+        "{} can't be read: the default guest image isn't there; build it with `make image`, or \
+         name its folder with --image-dir",
         .0.display()
     )]
     Default(PathBuf, #[source] std::io::Error),

@@ -144,7 +144,7 @@ impl Client {
         match (&self.state, said) {
             (_, Said::Offer(Err(why)) | Said::Granted(Err(why))) => self.unfit = Some(why),
             (State::Seeking(_), Said::Offer(Ok(terms))) => {
-                self.state = State::Taking(terms, Question::new(id, now))
+                self.state = State::Taking(terms, Question::new(id, now));
             }
             (
                 State::Taking(mine, _) | State::Holding { terms: mine, .. },

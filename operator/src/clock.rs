@@ -27,6 +27,13 @@ struct Reading {
     instant: Instant,
 }
 
+/// The clock of this host.
+impl Default for Clock {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
 impl Clock {
     /// The clock of this host.
     pub fn system() -> Self {

@@ -95,7 +95,8 @@ mod tests {
             "name": "debian", "agentVersion": version, "kernel": {"file": "vmlinuz"}, "more": 1
         });
         fs::write(dir.join(DESCRIPTION), description.to_string()).unwrap();
-        let time = std::time::SystemTime::now() - std::time::Duration::from_secs(age_seconds);
+        let time = std::time::SystemTime::from(crate::clock::Clock::system().now())
+            - std::time::Duration::from_secs(age_seconds);
         fs::File::open(dir).unwrap().set_modified(time).unwrap();
     }
 

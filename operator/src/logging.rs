@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-use crate::failure::Failure;
+use crate::{clock::Clock, failure::Failure};
 
 /// Libraries whose debug output drowns ours: they stay at `info` unless a filter names them.
 const NOISY: &str =
@@ -25,7 +25,7 @@ pub fn start(level: &str, verbose: u8, json: bool) -> Result<(), Failure> {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_timer(NewYork);
+        .with_timer(NewYork(Clock::system()));
     let started = if json {
         lines.json().flatten_event(true).try_init()
     } else {
@@ -59,11 +59,12 @@ fn filter(level: &str, verbose: u8) -> Result<EnvFilter, String> {
     EnvFilter::try_new(directives).map_err(|error| format!("--log-level {level}: {error}"))
 }
 
-struct NewYork;
+/// Times of New York.
+struct NewYork(Clock);
 
 impl FormatTime for NewYork {
     fn format_time(&self, into: &mut Writer<'_>) -> fmt::Result {
-        write!(into, "{}", calendar::text(jiff::Timestamp::now()))
+        write!(into, "{}", calendar::text(self.0.now()))
     }
 }
 
@@ -83,7 +84,7 @@ mod tests {
     #[test]
     fn times_are_new_yorks_with_their_offset() {
         let mut text = String::new();
-        NewYork.format_time(&mut Writer::new(&mut text)).unwrap();
+        NewYork(Clock::system()).format_time(&mut Writer::new(&mut text)).unwrap();
         assert!(text.ends_with("-05:00") || text.ends_with("-04:00"), "{text}");
         assert!(calendar::parse(&text).is_some(), "{text}");
     }

@@ -8,9 +8,10 @@ use std::{
 
 use ipnet::IpNet;
 use kube::Config;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
 use super::Failure;
+use crate::clock::Clock;
 
 /// How long its name may take to be known: a host that has just started may have no resolver yet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -58,7 +59,8 @@ async fn until_known(
     again: Duration,
     lookup: impl AsyncFn() -> io::Result<Vec<SocketAddr>>,
 ) -> io::Result<Vec<IpAddr>> {
-    let deadline = Instant::now() + within;
+    let clock = Clock::system();
+    let deadline = clock.instant() + within;
     let mut said = false;
     loop {
         let why = match timeout_at(deadline, lookup()).await {
@@ -69,7 +71,7 @@ async fn until_known(
             Ok(Err(why)) => why,
             Err(_) => io::Error::new(io::ErrorKind::TimedOut, "nobody answers"),
         };
-        if Instant::now() + again > deadline {
+        if clock.instant() + again > deadline {
             return Err(why);
         }
         if !std::mem::replace(&mut said, true) {

@@ -8,6 +8,7 @@ use super::{
     print,
 };
 use crate::{
+    clock::Clock,
     config,
     doctor::{self, observe::Places},
 };
@@ -30,7 +31,7 @@ pub fn run(args: &DoctorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> 
     print(&match args.output {
         Output::Text => doctor::text(&findings, colour),
         Output::Json => {
-            doctor::json(&findings, &agentvm_core::calendar::text(jiff::Timestamp::now()))
+            doctor::json(&findings, &agentvm_core::calendar::text(Clock::system().now()))
         }
     })?;
     Ok(if doctor::can_run(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -205,7 +205,7 @@ fn machines_config(config: &OperatorConfig) -> machines::Config {
         runs: config.runs.clone(),
         metrics: config.metrics.clone(),
         clock: config.clock.clone(),
-        flow_recorder: FlowRecorder::new(&config.defaults.network.deny_cidrs),
+        flow_recorder: FlowRecorder::new(&config.defaults.network.deny_cidrs, config.clock.clone()),
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Observed {
     pub security: Security,
     pub confinement: Confinement,
     pub network: Network,
-    pub clock: Clock,
+    pub clock: HostClock,
     pub virt: Virt,
     pub disk: Disk,
     pub parts: Parts,
@@ -156,7 +156,7 @@ pub struct Dropper {
 
 /// The host's clock.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Clock {
+pub struct HostClock {
     /// Unix seconds.
     pub now: i64,
     /// When this program was written to disk: a clock before it is behind.

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tokio::process::Command;
@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use super::process::ProcessId;
 use super::reaper::{self, DaemonSpec, ReaperFiles, ReaperState};
 use super::run_folder;
+use crate::clock::Clock;
 
 /// The only libvirt that we start: others are somewhere else, or start on their own.
 pub const SYSTEM_URI: &str = "qemu:///system";
@@ -133,9 +134,10 @@ impl Libvirtd {
             return Released::LeftRunning { machines };
         }
         reaper.signal(Signal::TERM);
-        let began = Instant::now();
+        let clock = Clock::system();
+        let began = clock.instant();
         while reaper.is_alive() {
-            if began.elapsed() > deadline {
+            if clock.instant() - began > deadline {
                 return Released::StillEnding { reaper: reaper.pid };
             }
             sleep(POLL).await;
@@ -180,12 +182,13 @@ async fn start_reaper(
 }
 
 async fn until_up(files: &ReaperFiles) -> Result<ProcessId, LibvirtdError> {
-    let began = Instant::now();
+    let clock = Clock::system();
+    let began = clock.instant();
     loop {
         if let (Some(state), true) = (files.living(), anyone_answers()?) {
             return Ok(state.reaper);
         }
-        if began.elapsed() > UP_WITHIN {
+        if clock.instant() - began > UP_WITHIN {
             return Err(LibvirtdError::NotUp { state_dir: files.folder().to_owned() });
         }
         sleep(POLL).await;

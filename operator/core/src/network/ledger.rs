@@ -145,6 +145,7 @@ mod tests {
         Target { kind: TargetKind::Ip(Protocol::Tcp), to, port: Some(port) }
     }
 
+    #[expect(clippy::disallowed_methods, reason = "an Instant can only be read from a clock")]
     fn flow(verdict: FlowVerdict, target: Target) -> Flow {
         Flow { machine: DomainName::from_recorded("m"), at: Instant::now(), verdict, target }
     }

@@ -1,7 +1,7 @@
 //! Who asks, what confines programs here, and the clock.
 
 use crate::doctor::finding::{Check, Finding};
-use crate::doctor::observed::{Clock, Disk, Host, Security, User};
+use crate::doctor::observed::{Disk, Host, HostClock, Security, User};
 
 /// A file system may keep times a little differently from the clock.
 const TOLERANCE_SECONDS: i64 = 300;
@@ -97,7 +97,7 @@ pub(super) fn swap(host: &Host) -> Finding {
     )
 }
 
-pub(super) fn clock(clock: Clock) -> Finding {
+pub(super) fn clock(clock: HostClock) -> Finding {
     const CHECK: Check = Check {
         id: "clock",
         title: "Clock",

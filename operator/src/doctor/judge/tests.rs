@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use super::*;
 use crate::doctor::finding::{Level, can_run};
 use crate::doctor::observed::{
-    Clock, Confined, Confinement, Device, Devices, Disk, Dropper, Filter, Host, KvmBoot, Libvirt,
-    LogDaemon, Network, Parts, Qemu, QemuConf, Security, User, Virt,
+    Confined, Confinement, Device, Devices, Disk, Dropper, Filter, Host, HostClock, KvmBoot,
+    Libvirt, LogDaemon, Network, Parts, Qemu, QemuConf, Security, User, Virt,
 };
 use crate::guest_image::{Description, GuestImage, Part};
 
@@ -47,7 +47,11 @@ fn good() -> Observed {
             resolvers: vec!["203.0.113.53".parse().unwrap()],
             filter: Filter::Disabled,
         },
-        clock: Clock { now: 2_000_000_000, built: Some(1_900_000_000), synchronised: Some(true) },
+        clock: HostClock {
+            now: 2_000_000_000,
+            built: Some(1_900_000_000),
+            synchronised: Some(true),
+        },
         virt: Virt {
             qemu: Ok(Qemu { version: "10.0.2".into(), has_9p: true, has_vsock: true }),
             libvirt: Libvirt {

@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::clock::Clock;
 
 /// Enough for `virsh` against a daemon that is just starting; a person is waiting.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -59,8 +61,9 @@ fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>
 
 /// Waits until the deadline, then ends it. `None` if it had to be ended or can't be waited for.
 fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
-    let end = Instant::now() + DEADLINE;
-    while Instant::now() < end {
+    let clock = Clock::system();
+    let end = clock.instant() + DEADLINE;
+    while clock.instant() < end {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
             Ok(None) => thread::sleep(POLL),

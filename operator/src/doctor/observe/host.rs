@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{command, swap};
-use crate::doctor::observed::{Clock, Device, Devices, Host, Security, User};
+use crate::clock::Clock;
+use crate::doctor::observed::{Device, Devices, Host, HostClock, Security, User};
 
 /// Modules whose absence is worth a word.
 const MODULES: [&str; 6] = ["kvm", "kvm_intel", "kvm_amd", "vhost_vsock", "loop", "nf_tables"];
@@ -62,14 +63,14 @@ pub(super) fn security() -> Security {
     Security { apparmor: read("/sys/module/apparmor/parameters/enabled").trim() == "Y", selinux }
 }
 
-pub(super) fn clock() -> Clock {
+pub(super) fn clock() -> HostClock {
     let seconds = |time: SystemTime| {
         time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok())
     };
     let built =
         std::env::current_exe().and_then(fs::metadata).and_then(|meta| meta.modified()).ok();
-    Clock {
-        now: seconds(SystemTime::now()).unwrap_or_default(),
+    HostClock {
+        now: Clock::system().now().as_second(),
         built: built.and_then(seconds),
         synchronised: synchronised(),
     }

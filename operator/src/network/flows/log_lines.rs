@@ -33,10 +33,11 @@ impl LogLines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn a_burst_is_written_and_the_rest_counted() {
-        let (mut lines, start) = (LogLines::default(), Instant::now());
+        let (mut lines, start) = (LogLines::default(), Clock::system().instant().into_std());
         let written = (0..100).filter(|_| lines.may_write(start) == Some(0)).count();
         assert_eq!(written, 20);
         assert_eq!(lines.may_write(start + PAUSE), Some(80));

@@ -14,7 +14,7 @@ use agentvm_crds::RunNetwork;
 use agentvm_hypervisor::Traffic;
 use ipnet::IpNet;
 
-use crate::metrics::Metrics;
+use crate::{clock::Clock, metrics::Metrics};
 
 /// From the first thing that was denied to the Event: what comes in a bunch is one Event.
 const GATHER: Duration = Duration::from_secs(1);
@@ -57,6 +57,7 @@ pub struct FlowRecorder {
     records: Arc<Mutex<Records>>,
     /// What no policy opens.
     never: Arc<[IpNet]>,
+    clock: Clock,
 }
 
 #[derive(Debug, Default)]
@@ -80,8 +81,8 @@ struct FlowRecord {
 
 impl FlowRecorder {
     /// `never`: what no policy opens.
-    pub fn new(never: &[IpNet]) -> Self {
-        Self { records: Arc::default(), never: never.into() }
+    pub fn new(never: &[IpNet], clock: Clock) -> Self {
+        Self { records: Arc::default(), never: never.into(), clock }
     }
 
     /// The machine's flows are this run's from now on.
@@ -89,7 +90,7 @@ impl FlowRecorder {
         let (ledger, metered) = (Ledger::default(), Traffic::default());
         let record = FlowRecord {
             owner,
-            opened: Instant::now(),
+            opened: self.clock.instant().into_std(),
             ledger,
             news_since: None,
             told: None,
@@ -228,13 +229,17 @@ mod tests {
         Flow { machine: machine(), at, verdict: FlowVerdict::Denied, target }
     }
 
+    fn now() -> Instant {
+        Clock::system().instant().into_std()
+    }
+
     fn ms(millis: u64) -> Duration {
         Duration::from_millis(millis)
     }
 
     #[test]
     fn a_flow_belongs_to_the_run_that_has_the_machine() {
-        let (recorder, before) = (FlowRecorder::default(), Instant::now());
+        let (recorder, before) = (FlowRecorder::default(), now());
         assert_eq!(recorder.note(&denied(1, before)), Noted::Nobodys);
         recorder.begin(&machine(), owner());
         assert_eq!(
@@ -242,13 +247,13 @@ mod tests {
             Noted::Nobodys,
             "the run before may have done that"
         );
-        let now = Instant::now();
-        assert_eq!(recorder.note(&denied(1, now)), Noted::First(owner()));
-        assert_eq!(recorder.note(&denied(1, now)), Noted::Again);
+        let later = now();
+        assert_eq!(recorder.note(&denied(1, later)), Noted::First(owner()));
+        assert_eq!(recorder.note(&denied(1, later)), Noted::Again);
         let traffic = Traffic { allowed: 3, denied: 9, ..Traffic::default() };
         let status = recorder.finish(&machine(), Some(traffic), &Metrics::off()).unwrap();
         assert_eq!((status.allowed, status.denied, status.top_denied[0].count), (3, 9, 2));
-        assert_eq!(recorder.note(&denied(1, Instant::now())), Noted::Nobodys);
+        assert_eq!(recorder.note(&denied(1, now())), Noted::Nobodys);
         assert!(
             recorder.finish(&machine(), None, &Metrics::off()).is_none()
                 && recorder.machines().is_empty()
@@ -259,7 +264,7 @@ mod tests {
     fn events_are_gathered_and_few() {
         let recorder = FlowRecorder::default();
         recorder.begin(&machine(), owner());
-        let start = Instant::now();
+        let start = now();
         assert_eq!(recorder.news(start), []);
         recorder.note(&denied(1, start));
         recorder.note(&denied(2, start + ms(500)));
@@ -281,12 +286,9 @@ mod tests {
     fn a_run_that_is_over_at_once_is_told_of_all_the_same() {
         let recorder = FlowRecorder::default();
         recorder.begin(&machine(), owner());
-        recorder.note(&denied(1, Instant::now()));
+        recorder.note(&denied(1, now()));
         recorder.finish(&machine(), None, &Metrics::off());
-        assert_eq!(
-            (recorder.news(Instant::now()).len(), recorder.news(Instant::now()).len()),
-            (1, 0)
-        );
+        assert_eq!((recorder.news(now()).len(), recorder.news(now()).len()), (1, 0));
     }
 
     #[test]

@@ -1,9 +1,6 @@
 //! The task that listens to what the host logs, and the one that tells of it.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use agentvm_core::network::Flow;
 use kube::Resource;
@@ -29,10 +26,10 @@ const METER: Duration = Duration::from_secs(15);
 /// Listens and tells for ever. Who listens never waits for the API server.
 pub async fn watch(cx: Arc<Context>, flows: mpsc::Receiver<Flow>) {
     let recorder = &cx.machines.config().flow_recorder;
-    tokio::join!(listen(recorder, flows), tell(&cx, recorder), meter(&cx, recorder));
+    tokio::join!(listen(&cx, recorder, flows), tell(&cx, recorder), meter(&cx, recorder));
 }
 
-async fn listen(recorder: &FlowRecorder, mut flows: mpsc::Receiver<Flow>) {
+async fn listen(cx: &Context, recorder: &FlowRecorder, mut flows: mpsc::Receiver<Flow>) {
     let mut lines = LogLines::default();
     while let Some(flow) = flows.recv().await {
         let (machine, verdict, target) = (&flow.machine, flow.verdict.as_str(), flow.target);
@@ -42,7 +39,7 @@ async fn listen(recorder: &FlowRecorder, mut flows: mpsc::Receiver<Flow>) {
             }
             Noted::Again => {}
             Noted::Nobodys if target.is_chatter() => {}
-            Noted::Nobodys => match lines.may_write(Instant::now()) {
+            Noted::Nobodys => match lines.may_write(cx.clock.instant().into_std()) {
                 Some(0) => tracing::info!(machine = %machine, verdict, "network: {target}"),
                 Some(more) => {
                     tracing::info!(machine = %machine, verdict, "network: {target}; {more} more dropped")
@@ -57,7 +54,7 @@ async fn tell(cx: &Context, recorder: &FlowRecorder) {
     let mut tick = ticks(TELL);
     loop {
         tick.tick().await;
-        for news in recorder.news(Instant::now()) {
+        for news in recorder.news(cx.clock.instant().into_std()) {
             event(cx, &news).await;
         }
     }

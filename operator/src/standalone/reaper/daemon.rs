@@ -11,11 +11,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agentvm_core::retry::Backoff;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
+use crate::clock::Clock;
 use crate::standalone::process::ProcessId;
 
 const RESTART: Backoff =
@@ -55,7 +57,7 @@ enum State {
 
 impl Daemon {
     pub fn new(spec: DaemonSpec, log: PathBuf) -> Self {
-        Self { spec, log, state: State::Due(Instant::now()), deaths: 0 }
+        Self { spec, log, state: State::Due(Clock::system().instant()), deaths: 0 }
     }
 
     pub fn running(&self) -> Option<ProcessId> {
@@ -161,7 +163,7 @@ mod tests {
     fn a_program_that_is_missing_is_tried_again_after_pauses_that_grow() {
         let dir = tempfile::tempdir().unwrap();
         let mut daemon = daemon(dir.path(), "/nowhere/daemon", &[], None);
-        let mut now = Instant::now();
+        let mut now = Clock::system().instant();
         let mut pauses = Vec::new();
         for _ in 0..12 {
             daemon.start_if_due(now);
@@ -196,7 +198,7 @@ mod tests {
         let socket = dir.path().join("socket");
         let foreign = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let mut daemon = daemon(dir.path(), "sleep", &["600"], Some(socket));
-        let now = Instant::now();
+        let now = Clock::system().instant();
         daemon.start_if_due(now);
         assert_eq!(daemon.running(), None);
         assert!(daemon.answers());
@@ -211,7 +213,10 @@ mod tests {
             match daemon.running() {
                 Some(id) => break id,
                 None => {
-                    assert!(Instant::now() < deadline, "it is started when the other one is gone")
+                    assert!(
+                        Clock::system().instant() < deadline,
+                        "it is started when the other one is gone"
+                    )
                 }
             }
         };

@@ -1,7 +1,7 @@
 //! The reaper's loop: start what is due, wait for whoever ends, until told to stop.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::process::{Signal, WaitOptions, WaitStatus};
 use tokio::signal::unix::{Signal as SignalStream, SignalKind, signal};
@@ -9,6 +9,7 @@ use tokio::time::{sleep_until, timeout};
 
 use super::daemon::Daemon;
 use super::{DaemonSpec, ReaperFiles, ReaperState};
+use crate::clock::Clock;
 use crate::standalone::process::ProcessId;
 
 /// How long a daemon may take to answer before those that need it are started all the same.
@@ -26,6 +27,7 @@ struct Supervisor<'a> {
     daemons: Vec<Daemon>,
     children: SignalStream,
     published: Option<ReaperState>,
+    clock: Clock,
     ending: bool,
 }
 
@@ -42,6 +44,7 @@ pub async fn supervise(files: &ReaperFiles, specs: Vec<DaemonSpec>) -> io::Resul
         daemons: daemons.collect(),
         children: signal(SignalKind::child())?,
         published: None,
+        clock: Clock::system(),
         ending: false,
     };
     tokio::select! {
@@ -64,10 +67,10 @@ impl Supervisor<'_> {
             self.publish()?;
             self.daemons.iter().for_each(Daemon::bound_log);
             let next = self.daemons.iter().filter_map(Daemon::due).min();
-            let wake = next.unwrap_or_else(|| Instant::now() + IDLE_CHECK);
+            let wake = next.unwrap_or_else(|| self.clock.instant() + IDLE_CHECK);
             tokio::select! {
                 _ = self.children.recv() => {}
-                () = sleep_until(wake.into()) => {}
+                () = sleep_until(wake) => {}
             }
         }
     }
@@ -87,7 +90,7 @@ impl Supervisor<'_> {
                 } else {
                     tracing::warn!(daemon = daemon.spec.name, how, "a daemon died");
                 }
-                daemon.died(Instant::now());
+                daemon.died(self.clock.instant());
             }
         }
     }
@@ -95,11 +98,11 @@ impl Supervisor<'_> {
     /// Each in its turn: libvirtd looks for virtlogd when a machine starts, and never again.
     async fn start_due(&mut self) {
         for index in 0..self.daemons.len() {
-            self.daemons[index].start_if_due(Instant::now());
-            let began = Instant::now();
+            self.daemons[index].start_if_due(self.clock.instant());
+            let began = self.clock.instant();
             while self.daemons[index].running().is_some()
                 && !self.daemons[index].answers()
-                && began.elapsed() < UP_WITHIN
+                && self.clock.instant() - began < UP_WITHIN
             {
                 tokio::time::sleep(UP_POLL).await;
                 self.reap();

@@ -1,10 +1,13 @@
-//! What can go wrong at the host edge, in the terms of whoever has to mend it.
+//! The errors of the host edge, in words for the person who has to repair the host.
+
+use std::error::Error;
 
 use agentvm_core::names::{DomainName, GoldenKey};
 
-use crate::Proof;
+use crate::{Proof, Step};
 
-/// An error of the host edge. `Display` says what failed; the cause is in `source`.
+/// An error of the host edge. `Display` says what failed. The cause is in `source`, and the printer of
+/// the operator appends it.
 #[derive(Debug, thiserror::Error)]
 pub enum HvError {
     /// Nobody answers at the libvirt socket, or the connection broke.
@@ -30,9 +33,21 @@ pub enum HvError {
     /// The image is missing something or isn't what it says it is.
     #[error("guest image {path}: {detail}")]
     BadImage { path: String, detail: String },
-    /// An operation that libvirt or QEMU refused.
+    /// An operation that this crate or QEMU's monitor refuses. `detail` says why; no other error is
+    /// behind it.
     #[error("could not {what}: {detail}")]
     Refused { what: String, detail: String },
+    /// An operation that failed in libvirt or another library.
+    #[error("could not {what}")]
+    Failed {
+        what: String,
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The fault hook of a test ended the call before this step. Nothing is cleaned up, as nothing
+    /// would be after a kill. Production has no hook.
+    #[error("killed before step {step:?} of {name}")]
+    Killed { name: DomainName, step: Step },
     /// The machine was reset, and what was seen of it from outside isn't the golden state.
     #[error("machine {name} is not in its golden state after a reset: {}", proof.failure().unwrap_or_default())]
     NotProven { name: DomainName, proof: Box<Proof> },
@@ -53,24 +68,37 @@ pub enum HvError {
 }
 
 impl HvError {
-    /// As text in one line, for places that hold no chain.
+    /// For `map_err`: an operation that failed in another library.
+    pub(crate) fn failed<E: Error + Send + Sync + 'static>(
+        what: impl Into<String>,
+    ) -> impl FnOnce(E) -> Self {
+        let what = what.into();
+        move |error| Self::Failed { what, source: Box::new(error) }
+    }
+
+    /// The error and its causes in one line, for places that hold no chain.
     pub(crate) fn with_cause(&self) -> String {
-        let cause =
-            std::error::Error::source(self).map(|cause| format!(": {cause}")).unwrap_or_default();
-        format!("{self}{cause}")
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
     }
 
-    /// Did whoever injects faults end the job? Then nothing is cleaned up, as nothing would be after a kill. No job gives this error itself.
-    pub(crate) fn is_death(&self) -> bool {
-        matches!(self, Self::OutcomeUnknown { .. })
+    /// Did libvirt, QEMU or this crate refuse the operation? Then the same call fails again.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::Failed { .. })
     }
 
-    /// Would the same call be worth trying again, with nobody changing anything?
+    /// Can the same call succeed later although nobody changes anything?
     pub fn is_transient(&self) -> bool {
         matches!(
             self,
             Self::Unavailable { .. }
                 | Self::OutcomeUnknown { .. }
+                | Self::Killed { .. }
                 | Self::NoCapacity { .. }
                 | Self::NetworkUnavailable { .. }
                 | Self::Io { .. }

@@ -67,7 +67,8 @@ pub fn in_memory(path: &Path) -> std::io::Result<bool> {
 pub fn run(what: &str, command: &mut std::process::Command) -> Result<(), HvError> {
     let refused = |detail: String| HvError::Refused { what: what.to_owned(), detail };
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.output().map_err(|e| refused(format!("{program} can't be run: {e}")))?;
+    let output =
+        command.output().map_err(HvError::failed(format!("{what}: {program} can't be run")))?;
     if output.status.success() {
         return Ok(());
     }

@@ -12,7 +12,7 @@ use crate::{HvError, Step};
 pub enum HookAction {
     Go,
     /// End the call here and clean up nothing, like an operator that is killed. The call returns
-    /// [`crate::HvError::OutcomeUnknown`].
+    /// [`HvError::Killed`].
     Die,
 }
 
@@ -31,9 +31,7 @@ impl StepHook {
     pub(crate) fn permit(&self, name: &DomainName, step: Step) -> Result<(), HvError> {
         match self.before(name, step) {
             HookAction::Go => Ok(()),
-            HookAction::Die => {
-                Err(HvError::OutcomeUnknown { what: format!("{step:?} of {name}"), seconds: 0 })
-            }
+            HookAction::Die => Err(HvError::Killed { name: name.clone(), step }),
         }
     }
 

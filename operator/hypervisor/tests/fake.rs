@@ -304,7 +304,7 @@ async fn killed_at_any_step_nothing_half_made_looks_whole() {
             fake.reset(&second).await
         };
         let died = life.await.unwrap_err();
-        assert!(matches!(died, HvError::OutcomeUnknown { .. }), "{fatal:?}: {died}");
+        assert!(matches!(died, HvError::Killed { .. }), "{fatal:?}: {died}");
         let next = FakeHypervisor::open(dir.path(), stand_in());
         for machine in next.list().await.unwrap() {
             let parked = matches!(machine.mark, Mark::Parked { .. });

@@ -267,7 +267,7 @@ async fn a_crash_at_any_step_of_capture_is_swept() {
         crashing.boot_template(&spec).await.unwrap();
         assert!(matches!(
             crashing.capture(&spec.record.name, "").await,
-            Err(HvError::OutcomeUnknown { .. })
+            Err(HvError::Killed { .. })
         ));
         drop(crashing);
         let hv = host.connect().await;

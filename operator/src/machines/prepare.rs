@@ -99,7 +99,7 @@ impl PrepareError {
     /// machine.
     pub fn speaks_against(&self, tier: Tier) -> bool {
         match self {
-            Self::Create(why) => tier == Tier::Fresh && matches!(why, HvError::Refused { .. }),
+            Self::Create(why) => tier == Tier::Fresh && why.is_refusal(),
             Self::Reset(HvError::NotResettable { .. } | HvError::NetworkUnavailable { .. })
             | Self::Network(_)
             | Self::Lease(_)

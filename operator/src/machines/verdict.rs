@@ -4,6 +4,7 @@ use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
 use agentvm_guest_agent::{client::ClientError, protocol as wire};
 use tokio::time::Instant;
 
+use super::task::chain;
 use crate::agent::{SessionError, Unleased};
 
 /// What a machine said of an attempt, with where the time went.
@@ -42,7 +43,7 @@ pub fn unleased(why: Unleased) -> Interrupted {
             Interrupted::Over(AttemptEnd::GuestLost, report.message)
         }
         Unleased::Guest(why) => why.into(),
-        Unleased::Host(why) => Interrupted::Over(AttemptEnd::GuestLost, why.to_string()),
+        Unleased::Host(why) => Interrupted::Over(AttemptEnd::GuestLost, chain(&why)),
     }
 }
 

@@ -119,12 +119,8 @@ impl FakeHypervisor {
         }
         let unknown = matches!(fault, Some(Fault::DoneButUnknown));
         let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || job(&store)).await.map_err(|e| {
-            HvError::Refused {
-                what: format!("{op:?}"),
-                detail: format!("the fake's thread ended: {e}"),
-            }
-        })?;
+        let done = tokio::task::spawn_blocking(move || job(&store)).await;
+        let done = done.map_err(HvError::failed(format!("{op:?}")))?;
         if unknown {
             return Err(HvError::OutcomeUnknown { what: format!("{op:?}"), seconds: 0 });
         }

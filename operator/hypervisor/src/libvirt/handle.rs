@@ -172,8 +172,5 @@ pub async fn blocking<T: Send + 'static>(
     job: impl FnOnce() -> Result<T, HvError> + Send + 'static,
 ) -> Result<T, HvError> {
     let done = tokio::task::spawn_blocking(job).await;
-    done.map_err(|e| HvError::Refused {
-        what: what.to_owned(),
-        detail: format!("its thread ended: {e}"),
-    })?
+    done.map_err(HvError::failed(what))?
 }

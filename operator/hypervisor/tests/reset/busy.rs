@@ -116,7 +116,7 @@ async fn reset_again_and_again(
             }
             Err(error) => {
                 assert!(
-                    matches!(error, HvError::NotProven { .. } | HvError::Refused { .. }),
+                    matches!(error, HvError::NotProven { .. }) || error.is_refusal(),
                     "{error:?}"
                 );
                 count.refused.push(error.to_string());

@@ -9,6 +9,7 @@ use virt::enumutil::Enum;
 use virt::error::{Error, ErrorDomain, ErrorNumber};
 use virt::sys;
 
+use crate::libvirt::qemu::libvirt_error::LibvirtError;
 use crate::libvirt::qemu::{monitor, process};
 use crate::libvirt::xml::metadata;
 use crate::{HvError, MachineRecord, PowerState, Stop};
@@ -19,9 +20,10 @@ const QUIT: Duration = Duration::from_secs(2);
 /// Of starting one whose filter can't be set.
 const TRIES: u32 = 5;
 
+/// For `map_err`: an operation that libvirt refused.
 pub fn refused(what: impl Into<String>) -> impl FnOnce(Error) -> HvError {
-    let what = what.into();
-    move |error| HvError::Refused { what, detail: error.message().to_owned() }
+    let failed = HvError::failed(what);
+    move |error| failed(LibvirtError(error))
 }
 
 fn is(error: &Error, number: ErrorNumber) -> bool {

@@ -127,7 +127,7 @@ impl Link {
         match (result, self.is_alive()) {
             (Err(error), false) => {
                 self.close();
-                Err(HvError::Unavailable { uri: self.uri.clone(), detail: error.to_string() })
+                Err(HvError::Unavailable { uri: self.uri.clone(), detail: error.with_cause() })
             }
             (result, _) => result,
         }

@@ -60,7 +60,7 @@ pub fn capture(
         let done = done.map_err(|error| disk::or_full(error, what, root));
         let done = done.and_then(|()| goldens::open(&host.folder, &capture.record.golden));
         if let Err(error) = &done
-            && error.is_death()
+            && matches!(error, HvError::Killed { .. })
         {
             host.at_work.remove(template);
             return done.map(|whole| whole.golden);

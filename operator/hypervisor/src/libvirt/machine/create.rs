@@ -47,7 +47,7 @@ pub fn create(
         let made = Creation { host, conn, spec, whole: &whole, domain: None }.run();
         let full = |error| disk::or_full(error, "create a machine", host.folder.root());
         made.map_err(full).inspect_err(|error| {
-            if error.is_death() {
+            if matches!(error, HvError::Killed { .. }) {
                 return;
             }
             if let Err(error) = power::discard(host, conn, name, Stop::Force) {

@@ -51,7 +51,10 @@ pub fn budget(what: &str, folder: &Path, disk_bytes: u64, memory_mib: u64) -> Re
 pub fn or_full(error: HvError, what: &str, folder: &Path) -> HvError {
     let said =
         matches!(&error, HvError::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
-    let known = matches!(error, HvError::NoCapacity { .. } | HvError::OutcomeUnknown { .. });
+    let known = matches!(
+        error,
+        HvError::NoCapacity { .. } | HvError::OutcomeUnknown { .. } | HvError::Killed { .. }
+    );
     if known || !(said || free_bytes(folder) < FULL_BYTES) {
         return error;
     }

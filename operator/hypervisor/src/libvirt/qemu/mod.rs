@@ -3,6 +3,7 @@
 pub mod channel;
 pub mod disk;
 pub mod kvm_probe;
+pub mod libvirt_error;
 pub mod machine_users;
 pub mod monitor;
 pub mod page_dropper;

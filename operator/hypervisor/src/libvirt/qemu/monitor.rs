@@ -5,25 +5,32 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use virt::domain::Domain;
 
+use super::libvirt_error::LibvirtError;
 use crate::HvError;
 
 /// `VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP`
 const HMP: u32 = 1;
 const POLL: Duration = Duration::from_millis(3);
 
-fn refused(what: &str, detail: &(impl ToString + ?Sized)) -> HvError {
-    HvError::Refused { what: what.to_owned(), detail: detail.to_string() }
+fn refused(what: &str, detail: &str) -> HvError {
+    HvError::Refused { what: what.to_owned(), detail: detail.to_owned() }
+}
+
+/// Sends a command. Flags say which of the two monitors reads it.
+fn send(domain: &Domain, what: &str, command: &str, flags: u32) -> Result<String, HvError> {
+    let answer = domain.qemu_monitor_command(command, flags);
+    answer.map_err(LibvirtError).map_err(HvError::failed(what))
 }
 
 /// One QMP command; the value of its `return`.
 pub fn command(domain: &Domain, execute: &str, arguments: &Value) -> Result<Value, HvError> {
     let text = json!({ "execute": execute, "arguments": arguments }).to_string();
-    let answer = domain.qemu_monitor_command(&text, 0).map_err(|e| refused(execute, &e))?;
+    let answer = send(domain, execute, &text, 0)?;
     interpret(execute, &answer)
 }
 
 fn interpret(execute: &str, answer: &str) -> Result<Value, HvError> {
-    let mut answer: Value = serde_json::from_str(answer).map_err(|e| refused(execute, &e))?;
+    let mut answer: Value = serde_json::from_str(answer).map_err(HvError::failed(execute))?;
     match answer.get_mut("return") {
         Some(value) => Ok(value.take()),
         None => Err(refused(
@@ -41,7 +48,7 @@ pub fn human(domain: &Domain, line: &str) -> Result<(), HvError> {
 
 /// As [`human`], for callers who judge the text themselves.
 pub fn human_text(domain: &Domain, line: &str) -> Result<String, HvError> {
-    let answer = domain.qemu_monitor_command(line, HMP).map_err(|e| refused(line, &e))?;
+    let answer = send(domain, line, line, HMP)?;
     Ok(answer.trim().to_owned())
 }
 

@@ -43,15 +43,14 @@ impl Library {
 
     /// Everything of a memory of `bytes`, which must be one mapping.
     pub fn drop_pages(mut self, bytes: u64) -> Result<(), HvError> {
-        let refused = |detail: String| HvError::Refused {
-            what: "drop a machine's private pages".to_owned(),
-            detail,
-        };
+        let what = "drop a machine's private pages";
         let mut said = String::new();
         let asked = self.stream.write_all(b"drop\n");
         let heard = asked.and_then(|()| hear(&mut self.stream, &mut said, PATIENCE));
-        heard.map_err(|e| refused(format!("the preloaded library doesn't answer: {e}")))?;
-        check(said.trim_end(), bytes).map_err(refused)
+        let silent = format!("{what}: the preloaded library doesn't answer");
+        heard.map_err(HvError::failed(silent))?;
+        check(said.trim_end(), bytes)
+            .map_err(|detail| HvError::Refused { what: what.to_owned(), detail })
     }
 }
 

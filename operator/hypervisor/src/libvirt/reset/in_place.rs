@@ -247,7 +247,7 @@ impl<'a> Reset<'a> {
             return Err(self.monitor.clone());
         }
         // The second is what it says when an earlier load was refused; both stand still.
-        match monitor::status(&self.domain).map_err(|e| e.to_string())?.as_str() {
+        match monitor::status(&self.domain).map_err(|e| e.with_cause())?.as_str() {
             "paused" | "restore-vm" => Ok(()),
             other => Err(format!("QEMU says that the machine is {other}")),
         }

@@ -197,6 +197,7 @@ impl From<HvError> for Failure {
         match error {
             HvError::Unavailable { .. }
             | HvError::OutcomeUnknown { .. }
+            | HvError::Killed { .. }
             | HvError::NoCapacity { .. } => Self::NoVerdict(error),
             other => Self::Verdict(format!("the self-test failed: {}", other.with_cause())),
         }

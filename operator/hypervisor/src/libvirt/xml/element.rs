@@ -47,8 +47,8 @@ impl Element {
     pub fn render(&self) -> Result<String, HvError> {
         self.check()?;
         let mut writer = Writer::new_with_indent(Vec::new(), b' ', 2);
-        self.write(&mut writer).map_err(|e| refused(e.to_string()))?;
-        String::from_utf8(writer.into_inner()).map_err(|e| refused(e.to_string()))
+        self.write(&mut writer).map_err(HvError::failed(WHAT))?;
+        String::from_utf8(writer.into_inner()).map_err(HvError::failed(WHAT))
     }
 
     fn write(&self, writer: &mut Writer<Vec<u8>>) -> std::io::Result<()> {
@@ -77,8 +77,10 @@ impl Element {
     }
 }
 
+const WHAT: &str = "write a domain's XML";
+
 fn refused(detail: String) -> HvError {
-    HvError::Refused { what: "write a domain's XML".to_owned(), detail }
+    HvError::Refused { what: WHAT.to_owned(), detail }
 }
 
 /// A UUID that is derived of these parts, as libvirt writes it.

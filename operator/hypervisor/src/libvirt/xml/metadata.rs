@@ -8,10 +8,8 @@ pub const NAMESPACE: &str = "https://agentvm.dev/machine/1";
 
 pub fn element(record: &MachineRecord) -> Result<Element, HvError> {
     let public = MachineRecord { token: String::new(), ..record.clone() };
-    let json = serde_json::to_string(&public).map_err(|e| HvError::Refused {
-        what: format!("write the record of {}", record.name),
-        detail: e.to_string(),
-    })?;
+    let json = serde_json::to_string(&public)
+        .map_err(HvError::failed(format!("write the record of {}", record.name)))?;
     Ok(el("agentvm:machine")
         .attr("xmlns:agentvm", NAMESPACE)
         .attr("instance", &record.instance)

@@ -17,6 +17,7 @@ use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor};
 use agentvm_operator::clock::Clock;
 use agentvm_operator::controllers::{Operator, OperatorConfig};
 use agentvm_operator::metrics::Metrics;
+use agentvm_types::NodeName;
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
@@ -240,7 +241,7 @@ pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorC
     Ok(OperatorConfig {
         clock: Clock::system(),
         instance: fake.instance(),
-        node: "node-a".to_owned(),
+        node: NodeName::new("node-a"),
         defaults: Defaults::default(),
         budget: Budget { machines: 32, memory_mib: 1 << 20 },
         share_bytes: 64 << 20,

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of who uses them. Everything here fits into a libvirt domain name, a file name and a label value.
 
+use agentvm_types::PoolUid;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -61,8 +62,12 @@ impl DomainName {
     }
 
     /// The machine in `slot` of a pool. The same slot has the same name for ever, so that creating it twice is noticed.
-    pub fn for_slot(instance: &InstanceId, pool_uid: &str, slot: u32) -> Self {
-        Self(format!("{}{}-{slot}", Self::prefix(instance), short_hash(&["pool", pool_uid], 8)))
+    pub fn for_slot(instance: &InstanceId, pool: &PoolUid, slot: u32) -> Self {
+        Self(format!(
+            "{}{}-{slot}",
+            Self::prefix(instance),
+            short_hash(&["pool", pool.as_str()], 8)
+        ))
     }
 
     /// The template that a golden is captured from.
@@ -111,11 +116,12 @@ mod tests {
     #[test]
     fn a_slot_has_the_same_name_every_time_and_another_slot_has_another() {
         let instance = InstanceId::for_state_dir("/var/lib/agentvm");
-        let a = DomainName::for_slot(&instance, "uid", 0);
-        assert_eq!(a, DomainName::for_slot(&instance, "uid", 0));
-        assert_ne!(a, DomainName::for_slot(&instance, "uid", 1));
-        assert_ne!(a, DomainName::for_slot(&instance, "other", 0));
-        assert_ne!(a, DomainName::for_slot(&InstanceId::for_state_dir("/elsewhere"), "uid", 0));
+        let uid = PoolUid::new("uid");
+        let a = DomainName::for_slot(&instance, &uid, 0);
+        assert_eq!(a, DomainName::for_slot(&instance, &uid, 0));
+        assert_ne!(a, DomainName::for_slot(&instance, &uid, 1));
+        assert_ne!(a, DomainName::for_slot(&instance, &PoolUid::new("other"), 0));
+        assert_ne!(a, DomainName::for_slot(&InstanceId::for_state_dir("/elsewhere"), &uid, 0));
         let template = DomainName::for_template(&instance, &GoldenKey::derive(&["g"]));
         assert!(
             [a, template]

@@ -9,7 +9,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_core::names::{DomainName, GoldenKey, short_hash};
 use agentvm_core::pool::ResetLimits;
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{
@@ -17,6 +17,7 @@ use agentvm_hypervisor::{
     MachineLimits, MachineRecord, MachineSpec, Mark, PowerState, Proof, Resources, ShareApi, Step,
     StepHook, Stop, TemplateSpec, Tier,
 };
+use agentvm_types::{OwnerUid, PoolUid, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const POOL: &str = "pool-uid";
@@ -29,7 +30,7 @@ fn record(fake: &FakeHypervisor, kind: MachineKind, slot: u32, nonce: &str) -> M
     let key = GoldenKey::derive(&["test"]);
     let name = match kind {
         MachineKind::Template => DomainName::for_template(&fake.instance(), &key),
-        MachineKind::Pool => DomainName::for_slot(&fake.instance(), POOL, slot),
+        MachineKind::Pool => DomainName::for_slot(&fake.instance(), &PoolUid::new(POOL), slot),
     };
     MachineRecord {
         name,
@@ -37,11 +38,11 @@ fn record(fake: &FakeHypervisor, kind: MachineKind, slot: u32, nonce: &str) -> M
         kind,
         namespace: "default".to_owned(),
         owner: "pool".to_owned(),
-        owner_uid: POOL.to_owned(),
+        owner_uid: OwnerUid::new(POOL),
         slot,
         golden: key,
-        nonce: nonce.to_owned(),
-        token: "token".to_owned(),
+        nonce: short_hash(&[nonce], 32).parse().unwrap(),
+        token: Token::new("token"),
         created: 1,
         nic: None,
     }
@@ -206,7 +207,7 @@ async fn faults_happen_where_they_are_asked_for() {
     assert_eq!(fake.state(&spec.record.name).await.unwrap(), PowerState::Paused);
     fake.create(&spec).await.unwrap();
     fake.create(&machine(fake, 1, "n")).await.unwrap();
-    assert_eq!((fake.faults().calls(Op::Create), fake.peak(POOL)), (4, 2));
+    assert_eq!((fake.faults().calls(Op::Create), fake.peak(&OwnerUid::new(POOL))), (4, 2));
 }
 
 #[tokio::test]

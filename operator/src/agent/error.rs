@@ -1,7 +1,7 @@
 //! The reasons why a machine's agent could not be reached, or a session with it ended.
 
 use agentvm_core::names::DomainName;
-use agentvm_guest_agent::{client::ClientError, protocol::NonceError};
+use agentvm_guest_agent::client::ClientError;
 use agentvm_hypervisor::HvError;
 
 /// Why a session could not be had, or ended.
@@ -20,8 +20,6 @@ pub enum SessionError {
     Client(#[from] ClientError),
     #[error("no random bytes from the kernel")]
     Random(#[source] std::io::Error),
-    #[error("the recorded nonce is damaged")]
-    Nonce(#[source] NonceError),
 }
 
 /// Why a machine did not wake.

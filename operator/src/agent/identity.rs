@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use agentvm_guest_agent::protocol::{GuestNetwork, Inspection, Nonce, Rehydrate, Token};
+use agentvm_guest_agent::protocol::{GuestNetwork, Inspection, Rehydrate};
 use agentvm_hypervisor::MachineRecord;
 use jiff::Timestamp;
 
@@ -21,10 +21,9 @@ pub async fn rehydrate(
     workspace: bool,
     now: Timestamp,
 ) -> Result<(), SessionError> {
-    let nonce: Nonce = record.nonce.parse().map_err(SessionError::Nonce)?;
     let identity = Rehydrate {
-        nonce,
-        token: Token::new(&record.token),
+        nonce: record.nonce.clone(),
+        token: record.token.clone(),
         hostname: record.name.to_string(),
         machine_id: machine_id(record),
         entropy: entropy()?,
@@ -43,5 +42,5 @@ pub async fn quiesce(session: &mut Session) -> Result<Inspection, SessionError> 
 
 /// The machine id belongs to the incarnation: two machines of one golden differ.
 fn machine_id(record: &MachineRecord) -> String {
-    agentvm_core::names::short_hash(&["machine-id", &record.nonce], 32)
+    agentvm_core::names::short_hash(&["machine-id", record.nonce.as_str()], 32)
 }

@@ -20,7 +20,7 @@ const HELLO: Duration = Duration::from_secs(3);
 /// The beginning of a session.
 #[derive(Clone, Copy, Debug)]
 struct Greeting<'a> {
-    token: Option<&'a str>,
+    token: Option<&'a Token>,
     inspect: bool,
 }
 
@@ -28,7 +28,7 @@ struct Greeting<'a> {
 pub async fn reach(
     hv: &dyn Hypervisor,
     name: &DomainName,
-    token: Option<&str>,
+    token: Option<&Token>,
     patience: Duration,
 ) -> Result<(Session, GuestHello), SessionError> {
     try_until(hv, name, Greeting { token, inspect: false }, patience).await
@@ -98,7 +98,7 @@ async fn greet(
     channel: Channel,
     greeting: Greeting<'_>,
 ) -> Result<(Session, GuestHello), SessionError> {
-    let hello = HostHello::new(fresh_nonce()?, greeting.token.map(Token::new));
+    let hello = HostHello::new(fresh_nonce()?, greeting.token.cloned());
     let hello = if greeting.inspect { hello.inspecting() } else { hello };
     let mut session = Client::new(channel);
     let answer = session.hello(hello).await?;

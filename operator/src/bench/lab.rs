@@ -15,6 +15,7 @@ use agentvm_core::network::policy;
 use agentvm_crds::{NetworkMode, Profile};
 use agentvm_hypervisor::libvirt::{Baseline, Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, Hypervisor, Resources, Stop};
+use agentvm_types::OwnerUid;
 use kube::Client;
 use serde_json::{Map, Value, json};
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
@@ -48,7 +49,7 @@ pub struct Lab {
     network: BenchNetwork,
     ours: bool,
     goldens: Goldens,
-    events: AsyncMutex<mpsc::UnboundedReceiver<String>>,
+    events: AsyncMutex<mpsc::UnboundedReceiver<OwnerUid>>,
     baselines: Mutex<Vec<Baseline>>,
     /// The whole product, with its folder.
     parts: AsyncMutex<Option<(PathBuf, standalone::Parts)>>,
@@ -98,7 +99,10 @@ impl Lab {
         };
         let links = Network::new(hv.clone(), instance.clone(), defaults.network.deny_cidrs);
         if network == BenchNetwork::Nat {
-            links.police(OWNER, setup_policy).await.map_err(step("set the rules of machines"))?;
+            links
+                .police(&OwnerUid::new(OWNER), setup_policy)
+                .await
+                .map_err(step("set the rules of machines"))?;
         }
         Ok(Arc::new(Self {
             goldens: Goldens::new(hv.clone(), links.clone(), config, sender),
@@ -153,7 +157,7 @@ impl Lab {
         let owner = Owner {
             namespace: "bench".to_owned(),
             name: format!("{memory_mib}mib"),
-            uid: key.to_string(),
+            uid: OwnerUid::new(key.as_str()),
         };
         let mut events = self.events.lock().await;
         self.goldens.capture(owner, Wanted { recipe, layout: self.layout(), key: key.clone() });

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::MachineRecord;
 use agentvm_hypervisor::libvirt::Baseline;
+use agentvm_types::Nonce;
 
 use super::error::{BenchError, step};
 use super::guest::{self, LOAD, Ran};
@@ -60,8 +61,10 @@ impl Ordinary {
         setup: Option<String>,
     ) -> Result<Self, BenchError> {
         let baseline = lab.baseline(&format!("{}-{memory_mib}", way.name()), memory_mib);
-        let record =
-            MachineRecord { token: token()?, ..record(lab, &GoldenKey::derive(&["none"]), 0) };
+        let record = MachineRecord {
+            token: random()?.into(),
+            ..record(lab, &GoldenKey::derive(&["none"]), 0)
+        };
         Ok(Self { lab: lab.clone(), baseline, way, record, setup, session: None })
     }
 
@@ -128,7 +131,7 @@ impl Ordinary {
 
     /// Another incarnation, as far as its agent is concerned.
     pub async fn identity(&mut self, session: &mut Session) -> Result<(), BenchError> {
-        self.record.nonce = token()?;
+        self.record.nonce = random()?;
         rehydrate(session, &self.record, None, false, jiff::Timestamp::now())
             .await
             .map_err(step("give the machine its identity"))
@@ -148,8 +151,8 @@ impl Ordinary {
     }
 }
 
-fn token() -> Result<String, BenchError> {
-    Ok(fresh_nonce().map_err(step("get random bytes"))?.to_string())
+fn random() -> Result<Nonce, BenchError> {
+    fresh_nonce().map_err(step("get random bytes"))
 }
 
 #[async_trait::async_trait(?Send)]

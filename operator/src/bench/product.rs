@@ -8,6 +8,7 @@ use agentvm_core::pool::ResetLimits;
 use agentvm_hypervisor::{
     Golden, MachineKind, MachineLimits, MachineRecord, MachineSpec, Stop, Tier,
 };
+use agentvm_types::{Nonce, OwnerUid, PoolUid, Token};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -23,16 +24,16 @@ const SHARE_BYTES: u64 = 64 << 20;
 /// Of nobody's pool, without an incarnation yet.
 pub fn record(lab: &Lab, golden: &GoldenKey, slot: u32) -> MachineRecord {
     MachineRecord {
-        name: DomainName::for_slot(&lab.instance, "bench", slot),
+        name: DomainName::for_slot(&lab.instance, &PoolUid::new("bench"), slot),
         instance: lab.instance.clone(),
         kind: MachineKind::Pool,
         namespace: "bench".to_owned(),
         owner: "bench".to_owned(),
-        owner_uid: OWNER.to_owned(),
+        owner_uid: OwnerUid::new(OWNER),
         slot,
         golden: golden.clone(),
-        nonce: String::new(),
-        token: String::new(),
+        nonce: Nonce::from_bytes([0; 16]),
+        token: Token::default(),
         created: Timestamp::now().as_second(),
         nic: None,
     }
@@ -66,9 +67,8 @@ impl Machine {
 
     /// From here on it is another incarnation.
     pub fn incarnate(&mut self) -> Result<(), BenchError> {
-        for text in [&mut self.spec.record.nonce, &mut self.spec.record.token] {
-            *text = fresh_nonce().map_err(step("get random bytes"))?.to_string();
-        }
+        let random = || fresh_nonce().map_err(step("get random bytes"));
+        (self.spec.record.nonce, self.spec.record.token) = (random()?, random()?.into());
         self.session = None;
         Ok(())
     }

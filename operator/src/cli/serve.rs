@@ -9,6 +9,7 @@ use std::{
 
 use agentvm_core::{names::InstanceId, pool::Budget};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
+use agentvm_types::NodeName;
 use kube::Client;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -142,7 +143,7 @@ fn operator_config(
     OperatorConfig {
         clock: Clock::system(),
         instance,
-        node: settings.node.name.clone(),
+        node: NodeName::new(settings.node.name.clone()),
         defaults: settings.defaults(),
         budget: Budget {
             machines: settings.node.max_machines.unwrap_or(u32::MAX),

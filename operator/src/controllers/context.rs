@@ -9,6 +9,7 @@ use std::{
 
 use agentvm_core::{defaults::Defaults, pool::Budget};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
+use agentvm_types::NodeName;
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{
@@ -39,7 +40,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 /// Shared by all reconciles.
 pub struct Context {
     pub client: Client,
-    pub node: String,
+    pub node: NodeName,
     /// Defaults without what is known only of this host: see [`Context::defaults`].
     pub(super) configured: Defaults,
     pub budget: Budget,

@@ -7,6 +7,7 @@ use kube::{
 };
 
 use agentvm_core::status::clip;
+use agentvm_types::NodeName;
 
 use crate::metrics::{Kind, Metrics, Verb};
 
@@ -19,9 +20,9 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn new(client: Client, node: &str, metrics: Metrics) -> Self {
+    pub fn new(client: Client, node: &NodeName, metrics: Metrics) -> Self {
         let reporter =
-            Reporter { controller: "agentvm".to_owned(), instance: Some(node.to_owned()) };
+            Reporter { controller: "agentvm".to_owned(), instance: Some(node.to_string()) };
         Self { inner: KubeRecorder::new(client, reporter), metrics }
     }
 

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use agentvm_core::{retry::Backoff, run::open_attempt};
 use agentvm_crds::AgentRun;
 use agentvm_hypervisor::{HostFacts, HvError};
+use agentvm_types::{Nonce, RunUid};
 use kube::{Api, Client, api::ListParams};
 use tokio::{sync::watch, time::sleep};
 
@@ -97,12 +98,13 @@ async fn take_over(cx: &Context) -> Result<Arc<HostFacts>, Problem> {
 }
 
 /// Nonces of attempts that are under way, with the runs that have them.
-async fn open_attempts(client: &Client) -> Result<HashMap<String, String>, Error> {
+async fn open_attempts(client: &Client) -> Result<HashMap<Nonce, RunUid>, Error> {
     let runs: Api<Guarded<AgentRun>> = Api::all(client.clone());
     let list = runs.list(&ListParams::default()).await.map_err(Error::api("the list of runs"))?;
     let open = list.items.into_iter().filter_map(|run| run.0.ok()).filter_map(|run| {
-        let nonce = open_attempt(run.status.as_ref())?.nonce.clone();
-        Some((nonce, run.metadata.uid?))
+        // A nonce that is none names no machine.
+        let nonce = open_attempt(run.status.as_ref())?.nonce.parse().ok()?;
+        Some((nonce, RunUid::new(run.metadata.uid?)))
     });
     Ok(open.collect())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use agentvm_core::{pool::lacks_room, run::place};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, PoolNode};
+use agentvm_types::{OwnerUid, PoolUid, RunUid};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::{
     Resource,
@@ -47,7 +48,7 @@ impl Router {
         self,
         cx: Arc<Context>,
         mut machines: mpsc::UnboundedReceiver<Event>,
-        mut goldens: mpsc::UnboundedReceiver<String>,
+        mut goldens: mpsc::UnboundedReceiver<OwnerUid>,
         mut host: watch::Receiver<HostState>,
     ) {
         loop {
@@ -63,15 +64,15 @@ impl Router {
         }
     }
 
-    fn run(&self, cx: &Context, uid: &str) {
-        if let Some(found) = by_uid(&cx.caches.runs, uid) {
+    fn run(&self, cx: &Context, uid: &RunUid) {
+        if let Some(found) = by_uid(&cx.caches.runs, uid.as_str()) {
             let _ = self.runs.unbounded_send(found);
         }
     }
 
-    fn pool(&self, cx: &Context, uid: &str) {
+    fn pool(&self, cx: &Context, uid: &PoolUid) {
         self.pools_without_room(cx, uid);
-        let Some(found) = by_uid(&cx.caches.pools, uid) else { return };
+        let Some(found) = by_uid(&cx.caches.pools, uid.as_str()) else { return };
         let (namespace, name) = (found.namespace.clone().unwrap_or_default(), found.name.clone());
         let _ = self.pools.unbounded_send(found);
         let (free, _) = cx.machines.numbers(uid);
@@ -84,11 +85,11 @@ impl Router {
     }
 
     /// What one pool no longer needs, another may have waited for.
-    fn pools_without_room(&self, cx: &Context, but: &str) {
+    fn pools_without_room(&self, cx: &Context, but: &PoolUid) {
         for object in cx.caches.pools.state() {
             let Ok(pool) = &object.0 else { continue };
-            let short = |node: &PoolNode| node.name == cx.node && lacks_room(node);
-            if pool.metadata.uid.as_deref() != Some(but)
+            let short = |node: &PoolNode| node.name == cx.node.as_str() && lacks_room(node);
+            if pool.metadata.uid.as_deref() != Some(but.as_str())
                 && pool.status.iter().flat_map(|s| &s.nodes).any(short)
             {
                 let _ = self.pools.unbounded_send(ObjectRef::from_obj(&*object));

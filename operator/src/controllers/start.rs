@@ -6,6 +6,7 @@ use agentvm_core::{
     defaults::Defaults, invalid_spec::InvalidSpec, names::InstanceId, network::policy, pool::Budget,
 };
 use agentvm_hypervisor::Hypervisor;
+use agentvm_types::NodeName;
 use futures::{StreamExt, channel::mpsc::UnboundedSender};
 use kube::{
     Client, Resource,
@@ -57,7 +58,7 @@ const MACHINES: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
     pub instance: InstanceId,
-    pub node: String,
+    pub node: NodeName,
     pub defaults: Defaults,
     pub budget: Budget,
     pub share_bytes: u64,

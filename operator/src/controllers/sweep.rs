@@ -11,6 +11,7 @@ use agentvm_core::{
 };
 use agentvm_crds::GoldenSnapshot;
 use agentvm_hypervisor::HostFacts;
+use agentvm_types::{OwnerUid, PoolUid, RunUid};
 use kube::{Resource, runtime::reflector::Store};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -33,7 +34,7 @@ pub async fn sweep(cx: Arc<Context>) {
         sweep_machines(&cx);
         sweep_policies(&cx).await;
         sweep_goldens(&cx, &facts).await;
-        let (runs, keep) = (cx.runs_folder.clone(), uids(&cx.caches.runs));
+        let (runs, keep) = (cx.runs_folder.clone(), uids(&cx.caches.runs, RunUid::new));
         if let Err(why) = tokio::task::spawn_blocking(move || sweep_folders(&runs, &keep)).await {
             tracing::warn!(
                 error = &why as &dyn std::error::Error,
@@ -41,7 +42,7 @@ pub async fn sweep(cx: Arc<Context>) {
             );
         }
         let known: HashSet<String> =
-            [uids(&cx.caches.runs), uids(&cx.caches.pools), uids(&cx.caches.snapshots)]
+            [texts(&cx.caches.runs), texts(&cx.caches.pools), texts(&cx.caches.snapshots)]
                 .into_iter()
                 .flatten()
                 .collect();
@@ -54,12 +55,12 @@ pub async fn sweep(cx: Arc<Context>) {
 
 fn sweep_machines(cx: &Context) {
     let (pools, runs) = cx.machines.owners();
-    let known_runs = uids(&cx.caches.runs);
+    let known_runs = uids(&cx.caches.runs, RunUid::new);
     for uid in runs.iter().filter(|uid| !known_runs.contains(*uid)) {
         tracing::info!(run = %uid, "the run was deleted: its machine goes");
         cx.machines.release(uid);
     }
-    let known_pools = uids(&cx.caches.pools);
+    let known_pools = uids(&cx.caches.pools, PoolUid::new);
     cx.machines.keep_pools(|uid| known_pools.contains(uid));
     for uid in pools.iter().collect::<HashSet<_>>() {
         if !known_pools.contains(uid) {
@@ -71,9 +72,9 @@ fn sweep_machines(cx: &Context) {
 
 /// A policy outlives its pool for as long as a machine of it lives, and that of a setup goes with it.
 async fn sweep_policies(cx: &Context) {
-    let mut owners = uids(&cx.caches.pools);
-    owners.extend(uids(&cx.caches.snapshots));
-    owners.extend(cx.machines.owners().0);
+    let mut owners = uids(&cx.caches.pools, OwnerUid::new);
+    owners.extend(uids(&cx.caches.snapshots, OwnerUid::new));
+    owners.extend(cx.machines.owners().0.into_iter().map(OwnerUid::from));
     if let Err(why) = cx.machines.links().keep(|uid| owners.contains(uid)).await {
         tracing::warn!(
             error = &why as &dyn std::error::Error,
@@ -114,7 +115,7 @@ fn keys(snapshot: &GoldenSnapshot, cx: &Context, facts: &HostFacts) -> Vec<(Gold
 }
 
 /// `FOLDER/UID` of runs that are gone.
-fn sweep_folders(folder: &Path, keep: &HashSet<String>) {
+fn sweep_folders(folder: &Path, keep: &HashSet<RunUid>) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -127,7 +128,16 @@ fn sweep_folders(folder: &Path, keep: &HashSet<String>) {
     }
 }
 
-fn uids<K>(cache: &Store<Guarded<K>>) -> HashSet<String>
+fn uids<K, U>(cache: &Store<Guarded<K>>, uid: impl Fn(String) -> U) -> HashSet<U>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+    U: Eq + std::hash::Hash,
+{
+    texts(cache).into_iter().map(uid).collect()
+}
+
+/// The UIDs as texts, for tables that objects of all kinds share.
+fn texts<K>(cache: &Store<Guarded<K>>) -> HashSet<String>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
 {

@@ -144,8 +144,8 @@ async fn template(
             owner_uid: owner.uid.clone(),
             slot: 0,
             golden: key.clone(),
-            nonce: fresh_nonce()?.to_string(),
-            token: fresh_nonce()?.to_string(),
+            nonce: fresh_nonce()?,
+            token: fresh_nonce()?.into(),
             created: inner.config.clock.now().as_second(),
             nic,
         },
@@ -201,7 +201,7 @@ async fn set_up(
     record: &MachineRecord,
     say: impl FnMut(String),
 ) -> Result<(), CaptureError> {
-    let (links, owner, clock) = (&inner.links, record.owner_uid.as_str(), &inner.config.clock);
+    let (links, owner, clock) = (&inner.links, &record.owner_uid, &inner.config.clock);
     if record.nic.is_none() || recipe.setup_network == SetupNetworkMode::Isolated {
         return Setup { session, record, network: None, clock }.run(&recipe.steps, say).await;
     }

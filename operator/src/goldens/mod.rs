@@ -23,6 +23,7 @@ use agentvm_core::{
 };
 use agentvm_crds::GoldenReason;
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, HvError, Hypervisor};
+use agentvm_types::OwnerUid;
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -68,7 +69,7 @@ pub struct Wanted {
 pub struct Owner {
     pub namespace: String,
     pub name: String,
-    pub uid: String,
+    pub uid: OwnerUid,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +89,7 @@ struct Inner {
     state: Mutex<State>,
     turn: Semaphore,
     /// UIDs of objects that are worth another look.
-    events: mpsc::UnboundedSender<String>,
+    events: mpsc::UnboundedSender<OwnerUid>,
     tasks: TaskTracker,
     end: CancellationToken,
 }
@@ -115,7 +116,7 @@ impl Goldens {
         hv: Arc<dyn Hypervisor>,
         links: Network,
         config: Config,
-        events: mpsc::UnboundedSender<String>,
+        events: mpsc::UnboundedSender<OwnerUid>,
     ) -> Self {
         let turn = Semaphore::new(1);
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());

@@ -54,7 +54,7 @@ impl Setup<'_> {
     /// Each step is an incarnation of its own: the agent executes a nonce once.
     async fn begin_incarnation(&mut self) -> Result<Nonce, CaptureError> {
         let nonce = fresh_nonce()?;
-        let record = MachineRecord { nonce: nonce.to_string(), ..self.record.clone() };
+        let record = MachineRecord { nonce: nonce.clone(), ..self.record.clone() };
         let network = self.network.clone();
         rehydrate(self.session, &record, network, false, self.clock.now())
             .await

@@ -17,11 +17,12 @@ use agentvm_core::{
 };
 use agentvm_crds::{PoolReason, ResetStatus};
 use agentvm_hypervisor::{MachineLimits, Resources, Tier, Usage};
+use agentvm_types::{NodeName, Nonce, PoolUid, RunUid};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
-    life::{Life, RunUid},
+    life::Life,
     order::Order,
     urgent::{Claiming, Claims},
     ways::Ways,
@@ -31,7 +32,7 @@ use crate::network::PoolNetwork;
 /// A slot of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SlotKey {
-    pub pool_uid: String,
+    pub pool_uid: PoolUid,
     pub slot: u32,
 }
 
@@ -50,7 +51,7 @@ pub enum Command {
 #[derive(Debug)]
 pub struct Entry {
     pub name: DomainName,
-    pub nonce: String,
+    pub nonce: Nonce,
     pub golden: GoldenKey,
     pub size: Resources,
     pub life: Life,
@@ -101,7 +102,7 @@ pub struct Board {
     pub ways: Ways,
     /// Claims under way, which everything else lets pass.
     pub claims: Claims,
-    trouble: HashMap<String, Trouble>,
+    trouble: HashMap<PoolUid, Trouble>,
 }
 
 impl Board {
@@ -134,11 +135,11 @@ impl Board {
     }
 
     /// Idle machines of a pool that are connected in another way than it wants by now.
-    pub fn otherwise_connected(&self, pool_uid: &str, wanted: &PoolNetwork) -> Vec<u32> {
+    pub fn otherwise_connected(&self, pool_uid: &PoolUid, wanted: &PoolNetwork) -> Vec<u32> {
         let idle = self
             .slots
             .iter()
-            .filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
+            .filter(|(key, e)| key.pool_uid == *pool_uid && matches!(e.life, Life::Idle { .. }));
         let fits = |e: &Entry| {
             wanted.attachment.fits(e.nic.as_ref())
                 && (e.nic.is_none() || e.resolvers == wanted.resolvers)
@@ -150,28 +151,28 @@ impl Board {
     /// as that is done.
     pub fn otherwise_limited(
         &self,
-        pool_uid: &str,
+        pool_uid: &PoolUid,
         wanted: &MachineLimits,
-    ) -> Vec<(SlotKey, DomainName, String)> {
+    ) -> Vec<(SlotKey, DomainName, Nonce)> {
         let settled = |life: &Life| matches!(life, Life::Idle { .. }) || life.run().is_some();
         let of_pool =
-            self.slots.iter().filter(|(key, e)| key.pool_uid == pool_uid && settled(&e.life));
+            self.slots.iter().filter(|(key, e)| key.pool_uid == *pool_uid && settled(&e.life));
         let others = of_pool.filter(|(_, entry)| entry.limits.as_ref() != Some(wanted));
         others.map(|(key, entry)| (key.clone(), entry.name.clone(), entry.nonce.clone())).collect()
     }
 
     /// Of this incarnation, and no other that has come into its place since.
-    pub fn set_limits(&mut self, key: &SlotKey, nonce: &str, limits: MachineLimits) {
-        if let Some(entry) = self.slots.get_mut(key).filter(|entry| entry.nonce == nonce) {
+    pub fn set_limits(&mut self, key: &SlotKey, nonce: &Nonce, limits: MachineLimits) {
+        if let Some(entry) = self.slots.get_mut(key).filter(|entry| entry.nonce == *nonce) {
             entry.limits = Some(limits);
         }
     }
 
     /// The run's machine is on its way to become another incarnation: nobody finds it by its old nonce from here on.
-    pub fn renew(&mut self, key: &SlotKey, nonce: &str) {
+    pub fn renew(&mut self, key: &SlotKey, nonce: &Nonce) {
         if let Some(entry) = self.slots.get_mut(key) {
             entry.life = Life::Resetting;
-            nonce.clone_into(&mut entry.nonce);
+            entry.nonce = nonce.clone();
             entry.reset = None;
         }
     }
@@ -191,23 +192,23 @@ impl Board {
     }
 
     /// What the idle machines of a pool cost, as far as they were asked.
-    pub fn usage(&self, pool_uid: &str) -> Vec<(DomainName, Usage)> {
+    pub fn usage(&self, pool_uid: &PoolUid) -> Vec<(DomainName, Usage)> {
         let idle = self
             .slots
             .iter()
-            .filter(|(key, e)| key.pool_uid == pool_uid && matches!(e.life, Life::Idle { .. }));
+            .filter(|(key, e)| key.pool_uid == *pool_uid && matches!(e.life, Life::Idle { .. }));
         idle.filter_map(|(_, entry)| Some((entry.name.clone(), entry.usage?))).collect()
     }
 
     /// Takes the machine that has waited longest. A run that has one already gets the same again.
-    pub fn acquire(&mut self, pool_uid: &str, run: &RunUid, node: &str) -> Option<Claim> {
+    pub fn acquire(&mut self, pool_uid: &PoolUid, run: &RunUid, node: &NodeName) -> Option<Claim> {
         if let Some(entry) = self.slots.values().find(|e| e.life.run() == Some(run)) {
             return matches!(entry.life, Life::Claimed { .. }).then(|| claim(entry, node));
         }
         let oldest = self
             .slots
             .iter_mut()
-            .filter(|(key, _)| key.pool_uid == pool_uid)
+            .filter(|(key, _)| key.pool_uid == *pool_uid)
             .filter_map(|(_, entry)| match entry.life {
                 Life::Idle { since } => Some((since, entry)),
                 _ => None,
@@ -235,8 +236,8 @@ impl Board {
         }
     }
 
-    pub fn attempt(&self, run: &RunUid, nonce: &str) -> Option<AttemptView> {
-        let entry = self.slots.values().find(|e| e.life.run() == Some(run) && e.nonce == nonce)?;
+    pub fn attempt(&self, run: &RunUid, nonce: &Nonce) -> Option<AttemptView> {
+        let entry = self.slots.values().find(|e| e.life.run() == Some(run) && e.nonce == *nonce)?;
         match &entry.life {
             Life::Claimed { .. } => Some(AttemptView::Claimed),
             Life::Driven { .. } => Some(AttemptView::Driven),
@@ -256,17 +257,17 @@ impl Board {
     }
 
     /// Ends idle and quarantined machines of these slots; one that was claimed meanwhile stays.
-    pub fn retire(&mut self, pool_uid: &str, slots: &[u32]) {
+    pub fn retire(&mut self, pool_uid: &PoolUid, slots: &[u32]) {
         for (key, entry) in &mut self.slots {
-            if key.pool_uid == pool_uid && slots.contains(&key.slot) && entry.life.may_retire() {
+            if key.pool_uid == *pool_uid && slots.contains(&key.slot) && entry.life.may_retire() {
                 entry.life = Life::Ending;
                 let _ = entry.commands.send(Command::Release);
             }
         }
     }
 
-    pub fn seen(&self, pool_uid: &str) -> BTreeMap<u32, SlotSeen> {
-        let of_pool = self.slots.iter().filter(|(key, _)| key.pool_uid == pool_uid);
+    pub fn seen(&self, pool_uid: &PoolUid) -> BTreeMap<u32, SlotSeen> {
+        let of_pool = self.slots.iter().filter(|(key, _)| key.pool_uid == *pool_uid);
         of_pool
             .map(|(key, entry)| {
                 let seen = match &entry.life {
@@ -285,8 +286,8 @@ impl Board {
     }
 
     /// Idle machines and all machines of a pool.
-    pub fn numbers(&self, pool_uid: &str) -> (u32, u32) {
-        let of_pool = || self.slots.iter().filter(|(key, _)| key.pool_uid == pool_uid);
+    pub fn numbers(&self, pool_uid: &PoolUid) -> (u32, u32) {
+        let of_pool = || self.slots.iter().filter(|(key, _)| key.pool_uid == *pool_uid);
         let free = of_pool().filter(|(_, e)| matches!(e.life, Life::Idle { .. })).count();
         (count(free), count(of_pool().count()))
     }
@@ -298,7 +299,7 @@ impl Board {
     }
 
     /// Pools that have machines, and runs that have one.
-    pub fn owners(&self) -> (Vec<String>, Vec<RunUid>) {
+    pub fn owners(&self) -> (Vec<PoolUid>, Vec<RunUid>) {
         let pools = self.slots.keys().map(|key| key.pool_uid.clone()).collect();
         let runs = self.slots.values().filter_map(|e| e.life.run().cloned()).collect();
         (pools, runs)
@@ -315,12 +316,12 @@ impl Board {
         }
     }
 
-    pub fn trouble(&self, pool_uid: &str) -> Option<Trouble> {
+    pub fn trouble(&self, pool_uid: &PoolUid) -> Option<Trouble> {
         self.trouble.get(pool_uid).cloned()
     }
 
     /// A machine of the pool was made or brought back. Only the former says that machines can be made again.
-    pub fn note_success(&mut self, pool_uid: &str, tier: Tier, now: Timestamp) {
+    pub fn note_success(&mut self, pool_uid: &PoolUid, tier: Tier, now: Timestamp) {
         if tier != Tier::InPlace {
             self.trouble.remove(pool_uid);
         }
@@ -331,7 +332,7 @@ impl Board {
     /// fail for the same reason: they count once.
     pub fn note_trouble(
         &mut self,
-        pool_uid: &str,
+        pool_uid: &PoolUid,
         reason: PoolReason,
         message: String,
         now: Timestamp,
@@ -343,16 +344,16 @@ impl Board {
             return;
         }
         let failures = self.trouble.get(pool_uid).map_or(1, |t| t.failures.saturating_add(1));
-        let delay = Backoff::MACHINE.after(failures, pool_uid);
+        let delay = Backoff::MACHINE.after(failures, pool_uid.as_str());
         let hold_until = now.checked_add(delay).unwrap_or(now);
-        self.trouble.insert(pool_uid.to_owned(), Trouble { failures, reason, message, hold_until });
+        self.trouble.insert(pool_uid.clone(), Trouble { failures, reason, message, hold_until });
     }
 }
 
-fn claim(entry: &Entry, node: &str) -> Claim {
+fn claim(entry: &Entry, node: &NodeName) -> Claim {
     Claim {
-        node: node.to_owned(),
-        vm: entry.name.to_string(),
+        node: node.clone(),
+        vm: entry.name.clone(),
         nonce: entry.nonce.clone(),
         reset: entry.reset.clone(),
     }

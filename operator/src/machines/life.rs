@@ -22,10 +22,8 @@
 use std::sync::Arc;
 
 use agentvm_core::run::FinishedAttempt;
+use agentvm_types::RunUid;
 use jiff::Timestamp;
-
-/// The UID of the run that has a machine.
-pub type RunUid = String;
 
 /// Where a machine is in its life.
 #[derive(Clone, Debug)]

@@ -34,6 +34,7 @@ use agentvm_core::{
 use agentvm_hypervisor::{
     Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop, TierReport, Usage,
 };
+use agentvm_types::{NodeName, Nonce, OwnerUid, PoolUid, RunUid};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -57,15 +58,15 @@ use urgent::Claims;
 /// Whose object is worth another look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Pool { uid: String },
-    Run { uid: String },
+    Pool { uid: PoolUid },
+    Run { uid: RunUid },
 }
 
 /// What machines have in common on this node.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub instance: InstanceId,
-    pub node: String,
+    pub node: NodeName,
     /// Limit of a machine's share, bytes.
     pub share_bytes: u64,
     /// Machines that are made at the same time.
@@ -157,7 +158,7 @@ impl Machines {
     }
 
     /// Forgets pools that are gone: none of their machines is brought back.
-    pub fn keep_pools(&self, exists: impl Fn(&str) -> bool) {
+    pub fn keep_pools(&self, exists: impl Fn(&PoolUid) -> bool) {
         self.inner.board().ways.keep(exists);
     }
 
@@ -169,11 +170,11 @@ impl Machines {
             kind: MachineKind::Pool,
             namespace: pool.namespace.clone(),
             owner: pool.name.clone(),
-            owner_uid: pool.uid.clone(),
+            owner_uid: OwnerUid::from(&pool.uid),
             slot,
             golden: golden.key.clone(),
-            nonce: fresh_nonce()?.to_string(),
-            token: fresh_nonce()?.to_string(),
+            nonce: fresh_nonce()?,
+            token: fresh_nonce()?.into(),
             created: Timestamp::now().as_second(),
             nic: None,
         };
@@ -190,7 +191,7 @@ impl Machines {
         life: Life,
         origin: Origin,
     ) {
-        let key = SlotKey { pool_uid: record.owner_uid.clone(), slot: record.slot };
+        let key = SlotKey { pool_uid: PoolUid::from(&record.owner_uid), slot: record.slot };
         let (sender, commands) = mpsc::unbounded_channel();
         let entry = Entry {
             name: record.name.clone(),
@@ -241,12 +242,12 @@ impl Machines {
     }
 
     /// How machines of a pool get to their golden state at the moment.
-    pub fn tier(&self, pool_uid: &str) -> TierReport {
+    pub fn tier(&self, pool_uid: &PoolUid) -> TierReport {
         self.inner.board().ways.view(pool_uid, Timestamp::now())
     }
 
     /// What the idle machines of a pool cost, as far as they were asked.
-    pub fn usage(&self, pool_uid: &str) -> Vec<(DomainName, Usage)> {
+    pub fn usage(&self, pool_uid: &PoolUid) -> Vec<(DomainName, Usage)> {
         self.inner.board().usage(pool_uid)
     }
 
@@ -256,22 +257,22 @@ impl Machines {
     }
 
     /// Takes an idle machine for a run: a pop from memory.
-    pub fn acquire(&self, pool_uid: &str, run_uid: &str) -> Option<Claim> {
-        self.inner.board().acquire(pool_uid, &run_uid.to_owned(), &self.inner.config.node)
+    pub fn acquire(&self, pool_uid: &PoolUid, run_uid: &RunUid) -> Option<Claim> {
+        self.inner.board().acquire(pool_uid, run_uid, &self.inner.config.node)
     }
 
     /// Whether a machine is set aside for this run and nothing was sent to it.
-    pub fn holds(&self, run_uid: &str) -> bool {
-        self.inner.board().holds(&run_uid.to_owned())
+    pub fn holds(&self, run_uid: &RunUid) -> bool {
+        self.inner.board().holds(run_uid)
     }
 
     /// The claim did not become durable.
-    pub fn give_back(&self, run_uid: &str) {
-        self.inner.board().give_back(&run_uid.to_owned(), Timestamp::now());
+    pub fn give_back(&self, run_uid: &RunUid) {
+        self.inner.board().give_back(run_uid, Timestamp::now());
     }
 
-    pub fn attempt(&self, run_uid: &str, nonce: &str) -> Option<AttemptView> {
-        self.inner.board().attempt(&run_uid.to_owned(), nonce)
+    pub fn attempt(&self, run_uid: &RunUid, nonce: &Nonce) -> Option<AttemptView> {
+        self.inner.board().attempt(run_uid, nonce)
     }
 
     /// The claim is durable: go. `false` when the machine is gone.
@@ -280,29 +281,29 @@ impl Machines {
         self.inner.board().tell_run(&run, Command::Drive(Box::new(order)))
     }
 
-    pub fn stop(&self, run_uid: &str, cause: StopCause) {
-        self.inner.board().tell_run(&run_uid.to_owned(), Command::Stop(cause));
+    pub fn stop(&self, run_uid: &RunUid, cause: StopCause) {
+        self.inner.board().tell_run(run_uid, Command::Stop(cause));
     }
 
     /// The run's end is durable: its machine is brought back or thrown away. Nothing happens when it has none.
-    pub fn release(&self, run_uid: &str) {
-        self.inner.board().tell_run(&run_uid.to_owned(), Command::Release);
+    pub fn release(&self, run_uid: &RunUid) {
+        self.inner.board().tell_run(run_uid, Command::Release);
     }
 
-    pub fn retire(&self, pool_uid: &str, slots: &[u32]) {
+    pub fn retire(&self, pool_uid: &PoolUid, slots: &[u32]) {
         self.inner.board().retire(pool_uid, slots);
     }
 
     /// Idle machines of a pool that are connected in another way than it wants by now.
-    pub fn otherwise_connected(&self, pool_uid: &str, wanted: &PoolNetwork) -> Vec<u32> {
+    pub fn otherwise_connected(&self, pool_uid: &PoolUid, wanted: &PoolNetwork) -> Vec<u32> {
         self.inner.board().otherwise_connected(pool_uid, wanted)
     }
 
-    pub fn seen(&self, pool_uid: &str) -> BTreeMap<u32, SlotSeen> {
+    pub fn seen(&self, pool_uid: &PoolUid) -> BTreeMap<u32, SlotSeen> {
         self.inner.board().seen(pool_uid)
     }
 
-    pub fn numbers(&self, pool_uid: &str) -> (u32, u32) {
+    pub fn numbers(&self, pool_uid: &PoolUid) -> (u32, u32) {
         self.inner.board().numbers(pool_uid)
     }
 
@@ -310,7 +311,7 @@ impl Machines {
         self.inner.board().in_use()
     }
 
-    pub fn owners(&self) -> (Vec<String>, Vec<String>) {
+    pub fn owners(&self) -> (Vec<PoolUid>, Vec<RunUid>) {
         self.inner.board().owners()
     }
 
@@ -318,13 +319,13 @@ impl Machines {
         self.inner.board().goldens_in_use()
     }
 
-    pub fn trouble(&self, pool_uid: &str) -> Option<Trouble> {
+    pub fn trouble(&self, pool_uid: &PoolUid) -> Option<Trouble> {
         self.inner.board().trouble(pool_uid)
     }
 
     /// Says that a pool is worth another look.
-    pub fn wake_pool(&self, uid: &str) {
-        self.inner.tell(Event::Pool { uid: uid.to_owned() });
+    pub fn wake_pool(&self, uid: &PoolUid) {
+        self.inner.tell(Event::Pool { uid: uid.clone() });
     }
 
     /// Ends every machine, and templates that nobody captures any more; returns when all are gone or the time is over

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use agentvm_guest_agent::protocol::{EnvVar, RunAs, Secret};
 use agentvm_hypervisor::{CollectSpec, InputFile};
+use agentvm_types::RunUid;
 use jiff::Timestamp;
 
 /// A file for the guest's tmpfs.
@@ -17,7 +18,7 @@ pub struct SecretFile {
 /// One attempt.
 #[derive(Clone)]
 pub struct Order {
-    pub run_uid: String,
+    pub run_uid: RunUid,
     /// For logs: namespace/name.
     pub run: String,
     pub attempt: i32,

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use agentvm_hypervisor::{
     Golden, HvError, Machine, MachineKind, Mark, PowerState, Resources, Stop,
 };
+use agentvm_types::{Nonce, RunUid};
 use jiff::Timestamp;
 
 use super::{Machines, evidence::Evidence, life::Life, task::Origin};
@@ -29,7 +30,7 @@ impl Machines {
     /// Takes over what is there. `open` maps the nonces of open attempts to the runs that have them.
     pub async fn recover(
         &self,
-        open: &HashMap<String, String>,
+        open: &HashMap<Nonce, RunUid>,
         goldens: &[Golden],
     ) -> Result<Found, HvError> {
         let mut found = Found::default();
@@ -57,7 +58,7 @@ impl Machines {
     }
 }
 
-fn what_is(machine: &Machine, run: Option<&String>) -> (Life, Origin) {
+fn what_is(machine: &Machine, run: Option<&RunUid>) -> (Life, Origin) {
     if let Some(run) = run {
         return (Life::Claimed { run: run.clone() }, Origin::FoundClaimed);
     }
@@ -88,22 +89,23 @@ mod tests {
     use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
     use agentvm_crds::ResetStatus;
     use agentvm_hypervisor::MachineRecord;
+    use agentvm_types::{OwnerUid, PoolUid, Token};
 
     use super::*;
 
     fn machine(state: PowerState, mark: Mark) -> Machine {
         let instance = InstanceId::for_state_dir("/x");
         let record = MachineRecord {
-            name: DomainName::for_slot(&instance, "pool", 0),
+            name: DomainName::for_slot(&instance, &PoolUid::new("pool"), 0),
             instance,
             kind: MachineKind::Pool,
             namespace: "default".into(),
             owner: "pool".into(),
-            owner_uid: "pool".into(),
+            owner_uid: OwnerUid::new("pool"),
             slot: 0,
             golden: GoldenKey::from_recorded("g"),
-            nonce: "n".into(),
-            token: "t".into(),
+            nonce: Nonce::from_bytes([1; 16]),
+            token: Token::new("t"),
             created: 0,
             nic: None,
         };
@@ -138,7 +140,7 @@ mod tests {
             assert!(matches!(origin(state, kept.clone()), Origin::FoundQuarantined { .. }));
         }
         let of_run =
-            what_is(&machine(PowerState::Paused, parked(&evidence)), Some(&"run".to_owned()));
+            what_is(&machine(PowerState::Paused, parked(&evidence)), Some(&RunUid::new("run")));
         assert!(matches!(of_run, (Life::Claimed { .. }, Origin::FoundClaimed)));
     }
 }

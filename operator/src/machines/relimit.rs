@@ -1,13 +1,14 @@
 //! A pool's edited limits reach machines that are there: at once, whatever they do.
 
 use agentvm_hypervisor::{HvError, MachineLimits};
+use agentvm_types::PoolUid;
 
 use super::Machines;
 
 impl Machines {
     /// Has a pool's machines held to these limits. Idle ones that can't be, as long as their process lives, are replaced; those that a run
     /// has are when it is over. `false`: some couldn't be told.
-    pub async fn relimit(&self, pool_uid: &str, wanted: MachineLimits) -> bool {
+    pub async fn relimit(&self, pool_uid: &PoolUid, wanted: MachineLimits) -> bool {
         let Self { inner } = self;
         let others = inner.board().otherwise_limited(pool_uid, &wanted);
         let told = others.iter().map(|(_, name, _)| inner.hv.update_limits(name, &wanted));

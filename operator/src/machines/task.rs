@@ -259,7 +259,7 @@ impl Task {
     }
 
     fn renew(&mut self) -> Result<(), SessionError> {
-        let (nonce, token) = (fresh_nonce()?.to_string(), fresh_nonce()?.to_string());
+        let (nonce, token) = (fresh_nonce()?, fresh_nonce()?.into());
         self.record = MachineRecord { nonce, token, ..self.record.clone() };
         self.reuses = self.reuses.saturating_add(1);
         self.inner.board().renew(&self.key, &self.record.nonce);

@@ -8,7 +8,7 @@ use agentvm_core::{
     pool::{Streak, Used},
 };
 use agentvm_crds::ReusePolicy;
-use agentvm_types::{MachineLimits, Tier, TierReport};
+use agentvm_types::{MachineLimits, PoolUid, Tier, TierReport};
 use jiff::{Timestamp, ToSpan};
 
 use crate::network::PoolNetwork;
@@ -21,7 +21,7 @@ const TEST_AGAIN_SECONDS: i64 = 60;
 pub struct PoolOwner {
     pub namespace: String,
     pub name: String,
-    pub uid: String,
+    pub uid: PoolUid,
     pub health_check: Duration,
     pub reuse_policy: ReusePolicy,
     pub max_reuses: u32,
@@ -46,10 +46,10 @@ enum Test {
 /// By pool and by golden.
 #[derive(Debug, Default)]
 pub struct Ways {
-    pools: HashMap<String, PoolOwner>,
+    pools: HashMap<PoolUid, PoolOwner>,
     tests: HashMap<GoldenKey, Test>,
-    in_place: HashMap<String, Streak>,
-    fresh: HashMap<String, Streak>,
+    in_place: HashMap<PoolUid, Streak>,
+    fresh: HashMap<PoolUid, Streak>,
 }
 
 impl Ways {
@@ -57,12 +57,12 @@ impl Ways {
         self.pools.insert(pool.uid.clone(), pool);
     }
 
-    pub fn pool(&self, uid: &str) -> Option<&PoolOwner> {
+    pub fn pool(&self, uid: &PoolUid) -> Option<&PoolOwner> {
         self.pools.get(uid)
     }
 
     /// Forgets pools that are gone.
-    pub fn keep(&mut self, exists: impl Fn(&str) -> bool) {
+    pub fn keep(&mut self, exists: impl Fn(&PoolUid) -> bool) {
         self.pools.retain(|uid, _| exists(uid));
         self.in_place.retain(|uid, _| exists(uid));
         self.fresh.retain(|uid, _| exists(uid));
@@ -97,13 +97,13 @@ impl Ways {
     }
 
     /// Pools whose machines are made of this golden.
-    pub fn pools_of(&self, golden: &GoldenKey) -> Vec<String> {
+    pub fn pools_of(&self, golden: &GoldenKey) -> Vec<PoolUid> {
         let of = self.pools.values().filter(|pool| pool.golden.as_ref() == Some(golden));
         of.map(|pool| pool.uid.clone()).collect()
     }
 
     /// How the pool's next machine is made.
-    pub fn creation(&self, pool_uid: &str, golden: &GoldenKey, now: Timestamp) -> Tier {
+    pub fn creation(&self, pool_uid: &PoolUid, golden: &GoldenKey, now: Timestamp) -> Tier {
         let given_up = self.fresh.get(pool_uid).and_then(|streak| streak.given_up(now));
         if given_up.is_some() { Tier::Boot } else { self.tested(golden).tier.max(Tier::Fresh) }
     }
@@ -111,7 +111,7 @@ impl Ways {
     /// What decides about a machine of this slot whose run is over, as far as it is known here; `None`: the pool isn't.
     pub fn used(
         &self,
-        pool_uid: &str,
+        pool_uid: &PoolUid,
         slot: u32,
         golden: &GoldenKey,
         nic: Option<&Nic>,
@@ -135,7 +135,7 @@ impl Ways {
     /// A machine was brought back or made: well, or not.
     pub fn note(
         &mut self,
-        pool_uid: &str,
+        pool_uid: &PoolUid,
         tier: Tier,
         outcome: Result<(), String>,
         now: Timestamp,
@@ -148,17 +148,17 @@ impl Ways {
         };
         match outcome {
             Ok(()) => drop(streaks.remove(pool_uid)),
-            Err(why) => streaks.entry(pool_uid.to_owned()).or_default().failed(why, now),
+            Err(why) => streaks.entry(pool_uid.clone()).or_default().failed(why, now),
         }
     }
 
-    pub fn view(&self, pool_uid: &str, now: Timestamp) -> TierReport {
+    pub fn view(&self, pool_uid: &PoolUid, now: Timestamp) -> TierReport {
         let Some(golden) = self.pools.get(pool_uid).and_then(|pool| pool.golden.as_ref()) else {
             let why_not_better = "InPlace: there is no golden to test it with".to_owned();
             return TierReport::limited_to(Tier::Fresh, why_not_better);
         };
         let TierReport { tier: best, why_not_better, .. } = self.tested(golden);
-        let trouble = |streaks: &HashMap<String, Streak>| {
+        let trouble = |streaks: &HashMap<PoolUid, Streak>| {
             streaks.get(pool_uid).and_then(|streak| streak.given_up(now))
         };
         let (in_place, fresh) = (trouble(&self.in_place), trouble(&self.fresh));
@@ -185,7 +185,9 @@ mod tests {
     use super::*;
     use crate::network::Attachment;
 
-    const POOL: &str = "uid";
+    fn pool() -> PoolUid {
+        PoolUid::new("uid")
+    }
 
     fn golden() -> GoldenKey {
         GoldenKey::from_recorded("g")
@@ -196,7 +198,7 @@ mod tests {
         ways.set_pool(PoolOwner {
             namespace: "default".into(),
             name: "pool".into(),
-            uid: POOL.into(),
+            uid: pool(),
             health_check: Duration::from_mins(1),
             reuse_policy: ReusePolicy::VerifiedReset,
             max_reuses: 3,
@@ -210,7 +212,7 @@ mod tests {
     }
 
     fn in_place(ways: &Ways, slot: u32) -> bool {
-        let used = ways.used(POOL, slot, &golden(), None, Timestamp::UNIX_EPOCH).unwrap();
+        let used = ways.used(&pool(), slot, &golden(), None, Timestamp::UNIX_EPOCH).unwrap();
         agentvm_core::pool::way(&used) == agentvm_core::pool::Way::InPlace
     }
 
@@ -219,27 +221,27 @@ mod tests {
         let (mut ways, now) = (ways(), Timestamp::UNIX_EPOCH);
         assert!(ways.begin_test(&golden(), now) && !ways.begin_test(&golden(), now));
         assert!(
-            !in_place(&ways, 0) && ways.view(POOL, now).why_not_better.contains("being tested")
+            !in_place(&ways, 0) && ways.view(&pool(), now).why_not_better.contains("being tested")
         );
         ways.end_test(&golden(), Ok(TierReport::in_place()), now);
         assert!(
             in_place(&ways, 0) && !in_place(&ways, 2),
             "a slot that the pool doesn't have any more"
         );
-        assert_eq!(ways.view(POOL, now), TierReport::in_place());
+        assert_eq!(ways.view(&pool(), now), TierReport::in_place());
         for _ in 0..3 {
-            ways.note(POOL, Tier::InPlace, Err("memory: 3 pages".into()), now);
+            ways.note(&pool(), Tier::InPlace, Err("memory: 3 pages".into()), now);
         }
-        let view = ways.view(POOL, now);
+        let view = ways.view(&pool(), now);
         assert!(
             !in_place(&ways, 0)
                 && view.tier == Tier::Fresh
                 && view.degraded.unwrap().contains("3 pages")
         );
         let later = Timestamp::from_second(600).unwrap();
-        assert_eq!(ways.view(POOL, later).tier, Tier::InPlace);
-        ways.note(POOL, Tier::InPlace, Ok(()), later);
-        assert_eq!(ways.view(POOL, now).degraded, None);
+        assert_eq!(ways.view(&pool(), later).tier, Tier::InPlace);
+        ways.note(&pool(), Tier::InPlace, Ok(()), later);
+        assert_eq!(ways.view(&pool(), now).degraded, None);
     }
 
     #[test]
@@ -249,18 +251,20 @@ mod tests {
         ways.end_test(&golden(), Err("the host is full".into()), now);
         assert!(
             !ways.begin_test(&golden(), now)
-                && ways.view(POOL, now).why_not_better.contains("full")
+                && ways.view(&pool(), now).why_not_better.contains("full")
         );
         assert!(ways.begin_test(&golden(), Timestamp::from_second(TEST_AGAIN_SECONDS).unwrap()));
         for _ in 0..3 {
-            assert_eq!(ways.creation(POOL, &golden(), now), Tier::Fresh);
-            ways.note(POOL, Tier::Fresh, Err("no migration".into()), now);
+            assert_eq!(ways.creation(&pool(), &golden(), now), Tier::Fresh);
+            ways.note(&pool(), Tier::Fresh, Err("no migration".into()), now);
         }
         assert_eq!(
-            (ways.creation(POOL, &golden(), now), ways.view(POOL, now).tier),
+            (ways.creation(&pool(), &golden(), now), ways.view(&pool(), now).tier),
             (Tier::Boot, Tier::Boot)
         );
         ways.keep(|_| false);
-        assert!(ways.pool(POOL).is_none() && ways.used(POOL, 0, &golden(), None, now).is_none());
+        assert!(
+            ways.pool(&pool()).is_none() && ways.used(&pool(), 0, &golden(), None, now).is_none()
+        );
     }
 }

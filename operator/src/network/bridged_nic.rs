@@ -30,6 +30,7 @@ impl Network {
 
 #[cfg(test)]
 mod tests {
+    use agentvm_types::{Nonce, OwnerUid, Token};
     use std::sync::Arc;
 
     use agentvm_core::{
@@ -47,11 +48,11 @@ mod tests {
             kind: MachineKind::Pool,
             namespace: String::new(),
             owner: String::new(),
-            owner_uid: "pool".into(),
+            owner_uid: OwnerUid::new("pool"),
             slot: 0,
             golden: agentvm_core::names::GoldenKey::derive(&["links"]),
-            nonce: String::new(),
-            token: String::new(),
+            nonce: Nonce::from_bytes([1; 16]),
+            token: Token::default(),
             created: 0,
             nic,
         }
@@ -68,7 +69,7 @@ mod tests {
             (agentvm_core::defaults::Defaults::default(), agentvm_crds::Profile::Standard);
         let mut policy = agentvm_core::network::policy(None, None, 1, &defaults, profile).unwrap();
         policy.resolvers = vec![Ipv4Addr::new(203, 0, 113, 53)];
-        network.police("pool", policy.clone()).await.unwrap();
+        network.police(&OwnerUid::new("pool"), policy.clone()).await.unwrap();
         let bridged = Nic::bridge(&instance, &DomainName::from_recorded("vm-0"), "br0");
         let told = network.bridged_nic(&record(Some(bridged.clone()))).unwrap();
         assert_eq!((told.mac.bytes(), told.resolvers), (bridged.mac.bytes(), policy.resolvers));

@@ -21,6 +21,7 @@ use agentvm_core::{
 };
 use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork};
 use agentvm_hypervisor::{HvError, Hypervisor, MachineRecord};
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 use tokio::sync::OnceCell;
 
@@ -131,13 +132,13 @@ impl Network {
     }
 
     /// Has the host hold an owner's machines to this policy, those that run too.
-    pub async fn police(&self, owner_uid: &str, policy: Policy) -> Result<(), HvError> {
+    pub async fn police(&self, owner_uid: &OwnerUid, policy: Policy) -> Result<(), HvError> {
         self.inner.policies.set(owner_uid, policy);
         self.inner.policies.settle().await
     }
 
     /// The machines of this owner have no network (any more).
-    pub async fn unpolice(&self, owner_uid: &str) -> Result<(), HvError> {
+    pub async fn unpolice(&self, owner_uid: &OwnerUid) -> Result<(), HvError> {
         if !self.inner.policies.remove(owner_uid) {
             return Ok(());
         }
@@ -145,20 +146,20 @@ impl Network {
     }
 
     /// All of them at once, before anybody looks at a single one: machines of before whose owner isn't among them are cut off.
-    pub async fn begin(&self, policies: BTreeMap<String, Policy>) -> Result<(), HvError> {
+    pub async fn begin(&self, policies: BTreeMap<OwnerUid, Policy>) -> Result<(), HvError> {
         let connected = self.inner.addresses.taken() > 0;
         self.inner.policies.begin(policies, connected);
         self.inner.policies.settle().await
     }
 
     /// Forgets the policies of owners that are gone, with the last of their machines.
-    pub async fn keep(&self, exists: impl Fn(&str) -> bool) -> Result<(), HvError> {
+    pub async fn keep(&self, exists: impl Fn(&OwnerUid) -> bool) -> Result<(), HvError> {
         self.inner.policies.keep(exists);
         self.inner.policies.settle().await
     }
 
     /// The generation of the owner's policy that is in force here.
-    pub fn in_force(&self, owner_uid: &str) -> Option<i64> {
+    pub fn in_force(&self, owner_uid: &OwnerUid) -> Option<i64> {
         self.inner.policies.in_force(owner_uid)
     }
 
@@ -240,10 +241,14 @@ mod tests {
             )
             .unwrap()
         };
-        assert_eq!(network.in_force("pool"), None);
-        network.police("pool", policy(3)).await.unwrap();
-        assert_eq!((network.in_force("pool"), network.in_force("other")), (Some(3), None));
-        network.keep(|uid| uid != "pool").await.unwrap();
-        assert_eq!(network.in_force("pool"), None);
+        let pool = OwnerUid::new("pool");
+        assert_eq!(network.in_force(&pool), None);
+        network.police(&pool, policy(3)).await.unwrap();
+        assert_eq!(
+            (network.in_force(&pool), network.in_force(&OwnerUid::new("other"))),
+            (Some(3), None)
+        );
+        network.keep(|uid| *uid != pool).await.unwrap();
+        assert_eq!(network.in_force(&pool), None);
     }
 }

@@ -9,10 +9,11 @@ use std::{
 
 use agentvm_core::network::Policy;
 use agentvm_hypervisor::{HvError, Hypervisor};
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 use tokio::sync::Mutex as AsyncMutex;
 
-type ByOwner = BTreeMap<String, Policy>;
+type ByOwner = BTreeMap<OwnerUid, Policy>;
 
 #[derive(Debug)]
 pub struct Policies {
@@ -42,12 +43,12 @@ impl Policies {
         }
     }
 
-    pub fn set(&self, owner_uid: &str, policy: Policy) {
-        lock(&self.wanted).insert(owner_uid.to_owned(), policy);
+    pub fn set(&self, owner_uid: &OwnerUid, policy: Policy) {
+        lock(&self.wanted).insert(owner_uid.clone(), policy);
     }
 
     /// Whether there was one.
-    pub fn remove(&self, owner_uid: &str) -> bool {
+    pub fn remove(&self, owner_uid: &OwnerUid) -> bool {
         lock(&self.wanted).remove(owner_uid).is_some()
     }
 
@@ -58,15 +59,15 @@ impl Policies {
         lock(&self.state).needed = connected;
     }
 
-    pub fn keep(&self, exists: impl Fn(&str) -> bool) {
+    pub fn keep(&self, exists: impl Fn(&OwnerUid) -> bool) {
         lock(&self.wanted).retain(|uid, _| exists(uid));
     }
 
-    pub fn resolvers(&self, owner_uid: &str) -> Vec<Ipv4Addr> {
+    pub fn resolvers(&self, owner_uid: &OwnerUid) -> Vec<Ipv4Addr> {
         lock(&self.wanted).get(owner_uid).map(|policy| policy.resolvers.clone()).unwrap_or_default()
     }
 
-    pub fn in_force(&self, owner_uid: &str) -> Option<i64> {
+    pub fn in_force(&self, owner_uid: &OwnerUid) -> Option<i64> {
         Some(lock(&self.state).told.as_ref()?.get(owner_uid)?.generation)
     }
 

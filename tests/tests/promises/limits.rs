@@ -7,6 +7,7 @@ use agentvm_crds::AgentVMPool;
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{HvError, MachineApi, MachineKind, MachineLimits, MachineRecord};
 use agentvm_tests::{World, reason, until_true};
+use agentvm_types::Nonce;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -43,7 +44,7 @@ fn quota(world: &World, name: &DomainName) -> Option<u32> {
 async fn edited_limits_reach_idle_machines_and_those_that_run_within_a_second() {
     let world = World::new().await;
     let (busy, idle, gate) = one_of_each(&world).await;
-    let before: Vec<String> =
+    let before: Vec<Nonce> =
         machines(&world).await.into_iter().map(|record| record.nonce).collect();
     for wanted in [Some(50), Some(150), None] {
         let changed = Instant::now();
@@ -59,8 +60,7 @@ async fn edited_limits_reach_idle_machines_and_those_that_run_within_a_second() 
         };
         world.until("default", "its status says so", told).await;
     }
-    let after: Vec<String> =
-        machines(&world).await.into_iter().map(|record| record.nonce).collect();
+    let after: Vec<Nonce> = machines(&world).await.into_iter().map(|record| record.nonce).collect();
     assert_eq!(before, after, "none was replaced or brought back for it");
     std::fs::write(gate, "").unwrap();
     assert_eq!(reason(&world.finished("run").await, "Succeeded"), "True/Completed");

@@ -427,10 +427,10 @@ async fn a_setup_has_a_network_and_the_golden_has_none_of_it() {
     };
     let open = || async { template().await.is_some_and(|name| world.fake.is_open(&name)) };
     until_true("the setup is connected", open).await;
-    assert!(world.fake.network().applied().unwrap().policies.contains_key(&uid));
+    assert!(world.fake.network().applied().unwrap().policies.contains_key(uid.as_str()));
     std::fs::write(gate, "").unwrap();
     world.says::<GoldenSnapshot>("golden", "Ready", "True/Captured").await;
-    assert!(!world.fake.network().applied().unwrap().policies.contains_key(&uid));
+    assert!(!world.fake.network().applied().unwrap().policies.contains_key(uid.as_str()));
     assert_eq!(world.fake.faults().calls(Op::CloseLink), 1);
     let quiet = json!({"steps": [{"command": ["true"]}], "network": {"mode": "Isolated"}});
     world

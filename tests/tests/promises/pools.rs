@@ -7,6 +7,7 @@ use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{HvError, MachineApi};
 use agentvm_tests::{World, condition, reason, until_true};
+use agentvm_types::{Nonce, OwnerUid};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -22,7 +23,7 @@ fn warm(want: i32) -> impl Fn(&AgentVMPool) -> bool {
     move |pool| counts(pool) == (want, 0, 0)
 }
 
-async fn nonces(world: &World) -> HashSet<String> {
+async fn nonces(world: &World) -> HashSet<Nonce> {
     world.fake.list().await.unwrap().into_iter().map(|machine| machine.record.nonce).collect()
 }
 
@@ -56,7 +57,7 @@ async fn it_fills_to_min_grows_with_the_queue_to_max_and_shrinks_again() {
     assert!(said(&pool).contains("max 3 is reached"), "{}", said(&pool));
     open_gate(&world);
     world.until("default", "one is kept", warm(1)).await;
-    assert_eq!(world.fake.peak(&pool.metadata.uid.unwrap()), 3);
+    assert_eq!(world.fake.peak(&OwnerUid::new(pool.metadata.uid.unwrap())), 3);
 }
 
 #[tokio::test]
@@ -84,7 +85,7 @@ async fn never_more_than_max_whatever_fails() {
     for n in 1..6 {
         world.until(&format!("run-{n}"), "done", some).await;
     }
-    let peak = world.fake.peak(&pool.metadata.uid.unwrap());
+    let peak = world.fake.peak(&OwnerUid::new(pool.metadata.uid.unwrap()));
     assert!(peak <= 3, "{peak} machines at once");
 }
 
@@ -109,7 +110,7 @@ async fn idle_machines_are_replaced_when_they_are_old_or_dead_or_of_another_gold
     world
         .pool_with("default", json!({"warm": {"min": 1, "max": 2}, "healthCheckSeconds": 1}))
         .await;
-    let fresh = async |before: &HashSet<String>, what: &str| {
+    let fresh = async |before: &HashSet<Nonce>, what: &str| {
         let fresh = || async {
             let now = nonces(&world).await;
             now.len() == 1 && now.is_disjoint(before)

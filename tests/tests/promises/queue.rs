@@ -2,6 +2,7 @@
 
 use agentvm_crds::{AgentRun, AgentVMPool};
 use agentvm_tests::{World, condition, reason, until_true};
+use agentvm_types::OwnerUid;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::PostParams;
@@ -36,7 +37,7 @@ async fn more_runs_than_machines_all_end_and_no_machine_is_made_too_many() {
         );
         assert_eq!(status.attempts.len(), 1);
     }
-    assert!(world.fake.peak(&pool.metadata.uid.unwrap()) <= 4);
+    assert!(world.fake.peak(&OwnerUid::new(pool.metadata.uid.unwrap())) <= 4);
 }
 
 #[tokio::test]

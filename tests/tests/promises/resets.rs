@@ -7,6 +7,7 @@ use agentvm_crds::{AgentRun, AgentVMPool, ResetStatus};
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{HvError, Machine, MachineApi, Mark, Proof, Tier};
 use agentvm_tests::{Outside, World, reason, until_true};
+use agentvm_types::Nonce;
 use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
@@ -51,9 +52,9 @@ fn assert_proven(run: &AgentRun) {
     );
 }
 
-fn machine(run: &AgentRun) -> (String, String) {
+fn machine(run: &AgentRun) -> (String, Nonce) {
     let attempt = run.status.as_ref().unwrap().attempts.last().unwrap();
-    (attempt.vm_name.clone(), attempt.nonce.clone())
+    (attempt.vm_name.clone(), attempt.nonce.parse().unwrap())
 }
 
 async fn quarantined(world: &World) -> Vec<Machine> {

@@ -10,6 +10,7 @@ use agentvm_crds::{AgentRun, AgentVMPool};
 use agentvm_hypervisor::MachineApi;
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_tests::{Outside, World, reason, until_true};
+use agentvm_types::Nonce;
 use serde_json::json;
 
 const KILLS: u32 = 20;
@@ -20,7 +21,7 @@ async fn operator(world: &World) -> Outside {
 }
 
 /// Nonces of the machines that there are.
-async fn nonces(world: &World) -> HashSet<String> {
+async fn nonces(world: &World) -> HashSet<Nonce> {
     world.fake.list().await.unwrap().into_iter().map(|machine| machine.record.nonce).collect()
 }
 
@@ -137,7 +138,7 @@ async fn a_new_operator_takes_over_idle_machines() {
     world.script("after", "true", json!({})).await;
     let run = world.finished("after").await;
     assert_eq!(reason(&run, "Succeeded"), "True/Completed");
-    let used = run.status.unwrap().attempts[0].nonce.clone();
+    let used: Nonce = run.status.unwrap().attempts[0].nonce.parse().unwrap();
     assert!(before.contains(&used), "it got one of the machines that were there");
     let other: HashSet<_> = before.into_iter().filter(|nonce| *nonce != used).collect();
     assert!(nonces(&world).await.is_superset(&other), "the other one is still the same");
@@ -238,5 +239,5 @@ async fn a_machine_that_holds_the_input_of_a_run_is_lent_to_no_other() {
     world.script("after", "ls /workspace/input", json!({})).await;
     let after = world.finished("after").await.status.unwrap();
     assert_eq!(after.stdout.as_deref(), Some(""), "it found something of another run");
-    assert_ne!(after.attempts[0].nonce, machine.record.nonce);
+    assert_ne!(after.attempts[0].nonce, machine.record.nonce.as_str());
 }

@@ -137,7 +137,13 @@ async fn a_run_is_cancelled_while_it_waits_and_while_it_executes() {
     );
     assert_eq!(reason(&executes, "Succeeded"), "False/Cancelled");
     let gone = || async {
-        world.fake.list().await.unwrap().iter().all(|machine| machine.record.nonce != nonce)
+        world
+            .fake
+            .list()
+            .await
+            .unwrap()
+            .iter()
+            .all(|machine| machine.record.nonce.as_str() != nonce)
     };
     agentvm_tests::until_true("its machine is gone, or another incarnation", gone).await;
 }

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::{CaptureStep, CloneStep, Machine, MachineApi, Mark, ResetStep, Step};
 use agentvm_tests::{Outside, World, reason, until_true};
+use agentvm_types::Nonce;
 use serde_json::json;
 
 const OPERATOR: &str = env!("CARGO_BIN_EXE_fake-operator");
@@ -35,7 +36,7 @@ async fn script(world: &World, name: &str) {
         .await;
 }
 
-async fn assert_whole(world: &World, name: &str) -> String {
+async fn assert_whole(world: &World, name: &str) -> Nonce {
     let run: AgentRun = world.finished(name).await;
     assert_eq!(reason(&run, "Succeeded"), "True/Completed", "{name}");
     let marks = std::fs::read_to_string(world.outside(&format!("marks-{name}"))).unwrap();
@@ -47,7 +48,7 @@ async fn assert_whole(world: &World, name: &str) -> String {
         !reset.checks.is_empty() && reset.checks.iter().all(|check| check.result == "Passed"),
         "{name}: {reset:?}"
     );
-    status.attempts[0].nonce.clone()
+    status.attempts[0].nonce.parse().unwrap()
 }
 
 /// With another operator: two runs on proven machines, then everything is deleted.

@@ -9,9 +9,10 @@ use agentvm_crds::{
     Condition, ConditionStatus, GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus,
     condition_type,
 };
+use agentvm_types::NodeName;
 
 /// This node's entry for a layout, without what only a captured golden has.
-pub fn node_entry(node: &str, layout: DeviceLayout, local: &Local) -> GoldenNode {
+pub fn node_entry(node: &NodeName, layout: DeviceLayout, local: &Local) -> GoldenNode {
     let (state, message) = match local {
         Local::Absent => (GoldenNodeState::Pending, None),
         Local::Queued => {
@@ -25,7 +26,7 @@ pub fn node_entry(node: &str, layout: DeviceLayout, local: &Local) -> GoldenNode
         ),
     };
     GoldenNode {
-        name: node.to_owned(),
+        name: node.to_string(),
         layout: layout.as_str().to_owned(),
         state,
         digest: None,
@@ -128,7 +129,7 @@ mod tests {
     }
 
     fn entry(node: &str, local: &Local) -> GoldenNode {
-        node_entry(node, DeviceLayout::Nic, local)
+        node_entry(&NodeName::new(node), DeviceLayout::Nic, local)
     }
 
     #[test]
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn a_node_has_an_entry_for_each_layout_and_counts_once() {
         let both = [DeviceLayout::Nic, DeviceLayout::Isolated]
-            .map(|layout| node_entry("n1", layout, &Local::Ready))
+            .map(|layout| node_entry(&NodeName::new("n1"), layout, &Local::Ready))
             .to_vec();
         let old = next_status(&status(&Local::Ready), None, both, &Local::Ready, decided());
         assert_eq!(

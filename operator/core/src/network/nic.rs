@@ -1,5 +1,6 @@
 //! The network device of one machine: names and addresses that are derived, never drawn.
 
+use agentvm_types::OwnerUid;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnet::Ipv6Net;
@@ -40,7 +41,7 @@ pub enum Wire {
 pub struct Link {
     pub nic: Nic,
     /// UID of the pool, or of the golden snapshot while its template is set up.
-    pub owner_uid: String,
+    pub owner_uid: OwnerUid,
 }
 
 impl Nic {
@@ -101,6 +102,7 @@ impl Nic {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use agentvm_types::PoolUid;
 
     #[test]
     fn names_fit_into_an_interface_and_are_told_apart() {
@@ -111,7 +113,7 @@ mod tests {
             prefix: 24,
         };
         let nat = Nic::nat(&instance, &subnet, Ipv4Addr::new(192, 168, 101, 254));
-        let slot = DomainName::for_slot(&instance, "pool", 3);
+        let slot = DomainName::for_slot(&instance, &PoolUid::new("pool"), 3);
         let bridge = Nic::bridge(&instance, &slot, "br0");
         for nic in [&nat, &bridge] {
             assert!(nic.tap.len() <= 15, "{}", nic.tap);

@@ -2,7 +2,7 @@
 
 use agentvm_crds::{NetworkMode, PoolNode, PoolReason, ReusePolicy};
 
-use agentvm_types::{Tier, TierReport};
+use agentvm_types::{NodeName, Tier, TierReport};
 
 use super::{Blocked, Plan, PoolFacts, SlotSeen, ValidPool, budget::no_room, limits};
 use crate::status::clip;
@@ -45,7 +45,7 @@ impl Counts {
 /// What a node says of a pool besides its slots.
 #[derive(Clone, Debug)]
 pub struct NodeFacts<'a> {
-    pub node: &'a str,
+    pub node: &'a NodeName,
     pub generation: i64,
     /// `KVM`, `TCG`, or `Unknown`.
     pub accelerator: &'a str,
@@ -73,7 +73,7 @@ pub fn node_entry(
     let int = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
     let tier = asked_tier(want, facts.tier);
     PoolNode {
-        name: facts.node.to_owned(),
+        name: facts.node.to_string(),
         observed_generation: facts.generation,
         min: int(want.min),
         max: int(want.max),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     fn entry(want: &ValidPool, tier: TierReport, unshared: Vec<u64>) -> PoolNode {
-        let facts = NodeFacts { node: "n", accelerator: "KVM", tier, unshared, ..facts() };
+        let facts = NodeFacts { accelerator: "KVM", tier, unshared, ..facts() };
         node_entry(want, &world([(0, SlotSeen::Claimed)]), &Plan::default(), facts)
     }
 

@@ -30,16 +30,20 @@ pub use validate::{ValidPool, network_mode, validate};
 mod fixture {
     //! The pool that this folder's tests decide about.
 
+    use std::sync::LazyLock;
+
     use agentvm_crds::{AgentVMPoolSpec, NetworkMode, NetworkSpec, Profile, Warm};
-    use agentvm_types::TierReport;
+    use agentvm_types::{NodeName, TierReport};
 
     use super::{NodeFacts, ValidPool, validate};
     use crate::defaults::Defaults;
 
+    static NODE: LazyLock<NodeName> = LazyLock::new(|| NodeName::new("n"));
+
     /// A node that has nothing to report.
     pub fn facts() -> NodeFacts<'static> {
         NodeFacts {
-            node: "",
+            node: &NODE,
             generation: 0,
             accelerator: "",
             tier: TierReport::in_place(),

@@ -77,7 +77,7 @@ mod tests {
             golden: Ok(GoldenKey::from_recorded("k")),
             hold_until: None,
         };
-        let facts = NodeFacts { node: "n", accelerator: "KVM", unshared, ..facts() };
+        let facts = NodeFacts { accelerator: "KVM", unshared, ..facts() };
         node_entry(&pool(1, 4), &seen, &Plan::default(), facts)
     }
 

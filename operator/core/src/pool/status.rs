@@ -174,7 +174,7 @@ mod tests {
     }
 
     fn facts(accelerator: &str) -> NodeFacts<'_> {
-        NodeFacts { node: "n", generation: 1, accelerator, ..fixture::facts() }
+        NodeFacts { generation: 1, accelerator, ..fixture::facts() }
     }
 
     fn world(slots: Vec<SlotSeen>, golden: Result<GoldenKey, Blocked>) -> PoolFacts {

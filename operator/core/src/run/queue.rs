@@ -2,6 +2,7 @@
 //! that two never tie.
 
 use agentvm_crds::{AcceptedReason, AgentRunSpec, AgentRunStatus, DesiredState, condition_type};
+use agentvm_types::RunUid;
 use jiff::Timestamp;
 
 use super::{PoolState, is_finished, open_attempt};
@@ -10,7 +11,7 @@ use crate::status::find;
 /// A run that waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QueueEntry {
-    pub uid: String,
+    pub uid: RunUid,
     pub priority: i32,
     pub created: Timestamp,
 }
@@ -73,7 +74,9 @@ fn before(a: &QueueEntry, b: &QueueEntry) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use crate::names::DomainName;
     use agentvm_crds::ScheduledReason;
+    use agentvm_types::{NodeName, Nonce};
     use proptest::prelude::*;
 
     use super::*;
@@ -97,7 +100,8 @@ mod tests {
         assert!(is_in_line(&running, Some(&waiting(AcceptedReason::Valid))));
         assert!(!is_in_line(&running, Some(&waiting(AcceptedReason::SecretMissing))));
         assert!(!is_in_line(&running, Some(&waiting(AcceptedReason::ConfigMapMissing))));
-        let claim = Claim { node: "n".into(), vm: "m".into(), nonce: "00".into(), reset: None };
+        let (node, vm) = (NodeName::new("n"), DomainName::from_recorded("m"));
+        let claim = Claim { node, vm, nonce: Nonce::from_bytes([0; 16]), reset: None };
         let claimed = claimed(&AgentRunStatus::default(), &claim, decided);
         assert!(!is_in_line(&running, Some(&claimed)), "it has a machine");
     }
@@ -106,7 +110,7 @@ mod tests {
         #[test]
         fn places_are_a_permutation_and_priority_comes_first(raw in proptest::collection::vec((-3_i32..3, 0_i64..5), 1..20)) {
             let all: Vec<QueueEntry> = raw.iter().enumerate().map(|(n, (priority, second))| QueueEntry {
-                uid: n.to_string(), priority: *priority, created: Timestamp::from_second(*second).unwrap(),
+                uid: RunUid::new(n.to_string()), priority: *priority, created: Timestamp::from_second(*second).unwrap(),
             }).collect();
             let mut places: Vec<u32> = all.iter().map(|e| place(e, &all).ahead).collect();
             for (a, b) in all.iter().zip(&all[1..]) {

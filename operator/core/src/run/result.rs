@@ -1,6 +1,8 @@
 //! How an attempt ended and what it left: what machines report and statuses tell.
 
+use crate::names::DomainName;
 use agentvm_crds::{OutputStatus, RunNetwork, SucceededReason, Timings};
+use agentvm_types::{NodeName, Nonce};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,9 +54,9 @@ pub struct FinishedAttempt {
 /// A machine that was claimed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    pub node: String,
-    pub vm: String,
-    pub nonce: String,
+    pub node: NodeName,
+    pub vm: DomainName,
+    pub nonce: Nonce,
     /// What proved the machine.
     pub reset: Option<agentvm_crds::ResetStatus>,
 }

@@ -278,6 +278,8 @@ fn key_of(source: &ValueSource, at: &str) -> Result<KeyOf, InvalidSpec> {
 
 #[cfg(test)]
 mod tests {
+    use crate::names::DomainName;
+    use agentvm_types::{NodeName, Nonce};
     use jiff::Timestamp;
 
     use super::*;
@@ -357,7 +359,8 @@ mod tests {
     #[test]
     fn a_claimed_run_keeps_the_timeout_that_it_asked_for() {
         let asks = spec(serde_json::json!({"timeoutSeconds": 600}));
-        let claim = Claim { node: "n".into(), vm: "m".into(), nonce: "00".into(), reset: None };
+        let (node, vm) = (NodeName::new("n"), DomainName::from_recorded("m"));
+        let claim = Claim { node, vm, nonce: Nonce::from_bytes([0; 16]), reset: None };
         let decided = Decided { generation: Some(1), now: Timestamp::UNIX_EPOCH };
         let claimed = claimed(&AgentRunStatus::default(), &claim, decided);
         assert_eq!(allowed_seconds(&asks, None, Some(60)), Some(60));

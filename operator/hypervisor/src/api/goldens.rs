@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::{DomainName, GoldenKey};
+use agentvm_types::OwnerUid;
 use serde::{Deserialize, Serialize};
 
 use super::machine_record::MachineRecord;
@@ -66,7 +67,7 @@ pub struct Golden {
     /// Namespace, name and UID of the object that asked for the golden.
     pub namespace: String,
     pub owner: String,
-    pub owner_uid: String,
+    pub owner_uid: OwnerUid,
     /// The agent's description of itself at the capture. This crate does not read it.
     #[serde(default)]
     pub guest: String,

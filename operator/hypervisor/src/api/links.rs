@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Mac, Policy, Subnet};
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 
@@ -32,7 +33,7 @@ pub trait LinkApi: Send + Sync + Debug + 'static {
     /// left open.
     async fn apply_policies(
         &self,
-        policies: BTreeMap<String, Policy>,
+        policies: BTreeMap<OwnerUid, Policy>,
         deny_list: Vec<IpNet>,
     ) -> Result<(), HvError>;
 

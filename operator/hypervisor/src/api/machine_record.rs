@@ -3,6 +3,7 @@
 use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use agentvm_core::network::{Link, Nic};
+use agentvm_types::{Nonce, OwnerUid, Token};
 use serde::{Deserialize, Serialize};
 
 /// A machine of a pool, or the template of a golden.
@@ -22,13 +23,13 @@ pub struct MachineRecord {
     /// Namespace, name and UID of the owner: the pool, or the golden for a template.
     pub namespace: String,
     pub owner: String,
-    pub owner_uid: String,
+    pub owner_uid: OwnerUid,
     pub slot: u32,
     pub golden: GoldenKey,
     /// The name of this incarnation. REHYDRATE gives it to the agent, and EXECUTE must carry it.
-    pub nonce: String,
+    pub nonce: Nonce,
     /// HELLO must carry it after REHYDRATE. It is a secret: no log and no status has it.
-    pub token: String,
+    pub token: Token,
     /// Unix seconds.
     pub created: i64,
     /// The network device, which the golden must have too. Its link stays closed until

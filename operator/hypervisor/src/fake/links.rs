@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Mac, Policy, Subnet, derive_mac};
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 
@@ -31,7 +32,7 @@ impl LinkApi for FakeHypervisor {
 
     async fn apply_policies(
         &self,
-        policies: BTreeMap<String, Policy>,
+        policies: BTreeMap<OwnerUid, Policy>,
         deny_list: Vec<IpNet>,
     ) -> Result<(), HvError> {
         self.call(Op::ApplyPolicies, move |store| store.keep_policies(policies, deny_list)).await
@@ -66,7 +67,7 @@ impl Store {
     /// Like libvirt's: it closes the links of owners without a policy.
     pub fn keep_policies(
         &self,
-        policies: BTreeMap<String, Policy>,
+        policies: BTreeMap<OwnerUid, Policy>,
         deny_list: Vec<IpNet>,
     ) -> Result<(), HvError> {
         for machine in self

@@ -26,6 +26,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use agentvm_core::names::{DomainName, InstanceId};
+use agentvm_types::OwnerUid;
 
 pub use faults::{Fault, Faults, Op};
 pub use knobs::Knobs;
@@ -81,7 +82,7 @@ impl FakeHypervisor {
     }
 
     /// The most machines of one owner (by UID) that this process has seen to exist at once.
-    pub fn peak(&self, owner_uid: &str) -> usize {
+    pub fn peak(&self, owner_uid: &OwnerUid) -> usize {
         self.store.peak(owner_uid)
     }
 

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Policy, Subnet};
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
@@ -30,7 +31,7 @@ pub struct Network {
 /// The arguments of the last `apply_policies`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AppliedPolicies {
-    pub policies: BTreeMap<String, Policy>,
+    pub policies: BTreeMap<OwnerUid, Policy>,
     pub deny_list: Vec<IpNet>,
 }
 
@@ -63,7 +64,7 @@ impl Network {
         *lock(&self.applied) = Some(applied);
     }
 
-    pub(super) fn has_policy_of(&self, owner_uid: &str) -> bool {
+    pub(super) fn has_policy_of(&self, owner_uid: &OwnerUid) -> bool {
         lock(&self.applied).as_ref().is_some_and(|applied| applied.policies.contains_key(owner_uid))
     }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
+use agentvm_types::OwnerUid;
 use serde::{Deserialize, Serialize};
 
 use super::knobs::Knobs;
@@ -26,7 +27,7 @@ pub struct Store {
     pub locks: Locks,
     pub knobs: Arc<Knobs>,
     pub network: Network,
-    peaks: Mutex<HashMap<String, usize>>,
+    peaks: Mutex<HashMap<OwnerUid, usize>>,
 }
 
 /// What stands in `record.json`.
@@ -97,14 +98,14 @@ impl Store {
         self.knobs.hook().permit(name, step)
     }
 
-    pub fn note_peak(&self, owner_uid: &str) {
+    pub fn note_peak(&self, owner_uid: &OwnerUid) {
         let mut peaks = lock(&self.peaks);
-        let now = self.records().iter().filter(|k| k.record.owner_uid == owner_uid).count();
-        let peak = peaks.entry(owner_uid.to_owned()).or_default();
+        let now = self.records().iter().filter(|k| k.record.owner_uid == *owner_uid).count();
+        let peak = peaks.entry(owner_uid.clone()).or_default();
         *peak = now.max(*peak);
     }
 
-    pub fn peak(&self, owner_uid: &str) -> usize {
+    pub fn peak(&self, owner_uid: &OwnerUid) -> usize {
         lock(&self.peaks).get(owner_uid).copied().unwrap_or(0)
     }
 

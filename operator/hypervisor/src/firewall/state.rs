@@ -7,10 +7,11 @@ use std::sync::Arc;
 use agentvm_core::names::DomainName;
 use agentvm_core::network::rules::{self, Lease};
 use agentvm_core::network::{Link, Policy, Subnet, Table};
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 
 /// By owner.
-pub type Policies = BTreeMap<String, Policy>;
+pub type Policies = BTreeMap<OwnerUid, Policy>;
 
 #[derive(Debug, Default)]
 pub struct State {
@@ -21,7 +22,7 @@ pub struct State {
     /// Of machines on a bridge of the host, whose links are open.
     pub leases: BTreeMap<DomainName, Lease>,
     /// Owners that may still have chains.
-    pub gone: Vec<String>,
+    pub gone: Vec<OwnerUid>,
     pub open: BTreeMap<DomainName, Link>,
     /// Links whose policy changed, and whose connections were not looked through since.
     pub pending: BTreeMap<DomainName, Link>,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Link, LinkLimits, Nic, Policy, rules};
+use agentvm_types::{OwnerUid, PoolUid};
 
 use super::netlink::device;
 use super::*;
@@ -52,7 +53,7 @@ struct Lab {
     machines: Vec<MachineRecord>,
 }
 
-fn policies() -> BTreeMap<String, Policy> {
+fn policies() -> BTreeMap<OwnerUid, Policy> {
     let limits =
         LinkLimits { bytes_per_second: Some(1 << 20), packets_per_second: 1000, connections: 64 };
     let policy = Policy {
@@ -62,7 +63,7 @@ fn policies() -> BTreeMap<String, Policy> {
         resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)],
         limits,
     };
-    BTreeMap::from([(OWNER.to_owned(), policy)])
+    BTreeMap::from([(OwnerUid::new(OWNER), policy)])
 }
 
 impl Lab {
@@ -77,10 +78,10 @@ impl Lab {
         said("ip", "link set lab0 up");
         let machines =
             subnet.machines().take(count).zip(0..).map(|(address, slot)| MachineRecord {
-                owner_uid: OWNER.to_owned(),
+                owner_uid: OwnerUid::new(OWNER),
                 slot,
                 kind: MachineKind::Pool,
-                name: DomainName::for_slot(&instance, OWNER, slot),
+                name: DomainName::for_slot(&instance, &PoolUid::new(OWNER), slot),
                 nic: Some(Nic::nat(&instance, &subnet, address)),
                 ..crate::libvirt::example_record()
             });
@@ -166,9 +167,10 @@ fn a_machine_on_a_bridge_of_the_host_is_held_by_its_device() {
         return;
     }
     let lab = Lab::new(0);
-    let name = DomainName::for_slot(&InstanceId::for_state_dir("/firewall-test"), OWNER, 0);
+    let name =
+        DomainName::for_slot(&InstanceId::for_state_dir("/firewall-test"), &PoolUid::new(OWNER), 0);
     let nic = Nic::bridge(&InstanceId::for_state_dir("/firewall-test"), &name, "br0");
-    let link = Link { nic: nic.clone(), owner_uid: OWNER.to_owned() };
+    let link = Link { nic: nic.clone(), owner_uid: OwnerUid::new(OWNER) };
     said("ip", "link add br0 type bridge");
     said("ip", &format!("tuntap add {} mode tap", nic.tap));
     said("ip", &format!("link set {} master br0", nic.tap));

@@ -12,13 +12,14 @@ use std::sync::{Once, OnceLock};
 use std::time::{Duration, Instant};
 
 use self::guest::Guest;
-use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
+use agentvm_core::names::{DomainName, GoldenKey, InstanceId, short_hash};
 use agentvm_core::pool::ResetLimits;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
     Golden, GoldenApi, HostApi, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources,
     TemplateSpec, Tier,
 };
+use agentvm_types::{Nonce, OwnerUid, PoolUid, Token};
 
 pub fn took(what: &str, since: Instant) {
     println!("measured: {what}: {} ms", since.elapsed().as_millis());
@@ -122,7 +123,7 @@ impl TestHost {
     }
 
     pub fn machine(&self, key: &GoldenKey, slot: u32, nonce: &str) -> MachineSpec {
-        let name = DomainName::for_slot(&self.instance, "pool-uid", slot);
+        let name = DomainName::for_slot(&self.instance, &PoolUid::new("pool-uid"), slot);
         MachineSpec {
             record: self.record(name, MachineKind::Pool, slot, key, nonce),
             share_bytes: 32 << 20,
@@ -180,11 +181,11 @@ impl TestHost {
             kind,
             namespace: "default".to_owned(),
             owner: "test".to_owned(),
-            owner_uid: "pool-uid".to_owned(),
+            owner_uid: OwnerUid::new("pool-uid"),
             slot,
             golden: key.clone(),
-            nonce: nonce.to_owned(),
-            token: TOKEN.to_owned(),
+            nonce: nonce_of(nonce),
+            token: Token::new(TOKEN),
             created: 1,
             nic: None,
         }
@@ -230,4 +231,9 @@ impl Drop for TestHost {
             }
         }
     }
+}
+
+/// The nonce that tests name by this label.
+fn nonce_of(label: &str) -> Nonce {
+    short_hash(&[label], 32).parse().unwrap()
 }

@@ -8,6 +8,7 @@ use agentvm_core::network::{LinkLimits, Nic, Policy, Subnet, Table};
 use agentvm_guest_agent::protocol::GuestNetwork;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig, LibvirtFilter};
 use agentvm_hypervisor::{Golden, GoldenApi, LinkApi, MachineSpec};
+use agentvm_types::OwnerUid;
 
 use crate::internet::{DNS, Internet, WEB};
 use crate::libvirt_host::guest::Guest;
@@ -53,12 +54,12 @@ impl Plugged {
         this
     }
 
-    pub fn policies(owners: &[&str]) -> BTreeMap<String, Policy> {
+    pub fn policies(owners: &[&str]) -> BTreeMap<OwnerUid, Policy> {
         let limits =
             LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
         let policy =
             Policy { generation: 1, ipv6: false, allow: Vec::new(), resolvers: vec![DNS], limits };
-        owners.iter().map(|owner| ((*owner).to_owned(), policy.clone())).collect()
+        owners.iter().map(|owner| (OwnerUid::new(*owner), policy.clone())).collect()
     }
 
     fn nic(&self, number: usize) -> Nic {

@@ -8,6 +8,7 @@ use agentvm_core::names::DomainName;
 use agentvm_core::network::{Allow, LinkLimits, Policy, Protocol};
 use agentvm_guest_agent::protocol::Nonce;
 use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
+use agentvm_types::OwnerUid;
 
 use crate::ground::{Machine, node_networks, policy, wait_for};
 use crate::internet::WEB;
@@ -115,7 +116,7 @@ impl Hog<'_> {
             Policy { limits: LinkLimits { bytes_per_second: Some(RATE), ..WIDE }, ..policy() };
         let datagrams = Allow { protocol: Protocol::Udp, ports: Vec::new(), cidrs: Vec::new() };
         let bad = Policy { limits: hog, allow: vec![datagrams], ..policy() };
-        let policies = [("pool-one".to_owned(), good), ("pool-two".to_owned(), bad)].into();
+        let policies = [(OwnerUid::new("pool-one"), good), (OwnerUid::new("pool-two"), bad)].into();
         self.real.hv.apply_policies(policies, node_networks()).await.unwrap();
     }
 

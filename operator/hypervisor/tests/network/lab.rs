@@ -11,6 +11,7 @@ use std::process::Command;
 use agentvm_core::names::InstanceId;
 use agentvm_core::network::rules::{self, Wanted};
 use agentvm_core::network::{Link, Mac, Nic, Policy, Subnet, Table};
+use agentvm_types::OwnerUid;
 
 use crate::ground::{Ground, Machine, node_networks, policy};
 use crate::internet::Internet;
@@ -20,7 +21,7 @@ const GATEWAY_MAC: [u8; 6] = [0x52, 0x54, 0, 1, 1, 1];
 pub struct Lab {
     pub table: Table,
     pub subnet: Subnet,
-    pub policies: BTreeMap<String, Policy>,
+    pub policies: BTreeMap<OwnerUid, Policy>,
     pub links: Vec<Link>,
     pub internet: Internet,
     instance: InstanceId,
@@ -56,12 +57,16 @@ impl Lab {
         let links = ["pool-one", "pool-one", "pool-two"].iter().zip(subnet.machines()).map(
             |(owner, address)| Link {
                 nic: nic(&instance, &subnet, address),
-                owner_uid: (*owner).to_owned(),
+                owner_uid: OwnerUid::new(*owner),
             },
         );
         let this = Self {
             table: Table::of(&instance),
-            policies: [("pool-one".to_owned(), policy()), ("pool-two".to_owned(), policy())].into(),
+            policies: [
+                (OwnerUid::new("pool-one"), policy()),
+                (OwnerUid::new("pool-two"), policy()),
+            ]
+            .into(),
             links: links.collect(),
             namespaces: (0..3).map(|n| format!("{id}m{n}")).collect(),
             scripts: tempfile::tempdir().unwrap(),

@@ -8,6 +8,7 @@ use agentvm_core::network::{Nic, Policy, Subnet, Wire, ula};
 use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork};
 use agentvm_hypervisor::libvirt::Libvirt;
 use agentvm_hypervisor::{GoldenApi, LinkApi, MachineApi, MachineSpec};
+use agentvm_types::OwnerUid;
 
 use tokio::sync::MutexGuard;
 
@@ -64,7 +65,7 @@ impl Real {
     pub async fn police(&self, policy: Policy) {
         let owners = ["pool-one", "pool-two", "template"];
         let policies: BTreeMap<_, _> =
-            owners.map(|owner| (owner.to_owned(), policy.clone())).into();
+            owners.map(|owner| (OwnerUid::new(owner), policy.clone())).into();
         self.hv.apply_policies(policies, node_networks()).await.unwrap();
     }
 
@@ -95,7 +96,7 @@ impl Real {
         let mut spec = self.host.template(&self.key);
         let first = self.subnet.machines().next().unwrap();
         let nic = Nic::nat(&self.host.instance, &self.subnet, first);
-        (spec.record.owner_uid, spec.record.nic) = ("template".to_owned(), Some(nic.clone()));
+        (spec.record.owner_uid, spec.record.nic) = (OwnerUid::new("template"), Some(nic.clone()));
         let name = &spec.record.name;
         self.hv.boot_template(&spec).await.unwrap();
         let mut guest = Guest::open(&self.hv, name, TOKEN).await;
@@ -111,7 +112,7 @@ impl Real {
 
     pub fn spec(&self, number: u32, owner: &str) -> MachineSpec {
         let mut spec = self.host.machine(&self.key, number, &format!("nonce-{number}"));
-        owner.clone_into(&mut spec.record.owner_uid);
+        spec.record.owner_uid = OwnerUid::new(owner);
         spec.record.nic = Some(self.nic(usize::try_from(number).unwrap() + 1));
         spec
     }

@@ -7,6 +7,7 @@ use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
     GoldenApi, HostApi, HvError, MachineApi, MachineSpec, Mark, PowerState, Stop, Tier,
 };
+use agentvm_types::OwnerUid;
 
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
@@ -90,7 +91,7 @@ async fn tiers_without_the_library(host: &TestHost, key: &GoldenKey) {
 
 async fn what_a_killed_self_test_leaves_is_swept(host: &TestHost, hv: &Libvirt, key: &GoldenKey) {
     let mut left = host.machine(key, 2, "nonce");
-    "self-test".clone_into(&mut left.record.owner_uid);
+    left.record.owner_uid = OwnerUid::new("self-test");
     hv.create(&left).await.unwrap();
     let next = host.connect().await;
     assert_eq!(next.list().await.unwrap(), [], "it is nobody's");

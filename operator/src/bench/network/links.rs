@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Link, Nic, Policy, Subnet};
 use agentvm_hypervisor::{Firewall, MachineRecord};
+use agentvm_types::{OwnerUid, PoolUid};
 use ipnet::IpNet;
 
 use super::namespace::{Namespace, fed};
@@ -36,7 +37,7 @@ pub struct Ground {
 }
 
 impl Ground {
-    fn policies(&self) -> BTreeMap<String, Policy> {
+    fn policies(&self) -> BTreeMap<OwnerUid, Policy> {
         BTreeMap::from([(self.record.owner_uid.clone(), self.policy.clone())])
     }
 
@@ -44,7 +45,7 @@ impl Ground {
     fn machine(&self, number: usize, slot: u32) -> Option<MachineRecord> {
         let address = self.subnet.machines().nth(number)?;
         Some(MachineRecord {
-            name: DomainName::for_slot(&self.record.instance, "taps", slot),
+            name: DomainName::for_slot(&self.record.instance, &PoolUid::new("taps"), slot),
             slot,
             nic: Some(Nic::nat(&self.record.instance, &self.subnet, address)),
             ..self.record.clone()

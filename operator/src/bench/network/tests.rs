@@ -6,6 +6,7 @@ use agentvm_core::defaults::Defaults;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId};
 use agentvm_core::network::{Nic, Subnet};
 use agentvm_hypervisor::MachineKind;
+use agentvm_types::{Nonce, OwnerUid, PoolUid, Token};
 use clap::Parser;
 
 use super::*;
@@ -20,15 +21,15 @@ pub fn example(instance: &str) -> Ground {
         Subnet { bridge: "lab0".to_owned(), gateway: Ipv4Addr::new(192, 168, 101, 1), prefix: 24 };
     let address = subnet.machines().next().unwrap();
     let record = MachineRecord {
-        name: DomainName::for_slot(&instance, "bench", 0),
+        name: DomainName::for_slot(&instance, &PoolUid::new("bench"), 0),
         kind: MachineKind::Pool,
         namespace: "bench".to_owned(),
         owner: "bench".to_owned(),
-        owner_uid: "bench".to_owned(),
+        owner_uid: OwnerUid::new("bench"),
         slot: 0,
         golden: GoldenKey::derive(&["bench"]),
-        nonce: String::new(),
-        token: String::new(),
+        nonce: Nonce::from_bytes([0; 16]),
+        token: Token::default(),
         created: 0,
         nic: Some(Nic::nat(&instance, &subnet, address)),
         instance,

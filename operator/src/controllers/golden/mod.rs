@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use agentvm_core::golden::{Plan, patience, plan};
 use agentvm_crds::GoldenSnapshot;
+use agentvm_types::OwnerUid;
 use kube::runtime::controller::Action;
 
 use super::{Context, Guarded, error::Error};
@@ -52,6 +53,6 @@ fn owner(snapshot: &GoldenSnapshot) -> Result<Owner, Error> {
     Ok(Owner {
         namespace: meta.namespace.clone().ok_or(Error::Incomplete("namespace"))?,
         name: meta.name.clone().ok_or(Error::Incomplete("name"))?,
-        uid: meta.uid.clone().ok_or(Error::Incomplete("uid"))?,
+        uid: OwnerUid::new(meta.uid.clone().ok_or(Error::Incomplete("uid"))?),
     })
 }

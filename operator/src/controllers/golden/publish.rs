@@ -8,6 +8,7 @@ use agentvm_core::{
 use agentvm_crds::{
     GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, SetupNetworkMode,
 };
+use agentvm_types::NodeName;
 use jiff::Timestamp;
 use kube::Resource;
 
@@ -81,7 +82,7 @@ fn status(
     next_status(old, digest, entries, &local, decided)
 }
 
-fn entry(node: &str, recipe: &Recipe, part: &Part) -> GoldenNode {
+fn entry(node: &NodeName, recipe: &Recipe, part: &Part) -> GoldenNode {
     let mut entry = node_entry(node, part.layout, &part.local);
     entry.key = Some(part.key.to_string());
     if let Some(golden) = &part.golden {

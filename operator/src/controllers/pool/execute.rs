@@ -6,7 +6,7 @@ use agentvm_core::pool::{Plan, PoolFacts, ValidPool};
 use agentvm_crds::AgentVMPool;
 
 use crate::{
-    controllers::{Context, error::Error},
+    controllers::{Context, error::Error, pool::pool_uid},
     machines::PoolOwner,
     network::PoolNetwork,
 };
@@ -23,7 +23,7 @@ pub async fn execute(
     let owner = PoolOwner {
         namespace: meta.namespace.clone().ok_or(Error::Incomplete("namespace"))?,
         name: meta.name.clone().ok_or(Error::Incomplete("name"))?,
-        uid: meta.uid.clone().ok_or(Error::Incomplete("uid"))?,
+        uid: pool_uid(pool)?,
         health_check: Duration::from_secs(u64::from(want.health_check_seconds)),
         reuse_policy: want.reuse_policy,
         max_reuses: want.max_reuses,

@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use agentvm_core::pool::plan;
 use agentvm_crds::AgentVMPool;
+use agentvm_types::PoolUid;
 use kube::runtime::controller::Action;
 
 use super::{Context, Guarded, error::Error};
@@ -18,6 +19,11 @@ pub use network::police_all;
 const SLOW: Duration = Duration::from_secs(30);
 /// Between two tries of what could not be done.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// The UID of a pool as the API server sends it.
+fn pool_uid(pool: &AgentVMPool) -> Result<PoolUid, Error> {
+    pool.metadata.uid.clone().map(PoolUid::new).ok_or(Error::Incomplete("uid"))
+}
 
 /// Observe, plan, execute, publish.
 pub async fn reconcile(

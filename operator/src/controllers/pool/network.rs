@@ -7,6 +7,7 @@ use agentvm_core::{
     pool::{Blocked, ValidPool, network_mode},
 };
 use agentvm_crds::{AgentVMPool, PoolReason};
+use agentvm_types::OwnerUid;
 
 use crate::{
     controllers::{Context, HostState},
@@ -31,7 +32,7 @@ fn is_connected(pool: &AgentVMPool, cx: &Context) -> bool {
 
 /// Puts the pool's policy into force. An error is why it has no network, and so gets no machines.
 pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Result<(), Blocked> {
-    let Some(uid) = pool.metadata.uid.as_deref() else { return Ok(()) };
+    let Some(uid) = pool.metadata.uid.clone().map(OwnerUid::new) else { return Ok(()) };
     // Before what was there is taken over, the policies of all others would be missing.
     if !matches!(*cx.host.borrow(), HostState::Ready(_)) {
         return Ok(());
@@ -40,10 +41,10 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
     let unavailable = |message: String| Blocked { reason: PoolReason::NetworkUnavailable, message };
     let network = PoolNetwork::of(want);
     if network.attachment == Attachment::Isolated {
-        return links.unpolice(uid).await.map_err(|why| unavailable(chain(&why)));
+        return links.unpolice(&uid).await.map_err(|why| unavailable(chain(&why)));
     }
     let policy = want.policy(pool.metadata.generation.unwrap_or_default());
-    links.police(uid, policy).await.map_err(|why| unavailable(chain(&why)))?;
+    links.police(&uid, policy).await.map_err(|why| unavailable(chain(&why)))?;
     match network.attachment {
         Attachment::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => {
             Err(unavailable(format!(
@@ -72,7 +73,7 @@ pub async fn police_all(cx: &Context) {
     let policies = connected().filter_map(|pool| {
         let want = cx.valid_pool(pool).ok()?;
         Some((
-            pool.metadata.uid.clone()?,
+            OwnerUid::new(pool.metadata.uid.clone()?),
             want.policy(pool.metadata.generation.unwrap_or_default()),
         ))
     });

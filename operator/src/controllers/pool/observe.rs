@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use crate::controllers::{
     Context, HostState,
     error::Error,
+    pool::pool_uid,
     run::{waiting, waiting_count},
 };
 
@@ -20,7 +21,7 @@ pub fn observe(
     network: &Result<(), Blocked>,
     cx: &Context,
 ) -> Result<PoolFacts, Error> {
-    let uid = pool.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
+    let uid = pool_uid(pool)?;
     let namespace = pool.namespace().ok_or(Error::Incomplete("namespace"))?;
     let golden = network.clone().and_then(|()| usable(&want.golden, golden(&namespace, want, cx)));
     let size = golden
@@ -30,8 +31,8 @@ pub fn observe(
         .map(|golden| golden.resources.memory_mib);
     let room = size.map_or_else(Room::default, |memory_mib| room_for(want, memory_mib, cx));
     let queued = waiting_count(waiting(cx, &namespace, &pool.name_any()).len());
-    let hold_until = cx.machines.trouble(uid).map(|trouble| trouble.hold_until);
-    Ok(PoolFacts { slots: cx.machines.seen(uid), queued, room, golden, hold_until })
+    let hold_until = cx.machines.trouble(&uid).map(|trouble| trouble.hold_until);
+    Ok(PoolFacts { slots: cx.machines.seen(&uid), queued, room, golden, hold_until })
 }
 
 /// The golden that the pool names, in the layout that its machines need.

@@ -13,9 +13,13 @@ use agentvm_core::{
 };
 use agentvm_crds::AgentVMPool;
 use agentvm_hypervisor::{Accelerator, Usage};
+use agentvm_types::OwnerUid;
 use kube::{Resource, runtime::controller::Action};
 
-use super::super::{Context, error::Error, publish::publish};
+use super::{
+    super::{Context, error::Error, publish::publish},
+    pool_uid,
+};
 use crate::metrics::{Metrics, pool_label};
 
 /// Writes the status where it differs. Returns the time to wait where it is too early.
@@ -26,10 +30,10 @@ pub async fn publish_status(
     plan: &Plan,
     cx: &Context,
 ) -> Result<Option<Duration>, Error> {
-    let uid = pool.metadata.uid.as_deref().ok_or(Error::Incomplete("uid"))?;
-    let usage = cx.machines.usage(uid);
+    let uid = pool_uid(pool)?;
+    let usage = cx.machines.usage(&uid);
     tell_metrics(pool, seen, &usage, &cx.metrics);
-    let trouble = cx.machines.trouble(uid);
+    let trouble = cx.machines.trouble(&uid);
     let accelerator = match cx.host.borrow().facts().map(|facts| facts.accelerator.clone()) {
         Some(Accelerator::Kvm) => "KVM",
         Some(Accelerator::Tcg { .. }) => "TCG",
@@ -40,22 +44,23 @@ pub async fn publish_status(
         node: &cx.node,
         generation: generation.unwrap_or(0),
         accelerator,
-        tier: cx.machines.tier(uid),
+        tier: cx.machines.tier(&uid),
         unshared: usage.iter().map(|(_, usage)| usage.unshared_bytes).collect(),
-        network_generation: cx.machines.links().in_force(uid),
+        network_generation: cx.machines.links().in_force(&OwnerUid::from(&uid)),
         last_error: trouble.as_ref().map(|trouble| (trouble.reason, trouble.message.as_str())),
     };
     let old = pool.status.clone().unwrap_or_default();
-    let before = old.nodes.iter().find(|node| node.name == cx.node);
-    let entry = settle_memory(before, node_entry(want, seen, plan, facts), cx.writes.since(uid));
+    let before = old.nodes.iter().find(|node| node.name == cx.node.as_str());
+    let entry =
+        settle_memory(before, node_entry(want, seen, plan, facts), cx.writes.since(uid.as_str()));
     let next = next_status(&old, entry, decided(pool, cx));
     if old == next {
         return Ok(None);
     }
-    if let Some(early) = wait_before_write(cx.writes.since(uid)) {
+    if let Some(early) = wait_before_write(cx.writes.since(uid.as_str())) {
         return Ok(Some(early));
     }
-    cx.writes.note(uid);
+    cx.writes.note(uid.as_str());
     let news = newly_degraded(&old, &next);
     publish(cx, pool, next).await?;
     if let Some((reason, message)) = news {

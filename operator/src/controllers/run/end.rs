@@ -50,10 +50,12 @@ fn kind(accepted: Option<&Condition>, scheduled: Option<&Condition>) -> AcquireK
 
 #[cfg(test)]
 mod tests {
+    use agentvm_core::names::DomainName;
     use agentvm_core::run::{AttemptEnd, AttemptResult, Claim, FinishedAttempt, Outcome};
     use agentvm_core::run::{Wait, accepted_waiting, claimed, finished, finished_attempt};
     use agentvm_core::status::Decided;
     use agentvm_crds::{AcceptedReason, ScheduledReason, SucceededReason, Timings};
+    use agentvm_types::{NodeName, Nonce};
     use jiff::Timestamp;
 
     use super::*;
@@ -63,7 +65,8 @@ mod tests {
     }
 
     fn ended(before: &AgentRunStatus) -> Option<End> {
-        let claim = Claim { node: "n".into(), vm: "m".into(), nonce: "00".into(), reset: None };
+        let (node, vm) = (NodeName::new("n"), DomainName::from_recorded("m"));
+        let claim = Claim { node, vm, nonce: Nonce::from_bytes([0; 16]), reset: None };
         let claimed = claimed(before, &claim, at(5));
         assert_eq!(End::of(&claimed), None, "it is under way");
         let timings = Timings { acquire_millis: 10, start_millis: 5, ..Timings::default() };

@@ -24,13 +24,13 @@ pub async fn execute(
             Ok(())
         }
         Step::Stop(cause) => {
-            cx.machines.stop(run.uid.as_str(), *cause);
+            cx.machines.stop(&run.uid, *cause);
             Ok(())
         }
         Step::Unclaim { counts, done } => {
             let next = unclaimed(&run.status(), &done.result, *counts, run.decided(cx));
             publish::status(run.object, next, cx).await?;
-            cx.machines.release(run.uid.as_str());
+            cx.machines.release(&run.uid);
             Ok(())
         }
         Step::Finish { reason, message } => {
@@ -64,9 +64,8 @@ async fn say_wait(
 
 /// Takes a machine and writes the claim down; only then is anything sent to the machine.
 async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Error> {
-    let uid = run.uid.as_str();
-    let Some(taken) = seen.pool_uid.as_deref().and_then(|pool| cx.machines.acquire(pool, uid))
-    else {
+    let uid = &run.uid;
+    let Some(taken) = seen.pool_uid.as_ref().and_then(|pool| cx.machines.acquire(pool, uid)) else {
         return Ok(());
     };
     let next = claimed(&run.status(), &taken, run.decided(cx));
@@ -102,7 +101,7 @@ async fn finish(run: &Run<'_>, done: &FinishedAttempt, cx: &Context) -> Result<(
     let message = publish::last_word(&next);
     publish::status(run.object, next, cx).await?;
     // Durable: the machine may go.
-    cx.machines.release(run.uid.as_str());
+    cx.machines.release(&run.uid);
     publish::ended(run.object, done.result.reason().as_str(), &message, cx).await;
     Ok(())
 }

@@ -17,7 +17,7 @@ use crate::{
 /// Releases the machine, again should the first release have been missed, and deletes the object
 /// when it is due. Files that the run left are swept with the object.
 pub async fn tidy(run: &AgentRun, uid: &RunUid, cx: &Context) -> Result<Action, Error> {
-    cx.machines.release(uid.as_str());
+    cx.machines.release(uid);
     match expiry(&run.spec, run.status.as_ref(), cx.clock.now()) {
         Expiry::Never => Ok(Action::await_change()),
         Expiry::Look(at) => Ok(Action::requeue(cx.wake_in(at))),

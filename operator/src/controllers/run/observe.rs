@@ -10,6 +10,7 @@ use agentvm_core::{
     status::find,
 };
 use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, condition_type};
+use agentvm_types::{Nonce, PoolUid};
 use kube::ResourceExt;
 
 use super::{
@@ -26,7 +27,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Observation {
     pub facts: RunFacts,
-    pub pool_uid: Option<String>,
+    pub pool_uid: Option<PoolUid>,
     pub resolved: Resolved,
 }
 
@@ -43,7 +44,7 @@ pub async fn observe(run: &Run<'_>, cx: &Context) -> Result<Observation, Error> 
     let namespace = object.namespace().ok_or(Error::Incomplete("namespace"))?;
     let pool = cx.pool(&namespace, &valid.pool);
     let pool = pool.as_ref().and_then(|pool| pool.0.as_ref().ok());
-    let pool_uid = pool.and_then(|pool| pool.metadata.uid.clone());
+    let pool_uid = pool.and_then(|pool| pool.metadata.uid.clone()).map(PoolUid::new);
     let attempt = attempt(run, cx);
     let (missing, resolved) = match (&attempt, &pool_uid) {
         // References are read only where they decide something.
@@ -72,10 +73,10 @@ pub async fn observe(run: &Run<'_>, cx: &Context) -> Result<Observation, Error> 
 }
 
 fn pool_state(pool: &AgentVMPool, run: &Run<'_>, cx: &Context) -> PoolState {
-    let uid = pool.metadata.uid.as_deref();
-    let (idle, total) = uid.map_or((0, 0), |uid| cx.machines.numbers(uid));
+    let uid = pool.metadata.uid.clone().map(PoolUid::new);
+    let (idle, total) = uid.map_or((0, 0), |uid| cx.machines.numbers(&uid));
     // A claim whose write had an unknown outcome still holds its machine, for this run only.
-    let free = idle + u32::from(cx.machines.holds(run.uid.as_str()));
+    let free = idle + u32::from(cx.machines.holds(&run.uid));
     let max = cx.valid_pool(pool).map_or(0, |valid| valid.max);
     let ready =
         pool.status.as_ref().and_then(|status| find(&status.conditions, condition_type::READY));
@@ -88,10 +89,12 @@ fn pool_state(pool: &AgentVMPool, run: &Run<'_>, cx: &Context) -> PoolState {
 fn attempt(run: &Run<'_>, cx: &Context) -> AttemptState {
     let Some(open) = open_attempt(run.object.status.as_ref()) else { return AttemptState::None };
     // Before the first look at the host no machine counts as lost; those that are there will be found.
-    if open.node_name != cx.node || matches!(*cx.host.borrow(), HostState::Unknown(_)) {
+    if open.node_name != cx.node.as_str() || matches!(*cx.host.borrow(), HostState::Unknown(_)) {
         return AttemptState::Elsewhere;
     }
-    match cx.machines.attempt(run.uid.as_str(), &open.nonce) {
+    // A nonce that is none names no machine.
+    let nonce: Option<Nonce> = open.nonce.parse().ok();
+    match nonce.and_then(|nonce| cx.machines.attempt(&run.uid, &nonce)) {
         Some(AttemptView::Claimed) => AttemptState::Claimed,
         Some(AttemptView::Driven) => AttemptState::Executing,
         Some(AttemptView::Ended(done)) => AttemptState::Ended(done),

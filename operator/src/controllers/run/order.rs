@@ -54,7 +54,7 @@ pub fn order(run: &Run<'_>, resolved: &Resolved, attempt: &Attempt, cx: &Context
         }
     }
     Order {
-        run_uid: uid.as_str().to_owned(),
+        run_uid: uid.clone(),
         run: format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()),
         attempt: attempt.number,
         argv: valid.program.argv.clone(),

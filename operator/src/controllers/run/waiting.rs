@@ -4,6 +4,7 @@ use std::{collections::HashSet, sync::Arc};
 
 use agentvm_core::run::{QueueEntry, is_in_line};
 use agentvm_crds::AgentRun;
+use agentvm_types::RunUid;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -19,7 +20,7 @@ pub struct Waiting {
 /// All runs that wait for this pool. A run that has a machine is not among them, even where the cache
 /// is behind.
 pub fn waiting(cx: &Context, namespace: &str, pool: &str) -> Vec<Waiting> {
-    let busy: HashSet<String> = cx.machines.owners().1.into_iter().collect();
+    let busy: HashSet<RunUid> = cx.machines.owners().1.into_iter().collect();
     let all: Vec<Arc<Guarded<AgentRun>>> = cx.caches.runs.state();
     all.iter()
         .filter_map(|object| object.0.as_ref().ok())
@@ -35,7 +36,7 @@ pub fn waiting(cx: &Context, namespace: &str, pool: &str) -> Vec<Waiting> {
 /// A run's place in line is made of these.
 pub fn entry(run: &AgentRun) -> Option<QueueEntry> {
     Some(QueueEntry {
-        uid: run.metadata.uid.clone()?,
+        uid: RunUid::new(run.metadata.uid.clone()?),
         priority: run.spec.priority,
         created: created(run),
     })

@@ -23,7 +23,7 @@ impl Attempt<'_> {
     /// Asks for everything that is not kept yet.
     pub(super) async fn resume(&mut self, session: &mut Session) -> Result<(), Interrupted> {
         let message = Resume {
-            nonce: self.nonce()?,
+            nonce: self.record.nonce.clone(),
             stdout_offset: self.received(StreamId::Stdout)?,
             stderr_offset: self.received(StreamId::Stderr)?,
         };
@@ -43,7 +43,7 @@ impl Attempt<'_> {
         session: &mut Session,
     ) -> Result<WireResult, Interrupted> {
         let deadline = Instant::now() + self.order.timeout + GRACE + SLACK;
-        let mut execution = session.follow(self.nonce()?);
+        let mut execution = session.follow(self.record.nonce.clone());
         let mut told = false;
         let mut stop = self.stop.clone();
         loop {

@@ -18,7 +18,7 @@ mod start;
 use std::time::Duration;
 
 use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
-use agentvm_guest_agent::protocol::{AttemptState, GuestHello, Nonce, WireResult};
+use agentvm_guest_agent::protocol::{AttemptState, GuestHello, WireResult};
 use agentvm_hypervisor::{Hypervisor, MachineRecord, PowerState};
 use tokio::{
     sync::watch,
@@ -142,7 +142,7 @@ impl<'a> Attempt<'a> {
     async fn on_new(&mut self) -> Result<Session, Interrupted> {
         let running = self.resumed().await?;
         self.acquired.get_or_insert(running);
-        let token = Some(self.record.token.as_str());
+        let token = Some(&self.record.token);
         let (mut session, hello) = reach(self.hv, &self.record.name, token, PATIENCE).await?;
         self.last_contact = Instant::now();
         match self.state(&hello)? {
@@ -164,7 +164,7 @@ impl<'a> Attempt<'a> {
 
     /// What the agent says of our nonce. Whatever else it says proves nothing.
     fn state(&mut self, hello: &GuestHello) -> Result<AttemptState, Interrupted> {
-        let ours = hello.attempt.as_ref().filter(|a| a.nonce.as_str() == self.record.nonce);
+        let ours = hello.attempt.as_ref().filter(|a| a.nonce == self.record.nonce);
         if ours.is_some_and(|a| a.state != AttemptState::Held) {
             self.sent = true;
         }
@@ -194,13 +194,6 @@ impl<'a> Attempt<'a> {
 
     fn ended(&self, end: AttemptEnd, message: String) -> AttemptResult {
         AttemptResult { end, started: self.sent, message }
-    }
-
-    fn nonce(&self) -> Result<Nonce, Interrupted> {
-        let nonce = self.record.nonce.parse();
-        nonce.map_err(|_| {
-            Interrupted::Over(AttemptEnd::GuestLost, "its recorded nonce is damaged".to_owned())
-        })
     }
 }
 

@@ -81,7 +81,7 @@ impl Attempt<'_> {
             max_stdout_bytes: order.max_stream_bytes,
             max_stderr_bytes: order.max_stream_bytes,
             max_processes: self.max_processes,
-            ..program(self.nonce()?, order.argv.clone(), Timestamp::now())?
+            ..program(self.record.nonce.clone(), order.argv.clone(), Timestamp::now())?
         })
     }
 }

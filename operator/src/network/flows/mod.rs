@@ -17,12 +17,13 @@ pub use watch::watch;
 use agentvm_core::network::{Nic, Wire};
 use agentvm_crds::RunNetwork;
 use agentvm_hypervisor::{Hypervisor, MachineRecord};
+use agentvm_types::RunUid;
 use ipnet::IpNet;
 
 use crate::metrics::{Metrics, pool_id};
 
 /// What the machine does from now on is this run's doing. Nothing, where it has no network.
-pub fn begin_record(recorder: &FlowRecorder, record: &MachineRecord, run_uid: &str, run: &str) {
+pub fn begin_record(recorder: &FlowRecorder, record: &MachineRecord, run_uid: &RunUid, run: &str) {
     let Some(nic) = &record.nic else { return };
     let nearby = match nic.wire {
         Wire::Nat { gateway, prefix, ipv6, .. } => {
@@ -32,10 +33,8 @@ pub fn begin_record(recorder: &FlowRecorder, record: &MachineRecord, run_uid: &s
         Wire::Bridge { .. } => Vec::new(),
     };
     let pool = pool_id(&record.namespace, &record.owner);
-    recorder.begin(
-        &record.name,
-        Owner { run_uid: run_uid.to_owned(), run: run.to_owned(), pool, nearby },
-    );
+    recorder
+        .begin(&record.name, Owner { run_uid: run_uid.clone(), run: run.to_owned(), pool, nearby });
 }
 
 /// The run is over: what its status says of its network.

@@ -12,6 +12,7 @@ use agentvm_core::{
 };
 use agentvm_crds::RunNetwork;
 use agentvm_hypervisor::Traffic;
+use agentvm_types::RunUid;
 use ipnet::IpNet;
 
 use crate::{clock::Clock, metrics::Metrics};
@@ -24,7 +25,7 @@ const AGAIN: Duration = Duration::from_mins(1);
 /// Who a machine's flows belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
-    pub run_uid: String,
+    pub run_uid: RunUid,
     /// For logs: namespace/name.
     pub run: String,
     /// As in labels: namespace/name.
@@ -36,7 +37,7 @@ pub struct Owner {
 /// Something that an Event is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
-    pub run_uid: String,
+    pub run_uid: RunUid,
     pub text: String,
 }
 
@@ -216,7 +217,7 @@ mod tests {
 
     fn owner() -> Owner {
         Owner {
-            run_uid: "uid".into(),
+            run_uid: RunUid::new("uid"),
             run: "ns/run".into(),
             pool: "ns/pool".into(),
             nearby: vec![],

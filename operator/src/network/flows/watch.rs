@@ -61,7 +61,7 @@ async fn tell(cx: &Context, recorder: &FlowRecorder) {
 }
 
 async fn event(cx: &Context, news: &News) {
-    let found = cx.caches.runs.find(|run| run.meta().uid.as_deref() == Some(&news.run_uid));
+    let found = cx.caches.runs.find(|run| run.meta().uid.as_deref() == Some(news.run_uid.as_str()));
     let Some(about) = found.and_then(|run| run.0.as_ref().ok().map(|run| run.object_ref(&())))
     else {
         return;

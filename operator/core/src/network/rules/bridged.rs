@@ -1,5 +1,6 @@
 //! What a machine on a bridge of the host may say there: it is one more of a network that others look after.
 
+use agentvm_types::OwnerUid;
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
@@ -13,7 +14,7 @@ use crate::network::{Mac, Policy};
 
 /// What the machines of a policy may say on a bridge of the host: no IPv6, and nothing in another's name. Ports are filtered elsewhere; what is
 /// never reachable isn't there either, nor is the host, which that network's router may lead to; and nobody offers addresses or routes.
-pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -> Chain {
+pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) -> Chain {
     let refuse = || Then::Goto(REFUSE.into());
     let to = |nets: Vec<IpNet>| to(nets, false).map(|(_, nets)| nets);
     let never = wanted.deny_list.iter().chain(wanted.host_addresses).copied();

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use agentvm_crds::Protocol;
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 
 use super::Wanted;
@@ -84,7 +85,7 @@ fn refusing(wanted: &Wanted<'_>, name: &str, prefix: &'static str) -> Chain {
 }
 
 /// The chains of one policy: where to, and what a connection that is let through goes through.
-pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &str, policy: &Policy) -> [Chain; 2] {
+pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) -> [Chain; 2] {
     let chains = OwnerChains::of(owner_uid);
     let begin = || Then::Goto(chains.begin.clone());
     let mut rules = reachable(policy, &begin);

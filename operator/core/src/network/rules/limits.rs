@@ -3,6 +3,7 @@
 use super::ir::{Chain, Ether, Rule, Set, SetKind, Side, Then, When, rule};
 use super::names::OwnerChains;
 use crate::network::{LinkLimits, Policy};
+use agentvm_types::OwnerUid;
 
 /// Room for every machine of a host, several times over: a full set would limit nobody.
 pub(super) const METER_SIZE: u32 = 65_535;
@@ -28,7 +29,7 @@ pub(super) fn begins(connections: u32) -> u32 {
 }
 
 /// The chains that a tap's frames go through on their way out and in.
-pub(super) fn of_policy(owner_uid: &str, policy: &Policy) -> [Chain; 2] {
+pub(super) fn of_policy(owner_uid: &OwnerUid, policy: &Policy) -> [Chain; 2] {
     let chains = OwnerChains::of(owner_uid);
     let mut arriving = over(&policy.limits, Side::Out);
     // Nothing else is for a machine. No router announces itself on our bridge, and the host says nothing else of its own.

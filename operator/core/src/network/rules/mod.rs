@@ -24,6 +24,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use agentvm_types::OwnerUid;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
@@ -50,10 +51,9 @@ pub struct Wanted<'a> {
     pub deny_list: &'a [IpNet],
     /// The host's own addresses. From a bridge of the host a router may lead to those of its other networks.
     pub host_addresses: &'a [IpNet],
-    /// By UID of the owner.
-    pub policies: &'a BTreeMap<String, Policy>,
+    pub policies: &'a BTreeMap<OwnerUid, Policy>,
     /// Owners that may still have chains and have no policy any more.
-    pub gone: &'a [String],
+    pub gone: &'a [OwnerUid],
     /// The links that are open. One without a policy stays closed.
     pub links: &'a [Link],
     /// Of machines on a bridge of the host, whose links are open.

@@ -2,6 +2,7 @@
 
 use super::ir::Version;
 use crate::names::short_hash;
+use agentvm_types::OwnerUid;
 
 pub(super) const FAMILY_BRIDGE: &str = "bridge";
 pub(super) const FAMILY_INET: &str = "inet";
@@ -68,8 +69,8 @@ pub(super) struct OwnerChains {
 }
 
 impl OwnerChains {
-    pub fn of(owner_uid: &str) -> Self {
-        let hash = short_hash(&["policy", owner_uid], 12);
+    pub fn of(owner_uid: &OwnerUid) -> Self {
+        let hash = short_hash(&["policy", owner_uid.as_str()], 12);
         let name = |what: &str| format!("{what}_{hash}");
         Self {
             leave: name("leave"),

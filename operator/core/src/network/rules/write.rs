@@ -1,5 +1,6 @@
 //! The whole table as one transaction.
 
+use agentvm_types::OwnerUid;
 use std::ops::RangeInclusive;
 
 use super::ir::{Rules, Set, SetKind};
@@ -132,7 +133,7 @@ fn emptied(table: &Table, rules: &Rules) -> String {
     [block(table, rules.family, parts), flush("table", "")].into_iter().chain(sets).collect()
 }
 
-fn chains_gone(wanted: &Wanted<'_>, owner: &str) -> String {
+fn chains_gone(wanted: &Wanted<'_>, owner: &OwnerUid) -> String {
     let chains = OwnerChains::of(owner);
     let gone = |family: &str, names: &[&str]| -> String {
         // As with the table: what isn't there is made first.

@@ -69,9 +69,9 @@ pub fn claimed(old: &AgentRunStatus, claim: &Claim, decided: Decided) -> AgentRu
     }
     attempts.push(Attempt {
         number,
-        node_name: claim.node.clone(),
-        vm_name: claim.vm.clone(),
-        nonce: claim.nonce.clone(),
+        node_name: claim.node.to_string(),
+        vm_name: claim.vm.to_string(),
+        nonce: claim.nonce.to_string(),
         start_time: calendar::text(decided.now),
         end_time: None,
         reason: None,
@@ -80,8 +80,8 @@ pub fn claimed(old: &AgentRunStatus, claim: &Claim, decided: Decided) -> AgentRu
     AgentRunStatus {
         observed_generation: decided.generation,
         conditions: settle(&old.conditions, list),
-        node_name: Some(claim.node.clone()),
-        vm_name: Some(claim.vm.clone()),
+        node_name: Some(claim.node.to_string()),
+        vm_name: Some(claim.vm.to_string()),
         attempts,
         reset: claim.reset.as_ref().map(bounded_reset),
         ..AgentRunStatus::default()
@@ -185,9 +185,11 @@ fn close_last(
 
 #[cfg(test)]
 mod tests {
+    use crate::names::DomainName;
     use agentvm_crds::{
         DeniedFlow, MAX_STATUS_BYTES, OutputFile, OutputStatus, ResetCheck, ResetStatus, RunNetwork,
     };
+    use agentvm_types::{NodeName, Nonce};
     use proptest::prelude::*;
 
     use super::*;
@@ -198,7 +200,8 @@ mod tests {
     }
 
     fn claim() -> Claim {
-        Claim { node: "n".into(), vm: "avm-1".into(), nonce: "00".into(), reset: None }
+        let (node, vm) = (NodeName::new("n"), DomainName::from_recorded("avm-1"));
+        Claim { node, vm, nonce: Nonce::from_bytes([0; 16]), reset: None }
     }
 
     fn proven(checks: usize, result: &str) -> Claim {

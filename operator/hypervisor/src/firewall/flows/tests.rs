@@ -11,6 +11,7 @@ use agentvm_core::network::rules::{self, Wanted};
 use agentvm_core::network::{
     Link, LinkLimits, Mac, Nic, Policy, Subnet, Table, TargetKind, derive_mac,
 };
+use agentvm_types::OwnerUid;
 use proptest::prelude::*;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
@@ -142,8 +143,9 @@ fn installed() -> (u16, Nic) {
         resolvers: vec![Ipv4Addr::new(203, 0, 113, 53)],
         limits,
     };
-    let (table, policies) = (Table::of(&instance), BTreeMap::from([("pool".to_owned(), policy)]));
-    let link = Link { nic: nic.clone(), owner_uid: "pool".into() };
+    let (table, policies) =
+        (Table::of(&instance), BTreeMap::from([(OwnerUid::new("pool"), policy)]));
+    let link = Link { nic: nic.clone(), owner_uid: OwnerUid::new("pool") };
     nft(&rules::write(&Wanted {
         table: &table,
         subnet: &subnet,

@@ -1,5 +1,6 @@
 //! On a bridge of the host: which address a machine may speak with, what its port is told, and that the rules know the host.
 
+use agentvm_types::{OwnerUid, PoolUid};
 use std::net::UdpSocket;
 
 use super::*;
@@ -25,10 +26,10 @@ impl Lan {
         said("ip", "route add 255.255.255.255 dev br0");
         let instance = InstanceId::for_state_dir("/firewall-test");
         let machine = |slot| {
-            let name = DomainName::for_slot(&instance, OWNER, slot);
+            let name = DomainName::for_slot(&instance, &PoolUid::new(OWNER), slot);
             let nic = Some(Nic::bridge(&instance, &name, "br0"));
             MachineRecord {
-                owner_uid: OWNER.to_owned(),
+                owner_uid: OwnerUid::new(OWNER),
                 name,
                 nic,
                 ..crate::libvirt::example_record()

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Mac, Policy, Subnet};
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 
@@ -37,7 +38,7 @@ impl LinkApi for Libvirt {
 
     async fn apply_policies(
         &self,
-        policies: BTreeMap<String, Policy>,
+        policies: BTreeMap<OwnerUid, Policy>,
         deny_list: Vec<IpNet>,
     ) -> Result<(), HvError> {
         let within = self.host.config.start_timeout;

@@ -131,7 +131,7 @@ impl Template<'_> {
         let Self { host, spec, .. } = self;
         let dir = host.folder.machine(&spec.record.name);
         host.users.make_machine(&spec.record.name)?;
-        write_secret(&dir.token(), &spec.record.token)?;
+        write_secret(&dir.token(), spec.record.token.expose())?;
         share::mount(
             &dir.share_image(),
             &dir.share(),

@@ -163,7 +163,7 @@ impl Creation<'_> {
             chown(dir.reset(), Some(user.uid), Some(user.gid))
                 .map_err(io("give to QEMU's user", &dir.reset()))?;
         }
-        write_secret(&dir.token(), &spec.record.token)?;
+        write_secret(&dir.token(), spec.record.token.expose())?;
         limits_in_force::remember(&dir, &spec.limits)?;
         fs::copy(whole.dir.snapshot(), dir.overlay())
             .map_err(io("copy the golden's overlay to", &dir.overlay()))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Link, Policy};
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 use tokio::sync::mpsc::Receiver;
 use virt::connect::Connect;
@@ -20,7 +21,7 @@ use crate::{HvError, MachineRecord};
 pub fn put_in_force(
     host: &Host,
     conn: &Connect,
-    policies: BTreeMap<String, Policy>,
+    policies: BTreeMap<OwnerUid, Policy>,
     deny_list: &[IpNet],
 ) -> Result<(), HvError> {
     let ours = host.network.ensure(conn)?;

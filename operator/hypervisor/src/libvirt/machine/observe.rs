@@ -3,6 +3,7 @@
 use std::fs;
 
 use agentvm_core::names::{DomainName, InstanceId};
+use agentvm_types::Token;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
@@ -78,7 +79,8 @@ pub fn all(
         let Some(mut record) = record(folder, &domain)?.filter(|r| r.instance == *instance) else {
             continue;
         };
-        record.token = fs::read_to_string(folder.machine(&record.name).token()).unwrap_or_default();
+        let token = fs::read_to_string(folder.machine(&record.name).token());
+        record.token = Token::new(token.unwrap_or_default());
         let state = state_of(folder, at_work, &domain, &record.name)?;
         if state != PowerState::Absent {
             let mark = match (marks::read(&folder.machine(&record.name)), &state) {

@@ -7,6 +7,7 @@ use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::{DomainName, InstanceId, short_hash};
 use agentvm_core::network::{Nic, Table, Wire, derive_mac};
 use agentvm_core::pool::ResetLimits;
+use agentvm_types::{Nonce, OwnerUid, PoolUid, Token};
 
 use crate::libvirt::host::at_work::AtWork;
 use crate::libvirt::store::goldens::Whole;
@@ -19,7 +20,7 @@ const SHARE_BYTES: u64 = 4 << 20;
 
 /// Machines of self-tests aren't anybody's.
 pub fn is_test(record: &MachineRecord) -> bool {
-    record.owner_uid == OWNER
+    record.owner_uid.as_str() == OWNER
 }
 
 /// Stands for the whole test among what this process is doing; parts of it stand for themselves.
@@ -36,7 +37,7 @@ pub fn spec(instance: &InstanceId, whole: &Whole) -> MachineSpec {
     let key = &whole.golden.key;
     let (instance, now) =
         (instance.clone(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
-    let name = DomainName::for_slot(&instance, &format!("{OWNER} {key}"), 0);
+    let name = DomainName::for_slot(&instance, &PoolUid::new(format!("{OWNER} {key}")), 0);
     let nic = (whole.captured.devices == DeviceLayout::Nic).then(|| nic(&instance, &name));
     let record = MachineRecord {
         name,
@@ -44,11 +45,11 @@ pub fn spec(instance: &InstanceId, whole: &Whole) -> MachineSpec {
         kind: MachineKind::Pool,
         namespace: String::new(),
         owner: OWNER.to_owned(),
-        owner_uid: OWNER.to_owned(),
+        owner_uid: OwnerUid::new(OWNER),
         slot: 0,
         golden: key.clone(),
-        nonce: format!("{:032x}", now.as_nanos()),
-        token: String::new(),
+        nonce: Nonce::from_bytes(now.as_nanos().to_be_bytes()),
+        token: Token::default(),
         created: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         nic,
     };

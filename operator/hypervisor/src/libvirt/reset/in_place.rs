@@ -255,7 +255,7 @@ impl<'a> Reset<'a> {
 
     fn record(&self) -> Result<(), HvError> {
         limits_in_force::change(&self.domain, &self.dir, &self.spec.limits)?;
-        write_secret(&self.dir.token(), &self.spec.record.token)?;
+        write_secret(&self.dir.token(), self.spec.record.token.expose())?;
         marks::set_record(&self.dir, &self.spec.record)
     }
 
@@ -286,7 +286,11 @@ mod tests {
 
     #[test]
     fn a_machine_that_was_made_after_the_reset_was_asked_for_is_another() {
-        let meant = MachineRecord { nonce: "next".to_owned(), created: 7, ..record("pool") };
+        let meant = MachineRecord {
+            nonce: agentvm_types::Nonce::from_bytes([2; 16]),
+            created: 7,
+            ..record("pool")
+        };
         assert!(!is_later(&MachineRecord { created: 6, ..record("pool") }, &meant));
         assert!(!is_later(&meant, &meant), "a reset may be asked for again");
         assert!(is_later(&MachineRecord { created: 8, ..record("pool") }, &meant));

@@ -3,6 +3,7 @@
 //! The order is what makes a crash harmless: a mark that says something good is written after it has become true, and taken away
 //! before it stops being true.
 
+use agentvm_types::Token;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -62,7 +63,7 @@ pub fn record(dir: &MachineDir, made_as: MachineRecord) -> MachineRecord {
 
 /// The token stands elsewhere.
 pub fn set_record(dir: &MachineDir, record: &MachineRecord) -> Result<(), HvError> {
-    let public = MachineRecord { token: String::new(), ..record.clone() };
+    let public = MachineRecord { token: Token::default(), ..record.clone() };
     let text = serde_json::to_vec(&public)
         .map_err(std::io::Error::other)
         .map_err(io("write", &dir.record()))?;
@@ -77,6 +78,8 @@ fn replace(path: &Path, content: &[u8]) -> Result<(), HvError> {
 
 #[cfg(test)]
 mod tests {
+    use agentvm_types::Nonce;
+
     use super::*;
     use crate::libvirt::xml::metadata::tests::record as sample;
 
@@ -102,10 +105,11 @@ mod tests {
         let dir = MachineDir(dir.path().to_owned());
         let made_as = sample("pool");
         assert_eq!(record(&dir, made_as.clone()), made_as);
-        let now = MachineRecord { nonce: "second".to_owned(), ..made_as.clone() };
+        let second = Nonce::from_bytes([2; 16]);
+        let now = MachineRecord { nonce: second.clone(), ..made_as.clone() };
         set_record(&dir, &now).unwrap();
         assert!(!fs::read_to_string(dir.record()).unwrap().contains("secret"));
-        assert_eq!(record(&dir, made_as.clone()).nonce, "second");
+        assert_eq!(record(&dir, made_as.clone()).nonce, second);
         let other = agentvm_core::names::DomainName::from_recorded("other");
         set_record(&dir, &MachineRecord { name: other, ..now }).unwrap();
         assert_eq!(record(&dir, made_as.clone()), made_as);

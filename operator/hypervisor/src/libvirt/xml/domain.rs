@@ -8,6 +8,7 @@
 use std::path::PathBuf;
 
 use agentvm_core::names::DomainName;
+use agentvm_types::Nonce;
 use serde_json::json;
 
 use super::common;
@@ -31,7 +32,7 @@ const QUIET: &str = "virtio-net-device.guest_announce=off";
 pub struct DomainSpec {
     pub name: DomainName,
     /// The UUID is derived from name and nonce: a machine that is made anew is another machine to libvirt.
-    pub nonce: String,
+    pub nonce: Nonce,
     pub kvm: bool,
     pub emulator: PathBuf,
     pub resources: Resources,
@@ -97,7 +98,7 @@ impl DomainSpec {
     }
 
     fn uuid(&self) -> String {
-        uuid(&["uuid", self.name.as_str(), &self.nonce])
+        uuid(&["uuid", self.name.as_str(), self.nonce.as_str()])
     }
 
     fn devices(&self) -> Element {

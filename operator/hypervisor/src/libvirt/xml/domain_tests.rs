@@ -3,6 +3,7 @@
 use super::*;
 use crate::libvirt::xml::interface::{Filter, Socket};
 use crate::libvirt::xml::metadata;
+use agentvm_types::Nonce;
 use proptest::prelude::*;
 
 fn domain(memory: Memory, path: &str, owner: &str) -> DomainSpec {
@@ -99,7 +100,7 @@ fn template_and_clone_have_the_same_devices() {
 #[test]
 fn another_incarnation_is_another_machine_to_libvirt() {
     let one = domain(private(), "/x", "pool");
-    let other = DomainSpec { nonce: "other".to_owned(), ..one.clone() };
+    let other = DomainSpec { nonce: Nonce::from_bytes([2; 16]), ..one.clone() };
     assert_ne!(one.uuid(), other.uuid());
 }
 

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use agentvm_crds::Protocol;
+use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
@@ -114,7 +115,7 @@ pub fn packet() -> impl Strategy<Value = Packet> {
 pub fn with(allow: Vec<Allow>, dual: bool) -> Sample {
     let mut sample = if dual { Sample::dual() } else { Sample::new() };
     let policy = Policy { allow, ..sample.policies["uid-default"].clone() };
-    sample.policies.insert("uid-default".to_owned(), policy);
+    sample.policies.insert(OwnerUid::new("uid-default"), policy);
     sample
 }
 

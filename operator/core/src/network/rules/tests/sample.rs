@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use agentvm_crds::Protocol;
+use agentvm_types::{OwnerUid, PoolUid};
 use ipnet::IpNet;
 
 use crate::names::{DomainName, InstanceId};
@@ -14,8 +15,8 @@ pub struct Sample {
     pub table: Table,
     pub subnet: Subnet,
     pub deny_list: Vec<IpNet>,
-    pub policies: BTreeMap<String, Policy>,
-    pub gone: Vec<String>,
+    pub policies: BTreeMap<OwnerUid, Policy>,
+    pub gone: Vec<OwnerUid>,
     pub links: Vec<Link>,
     pub host_addresses: Vec<IpNet>,
     pub leases: Vec<Lease>,
@@ -50,12 +51,12 @@ impl Sample {
         };
         let nat = |host, owner: &str| Link {
             nic: Nic::nat(&instance, &subnet, Ipv4Addr::new(192, 168, 101, host)),
-            owner_uid: owner.to_owned(),
+            owner_uid: OwnerUid::new(owner),
         };
-        let slot = DomainName::for_slot(&instance, "uid-registry", 7);
+        let slot = DomainName::for_slot(&instance, &PoolUid::new("uid-registry"), 7);
         let plugged = Link {
             nic: Nic::bridge(&instance, &slot, "br0"),
-            owner_uid: "uid-registry".to_owned(),
+            owner_uid: OwnerUid::new("uid-registry"),
         };
         let leases =
             vec![Lease { tap: plugged.nic.tap.clone(), address: Ipv4Addr::new(10, 1, 2, 40) }];
@@ -79,8 +80,8 @@ impl Sample {
             ..policy()
         };
         let policies = BTreeMap::from([
-            ("uid-default".to_owned(), policy()),
-            ("uid-registry".to_owned(), registry),
+            (OwnerUid::new("uid-default"), policy()),
+            (OwnerUid::new("uid-registry"), registry),
         ]);
         let deny_list = vec!["10.96.0.0/12".parse().unwrap(), "198.51.100.17/32".parse().unwrap()];
         let table = Table::of(&instance);
@@ -92,7 +93,7 @@ impl Sample {
             subnet,
             deny_list,
             policies,
-            gone: vec!["uid-gone".to_owned()],
+            gone: vec![OwnerUid::new("uid-gone")],
             links,
             host_addresses,
             leases,
@@ -109,7 +110,9 @@ impl Sample {
         let cidrs = ["2001:db8:7::/48", "fd99::7/128", "10.1.2.3/32"];
         let allow =
             vec![allow(Protocol::Tcp, &[8080], &cidrs), allow(Protocol::Icmp, &[], &["fd99::/64"])];
-        sample.policies.insert("uid-default".to_owned(), Policy { ipv6: true, allow, ..policy() });
+        sample
+            .policies
+            .insert(OwnerUid::new("uid-default"), Policy { ipv6: true, allow, ..policy() });
         sample.deny_list.extend([
             "fd00:96::/112".parse::<IpNet>().unwrap(),
             "2001:db8:6443::1/128".parse().unwrap(),

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use agentvm_crds::Protocol;
+use agentvm_types::OwnerUid;
 
 use super::sample::{Sample, allow, policy};
 use crate::network::Policy;
@@ -105,14 +106,14 @@ fn nft_takes_every_policy() {
         },
         ..policy()
     };
-    sample.policies.insert("uid-dual".to_owned(), Policy { ipv6: true, ..odd.clone() });
-    sample.policies.insert("uid-odd".to_owned(), odd);
-    sample.policies.insert("uid-slow".to_owned(), slow);
+    sample.policies.insert(OwnerUid::new("uid-dual"), Policy { ipv6: true, ..odd.clone() });
+    sample.policies.insert(OwnerUid::new("uid-odd"), odd);
+    sample.policies.insert(OwnerUid::new("uid-slow"), slow);
     let first = write(&sample.wanted());
     sample.policies.remove("uid-odd");
-    sample.gone = vec!["uid-odd".to_owned()];
+    sample.gone = vec![OwnerUid::new("uid-odd")];
     let listed = nft(&[first, write(&sample.wanted())], "nft list chains");
-    let chains = crate::network::rules::names::OwnerChains::of("uid-odd");
+    let chains = crate::network::rules::names::OwnerChains::of(&OwnerUid::new("uid-odd"));
     for chain in chains.in_bridge().into_iter().chain(chains.in_inet()) {
         assert!(!listed.contains(chain), "{chain} is left");
     }

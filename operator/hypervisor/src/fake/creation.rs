@@ -98,49 +98,49 @@ impl Store {
             if let Some(why) = self.outdated(name, &spec.limits) {
                 return Err(HvError::NotResettable { name: name.clone(), why });
             }
-            let mut way = Way { store: self, name, proof: Proof::default() };
-            way.step(ResetStep::Enter, || {
+            let mut run = ResetRun { store: self, name, proof: Proof::default() };
+            run.step(ResetStep::Enter, || {
                 self.unmark(name)?;
                 self.close_link(name)?;
                 remove_file(&self.ready_file(name))
             })?;
             let dir = self.machine(name);
-            way.step(ResetStep::Stop, || {
+            run.step(ResetStep::Stop, || {
                 agent.stop(&dir);
                 Ok(())
             })?;
-            way.step(ResetStep::Drop, || {
+            run.step(ResetStep::Drop, || {
                 self.end_agents(name, &dir);
                 Ok(())
             })?;
-            way.step(ResetStep::Load, || remove_tree(&dir.join("share/work")))?;
-            way.step(ResetStep::Share, || {
+            run.step(ResetStep::Load, || remove_tree(&dir.join("share/work")))?;
+            run.step(ResetStep::Share, || {
                 lay_out(&dir, Some(&self.golden(&spec.record.golden)))?;
                 let agent = self.spawn(&dir, self.told(&spec.record.golden).as_deref())?;
                 write_json(&dir.join("agent.pid"), &agent)
             })?;
-            way.step(ResetStep::Prove, || Ok(()))?;
-            way.proof.checks = self.knobs.checks();
-            if way.proof.failure().is_some() {
-                return Err(HvError::NotProven { name: name.clone(), proof: Box::new(way.proof) });
+            run.step(ResetStep::Prove, || Ok(()))?;
+            run.proof.checks = self.knobs.checks();
+            if run.proof.failure().is_some() {
+                return Err(HvError::NotProven { name: name.clone(), proof: Box::new(run.proof) });
             }
             let kept = Kept { record: spec.record.clone(), resources: None };
-            way.step(ResetStep::Record, || write_json(&dir.join("record.json"), &kept))?;
+            run.step(ResetStep::Record, || write_json(&dir.join("record.json"), &kept))?;
             self.update_limits(name, &spec.limits)?;
-            way.step(ResetStep::Ready, || write_json(&self.ready_file(name), &()))?;
-            Ok(way.proof)
+            run.step(ResetStep::Ready, || write_json(&self.ready_file(name), &()))?;
+            Ok(run.proof)
         })
     }
 }
 
-/// A reset under way.
-struct Way<'a> {
+/// A reset that is being carried out.
+struct ResetRun<'a> {
     store: &'a Store,
     name: &'a DomainName,
     proof: Proof,
 }
 
-impl Way<'_> {
+impl ResetRun<'_> {
     fn step(
         &mut self,
         step: ResetStep,

@@ -184,6 +184,10 @@ const INSIDE: &str = "AGENTVM_TEST_IN_NAMESPACE";
 const FOLDERS: &str = "/run /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /etc/libvirt";
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_real_libvirtd_is_started_kept_found_again_and_ended() {
     if std::env::var_os(INSIDE).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

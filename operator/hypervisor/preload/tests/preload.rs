@@ -104,6 +104,10 @@ fn ask(socket: &Path, request: &[u8]) -> String {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn what_was_written_is_forgotten_as_often_as_root_asks() {
     let mut subject = Subject::start("private", 0);
     for _ in 0..3 {
@@ -117,6 +121,10 @@ fn what_was_written_is_forgotten_as_often_as_root_asks() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn a_mapping_that_is_not_whole_and_private_is_left_alone() {
     for (how, why) in
         [("shared", "not private"), ("readonly", "not private"), ("half", "bytes are mapped of")]
@@ -133,6 +141,10 @@ fn a_mapping_that_is_not_whole_and_private_is_left_alone() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn only_the_request_is_understood_and_a_slow_caller_is_left() {
     let mut subject = Subject::start("private", 0);
     subject.tell("write");
@@ -163,6 +175,10 @@ fn said_to(who: u32, socket: &Path) -> String {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn nobody_but_root_may_ask_not_even_the_process_s_own_user() {
     let mut subject = Subject::start("private", 64055);
     subject.tell("write");
@@ -190,6 +206,10 @@ fn where_it_is_not_wanted_or_cannot_listen_it_is_harmless() {
 }
 
 #[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
 fn its_thread_is_deaf_to_signals_and_the_program_s_own_are_as_before() {
     let subject = Subject::start("private", 0);
     // A thread names itself when it begins; one that has answered has begun.

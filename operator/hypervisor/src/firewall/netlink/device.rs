@@ -114,6 +114,10 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn the_loopback_is_up_and_nothing_is_nothing() {
         assert_eq!((index("lo").unwrap(), is_up("lo").unwrap()), (1, Some(true)));
         assert!(is_absent(&index("avmnothing").unwrap_err()));

@@ -98,6 +98,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn a_folder_that_cannot_serve_is_refused_with_the_mend() {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         let long = refusal(dir.path().join("long-".repeat(12)));

@@ -172,6 +172,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn what_is_its_own_is_nobody_else_s() {
         let dir = tempfile::tempdir_in("/var/tmp").unwrap();
         let (user, file) =
@@ -190,6 +194,10 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
     fn a_device_of_another_group_is_opened_to_qemu_s_and_one_that_is_open_is_left_alone() {
         let device = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
         let user = QemuUser { uid: 2_100_000_001, gid: 64055 };

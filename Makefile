@@ -35,7 +35,7 @@ image: packages ## Build the default guest image (cached).
 
 .PHONY: build
 build: packages ## Build target/release/agentvm.
-	@cargo build --release --locked -p agentvm-operator --bin agentvm
+	@cargo build --release --locked -p agentvm-cli --bin agentvm
 	# What machines are reset in place with; the program looks for it beside itself.
 	cargo build --release --locked -p agentvm-preload --lib
 
@@ -51,7 +51,7 @@ up: controlplane image build ## Run `agentvm standalone` in the foreground: make
 # Tests stand on four rungs; CONTRIBUTING.md says which. Each rung above the first is a feature of the crates
 # that have such tests. `make test` sets them all, so that one build serves all rungs.
 API_TESTS := agentvm-tests/api-tests,agentvm-controlplane/api-tests
-HOST_TESTS := agentvm-core/host-tests,agentvm-guest-agent/host-tests,agentvm-hypervisor/host-tests,agentvm-preload/host-tests,agentvm-operator/host-tests,agentvm-e2e/host-tests
+HOST_TESTS := agentvm-core/host-tests,agentvm-guest-agent/host-tests,agentvm-hypervisor/host-tests,agentvm-preload/host-tests,agentvm-bench/host-tests,agentvm-cli/host-tests,agentvm-e2e/host-tests
 ALL_TESTS := $(API_TESTS),$(HOST_TESTS)
 
 # Builds all tests, and says where the parts are that they start. Built again one by one, with other features,

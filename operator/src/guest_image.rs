@@ -49,6 +49,15 @@ pub enum ImageError {
     Broken { file: PathBuf, detail: String },
 }
 
+/// The places where guests come from.
+#[derive(Clone, Debug, Default)]
+pub struct Images {
+    /// The folder of the default guest image; without it, the newest in the build cache.
+    pub image_dir: Option<PathBuf>,
+    /// The only folder whose files `spec.source.rootfs.path` can name.
+    pub images_folder: Option<PathBuf>,
+}
+
 /// The image in `dir` if one is given (`--image-dir`), else the newest in the cache.
 pub fn find(dir: Option<&Path>) -> Result<GuestImage, ImageError> {
     if let Some(dir) = dir {

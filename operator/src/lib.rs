@@ -1,9 +1,7 @@
-//! The agentvm operator as a library, so that tests can reach all of it; the binary is a line.
+//! The agentvm operator as a library. `operator/cli` makes the program of it, and `operator/bench` measures it.
 #![forbid(unsafe_code)]
 
 pub mod agent;
-pub mod bench;
-pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod controllers;
@@ -15,4 +13,6 @@ pub mod logging;
 pub mod machines;
 pub mod metrics;
 pub mod network;
+pub mod service;
 pub mod standalone;
+pub mod version;

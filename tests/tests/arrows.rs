@@ -110,6 +110,12 @@ fn the_control_plane_knows_no_machines() {
 }
 
 #[test]
+fn the_operator_knows_neither_its_command_line_nor_its_benches() {
+    assert_without("agentvm-operator", &["agentvm-cli", "agentvm-bench"]);
+    assert_without("agentvm-bench", &["agentvm-cli"]);
+}
+
+#[test]
 fn the_list_would_show_a_forbidden_dependency() {
     assert!(pulled_in_by("agentvm-controlplane").contains("kube-client"));
     assert!(pulled_in_by("agentvm-hypervisor").contains("virt"));

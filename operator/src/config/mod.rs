@@ -5,6 +5,7 @@
 
 mod error;
 mod file;
+mod flags;
 mod host;
 mod keys;
 mod origin;
@@ -18,6 +19,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 pub use error::{ConfigError, Problem};
+pub use flags::SettingsArgs;
 pub use host::HostDefaults;
 pub use origin::Origin;
 pub use resolve::{Loaded, Row};

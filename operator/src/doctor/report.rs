@@ -29,7 +29,7 @@ pub fn text(findings: &[Finding], colour: bool) -> String {
 pub fn json(findings: &[Finding], time: &str) -> String {
     let report = json!({
         "version": 1,
-        "agentvm": env!("CARGO_PKG_VERSION"),
+        "agentvm": crate::version::VERSION,
         "time": time,
         "canRun": can_run(findings),
         "findings": findings,

@@ -51,7 +51,7 @@ impl Families {
             "1, with what is at work in its labels.",
             &["version", "commit"],
         )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("AGENTVM_COMMIT")]).set(1);
+        build.with_label_values(&[crate::version::VERSION, crate::version::COMMIT]).set(1);
         Ok(Self {
             boot: seconds(
                 "agent_vm_boot_duration_seconds",

@@ -21,7 +21,7 @@ use agentvm_core::{names::DomainName, pool::Counts};
 use agentvm_hypervisor::{Tier, Traffic, Usage};
 
 pub use labels::{AcquireKind, BootKind, Kind, ResetResult, Verb, pool_id, pool_label};
-pub use server::{Server, serve};
+pub use server::{Server, listen, serve};
 
 use families::Families;
 

@@ -1,6 +1,8 @@
 //! `GET /metrics` for Prometheus and `GET /healthz` for whoever asks whether the process answers. Nothing else, to nobody else:
 //! no secrets are told, and no more is done for a stranger than a few connections with a deadline.
 
+use crate::config::MetricsSettings;
+use crate::failure::Failure;
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http_body_util::Full;
@@ -95,6 +97,28 @@ fn respond(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Byte
     let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
     response
+}
+
+/// Serves metrics where it is asked for. The default address may be somebody else's: nothing stops for that.
+pub async fn listen(settings: MetricsSettings) -> Result<(Metrics, Option<Server>), Failure> {
+    let Some(address) = settings.listen else { return Ok((Metrics::off(), None)) };
+    let metrics = Metrics::new().map_err(Failure::failed)?;
+    match serve(address, metrics.clone()).await {
+        Ok(server) => {
+            tracing::info!("metrics are at http://{}/metrics", server.address);
+            Ok((metrics, Some(server)))
+        }
+        Err(why) if settings.explicit => Err(Failure::Usage(format!(
+            "metrics.listen: {address} can't be listened on: {why}; name another address, or say off"
+        ))),
+        Err(why) => {
+            tracing::warn!(
+                "there are no metrics: {address} can't be listened on: {why}; set metrics.listen \
+                 (--metrics-listen) to another address, or to off"
+            );
+            Ok((Metrics::off(), None))
+        }
+    }
 }
 
 #[cfg(test)]

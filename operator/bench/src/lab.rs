@@ -1,0 +1,296 @@
+//! The host of a bench: a folder that goes with it, a libvirtd under our reaper where none ran, goldens captured as the
+//! product captures them. Whatever ends the bench, nothing of it stays.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use agentvm_controlplane::Binaries;
+use agentvm_core::golden::DeviceLayout;
+use agentvm_core::golden::{Local, Recipe, SourceKind, Step};
+use agentvm_core::names::{DomainName, InstanceId};
+use agentvm_core::network::policy;
+use agentvm_crds::{NetworkMode, Profile};
+use agentvm_hypervisor::libvirt::{Baseline, Libvirt, LibvirtConfig};
+use agentvm_hypervisor::{Accelerator, Golden, HostFacts, Hypervisor, Resources, Stop};
+use agentvm_types::OwnerUid;
+use kube::Client;
+use serde_json::{Map, Value, json};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+
+use super::error::{BenchError, step};
+use super::folder::Throwaway;
+use super::full::Full;
+use crate::args::{BenchNetwork, Common};
+use agentvm_operator::clock::Clock;
+use agentvm_operator::config::Settings;
+use agentvm_operator::goldens::{self, Goldens, Owner, Wanted};
+use agentvm_operator::guest_image::Images;
+use agentvm_operator::network::{Attachment, Network};
+use agentvm_operator::service::{self, HostOptions};
+use agentvm_operator::standalone::libvirtd::{Libvirtd, Released};
+
+/// Whose machines those of a bench are.
+pub const OWNER: &str = "bench";
+/// How long libvirtd may take to end.
+const LIBVIRTD: Duration = Duration::from_secs(6);
+
+/// A host to measure on.
+pub struct Lab {
+    pub libvirt: Libvirt,
+    pub hv: Arc<dyn Hypervisor>,
+    pub facts: HostFacts,
+    pub instance: InstanceId,
+    pub folder: PathBuf,
+    pub image: PathBuf,
+    pub links: Network,
+    network: BenchNetwork,
+    ours: bool,
+    goldens: Goldens,
+    events: AsyncMutex<mpsc::UnboundedReceiver<OwnerUid>>,
+    baselines: Mutex<Vec<Baseline>>,
+    /// The whole product, with its folder.
+    parts: AsyncMutex<Option<(PathBuf, service::Parts)>>,
+}
+
+/// A machine as a bench wants it.
+pub fn size(memory_mib: u32) -> Resources {
+    Resources { vcpus: 1, memory_mib, disk_gib: 4, cpu_shares: 1024 }
+}
+
+impl Lab {
+    /// `image` is the folder of the guest image.
+    pub async fn start(
+        settings: &Settings,
+        network: BenchNetwork,
+        image: PathBuf,
+        folder: &Throwaway,
+    ) -> Result<Arc<Self>, BenchError> {
+        let libvirtd = Libvirtd::ensure(&settings.libvirt.uri, &folder.libvirt()).await;
+        let ours =
+            matches!(libvirtd.map_err(step("find or start a libvirtd"))?, Libvirtd::Ours { .. });
+        let state_dir = folder.host();
+        let instance = InstanceId::for_state_dir(&state_dir.to_string_lossy());
+        let libvirt = Libvirt::connect(LibvirtConfig {
+            uri: settings.libvirt.uri.clone(),
+            connect_timeout: settings.libvirt.connection_timeout,
+            image: Some(image.clone()),
+            ..LibvirtConfig::new(state_dir, instance.clone())
+        })
+        .await
+        .map_err(step("use libvirt"))?;
+        let hv: Arc<dyn Hypervisor> = Arc::new(libvirt.clone());
+        let facts = hv.facts().await.map_err(step("look at the host"))?;
+        let (sender, events) = mpsc::unbounded_channel();
+        let defaults = settings.defaults();
+        let setup_policy = policy(None, None, 0, &defaults, Profile::Standard)
+            .map_err(step("use the network that is configured"))?;
+        let image_digest = goldens::image_digest(&image).map_err(step("use the guest image"))?;
+        let config = goldens::Config {
+            clock: Clock::system(),
+            instance: instance.clone(),
+            image: image.clone(),
+            images_folder: None,
+            image_digest,
+            setup_policy: setup_policy.clone(),
+            linger: goldens::LINGER,
+        };
+        let links = Network::new(hv.clone(), instance.clone(), defaults.network.deny_cidrs);
+        if network == BenchNetwork::Nat {
+            links
+                .police(&OwnerUid::new(OWNER), setup_policy)
+                .await
+                .map_err(step("set the rules of machines"))?;
+        }
+        Ok(Arc::new(Self {
+            goldens: Goldens::new(hv.clone(), links.clone(), config, sender),
+            links,
+            network,
+            libvirt,
+            hv,
+            facts,
+            instance,
+            folder: folder.path().to_owned(),
+            image,
+            ours,
+            events: AsyncMutex::new(events),
+            baselines: Mutex::default(),
+            parts: AsyncMutex::default(),
+        }))
+    }
+
+    /// The devices of machines that are measured.
+    fn layout(&self) -> DeviceLayout {
+        match self.network {
+            BenchNetwork::Nat => DeviceLayout::Nic,
+            BenchNetwork::Isolated => DeviceLayout::Isolated,
+        }
+    }
+
+    /// What they are plugged into.
+    pub fn plug(&self) -> Attachment {
+        match self.network {
+            BenchNetwork::Nat => Attachment::Nat,
+            BenchNetwork::Isolated => Attachment::Isolated,
+        }
+    }
+
+    /// As a pool says it.
+    fn mode(&self) -> NetworkMode {
+        match self.network {
+            BenchNetwork::Nat => NetworkMode::NatFiltered,
+            BenchNetwork::Isolated => NetworkMode::Isolated,
+        }
+    }
+
+    /// Captures a golden of this size; `setup` runs in it before.
+    pub async fn golden(&self, memory_mib: u32, setup: Vec<Step>) -> Result<Golden, BenchError> {
+        let recipe = Recipe {
+            source: SourceKind::Debian,
+            size: size(memory_mib),
+            steps: setup,
+            setup_network: agentvm_crds::SetupNetworkMode::Isolated,
+        };
+        let key = self.goldens.key(&recipe, self.layout(), &self.facts);
+        let owner = Owner {
+            namespace: "bench".to_owned(),
+            name: format!("{memory_mib}mib"),
+            uid: OwnerUid::new(key.as_str()),
+        };
+        let mut events = self.events.lock().await;
+        self.goldens.capture(owner, Wanted { recipe, layout: self.layout(), key: key.clone() });
+        loop {
+            match self.goldens.local(&key) {
+                Local::Ready => break,
+                Local::Failed { message, .. } => {
+                    return Err(BenchError::Found(format!(
+                        "the golden of {memory_mib} MiB: {message}"
+                    )));
+                }
+                Local::Absent | Local::Queued | Local::Capturing { .. } => {}
+            }
+            if events.recv().await.is_none() {
+                break;
+            }
+        }
+        self.goldens
+            .get(&key)
+            .ok_or_else(|| BenchError::Found("the golden is gone again".to_owned()))
+    }
+
+    /// An ordinary domain to compare with; removed with the lab.
+    pub fn baseline(&self, name: &str, memory_mib: u32) -> Baseline {
+        let name = DomainName::from_recorded(format!("avm-{}-{name}", self.instance));
+        let baseline = Baseline::new(&self.libvirt, name, self.image.clone(), size(memory_mib));
+        self.baselines.lock().unwrap_or_else(PoisonError::into_inner).push(baseline.clone());
+        baseline
+    }
+
+    /// Starts the whole product beside, as `agentvm standalone` does; it ends with the lab.
+    pub async fn product(&self, common: &Common, settings: &Settings) -> Result<Full, BenchError> {
+        let folder = self.folder.join("all");
+        std::fs::create_dir(&folder).map_err(step("make a folder for the product"))?;
+        std::fs::set_permissions(&folder, Permissions::from_mode(0o711))
+            .map_err(step("open the folder to QEMU"))?;
+        let mut settings = settings.clone();
+        settings.execution.workspace_path = folder.join("workspace");
+        let binaries = Binaries::find(common.control_plane_dir.as_deref())
+            .map_err(step("find a control plane"))?;
+        let options = HostOptions {
+            folder: &folder,
+            binaries,
+            images: Images { image_dir: Some(self.image.clone()), images_folder: None },
+            default_pool: false,
+        };
+        // What is started stands in `parts` from the first moment, however this ends.
+        let mut parts = self.parts.lock().await;
+        let (_, parts) = parts.insert((folder.clone(), service::Parts::default()));
+        let started = service::start(options, &settings, parts).await;
+        started.map_err(step("start the product"))?;
+        let control_plane = parts.control_plane.as_ref();
+        let config = control_plane
+            .ok_or_else(|| BenchError::Found("there is no control plane".to_owned()))?;
+        let metrics = parts
+            .served
+            .as_ref()
+            .and_then(|served| served.metrics.as_ref())
+            .map(|server| server.address);
+        Ok(Full::new(
+            Client::try_from(config.client_config()).map_err(step("make a client"))?,
+            metrics,
+            self.mode(),
+        ))
+    }
+
+    /// What the figures come from.
+    pub fn host(&self) -> Map<String, Value> {
+        let HostFacts {
+            qemu_version,
+            libvirt_version,
+            kernel_version,
+            cpu_model,
+            cpus,
+            memory_mib,
+            ..
+        } = &self.facts;
+        let accelerator = match &self.facts.accelerator {
+            Accelerator::Kvm => "kvm",
+            Accelerator::Tcg { .. } => "tcg",
+        };
+        let libvirtd = if self.ours { "under agentvm's reaper" } else { "found running" };
+        let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let fields = json!({
+            "agentvm": format!("{} ({}, {build})", agentvm_operator::version::VERSION, agentvm_operator::version::COMMIT),
+            "accelerator": accelerator, "cpu": cpu_model, "cpus": cpus, "memoryMiB": memory_mib, "qemu": qemu_version,
+            "libvirt": libvirt_version, "libvirtd": libvirtd, "kernel": kernel_version, "layout": self.layout().as_str(),
+        });
+        if let Value::Object(fields) = fields { fields } else { Map::new() }
+    }
+
+    /// What spoils a comparison on this host.
+    pub fn caveat(&self) -> Option<String> {
+        let said = "libvirtd was running before: where process 1 takes its time to reap (containers without an init), everything that \
+                    ends a QEMU process looks slower than under agentvm's reaper; stop that libvirtd for comparable figures";
+        (!self.ours).then(|| said.to_owned())
+    }
+
+    /// Ends all that was measured, and gives its disk back.
+    pub async fn stop(&self) {
+        if let Some((folder, parts)) = self.parts.lock().await.take() {
+            service::stop(parts, &folder).await;
+        }
+        self.goldens.close().await;
+        self.clear().await;
+        self.libvirt.release().await;
+    }
+
+    /// Ends all machines.
+    pub async fn clear(&self) {
+        let baselines =
+            std::mem::take(&mut *self.baselines.lock().unwrap_or_else(PoisonError::into_inner));
+        for baseline in baselines {
+            if let Err(why) = baseline.remove().await {
+                tracing::warn!(domain = %baseline.name(), error = &why as &dyn std::error::Error, "it could not be removed");
+            }
+        }
+        for machine in self.hv.list().await.unwrap_or_default() {
+            if let Err(why) = self.hv.destroy(&machine.record.name, Stop::Force).await {
+                tracing::warn!(machine = %machine.record.name, error = &why as &dyn std::error::Error, "it could not be removed");
+            }
+        }
+    }
+}
+
+/// Ends the libvirtd that a bench has started. Also where the start itself was broken off.
+pub async fn end_libvirtd(folder: &Path) {
+    let Some(libvirtd) = Libvirtd::left_behind(folder) else { return };
+    match libvirtd.release(LIBVIRTD).await {
+        Released::NotOurs | Released::Ended => {}
+        Released::LeftRunning { machines } => {
+            tracing::warn!("libvirtd goes on: {} machines of others run on it", machines.len());
+        }
+        Released::StillEnding { reaper } => tracing::warn!(reaper, "libvirtd has not ended yet"),
+    }
+}

@@ -1,0 +1,225 @@
+//! What it takes to open a machine's link, to open it again and to close it, with few machines and with many: the product's own calls
+//! on taps that nobody is behind, in a namespace of their own. Beside it: all rules written anew, nft and conntrack with nothing to do.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agentvm_core::names::DomainName;
+use agentvm_core::network::{Link, Nic, Policy, Subnet};
+use agentvm_hypervisor::{Firewall, MachineRecord};
+use agentvm_types::{OwnerUid, PoolUid};
+use ipnet::IpNet;
+
+use super::namespace::{Namespace, fed};
+use crate::error::{BenchError, step};
+use crate::report::{Report, Unit};
+use crate::rounds::{bar, millis};
+
+/// How many machines a full host has.
+pub const MANY: usize = 64;
+/// What is in each of the operator's calls, whatever it changes: nft that is told nothing, conntrack that looks for an address that nobody has.
+const ALONE: [(&str, &str, &[&str]); 2] = [
+    ("nft_alone", "nft", &["-f", "-"]),
+    ("conntrack_alone", "conntrack", &["-D", "-f", "ipv4", "-s", "192.0.2.1"]),
+];
+
+/// What the rules are made of.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    pub subnet: Subnet,
+    pub policy: Policy,
+    pub never: Vec<IpNet>,
+    /// A machine like all others.
+    pub record: MachineRecord,
+}
+
+impl Ground {
+    fn policies(&self) -> BTreeMap<OwnerUid, Policy> {
+        BTreeMap::from([(self.record.owner_uid.clone(), self.policy.clone())])
+    }
+
+    /// The machine of this number.
+    fn machine(&self, number: usize, slot: u32) -> Option<MachineRecord> {
+        let address = self.subnet.machines().nth(number)?;
+        Some(MachineRecord {
+            name: DomainName::for_slot(&self.record.instance, &PoolUid::new("taps"), slot),
+            slot,
+            nic: Some(Nic::nat(&self.record.instance, &self.subnet, address)),
+            ..self.record.clone()
+        })
+    }
+}
+
+/// Machines that are only taps. One of them waits for its link to be opened, all others are open.
+struct Taps {
+    namespace: Namespace,
+    firewall: Arc<Firewall>,
+    ground: Ground,
+    machines: Vec<(MachineRecord, Link)>,
+}
+
+impl Taps {
+    async fn new(ground: &Ground, count: usize) -> Result<Self, BenchError> {
+        let machines =
+            (0..count).zip(0..).filter_map(|(number, slot)| ground.machine(number, slot));
+        let machines: Vec<_> =
+            machines.filter_map(|record| record.link().map(|link| (record, link))).collect();
+        let this = Self {
+            namespace: Namespace::new()?,
+            firewall: Arc::new(Firewall::new(&ground.record.instance)),
+            ground: ground.clone(),
+            machines,
+        };
+        let Subnet { bridge, .. } = &ground.subnet;
+        let mut commands = format!("link add {bridge} type bridge\nlink set {bridge} up\n");
+        for (_, Link { nic, .. }) in &this.machines {
+            let _ = writeln!(
+                commands,
+                "tuntap add {0} mode tap\nlink set {0} master {bridge}",
+                nic.tap
+            );
+        }
+        this.namespace.ip(commands).await?;
+        this.police().await?;
+        for at in 1..count {
+            this.open(at).await?;
+        }
+        Ok(this)
+    }
+
+    /// All rules written anew, in one transaction: what a changed policy takes.
+    async fn police(&self) -> Result<Duration, BenchError> {
+        let (firewall, ground) = (self.firewall.clone(), self.ground.clone());
+        let records: Vec<_> = self.machines.iter().map(|(record, _)| record.clone()).collect();
+        let job = move || {
+            let began = Instant::now();
+            firewall
+                .enforce(&ground.subnet, ground.policies(), &ground.never, &records)
+                .map_err(step("write all rules"))?;
+            Ok(began.elapsed())
+        };
+        self.namespace.within(job).await
+    }
+
+    /// As of a machine that is made.
+    async fn open(&self, at: usize) -> Result<Duration, BenchError> {
+        self.with(at, |firewall, record, link| {
+            firewall.open(&record.name, link).map_err(step("open a link"))
+        })
+        .await
+    }
+
+    /// As of a machine that is brought back: its reset has set its tap down, and its rules are there still.
+    async fn reopen(&self, at: usize) -> Result<Duration, BenchError> {
+        self.with(at, |firewall, _, link| {
+            firewall.set_tap_down(&link.nic.tap).map_err(step("set a tap down"))
+        })
+        .await?;
+        self.open(at).await
+    }
+
+    /// As of a machine that ends.
+    async fn close(&self, at: usize) -> Result<Duration, BenchError> {
+        self.with(at, |firewall, record, link| {
+            firewall.close(&record.name, link).map_err(step("close a link"))
+        })
+        .await
+    }
+
+    async fn with(
+        &self,
+        at: usize,
+        job: impl FnOnce(&Arc<Firewall>, &MachineRecord, &Link) -> Result<(), BenchError>
+        + Send
+        + 'static,
+    ) -> Result<Duration, BenchError> {
+        let machine = self.machines.get(at).cloned();
+        let (record, link) = machine
+            .ok_or_else(|| BenchError::Found("the subnet has no room for the taps".to_owned()))?;
+        let firewall = self.firewall.clone();
+        let timed = move || {
+            let began = Instant::now();
+            job(&firewall, &record, &link)?;
+            Ok(began.elapsed())
+        };
+        self.namespace.within(timed).await
+    }
+}
+
+/// All subjects in turn; the first round isn't counted.
+pub async fn measure(ground: &Ground, n: usize, report: &mut Report) -> Result<(), BenchError> {
+    let (one, many) = (Taps::new(ground, 1).await?, Taps::new(ground, MANY).await?);
+    let bar = bar("links", n);
+    for round in 0..=n {
+        let mut figures = Vec::new();
+        for (taps, count) in [(&one, 1), (&many, MANY)] {
+            figures.push((format!("open@{count}"), taps.open(round % count).await?));
+            figures.push((format!("reopen@{count}"), taps.reopen(round % count).await?));
+            // The next round's. The kernel is busy with it for a while, which is nobody's who is connected later.
+            figures.push((format!("close@{count}"), taps.close((round + 1) % count).await?));
+        }
+        figures.push((format!("all_rules@{MANY}"), many.police().await?));
+        for (name, program, arguments) in ALONE {
+            figures.push((
+                name.to_owned(),
+                many.namespace.within(move || alone(program, arguments)).await?,
+            ));
+        }
+        if round > 0 {
+            for (name, took) in figures {
+                report.add(&name, Unit::Millis, millis(took));
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// One process.
+fn alone(program: &str, arguments: &[&str]) -> Result<Duration, BenchError> {
+    let began = Instant::now();
+    let output =
+        fed(Command::new(program).args(arguments), "").map_err(step(format!("run {program}")))?;
+    let took = began.elapsed();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // conntrack says so and ends with 1 where there was nothing to forget.
+    if output.status.success() || said.contains("0 flow entries") {
+        return Ok(took);
+    }
+    Err(BenchError::Found(format!("{program}: {}", said.trim())))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::network::tests::example;
+
+    use super::*;
+
+    #[tokio::test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
+    async fn every_subject_has_its_figure_and_links_are_what_was_said_last() {
+        let ground = example("/bench-links-test");
+        let mut report = Report::new("network", serde_json::Map::new());
+        measure(&ground, 2, &mut report).await.unwrap();
+        let names: Vec<_> = report.subjects.iter().map(|subject| subject.name.as_str()).collect();
+        let each =
+            ["open@1", "reopen@1", "close@1", "open@64", "reopen@64", "close@64", "all_rules@64"];
+        assert_eq!(names, [&each[..], &["nft_alone", "conntrack_alone"]].concat());
+        assert!(report.subjects.iter().all(|subject| subject.samples.summary().unwrap().n == 2));
+        let taps = Taps::new(&ground, 3).await.unwrap();
+        taps.open(0).await.unwrap();
+        taps.reopen(1).await.unwrap();
+        taps.close(2).await.unwrap();
+        let table = format!("list set inet {} linked", taps.firewall.table().name());
+        let job = move || Ok(fed(Command::new("nft").args(["-f", "-"]), &table).unwrap().stdout);
+        let linked = String::from_utf8(taps.namespace.within(job).await.unwrap()).unwrap();
+        assert_eq!(linked.matches("192.168.101.").count(), 2, "{linked}");
+    }
+}

@@ -1,0 +1,52 @@
+//! The command line of `agentvm`: parses it, starts logging, and hands over to one file for each subcommand.
+
+#![forbid(unsafe_code)]
+
+pub mod args;
+
+mod config;
+mod crds;
+mod doctor;
+mod operator;
+mod standalone;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use agentvm_operator::failure::{Failure, print};
+pub use args::{Cli, Command, GlobalArgs, OperatorArgs, StandaloneArgs};
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // clap prints help and version to standard output with 0, and mistakes to standard error with 2.
+        Err(error) => error.exit(),
+    };
+    dispatch(cli).unwrap_or_else(|failure| failure.report())
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
+    let global = cli.global;
+    agentvm_operator::logging::start(
+        &global.log_level,
+        global.verbose,
+        global.log_format == args::LogFormat::Json,
+    )?;
+    match cli.command {
+        Command::Bench(args) => {
+            agentvm_bench::run(&args, global.config.as_deref(), global.verbose > 0)
+        }
+        Command::Doctor(args) => doctor::run(&args, &global),
+        Command::Config(args) => config::run(&args, &global),
+        Command::Crds => crds::run(),
+        Command::Operator(args) => operator::run(&args, &global),
+        Command::Standalone(args) => standalone::run(&args, &global),
+        Command::Version(args) => version::run(&args, &global),
+        Command::Reaper { state_dir, detached } => {
+            Ok(agentvm_operator::standalone::reaper::main(&state_dir, detached))
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `agentvm operator`: serves an API server that is there already. What the DaemonSet runs.
+//!
+//! Told to end, it claims nothing more, lets what runs finish within the grace period, and leaves its idle machines to the
+//! operator that comes after it.
+
+use std::{process::ExitCode, time::Duration};
+
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+use agentvm_operator::service::{EndSignals, api_server_networks, block_on, serve};
+
+use super::{Failure, GlobalArgs, OperatorArgs};
+
+/// How long runs that are under way get. A pod has 30 s in all by default.
+const GRACE: Duration = Duration::from_secs(20);
+
+pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
+    let mut settings =
+        agentvm_operator::config::load(&args.settings.flags(global.config.as_deref()))?.settings;
+    block_on(async {
+        let mut end = EndSignals::new()?;
+        let start = async {
+            let config = client_config(args).await?;
+            settings.network.deny_cidrs.extend(api_server_networks(&config).await?);
+            let client = Client::try_from(config).map_err(Failure::failed)?;
+            serve(client, &settings, &args.images.clone().into(), &args.state_dir).await
+        };
+        let served = tokio::select! {
+            served = start => served?,
+            () = end.next() => return Ok(ExitCode::SUCCESS),
+        };
+        tracing::info!(node = %settings.node.name, "the operator is at work");
+        end.next().await;
+        served.operator.stop(GRACE, false).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// `--kubeconfig`, else `KUBECONFIG`, else the pod's service account, else `~/.kube/config`.
+async fn client_config(args: &OperatorArgs) -> Result<Config, Failure> {
+    let options =
+        KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
+    let config = if let Some(file) = &args.kubeconfig {
+        let kubeconfig = Kubeconfig::read_from(file).map_err(Failure::failed)?;
+        Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(Failure::failed)?
+    } else if std::env::var_os("KUBECONFIG").is_some() || args.context.is_some() {
+        Config::from_kubeconfig(&options).await.map_err(Failure::failed)?
+    } else {
+        match Config::incluster() {
+            Ok(config) => config,
+            Err(_) => Config::from_kubeconfig(&options).await.map_err(Failure::failed)?,
+        }
+    };
+    Ok(config)
+}

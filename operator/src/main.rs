@@ -1,8 +1,0 @@
-//! The binary `agentvm`: everything is in the library, so that tests can reach it.
-#![forbid(unsafe_code)]
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    agentvm_operator::cli::main()
-}

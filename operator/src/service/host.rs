@@ -1,0 +1,97 @@
+//! Starts all that a host without a cluster needs, and ends it in order.
+//!
+//! ```text
+//! control plane ─ kinds ─┐
+//! libvirtd ──────────────┴─ operator ─ ready ─ … ─ runs end ─ machines end ─ libvirtd, control plane end
+//! ```
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use agentvm_controlplane::{Binaries, Config as ControlPlaneConfig, ControlPlane};
+use kube::Client;
+
+use super::{Served, install, serve};
+use crate::{
+    config::Settings,
+    failure::Failure,
+    guest_image::Images,
+    standalone::libvirtd::{Libvirtd, Released},
+};
+
+/// The time that current runs get to end, and after them the machines. With all else it stays below 20 s.
+const GRACE: Duration = Duration::from_secs(10);
+const LIBVIRTD: Duration = Duration::from_secs(6);
+const CONTROL_PLANE: Duration = Duration::from_secs(5);
+
+/// What to start, and where.
+#[derive(Debug)]
+pub struct HostOptions<'a> {
+    pub folder: &'a Path,
+    pub binaries: Binaries,
+    pub images: Images,
+    /// Make a golden snapshot and a pool, both named `default`.
+    pub default_pool: bool,
+}
+
+/// All that is to be ended in the end.
+#[derive(Debug, Default)]
+pub struct Parts {
+    pub control_plane: Option<ControlPlane>,
+    libvirtd: Option<Libvirtd>,
+    pub served: Option<Served>,
+}
+
+/// Starts everything, and returns the path of the kubeconfig. `parts` holds all that was started, after a failure too.
+pub async fn start(
+    options: HostOptions<'_>,
+    settings: &Settings,
+    parts: &mut Parts,
+) -> Result<PathBuf, Failure> {
+    let HostOptions { folder, binaries, images, default_pool } = options;
+    let reaper_folder = folder.join("libvirt");
+    let (control_plane, libvirtd) = tokio::join!(
+        ControlPlane::start(ControlPlaneConfig::new(folder, binaries)),
+        Libvirtd::ensure(&settings.libvirt.uri, &reaper_folder),
+    );
+    // Both are kept before either's failure is looked at: what was started is ended.
+    let control_plane = control_plane.map(|started| parts.control_plane.insert(started));
+    let libvirtd = libvirtd.map(|found| parts.libvirtd.insert(found));
+    let control_plane = control_plane.map_err(Failure::failed)?;
+    libvirtd.map_err(Failure::failed)?;
+    let client = Client::try_from(control_plane.client_config()).map_err(Failure::failed)?;
+    install::kinds(&client).await?;
+    let served = serve(client.clone(), settings, &images, &folder.join("host")).await?;
+    parts.served.insert(served).host_ready().await;
+    if default_pool {
+        install::default_pool(&client).await?;
+    }
+    Ok(control_plane.kubeconfig_path().to_owned())
+}
+
+/// Ends everything in order.
+pub async fn stop(parts: Parts, folder: &Path) {
+    if let Some(Served { operator, libvirt, .. }) = parts.served {
+        operator.stop(GRACE, true).await;
+        libvirt.release().await;
+    }
+    // A start that was broken off may have left one that nobody holds.
+    if let Some(libvirtd) =
+        parts.libvirtd.or_else(|| Libvirtd::left_behind(&folder.join("libvirt")))
+    {
+        match libvirtd.release(LIBVIRTD).await {
+            Released::NotOurs | Released::Ended => {}
+            Released::LeftRunning { machines } => {
+                tracing::warn!("libvirtd goes on: {} machines of others run on it", machines.len());
+            }
+            Released::StillEnding { reaper } => {
+                tracing::warn!(reaper, "libvirtd has not ended yet")
+            }
+        }
+    }
+    if let Some(control_plane) = parts.control_plane {
+        control_plane.shutdown(CONTROL_PLANE).await;
+    }
+}

@@ -1,0 +1,112 @@
+//! From settings to an operator at work. `agentvm operator` and `agentvm standalone` both start it here.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use agentvm_core::{names::InstanceId, pool::Budget};
+use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
+use agentvm_types::NodeName;
+use kube::Client;
+
+use crate::{
+    clock::Clock,
+    config::Settings,
+    controllers::{HostState, Operator, OperatorConfig},
+    failure::Failure,
+    goldens,
+    guest_image::{self, Images},
+    metrics::{self, Metrics},
+};
+
+/// Limit of a machine's share. Sparse: it costs what is written.
+const SHARE_BYTES: u64 = 2 << 30;
+/// How long `standalone` waits for the host before it says that it is ready all the same.
+const HOST_PATIENCE: Duration = Duration::from_mins(1);
+
+/// This host's libvirt, and the operator on top of it.
+#[derive(Debug)]
+pub struct Served {
+    pub operator: Operator,
+    pub libvirt: Libvirt,
+    /// Serves `/metrics` for as long as this is kept.
+    pub metrics: Option<metrics::Server>,
+}
+
+/// Connects to libvirt and starts the operator.
+pub async fn serve(
+    client: Client,
+    settings: &Settings,
+    images: &Images,
+    state_dir: &Path,
+) -> Result<Served, Failure> {
+    let image = guest_image::find(images.image_dir.as_deref()).map_err(Failure::failed)?.dir;
+    make_traversable(state_dir)?;
+    let canonical = state_dir.canonicalize().map_err(Failure::failed)?;
+    let instance = InstanceId::for_state_dir(&canonical.to_string_lossy());
+    let (metrics, server) = metrics::listen(settings.metrics).await?;
+    let config = operator_config(settings, images, instance.clone(), image.clone(), metrics);
+    let libvirt = Libvirt::connect(LibvirtConfig {
+        uri: settings.libvirt.uri.clone(),
+        connect_timeout: settings.libvirt.connection_timeout,
+        first_uid: settings.libvirt.first_uid,
+        filter: settings.network.libvirt_filter,
+        image: Some(image),
+        ..LibvirtConfig::new(canonical, instance)
+    })
+    .await
+    .map_err(Failure::failed)?;
+    let operator =
+        Operator::start(client, Arc::new(libvirt.clone()), config).map_err(Failure::failed)?;
+    Ok(Served { operator, libvirt, metrics: server })
+}
+
+impl Served {
+    /// Returns when the host is ready, or after a while with a word on why it isn't.
+    pub async fn host_ready(&self) {
+        let mut host = self.operator.host();
+        let ready = host.wait_for(|state| matches!(state, HostState::Ready(_)));
+        if tokio::time::timeout(HOST_PATIENCE, ready).await.is_err()
+            && let HostState::Unknown(why) = &*host.borrow()
+        {
+            tracing::warn!("runs will be accepted and wait: {why}");
+        }
+    }
+}
+
+fn operator_config(
+    settings: &Settings,
+    images: &Images,
+    instance: InstanceId,
+    image: PathBuf,
+    metrics: Metrics,
+) -> OperatorConfig {
+    OperatorConfig {
+        clock: Clock::system(),
+        instance,
+        node: NodeName::new(settings.node.name.clone()),
+        defaults: settings.defaults(),
+        budget: Budget {
+            machines: settings.node.max_machines.unwrap_or(u32::MAX),
+            memory_mib: settings.node.memory_mib.into(),
+        },
+        share_bytes: SHARE_BYTES,
+        parallel: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        runs: settings.execution.workspace_path.join("runs"),
+        image,
+        images_folder: images.images_folder.clone(),
+        linger: goldens::LINGER,
+        metrics,
+    }
+}
+
+/// Makes a folder that QEMU's user can pass through (and not list).
+pub fn make_traversable(folder: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder);
+    made.map_err(|why| {
+        Failure::Usage(format!("the folder {} can't be made: {why}", folder.display()))
+    })
+}

@@ -1,0 +1,6 @@
+//! The version of agentvm, and the commit that it was built from.
+
+/// The version of the release.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The commit, or a word where it is not known.
+pub const COMMIT: &str = env!("AGENTVM_COMMIT");

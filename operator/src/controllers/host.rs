@@ -10,7 +10,7 @@ use kube::{Api, Client, api::ListParams};
 use tokio::{sync::watch, time::sleep};
 
 use super::{Context, Guarded, error::Error, pool};
-use crate::machines::chain;
+use crate::report::report;
 
 /// Between two looks at a host that answers.
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -113,9 +113,9 @@ fn publish(state: &watch::Sender<HostState>, looked: &Result<Arc<HostFacts>, Pro
     state.send_if_modified(|now| {
         let next = match (looked, now.facts()) {
             (Ok(facts), _) => HostState::Ready(facts.clone()),
-            (Err(why), None) => HostState::Unknown(chain(why)),
+            (Err(why), None) => HostState::Unknown(report(why)),
             (Err(why), Some(facts)) => {
-                HostState::Unavailable { facts: facts.clone(), why: chain(why) }
+                HostState::Unavailable { facts: facts.clone(), why: report(why) }
             }
         };
         let changed =
@@ -124,7 +124,7 @@ fn publish(state: &watch::Sender<HostState>, looked: &Result<Arc<HostFacts>, Pro
             tracing::warn!(
                 error = why as &dyn std::error::Error,
                 "the host of machines is not available: {}",
-                chain(why)
+                report(why)
             );
         }
         *now = next;

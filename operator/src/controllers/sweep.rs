@@ -16,7 +16,7 @@ use kube::{Resource, runtime::reflector::Store};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Context, Guarded, HostState, golden::asked};
-use crate::{machines::chain, metrics::pool_label};
+use crate::{metrics::pool_label, report::report};
 
 const INTERVAL: Duration = Duration::from_secs(2);
 
@@ -79,7 +79,7 @@ async fn sweep_policies(cx: &Context) {
         tracing::warn!(
             error = &why as &dyn std::error::Error,
             "the rules of machines could not be changed: {}",
-            chain(&why)
+            report(&why)
         );
     }
 }

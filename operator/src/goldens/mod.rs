@@ -242,7 +242,7 @@ impl Goldens {
 
 impl Inner {
     fn note_failure(&self, key: &GoldenKey, owner: &Owner, why: &CaptureError) {
-        let message = crate::machines::chain(why);
+        let message = crate::report::report(why);
         tracing::warn!(golden = %owner.name, key = %key, "the capture failed: {message}");
         let mut state = self.state();
         let failures = state.failures.entry(key.clone()).or_default();

@@ -1,31 +1,24 @@
-//! What everyone may know of the machines of this node: one map, read and changed under one short lock.
+//! The board: a map from slots to machines, read and changed under one short lock.
 //!
-//! Taking a machine is a pop from this map: no call leaves the process.
+//! A run takes a machine by a change of this map: no call leaves the process. Each change of a life
+//! is an event of the diagram in `agentvm_core::machine`.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::Ipv4Addr,
-    sync::Arc,
-};
+use std::collections::BTreeMap;
 
 use agentvm_core::{
+    machine::{self, Admission, Event, Illegal, Life, Prepared, admit},
     names::{DomainName, GoldenKey},
-    network::Nic,
     pool::SlotSeen,
-    retry::Backoff,
-    run::{Claim, FinishedAttempt},
+    run::{AttemptState, Claim},
 };
-use agentvm_crds::{PoolReason, ResetStatus};
-use agentvm_hypervisor::{MachineLimits, Resources, Tier, Usage};
-use agentvm_types::{NodeName, Nonce, PoolUid, RunUid};
+use agentvm_hypervisor::{MachineRecord, Usage};
+use agentvm_types::{MachineLimits, NodeName, Nonce, PoolUid, Resources, RunUid};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use super::{
-    life::Life,
-    order::Order,
-    urgent::{Claiming, Claims},
-    ways::Ways,
+    claim_priority::{ClaimGate, ClaimGuard},
+    commands::Command,
 };
 use crate::network::PoolNetwork;
 
@@ -36,77 +29,82 @@ pub struct SlotKey {
     pub slot: u32,
 }
 
-/// What a machine's task is told.
-#[derive(Debug)]
-pub enum Command {
-    /// The claim is durable: execute, or find out how far it is.
-    Drive(Box<Order>),
-    /// Stop what it executes; the attempt ends with this cause.
-    Stop(agentvm_core::run::StopCause),
-    /// End the machine.
-    Release,
-}
-
-/// A machine as the board knows it.
+/// A machine on the board.
 #[derive(Debug)]
 pub struct Entry {
-    pub name: DomainName,
-    pub nonce: Nonce,
-    pub golden: GoldenKey,
-    pub size: Resources,
-    pub life: Life,
-    /// What proves it; none before it was proven.
-    pub reset: Option<ResetStatus>,
-    /// Its network device, and whom its guest asks for names; as far as it is idle.
-    pub nic: Option<Nic>,
-    pub resolvers: Vec<Ipv4Addr>,
-    /// What its process is held to; not known of one that was found.
-    pub limits: Option<MachineLimits>,
-    /// What it cost when it was asked last.
-    pub usage: Option<Usage>,
-    /// From the pop to the acknowledgement of EXECUTE; the task takes it over.
-    pub claiming: Option<Claiming>,
-    pub commands: mpsc::UnboundedSender<Command>,
+    name: DomainName,
+    golden: GoldenKey,
+    size: Resources,
+    life: Life,
+    /// The cost of the machine's process, when the host was asked last.
+    usage: Option<Usage>,
+    /// The claim under way. The task takes it over; it is dropped at the latest with the claim.
+    claim: Option<ClaimGuard>,
+    commands: mpsc::UnboundedSender<Command>,
 }
 
-/// What the board says of a machine from when it is idle.
-#[derive(Clone, Debug, Default)]
-pub struct Idle {
-    pub reset: ResetStatus,
-    pub nic: Option<Nic>,
-    pub resolvers: Vec<Ipv4Addr>,
-}
+impl Entry {
+    pub fn new(
+        record: &MachineRecord,
+        size: Resources,
+        life: Life,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        let (name, golden) = (record.name.clone(), record.golden.clone());
+        Self { name, golden, size, life, usage: None, claim: None, commands }
+    }
 
-/// Failures in a row to make machines of a pool.
-#[derive(Clone, Debug)]
-pub struct Trouble {
-    pub failures: u32,
-    pub reason: PoolReason,
-    pub message: String,
-    pub hold_until: Timestamp,
-}
+    /// Follows an arrow of the diagram. Without an arrow the life stays.
+    fn on(&mut self, event: Event) -> Result<(), Illegal> {
+        self.life = self.life.clone().on(event)?;
+        if machine::owner(&self.life).is_none() {
+            self.claim = None;
+        }
+        Ok(())
+    }
 
-/// What is seen of an attempt on this node.
-#[derive(Clone, Debug)]
-pub enum AttemptView {
-    Claimed,
-    Driven,
-    Ended(Arc<FinishedAttempt>),
+    /// Follows an arrow that has to exist. If the diagram does not have it, the caller has a defect: it
+    /// is logged, and the life stays.
+    fn must(&mut self, event: Event) -> bool {
+        let done = self.on(event);
+        if let Err(why) = &done {
+            tracing::error!(machine = %self.name, "{why}");
+        }
+        done.is_ok()
+    }
+
+    fn send(&self, command: Command) -> bool {
+        self.commands.send(command).is_ok()
+    }
+
+    fn claimed(&self, node: &NodeName) -> Option<Claim> {
+        let (nonce, reset) = match &self.life {
+            Life::Claimed { prepared, .. } => {
+                (&prepared.incarnation.nonce, Some(prepared.evidence.reset.clone()))
+            }
+            // Its proof was on the host, and is void since the machine was resumed.
+            Life::Found { incarnation, .. } => (&incarnation.nonce, None),
+            Life::Creating
+            | Life::Idle(_)
+            | Life::Executing { .. }
+            | Life::Ended { .. }
+            | Life::Resetting { .. }
+            | Life::Quarantined { .. }
+            | Life::Ending => return None,
+        };
+        let (node, vm, nonce) = (node.clone(), self.name.clone(), nonce.clone());
+        Some(Claim { node, vm, nonce, reset })
+    }
 }
 
 /// The map.
 #[derive(Debug, Default)]
 pub struct Board {
     slots: BTreeMap<SlotKey, Entry>,
-    /// Which way machines go.
-    pub ways: Ways,
-    /// Claims under way, which everything else lets pass.
-    pub claims: Claims,
-    trouble: HashMap<PoolUid, Trouble>,
 }
 
 impl Board {
-    /// Puts a machine in the making into an empty slot; `false` when the slot is taken.
+    /// Puts a machine into an empty slot; `false` when the slot is taken.
     pub fn insert(&mut self, key: SlotKey, entry: Entry) -> bool {
         if self.slots.contains_key(&key) {
             return false;
@@ -119,70 +117,62 @@ impl Board {
         self.slots.remove(key);
     }
 
-    pub fn set_life(&mut self, key: &SlotKey, life: Life) {
-        if let Some(entry) = self.slots.get_mut(key) {
-            entry.life = life;
-        }
+    /// Follows an arrow of a machine's life. `false`: there is no such arrow, and the life stays.
+    pub fn on(&mut self, key: &SlotKey, event: Event) -> bool {
+        self.slots.get_mut(key).is_some_and(|entry| entry.must(event))
     }
 
-    /// Prepared and proven: idle.
-    pub fn set_idle(&mut self, key: &SlotKey, idle: Idle, now: Timestamp) {
-        if let Some(entry) = self.slots.get_mut(key) {
-            entry.life = Life::Idle { since: now };
-            entry.reset = Some(idle.reset);
-            (entry.nic, entry.resolvers) = (idle.nic, idle.resolvers);
-        }
-    }
-
-    /// Idle machines of a pool that are connected in another way than it wants by now.
-    pub fn otherwise_connected(&self, pool_uid: &PoolUid, wanted: &PoolNetwork) -> Vec<u32> {
-        let idle = self
-            .slots
-            .iter()
-            .filter(|(key, e)| key.pool_uid == *pool_uid && matches!(e.life, Life::Idle { .. }));
-        let fits = |e: &Entry| {
-            wanted.attachment.fits(e.nic.as_ref())
-                && (e.nic.is_none() || e.resolvers == wanted.resolvers)
+    /// Decides about a command that has arrived at its machine. An accepted command takes effect
+    /// under the same lock, so nothing comes between.
+    pub fn obey(&mut self, key: &SlotKey, command: &Command) -> Admission {
+        // A machine without an entry is gone.
+        let Some(entry) = self.slots.get_mut(key) else { return admit(&Life::Ending, command) };
+        let admission = admit(&entry.life, command);
+        let event = match command {
+            _ if admission != Admission::Accept => return admission,
+            Command::Execute { .. } => Event::Execute,
+            Command::Stop { cause, .. } => Event::Stop(*cause),
+            // The task changes the life when it knows whether the machine is reset or removed.
+            Command::Release { .. } | Command::End => return admission,
         };
-        idle.filter(|(_, entry)| !fits(entry)).map(|(key, _)| key.slot).collect()
+        entry.must(event);
+        admission
     }
 
-    /// Machines of a pool that aren't held to what it wants by now, with their nonces. Those that are being made or brought back are told
-    /// as that is done.
-    pub fn otherwise_limited(
+    /// The idle machines of a pool whose network is not the wanted one.
+    pub fn with_stale_network(&self, pool: &PoolUid, wanted: &PoolNetwork) -> Vec<u32> {
+        let stale = |entry: &Entry| match &entry.life {
+            Life::Idle(prepared) => !fits(prepared, wanted),
+            _ => false,
+        };
+        self.of_pool(pool).filter(|(_, entry)| stale(entry)).map(|(key, _)| key.slot).collect()
+    }
+
+    /// The machines of a pool that are held to other limits than the wanted ones, with their
+    /// nonces. A machine that is made or reset is not among them: it gets its limits then.
+    pub fn with_stale_limits(
         &self,
-        pool_uid: &PoolUid,
+        pool: &PoolUid,
         wanted: &MachineLimits,
     ) -> Vec<(SlotKey, DomainName, Nonce)> {
-        let settled = |life: &Life| matches!(life, Life::Idle { .. }) || life.run().is_some();
-        let of_pool =
-            self.slots.iter().filter(|(key, e)| key.pool_uid == *pool_uid && settled(&e.life));
-        let others = of_pool.filter(|(_, entry)| entry.limits.as_ref() != Some(wanted));
-        others.map(|(key, entry)| (key.clone(), entry.name.clone(), entry.nonce.clone())).collect()
+        let known = self.of_pool(pool).filter_map(|(key, e)| Some((key, e, e.life.incarnation()?)));
+        let stale = known.filter(|(.., incarnation)| incarnation.limits.as_ref() != Some(wanted));
+        stale.map(|(key, entry, it)| (key.clone(), entry.name.clone(), it.nonce.clone())).collect()
     }
 
-    /// Of this incarnation, and no other that has come into its place since.
+    /// Notes new limits of this incarnation, and of no other that has come into its place since.
     pub fn set_limits(&mut self, key: &SlotKey, nonce: &Nonce, limits: MachineLimits) {
-        if let Some(entry) = self.slots.get_mut(key).filter(|entry| entry.nonce == *nonce) {
-            entry.limits = Some(limits);
-        }
-    }
-
-    /// The run's machine is on its way to become another incarnation: nobody finds it by its old nonce from here on.
-    pub fn renew(&mut self, key: &SlotKey, nonce: &Nonce) {
         if let Some(entry) = self.slots.get_mut(key) {
-            entry.life = Life::Resetting;
-            entry.nonce = nonce.clone();
-            entry.reset = None;
+            entry.life.set_limits(nonce, limits);
         }
     }
 
     pub fn is_idle(&self, key: &SlotKey) -> bool {
-        self.slots.get(key).is_some_and(|entry| matches!(entry.life, Life::Idle { .. }))
+        self.slots.get(key).is_some_and(|entry| machine::is_idle(&entry.life))
     }
 
-    pub fn take_claiming(&mut self, key: &SlotKey) -> Option<Claiming> {
-        self.slots.get_mut(key).and_then(|entry| entry.claiming.take())
+    pub fn take_claim(&mut self, key: &SlotKey) -> Option<ClaimGuard> {
+        self.slots.get_mut(key).and_then(|entry| entry.claim.take())
     }
 
     pub fn set_usage(&mut self, key: &SlotKey, usage: Usage) {
@@ -191,176 +181,118 @@ impl Board {
         }
     }
 
-    /// What the idle machines of a pool cost, as far as they were asked.
-    pub fn usage(&self, pool_uid: &PoolUid) -> Vec<(DomainName, Usage)> {
-        let idle = self
-            .slots
-            .iter()
-            .filter(|(key, e)| key.pool_uid == *pool_uid && matches!(e.life, Life::Idle { .. }));
+    /// The cost of the idle machines of a pool, as far as the host was asked.
+    pub fn usage(&self, pool: &PoolUid) -> Vec<(DomainName, Usage)> {
+        let idle = self.of_pool(pool).filter(|(_, entry)| machine::is_idle(&entry.life));
         idle.filter_map(|(_, entry)| Some((entry.name.clone(), entry.usage?))).collect()
     }
 
-    /// Takes the machine that has waited longest. A run that has one already gets the same again.
-    pub fn acquire(&mut self, pool_uid: &PoolUid, run: &RunUid, node: &NodeName) -> Option<Claim> {
-        if let Some(entry) = self.slots.values().find(|e| e.life.run() == Some(run)) {
-            return matches!(entry.life, Life::Claimed { .. }).then(|| claim(entry, node));
+    /// Takes the machine that has waited longest. A run that has a machine gets the same one again,
+    /// as long as nothing was sent to it.
+    pub fn acquire(
+        &mut self,
+        pool: &PoolUid,
+        run: &RunUid,
+        node: &NodeName,
+        claims: &ClaimGate,
+    ) -> Option<Claim> {
+        if let Some(entry) = self.of_run(run) {
+            return entry.claimed(node);
         }
-        let oldest = self
-            .slots
-            .iter_mut()
-            .filter(|(key, _)| key.pool_uid == *pool_uid)
-            .filter_map(|(_, entry)| match entry.life {
-                Life::Idle { since } => Some((since, entry)),
-                _ => None,
-            })
-            .min_by_key(|(since, _)| *since);
-        let claims = &self.claims;
-        oldest.map(|(_, entry)| {
-            entry.life = Life::Claimed { run: run.clone() };
-            entry.claiming = Some(claims.begin());
-            claim(entry, node)
-        })
+        let idle = self.slots.iter_mut().filter(|(key, _)| key.pool_uid == *pool);
+        let idle = idle.filter_map(|(_, entry)| match &entry.life {
+            Life::Idle(prepared) => Some((prepared.since, entry)),
+            _ => None,
+        });
+        let (_, entry) = idle.min_by_key(|(since, _)| *since)?;
+        entry.on(Event::Claim { run: run.clone() }).ok()?;
+        entry.claim = Some(claims.begin());
+        entry.claimed(node)
     }
 
     pub fn holds(&self, run: &RunUid) -> bool {
-        self.slots.values().any(|entry| matches!(&entry.life, Life::Claimed { run: r } if r == run))
+        self.slots.values().any(|entry| machine::is_held_for(&entry.life, run))
     }
 
-    /// A claim that did not become durable: the machine is idle again.
+    /// The claim did not become durable: the machine is idle again. A machine that was found after
+    /// a restart stays: it may have executed.
     pub fn give_back(&mut self, run: &RunUid, now: Timestamp) {
-        for entry in self.slots.values_mut() {
-            if matches!(&entry.life, Life::Claimed { run: r } if r == run) {
-                entry.life = Life::Idle { since: now };
-                entry.claiming = None;
+        let held = self.slots.values_mut().filter(|entry| machine::is_held_for(&entry.life, run));
+        for entry in held {
+            entry.must(Event::GiveBack { now });
+        }
+    }
+
+    pub fn attempt(&self, run: &RunUid, nonce: &Nonce) -> Option<AttemptState> {
+        self.slots.values().find_map(|entry| machine::attempt(&entry.life, run, nonce))
+    }
+
+    /// Sends a command to the machine that a run has. `command` gets the nonce of its incarnation.
+    pub fn tell_run(&self, run: &RunUid, command: impl FnOnce(Nonce) -> Command) -> bool {
+        self.of_run(run).is_some_and(|entry| {
+            let nonce = entry.life.incarnation().map(|it| it.nonce.clone());
+            nonce.is_some_and(|nonce| entry.send(command(nonce)))
+        })
+    }
+
+    /// Ends a machine that is idle or in quarantine. `false`: it is in another state, and stays.
+    pub fn retire(&mut self, key: &SlotKey) -> bool {
+        let entry = self.slots.get_mut(key);
+        entry.is_some_and(|entry| {
+            let retired = entry.on(Event::Retire).is_ok();
+            if retired {
+                entry.send(Command::End);
             }
-        }
+            retired
+        })
     }
 
-    pub fn attempt(&self, run: &RunUid, nonce: &Nonce) -> Option<AttemptView> {
-        let entry = self.slots.values().find(|e| e.life.run() == Some(run) && e.nonce == *nonce)?;
-        match &entry.life {
-            Life::Claimed { .. } => Some(AttemptView::Claimed),
-            Life::Driven { .. } => Some(AttemptView::Driven),
-            Life::Ended { done, .. } => Some(AttemptView::Ended(done.clone())),
-            Life::Creating
-            | Life::Idle { .. }
-            | Life::Resetting
-            | Life::Quarantined { .. }
-            | Life::Ending => None,
-        }
+    pub fn seen(&self, pool: &PoolUid) -> BTreeMap<u32, SlotSeen> {
+        let of_pool = self.of_pool(pool);
+        of_pool.map(|(key, entry)| (key.slot, machine::slot(&entry.life, &entry.golden))).collect()
     }
 
-    /// Sends a command to the machine that a run has.
-    pub fn tell_run(&self, run: &RunUid, command: Command) -> bool {
-        let entry = self.slots.values().find(|e| e.life.run() == Some(run));
-        entry.is_some_and(|e| e.commands.send(command).is_ok())
+    pub fn numbers(&self, pool: &PoolUid) -> machine::Numbers {
+        machine::numbers(self.of_pool(pool).map(|(_, entry)| &entry.life))
     }
 
-    /// Ends idle and quarantined machines of these slots; one that was claimed meanwhile stays.
-    pub fn retire(&mut self, pool_uid: &PoolUid, slots: &[u32]) {
-        for (key, entry) in &mut self.slots {
-            if key.pool_uid == *pool_uid && slots.contains(&key.slot) && entry.life.may_retire() {
-                entry.life = Life::Ending;
-                let _ = entry.commands.send(Command::Release);
-            }
-        }
-    }
-
-    pub fn seen(&self, pool_uid: &PoolUid) -> BTreeMap<u32, SlotSeen> {
-        let of_pool = self.slots.iter().filter(|(key, _)| key.pool_uid == *pool_uid);
-        of_pool
-            .map(|(key, entry)| {
-                let seen = match &entry.life {
-                    Life::Creating => SlotSeen::Creating,
-                    Life::Idle { since } => {
-                        SlotSeen::Idle { since: *since, golden: entry.golden.clone() }
-                    }
-                    Life::Claimed { .. } | Life::Driven { .. } => SlotSeen::Claimed,
-                    Life::Resetting => SlotSeen::Resetting,
-                    Life::Quarantined { until } => SlotSeen::Quarantined { until: *until },
-                    Life::Ended { .. } | Life::Ending => SlotSeen::Ending,
-                };
-                (key.slot, seen)
-            })
-            .collect()
-    }
-
-    /// Idle machines and all machines of a pool.
-    pub fn numbers(&self, pool_uid: &PoolUid) -> (u32, u32) {
-        let of_pool = || self.slots.iter().filter(|(key, _)| key.pool_uid == *pool_uid);
-        let free = of_pool().filter(|(_, e)| matches!(e.life, Life::Idle { .. })).count();
-        (count(free), count(of_pool().count()))
-    }
-
-    /// Machines and MiB in use by all pools.
+    /// The machines of all pools, and their memory in MiB.
     pub fn in_use(&self) -> (u32, u64) {
-        let memory = self.slots.values().map(|e| u64::from(e.size.memory_mib)).sum();
-        (count(self.slots.len()), memory)
+        let memory = self.slots.values().map(|entry| u64::from(entry.size.memory_mib)).sum();
+        (machine::numbers(self.slots.values().map(|entry| &entry.life)).total, memory)
     }
 
-    /// Pools that have machines, and runs that have one.
+    /// The pools that have machines, and the runs that have one.
     pub fn owners(&self) -> (Vec<PoolUid>, Vec<RunUid>) {
         let pools = self.slots.keys().map(|key| key.pool_uid.clone()).collect();
-        let runs = self.slots.values().filter_map(|e| e.life.run().cloned()).collect();
+        let runs = self.slots.values().filter_map(|e| machine::owner(&e.life).cloned()).collect();
         (pools, runs)
     }
 
     pub fn goldens_in_use(&self) -> Vec<GoldenKey> {
-        self.slots.values().map(|e| e.golden.clone()).collect()
+        self.slots.values().map(|entry| entry.golden.clone()).collect()
     }
 
     /// Tells every machine to end.
-    pub fn release_all(&mut self) {
+    pub fn end_all(&mut self) {
         for entry in self.slots.values() {
-            let _ = entry.commands.send(Command::Release);
+            entry.send(Command::End);
         }
     }
 
-    pub fn trouble(&self, pool_uid: &PoolUid) -> Option<Trouble> {
-        self.trouble.get(pool_uid).cloned()
+    fn of_pool(&self, pool: &PoolUid) -> impl Iterator<Item = (&SlotKey, &Entry)> {
+        self.slots.iter().filter(move |(key, _)| key.pool_uid == *pool)
     }
 
-    /// A machine of the pool was made or brought back. Only the former says that machines can be made again.
-    pub fn note_success(&mut self, pool_uid: &PoolUid, tier: Tier, now: Timestamp) {
-        if tier != Tier::InPlace {
-            self.trouble.remove(pool_uid);
-        }
-        self.ways.note(pool_uid, tier, Ok(()), now);
-    }
-
-    /// Notes a failure; the next machine of the pool waits longer each time. Those that were being made at the same time
-    /// fail for the same reason: they count once.
-    pub fn note_trouble(
-        &mut self,
-        pool_uid: &PoolUid,
-        reason: PoolReason,
-        message: String,
-        now: Timestamp,
-    ) {
-        if let Some(trouble) =
-            self.trouble.get_mut(pool_uid).filter(|trouble| now < trouble.hold_until)
-        {
-            (trouble.reason, trouble.message) = (reason, message);
-            return;
-        }
-        let failures = self.trouble.get(pool_uid).map_or(1, |t| t.failures.saturating_add(1));
-        let delay = Backoff::MACHINE.after(failures, pool_uid.as_str());
-        let hold_until = now.checked_add(delay).unwrap_or(now);
-        self.trouble.insert(pool_uid.clone(), Trouble { failures, reason, message, hold_until });
+    fn of_run(&self, run: &RunUid) -> Option<&Entry> {
+        self.slots.values().find(|entry| machine::owner(&entry.life) == Some(run))
     }
 }
 
-fn claim(entry: &Entry, node: &NodeName) -> Claim {
-    Claim {
-        node: node.clone(),
-        vm: entry.name.clone(),
-        nonce: entry.nonce.clone(),
-        reset: entry.reset.clone(),
-    }
-}
-
-fn count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
+/// The guest is told its name servers once, when the machine is prepared.
+fn fits(prepared: &Prepared, wanted: &PoolNetwork) -> bool {
+    let told = prepared.nic.is_none() || prepared.evidence.resolvers == wanted.resolvers;
+    wanted.attachment.fits(prepared.nic.as_ref()) && told
 }
 
 #[cfg(test)]

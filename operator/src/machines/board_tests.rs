@@ -1,152 +1,184 @@
-//! What the board says of machines at each point of their lives.
+//! The board's answers at each point of a machine's life.
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use agentvm_core::{
+    machine::{Evidence, Incarnation},
+    network::Nic,
+    run::{AttemptEnd, AttemptResult},
+};
+use agentvm_crds::ResetStatus;
 
 use super::*;
 use crate::network::Attachment;
 
-fn pool() -> PoolUid {
-    PoolUid::new("pool")
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+/// A board with one machine in the making.
+struct World {
+    board: Board,
+    claims: ClaimGate,
+    key: SlotKey,
+    received: mpsc::UnboundedReceiver<Command>,
+}
+
+impl World {
+    fn new() -> Self {
+        let key = SlotKey { pool_uid: PoolUid::new("pool"), slot: 0 };
+        let (commands, received) = mpsc::unbounded_channel();
+        let entry = Entry {
+            name: DomainName::from_recorded("vm"),
+            golden: GoldenKey::from_recorded("g"),
+            size: Resources { vcpus: 1, memory_mib: 1, disk_gib: 1, cpu_shares: 1 },
+            life: Life::Creating,
+            usage: None,
+            claim: None,
+            commands,
+        };
+        let mut board = Board::default();
+        assert!(board.insert(key.clone(), entry));
+        Self { board, claims: ClaimGate::default(), key, received }
+    }
+
+    fn with_idle(prepared: Prepared) -> Self {
+        let mut world = Self::new();
+        world.on(Event::Prepared(prepared));
+        world
+    }
+
+    fn on(&mut self, event: Event) {
+        assert!(self.board.on(&self.key, event));
+    }
+
+    fn acquire(&mut self) -> Option<Claim> {
+        self.board.acquire(&self.key.pool_uid, &run(), &NodeName::new("node"), &self.claims)
+    }
+
+    fn retire(&mut self) {
+        self.board.retire(&self.key);
+    }
+
+    fn attempt(&self, n: u8) -> Option<AttemptState> {
+        self.board.attempt(&run(), &nonce(n))
+    }
+
+    fn stale_network(&self, attachment: Attachment, resolver: Ipv4Addr) -> Vec<u32> {
+        let wanted = PoolNetwork { attachment, resolvers: vec![resolver] };
+        self.board.with_stale_network(&self.key.pool_uid, &wanted)
+    }
+
+    fn stale_limits(&self, wanted: &MachineLimits) -> usize {
+        self.board.with_stale_limits(&self.key.pool_uid, wanted).len()
+    }
 }
 
 fn run() -> RunUid {
     RunUid::new("run")
 }
 
-fn node() -> NodeName {
-    NodeName::new("node")
-}
-
 fn nonce(n: u8) -> Nonce {
     Nonce::from_bytes([n; 16])
 }
 
-const FAILED: PoolReason = PoolReason::CreateFailed;
-
-#[test]
-fn failures_of_one_batch_count_once() {
-    let mut board = Board::default();
-    let start = Timestamp::UNIX_EPOCH;
-    for n in 0..20 {
-        board.note_trouble(&pool(), FAILED, format!("failure {n}"), start);
-    }
-    let first = board.trouble(&pool()).unwrap();
-    assert_eq!((first.failures, first.message.as_str()), (1, "failure 19"));
-    board.note_trouble(&pool(), FAILED, "again".to_owned(), first.hold_until);
-    let second = board.trouble(&pool()).unwrap();
-    assert_eq!(second.failures, 2);
-    assert!(
-        second.hold_until.duration_since(first.hold_until) > first.hold_until.duration_since(start)
-    );
-}
-
-#[test]
-fn a_reset_does_not_say_that_machines_can_be_made_again() {
-    let (mut board, now) = (Board::default(), Timestamp::UNIX_EPOCH);
-    board.note_trouble(&pool(), FAILED, "the host is full".to_owned(), now);
-    board.note_success(&pool(), Tier::InPlace, now);
-    assert!(board.trouble(&pool()).is_some());
-    board.note_success(&pool(), Tier::Fresh, now);
-    assert!(board.trouble(&pool()).is_none());
-}
-
-fn with_one() -> (Board, SlotKey, mpsc::UnboundedReceiver<Command>) {
-    let (mut board, key) = (Board::default(), SlotKey { pool_uid: pool(), slot: 0 });
-    let (commands, received) = mpsc::unbounded_channel();
-    let entry = Entry {
-        name: DomainName::from_recorded("vm"),
-        nonce: nonce(1),
-        golden: GoldenKey::from_recorded("g"),
-        size: Resources { vcpus: 1, memory_mib: 1, disk_gib: 1, cpu_shares: 1 },
-        life: Life::Creating,
-        reset: None,
-        nic: None,
-        resolvers: vec![],
-        limits: None,
-        usage: None,
-        claiming: None,
-        commands,
-    };
-    assert!(board.insert(key.clone(), entry));
-    (board, key, received)
+fn prepared() -> Prepared {
+    let incarnation = Incarnation { nonce: nonce(1), limits: None };
+    Prepared { incarnation, since: NOW, evidence: Evidence::default(), nic: None }
 }
 
 #[test]
 fn a_machine_that_is_brought_back_is_another_one_to_the_run_that_had_it() {
-    let (mut board, key, mut received) = with_one();
-    let (run, proof) = (run(), ResetStatus { tier: "Fresh".into(), ..ResetStatus::default() });
-    board.set_idle(&key, Idle { reset: proof.clone(), ..Idle::default() }, Timestamp::UNIX_EPOCH);
-    let claim = board.acquire(&pool(), &run, &node()).unwrap();
+    let proof = ResetStatus { tier: "Fresh".into(), ..ResetStatus::default() };
+    let evidence = Evidence { reset: proof.clone(), ..Evidence::default() };
+    let mut world = World::with_idle(Prepared { evidence, ..prepared() });
+    let claim = world.acquire().unwrap();
     assert_eq!((claim.nonce, claim.reset), (nonce(1), Some(proof)));
-    board.renew(&key, &nonce(2));
-    assert!(board.attempt(&run, &nonce(1)).is_none() && board.attempt(&run, &nonce(2)).is_none());
-    assert!(!board.tell_run(&run, Command::Release), "a second release doesn't reach it");
-    board.retire(&pool(), &[0]);
-    assert_eq!(board.seen(&pool())[&0], SlotSeen::Resetting);
-    assert_eq!(
-        (board.numbers(&pool()), board.acquire(&pool(), &run, &node()).is_none()),
-        ((0, 1), true)
-    );
-    board.set_life(&key, Life::Quarantined { until: Timestamp::MAX });
-    assert!(board.acquire(&pool(), &run, &node()).is_none(), "nobody gets what is in quarantine");
-    board.retire(&pool(), &[0]);
-    assert!(matches!(received.try_recv(), Ok(Command::Release)));
+    world.on(Event::Execute);
+    let result =
+        AttemptResult { end: AttemptEnd::Exited(0), started: true, message: String::new() };
+    world.on(Event::End(Arc::new(result.without_outcome())));
+    assert!(matches!(world.attempt(1), Some(AttemptState::Ended(_))));
+    world.on(Event::Reset);
+    assert!(world.attempt(1).is_none() && world.attempt(2).is_none());
+    let release = |nonce| Command::Release { nonce };
+    assert!(!world.board.tell_run(&run(), release), "a second release doesn't reach it");
+    world.retire();
+    assert_eq!(world.board.seen(&world.key.pool_uid)[&0], SlotSeen::Resetting);
+    let numbers = world.board.numbers(&world.key.pool_uid);
+    assert_eq!((numbers.idle, numbers.total, world.acquire().is_none()), (0, 1, true));
+    world.on(Event::Quarantine { until: Timestamp::MAX });
+    assert!(world.acquire().is_none(), "nobody gets what is in quarantine");
+    world.retire();
+    assert!(matches!(world.received.try_recv(), Ok(Command::End)));
 }
 
 #[test]
 fn a_claim_is_urgent_until_it_is_given_back_or_its_task_takes_over() {
-    let (mut board, key, _received) = with_one();
-    board.set_idle(&key, Idle::default(), Timestamp::UNIX_EPOCH);
-    assert!(!board.is_idle(&SlotKey { slot: 1, ..key.clone() }) && board.is_idle(&key));
-    board.acquire(&pool(), &run(), &node()).unwrap();
-    assert!(board.claims.any() && !board.is_idle(&key));
-    board.give_back(&run(), Timestamp::UNIX_EPOCH);
-    assert!(!board.claims.any() && board.is_idle(&key));
-    board.acquire(&pool(), &run(), &node()).unwrap();
-    let claiming = board.take_claiming(&key);
-    assert!(board.claims.any());
-    drop(claiming);
-    assert!(!board.claims.any());
+    let mut world = World::with_idle(prepared());
+    let other = SlotKey { slot: 1, ..world.key.clone() };
+    assert!(!world.board.is_idle(&other) && world.board.is_idle(&world.key));
+    world.acquire().unwrap();
+    assert!(world.claims.any() && !world.board.is_idle(&world.key));
+    world.board.give_back(&run(), NOW);
+    assert!(!world.claims.any() && world.board.is_idle(&world.key));
+    world.acquire().unwrap();
+    let claim = world.board.take_claim(&world.key);
+    assert!(world.claims.any());
+    drop(claim);
+    assert!(!world.claims.any());
+}
+
+#[test]
+fn a_claim_that_no_task_took_over_ends_with_its_machine() {
+    let mut world = World::with_idle(prepared());
+    world.acquire().unwrap();
+    world.on(Event::Remove);
+    assert!(!world.claims.any());
+}
+
+#[test]
+fn an_accepted_command_takes_effect_at_once_and_an_illegal_event_none() {
+    let mut world = World::with_idle(prepared());
+    let stop = |n| Command::Stop { nonce: nonce(n), cause: agentvm_core::run::StopCause::Evicted };
+    assert!(!world.board.on(&world.key, Event::Reset) && world.board.is_idle(&world.key));
+    world.acquire().unwrap();
+    assert_eq!(world.attempt(1), Some(AttemptState::Claimed));
+    assert!(matches!(world.board.obey(&world.key, &stop(1)), Admission::Deny(_)));
+    world.on(Event::Execute);
+    assert_eq!(world.board.obey(&world.key, &stop(2)), Admission::Ignore, "of another attempt");
+    assert_eq!(world.board.obey(&world.key, &stop(1)), Admission::Accept);
+    assert_eq!(world.board.obey(&world.key, &stop(1)), Admission::Ignore, "it is stopped already");
+    world.board.give_back(&run(), NOW);
+    assert_eq!(world.attempt(1), Some(AttemptState::Executing), "it can't be given back any more");
 }
 
 #[test]
 fn idle_machines_that_are_connected_in_another_way_are_named() {
-    let (mut board, key, _received) = with_one();
     let (asked, other) = (Ipv4Addr::new(203, 0, 113, 53), Ipv4Addr::new(203, 0, 113, 54));
     let instance = agentvm_core::names::InstanceId::for_state_dir("/x");
     let nic = Nic::bridge(&instance, &DomainName::from_recorded("vm"), "br0");
-    let wanted = |attachment, resolver| PoolNetwork { attachment, resolvers: vec![resolver] };
-    let idle = Idle { nic: Some(nic), resolvers: vec![asked], ..Idle::default() };
-    board.set_idle(&key, idle, Timestamp::UNIX_EPOCH);
+    let evidence = Evidence { resolvers: vec![asked], ..Evidence::default() };
+    let mut world = World::with_idle(Prepared { evidence, nic: Some(nic), ..prepared() });
     let bridge = || Attachment::Bridge("br0".into());
-    assert!(board.otherwise_connected(&pool(), &wanted(bridge(), asked)).is_empty());
-    assert_eq!(
-        board.otherwise_connected(&pool(), &wanted(bridge(), other)),
-        [0],
-        "it asks somebody else for names"
-    );
-    assert_eq!(board.otherwise_connected(&pool(), &wanted(Attachment::Nat, asked)), [0]);
-    board.acquire(&pool(), &run(), &node()).unwrap();
-    assert!(
-        board.otherwise_connected(&pool(), &wanted(Attachment::Nat, asked)).is_empty(),
-        "a run has it"
-    );
+    assert!(world.stale_network(bridge(), asked).is_empty());
+    assert_eq!(world.stale_network(bridge(), other), [0], "it asks somebody else for names");
+    assert_eq!(world.stale_network(Attachment::Nat, asked), [0]);
+    world.acquire().unwrap();
+    assert!(world.stale_network(Attachment::Nat, asked).is_empty(), "a run has it");
 }
 
 #[test]
 fn machines_that_are_held_to_other_limits_are_named_until_they_are_told() {
-    let (mut board, key, _received) = with_one();
-    let (old, new) = (
-        MachineLimits::default(),
-        MachineLimits { cpu_quota_percent: Some(50), ..Default::default() },
-    );
-    let named = |board: &Board, wanted| board.otherwise_limited(&pool(), wanted).len();
-    assert_eq!(named(&board, &new), 0, "who makes it knows");
-    board.set_limits(&key, &nonce(1), old);
-    board.set_idle(&key, Idle::default(), Timestamp::UNIX_EPOCH);
-    assert_eq!((named(&board, &old), named(&board, &new)), (0, 1));
-    board.acquire(&pool(), &run(), &node()).unwrap();
-    assert_eq!(named(&board, &new), 1, "a run's too");
-    board.set_limits(&key, &nonce(9), new);
-    assert_eq!(named(&board, &new), 1, "that was said to the machine before");
-    board.set_limits(&key, &nonce(1), new);
-    assert_eq!(named(&board, &new), 0);
+    let mut world = World::new();
+    let old = MachineLimits::default();
+    let new = MachineLimits { cpu_quota_percent: Some(50), ..MachineLimits::default() };
+    assert_eq!(world.stale_limits(&new), 0, "who makes it knows");
+    let incarnation = Incarnation { nonce: nonce(1), limits: Some(old) };
+    world.on(Event::Prepared(Prepared { incarnation, ..prepared() }));
+    assert_eq!((world.stale_limits(&old), world.stale_limits(&new)), (0, 1));
+    world.acquire().unwrap();
+    assert_eq!(world.stale_limits(&new), 1, "a run's too");
+    world.board.set_limits(&world.key, &nonce(2), new);
+    assert_eq!(world.stale_limits(&new), 1, "that was said to the machine before");
+    world.board.set_limits(&world.key, &nonce(1), new);
+    assert_eq!(world.stale_limits(&new), 0);
 }

@@ -1,4 +1,5 @@
-//! From a verdict to what the status says of the attempt: output collected, streams' ends read, times summed up.
+//! From the end of an attempt to its outcome: the output is collected, the ends of the streams are
+//! read, the times are summed up.
 
 use std::sync::Arc;
 
@@ -9,65 +10,76 @@ use agentvm_hypervisor::{Collected, Hypervisor, MachineRecord};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{order::Order, store::Store, verdict::Verdict};
+use super::attempt::{AttemptReport, AttemptSpec, Store};
+use crate::clock::Clock;
 
-/// Bytes of a stream that are read for the status; the core cuts further.
+/// The bytes of a stream that are read for the status. The core cuts further.
 const TAIL: u64 = 64 * 1024;
-/// Files and skipped entries that are passed on; the status lists fewer.
+/// The files and skipped entries that are passed on. The status lists fewer.
 const LISTED: usize = 1000;
 
-/// Stops the machine's clock, reads what the attempt left, and sums it up.
-pub async fn finish(
-    hv: &dyn Hypervisor,
-    record: &MachineRecord,
-    order: &Order,
-    store: &Store,
-    driven: Instant,
-    verdict: Verdict,
-) -> FinishedAttempt {
-    let Verdict { mut result, wire, acquired, acknowledged } = verdict;
-    let over = Instant::now();
-    let mut outcome = Outcome::default();
-    // A machine that stands still can't change what is being read. One that is gone left nothing.
-    let readable = result.started && hv.pause(&record.name).await.is_ok();
-    if readable {
-        match hv.collect(&record.name, &order.collect, &store.output_folder()).await {
-            Ok(collected) => {
-                if let Some(why) = &collected.too_large {
-                    too_large(&mut result, why);
+/// An attempt that is over, on its machine.
+#[derive(Debug)]
+pub struct Finish<'a> {
+    pub hv: &'a dyn Hypervisor,
+    pub clock: &'a Clock,
+    pub record: &'a MachineRecord,
+    pub spec: &'a AttemptSpec,
+    pub store: Store,
+}
+
+impl Finish<'_> {
+    /// Pauses the machine, collects its output, and sums the attempt up.
+    pub async fn finish(self, begun: Instant, report: AttemptReport) -> FinishedAttempt {
+        let AttemptReport { mut result, wire, acquired, acknowledged } = report;
+        let over = self.clock.instant();
+        let mut outcome = Outcome::default();
+        // A paused machine cannot change its output while it is read. A machine that is gone left none.
+        let readable = result.started && self.hv.pause(&self.record.name).await.is_ok();
+        if readable {
+            match self
+                .hv
+                .collect(&self.record.name, &self.spec.collect, &self.store.output_folder())
+                .await
+            {
+                Ok(collected) => {
+                    if let Some(why) = &collected.too_large {
+                        too_large(&mut result, why);
+                    }
+                    outcome.output = Some(output_status(&collected, &self.store));
                 }
-                outcome.output = Some(output_status(&collected, store));
-            }
-            Err(why) => {
-                tracing::warn!(run = %order.run, error = &why as &dyn std::error::Error, "the output could not be read");
-                if matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
-                    result.end = AttemptEnd::GuestLost;
-                    result.message = format!("it ended, but its output could not be read: {why}");
+                Err(why) => {
+                    tracing::warn!(run = %self.spec.run, error = &why as &dyn std::error::Error, "the output could not be read");
+                    if matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
+                        result.end = AttemptEnd::GuestLost;
+                        result.message =
+                            format!("it ended, but its output could not be read: {why}");
+                    }
                 }
             }
         }
+        if let Some(wire) = wire {
+            outcome.exit_code = wire.exit_code;
+            outcome.signal = wire.signal;
+            outcome.stdout_cut = wire.stdout.dropped > 0;
+            outcome.stderr_cut = wire.stderr.dropped > 0;
+            outcome.duration_seconds =
+                Some(std::time::Duration::from_millis(wire.duration_millis).as_secs_f64());
+        }
+        read_tails(&self.store, &mut outcome).await;
+        let span = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
+            (Some(from), Some(to)) => millis(to.saturating_duration_since(from)),
+            _ => 0,
+        };
+        outcome.timings = Timings {
+            queue_millis: between(self.spec.created, self.spec.claimed),
+            acquire_millis: span(Some(begun), acquired),
+            start_millis: span(acquired, acknowledged),
+            execute_millis: span(acknowledged, Some(over)),
+            collect_millis: millis(self.clock.instant().saturating_duration_since(over)),
+        };
+        FinishedAttempt { result, outcome }
     }
-    if let Some(wire) = wire {
-        outcome.exit_code = wire.exit_code;
-        outcome.signal = wire.signal;
-        outcome.stdout_cut = wire.stdout.dropped > 0;
-        outcome.stderr_cut = wire.stderr.dropped > 0;
-        outcome.duration_seconds =
-            Some(std::time::Duration::from_millis(wire.duration_millis).as_secs_f64());
-    }
-    read_tails(store, &mut outcome).await;
-    let span = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
-        (Some(from), Some(to)) => millis(to.saturating_duration_since(from)),
-        _ => 0,
-    };
-    outcome.timings = Timings {
-        queue_millis: between(order.created, order.claimed),
-        acquire_millis: span(Some(driven), acquired),
-        start_millis: span(acquired, acknowledged),
-        execute_millis: span(acknowledged, Some(over)),
-        collect_millis: millis(over.elapsed()),
-    };
-    FinishedAttempt { result, outcome }
 }
 
 fn too_large(result: &mut agentvm_core::run::AttemptResult, why: &str) {
@@ -120,10 +132,10 @@ async fn read_tails(store: &Store, outcome: &mut Outcome) {
         };
         match stream {
             StreamId::Stdout => {
-                (outcome.stdout, outcome.stdout_cut) = (bytes, outcome.stdout_cut || cut)
+                (outcome.stdout, outcome.stdout_cut) = (bytes, outcome.stdout_cut || cut);
             }
             StreamId::Stderr => {
-                (outcome.stderr, outcome.stderr_cut) = (bytes, outcome.stderr_cut || cut)
+                (outcome.stderr, outcome.stderr_cut) = (bytes, outcome.stderr_cut || cut);
             }
         }
     }

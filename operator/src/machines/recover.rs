@@ -1,33 +1,38 @@
-//! After a restart: every machine of this installation that is still there is taken over, before anything new is made.
+//! After a restart: every machine of this installation that still exists is taken over, before a new
+//! one is made.
 //!
-//! A machine whose nonce stands in the open attempt of a run belongs to that run: the run's reconcile drives it on. One that
-//! was parked with its proof and never resumed since is idle again; its guest isn't asked, since it could not have changed. One
-//! in quarantine stays there. Any other goes: what it has executed since it was proven, nobody knows.
+//! - A machine whose nonce stands in the open attempt of a run belongs to that run. The run's
+//!   reconcile executes it further.
+//! - A machine that was parked with its evidence and never resumed since is idle again. Its agent is
+//!   not asked: the machine could not have changed.
+//! - A machine in quarantine stays there.
+//! - Any other machine goes: it may have executed something since it was proven.
 
 use std::collections::HashMap;
 
+use agentvm_core::machine::{Evidence, Incarnation, Life};
 use agentvm_hypervisor::{
     Golden, HvError, Machine, MachineKind, Mark, PowerState, Resources, Stop,
 };
 use agentvm_types::{Nonce, RunUid};
 use jiff::Timestamp;
 
-use super::{Machines, evidence::Evidence, life::Life, task::Origin};
+use super::{Machines, task::Origin};
 
-/// What was found.
+/// The numbers of machines that were found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     pub claimed: usize,
     pub idle: usize,
     pub quarantined: usize,
-    /// Of use to nobody: they go.
+    /// Machines whose state nothing proves: they go.
     pub lost: usize,
-    /// Templates of captures that did not end.
+    /// Templates of captures that did not end: they go.
     pub templates: usize,
 }
 
 impl Machines {
-    /// Takes over what is there. `open` maps the nonces of open attempts to the runs that have them.
+    /// Takes the machines over. `open` maps the nonces of open attempts to their runs.
     pub async fn recover(
         &self,
         open: &HashMap<Nonce, RunUid>,
@@ -43,7 +48,7 @@ impl Machines {
             let golden = goldens.iter().find(|golden| golden.key == machine.record.golden);
             let size = golden.map_or_else(unknown_size, |golden| golden.resources);
             let guest = golden.map(|golden| golden.guest.clone()).unwrap_or_default();
-            let (life, origin) = what_is(&machine, open.get(&machine.record.nonce));
+            let (life, origin) = birth(&machine, open);
             let counter = match origin {
                 Origin::FoundClaimed => &mut found.claimed,
                 Origin::FoundParked(_) => &mut found.idle,
@@ -58,11 +63,14 @@ impl Machines {
     }
 }
 
-fn what_is(machine: &Machine, run: Option<&RunUid>) -> (Life, Origin) {
-    if let Some(run) = run {
-        return (Life::Claimed { run: run.clone() }, Origin::FoundClaimed);
-    }
+/// The state in which a machine's life begins anew, for this operator.
+fn birth(machine: &Machine, open: &HashMap<Nonce, RunUid>) -> (Life, Origin) {
     let lost = |why: &str| (Life::Ending, Origin::FoundLost { why: why.to_owned() });
+    let nonce = &machine.record.nonce;
+    if let Some(run) = open.get(nonce) {
+        let incarnation = Incarnation { nonce: nonce.clone(), limits: None };
+        return (Life::Found { run: run.clone(), incarnation }, Origin::FoundClaimed);
+    }
     match (&machine.mark, &machine.state) {
         (Mark::Parked { evidence }, PowerState::Paused) => {
             match serde_json::from_str::<Evidence>(evidence) {
@@ -79,7 +87,7 @@ fn what_is(machine: &Machine, run: Option<&RunUid>) -> (Life, Origin) {
     }
 }
 
-/// Of a machine whose golden is gone: it counts as one machine, and its memory isn't known any more.
+/// The size of a machine whose golden is gone. It counts as one machine; its memory is not known.
 fn unknown_size() -> Resources {
     Resources { vcpus: 0, memory_mib: 0, disk_gib: 0, cpu_shares: 0 }
 }
@@ -123,7 +131,7 @@ mod tests {
         let parked = |evidence: &str| Mark::Parked { evidence: evidence.to_owned() };
         let kept = Mark::Quarantined { until: 9, why: "disk".into() };
         let dead = || PowerState::Dead { why: "its reset was interrupted".into() };
-        let origin = |state, mark| what_is(&machine(state, mark), None).1;
+        let origin = |state, mark| birth(&machine(state, mark), &HashMap::new()).1;
         assert!(
             matches!(origin(PowerState::Paused, parked(&evidence)), Origin::FoundParked(e) if e.reuses == 3)
         );
@@ -139,8 +147,8 @@ mod tests {
         for state in [PowerState::Paused, dead()] {
             assert!(matches!(origin(state, kept.clone()), Origin::FoundQuarantined { .. }));
         }
-        let of_run =
-            what_is(&machine(PowerState::Paused, parked(&evidence)), Some(&RunUid::new("run")));
-        assert!(matches!(of_run, (Life::Claimed { .. }, Origin::FoundClaimed)));
+        let open = HashMap::from([(Nonce::from_bytes([1; 16]), RunUid::new("run"))]);
+        let of_run = birth(&machine(PowerState::Paused, parked(&evidence)), &open);
+        assert!(matches!(of_run, (Life::Found { .. }, Origin::FoundClaimed)));
     }
 }

@@ -25,6 +25,18 @@ pub enum Command<S> {
     End,
 }
 
+impl<S> Command<S> {
+    /// The name of the command, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Execute { .. } => "Execute",
+            Self::Stop { .. } => "Stop",
+            Self::Release { .. } => "Release",
+            Self::End => "End",
+        }
+    }
+}
+
 /// The answer to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
@@ -112,9 +124,6 @@ fn stop(life: &Life, nonce: &Nonce) -> Admission {
         Life::Executing { incarnation, stop: None, .. } if incarnation.nonce == *nonce => {
             Admission::Accept
         }
-        // The first cause counts: the guest has its grace period already. Or the attempt that the
-        // command names is over, and another run has the machine now.
-        Life::Executing { .. } => Admission::Ignore,
         // The plan stops only what the board shows as executing: it executes a claimed attempt
         // first, even one that is cancelled.
         Life::Claimed { prepared: Prepared { incarnation, .. }, .. }
@@ -123,8 +132,11 @@ fn stop(life: &Life, nonce: &Nonce) -> Admission {
         {
             Admission::Deny(Denied::NotExecuting)
         }
-        // The attempt ended by itself while the command was on its way, or long before.
-        Life::Claimed { .. }
+        // The attempt is stopped already, and the first cause counts: the guest has its grace period.
+        // Or the attempt ended by itself while the command was on its way, or long before; the machine
+        // may have the next run by now.
+        Life::Executing { .. }
+        | Life::Claimed { .. }
         | Life::Found { .. }
         | Life::Ended { .. }
         | Life::Idle(_)

@@ -92,10 +92,11 @@ impl Life {
             (Self::Claimed { prepared, .. }, Event::GiveBack { now }) => {
                 Ok(Self::Idle(Prepared { since: now, ..prepared }))
             }
-            (Self::Claimed { run, prepared: Prepared { incarnation, .. } }, Event::Execute)
-            | (Self::Found { run, incarnation }, Event::Execute) => {
-                Ok(Self::Executing { run, incarnation, stop: None })
-            }
+            (
+                Self::Claimed { run, prepared: Prepared { incarnation, .. } }
+                | Self::Found { run, incarnation },
+                Event::Execute,
+            ) => Ok(Self::Executing { run, incarnation, stop: None }),
             (Self::Executing { run, incarnation, stop: None }, Event::Stop(cause)) => {
                 Ok(Self::Executing { run, incarnation, stop: Some(cause) })
             }

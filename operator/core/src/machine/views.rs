@@ -1,20 +1,9 @@
 //! The life of a machine, in the words of those who decide about pools and runs.
 
-use std::sync::Arc;
-
 use agentvm_types::{Nonce, RunUid};
 
 use super::Life;
-use crate::{names::GoldenKey, pool::SlotSeen, run::FinishedAttempt};
-
-/// The state of an attempt on a machine of this node.
-#[derive(Clone, Debug, PartialEq)]
-pub enum AttemptView {
-    /// The machine is claimed and nothing was sent to it, or nothing is known after a restart.
-    Claimed,
-    Executing,
-    Ended(Arc<FinishedAttempt>),
-}
+use crate::{names::GoldenKey, pool::SlotSeen, run::AttemptState};
 
 /// The numbers of a pool's machines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,14 +26,14 @@ pub fn slot(life: &Life, golden: &GoldenKey) -> SlotSeen {
 }
 
 /// The attempt with this nonce, for the plan of its run. `None`: the machine has no such attempt.
-pub fn attempt(life: &Life, run: &RunUid, nonce: &Nonce) -> Option<AttemptView> {
+pub fn attempt(life: &Life, run: &RunUid, nonce: &Nonce) -> Option<AttemptState> {
     if owner(life) != Some(run) || life.incarnation().map(|it| &it.nonce) != Some(nonce) {
         return None;
     }
     match life {
-        Life::Claimed { .. } | Life::Found { .. } => Some(AttemptView::Claimed),
-        Life::Executing { .. } => Some(AttemptView::Executing),
-        Life::Ended { done, .. } => Some(AttemptView::Ended(done.clone())),
+        Life::Claimed { .. } | Life::Found { .. } => Some(AttemptState::Claimed),
+        Life::Executing { .. } => Some(AttemptState::Executing),
+        Life::Ended { done, .. } => Some(AttemptState::Ended(done.clone())),
         Life::Creating
         | Life::Idle(_)
         | Life::Resetting { .. }

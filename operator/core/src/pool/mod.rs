@@ -19,7 +19,7 @@ pub use golden::{GoldenState, usable};
 pub use pacing::{settle_memory, wait_before_write};
 pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, plan};
 pub use reset_limits::ResetLimits;
-pub use reuse::{Streak, Used, Way, way};
+pub use reuse::{AfterRun, UsedMachine, after_run};
 pub use status::{invalid_status, newly_degraded, next_status};
 pub use tiers::TierChoice;
 pub use trouble::{Trouble, Troubles};

@@ -1,67 +1,67 @@
-//! Whether a machine whose run is over is brought back in place or replaced, and when a way back that fails again and again
-//! is left alone for a while.
+//! Whether a machine whose run is over is reset in place or replaced, and when a tier that fails
+//! again and again is not used for a while.
 
 use std::time::Duration;
 
 use agentvm_crds::ReusePolicy;
 use jiff::Timestamp;
 
-/// All that decides about one machine.
+/// The facts that decide about a machine whose run is over.
 #[derive(Clone, Copy, Debug)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "independent facts; any of them is enough for a no"
 )]
-pub struct Used {
+pub struct UsedMachine {
     pub policy: ReusePolicy,
     pub max_reuses: u32,
-    /// How often this process was brought back already.
+    /// The number of resets of this process.
     pub reuses: u32,
-    /// What it was made of is what the pool's next machine would be made of.
+    /// The pool's next machine would be made of the same golden, with the same attachment.
     pub golden_wanted: bool,
-    /// The pool is there, has the slot, and the operator isn't about to stop.
+    /// The pool exists and has the slot, and the operator is not about to stop.
     pub slot_wanted: bool,
-    /// The attempt ended by itself and was seen to end: nothing had to be ended by force, QEMU lives.
+    /// The attempt ended by itself and was seen to end: nothing was ended by force, and QEMU lives.
     pub intact: bool,
-    /// Resets in place have passed their self-test here and haven't fallen from favour since.
+    /// Resets in place have passed their self-test on this host and are not given up at the moment.
     pub in_place: bool,
 }
 
-/// What becomes of it.
+/// The decision about a machine whose run is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    InPlace,
-    /// Destroyed; the pool makes another one if it wants one.
-    Replace {
-        why: &'static str,
-    },
+pub enum AfterRun {
+    /// The machine is reset in place.
+    Reset,
+    /// The machine is removed. The pool makes another one if it wants one.
+    Replace { why: &'static str },
 }
 
-/// Decides; never acts. The same pool means the same namespace: a machine never changes its slot.
-pub fn way(used: &Used) -> Way {
+/// Decides; never acts. A machine never changes its slot, so its next run is in the same namespace.
+pub fn after_run(used: &UsedMachine) -> AfterRun {
     let why = match used {
-        Used { policy: ReusePolicy::Never, .. } => "reusePolicy is Never",
-        Used { slot_wanted: false, .. } => "its slot is not wanted any more",
-        Used { golden_wanted: false, .. } => "its golden is not the pool's any more",
-        Used { intact: false, .. } => "its attempt did not end by itself",
-        Used { in_place: false, .. } => "resets in place are not in use here",
-        Used { reuses, max_reuses, .. } if reuses >= max_reuses => {
+        UsedMachine { policy: ReusePolicy::Never, .. } => "reusePolicy is Never",
+        UsedMachine { slot_wanted: false, .. } => "its slot is not wanted any more",
+        UsedMachine { golden_wanted: false, .. } => "its golden is not the pool's any more",
+        UsedMachine { intact: false, .. } => "its attempt did not end by itself",
+        UsedMachine { in_place: false, .. } => "resets in place are not in use here",
+        UsedMachine { reuses, max_reuses, .. } if reuses >= max_reuses => {
             "it was brought back maxReuses times"
         }
-        Used { policy: ReusePolicy::VerifiedReset, .. } => return Way::InPlace,
+        UsedMachine { policy: ReusePolicy::VerifiedReset, .. } => return AfterRun::Reset,
     };
-    Way::Replace { why }
+    AfterRun::Replace { why }
 }
 
-/// Failures in a row after which a way is given up for a while. One may be bad luck (a device that was busy in an unusual
-/// moment) and costs one fresh process; three in a row with nothing good between are the host, the build or the golden, and
-/// each of them keeps a machine in quarantine and a slot from its pool.
+/// The number of failures in a row after which a tier is given up for a while. One failure may be
+/// bad luck (a device that was busy in an unusual moment) and costs one fresh process. Three in a
+/// row with no success between come from the host, the build or the golden, and each of them keeps
+/// a machine in quarantine and a slot from its pool.
 const GIVE_UP_AFTER: u32 = 3;
-/// How long: long enough that trying again costs nothing that anyone notices, short enough that nobody has to restart an
-/// operator after mending its host.
+/// The time for which a tier is given up. It is so long that the next try costs nothing that anyone
+/// notices, and so short that nobody has to restart the operator after a repair of the host.
 const GIVE_UP_FOR: Duration = Duration::from_mins(10);
 
-/// How one way back went lately.
+/// The latest results of one tier.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Streak {
     failures: u32,
@@ -74,7 +74,8 @@ impl Streak {
         *self = Self::default();
     }
 
-    /// When its time is over it is tried again, and one more failure is enough.
+    /// Notes a failure. After its time a tier that was given up is tried again; then one more failure
+    /// is enough to give it up.
     pub fn failed(&mut self, why: String, now: Timestamp) {
         self.failures = self.failures.saturating_add(1);
         self.last = why;
@@ -83,7 +84,7 @@ impl Streak {
         }
     }
 
-    /// Why this way isn't taken now.
+    /// Why this tier is not used now.
     pub fn given_up(&self, now: Timestamp) -> Option<String> {
         self.given_up.filter(|until| now < *until)?;
         Some(format!("failed {} times in a row, at last: {}", self.failures, self.last))
@@ -96,12 +97,20 @@ mod tests {
 
     use super::*;
 
-    fn used() -> impl Strategy<Value = Used> {
+    fn used() -> impl Strategy<Value = UsedMachine> {
         let policy = prop_oneof![Just(ReusePolicy::Never), Just(ReusePolicy::VerifiedReset)];
         (policy, 0_u32..4, 0_u32..4, any::<[bool; 4]>()).prop_map(
             |(policy, max_reuses, reuses, flags)| {
                 let [golden_wanted, slot_wanted, intact, in_place] = flags;
-                Used { policy, max_reuses, reuses, golden_wanted, slot_wanted, intact, in_place }
+                UsedMachine {
+                    policy,
+                    max_reuses,
+                    reuses,
+                    golden_wanted,
+                    slot_wanted,
+                    intact,
+                    in_place,
+                }
             },
         )
     }
@@ -109,20 +118,20 @@ mod tests {
     proptest! {
         #[test]
         fn in_place_only_when_everything_is_in_favour_of_it(used in used()) {
-            let Used { policy, max_reuses, reuses, golden_wanted, slot_wanted, intact, in_place } = used;
+            let UsedMachine { policy, max_reuses, reuses, golden_wanted, slot_wanted, intact, in_place } = used;
             let all = golden_wanted && slot_wanted && intact && in_place;
             let wanted = all && policy == ReusePolicy::VerifiedReset && reuses < max_reuses;
-            prop_assert_eq!(way(&used) == Way::InPlace, wanted);
+            prop_assert_eq!(after_run(&used) == AfterRun::Reset, wanted);
         }
 
         #[test]
         fn a_process_serves_at_most_one_run_more_than_max_reuses(max_reuses in 0_u32..200) {
-            let mut used = Used {
+            let mut used = UsedMachine {
                 policy: ReusePolicy::VerifiedReset, max_reuses, reuses: 0,
                 golden_wanted: true, slot_wanted: true, intact: true, in_place: true,
             };
             let mut runs = 1;
-            while way(&used) == Way::InPlace {
+            while after_run(&used) == AfterRun::Reset {
                 used.reuses += 1;
                 runs += 1;
             }

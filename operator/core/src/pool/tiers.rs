@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use agentvm_types::{PoolUid, Tier, TierReport};
 use jiff::{Timestamp, ToSpan};
 
-use super::Streak;
+use super::reuse::Streak;
 use crate::names::GoldenKey;
 
 /// The time after which a self-test is repeated that could not be carried out: the host was full,
@@ -97,7 +97,11 @@ impl TierChoice {
             Tier::Boot => return,
         };
         match outcome {
-            Ok(()) => drop(streaks.remove(pool)),
+            Ok(()) => {
+                if let Some(streak) = streaks.get_mut(pool) {
+                    streak.succeeded();
+                }
+            }
             Err(why) => streaks.entry(pool.clone()).or_default().failed(why, now),
         }
     }

@@ -35,13 +35,13 @@ pub async fn execute(
     };
     cx.machines.set_pool(owner.clone());
     cx.machines.retire(&owner.uid, &plan.retire);
-    // What its guest was told at rehydrate isn't told again.
-    cx.machines.retire(&owner.uid, &cx.machines.otherwise_connected(&owner.uid, &owner.network));
+    // A guest is told its network once, when it is rehydrated.
+    cx.machines.retire(&owner.uid, &cx.machines.with_stale_network(&owner.uid, &owner.network));
     if !cx.draining() {
         begin(&owner, seen, plan, cx)?;
     }
-    // After what is missing was begun: that is what runs wait for.
-    Ok(cx.machines.relimit(&owner.uid, owner.limits).await)
+    // This comes last: runs wait for the machines that were begun above.
+    Ok(cx.machines.update_limits(&owner.uid, owner.limits).await)
 }
 
 fn begin(owner: &PoolOwner, seen: &PoolFacts, plan: &Plan, cx: &Context) -> Result<(), Error> {

@@ -11,8 +11,8 @@ use agentvm_types::OwnerUid;
 
 use crate::{
     controllers::{Context, HostState},
-    machines::chain,
     network::{Attachment, PoolNetwork, bridge_exists},
+    report::report,
 };
 
 /// Where the kernel lists interfaces.
@@ -41,10 +41,10 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
     let unavailable = |message: String| Blocked { reason: PoolReason::NetworkUnavailable, message };
     let network = PoolNetwork::of(want);
     if network.attachment == Attachment::Isolated {
-        return links.unpolice(&uid).await.map_err(|why| unavailable(chain(&why)));
+        return links.unpolice(&uid).await.map_err(|why| unavailable(report(&why)));
     }
     let policy = want.policy(pool.metadata.generation.unwrap_or_default());
-    links.police(&uid, policy).await.map_err(|why| unavailable(chain(&why)))?;
+    links.police(&uid, policy).await.map_err(|why| unavailable(report(&why)))?;
     match network.attachment {
         Attachment::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => {
             Err(unavailable(format!(
@@ -52,7 +52,7 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
              {bridge} up`), or name one that is there"
             )))
         }
-        Attachment::DualStack => links.ipv6().await.map_err(|why| unavailable(chain(&why))),
+        Attachment::DualStack => links.ipv6().await.map_err(|why| unavailable(report(&why))),
         Attachment::Isolated | Attachment::Nat | Attachment::Bridge(_) => Ok(()),
     }
 }
@@ -82,7 +82,7 @@ pub async fn police_all(cx: &Context) {
         tracing::warn!(
             error = &why as &dyn std::error::Error,
             "machines have no network: {}",
-            chain(&why)
+            report(&why)
         );
     }
 }

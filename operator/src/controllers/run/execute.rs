@@ -81,7 +81,7 @@ async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Er
         Err(why) => return Err(why),
     }
     if let Some(attempt) = attempt {
-        cx.machines.drive(order(run, &seen.resolved, &attempt, cx));
+        cx.machines.execute(order(run, &seen.resolved, &attempt, cx));
     }
     Ok(())
 }
@@ -93,7 +93,7 @@ fn execute_claimed(run: &Run<'_>, seen: &Observation, cx: &Context) {
     // A reference that has gone meanwhile matters only if the program was not started yet: a program
     // that runs has its content already.
     order.missing = seen.facts.missing.as_ref().map(|missing| missing.message.clone());
-    cx.machines.drive(order);
+    cx.machines.execute(order);
 }
 
 async fn finish(run: &Run<'_>, done: &FinishedAttempt, cx: &Context) -> Result<(), Error> {

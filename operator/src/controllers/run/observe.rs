@@ -9,7 +9,7 @@ use agentvm_core::{
     },
     status::find,
 };
-use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, condition_type};
+use agentvm_crds::{AgentRun, AgentVMPool, Attempt, ConditionStatus, condition_type};
 use agentvm_types::{Nonce, PoolUid};
 use kube::ResourceExt;
 
@@ -18,10 +18,7 @@ use super::{
     references::{Resolved, resolve},
     waiting::{created, entry, waiting},
 };
-use crate::{
-    controllers::{Context, HostState, error::Error},
-    machines::AttemptView,
-};
+use crate::controllers::{Context, HostState, error::Error};
 
 /// The facts that the plan is made from, and what only its execution needs.
 #[derive(Debug)]
@@ -94,10 +91,11 @@ fn attempt(run: &Run<'_>, cx: &Context) -> AttemptState {
     }
     // A nonce that is none names no machine.
     let nonce: Option<Nonce> = open.nonce.parse().ok();
-    match nonce.and_then(|nonce| cx.machines.attempt(&run.uid, &nonce)) {
-        Some(AttemptView::Claimed) => AttemptState::Claimed,
-        Some(AttemptView::Driven) => AttemptState::Executing,
-        Some(AttemptView::Ended(done)) => AttemptState::Ended(done),
-        None => AttemptState::Ended(Arc::new(FinishedAttempt::machine_gone(&open.vm_name))),
-    }
+    nonce
+        .and_then(|nonce| cx.machines.attempt(&run.uid, &nonce))
+        .unwrap_or_else(|| AttemptState::Ended(machine_gone(open)))
+}
+
+fn machine_gone(open: &Attempt) -> Arc<FinishedAttempt> {
+    Arc::new(FinishedAttempt::machine_gone(&open.vm_name))
 }

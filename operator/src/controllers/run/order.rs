@@ -1,4 +1,4 @@
-//! From a valid run and what it refers to, to the order that a machine's task carries out.
+//! From a valid run and the content that it refers to, to the description of one attempt.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::{Run, references::Resolved, waiting::created};
 use crate::{
     agent::wire_run_as,
     controllers::Context,
-    machines::{Order, SecretFile},
+    machines::{AttemptSpec, SecretFile},
 };
 
 /// Files that are taken from one run's output at the most.
@@ -20,14 +20,14 @@ const MAX_FILES: usize = 10_000;
 const MAX_ENTRIES: usize = 100_000;
 
 /// Everything that the attempt needs, in one piece.
-pub fn order(run: &Run<'_>, resolved: &Resolved, attempt: &Attempt, cx: &Context) -> Order {
+pub fn order(run: &Run<'_>, resolved: &Resolved, attempt: &Attempt, cx: &Context) -> AttemptSpec {
     let Run { object, uid, valid } = run;
     let claimed =
         agentvm_core::calendar::parse(&attempt.start_time).unwrap_or_else(|| cx.clock.now());
     let env = valid.env.iter().map(|item| match &item.value {
-        EnvValue::Literal(text) => Order::env_var(&item.name, text),
+        EnvValue::Literal(text) => AttemptSpec::env_var(&item.name, text),
         EnvValue::From(key) => {
-            Order::env_var(&item.name, &String::from_utf8_lossy(resolved.get(key)))
+            AttemptSpec::env_var(&item.name, &String::from_utf8_lossy(resolved.get(key)))
         }
     });
     let mut input: Vec<InputFile> = Vec::new();
@@ -53,7 +53,7 @@ pub fn order(run: &Run<'_>, resolved: &Resolved, attempt: &Attempt, cx: &Context
             }
         }
     }
-    Order {
+    AttemptSpec {
         run_uid: uid.clone(),
         run: format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()),
         attempt: attempt.number,

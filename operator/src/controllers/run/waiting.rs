@@ -29,7 +29,7 @@ pub fn waiting(cx: &Context, namespace: &str, pool: &str) -> Vec<Waiting> {
         })
         .filter(|run| is_in_line(&run.spec, run.status.as_ref()))
         .filter_map(|run| Some(Waiting { entry: entry(run)?, name: run.name_any() }))
-        .filter(|run| !busy.contains(&run.entry.uid))
+        .filter(|run| !busy.contains(run.entry.uid.as_str()))
         .collect()
 }
 

@@ -8,12 +8,9 @@ use agentvm_guest_agent::{
     protocol::{Output, Resume, StreamId, WireResult},
 };
 use agentvm_hypervisor::Channel;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::sleep_until;
 
-use super::{
-    super::{store::Taken, verdict::Interrupted},
-    Attempt, GRACE, SLACK,
-};
+use super::{Attempt, GRACE, SLACK, report::Interrupted, store::Taken};
 use crate::agent::Session;
 
 /// From SIGTERM to SIGKILL when the operator has to stop: its own time is short.
@@ -28,8 +25,8 @@ impl Attempt<'_> {
             stderr_offset: self.received(StreamId::Stderr)?,
         };
         session.resume(message).await?;
-        self.acknowledged.get_or_insert_with(Instant::now);
-        self.claiming = None;
+        self.progress.acknowledged.get_or_insert_with(|| self.clock.instant());
+        self.claim = None;
         Ok(())
     }
 
@@ -42,7 +39,7 @@ impl Attempt<'_> {
         &mut self,
         session: &mut Session,
     ) -> Result<WireResult, Interrupted> {
-        let deadline = Instant::now() + self.order.timeout + GRACE + SLACK;
+        let deadline = self.clock.instant() + self.spec.timeout + GRACE + SLACK;
         let mut execution = session.follow(self.record.nonce.clone());
         let mut told = false;
         let mut stop = self.stop.clone();
@@ -63,7 +60,7 @@ impl Attempt<'_> {
                 }
             };
             if event.as_ref().err().is_none_or(ClientError::is_answer) {
-                self.last_contact = Instant::now();
+                self.progress.last_contact = self.clock.instant();
             }
             match event? {
                 AttemptEvent::Output(output) => self.take(&mut execution, output).await?,
@@ -79,7 +76,7 @@ impl Attempt<'_> {
         execution: &mut Execution<'_, Channel>,
         output: Output,
     ) -> Result<(), Interrupted> {
-        let (store, limit) = (self.store.clone(), self.order.max_stream_bytes);
+        let (store, limit) = (self.store.clone(), self.spec.max_stream_bytes);
         let stream = output.stream;
         let taken = tokio::task::spawn_blocking(move || {
             store.take(output.stream, output.offset, &output.data, limit)

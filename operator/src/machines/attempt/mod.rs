@@ -13,7 +13,10 @@
 //! is lost. `started` is `false` only when EXECUTE was certainly never sent.
 
 mod follow;
+mod report;
+mod spec;
 mod start;
+mod store;
 
 use std::time::Duration;
 
@@ -25,16 +28,17 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{
-    order::Order,
-    store::Store,
-    urgent::Claiming,
-    verdict::{Interrupted, Verdict, judge},
-};
+use super::claim_priority::ClaimGuard;
 use crate::{
     agent::{Session, SessionError, reach},
+    clock::Clock,
     network::BridgedNic,
 };
+use report::{Interrupted, attempt_end};
+
+pub use report::{AttemptReport, stopped};
+pub use spec::{AttemptSpec, SecretFile};
+pub use store::Store;
 
 /// From SIGTERM to SIGKILL in the guest.
 pub const GRACE: Duration = Duration::from_secs(5);
@@ -52,62 +56,46 @@ const RECONNECT: Duration = Duration::from_millis(200);
 /// An attempt under way.
 pub struct Attempt<'a> {
     pub hv: &'a dyn Hypervisor,
+    pub clock: &'a Clock,
     pub record: &'a MachineRecord,
-    pub order: &'a Order,
+    pub spec: &'a AttemptSpec,
     pub store: Store,
     pub stop: watch::Receiver<Option<StopCause>>,
-    /// Processes and threads that it may have at a time; 0: as many as its machine carries.
+    /// The limit of processes and threads. 0: as many as the machine carries.
     pub max_processes: u32,
-    /// Until the machine has acknowledged.
-    claiming: Option<Claiming>,
-    /// It has an address of others': its time may have run out while the machine was parked.
-    station: Option<BridgedNic>,
+    /// The claim is under way until the machine has acknowledged EXECUTE.
+    pub claim: Option<ClaimGuard>,
+    /// The machine's device on a bridge of the host. Its lease may have expired while the machine was
+    /// parked.
+    pub bridged: Option<BridgedNic>,
+    pub progress: Progress,
+}
+
+/// The progress of an attempt, over all of its sessions.
+pub struct Progress {
+    /// EXECUTE may have been received.
     sent: bool,
     acquired: Option<Instant>,
     acknowledged: Option<Instant>,
     last_contact: Instant,
 }
 
-impl<'a> Attempt<'a> {
-    pub fn new(
-        hv: &'a dyn Hypervisor,
-        record: &'a MachineRecord,
-        order: &'a Order,
-        store: Store,
-        stop: watch::Receiver<Option<StopCause>>,
-        claiming: Option<Claiming>,
-        max_processes: u32,
-    ) -> Self {
-        let (station, sent, acquired, acknowledged) = (None, false, None, None);
-        Self {
-            hv,
-            record,
-            order,
-            store,
-            stop,
-            max_processes,
-            claiming,
-            station,
-            sent,
-            acquired,
-            acknowledged,
-            last_contact: Instant::now(),
-        }
+impl Progress {
+    pub fn since(begun: Instant) -> Self {
+        Self { sent: false, acquired: None, acknowledged: None, last_contact: begun }
     }
+}
 
-    pub fn on(self, station: Option<BridgedNic>) -> Self {
-        Self { station, ..self }
-    }
-
+impl Attempt<'_> {
     /// Follows the attempt to its end, over as many sessions as it takes. The first may be `kept` open since the machine was
     /// prepared: its agent holds the nonce, and there is nothing to ask.
-    pub async fn run(mut self, mut kept: Option<Session>) -> Verdict {
+    pub async fn run(mut self, mut kept: Option<Session>) -> AttemptReport {
         let (result, wire) = loop {
             match self.session(kept.take()).await {
-                Ok(result) => break (judge(&result, *self.stop.borrow()), Some(result)),
+                Ok(result) => break (attempt_end(&result, *self.stop.borrow()), Some(result)),
                 Err(Interrupted::Over(end, message)) => break (self.ended(end, message), None),
                 Err(Interrupted::Broken(why)) => {
-                    tracing::warn!(run = %self.order.run, machine = %self.record.name, error = &why as &dyn std::error::Error, "the session with the agent ended");
+                    tracing::warn!(run = %self.spec.run, machine = %self.record.name, error = &why as &dyn std::error::Error, "the session with the agent ended");
                     if let Some(lost) = self.given_up(&why).await {
                         break (lost, None);
                     }
@@ -115,7 +103,8 @@ impl<'a> Attempt<'a> {
                 }
             }
         };
-        Verdict { result, wire, acquired: self.acquired, acknowledged: self.acknowledged }
+        let Progress { acquired, acknowledged, .. } = self.progress;
+        AttemptReport { result, wire, acquired, acknowledged }
     }
 
     /// One session: from EXECUTE or HELLO to RESULT, or to whatever interrupts it.
@@ -131,7 +120,7 @@ impl<'a> Attempt<'a> {
     async fn on_kept(&mut self, mut session: Session) -> Result<Session, Interrupted> {
         self.may_start()?;
         let (resumed, put) = tokio::join!(self.resumed(), self.put_input());
-        self.acquired = Some(resumed?);
+        self.progress.acquired = Some(resumed?);
         put?;
         // Told to stop meanwhile: nothing was sent yet.
         self.may_start()?;
@@ -141,10 +130,10 @@ impl<'a> Attempt<'a> {
 
     async fn on_new(&mut self) -> Result<Session, Interrupted> {
         let running = self.resumed().await?;
-        self.acquired.get_or_insert(running);
+        self.progress.acquired.get_or_insert(running);
         let token = Some(&self.record.token);
         let (mut session, hello) = reach(self.hv, &self.record.name, token, PATIENCE).await?;
-        self.last_contact = Instant::now();
+        self.progress.last_contact = self.clock.instant();
         match self.state(&hello)? {
             AttemptState::Held => {
                 self.may_start()?;
@@ -159,17 +148,17 @@ impl<'a> Attempt<'a> {
     async fn resumed(&self) -> Result<Instant, Interrupted> {
         let resumed = self.hv.resume(&self.record.name).await;
         resumed.map_err(|why| Interrupted::Broken(SessionError::Open(why)))?;
-        Ok(Instant::now())
+        Ok(self.clock.instant())
     }
 
     /// What the agent says of our nonce. Whatever else it says proves nothing.
     fn state(&mut self, hello: &GuestHello) -> Result<AttemptState, Interrupted> {
         let ours = hello.attempt.as_ref().filter(|a| a.nonce == self.record.nonce);
         if ours.is_some_and(|a| a.state != AttemptState::Held) {
-            self.sent = true;
+            self.progress.sent = true;
         }
         ours.map(|a| a.state).ok_or_else(|| {
-            self.sent = true;
+            self.progress.sent = true;
             Interrupted::Over(
                 AttemptEnd::GuestLost,
                 "its agent does not know this attempt".to_owned(),
@@ -183,7 +172,9 @@ impl<'a> Attempt<'a> {
             Ok(PowerState::Absent) => "its process is gone".to_owned(),
             Ok(PowerState::Dead { why }) => why,
             Ok(PowerState::Paused | PowerState::Running) | Err(_) => {
-                if self.last_contact.elapsed() < LOST_AFTER {
+                let silent =
+                    self.clock.instant().saturating_duration_since(self.progress.last_contact);
+                if silent < LOST_AFTER {
                     return None;
                 }
                 format!("no answer for {} s: {why}", LOST_AFTER.as_secs())
@@ -193,7 +184,7 @@ impl<'a> Attempt<'a> {
     }
 
     fn ended(&self, end: AttemptEnd, message: String) -> AttemptResult {
-        AttemptResult { end, started: self.sent, message }
+        AttemptResult { end, started: self.progress.sent, message }
     }
 }
 

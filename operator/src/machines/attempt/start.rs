@@ -1,15 +1,13 @@
-//! The beginning of an attempt: input, lease, secrets, EXECUTE, in this order.
+//! The beginning of an attempt: input, lease, secrets, EXECUTE, in this spec.
 
 use std::time::Duration;
 
 use agentvm_core::run::AttemptEnd;
 use agentvm_guest_agent::protocol::{Blob, Execute};
-use jiff::Timestamp;
-use tokio::time::Instant;
 
 use super::{
-    super::verdict::{Interrupted, stopped, unleased},
     Attempt, GRACE, PATIENCE, millis,
+    report::{Interrupted, stopped, unleased},
 };
 use crate::agent::{Session, lease, lease_message, program};
 
@@ -25,7 +23,7 @@ impl Attempt<'_> {
                 "stopped before it was started".to_owned(),
             ));
         }
-        match &self.order.missing {
+        match &self.spec.missing {
             Some(missing) => Err(Interrupted::Over(AttemptEnd::GuestLost, missing.clone())),
             None => Ok(()),
         }
@@ -33,10 +31,10 @@ impl Attempt<'_> {
 
     pub(super) async fn put_input(&self) -> Result<(), Interrupted> {
         // A machine that holds its nonce has an empty share, or what an interrupted try of this attempt put there.
-        if self.order.input.is_empty() {
+        if self.spec.input.is_empty() {
             return Ok(());
         }
-        let put = self.hv.put_input(&self.record.name, self.order.input.clone()).await;
+        let put = self.hv.put_input(&self.record.name, self.spec.input.clone()).await;
         put.map_err(|why| {
             Interrupted::Over(
                 AttemptEnd::GuestLost,
@@ -51,37 +49,37 @@ impl Attempt<'_> {
         patience: Duration,
     ) -> Result<(), Interrupted> {
         self.lease(session).await?;
-        for file in &self.order.secrets {
+        for file in &self.spec.secrets {
             session.send_file(&file.path, file.mode, &file.content, PATIENCE).await?;
         }
         let message = self.message()?;
         // From here on the agent may have received it, whatever happens to this session.
-        self.sent = true;
+        self.progress.sent = true;
         session.execute(message, patience).await?;
-        self.acknowledged.get_or_insert_with(Instant::now);
-        self.last_contact = Instant::now();
-        self.claiming = None;
+        self.progress.acknowledged.get_or_insert_with(|| self.clock.instant());
+        self.progress.last_contact = self.clock.instant();
+        self.claim = None;
         Ok(())
     }
 
     async fn lease(&self, session: &mut Session) -> Result<(), Interrupted> {
-        let Some(nic) = &self.station else { return Ok(()) };
-        let message = lease_message(nic, LEASE, Timestamp::now());
+        let Some(nic) = &self.bridged else { return Ok(()) };
+        let message = lease_message(nic, LEASE, self.clock.now());
         lease(self.hv, &self.record.name, session, message).await.map_err(unleased)
     }
 
     fn message(&self) -> Result<Execute, Interrupted> {
-        let order = self.order;
+        let spec = self.spec;
         Ok(Execute {
-            env: order.env.clone(),
-            run_as: order.run_as,
-            stdin: order.stdin.clone().map(Blob),
-            timeout_millis: millis(order.timeout),
+            env: spec.env.clone(),
+            run_as: spec.run_as,
+            stdin: spec.stdin.clone().map(Blob),
+            timeout_millis: millis(spec.timeout),
             grace_millis: millis(GRACE),
-            max_stdout_bytes: order.max_stream_bytes,
-            max_stderr_bytes: order.max_stream_bytes,
+            max_stdout_bytes: spec.max_stream_bytes,
+            max_stderr_bytes: spec.max_stream_bytes,
             max_processes: self.max_processes,
-            ..program(self.record.nonce.clone(), order.argv.clone(), Timestamp::now())?
+            ..program(self.record.nonce.clone(), spec.argv.clone(), self.clock.now())?
         })
     }
 }

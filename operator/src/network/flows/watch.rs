@@ -14,7 +14,7 @@ use super::{
     log_lines::LogLines,
     recorder::{FlowRecorder, Noted},
 };
-use crate::{controllers::Context, machines::chain};
+use crate::{controllers::Context, report::report};
 
 /// Why an Event about a run was written.
 const DENIED: &str = "NetworkDenied";
@@ -77,7 +77,7 @@ async fn meter(cx: &Context, recorder: &FlowRecorder) {
             match cx.machines.host().traffic(&machine).await {
                 Ok(traffic) => recorder.meter(&machine, traffic, &cx.metrics),
                 Err(why) => {
-                    tracing::debug!(machine = %machine, "its traffic could not be read: {}", chain(&why))
+                    tracing::debug!(machine = %machine, "its traffic could not be read: {}", report(&why))
                 }
             }
         }

@@ -1,4 +1,5 @@
-//! All that a machine's task has to know to carry out one attempt. Secrets are in it: never logged, dropped with it.
+//! The description of one attempt, for the task of its machine. It holds secrets: it is never logged,
+//! and they are dropped with it.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,7 +18,7 @@ pub struct SecretFile {
 
 /// One attempt.
 #[derive(Clone)]
-pub struct Order {
+pub struct AttemptSpec {
     pub run_uid: RunUid,
     /// For logs: namespace/name.
     pub run: String,
@@ -27,13 +28,13 @@ pub struct Order {
     pub run_as: RunAs,
     pub stdin: Option<Vec<u8>>,
     pub timeout: Duration,
-    /// Something that it refers to is gone: it can be followed, not started.
+    /// A reference of the run is gone: the attempt can be followed, not started.
     pub missing: Option<String>,
     pub input: Vec<InputFile>,
     pub secrets: Vec<SecretFile>,
     pub max_stream_bytes: u64,
     pub collect: CollectSpec,
-    /// Where streams and output are kept.
+    /// The folder of its streams and its output.
     pub folder: PathBuf,
     pub created: Timestamp,
     pub claimed: Timestamp,
@@ -45,14 +46,14 @@ impl std::fmt::Debug for SecretFile {
     }
 }
 
-impl std::fmt::Debug for Order {
+impl std::fmt::Debug for AttemptSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Order({}, attempt {})", self.run, self.attempt)
+        write!(f, "AttemptSpec({}, attempt {})", self.run, self.attempt)
     }
 }
 
-impl Order {
-    /// An environment variable whose value isn't shown anywhere.
+impl AttemptSpec {
+    /// An environment variable. Its value is not shown anywhere.
     pub fn env_var(name: &str, value: &str) -> EnvVar {
         EnvVar { name: name.to_owned(), value: Secret::new(value) }
     }

@@ -1,15 +1,17 @@
-//! How an attempt ends: by what its machine said, or by what came in between.
+//! The end of an attempt: the agent reported it, or something came in between.
 
 use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
 use agentvm_guest_agent::{client::ClientError, protocol as wire};
 use tokio::time::Instant;
 
-use super::task::chain;
-use crate::agent::{SessionError, Unleased};
+use crate::{
+    agent::{SessionError, Unleased},
+    report::report,
+};
 
-/// What a machine said of an attempt, with where the time went.
+/// The end of an attempt, with the times that its phases took.
 #[derive(Debug)]
-pub struct Verdict {
+pub struct AttemptReport {
     pub result: AttemptResult,
     pub wire: Option<wire::WireResult>,
     pub acquired: Option<Instant>,
@@ -36,19 +38,19 @@ impl From<ClientError> for Interrupted {
     }
 }
 
-/// What an attempt makes of a machine without an address: another one may have one.
+/// The end of an attempt whose machine has no address. Another machine may have one.
 pub fn unleased(why: Unleased) -> Interrupted {
     match why {
-        Unleased::Guest(ClientError::Refused(report)) => {
-            Interrupted::Over(AttemptEnd::GuestLost, report.message)
+        Unleased::Guest(ClientError::Refused(said)) => {
+            Interrupted::Over(AttemptEnd::GuestLost, said.message)
         }
         Unleased::Guest(why) => why.into(),
-        Unleased::Host(why) => Interrupted::Over(AttemptEnd::GuestLost, chain(&why)),
+        Unleased::Host(why) => Interrupted::Over(AttemptEnd::GuestLost, report(&why)),
     }
 }
 
-/// What the agent says of it. `stop`: it was told to stop.
-pub fn judge(result: &wire::WireResult, stop: Option<StopCause>) -> AttemptResult {
+/// The end that the agent reported. `stop`: the agent was told to stop the attempt.
+pub fn attempt_end(result: &wire::WireResult, stop: Option<StopCause>) -> AttemptResult {
     let end = if result.timed_out {
         AttemptEnd::DeadlineExceeded
     } else if let Some(cause) = stop.filter(|_| result.stopped) {
@@ -67,7 +69,7 @@ pub fn judge(result: &wire::WireResult, stop: Option<StopCause>) -> AttemptResul
     AttemptResult { end, started: true, message: agentvm_core::status::clip(&message, 512) }
 }
 
-/// How an attempt ends that is stopped from outside.
+/// The end of an attempt that is stopped from outside.
 pub fn stopped(cause: StopCause) -> AttemptEnd {
     match cause {
         StopCause::Cancelled => AttemptEnd::Cancelled,
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn only_who_was_told_to_stop_was_stopped_and_a_timeout_comes_first() {
         let end = |exit_code, timed_out, stopped, stop| {
-            judge(&said(exit_code, timed_out, stopped), stop).end
+            attempt_end(&said(exit_code, timed_out, stopped), stop).end
         };
         let cancelled = Some(StopCause::Cancelled);
         assert_eq!(

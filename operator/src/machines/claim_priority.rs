@@ -1,30 +1,31 @@
-//! Claims go first: what prepares machines lets them pass.
+//! Claims go first: the preparation of machines waits while a claim is under way.
 //!
-//! A claim needs a few milliseconds of CPU and host; a machine that is made or reset at the same time needs all there is, and
-//! nobody waits for it yet.
+//! A claim needs the processor and the host for a few milliseconds. A machine that is made or reset
+//! at the same time takes all there is, and no run waits for it yet.
 
 use std::time::Duration;
 
 use tokio::{sync::watch, time::timeout};
 
-/// The longest that one piece of preparation waits: claims that never stop coming need machines too.
+/// The longest time that one step of a preparation waits: claims that never stop need machines too.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How many claims are between being taken and being acknowledged by their machine.
+/// The number of claims between the moment when a machine is taken and the moment when it
+/// acknowledges EXECUTE.
 #[derive(Clone, Debug)]
-pub struct Claims(watch::Sender<usize>);
+pub struct ClaimGate(watch::Sender<usize>);
 
-impl Default for Claims {
+impl Default for ClaimGate {
     fn default() -> Self {
         Self(watch::Sender::new(0))
     }
 }
 
-impl Claims {
-    /// One more, until it is dropped.
-    pub fn begin(&self) -> Claiming {
+impl ClaimGate {
+    /// A claim begins. It is under way until the guard is dropped.
+    pub fn begin(&self) -> ClaimGuard {
         self.0.send_modify(|count| *count += 1);
-        Claiming(self.clone())
+        ClaimGuard(self.clone())
     }
 
     #[cfg(test)]
@@ -32,7 +33,7 @@ impl Claims {
         *self.0.borrow() > 0
     }
 
-    /// Returns when there is none, or after a while.
+    /// Returns when no claim is under way, or after a while.
     pub async fn pass(&self) {
         let mut watch = self.0.subscribe();
         // Both ends of the wait are fine.
@@ -42,9 +43,9 @@ impl Claims {
 
 /// A claim under way.
 #[derive(Debug)]
-pub struct Claiming(Claims);
+pub struct ClaimGuard(ClaimGate);
 
-impl Drop for Claiming {
+impl Drop for ClaimGuard {
     fn drop(&mut self) {
         self.0.0.send_modify(|count| *count = count.saturating_sub(1));
     }
@@ -54,8 +55,8 @@ impl Drop for Claiming {
 mod tests {
     use super::*;
 
-    /// Whether there is nothing to wait for. No clock tells: a busy host makes anything late.
-    async fn at_once(claims: &Claims) -> bool {
+    /// Whether there is nothing to wait for. No clock is asked: a busy host makes anything late.
+    async fn at_once(claims: &ClaimGate) -> bool {
         tokio::select! {
             biased;
             () = claims.pass() => true,
@@ -65,7 +66,7 @@ mod tests {
 
     #[tokio::test]
     async fn preparation_waits_for_the_last_claim_but_not_for_ever() {
-        let claims = Claims::default();
+        let claims = ClaimGate::default();
         assert!(at_once(&claims).await);
         let (first, second) = (claims.begin(), claims.begin());
         drop(first);

@@ -1,30 +1,19 @@
-//! What proves a machine: the checks from outside, its agent's own answer, and how it all is told.
+//! The proof of a machine as people see it: the checks from outside, the agent's own answer, one log
+//! line.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use agentvm_core::status::clip;
 use agentvm_crds::{ResetCheck, ResetStatus};
 use agentvm_hypervisor::{MachineRecord, Proof, Tier};
-use serde::{Deserialize, Serialize};
 
-/// What a check says that found nothing.
+/// The result of a check that found nothing wrong.
 const PASSED: &str = "Passed";
-/// Bytes of a result; the API allows more.
+/// The longest result, in bytes. The API allows more.
 const MAX_RESULT: usize = 512;
 
-/// What is kept with a parked machine, where no guest can write: enough to lend it after a restart.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Evidence {
-    pub reset: ResetStatus,
-    /// How often this process was brought back.
-    pub reuses: u32,
-    /// Whom its guest was told to ask for names.
-    #[serde(default)]
-    pub resolvers: Vec<Ipv4Addr>,
-}
-
-/// The whole proof, of nothing but what was looked at: from outside, that is a machine that was brought back.
+/// The whole proof. It lists only checks that were made: from outside, a machine is checked only after
+/// a reset in place.
 pub fn status(
     tier: Tier,
     took: Duration,
@@ -44,7 +33,7 @@ fn check(name: &str, result: Result<(), &str>) -> ResetCheck {
     ResetCheck { name: name.to_owned(), result }
 }
 
-/// One line for every machine that got to its golden state, or didn't.
+/// Writes one line for every machine that got to its golden state, or did not.
 pub fn log(record: &MachineRecord, reset: &ResetStatus) {
     let proven = reset.checks.iter().all(|check| check.result == PASSED);
     let checks: Vec<String> =

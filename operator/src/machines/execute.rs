@@ -1,0 +1,131 @@
+//! The stage `Executing`: one attempt on the task's machine, from the accepted command to the
+//! release.
+
+use std::sync::Arc;
+
+use agentvm_core::{
+    machine::Event,
+    run::{AttemptEnd, AttemptResult, FinishedAttempt, StopCause},
+};
+use tokio::{sync::watch, time::Instant};
+
+use super::{
+    AttemptSpec,
+    attempt::{Attempt, GRACE, Progress, SLACK, Store, stopped},
+    commands::Command,
+    finish::Finish,
+    task::Task,
+};
+use crate::{agent::Session, network::flows};
+
+/// The state in which an attempt leaves its machine.
+pub enum Left {
+    /// The end of the attempt is durable. `intact`: it ended by itself and was seen to end.
+    Behind { intact: bool },
+    /// The machine goes, whatever the attempt did.
+    Dropped,
+}
+
+impl Task {
+    /// Executes the attempt, holds its result until it is durable elsewhere, and waits for the
+    /// release.
+    pub async fn execute(&mut self, spec: &AttemptSpec, session: Option<Session>) -> Left {
+        let inner = self.inner.clone();
+        let begun = inner.config.clock.instant();
+        self.tell_pool();
+        let recorder = &inner.config.flow_recorder;
+        flows::begin_record(recorder, &self.record, &spec.run_uid, &spec.run);
+        let over = self.attempt(spec, session, begun).await;
+        let metrics = &inner.config.metrics;
+        let network = flows::finish_record(&*inner.hv, recorder, &self.record, metrics).await;
+        let Some((mut done, intact)) = over else { return Left::Dropped };
+        done.outcome.network = network;
+        self.on(Event::End(Arc::new(done)));
+        inner.events.run(&spec.run_uid);
+        self.released(intact).await
+    }
+
+    async fn released(&mut self, intact: bool) -> Left {
+        while let Some(command) = self.inbox.next().await {
+            match command {
+                Command::Release { .. } => return Left::Behind { intact },
+                Command::End => return Left::Dropped,
+                Command::Execute { .. } | Command::Stop { .. } => self.inbox.unexpected(&command),
+            }
+        }
+        Left::Dropped
+    }
+
+    /// The end of the attempt, and whether it came by itself. `None`: its result is not wanted any
+    /// more.
+    async fn attempt(
+        &mut self,
+        spec: &AttemptSpec,
+        session: Option<Session>,
+        begun: Instant,
+    ) -> Option<(FinishedAttempt, bool)> {
+        let inner = self.inner.clone();
+        let hv = &*inner.hv;
+        let store = match Store::open(&spec.folder) {
+            Ok(store) => store,
+            Err(why) => return Some((no_folder(spec, &why), false)),
+        };
+        let (tell_stop, stop) = watch::channel(None);
+        let claim = inner.board().take_claim(&self.key);
+        let attempt = Attempt {
+            hv,
+            clock: &inner.config.clock,
+            record: &self.record,
+            spec,
+            store: store.clone(),
+            stop,
+            max_processes: self.limits().processes,
+            claim,
+            bridged: inner.links.bridged_nic(&self.record),
+            progress: Progress::since(begun),
+        };
+        let attempt = attempt.run(session);
+        tokio::pin!(attempt);
+        let mut forced_at: Option<Instant> = None;
+        let report = loop {
+            tokio::select! {
+                biased;
+                command = self.inbox.next() => match command {
+                    // Only the first Stop is accepted.
+                    Some(Command::Stop { cause, .. }) => {
+                        forced_at = Some(inner.config.clock.instant() + GRACE + SLACK);
+                        let _ = tell_stop.send(Some(cause));
+                    }
+                    Some(Command::Release { .. } | Command::End) | None => return None,
+                    Some(execute @ Command::Execute { .. }) => self.inbox.unexpected(&execute),
+                },
+                report = &mut attempt => break report,
+                () = at(forced_at) => return Some((forced(*tell_stop.borrow()), false)),
+            }
+        };
+        let intact = report.wire.is_some();
+        let finish = Finish { hv, clock: &inner.config.clock, record: &self.record, spec, store };
+        Some((finish.finish(begun, report).await, intact))
+    }
+}
+
+/// Returns at this time; without a time, never.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The end of an attempt whose agent did not stop it in time.
+fn forced(cause: Option<StopCause>) -> FinishedAttempt {
+    let end = stopped(cause.unwrap_or(StopCause::Cancelled));
+    let message = "its agent did not stop it, so the machine was ended".to_owned();
+    AttemptResult { end, started: true, message }.without_outcome()
+}
+
+/// The end of an attempt that was not started, because this node cannot keep its output.
+fn no_folder(spec: &AttemptSpec, why: &std::io::Error) -> FinishedAttempt {
+    let message = format!("its folder {} could not be made: {why}", spec.folder.display());
+    AttemptResult { end: AttemptEnd::GuestLost, started: false, message }.without_outcome()
+}

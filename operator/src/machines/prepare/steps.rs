@@ -1,0 +1,188 @@
+//! The steps of a preparation: the machine is made or reset, its agent's answer is checked, it gets
+//! its own nonce, is warmed, and is parked with its evidence.
+//!
+//! A machine whose agent does not acknowledge each step gets no place in the pool.
+
+use std::time::Duration;
+
+use agentvm_core::machine::Evidence;
+use agentvm_hypervisor::{HvError, Hypervisor, MachineSpec, Proof, Tier};
+use agentvm_types::MachineLimits;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{super::claim_priority::ClaimGate, PrepareError, evidence};
+use crate::{
+    agent::{self, Session, WakeError, lease, lease_message, matches_golden, rehydrate},
+    clock::Clock,
+    network::{BridgedNic, Network},
+};
+
+/// The time that a fresh process may take to its first answer. An emulated one needs about a second.
+const FIRST_ANSWER: Duration = Duration::from_secs(30);
+/// The time that a machine which boots may take. Emulation is an order of magnitude slower.
+const FIRST_ANSWER_BOOT: Duration = Duration::from_mins(4);
+/// An agent may take this long over WARM.
+const WARM: Duration = Duration::from_secs(30);
+/// A DHCP server has this time. Only other machines that are to be made wait for it.
+const LEASE: Duration = Duration::from_secs(20);
+
+/// A machine that is parked.
+#[derive(Debug)]
+pub struct Ready {
+    /// The session of the preparation. `None`: the machine was found parked.
+    pub session: Option<Session>,
+    pub evidence: Evidence,
+    /// The limits that the host holds its process to; `None` when they are not known.
+    pub limits: Option<MachineLimits>,
+}
+
+/// The means of one preparation.
+#[derive(Debug)]
+pub struct Preparation<'a> {
+    pub hv: &'a dyn Hypervisor,
+    pub links: &'a Network,
+    pub claims: &'a ClaimGate,
+    /// The turns for work that takes the host's own time.
+    pub turns: &'a Semaphore,
+    pub stopping: &'a CancellationToken,
+    pub clock: &'a Clock,
+    pub spec: &'a MachineSpec,
+    /// The inspection that the golden's agent gave at the capture.
+    pub guest: &'a str,
+    pub reuses: u32,
+}
+
+impl Preparation<'_> {
+    /// Makes the machine in a fresh process.
+    pub async fn create(&self, turn: SemaphorePermit<'_>) -> Result<Ready, PrepareError> {
+        self.claims.pass().await;
+        let begun = self.clock.instant();
+        self.hv.create(self.spec).await.map_err(PrepareError::Create)?;
+        self.claims.pass().await;
+        self.answer(begun, None, turn).await
+    }
+
+    /// Resets the machine in its process.
+    pub async fn reset(&self, turn: SemaphorePermit<'_>) -> Result<Ready, PrepareError> {
+        self.claims.pass().await;
+        let begun = self.clock.instant();
+        let proof = match self.hv.reset(self.spec).await {
+            // A proof that lacks a check proves nothing.
+            Ok(proof) if proof.failure().is_some() => Err(HvError::NotProven {
+                name: self.spec.record.name.clone(),
+                proof: Box::new(proof),
+            }),
+            other => other,
+        };
+        let proof = proof.inspect_err(|why| {
+            if let HvError::NotProven { proof, .. } = why {
+                let reset = evidence::status(
+                    Tier::InPlace,
+                    self.since(begun),
+                    Some(proof),
+                    Err("not asked"),
+                );
+                evidence::log(&self.spec.record, &reset);
+            }
+        });
+        self.answer(begun, Some(&proof.map_err(PrepareError::Reset)?), turn).await
+    }
+
+    /// Lets the machine run, checks its agent's answer, gives it its identity, parks it.
+    async fn answer(
+        &self,
+        begun: Instant,
+        proof: Option<&Proof>,
+        mut turn: SemaphorePermit<'_>,
+    ) -> Result<Ready, PrepareError> {
+        let (name, record) = (&self.spec.record.name, &self.spec.record);
+        let tier = if proof.is_some() { Tier::InPlace } else { self.spec.tier };
+        let mut phases = Phases { clock: self.clock, last: begun, done: Vec::new() };
+        phases.end("state");
+        let patience = if tier == Tier::Boot { FIRST_ANSWER_BOOT } else { FIRST_ANSWER };
+        let (mut session, hello, _) =
+            agent::wake(self.hv, name, patience).await.map_err(|why| match why {
+                WakeError::Resume(why) => PrepareError::Power(why),
+                WakeError::Session(why) => PrepareError::Session(why),
+            })?;
+        phases.end("wake");
+        let guest = match tier {
+            Tier::Boot => agent::unused(&hello),
+            Tier::InPlace | Tier::Fresh => matches_golden(self.guest, &hello),
+        };
+        let said = guest.as_ref().copied().map_err(String::as_str);
+        let reset = evidence::status(tier, self.since(begun), proof, said);
+        evidence::log(record, &reset);
+        guest.map_err(PrepareError::Guest)?;
+        self.claims.pass().await;
+        phases.end("pass");
+        let (network, station) = (self.links.guest_network(record), self.links.bridged_nic(record));
+        let told = network.as_ref().map(|network| &network.resolvers);
+        let resolvers = told
+            .or(station.as_ref().map(|station| &station.resolvers))
+            .cloned()
+            .unwrap_or_default();
+        rehydrate(&mut session, record, network, true, self.clock.now())
+            .await
+            .map_err(PrepareError::Rehydrate)?;
+        phases.end("rehydrate");
+        // From here on the machine has an address of its own; its rules are in force before its link
+        // opens.
+        self.links.open(record).await.map_err(PrepareError::Network)?;
+        phases.end("network");
+        if let Some(station) = &station {
+            // The DHCP server may take long: the next machine gets the turn meanwhile.
+            drop(turn);
+            self.leased(&mut session, station).await?;
+            turn = self.turns.acquire().await.map_err(|_| PrepareError::Stopping)?;
+            phases.end("lease");
+        }
+        session.warm(WARM).await.map_err(PrepareError::Warm)?;
+        phases.end("warm");
+        let evidence = Evidence { reset, reuses: self.reuses, resolvers };
+        let text = serde_json::to_string(&evidence).map_err(PrepareError::Evidence)?;
+        self.hv.park(name, &text).await.map_err(PrepareError::Power)?;
+        phases.end("park");
+        drop(turn);
+        tracing::debug!(machine = %name, tier = tier.as_str(), phases = ?phases.done, "prepared");
+        Ok(Ready { session: Some(session), evidence, limits: Some(self.spec.limits) })
+    }
+
+    fn since(&self, begun: Instant) -> Duration {
+        self.clock.instant().saturating_duration_since(begun)
+    }
+
+    async fn leased(
+        &self,
+        session: &mut Session,
+        station: &BridgedNic,
+    ) -> Result<(), PrepareError> {
+        let message = lease_message(station, LEASE, self.clock.now());
+        tokio::select! {
+            biased;
+            () = self.stopping.cancelled() => Err(PrepareError::Stopping),
+            done = lease(self.hv, &self.spec.record.name, session, message) => {
+                done.map_err(PrepareError::Lease)
+            }
+        }
+    }
+}
+
+/// The time that each phase took, for the log.
+struct Phases<'a> {
+    clock: &'a Clock,
+    last: Instant,
+    done: Vec<(&'static str, Duration)>,
+}
+
+impl Phases<'_> {
+    fn end(&mut self, phase: &'static str) {
+        let now = self.clock.instant();
+        self.done.push((phase, now.saturating_duration_since(self.last)));
+        self.last = now;
+    }
+}

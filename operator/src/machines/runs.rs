@@ -1,0 +1,45 @@
+//! Runs, as far as their machines are concerned: a claim, its attempt, its release.
+
+use agentvm_core::run::{AttemptState, Claim, StopCause};
+use agentvm_types::{Nonce, PoolUid, RunUid};
+
+use super::{AttemptSpec, Machines, commands::Command};
+
+impl Machines {
+    /// Takes an idle machine for a run. This is a change in memory: no call leaves the process.
+    pub fn acquire(&self, pool: &PoolUid, run: &RunUid) -> Option<Claim> {
+        let Self { inner } = self;
+        inner.board().acquire(pool, run, &inner.config.node, &inner.claims)
+    }
+
+    /// Whether a machine is set aside for this run and nothing was sent to it.
+    pub fn holds(&self, run: &RunUid) -> bool {
+        self.inner.board().holds(run)
+    }
+
+    /// The claim did not become durable.
+    pub fn give_back(&self, run: &RunUid) {
+        self.inner.board().give_back(run, self.inner.now());
+    }
+
+    /// The state of an attempt. `None`: no machine of this node has it.
+    pub fn attempt(&self, run: &RunUid, nonce: &Nonce) -> Option<AttemptState> {
+        self.inner.board().attempt(run, nonce)
+    }
+
+    /// The claim is durable: the machine executes the attempt. `false` when the machine is gone.
+    pub fn execute(&self, spec: AttemptSpec) -> bool {
+        let (run, spec) = (spec.run_uid.clone(), Box::new(spec));
+        self.inner.board().tell_run(&run, |nonce| Command::Execute { nonce, spec })
+    }
+
+    pub fn stop(&self, run: &RunUid, cause: StopCause) {
+        self.inner.board().tell_run(run, |nonce| Command::Stop { nonce, cause });
+    }
+
+    /// The run's end is durable: its machine is reset or removed. A run without a machine is no
+    /// error.
+    pub fn release(&self, run: &RunUid) {
+        self.inner.board().tell_run(run, |nonce| Command::Release { nonce });
+    }
+}

@@ -7,7 +7,7 @@
 //!   lease                  lease.rs        the agent names its address, the host checks it
 //!   program, wire_run_as   program.rs      EXECUTE, with the host's time and randomness
 //!   matches_golden         inspection.rs   the agent's view of its machine against the golden's
-//!   random, fresh_nonce    random.rs       the kernel's randomness
+//!   fresh_nonce            random.rs       names and entropy, from the kernel's randomness
 //! ```
 
 mod error;
@@ -27,7 +27,7 @@ pub use identity::{quiesce, rehydrate};
 pub use inspection::{matches_captured, matches_golden, unused};
 pub use lease::{Unleased, lease, lease_message};
 pub use program::{program, wire_run_as};
-pub use random::{fresh_nonce, random};
+pub use random::fresh_nonce;
 pub use reach::{inspect, reach, wake};
 
 /// A session with the agent of a machine.

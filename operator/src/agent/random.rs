@@ -4,8 +4,8 @@ use agentvm_guest_agent::protocol::{Blob, Nonce};
 
 use super::SessionError;
 
-/// Random bytes of the kernel.
-pub fn random<const N: usize>() -> Result<[u8; N], SessionError> {
+/// Random bytes of the host's kernel.
+fn random<const N: usize>() -> Result<[u8; N], SessionError> {
     let mut bytes = [0; N];
     let mut filled = 0;
     while filled < N {

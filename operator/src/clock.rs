@@ -41,11 +41,13 @@ impl Clock {
     }
 
     /// A clock that stands still at `now`. All of its clones advance together.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn manual(now: Timestamp) -> Self {
         Self(Source::Manual(Arc::new(Mutex::new(Reading { now, instant: Instant::now() }))))
     }
 
     /// The time of day. It may jump when the host's clock is set.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System => Timestamp::now(),
@@ -54,6 +56,7 @@ impl Clock {
     }
 
     /// The monotonic time, to measure durations with. A paused tokio runtime pauses it too.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn instant(&self) -> Instant {
         match &self.0 {
             Source::System => Instant::now(),

@@ -1,5 +1,6 @@
 //! The agentvm operator as a library. `operator/cli` makes the program of it, and `operator/bench` measures it.
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 pub mod agent;
 pub mod clock;
@@ -10,6 +11,7 @@ pub mod failure;
 pub mod goldens;
 pub mod guest_image;
 pub mod logging;
+#[expect(clippy::disallowed_methods, reason = "its clock is on the way")]
 pub mod machines;
 pub mod metrics;
 pub mod network;

@@ -1,4 +1,5 @@
-//! The zone that agentvm writes times in: `America/New_York`, RFC 3339 with its offset. The one module that knows it.
+//! The zone that agentvm writes times in: `America/New_York`, RFC 3339 with its offset. The one
+//! module that knows it.
 
 use jiff::{Timestamp, fmt::strtime, tz::TimeZone};
 

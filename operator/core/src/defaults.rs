@@ -7,7 +7,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::limits::LimitDefaults;
 
-/// Defaults and limits of this operator. `Default` is what the documentation says without any configuration.
+/// Defaults and limits of this operator. `Default` is what the documentation says without any
+/// configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
     /// `timeoutSeconds` of a run that names none.
@@ -38,8 +39,8 @@ pub struct NetworkDefaults {
     /// Addresses of nodes, API server, pods and services, as far as the operator knows them. No
     /// policy opens them.
     pub deny_cidrs: Vec<IpNet>,
-    /// The subnet of this installation's machines. The host may have taken another one; the operator
-    /// puts it here when it knows.
+    /// The subnet of this installation's machines. The host may have taken another one; the
+    /// operator puts it here when it knows.
     pub machines: Ipv4Net,
     /// Their IPv6 subnet; `None` as long as the installation is not known.
     pub machines_ipv6: Option<Ipv6Net>,

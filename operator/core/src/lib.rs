@@ -1,7 +1,7 @@
 //! Pure decisions: names, validation, plans, lifecycle, status, retry, calendar.
 //!
-//! Nothing here is async, opens a socket, reads a clock, or knows kube's client or libvirt. Time is an
-//! argument; `clippy.toml` lists the calls that would break this.
+//! Nothing here is async, opens a socket, reads a clock, or knows kube's client or libvirt. Time is
+//! an argument; `clippy.toml` lists the calls that would break this.
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 

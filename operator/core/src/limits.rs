@@ -12,8 +12,8 @@ pub struct LimitDefaults {
 
 /// The limits of one profile. `None` sets no limit.
 ///
-/// No profile limits processor time: a machine's virtual CPUs bound it already. No profile limits the
-/// rate of the disk: a high rate on one host is a hundredth of a high rate on another.
+/// No profile limits processor time: a machine's virtual CPUs bound it already. No profile limits
+/// the rate of the disk: a high rate on one host is a hundredth of a high rate on another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitPreset {
     pub disk_bytes_per_second: Option<u64>,
@@ -38,8 +38,8 @@ impl Default for LimitDefaults {
 }
 
 impl LimitDefaults {
-    /// The limits of this profile. A custom size has the limits of the profile that it comes nearest
-    /// to; until that is known, it counts as Standard.
+    /// The limits of this profile. A custom size has the limits of the profile that it comes
+    /// nearest to; until that is known, it counts as Standard.
     pub fn of(&self, profile: Profile) -> &LimitPreset {
         match profile {
             Profile::Light => &self.light,

@@ -1,6 +1,7 @@
 //! Names that are derived, never drawn: a retry after a crash finds its own work.
 //!
-//! Knows nothing of who uses them. Everything here fits into a libvirt domain name, a file name and a label value.
+//! Knows nothing of who uses them. Everything here fits into a libvirt domain name, a file name and
+//! a label value.
 
 use agentvm_types::PoolUid;
 use std::fmt;
@@ -21,7 +22,8 @@ macro_rules! text_type {
                 &self.0
             }
 
-            /// Takes a text that this program wrote itself (metadata, a status); nothing is derived from it.
+            /// Takes a text that this program wrote itself (metadata, a status); nothing is derived
+            /// from it.
             pub fn from_recorded(text: impl Into<String>) -> Self {
                 Self(text.into())
             }
@@ -40,7 +42,8 @@ text_type!(
     DomainName
 );
 text_type!(
-    /// One operator installation on one host: tells its domains from those of another on the same libvirt.
+    /// One operator installation on one host: tells its domains from those of another on the same
+    /// libvirt.
     InstanceId
 );
 text_type!(
@@ -61,7 +64,8 @@ impl DomainName {
         format!("avm-{instance}-")
     }
 
-    /// The machine in `slot` of a pool. The same slot has the same name for ever, so that creating it twice is noticed.
+    /// The machine in `slot` of a pool. The same slot has the same name for ever, so that creating
+    /// it twice is noticed.
     pub fn for_slot(instance: &InstanceId, pool: &PoolUid, slot: u32) -> Self {
         Self(format!(
             "{}{}-{slot}",
@@ -77,13 +81,15 @@ impl DomainName {
 }
 
 impl GoldenKey {
-    /// The key of a golden: all that its files depend on. `parts` in a fixed order, each with its meaning as a prefix.
+    /// The key of a golden: all that its files depend on. `parts` in a fixed order, each with its
+    /// meaning as a prefix.
     pub fn derive(parts: &[&str]) -> Self {
         Self(short_hash(parts, 32))
     }
 }
 
-/// The first `len` hex characters of the SHA-256 of the parts, each preceded by its length (so that `ab|c` isn't `a|bc`).
+/// The first `len` hex characters of the SHA-256 of the parts, each preceded by its length (so that
+/// `ab|c` isn't `a|bc`).
 pub fn short_hash(parts: &[&str], len: usize) -> String {
     let mut text = hex(&digest_parts(parts));
     text.truncate(len);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Delays that double from `first` to `cap`, each spread by ±20 % according to `key`, so that objects don't wake in step.
+/// Delays that double from `first` to `cap`, each spread by ±20 % according to `key`, so that
+/// objects don't wake in step.
 #[derive(Clone, Copy, Debug)]
 pub struct Backoff {
     pub first: Duration,

@@ -11,6 +11,7 @@ use agentvm_hypervisor::{Channel, HvError, Hypervisor};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Session, SessionError, WakeError, fresh_nonce};
+use crate::clock::Clock;
 
 /// The pause between two tries to reach an agent that still boots.
 const RETRY: Duration = Duration::from_millis(100);
@@ -50,8 +51,9 @@ pub async fn wake(
     name: &DomainName,
     patience: Duration,
 ) -> Result<(Session, GuestHello, Instant), WakeError> {
+    let clock = Clock::system();
     let resumed =
-        async { hv.resume(name).await.map(|()| Instant::now()).map_err(WakeError::Resume) };
+        async { hv.resume(name).await.map(|()| clock.instant()).map_err(WakeError::Resume) };
     let greeted = async { inspect(hv, name, patience).await.map_err(WakeError::Session) };
     let (running, (session, hello)) = tokio::try_join!(resumed, greeted)?;
     Ok((session, hello, running))
@@ -63,7 +65,8 @@ async fn try_until(
     greeting: Greeting<'_>,
     patience: Duration,
 ) -> Result<(Session, GuestHello), SessionError> {
-    let deadline = Instant::now() + patience;
+    let clock = Clock::system();
+    let deadline = clock.instant() + patience;
     let mut last = None;
     loop {
         let greeted = async {
@@ -76,7 +79,7 @@ async fn try_until(
             Ok(Err(why)) => last = Some(Box::new(why)),
             Err(_) => {}
         }
-        if Instant::now() >= deadline {
+        if clock.instant() >= deadline {
             let (name, seconds) = (name.clone(), patience.as_secs());
             return Err(SessionError::NoAnswer { name, seconds, last });
         }

@@ -1,7 +1,8 @@
-//! The caches' filling: a controller for each kind, and the moment when all of them have seen everything there is.
+//! The caches' filling: a controller for each kind, and the moment when all of them have seen
+//! everything there is.
 //!
-//! kube's own `Store::wait_until_ready` wakes one waiter only, and the controller itself waits there. So the first end of a
-//! list is noted here, on its way through.
+//! kube's own `Store::wait_until_ready` wakes one waiter only, and the controller itself waits
+//! there. So the first end of a list is noted here, on its way through.
 
 use std::fmt::Debug;
 

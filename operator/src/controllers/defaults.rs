@@ -23,7 +23,8 @@ impl Context {
         defaults
     }
 
-    /// A pool with all of its defaults. Some depend on its golden's profile, once its snapshot exists.
+    /// A pool with all of its defaults. Some depend on its golden's profile, once its snapshot
+    /// exists.
     pub fn valid_pool(&self, pool: &AgentVMPool) -> Result<ValidPool, InvalidSpec> {
         let defaults = self.defaults();
         let namespace = pool.metadata.namespace.as_deref().unwrap_or_default();

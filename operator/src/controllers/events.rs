@@ -1,4 +1,5 @@
-//! Kubernetes Events, for people. An Event that can't be written is logged and forgotten: it is never the only record.
+//! Kubernetes Events, for people. An Event that can't be written is logged and forgotten: it is
+//! never the only record.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -49,7 +50,8 @@ impl Recorder {
             action: action.to_owned(),
             secondary: None,
         };
-        // The first of its kind is created, a repetition patched: both are one write, and count as the first.
+        // The first of its kind is created, a repetition patched: both are one write, and count as
+        // the first.
         self.metrics.api_write(Kind::Event, Verb::Create);
         if let Err(why) = self.inner.publish(&event, about).await {
             let object = about.name.as_deref().unwrap_or_default();

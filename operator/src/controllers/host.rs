@@ -1,4 +1,5 @@
-//! Is the host of machines there? Asked again and again; the first time it is, what survived a restart is taken over.
+//! Is the host of machines there? Asked again and again; the first time it is, what survived a
+//! restart is taken over.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -18,7 +19,8 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// What is known of the host.
 #[derive(Clone, Debug)]
 pub enum HostState {
-    /// Not asked yet, or what survived isn't taken over yet: nothing may be made and nothing is lost.
+    /// Not asked yet, or what survived isn't taken over yet: nothing may be made and nothing is
+    /// lost.
     Unknown(String),
     Ready(Arc<HostFacts>),
     /// It was ready once; machines of before may still run.

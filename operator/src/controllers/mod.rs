@@ -1,6 +1,8 @@
-//! One controller for each kind, each readable as a sentence: observe, plan (pure), execute, publish once or not at all.
+//! One controller for each kind, each readable as a sentence: observe, plan (pure), execute,
+//! publish once or not at all.
 //!
-//! No finalizers: what is on the node and whose object is gone is found by UID and removed ([`sweep`]).
+//! No finalizers: what is on the node and whose object is gone is found by UID and removed
+//! ([`sweep`]).
 
 mod cache;
 mod context;

@@ -1,4 +1,5 @@
-//! A status is written whole, once, and only when it differs: a compare-and-swap on `resourceVersion`.
+//! A status is written whole, once, and only when it differs: a compare-and-swap on
+//! `resourceVersion`.
 
 use std::fmt::Debug;
 

@@ -1,6 +1,7 @@
 //! Turns what machines and goldens say into objects that are worth another look.
 //!
-//! A machine that came or went concerns its pool and the first runs in line; a golden concerns its pools.
+//! A machine that came or went concerns its pool and the first runs in line; a golden concerns its
+//! pools.
 
 use std::sync::Arc;
 

@@ -48,7 +48,8 @@ use crate::{
 /// Runs, pools and snapshots.
 const CACHES: usize = 3;
 
-/// What it takes to end a run: SIGTERM, 5 s, SIGKILL, and its output collected and its status written.
+/// What it takes to end a run: SIGTERM, 5 s, SIGKILL, and its output collected and its status
+/// written.
 const EVICTION: Duration = Duration::from_secs(8);
 
 /// What it takes to end all machines.
@@ -164,9 +165,10 @@ impl Operator {
         self.cx.host.clone()
     }
 
-    /// Claims nothing any more and gives back what was never sent to a machine. Runs that are under way may end by
-    /// themselves; near the end of the time they are ended (`Evicted`). Then it stops. With `end_machines` no machine is
-    /// left; without, idle ones wait for the next operator.
+    /// Claims nothing any more and gives back what was never sent to a machine. Runs that are under
+    /// way may end by themselves; near the end of the time they are ended (`Evicted`). Then it
+    /// stops. With `end_machines` no machine is left; without, idle ones wait for the next
+    /// operator.
     pub async fn stop(mut self, patience: Duration, end_machines: bool) {
         self.cx.drain();
         Router::wake_runs(&self.wake_runs, &self.cx);
@@ -253,7 +255,8 @@ async fn drive<K, F>(
     controller
         .run(counted, failed, cx)
         .for_each(|done| {
-            // A failed reconcile is logged where its retry is decided; this is a watch that broke and will be resumed.
+            // A failed reconcile is logged where its retry is decided; this is a watch that broke
+            // and will be resumed.
             if let Err(why @ ControllerError::QueueError(_)) = &done {
                 tracing::warn!(kind = %K::kind(&()), error = why as &dyn std::error::Error, "a watch was interrupted");
             }
@@ -271,7 +274,8 @@ fn failed<K: Resource<DynamicType = ()>>(
     let meta = object.meta();
     let name = meta.name.clone().unwrap_or_default();
     match why {
-        // Somebody else was faster; the watch brings the news, this is for the case that it doesn't.
+        // Somebody else was faster; the watch brings the news, this is for the case that it
+        // doesn't.
         Error::Conflict => return Action::requeue(Duration::from_millis(250)),
         Error::Gone => return Action::await_change(),
         _ => {}

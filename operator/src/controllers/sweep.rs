@@ -1,7 +1,7 @@
 //! No finalizers: what is on this node and whose object is gone is removed here, found by UID.
 //!
-//! Deleting a run stops it; deleting a pool ends its idle machines and lets claimed ones finish; a golden's files stay until
-//! its last machine is gone.
+//! Deleting a run stops it; deleting a pool ends its idle machines and lets claimed ones finish; a
+//! golden's files stay until its last machine is gone.
 
 use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
 
@@ -70,7 +70,8 @@ fn sweep_machines(cx: &Context) {
     }
 }
 
-/// A policy outlives its pool for as long as a machine of it lives, and that of a setup goes with it.
+/// A policy outlives its pool for as long as a machine of it lives, and that of a setup goes with
+/// it.
 async fn sweep_policies(cx: &Context) {
     let mut owners = uids(&cx.caches.pools, OwnerUid::new);
     owners.extend(uids(&cx.caches.snapshots, OwnerUid::new));

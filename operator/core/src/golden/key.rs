@@ -3,8 +3,8 @@
 use super::{DeviceLayout, Recipe};
 use crate::names::GoldenKey;
 
-/// Facts that the files of a golden depend on, beside its recipe. Another value of any of them makes
-/// another golden.
+/// Facts that the files of a golden depend on, beside its recipe. Another value of any of them
+/// makes another golden.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyFacts<'a> {
     /// The digest of the default guest image.

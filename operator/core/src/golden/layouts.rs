@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use super::Local;
 use crate::golden::DeviceLayout;
 
-/// The layouts that the pools of a golden need; what a pool that says nothing needs where there is none.
+/// The layouts that the pools of a golden need; what a pool that says nothing needs where there is
+/// none.
 pub fn needed(pools: impl IntoIterator<Item = DeviceLayout>) -> BTreeSet<DeviceLayout> {
     let layouts: BTreeSet<DeviceLayout> = pools.into_iter().collect();
     if layouts.is_empty() { [DeviceLayout::Nic].into() } else { layouts }
 }
 
-/// The layout that is farthest from being done speaks for the golden, by its name where there are several.
+/// The layout that is farthest from being done speaks for the golden, by its name where there are
+/// several.
 pub fn least(layouts: &[(DeviceLayout, Local)]) -> Local {
     let Some((layout, local)) = layouts.iter().min_by_key(|(_, local)| progress(local)) else {
         return Local::Absent;

@@ -1,4 +1,4 @@
-//! What to do next about a golden on this node.
+//! The next step for a golden on this node.
 //!
 //! ```text
 //! Absent --capture--> Capturing --> Ready
@@ -11,7 +11,7 @@ use std::time::Duration;
 use agentvm_crds::GoldenReason;
 use jiff::{SignedDuration, Timestamp};
 
-/// What this node has of a golden.
+/// The state of a golden on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
     Absent,
@@ -40,9 +40,9 @@ pub enum Plan {
     WaitUntil(Timestamp),
 }
 
-/// How long a snapshot waits for a pool that names it. They are often made together, and the pool may
-/// need another layout than the one that is captured without a pool. A capture takes long, and a node
-/// captures one golden at a time.
+/// The time that a snapshot waits for a pool that names it. They are often made together, and the pool
+/// may need another layout than the one that is captured without a pool. A capture takes long, and
+/// a node captures one golden at a time.
 const ALONE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The time until a snapshot that no pool names is captured all the same; `None` when that is now.

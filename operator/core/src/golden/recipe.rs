@@ -1,4 +1,5 @@
-//! From a spec to a recipe that can be carried out: sizes resolved, steps bounded, a digest over all of it.
+//! From a spec to a recipe that can be carried out: sizes resolved, steps bounded, a digest over
+//! all of it.
 
 use agentvm_crds::{Builtin, CustomResources, GoldenSnapshotSpec, Profile, SetupNetworkMode};
 use agentvm_types::Resources;
@@ -69,8 +70,8 @@ pub fn recipe(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<Recipe, 
     })
 }
 
-/// The profile whose limits machines of this snapshot have. One of a custom size has those of the profile with as many processors, or
-/// the next smaller one: they are what makes the load.
+/// The profile whose limits machines of this snapshot have. One of a custom size has those of the
+/// profile with as many processors, or the next smaller one: they are what makes the load.
 pub fn profile(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Profile {
     match size(spec, defaults).map(|size| size.vcpus) {
         Ok(0..=1) => Profile::Light,

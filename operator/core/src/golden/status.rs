@@ -1,4 +1,4 @@
-//! What a golden's status says: this node's entry, and the conditions over all entries.
+//! The status of a golden: this node's entry, and the conditions over all entries.
 
 use std::collections::BTreeSet;
 
@@ -38,8 +38,8 @@ pub fn node_entry(node: &NodeName, layout: DeviceLayout, local: &Local) -> Golde
     }
 }
 
-/// The status with this node's entries in it, one for each layout; conditions are a function of all entries. `local` is what
-/// [`super::least`] says of this node's.
+/// The status with this node's entries in it, one for each layout; conditions are a function of all
+/// entries. `local` is what [`super::least`] says of this node's.
 pub fn next_status(
     old: &GoldenSnapshotStatus,
     digest: Option<String>,

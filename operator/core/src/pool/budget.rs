@@ -51,8 +51,8 @@ pub(super) fn no_room(short: u32, room: &Room) -> String {
     format!("this node has no room for {short} more ({})", room.limit)
 }
 
-/// Whether an entry of a pool's status says that the node lacks room. Such a pool may fill up when a
-/// machine of another pool ends.
+/// Whether an entry of a pool's status says that the node lacks room. Such a pool may fill up when
+/// a machine of another pool ends.
 pub fn lacks_room(entry: &PoolNode) -> bool {
     entry.reason == PoolReason::NoCapacity.as_str()
 }

@@ -7,9 +7,11 @@ use agentvm_types::{NodeName, Tier, TierReport};
 use super::{Blocked, Plan, PoolFacts, SlotSeen, ValidPool, budget::no_room, limits};
 use crate::status::clip;
 
-/// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a status.
+/// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a
+/// status.
 const MAX_MESSAGE: usize = 368;
-/// The same of a word on tiers; there are two. What failed stands at its end, after the name of a machine.
+/// The same of a word on tiers; there are two. What failed stands at its end, after the name of a
+/// machine.
 const MAX_TIER_MESSAGE: usize = 192;
 
 /// How many machines are in which state.

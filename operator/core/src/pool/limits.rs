@@ -1,10 +1,12 @@
-//! A pool's limits as its status says them: what its machines are held to, with every default filled in.
+//! A pool's limits as its status says them: what its machines are held to, with every default
+//! filled in.
 
 use agentvm_crds::{NetworkMode, PoolLimits};
 
 use super::ValidPool;
 
-/// What a machine of this pool may take. Of its network only what there is one for, and somebody counts.
+/// What a machine of this pool may take. Of its network only what there is one for, and somebody
+/// counts.
 pub fn of(want: &ValidPool) -> PoolLimits {
     let (host, link) = (want.limits, want.policy.limits);
     let has_link = want.network_mode != NetworkMode::Isolated;

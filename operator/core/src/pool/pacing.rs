@@ -17,8 +17,8 @@ pub fn wait_before_write(since: Option<Duration>) -> Option<Duration> {
 const MEMORY_PACE: Duration = Duration::from_mins(1);
 
 /// Keeps the memory figure of the last entry where nothing else has changed. Memory always moves a
-/// little, and a status that followed it would be written without end. `since` is the time since this
-/// node's last write.
+/// little, and a status that followed it would be written without end. `since` is the time since
+/// this node's last write.
 pub fn settle_memory(
     old: Option<&PoolNode>,
     mut new: PoolNode,

@@ -1,7 +1,8 @@
 //! Which slots to fill and which to empty.
 //!
-//! Slots are numbered 0 to max-1 and have derived names, so that creating one twice is noticed by the host. A slot that is
-//! being made, used, reset or ended is never touched: the plan only fills empty slots and retires idle and quarantined ones.
+//! Slots are numbered 0 to max-1 and have derived names, so that creating one twice is noticed by
+//! the host. A slot that is being made, used, reset or ended is never touched: the plan only fills
+//! empty slots and retires idle and quarantined ones.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +12,12 @@ use jiff::{Timestamp, ToSpan};
 use super::{Room, ValidPool};
 use crate::names::GoldenKey;
 
-/// How long a machine that is more than wanted stays idle before it goes, seconds. While one is claimed another is made in its
-/// place, and when it comes back from its reset there is one too many: where runs follow each other, each would cost a creation
-/// and a removal.
+/// How long a machine that is more than wanted stays idle before it goes, seconds. While one is
+/// claimed another is made in its place, and when it comes back from its reset there is one too
+/// many: where runs follow each other, each would cost a creation and a removal.
 const LINGER: i64 = 10;
 
-/// What is in a slot.
+/// The state of a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SlotSeen {
     Creating,
@@ -42,15 +43,15 @@ pub struct Blocked {
     pub message: String,
 }
 
-/// What is seen of a pool on this node.
+/// All facts about a pool on this node.
 #[derive(Clone, Debug)]
 pub struct PoolFacts {
     pub slots: BTreeMap<u32, SlotSeen>,
     /// Runs that wait for a machine of this pool.
     pub queued: u32,
-    /// How many more machines of this size the node can take.
+    /// The room for more machines of this size on the node.
     pub room: Room,
-    /// What to make machines of, or why there is nothing.
+    /// The golden of new machines, or why there is none.
     pub golden: Result<GoldenKey, Blocked>,
     /// After failures: no new machine before this time.
     pub hold_until: Option<Timestamp>,
@@ -105,8 +106,9 @@ fn ready_or_coming(seen: &PoolFacts, retire: &[u32]) -> u32 {
     count(seen.slots.iter().filter(stays).count())
 }
 
-/// Quarantine yields to availability: what is kept for a look mustn't keep runs waiting until somebody has looked. As many
-/// go as machines are lacking for want of a slot or of room, the ones with the least time left first.
+/// Quarantine yields to availability: what is kept for a look mustn't keep runs waiting until
+/// somebody has looked. As many go as machines are lacking for want of a slot or of room, the ones
+/// with the least time left first.
 fn yielding(seen: &PoolFacts, plan: &Plan, lacking: u32) -> Vec<u32> {
     // What is on its way out makes place without that.
     let leaving = seen
@@ -127,8 +129,9 @@ fn quarantined(seen: &PoolFacts) -> impl Iterator<Item = (Timestamp, u32)> + '_ 
     })
 }
 
-/// Machines to end. Idle ones: made of another golden, more than wanted, or too old (one at a time, so that the pool isn't
-/// empty). Quarantined ones: their time is over, or the pool has shrunk below their slot.
+/// Machines to end. Idle ones: made of another golden, more than wanted, or too old (one at a time,
+/// so that the pool isn't empty). Quarantined ones: their time is over, or the pool has shrunk
+/// below their slot.
 fn retired(want: &ValidPool, seen: &PoolFacts, now: Timestamp) -> Vec<u32> {
     let idle: Vec<(u32, Timestamp, bool)> = seen
         .slots

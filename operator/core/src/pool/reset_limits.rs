@@ -1,5 +1,5 @@
-//! The remains of a run that a reset may have to clear. A machine with more of them is replaced, because
-//! another machine is made in less time, or because the host's disk would fill up.
+//! The remains of a run that a reset may have to clear. A machine with more of them is replaced,
+//! because another machine is made in less time, or because the host's disk would fill up.
 
 /// Limits of the remains. The hypervisor measures them before and during a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +20,8 @@ impl Default for ResetLimits {
 }
 
 impl ResetLimits {
-    /// The reason to replace a machine whose largest file keeps `kept` bytes of the host's disk, where
-    /// that of a new machine keeps `new`.
+    /// The reason to replace a machine whose largest file keeps `kept` bytes of the host's disk,
+    /// where that of a new machine keeps `new`.
     pub fn keeps_too_much(&self, kept: u64, new: u64) -> Option<String> {
         let allowed = new.saturating_add(self.kept_bytes);
         let mib = |bytes: u64| bytes >> 20;

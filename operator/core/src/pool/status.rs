@@ -1,4 +1,4 @@
-//! What a pool's status says: sums over the nodes' entries, and the conditions.
+//! The status of a pool: sums over the nodes' entries, and the conditions.
 
 use crate::{
     invalid_spec::InvalidSpec,
@@ -96,7 +96,8 @@ fn conditions(nodes: &[PoolNode], was_ready: bool, decided: Decided) -> Vec<Cond
     list
 }
 
-/// The worst of what works less well than it should: whether there is anything, its reason, its message.
+/// The worst of what works less well than it should: whether there is anything, its reason, its
+/// message.
 fn degraded(nodes: &[PoolNode]) -> (bool, &str, String) {
     if let Some(node) = nodes.iter().find(|n| !is_fine(&n.reason)) {
         return (true, &node.reason, node.message.clone());
@@ -116,7 +117,8 @@ fn degraded(nodes: &[PoolNode]) -> (bool, &str, String) {
     (false, PoolReason::Healthy.as_str(), "nothing is wrong".to_owned())
 }
 
-/// The reason and the message that people should hear of: something new is wrong, and be it emulation.
+/// The reason and the message that people should hear of: something new is wrong, and be it
+/// emulation.
 pub fn newly_degraded(
     old: &AgentVMPoolStatus,
     next: &AgentVMPoolStatus,

@@ -38,7 +38,8 @@ impl ValidPool {
     }
 }
 
-/// Fills defaults in and refuses what can't be. `profile` is that of its golden ([`crate::golden::profile`]).
+/// Fills defaults in and refuses what can't be. `profile` is that of its golden
+/// ([`crate::golden::profile`]).
 pub fn validate(
     spec: &AgentVMPoolSpec,
     defaults: &Defaults,
@@ -49,7 +50,8 @@ pub fn validate(
     let asked_min = warm.and_then(|w| w.min);
     let max = number("spec.warm.max", asked_max, defaults.pool_max, 1)?;
     let min = match asked_min {
-        // A `max` below the operator's default `min` says enough: the default gives way to what was asked for.
+        // A `max` below the operator's default `min` says enough: the default gives way to what was
+        // asked for.
         None => defaults.pool_min.min(max),
         some => number("spec.warm.min", some, defaults.pool_min, 0)?,
     };
@@ -96,7 +98,8 @@ pub fn validate(
     })
 }
 
-/// How machines of a pool are connected. It decides about their golden too, before anything else of the pool is valid.
+/// How machines of a pool are connected. It decides about their golden too, before anything else of
+/// the pool is valid.
 pub fn network_mode(network: Option<&NetworkSpec>, defaults: &Defaults) -> NetworkMode {
     network.and_then(|network| network.mode).unwrap_or(defaults.network_mode)
 }

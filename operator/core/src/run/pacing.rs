@@ -15,8 +15,8 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Whether a waiting run's next status is worth a write. `since` is the time since the last such
 /// write.
 ///
-/// A mistake in the object is written at once, another reason to wait after a pause, and new numbers
-/// after a longer one.
+/// A mistake in the object is written at once, another reason to wait after a pause, and new
+/// numbers after a longer one.
 pub fn wait_is_worth_a_write(
     old: &AgentRunStatus,
     next: &AgentRunStatus,

@@ -66,7 +66,7 @@ pub enum Step {
     FinishAttempt(Arc<FinishedAttempt>),
 }
 
-/// What to do, and when to look again at the latest.
+/// The step, and the latest time of the next look.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub step: Step,

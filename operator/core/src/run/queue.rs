@@ -1,5 +1,5 @@
-//! The line of runs that wait for a machine of one pool: by priority, then by creation, then by UID so
-//! that two never tie.
+//! The line of runs that wait for a machine of one pool: by priority, then by creation, then by UID
+//! so that two never tie.
 
 use agentvm_crds::{AcceptedReason, AgentRunSpec, AgentRunStatus, DesiredState, condition_type};
 use agentvm_types::RunUid;

@@ -1,10 +1,11 @@
-//! How an attempt ended and what it left: what machines report and statuses tell.
+//! The result of an attempt: its end and the files, streams and times that it left. Machines report
+//! it, and statuses show it.
 
 use crate::names::DomainName;
 use agentvm_crds::{OutputStatus, RunNetwork, SucceededReason, Timings};
 use agentvm_types::{NodeName, Nonce};
 
-/// How an attempt ended.
+/// The end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptEnd {
     Exited(i32),
@@ -27,7 +28,7 @@ pub struct AttemptResult {
     pub message: String,
 }
 
-/// What an attempt left, as far as statuses care.
+/// The remains of an attempt that a status shows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Outcome {
     pub exit_code: Option<i32>,
@@ -39,7 +40,7 @@ pub struct Outcome {
     pub stderr_cut: bool,
     pub duration_seconds: Option<f64>,
     pub output: Option<OutputStatus>,
-    /// What it did with its network; none where its machine had none.
+    /// Its use of the network; none where its machine had no network.
     pub network: Option<RunNetwork>,
     pub timings: Timings,
 }
@@ -57,7 +58,7 @@ pub struct Claim {
     pub node: NodeName,
     pub vm: DomainName,
     pub nonce: Nonce,
-    /// What proved the machine.
+    /// The proof of the machine.
     pub reset: Option<agentvm_crds::ResetStatus>,
 }
 

@@ -1,4 +1,5 @@
-//! From an object to a run that can be carried out: parsed once, so that nothing later can be wrong about it.
+//! From an object to a run that can be carried out: parsed once, so that nothing later can be wrong
+//! about it.
 
 use std::collections::BTreeSet;
 

@@ -18,7 +18,8 @@ pub fn clip(text: &str, max: usize) -> String {
     format!("{}{MARK}", &text[..end])
 }
 
-/// The end of some bytes as text of at most `max` bytes. The flag says that text before it is missing.
+/// The end of some bytes as text of at most `max` bytes. The flag says that text before it is
+/// missing.
 ///
 /// Bytes that are not UTF-8 become U+FFFD, and so does NUL: some clients cannot print it.
 pub fn tail(bytes: &[u8], max: usize) -> (String, bool) {

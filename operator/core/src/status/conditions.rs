@@ -1,7 +1,7 @@
 //! Conditions: what every status is made of.
 //!
-//! A status is computed, compared with the old one, and written once or not at all. [`settle`] keeps
-//! the transition times of what did not change, so that an equal status compares as equal.
+//! A status is computed, compared with the old one, and written once or not at all. [`settle`]
+//! keeps the transition times of what did not change, so that an equal status compares as equal.
 
 use agentvm_crds::{Condition, ConditionStatus};
 use jiff::Timestamp;

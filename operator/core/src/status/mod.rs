@@ -1,4 +1,4 @@
-//! What every status is made of: conditions, and texts with a largest size.
+//! The parts of every status: conditions, and texts with a largest size.
 
 mod bounds;
 mod conditions;

@@ -11,7 +11,8 @@ use crate::{
     network::PoolNetwork,
 };
 
-/// Begins what is missing, ends what is too much, changes what has changed; `false`: not all of that could be done.
+/// Begins what is missing, ends what is too much, changes what has changed; `false`: not all of
+/// that could be done.
 pub async fn execute(
     pool: &AgentVMPool,
     want: &ValidPool,

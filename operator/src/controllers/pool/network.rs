@@ -18,8 +18,9 @@ use crate::{
 /// Where the kernel lists interfaces.
 const INTERFACES: &str = "/sys/class/net";
 
-/// Makes the network of machines that have one, so that it is known where they are before anybody says what they may reach. Why it can't
-/// be made is said where the pool's policy is put into force.
+/// Makes the network of machines that have one, so that it is known where they are before anybody
+/// says what they may reach. Why it can't be made is said where the pool's policy is put into
+/// force.
 pub async fn prepare(pool: &AgentVMPool, cx: &Context) {
     if matches!(*cx.host.borrow(), HostState::Ready(_)) && is_connected(pool, cx) {
         let _ = cx.machines.links().subnet().await;
@@ -57,8 +58,8 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
     }
 }
 
-/// The policies of all pools, when the machines of before are taken over: those of one that is left out would be cut off. A pool
-/// whose spec can't be carried out has none.
+/// The policies of all pools, when the machines of before are taken over: those of one that is left
+/// out would be cut off. A pool whose spec can't be carried out has none.
 pub async fn police_all(cx: &Context) {
     let pools = cx.caches.pools.state();
     let connected = || {

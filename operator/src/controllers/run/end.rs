@@ -12,7 +12,8 @@ use crate::metrics::{AcquireKind, Metrics};
 pub struct End {
     reason: String,
     ran: Option<Duration>,
-    /// How long the machine took from the claim to its acknowledgement; none where there was no machine.
+    /// How long the machine took from the claim to its acknowledgement; none where there was no
+    /// machine.
     acquired: Option<(AcquireKind, Duration)>,
 }
 
@@ -42,7 +43,8 @@ impl End {
     }
 }
 
-/// A run that finds a machine is accepted and claimed in one status; one that waits is accepted before.
+/// A run that finds a machine is accepted and claimed in one status; one that waits is accepted
+/// before.
 fn kind(accepted: Option<&Condition>, scheduled: Option<&Condition>) -> AcquireKind {
     let since = |condition: Option<&Condition>| condition.map(|c| c.last_transition_time.clone());
     if since(accepted) == since(scheduled) { AcquireKind::Hit } else { AcquireKind::Cold }

@@ -72,8 +72,8 @@ async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Er
     let attempt = open_attempt(Some(&next)).cloned();
     match publish::status(run.object, next, cx).await {
         Ok(()) => {}
-        // Certainly not written, so the machine is free again. Any other error leaves open whether it
-        // was written; the next look finds out.
+        // Certainly not written, so the machine is free again. Any other error leaves open whether
+        // it was written; the next look finds out.
         Err(why @ (Error::Conflict | Error::Gone)) => {
             cx.machines.give_back(uid);
             return Err(why);
@@ -90,8 +90,8 @@ async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Er
 fn execute_claimed(run: &Run<'_>, seen: &Observation, cx: &Context) {
     let Some(attempt) = open_attempt(run.object.status.as_ref()) else { return };
     let mut order = order(run, &seen.resolved, attempt, cx);
-    // A reference that has gone meanwhile matters only if the program was not started yet: a program
-    // that runs has its content already.
+    // A reference that has gone meanwhile matters only if the program was not started yet: a
+    // program that runs has its content already.
     order.missing = seen.facts.missing.as_ref().map(|missing| missing.message.clone());
     cx.machines.execute(order);
 }

@@ -85,7 +85,8 @@ fn pool_state(pool: &AgentVMPool, run: &Run<'_>, cx: &Context) -> PoolState {
 
 fn attempt(run: &Run<'_>, cx: &Context) -> AttemptState {
     let Some(open) = open_attempt(run.object.status.as_ref()) else { return AttemptState::None };
-    // Before the first look at the host no machine counts as lost; those that are there will be found.
+    // Before the first look at the host no machine counts as lost; those that are there will be
+    // found.
     if open.node_name != cx.node.as_str() || matches!(*cx.host.borrow(), HostState::Unknown(_)) {
         return AttemptState::Elsewhere;
     }

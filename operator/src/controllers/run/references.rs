@@ -1,4 +1,5 @@
-//! What a run refers to: Secrets and ConfigMaps, read when they are needed and dropped with the order.
+//! What a run refers to: Secrets and ConfigMaps, read when they are needed and dropped with the
+//! order.
 
 use std::collections::HashMap;
 

@@ -17,8 +17,8 @@ pub struct Waiting {
     pub name: String,
 }
 
-/// All runs that wait for this pool. A run that has a machine is not among them, even where the cache
-/// is behind.
+/// All runs that wait for this pool. A run that has a machine is not among them, even where the
+/// cache is behind.
 pub fn waiting(cx: &Context, namespace: &str, pool: &str) -> Vec<Waiting> {
     let busy: HashSet<RunUid> = cx.machines.owners().1.into_iter().collect();
     let all: Vec<Arc<Guarded<AgentRun>>> = cx.caches.runs.state();

@@ -17,14 +17,15 @@ pub const MAX_SKIPPED: usize = 20;
 pub const MAX_ATTEMPTS: usize = 20;
 /// Parts of a proof that a status lists at the most; there are five.
 const MAX_CHECKS: usize = 16;
-/// Bytes of the result of one part. A guest may have written some of it, so it is never printed raw.
+/// Bytes of the result of one part. A guest may have written some of it, so it is never printed
+/// raw.
 const MAX_RESULT: usize = 256;
 /// Bytes of a name.
 const MAX_NAME: usize = 64;
 /// Destinations that a status lists at the most.
 const MAX_DENIED: usize = 16;
 
-/// What a status says of a reset, however much was noted.
+/// The reset of a status, however much was noted.
 pub fn bounded_reset(reset: &ResetStatus) -> ResetStatus {
     let check = |check: &ResetCheck| ResetCheck {
         name: plain(&check.name, MAX_NAME),
@@ -37,7 +38,7 @@ pub fn bounded_reset(reset: &ResetStatus) -> ResetStatus {
     }
 }
 
-/// What a status says of the network, however much was noted.
+/// The network of a status, however much was noted.
 pub fn bounded_network(network: &RunNetwork) -> RunNetwork {
     let denied = |flow: &DeniedFlow| DeniedFlow {
         destination: plain(&flow.destination, MAX_NAME),

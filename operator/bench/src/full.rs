@@ -175,7 +175,7 @@ async fn follow(client: Client, tell: watch::Sender<HashMap<String, Seen>>) {
         let now = Instant::now();
         match event {
             Ok(run) => {
-                tell.send_modify(|all| note(all.entry(run.name_any()).or_default(), run, now))
+                tell.send_modify(|all| note(all.entry(run.name_any()).or_default(), run, now));
             }
             Err(why) => tracing::debug!(
                 error = &why as &dyn std::error::Error,

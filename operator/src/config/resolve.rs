@@ -95,7 +95,7 @@ impl Layers {
             match read(&content, key) {
                 Ok(read) => (value, origin) = (read, from),
                 Err(what) => {
-                    self.problems.push(Problem { origin: from, key: key.path.to_owned(), what })
+                    self.problems.push(Problem { origin: from, key: key.path.to_owned(), what });
                 }
             }
         }

@@ -61,7 +61,7 @@ impl Metrics {
     /// A machine was made, by a boot, by a clone of the golden, or by a reset; until it was ready to be lent.
     pub fn booted(&self, pool: &str, kind: BootKind, took: Duration) {
         self.with(|all| {
-            all.boot.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64())
+            all.boot.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64());
         });
     }
 
@@ -74,7 +74,7 @@ impl Metrics {
     /// A claimed machine has acknowledged what it shall execute; since the claim.
     pub fn acquired(&self, pool: &str, kind: AcquireKind, took: Duration) {
         self.with(|all| {
-            all.acquire.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64())
+            all.acquire.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64());
         });
     }
 

@@ -134,7 +134,7 @@ async fn listen(namespace: &Namespace, port: u16) -> Result<TcpListener, BenchEr
         match namespace.within(bind).await? {
             // A process that has just been started holds all that this one had open, the last round's listener too, until it is another program.
             Err(why) if why.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
-                sleep(AGAIN).await
+                sleep(AGAIN).await;
             }
             bound => break bound,
         }

@@ -46,10 +46,10 @@ pub fn order(run: &Run<'_>, resolved: &Resolved, attempt: &Attempt, cx: &Context
         };
         match file.place {
             Place::Input => {
-                input.push(InputFile { path: file.path.clone(), mode: file.mode, content })
+                input.push(InputFile { path: file.path.clone(), mode: file.mode, content });
             }
             Place::Secrets => {
-                secrets.push(SecretFile { path: file.path.clone(), mode: file.mode, content })
+                secrets.push(SecretFile { path: file.path.clone(), mode: file.mode, content });
             }
         }
     }

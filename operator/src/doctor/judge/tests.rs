@@ -145,7 +145,7 @@ fn missing_virtualisation_is_slower_not_fatal() {
     assert_level("cpu", Level::Warning, "nested", |seen| seen.host.virtualisation = None);
     assert_level("cpu", Level::Warning, "One CPU", |seen| seen.host.cpus = 1);
     assert_level("kvm-device", Level::Warning, "modprobe", |seen| {
-        seen.devices.kvm = Device::Absent
+        seen.devices.kvm = Device::Absent;
     });
     assert_level("kvm-device", Level::Warning, "usermod -aG kvm dev", |seen| {
         seen.devices.kvm = Device::Refused("Permission denied".into());
@@ -155,10 +155,10 @@ fn missing_virtualisation_is_slower_not_fatal() {
         seen.virt.kvm_boot = KvmBoot::Failed("no boot\nMSR 0x10a".into());
     });
     assert_level("kvm-boot", Level::Info, "not tried", |seen| {
-        seen.virt.kvm_boot = KvmBoot::Untried("no image".into())
+        seen.virt.kvm_boot = KvmBoot::Untried("no image".into());
     });
     assert_level("vsock", Level::Info, "virtio-serial", |seen| {
-        seen.devices.vhost_vsock = Device::Absent
+        seen.devices.vhost_vsock = Device::Absent;
     });
 }
 
@@ -169,7 +169,7 @@ fn memory_and_disk_have_a_floor_and_a_recommendation() {
     assert_level("disk-space", Level::Error, "larger", |seen| seen.disk.free_mib = Ok(4095));
     assert_level("disk-space", Level::Warning, "larger", |seen| seen.disk.free_mib = Ok(4096));
     assert_level("disk-space", Level::Error, "another", |seen| {
-        seen.disk.free_mib = Err("I/O error".into())
+        seen.disk.free_mib = Err("I/O error".into());
     });
 }
 
@@ -181,13 +181,13 @@ fn old_or_missing_qemu_and_libvirt_are_fatal() {
     assert_level("qemu", Level::Ok, "8.2", |seen| seen.virt.qemu = version("8.2.0"));
     assert_level("qemu", Level::Warning, "unknown", |seen| seen.virt.qemu = version("mine"));
     assert_level("qemu", Level::Error, "apt-get", |seen| {
-        seen.virt.qemu = Err("there is no program".into())
+        seen.virt.qemu = Err("there is no program".into());
     });
     assert_level("qemu-9p", Level::Error, "virtfs", |seen| {
         seen.virt.qemu = Ok(Qemu { version: "10.0.2".into(), has_9p: false, has_vsock: false });
     });
     assert_level("libvirt", Level::Error, "older than 9.0", |seen| {
-        seen.virt.libvirt.daemon = Ok("8.10.0".into())
+        seen.virt.libvirt.daemon = Ok("8.10.0".into());
     });
 }
 
@@ -210,16 +210,16 @@ fn the_way_of_resets_is_named_with_what_keeps_it_from_being_better() {
         seen.virt.libvirt.daemon = Ok("8.10.0".into());
     });
     assert_level("reset-tier", Level::Warning, "--state-dir", |seen| {
-        seen.disk.state_dir = "/srv/a b".into()
+        seen.disk.state_dir = "/srv/a b".into();
     });
     assert_level("reset-tier", Level::Info, "/var/lib/agentvm/preload/** mr,", |seen| {
-        seen.security.apparmor = true
+        seen.security.apparmor = true;
     });
     assert_level("reset-tier", Level::Info, "restorecon", |seen| {
-        seen.security.selinux = Some(true)
+        seen.security.selinux = Some(true);
     });
     assert_level("reset-tier", Level::Ok, "InPlace", |seen| {
-        seen.virt.libvirt.daemon = Err("not started yet".into())
+        seen.virt.libvirt.daemon = Err("not started yet".into());
     });
 }
 
@@ -248,7 +248,7 @@ fn a_libvirt_that_does_not_answer_is_started_only_by_root_and_only_the_systems()
 #[test]
 fn a_log_daemon_that_does_not_answer_is_fatal_where_libvirt_needs_it() {
     let silent = |seen: &mut Observed| {
-        seen.virt.log_daemon = LogDaemon::Silent("/run/x: Connection refused".into())
+        seen.virt.log_daemon = LogDaemon::Silent("/run/x: Connection refused".into());
     };
     assert_level("log-daemon", Level::Error, "virtlogd -d", silent);
     assert_level("log-daemon", Level::Error, "/run/x: Connection refused", silent);
@@ -268,7 +268,7 @@ fn a_log_daemon_that_does_not_answer_is_fatal_where_libvirt_needs_it() {
         handler(seen, "logd");
     });
     assert_level("log-daemon", Level::Info, "sudo", |seen| {
-        seen.virt.log_daemon = LogDaemon::Refused
+        seen.virt.log_daemon = LogDaemon::Refused;
     });
     assert_level("log-daemon", Level::Ok, "only where libvirt answers", |seen| {
         seen.virt.log_daemon = LogDaemon::Unasked;
@@ -282,16 +282,16 @@ fn the_state_directory_must_be_reachable_for_qemu() {
     });
     assert_level("state-dir", Level::Warning, "as root", |seen| seen.disk.writable = false);
     assert_level("state-dir", Level::Ok, "will be made", |seen| {
-        seen.disk.examined = "/var/lib".into()
+        seen.disk.examined = "/var/lib".into();
     });
     assert_level("run-folder", Level::Warning, "mount -t tmpfs", |seen| {
-        seen.disk.slow_run_folder = true
+        seen.disk.slow_run_folder = true;
     });
     assert_level("file-attributes", Level::Warning, "ext4", |seen| {
-        seen.disk.attributes = Some(Err("no".into()))
+        seen.disk.attributes = Some(Err("no".into()));
     });
     assert_level("loop-devices", Level::Error, "modprobe loop", |seen| {
-        seen.devices.loop_control = Device::Absent
+        seen.devices.loop_control = Device::Absent;
     });
 }
 
@@ -319,17 +319,17 @@ fn confinement_and_time_are_told_with_the_lines_to_write() {
         },
     );
     assert_level("security-modules", Level::Warning, "semanage", |seen| {
-        seen.security.selinux = Some(true)
+        seen.security.selinux = Some(true);
     });
     assert_level("security-modules", Level::Ok, "permissive", |seen| {
-        seen.security.selinux = Some(false)
+        seen.security.selinux = Some(false);
     });
     assert_level("swap", Level::Warning, "may be written to /dev/sda2", |seen| {
         seen.host.plain_swap = vec!["/dev/sda2".into()];
     });
     assert_level("clock", Level::Error, "behind", |seen| seen.clock.now = 1_800_000_000);
     assert_level("clock", Level::Warning, "timedatectl", |seen| {
-        seen.clock.synchronised = Some(false)
+        seen.clock.synchronised = Some(false);
     });
     assert_level("nftables", Level::Warning, "Isolated", |seen| seen.host.nftables = None);
     assert_level("nftables", Level::Warning, "no conntrack", |seen| seen.network.conntrack = false);
@@ -343,16 +343,16 @@ fn each_layer_around_qemu_that_is_missing_is_told() {
         |seen: &mut Observed, set: fn(&mut Confined)| set(&mut seen.confinement.machines[0]);
     let text = |text: &str| Some(text.to_owned());
     assert_level("qemu-user", Level::Warning, "first_uid", |seen| {
-        seen.confinement.first_uid = None
+        seen.confinement.first_uid = None;
     });
     assert_level("qemu-user", Level::Error, "the user me", |seen| {
-        seen.confinement.uids_taken_by = text("the user me")
+        seen.confinement.uids_taken_by = text("the user me");
     });
     assert_level("qemu-user", Level::Info, "avm-1-2-0", |seen| {
-        running(seen, |machine| machine.uid = 64055)
+        running(seen, |machine| machine.uid = 64055);
     });
     assert_level("qemu-user", Level::Warning, "root", |seen| {
-        conf(seen, |conf| conf.user = Some("root".into()))
+        conf(seen, |conf| conf.user = Some("root".into()));
     });
     for set in [
         (|conf: &mut QemuConf| conf.seccomp_sandbox = Some("0".into())) as fn(&mut QemuConf),
@@ -376,10 +376,10 @@ fn each_layer_around_qemu_that_is_missing_is_told() {
         running(seen, |machine| machine.own_mounts = false);
     });
     assert_level("qemu-network", Level::Warning, "first_uid", |seen| {
-        seen.confinement.first_uid = None
+        seen.confinement.first_uid = None;
     });
     assert_level("qemu-network", Level::Warning, "Start the operator", |seen| {
-        seen.confinement.cut_off = Some(false)
+        seen.confinement.cut_off = Some(false);
     });
     assert_level("qemu-network", Level::Info, "nftables", |seen| seen.confinement.cut_off = None);
     assert_level("qemu-network", Level::Ok, "before the first", |seen| {
@@ -401,7 +401,7 @@ fn each_layer_around_qemu_that_is_missing_is_told() {
 #[test]
 fn a_missing_image_is_fatal_and_a_missing_control_plane_is_not() {
     assert_level("guest-image", Level::Error, "make image", |seen| {
-        seen.parts.image = Err("there is none".into())
+        seen.parts.image = Err("there is none".into());
     });
     assert_level("control-plane", Level::Warning, "make controlplane", |seen| {
         seen.parts.control_plane =
@@ -425,7 +425,7 @@ fn firewalls_that_drop_what_is_routed_are_told_for_each_version_of_ip() {
         |id, dropper: &Dropper| broken(id, |seen| seen.network.droppers = vec![dropper.clone()]);
     let assert_told = |id, said: &str, dropper: &Dropper| {
         assert_level(id, Level::Warning, said, |seen| {
-            seen.network.droppers = vec![dropper.clone()]
+            seen.network.droppers = vec![dropper.clone()];
         });
     };
     let (four, six) = ("forward-policy", "forward-policy-ipv6");
@@ -464,7 +464,7 @@ fn firewalls_that_drop_what_is_routed_are_told_for_each_version_of_ip() {
 fn what_is_in_the_way_of_machines_networks_is_named_with_a_way_out() {
     let on = |interface: &str, net: &str| (interface.to_owned(), net.parse().unwrap());
     let ours = broken("machine-subnet", |seen| {
-        seen.network.addresses.push(on("agentvm0", "192.168.101.1/24"))
+        seen.network.addresses.push(on("agentvm0", "192.168.101.1/24"));
     });
     assert_eq!(ours.level, Level::Ok, "{ours:?}");
     assert_level("machine-subnet", Level::Ok, "192.168.104.0/24 on avmb0a1b2c3d", |seen| {
@@ -474,17 +474,17 @@ fn what_is_in_the_way_of_machines_networks_is_named_with_a_way_out() {
         seen.network.addresses.push(on("eth1", "192.168.0.7/16"));
     });
     assert_level("ip-forwarding", Level::Info, "libvirt sets it", |seen| {
-        seen.network.forwarding = Some(false)
+        seen.network.forwarding = Some(false);
     });
     let filter = |problem: Option<&str>, bridged| Filter::Enabled {
         problem: problem.map(str::to_owned),
         bridged,
     };
     assert_level("libvirt-filter", Level::Ok, "twice as long", |seen| {
-        seen.network.filter = filter(None, true)
+        seen.network.filter = filter(None, true);
     });
     assert_level("libvirt-filter", Level::Info, "br_netfilter", |seen| {
-        seen.network.filter = filter(None, false)
+        seen.network.filter = filter(None, false);
     });
     assert_level("libvirt-filter", Level::Warning, "no ebtables", |seen| {
         seen.network.filter = filter(Some("there is no ebtables"), true);

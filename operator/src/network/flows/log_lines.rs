@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// LogLines at a time.
+/// `LogLines` at a time.
 const BURST: u32 = 20;
 /// Then no more until so much later.
 const PAUSE: Duration = Duration::from_secs(10);

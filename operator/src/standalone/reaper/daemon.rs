@@ -216,7 +216,7 @@ mod tests {
                     assert!(
                         Clock::system().instant() < deadline,
                         "it is started when the other one is gone"
-                    )
+                    );
                 }
             }
         };

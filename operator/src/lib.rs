@@ -11,7 +11,6 @@ pub mod failure;
 pub mod goldens;
 pub mod guest_image;
 pub mod logging;
-#[expect(clippy::disallowed_methods, reason = "its clock is on the way")]
 pub mod machines;
 pub mod metrics;
 pub mod network;

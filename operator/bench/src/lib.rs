@@ -5,7 +5,6 @@
 //!                                                                └► rounds: contenders take turns ─► report: table or JSON (stats)
 //! ```
 //! Contenders of agentvm's own (`product`) go through the product's calls; baselines (`ordinary`) through libvirt's.
-#![allow(clippy::disallowed_methods, reason = "a bench measures with the clock of the host")]
 #![forbid(unsafe_code)]
 
 mod acquire;

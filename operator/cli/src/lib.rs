@@ -1,6 +1,7 @@
 //! The command line of `agentvm`: parses it, starts logging, and hands over to one file for each subcommand.
 
 #![forbid(unsafe_code)]
+#![deny(clippy::disallowed_methods)]
 
 pub mod args;
 

@@ -87,7 +87,7 @@ pub async fn stop(parts: Parts, folder: &Path) {
                 tracing::warn!("libvirtd goes on: {} machines of others run on it", machines.len());
             }
             Released::StillEnding { reaper } => {
-                tracing::warn!(reaper, "libvirtd has not ended yet")
+                tracing::warn!(reaper, "libvirtd has not ended yet");
             }
         }
     }

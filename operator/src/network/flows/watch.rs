@@ -35,14 +35,14 @@ async fn listen(cx: &Context, recorder: &FlowRecorder, mut flows: mpsc::Receiver
         let (machine, verdict, target) = (&flow.machine, flow.verdict.as_str(), flow.target);
         match recorder.note(&flow) {
             Noted::First(owner) => {
-                tracing::info!(run = owner.run, machine = %machine, verdict, "network: {target}")
+                tracing::info!(run = owner.run, machine = %machine, verdict, "network: {target}");
             }
             Noted::Again => {}
             Noted::Nobodys if target.is_chatter() => {}
             Noted::Nobodys => match lines.may_write(cx.clock.instant().into_std()) {
                 Some(0) => tracing::info!(machine = %machine, verdict, "network: {target}"),
                 Some(more) => {
-                    tracing::info!(machine = %machine, verdict, "network: {target}; {more} more dropped")
+                    tracing::info!(machine = %machine, verdict, "network: {target}; {more} more dropped");
                 }
                 None => {}
             },
@@ -77,7 +77,7 @@ async fn meter(cx: &Context, recorder: &FlowRecorder) {
             match cx.machines.host().traffic(&machine).await {
                 Ok(traffic) => recorder.meter(&machine, traffic, &cx.metrics),
                 Err(why) => {
-                    tracing::debug!(machine = %machine, "its traffic could not be read: {}", report(&why))
+                    tracing::debug!(machine = %machine, "its traffic could not be read: {}", report(&why));
                 }
             }
         }

@@ -1,5 +1,5 @@
-//! A folder for `--data-dir`, and the certainty that nothing of it stays: whatever happens to the test process, a shell
-//! that waits for its end ends what is left and removes the folder.
+//! A folder for `--data-dir`. Nothing of it stays, however the test process ends: a shell waits for
+//! that end, ends the remaining processes, and removes the folder.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -8,7 +8,7 @@ use std::process::{ChildStdin, Command, Stdio};
 
 use crate::Error;
 
-/// `read` returns when the test process is gone. First everything is asked to end, then it is ended.
+/// `read` returns when the test process is gone. All processes are first asked to end, then killed.
 const JANITOR: &str = r#"
 of_ours() {
     grep -lsF -- "$1" /proc/[0-9]*/cmdline | while read -r line; do
@@ -26,11 +26,11 @@ rm -rf --one-file-system -- "$1" || rm -rf --one-file-system -- "$1"
 grep -lsF -- "$1/" /var/log/libvirt/qemu/avm-*.log | xargs -r rm -f
 rm -f -- "$1.log""#;
 
-/// One installation's folder. Where QEMU's user can walk to; `/tmp` of a test may be private.
+/// The folder of one installation. QEMU's user can enter it; the `/tmp` of a test may be private.
 #[derive(Debug)]
 pub struct DataDir {
     path: PathBuf,
-    /// Closed when this process ends, or this is dropped: then the janitor begins.
+    /// The pipe closes when this process ends or this value is dropped. Then the janitor begins.
     _janitor: ChildStdin,
 }
 
@@ -54,12 +54,13 @@ impl DataDir {
         &self.path
     }
 
-    /// What `standalone` logged, all starts one after the other. Beside the folder: a log isn't data.
+    /// The log of `standalone`, with all starts one after the other. It is beside the folder,
+    /// because a log is not data.
     pub fn log(&self) -> PathBuf {
         self.path.with_extension("log")
     }
 
-    /// The log's last lines, for whoever looks at a failure.
+    /// The last lines of the log, for a reader of a failure.
     pub fn end_of_log(&self) -> String {
         const LINES: usize = 40;
         let text = std::fs::read_to_string(self.log()).unwrap_or_default();

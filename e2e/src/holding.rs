@@ -1,20 +1,21 @@
-//! Whether a text is in any file of an installation.
+//! Searches all files of an installation for a text.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::{DataDir, Error};
 
-/// Files of the installation that have the text in them, one in each line; but for etcd's, where Kubernetes keeps Secrets, and the image's,
-/// which are older than the text.
+/// The files of the installation that contain the text, one in each line. Two kinds of files are
+/// left out: those of etcd, where Kubernetes keeps Secrets, and those of the image, which are older
+/// than the text.
 ///
 /// # Errors
-/// Where the search doesn't find what it has to: a file that is put there for it.
+/// The search must find a file that is put there for it. Otherwise it fails.
 pub fn holding(dir: &DataDir, text: &str) -> Result<String, Error> {
     let control = dir.path().join("control");
     std::fs::write(&control, text)?;
     let mut grep = Command::new("grep");
-    // Not `--text`: what isn't text is looked through as well, without the gigabytes that are holes.
+    // Without `--text`, grep also looks through binary files, but skips gigabytes of holes.
     grep.env("LC_ALL", "C").args([
         "--recursive",
         "--files-with-matches",

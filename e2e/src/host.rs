@@ -1,4 +1,4 @@
-//! A host with a golden and a pool on it, and runs on these.
+//! A host with a golden and a pool, and runs on them.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use crate::{DataDir, Error, Run, Standalone, leftovers};
 
-/// For anything that a machine does: emulated ones on a busy host are slow.
+/// The patience for everything that a machine does: emulated machines on a busy host are slow.
 pub const PATIENCE: Duration = Duration::from_mins(3);
 const NAMESPACE: &str = "default";
 
@@ -30,12 +30,12 @@ impl std::fmt::Debug for Host {
 }
 
 impl Host {
-    /// A fresh one.
+    /// A fresh host.
     pub async fn start(arguments: &[&str]) -> Result<Self, Error> {
         Self::start_on(DataDir::new()?, arguments).await
     }
 
-    /// One that may find things from before.
+    /// A host that may find things of an earlier start.
     pub async fn start_on(dir: DataDir, arguments: &[&str]) -> Result<Self, Error> {
         let standalone = Standalone::start(&dir, arguments).await?;
         let kubeconfig = Kubeconfig::read_from(dir.path().join("kubeconfig"))?;
@@ -44,13 +44,13 @@ impl Host {
         Ok(Self { dir, standalone, client: Client::try_from(config)? })
     }
 
-    /// SIGKILL; the folder stays.
+    /// Sends SIGKILL; the folder stays.
     pub async fn kill(self) -> Result<DataDir, Error> {
         self.standalone.kill().await?;
         Ok(self.dir)
     }
 
-    /// SIGTERM, which has to succeed, in time, and to leave nothing but the folder.
+    /// Sends SIGTERM. The process must end in time, succeed, and leave only the folder.
     pub async fn stop(self) -> Result<(DataDir, Duration), Error> {
         let Self { dir, standalone, .. } = self;
         let (status, took) = standalone.stop().await?;
@@ -60,11 +60,13 @@ impl Host {
         Ok((dir, took))
     }
 
-    /// A golden and a pool `default` of its machines, as small as they can be, and the first of them warm.
+    /// Makes a golden and a pool `default`, as small as possible, and waits for the first warm
+    /// machine.
     pub async fn with_pool(self, min: i32, max: i32) -> Result<Self, Error> {
         let golden = json!({
             "source": {"builtin": "Debian"},
-            "resources": {"profile": "Custom", "custom": {"vcpus": 1, "memoryMiB": 512, "diskGiB": 4}},
+            "resources": {"profile": "Custom", "custom": {"vcpus": 1, "memoryMiB": 512,
+                "diskGiB": 4}},
         });
         let golden = GoldenSnapshot::new("default", serde_json::from_value(golden)?);
         self.api().create(&PostParams::default(), &golden).await?;
@@ -79,7 +81,7 @@ impl Host {
         Ok(self)
     }
 
-    /// Waits until the pool `default` is full; the golden's word on why not, if it isn't.
+    /// Waits until the pool `default` is full. If it is not, the golden's message says why.
     pub async fn warm(&self) -> Result<(), Error> {
         let ready =
             await_condition(self.api::<AgentVMPool>(), "default", |pool: Option<&AgentVMPool>| {
@@ -108,7 +110,7 @@ impl Host {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
-    /// Creates a run; its name.
+    /// Creates a run; returns its name.
     pub async fn submit(&self, spec: Value) -> Result<String, Error> {
         let mut run = AgentRun::new("", serde_json::from_value(spec)?);
         run.metadata.name = None;
@@ -121,7 +123,7 @@ impl Host {
         self.until(name, "over", Run::is_over).await
     }
 
-    /// Waits until something holds of a run.
+    /// Waits until a condition of a run holds.
     pub async fn until(
         &self,
         name: &str,
@@ -140,7 +142,8 @@ impl Host {
             .into())
     }
 
-    /// Waits until a run that is under way has written a file to its output: then the program is in the midst of it.
+    /// Waits until a current run has written a file to its output: then the program is in the
+    /// middle of its work.
     pub async fn until_in_output(&self, name: &str, file: &str) -> Result<(), Error> {
         let claimed =
             |run: &AgentRun| run.status.as_ref().is_some_and(|status| status.vm_name.is_some());
@@ -157,18 +160,18 @@ impl Host {
         Ok(())
     }
 
-    /// Has something executed, to its end.
+    /// Executes a command, and waits for its end.
     pub async fn run(&self, spec: Value) -> Result<Run, Error> {
         let name = self.submit(spec).await?;
         self.ended(&name).await
     }
 
-    /// Has a text executed by a language's interpreter, to its end.
+    /// Executes a text in an interpreter, and waits for its end.
     pub async fn script(&self, language: &str, source: &str) -> Result<Run, Error> {
         self.run(json!({"code": {"language": language, "source": source}})).await
     }
 
-    /// The same, as the machine's root.
+    /// Executes a text as the machine's root.
     pub async fn script_as_root(&self, language: &str, source: &str) -> Result<Run, Error> {
         self.run(json!({"runAs": "Root", "code": {"language": language, "source": source}})).await
     }

@@ -1,9 +1,9 @@
-//! What there is of an installation outside of its folder: processes, mounts, domains.
+//! The parts of an installation outside of its folder: processes, mounts, domains.
 
 use std::fs;
 use std::path::Path;
 
-/// Where libvirt writes down the domains that it has, running or defined.
+/// Here libvirt records its domains, running or defined.
 const DOMAINS: [&str; 2] = ["/run/libvirt/qemu", "/etc/libvirt/qemu"];
 
 /// Everything that should be gone after the end, in words.
@@ -17,7 +17,8 @@ pub fn leftovers(data_dir: &Path) -> Vec<String> {
     found
 }
 
-/// Living processes that have the folder in their command line, and `program` in the name of their executable.
+/// Living processes whose command line contains the folder, and whose executable's name contains
+/// `program`.
 pub fn processes(data_dir: &Path, program: &str) -> Vec<(i32, String)> {
     let below = format!("{}/", data_dir.display());
     let is_it = data_dir.display().to_string();
@@ -30,7 +31,7 @@ pub fn processes(data_dir: &Path, program: &str) -> Vec<(i32, String)> {
         let words: Vec<_> =
             line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word)).collect();
         let ours = words.iter().any(|word| word.contains(&below) || *word == is_it);
-        // The janitor waits for us.
+        // The janitor waits for this process.
         if ours && words[0] != "sh" && words[0].contains(program) {
             found.push((pid, words.join(" ").chars().take(160).collect()));
         }

@@ -1,6 +1,6 @@
-//! Tests on real machines: a host that `agentvm standalone` runs, and a way to have runs executed on it.
+//! Tests on real machines: `agentvm standalone` runs a host, and runs are executed on it.
 //!
-//! Uses the product as a person does: the program's command line, and the Kubernetes API.
+//! The tests use the product like a person: by the command line and the Kubernetes API.
 #![forbid(unsafe_code)]
 
 mod data_dir;
@@ -21,10 +21,10 @@ pub use run::Run;
 pub use scenario::{Scenario, on_one_host};
 pub use standalone::Standalone;
 
-/// Why a test can't go on.
+/// The reason why a test cannot go on.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// Fails a scenario unless something holds.
+/// Fails a scenario unless a condition holds.
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($text:tt)+) => {

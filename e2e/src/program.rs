@@ -1,4 +1,4 @@
-//! What is tested: the program, built of this work tree, and the guest image that belongs to it.
+//! The program under test, built from this work tree, and the guest image that belongs to it.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,14 @@ use std::sync::OnceLock;
 
 use crate::Error;
 
-/// `AGENTVM_BIN`, or the program as Cargo builds it now.
+/// `AGENTVM_BIN`, or the program that Cargo builds now.
 pub fn agentvm() -> Result<&'static Path, Error> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     once(&BUILT, || env::var_os("AGENTVM_BIN").map_or_else(build, |given| Ok(given.into())))
 }
 
-/// `AGENTVM_IMAGE`, or what the image's builder says; it builds where something has changed.
+/// `AGENTVM_IMAGE`, or the image that the image's builder names. It builds if something has
+/// changed.
 pub fn guest_image() -> Result<&'static Path, Error> {
     static IMAGE: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     once(&IMAGE, || env::var_os("AGENTVM_IMAGE").map_or_else(build_image, |given| Ok(given.into())))

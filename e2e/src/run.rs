@@ -1,4 +1,4 @@
-//! A run as it stands, with short ways to what tests ask of it.
+//! A run as the API shows it, with short ways to the values that tests need.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,7 +19,7 @@ impl Run {
         Self { object, status }
     }
 
-    /// Whether there is a verdict about it.
+    /// Is the run over?
     pub fn is_over(object: &AgentRun) -> bool {
         succeeded(object).is_some_and(|condition| condition.status != ConditionStatus::Unknown)
     }
@@ -50,34 +50,35 @@ impl Run {
         self.status.duration_seconds.unwrap_or(f64::NAN)
     }
 
-    /// What it left, by path, with sizes.
+    /// The files of its output, by path, with their sizes.
     pub fn files(&self) -> BTreeMap<&str, i64> {
         let files = self.status.output.iter().flat_map(|output| &output.files);
         files.map(|file| (file.path.as_str(), file.size_bytes)).collect()
     }
 
-    /// What it left and nobody took, with the reasons, in one text.
+    /// The entries of its output that were skipped, with the reasons, in one text.
     pub fn skipped(&self) -> String {
         self.status.output.as_ref().map(|output| output.skipped.join("\n")).unwrap_or_default()
     }
 
-    /// The folder of what it left.
+    /// The folder of its output.
     pub fn location(&self) -> PathBuf {
         self.status.output.as_ref().map(|output| output.location.clone().into()).unwrap_or_default()
     }
 
-    /// All of its standard output that was kept, byte by byte.
+    /// All kept bytes of its standard output.
     pub fn kept_stdout(&self) -> std::io::Result<Vec<u8>> {
         std::fs::read(self.location().with_file_name("stdout"))
     }
 }
 
-/// What a person needs to see when a test fails.
+/// The details that a person needs when a test fails.
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} ended with {} ({}), exit code {:?}, signal {:?}, after {} s, stdout {:?}, stderr {:?}, files {:?}, not taken {:?}",
+            "{} ended with {} ({}), exit code {:?}, signal {:?}, after {} s, stdout {:?}, stderr \
+                {:?}, files {:?}, not taken {:?}",
             self.name(),
             self.reason(),
             self.message(),

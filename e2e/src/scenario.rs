@@ -1,4 +1,5 @@
-//! Tests that share a host: each a trial of its own for whoever runs them, and the host's end one more.
+//! Tests that share a host. The harness shows each of them as a trial, and the end of the host as
+//! one more.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,17 +11,17 @@ use tokio::sync::OnceCell;
 
 use crate::{Error, Host};
 
-/// As many machines as the shared pool may have.
+/// The largest number of machines in the shared pool.
 const MACHINES: i32 = 4;
-/// Kept warm, and how many scenarios run at once: each needs a machine most of its time.
+/// The number of warm machines, and of scenarios at a time: each needs a machine most of its time.
 const WARM: i32 = 3;
 
 type Body = for<'a> fn(&'a Host) -> BoxFuture<'a, Result<(), Error>>;
 
-/// Started for the first one that needs it; one that can't be started isn't tried again.
+/// The first scenario starts the host. If the start fails, it is not tried again.
 type Shared = Arc<OnceCell<Result<Host, String>>>;
 
-/// What is tried, and its name.
+/// The function of a scenario, and its name.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,
@@ -38,7 +39,7 @@ macro_rules! scenarios {
     };
 }
 
-/// Tries all of them on one host, and ends it. Understands the arguments of `cargo test`.
+/// Tries all of them on one host, and ends the host. Understands the arguments of `cargo test`.
 pub fn on_one_host(scenarios: &[Scenario]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(WARM as usize);

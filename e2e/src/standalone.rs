@@ -1,4 +1,5 @@
-//! The process `agentvm standalone`: started until it says that it is ready, ended in order or by force.
+//! The process `agentvm standalone`. It is started, says that it is ready, and is ended in order or
+//! by force.
 
 use std::fs::OpenOptions;
 use std::process::{ExitStatus, Stdio};
@@ -11,9 +12,9 @@ use tokio::time::timeout;
 
 use crate::{DataDir, Error, agentvm, guest_image};
 
-/// From the start to `ready:`; on two idle cores it takes about 5 s.
+/// The time from the start to `ready:`. On two idle cores it is about 5 s.
 const READY_WITHIN: Duration = Duration::from_mins(2);
-/// What is promised for SIGTERM.
+/// The promised time after SIGTERM.
 const ENDED_WITHIN: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
@@ -32,7 +33,7 @@ impl Standalone {
             .arg(dir.path())
             .arg("--image-dir")
             .arg(guest_image()?);
-        // A terminal's Ctrl-C is for the tests; what they started is then ended in order.
+        // A terminal's Ctrl-C is for the tests. They then end their processes in order.
         command
             .args(arguments)
             .stdin(Stdio::null())
@@ -61,12 +62,12 @@ impl Standalone {
         pid.ok_or_else(|| "standalone has ended".into())
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub async fn kill(mut self) -> Result<(), Error> {
         Ok(self.child.kill().await?)
     }
 
-    /// SIGTERM; how it ended, and how long that took.
+    /// Sends SIGTERM; returns the exit status and the time that it took.
     pub async fn stop(mut self) -> Result<(ExitStatus, Duration), Error> {
         let told = Instant::now();
         kill_process(self.pid()?, Signal::TERM)?;

@@ -1,6 +1,8 @@
-//! The agent that the fake's machines run, in surroundings like a machine's; and the folder that all of it lives in.
+//! The agent of the fake's machines, in surroundings like those of a machine, and the folder that
+//! holds all of it.
 //!
-//! Whatever happens to a test process, nothing that it started outlives it: a shell that waits for its end sees to that.
+//! Nothing that a test process started outlives it, however the process ends: a shell waits for its
+//! end and tidies up.
 #![allow(
     clippy::panic,
     clippy::missing_panics_doc,
@@ -18,7 +20,8 @@ use agentvm_controlplane::test_support::remove_when_we_end;
 
 use crate::repository;
 
-/// The agent's view: the host's folders, and the machine's share as `/workspace`. The process stays the same all the way.
+/// The agent sees the host's folders, and the machine's share as `/workspace`. Each step replaces
+/// the process, so its number stays.
 const IN_A_MACHINE: &str = r#"#!/bin/sh
 set -e
 if [ -z "$AGENTVM_INSIDE" ]; then AGENTVM_INSIDE=1 exec unshare --mount --propagation private "$0" "$@"; fi
@@ -35,14 +38,14 @@ unset AGENTVM_INSIDE
 exec chroot "$root" AGENT "$@"
 "#;
 
-/// `agentvm-guest`, built once, behind a script that puts it into surroundings like a machine's.
+/// `agentvm-guest`, built once, behind a script that gives it surroundings like a machine's.
 pub fn agent_binary() -> PathBuf {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let built = BUILT.get_or_init(|| build().map_err(|why| why.to_string()));
     built.clone().unwrap_or_else(|why| panic!("the guest agent can't be built: {why}"))
 }
 
-/// A new empty folder that is gone when this process is.
+/// A new empty folder that goes away with this process.
 pub fn scratch() -> PathBuf {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let folder = base().join(NUMBER.fetch_add(1, Ordering::Relaxed).to_string());
@@ -69,7 +72,7 @@ fn build() -> io::Result<PathBuf> {
     Ok(script)
 }
 
-/// As Cargo builds it now, two folders above the test's own program.
+/// Lets Cargo build it now. The program is two folders above the test's own.
 fn build_agent() -> io::Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);

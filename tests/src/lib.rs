@@ -1,5 +1,5 @@
-//! What several test files share: a real API server that knows our kinds, a namespace for each test, and an operator of its
-//! own on machines that are processes.
+//! Parts that several test files share: a real API server with our kinds, a namespace for each
+//! test, and an operator with machines that are processes.
 
 mod agents;
 mod look;
@@ -26,18 +26,18 @@ use kube::api::{Api, PostParams};
 use kube::runtime::wait::{await_condition, conditions::is_crd_established};
 use tokio::sync::OnceCell;
 
-/// How long an API server may take to serve new kinds.
+/// The time that an API server may take to serve new kinds.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
 
-/// What keeps a test from beginning.
+/// An error that keeps a test from beginning.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A namespace of its own on an API server, which the tests of a process share.
+/// A namespace on an API server, which the tests of a process share.
 #[derive(Clone)]
 pub struct Bench {
-    /// Administrator.
+    /// A client with an administrator's rights.
     pub client: kube::Client,
-    /// The test's own.
+    /// The namespace of this test.
     pub namespace: String,
     plane: &'static Shared,
 }
@@ -49,7 +49,7 @@ impl std::fmt::Debug for Bench {
 }
 
 impl Bench {
-    /// Starts the API server with our kinds if no test did yet, and makes the namespace.
+    /// Makes the namespace. The first test starts the API server with our kinds.
     pub async fn new() -> Result<Self, Error> {
         static INSTALLED: OnceCell<()> = OnceCell::const_new();
         let plane = shared().await?;
@@ -58,7 +58,7 @@ impl Bench {
         Self::on(plane, client).await
     }
 
-    /// The same on an API server that no other test uses: this test changes the cluster itself.
+    /// Makes it on an API server of its own, for a test that changes the cluster itself.
     pub async fn alone() -> Result<Self, Error> {
         let plane = private().await?;
         let client = plane.client()?;

@@ -1,4 +1,4 @@
-//! Reading statuses: conditions by their type, of any of the kinds.
+//! Reads statuses: conditions of any of the kinds, by their type.
 
 use agentvm_crds::{AgentRun, AgentVMPool, Condition, GoldenSnapshot};
 
@@ -24,7 +24,7 @@ pub fn condition<'a>(object: &'a impl Conditioned, type_: &str) -> Option<&'a Co
     object.conditions().iter().find(|condition| condition.type_ == type_)
 }
 
-/// `True/Completed`, or nothing where there is no such condition.
+/// `True/Completed`, or nothing without such a condition.
 pub fn reason(object: &impl Conditioned, type_: &str) -> String {
     condition(object, type_).map(|c| format!("{:?}/{}", c.status, c.reason)).unwrap_or_default()
 }

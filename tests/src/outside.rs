@@ -1,4 +1,4 @@
-//! An operator in a process of its own, that can be killed.
+//! An operator in a process of its own, which tests can kill.
 
 use std::fs::File;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::{Error, World, agent_binary};
 
 /// Names the step before which `fake-operator` ends itself, as JSON.
 pub const DIE_AT: &str = "AGENTVM_DIE_AT";
-/// Says which resume `fake-operator` never gets to carry out: a number, from 1.
+/// The number, from 1, of the resume that `fake-operator` never carries out.
 pub const HANG_AT: &str = "AGENTVM_HANG_AT_RESUME";
 
-/// Killed when it goes out of scope.
+/// The process is killed when this value goes out of scope.
 #[derive(Debug)]
 pub struct Outside(Child);
 
@@ -23,7 +23,7 @@ impl Outside {
         Self::begin(binary, world, None).await
     }
 
-    /// The same; its `nth` resume of a machine waits for ever.
+    /// Starts it so that the `nth` resume of a machine never ends.
     pub async fn start_and_hang_at_resume(
         binary: &Path,
         world: &World,
@@ -32,7 +32,7 @@ impl Outside {
         Self::begin(binary, world, Some((HANG_AT, nth.to_string()))).await
     }
 
-    /// The same; it ends as if killed before it takes this step for the first time.
+    /// Starts it so that it ends, as if killed, before it takes this step for the first time.
     pub async fn start_and_die_at(binary: &Path, world: &World, step: Step) -> Result<Self, Error> {
         Self::begin(binary, world, Some((DIE_AT, serde_json::to_string(&step)?))).await
     }
@@ -51,12 +51,12 @@ impl Outside {
         Ok(Self(command.spawn()?))
     }
 
-    /// Whether it has ended by itself.
+    /// Has it ended by itself?
     pub fn has_ended(&mut self) -> Result<bool, Error> {
         Ok(self.0.try_wait()?.is_some())
     }
 
-    /// As `kill -9` does; nothing of it can object.
+    /// Kills it like `kill -9`: no code of it can object.
     pub fn kill(mut self) -> Result<(), Error> {
         self.end()
     }

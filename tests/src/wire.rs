@@ -1,7 +1,8 @@
-//! The client that an operator under test is given: confined to one namespace, and every request noted.
+//! The client of an operator under test. It sees one namespace, and it notes every request.
 //!
-//! Operators watch all namespaces; tests that run side by side on one API server must not see each other's objects. So what
-//! is asked of the whole cluster is asked of the test's namespace. Nothing else is changed on the way.
+//! Operators watch all namespaces. Tests that run side by side on one API server must not see each
+//! other's objects. Therefore a request about the whole cluster becomes a request about the test's
+//! namespace. Nothing else changes on the way.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,18 +21,18 @@ const OUR_GROUP: &str = "/apis/agentvm.dev/v1alpha1/";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sent {
     pub method: Method,
-    /// Without the query.
+    /// The path without the query.
     pub path: String,
 }
 
 impl Sent {
-    /// Whether it was meant to change something.
+    /// Was the request meant to change something?
     pub fn writes(&self) -> bool {
         self.method != Method::GET
     }
 }
 
-/// All that an operator has sent.
+/// All requests of an operator.
 #[derive(Clone, Debug, Default)]
 pub struct Wire(Arc<Mutex<Vec<Sent>>>);
 
@@ -42,7 +43,7 @@ impl Wire {
         all.iter().filter(|sent| sent.writes()).cloned().collect()
     }
 
-    /// The requests so far, whatever they were.
+    /// All requests so far.
     pub fn all(&self) -> Vec<Sent> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -53,7 +54,7 @@ impl Wire {
     }
 }
 
-/// A client for an operator that sees nothing but `namespace`.
+/// A client for an operator that sees only `namespace`.
 pub async fn operator_client(kubeconfig: &Path, namespace: &str) -> Result<(Client, Wire), Error> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;

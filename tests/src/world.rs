@@ -1,4 +1,5 @@
-//! A test's own world: a namespace, an operator that sees nothing else, and machines that are processes.
+//! The world of one test: a namespace, an operator that sees only that namespace, and machines that
+//! are processes.
 #![allow(
     clippy::panic,
     clippy::missing_panics_doc,
@@ -28,42 +29,42 @@ use tokio::time::timeout;
 
 use crate::{Bench, Conditioned, Error, Wire, agent_binary, operator_client, scratch};
 
-/// How long anything may take that a test waits for. Nothing comes near it but what is broken.
+/// The longest wait of a test. Only a broken product comes near it.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-/// All of it. Machines end with it.
+/// A namespace, a fake host and an operator. The machines end together with this value.
 #[derive(Debug)]
 pub struct World {
     pub bench: Bench,
     pub fake: FakeHypervisor,
     pub folder: PathBuf,
     pub config: OperatorConfig,
-    /// What the operator has sent.
+    /// The requests that the operator has sent.
     pub wire: Wire,
     operator: Option<Operator>,
     _guard: DestroyAll,
 }
 
 impl World {
-    /// With an operator at work.
+    /// A world whose operator is at work.
     pub async fn new() -> Self {
         let mut world = Self::at_rest().await;
         world.start().await;
         world
     }
 
-    /// Without one yet: change `config`, plan faults, then [`World::start`].
+    /// A world without an operator: change `config`, plan faults, then call [`World::start`].
     pub async fn at_rest() -> Self {
         Self::on(must(Bench::new().await))
     }
 
-    /// The same on an API server that no other test uses: this test changes the cluster itself.
+    /// A world at rest on an API server of its own, for a test that changes the cluster itself.
     pub async fn at_rest_alone() -> Self {
         Self::on(must(Bench::alone().await))
     }
 
     fn on(bench: Bench) -> Self {
-        // Quiet unless RUST_LOG says otherwise; a second world finds it set.
+        // Logs are off unless RUST_LOG sets a filter. A second world finds the logger in place.
         let asked = std::env::var("RUST_LOG").unwrap_or_else(|_| "off".to_owned());
         let filter = tracing_subscriber::EnvFilter::new(asked);
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
@@ -95,7 +96,7 @@ impl World {
         self.pool_with(name, json!({"warm": {"min": min, "max": max}})).await
     }
 
-    /// The same with more in the pool's spec.
+    /// Makes a pool with more fields in its spec.
     pub async fn pool_with(&self, name: &str, more: Value) -> AgentVMPool {
         self.create::<GoldenSnapshot>(name, json!({"source": {"builtin": "Debian"}})).await;
         let spec = json!({"goldenSnapshotRef": {"name": name}, "network": {"mode": "Isolated"}});
@@ -119,7 +120,8 @@ impl World {
         K: Clone + Debug + Serialize + DeserializeOwned,
     {
         let object = json!({
-            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec,
+            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name},
+                "spec": spec,
         });
         must(
             self.bench
@@ -129,7 +131,7 @@ impl World {
         )
     }
 
-    /// Merges something into an object.
+    /// Merges fields into an object.
     pub async fn patch<K>(&self, name: &str, patch: Value) -> K
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
@@ -208,7 +210,8 @@ impl World {
         .await
     }
 
-    /// The folder of a file that runs can write to as `/workspace/../NAME`: outside of every share.
+    /// The path of a file that runs can write as `/workspace/../NAME`. It is outside of every
+    /// share.
     pub fn outside(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -233,7 +236,7 @@ impl World {
     }
 }
 
-/// What an operator on a fake is told; its runs and image are in `folder`.
+/// The configuration of an operator on a fake. Its runs and its image are in `folder`.
 pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorConfig, Error> {
     let image = folder.join("image");
     std::fs::create_dir_all(&image)?;
@@ -254,7 +257,7 @@ pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorC
     })
 }
 
-/// Waits until something is true that no object tells.
+/// Waits until a condition holds that no object shows.
 pub async fn until_true<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let mut tick = tokio::time::interval(Duration::from_millis(20));
@@ -268,7 +271,7 @@ fn warm(pool: &AgentVMPool) -> u32 {
     pool.status.as_ref().and_then(|status| u32::try_from(status.warm).ok()).unwrap_or(0)
 }
 
-/// Fields of `more` over those of `base`.
+/// Puts the fields of `more` over those of `base`.
 fn with(mut base: Value, more: Value) -> Value {
     if let (Value::Object(base), Value::Object(more)) = (&mut base, more) {
         base.extend(more);

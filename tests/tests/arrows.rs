@@ -1,7 +1,7 @@
-//! Who may use whom: the arrows of the architecture, as Cargo sees them.
+//! The arrows of the architecture, as Cargo sees them.
 //!
-//! Asks `cargo tree`, not `cargo metadata`: the latter joins the features of all members, so that everything that uses
-//! kube seems to use its client.
+//! The test asks `cargo tree`, not `cargo metadata`. The latter joins the features of all members,
+//! so every user of kube would seem to use kube's client.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -13,12 +13,12 @@ use std::process::Command;
 
 use agentvm_tests::repository;
 
-/// Names of all packages that a member pulls in when it is built alone, tests of it not counted.
+/// The names of all packages that a member needs when it is built alone, without its tests.
 fn pulled_in_by(member: &str) -> BTreeSet<String> {
     listed_by_cargo(member, &[])
 }
 
-/// Names of the packages that a member's own manifest asks for, tests of it not counted.
+/// The names of the packages in a member's own manifest, without its tests.
 fn asked_for_by(member: &str) -> BTreeSet<String> {
     listed_by_cargo(member, &["--depth", "1"])
 }

@@ -1,4 +1,4 @@
-//! The docs name files, tests and pages that are there.
+//! The docs name files, tests and pages that exist.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use agentvm_tests::repository;
 
-/// All files below a folder, but those that were built.
+/// All files below a folder, without build results.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in read_dir(folder).unwrap().map(Result::unwrap) {
         let name = entry.file_name();
@@ -51,7 +51,7 @@ fn quoted(page: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// `file.rs`, `folder/file.rs` or `folder/file.rs::test`, as far as it names a Rust file.
+/// `file.rs`, `folder/file.rs` or `folder/file.rs::test`, if it names a Rust file.
 fn rust_file(text: &str) -> Option<(&str, Option<&str>)> {
     let (path, function) = text.split_once("::").map_or((text, None), |(path, f)| (path, Some(f)));
     let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));

@@ -1,4 +1,4 @@
-//! Programs that do to their surroundings whatever they can: the agent lives, and the result is right.
+//! Programs that abuse their surroundings: the agent lives, and the result is right.
 
 use agentvm_e2e::{Error, Host, ensure};
 use serde_json::json;
@@ -7,13 +7,13 @@ pub async fn a_fork_bomb_ends_at_its_deadline(host: &Host) -> Result<(), Error> 
     let bomb = "bomb() { bomb | bomb & }; bomb; while :; do read -r _ < /proc/loadavg; done";
     let run = host.run(json!({"command": ["sh", "-c", bomb], "timeoutSeconds": 3})).await?;
     ensure!(run.reason() == "DeadlineExceeded", "{run}");
-    // Said by the agent, not by the host because the agent didn't answer any more.
+    // The agent says so. The host would say it only if the agent did not answer any more.
     ensure!(run.status().signal.is_some() || run.status().exit_code.is_some(), "{run}");
     Ok(())
 }
 
 pub async fn processes_and_threads_are_bounded(host: &Host) -> Result<(), Error> {
-    // Threads count as processes do, and an emulated machine makes thousands of them in seconds.
+    // Threads count like processes, and an emulated machine makes thousands of them in seconds.
     let script = r#"
 import _thread, sys
 _thread.stack_size(64 << 10)
@@ -42,7 +42,8 @@ pub async fn a_hundred_megabytes_of_output_are_cut_and_said_to_be(
     const LIMIT: u32 = 1 << 20;
     let run = host
         .run(json!({
-            "command": ["bash", "-c", "echo begin; dd if=/dev/zero bs=1M count=100 status=none; exit 4"],
+            "command": ["bash", "-c", "echo begin; dd if=/dev/zero bs=1M count=100 status=none; \
+                exit 4"],
             "output": {"maxBytes": LIMIT},
         }))
         .await?;
@@ -55,11 +56,12 @@ pub async fn a_hundred_megabytes_of_output_are_cut_and_said_to_be(
 }
 
 pub async fn what_ignores_sigterm_is_killed_in_time(host: &Host) -> Result<(), Error> {
-    let script = "trap '' TERM; echo ignoring; (trap '' TERM; while :; do sleep 1; done) & while :; do sleep 1; done";
+    let script = "trap '' TERM; echo ignoring; (trap '' TERM; while :; do sleep 1; done) & while \
+        :; do sleep 1; done";
     let run = host.run(json!({"command": ["bash", "-c", script], "timeoutSeconds": 6})).await?;
     ensure!(run.reason() == "DeadlineExceeded", "{run}");
     ensure!(run.stdout() == "ignoring\n", "{run}");
-    // Six of its own, and five after SIGTERM.
+    // Six seconds of its own, and five after SIGTERM.
     ensure!((10.5..25.0).contains(&run.seconds()), "{run}");
     Ok(())
 }
@@ -109,7 +111,7 @@ pub async fn an_agent_that_kills_all_it_can_reach_harms_itself_alone(
     Ok(())
 }
 
-/// As whoever runs it.
+/// The user that executes it.
 pub const KILL_ALL: &str = "
     sleep 1000 & sleep 1000 &
     kill -9 -1
@@ -132,7 +134,7 @@ pub async fn a_signal_is_reported_by_its_number(host: &Host) -> Result<(), Error
     Ok(())
 }
 
-/// In large pages, because an emulated machine takes its time for each.
+/// It uses large pages, because an emulated machine is slow for each page.
 const HOG: &str = "import mmap
 held = []
 while True:
@@ -149,7 +151,7 @@ pub async fn a_memory_hog_is_killed_and_the_result_is_right(host: &Host) -> Resu
 }
 
 pub async fn a_hog_that_is_a_child_leaves_its_parent_alone(host: &Host) -> Result<(), Error> {
-    // Of shared memory, which isn't free before the last who has it is gone.
+    // Shared memory is free only after its last user is gone.
     let hog = HOG.replace("MAP_PRIVATE", "MAP_SHARED");
     let run =
         host.script("Bash", &format!("python3 -c '{hog}'; echo it ended with $?; exit 3")).await?;

@@ -1,4 +1,4 @@
-//! What a person expects of a run.
+//! The basic expectations of a person about a run.
 
 use agentvm_e2e::{Error, Host, ensure};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -45,16 +45,20 @@ pub async fn environment_and_stdin_reach_the_program(host: &Host) -> Result<(), 
         .await?;
     let run = host
         .run(json!({
-            "command": ["bash", "-c", "cat; echo \"$PLAIN|$SECRET|$CONFIG|$LANG|$0|${0//x}\"", "a\"b $HOME é"],
+            "command": ["bash", "-c", "cat; echo \"$PLAIN|$SECRET|$CONFIG|$LANG|$0|${0//x}\"",
+                "a\"b $HOME é"],
             "stdin": "from stdin: ä\n",
             "env": [
                 {"name": "PLAIN", "value": "two words & $PATH"},
-                {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "environment", "key": "key"}}},
-                {"name": "CONFIG", "valueFrom": {"configMapKeyRef": {"name": "environment", "key": "key"}}},
+                {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "environment",
+                    "key": "key"}}},
+                {"name": "CONFIG", "valueFrom": {"configMapKeyRef": {"name": "environment",
+                    "key": "key"}}},
             ],
         }))
         .await?;
-    let said = "from stdin: ä\ntwo words & $PATH|out of a Secret|out of a ConfigMap|C.UTF-8|a\"b $HOME é|a\"b $HOME é\n";
+    let said = "from stdin: ä\ntwo words & $PATH|out of a Secret|out of a ConfigMap|C.UTF-8|a\"b \
+        $HOME é|a\"b $HOME é\n";
     ensure!(run.stdout() == said, "{run}");
     Ok(())
 }

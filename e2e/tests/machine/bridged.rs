@@ -1,4 +1,5 @@
-//! Machines on a bridge of the host: who gives addresses there gives them theirs, and without one they are lent to nobody.
+//! Machines on a bridge of the host. A DHCP server there gives them their addresses; without an
+//! address they are not lent.
 
 use std::time::Instant;
 
@@ -11,17 +12,17 @@ use tokio::time::timeout;
 
 use crate::lan::{Lan, NAME, SERVER};
 
-/// Where the server of the test's network is asked for names.
+/// The address at which the test network's server answers DNS.
 const RESOLVER: &str = "203.0.113.53";
 
-/// Of this installation's own.
+/// The bridge belongs to this installation.
 fn lan(host: &Host, which: &str) -> Result<Lan, Error> {
     let folder = host.dir.path().to_string_lossy().into_owned();
     let own = folder.rsplit('-').next().ok_or("a folder without a name of its own")?;
     Ok(Lan::new(&format!("{own}{which}"), RESOLVER.parse()?))
 }
 
-/// Waits until something holds of a pool's condition `Ready`.
+/// Waits until the pool's condition `Ready` fits.
 async fn until(host: &Host, name: &str, holds: fn(&Condition) -> bool) -> Result<(), Error> {
     let wanted =
         await_condition(host.api::<AgentVMPool>(), name, move |pool: Option<&AgentVMPool>| {
@@ -57,7 +58,7 @@ pub async fn a_machine_on_a_bridge_has_what_its_server_gives_it(host: &Host) -> 
          sleep 1"
     );
     let command = json!({"poolRef": {"name": "bridged"}, "command": ["bash", "-c", script]});
-    // At the same time, so on two machines; the third is whoever's.
+    // Both run at the same time, so on two machines. The third may have either.
     let names = [
         host.submit(command.clone()).await?,
         host.submit(command.clone()).await?,

@@ -1,4 +1,4 @@
-//! Every run gets a machine in its golden state, and no two machines are one.
+//! Every run gets a machine in its golden state, and no two incarnations are equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,10 @@ use agentvm_e2e::{Error, Host, Run, ensure};
 
 pub async fn what_one_run_leaves_no_other_finds(host: &Host) -> Result<(), Error> {
     const LITTER: &str = "
-        for file in /etc/litter /workspace/work/litter /home/agent/litter /var/tmp/litter /tmp/litter /dev/shm/litter \
-            /run/litter /usr/bin/litter /workspace/output/litter /workspace/secrets/litter; do echo litter > $file; done
+        for file in /etc/litter /workspace/work/litter /home/agent/litter /var/tmp/litter \
+        /tmp/litter /dev/shm/litter \
+            /run/litter /usr/bin/litter /workspace/output/litter /workspace/secrets/litter; do \
+            echo litter > $file; done
         useradd litter
         echo litter >> /etc/passwd; echo litter > /etc/hostname; hostname litter
         echo 'echo litter' >> /etc/profile; echo 'echo litter' > /etc/bash.bashrc
@@ -17,13 +19,15 @@ pub async fn what_one_run_leaves_no_other_finds(host: &Host) -> Result<(), Error
         echo littered
     ";
     const LOOK: &str = "
-        find /etc /home /root /var/tmp /tmp /opt /usr/bin /dev/shm /run /workspace -name 'litter*' 2>/dev/null
+        find /etc /home /root /var/tmp /tmp /opt /usr/bin /dev/shm /run /workspace -name 'litter*' \
+        2>/dev/null
         grep -ls litter /etc/passwd /etc/hostname /etc/profile /etc/bash.bashrc /etc/hosts
         pgrep -af 'sleep 100000'
         [ \"$(hostname)\" != litter ] || echo hostname
         [ -x /usr/bin/curl ] || echo no curl
         ip -brief link show lo | grep -q 'UP' || echo lo is down
-        ls -A /workspace/work /workspace/output /workspace/secrets /home/agent | grep -vE '^(/|$|\\.bash|\\.profile)'
+        ls -A /workspace/work /workspace/output /workspace/secrets /home/agent | grep -vE \
+        '^(/|$|\\.bash|\\.profile)'
         echo looked
     ";
     let first = host.script_as_root("Bash", LITTER).await?;
@@ -34,7 +38,8 @@ pub async fn what_one_run_leaves_no_other_finds(host: &Host) -> Result<(), Error
     Ok(())
 }
 
-/// Everything that must be no other run's. A name for each line, so that what repeats can be told.
+/// Everything that no other run may have. Each line has a name, so that repeated values can be
+/// told.
 const WHO: &str = "import os, random, socket, tempfile, uuid
 print('machine-id', open('/etc/machine-id').read().strip())
 print('hostname', socket.gethostname() + '/' + open('/etc/hostname').read().strip())
@@ -47,7 +52,7 @@ print('seed', random.random())
 print('temporary', tempfile.mktemp())
 print('stack', open('/proc/self/stat').read().split()[27])";
 
-/// What two runs have in common of the above.
+/// The lines of the above that two runs have in common.
 fn shared(one: &Run, two: &Run) -> Result<Vec<String>, Error> {
     let lines: BTreeSet<&str> = one.stdout().lines().collect();
     ensure!(lines.len() == 10 && two.stdout().lines().count() == 10, "{one}\n{two}");
@@ -72,7 +77,7 @@ pub async fn two_machines_are_two(host: &Host) -> Result<(), Error> {
 
 pub async fn two_runs_on_one_machine_are_two(host: &Host) -> Result<(), Error> {
     let mut first: BTreeMap<String, Run> = BTreeMap::new();
-    // One of a few machines each: before long one of them comes again.
+    // The pool has a few machines: before long one of them comes again.
     for _ in 0..30 {
         let run = host.script("Python", WHO).await?;
         let before = first.insert(machine(&run), run.clone());
@@ -94,7 +99,8 @@ pub async fn a_run_tells_what_its_machine_was_proven_by(host: &Host) -> Result<(
     let reset = run.status().reset.clone().ok_or_else(|| format!("no proof: {run}"))?;
     ensure!(reset.checks.iter().all(|check| check.result == "Passed"), "{reset:?}");
     let names: BTreeSet<&str> = reset.checks.iter().map(|check| check.name.as_str()).collect();
-    // From outside only a machine that was brought back is looked at; in a fresh process there is nothing of another run.
+    // Only a machine that was reset is checked from outside. A fresh process has nothing of another
+    // run.
     let outside: &[&str] =
         if reset.tier == "InPlace" { &["memory", "disk", "monitor", "process"] } else { &[] };
     ensure!(names == outside.iter().copied().chain(["guest"]).collect(), "{reset:?}");
@@ -102,8 +108,8 @@ pub async fn a_run_tells_what_its_machine_was_proven_by(host: &Host) -> Result<(
 }
 
 pub async fn the_clock_is_the_hosts(host: &Host) -> Result<(), Error> {
-    // A new file of the share has the host's time; a parked machine's own stood still until EXECUTE. A run that has to wait for
-    // its CPU between the looks learns little from them, so it looks again.
+    // A new file of the share has the host's time; the clock of a parked machine stood still until
+    // EXECUTE. A run that waits for its CPU between the two looks learns little, so it looks again.
     const ASK: &str = "for n in 1 2 3 4 5 6; do
   file=/workspace/output/now-$n; before=$EPOCHREALTIME; : > $file; after=$EPOCHREALTIME
   echo $before $after $(stat -c %.6Y $file)

@@ -1,9 +1,9 @@
-//! What a guest leaves in its output to lead the host astray, or to use it up.
+//! Output that a guest leaves to lead the host astray, or to exhaust it.
 
 use agentvm_e2e::{Error, Host, ensure};
 use serde_json::json;
 
-/// Everything that a guest's root can make of a folder. Plain files are named `good…`.
+/// Everything that a guest's root can make in a folder. Plain files are named `good…`.
 const TRAPS: &str = r#"
 import os, socket, stat, subprocess
 os.chdir("/workspace/output")
@@ -105,7 +105,7 @@ pub async fn one_byte_too_many_is_too_large(host: &Host) -> Result<(), Error> {
 }
 
 pub async fn more_files_than_are_taken_are_too_many(host: &Host) -> Result<(), Error> {
-    // Names of one file are as many files for whoever collects, and cheaper to make.
+    // Hard links of one file are as many files for the collector, and cheaper to make.
     let script = "import os\nos.chdir('/workspace/output')\nopen('0', 'w').close()\n\
         for number in range(10000): os.link('0', str(number + 1))\nprint('made')";
     let run = host.script("Python", script).await?;
@@ -118,7 +118,8 @@ pub async fn a_full_share_is_the_guests_problem_alone(host: &Host) -> Result<(),
     let script = "cd /workspace/output; dd if=/dev/zero of=filler bs=4M 2>&1 | head -n 1; \
         dd if=/dev/zero of=filler bs=512 oflag=append conv=notrunc status=none; \
         echo x > late && sync late && echo there was room; rm filler; \
-        for attempt in $(seq 100); do echo ok > after && break; sleep 0.1; done 2>/dev/null; exit 9";
+        for attempt in $(seq 100); do echo ok > after && break; sleep 0.1; done 2>/dev/null; exit \
+        9";
     let run = host.script("Bash", script).await?;
     ensure!(run.stdout().contains("No space left on device"), "{run}");
     ensure!(!run.stdout().contains("there was room"), "{run}");

@@ -1,4 +1,4 @@
-//! What a run can do in a machine, and what it can't: every test is a program inside a real guest.
+//! The reach of a run in a machine: every test is a program inside a real guest.
 
 mod abuse;
 mod basics;
@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     agentvm_e2e::on_one_host(&agentvm_e2e::scenarios![
-        // The long ones first.
+        // The long scenarios come first.
         bridged::without_a_server_a_pool_says_so_and_lends_nothing,
         bridged::a_machine_on_a_bridge_has_what_its_server_gives_it,
         network::what_is_denied_is_told,

@@ -1,4 +1,4 @@
-//! What a run tries with its network is seen. It tries nothing but this host, which no machine reaches.
+//! The network attempts of a run are visible. It tries only this host, which no machine reaches.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::{ListParams, PostParams};
 use serde_json::{Value, json};
 
-/// From a warm machine's first packet to an Event about it, on a busy host.
+/// The time from a warm machine's first packet to an Event about it, on a busy host.
 const TOLD: Duration = Duration::from_mins(1);
 
 pub async fn what_is_denied_is_told(host: &Host) -> Result<(), Error> {
@@ -19,14 +19,15 @@ pub async fn what_is_denied_by_ipv6_is_told(host: &Host) -> Result<(), Error> {
     is_told(host, "dual", "-6", json!({"ipFamilies": ["IPv4", "IPv6"]})).await
 }
 
-/// `version`: by which the machine looks for its gateway.
+/// `version`: the IP version by which the machine looks for its gateway.
 async fn is_told(host: &Host, pool: &str, version: &str, more: Value) -> Result<(), Error> {
     let mut network = json!({"mode": "NatFiltered", "resolver": "203.0.113.53"});
     network
         .as_object_mut()
         .into_iter()
         .for_each(|network| network.extend(more.as_object().cloned().unwrap_or_default()));
-    let spec = json!({"goldenSnapshotRef": {"name": "default"}, "warm": {"min": 1, "max": 1}, "network": network});
+    let spec = json!({"goldenSnapshotRef": {"name": "default"}, "warm": {"min": 1, "max": 1},
+        "network": network});
     host.api()
         .create(&PostParams::default(), &AgentVMPool::new(pool, serde_json::from_value(spec)?))
         .await?;
@@ -46,7 +47,7 @@ async fn is_told(host: &Host, pool: &str, version: &str, more: Value) -> Result<
     let Some(RunNetwork { allowed: 0, denied, top_denied }) = &run.status().network else {
         return Err(format!("no network, or not this: {run}").into());
     };
-    // A connection that gets no answer is tried again.
+    // A program repeats a connection that gets no answer.
     ensure!(*denied >= 4, "{run}");
     let host_address = run.stdout().trim().to_owned();
     let count = |port| {
@@ -61,7 +62,7 @@ async fn is_told(host: &Host, pool: &str, version: &str, more: Value) -> Result<
     .await
 }
 
-/// Returns when an Event about the run says something.
+/// Returns when an Event about the run contains the text.
 async fn told(host: &Host, run: &str, what: &str) -> Result<(), Error> {
     let deadline = Instant::now() + TOLD;
     let mut look = tokio::time::interval(Duration::from_millis(200));

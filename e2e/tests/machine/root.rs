@@ -1,4 +1,5 @@
-//! Root in a machine is root over files and users; the agent, the kernel and the network's settings are out of its reach.
+//! Root in a machine controls files and users. It does not reach the agent, the kernel and the
+//! network's settings.
 
 use agentvm_e2e::{Error, Host, ensure};
 
@@ -11,7 +12,7 @@ pub async fn root_that_kills_all_it_can_reach_harms_itself_alone(host: &Host) ->
     Ok(())
 }
 
-/// Tries everything, and prints what worked.
+/// Tries everything, and prints the attempts that worked.
 const REACH: &str = r#"
 import ctypes, glob, os, socket, subprocess
 libc = ctypes.CDLL(None, use_errno=True)

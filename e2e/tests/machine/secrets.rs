@@ -6,7 +6,7 @@ use kube::api::PostParams;
 use serde_json::json;
 
 pub async fn a_secret_is_in_the_machines_memory_and_nowhere_else(host: &Host) -> Result<(), Error> {
-    // Not in one piece in this program's own files.
+    // The text is in pieces here, so that this program's own files do not contain it.
     let text = format!("{}-{:x}", ["agentvm", "e2e", "marker"].join("+"), std::process::id());
     let secret =
         json!({"metadata": {"name": "deploy"}, "stringData": {"key": text, "variable": text}});
@@ -22,7 +22,8 @@ pub async fn a_secret_is_in_the_machines_memory_and_nowhere_else(host: &Host) ->
     let name = host
         .submit(json!({
             "command": ["bash", "-c", script],
-            "env": [{"name": "TEXT", "valueFrom": {"secretKeyRef": {"name": "deploy", "key": "variable"}}}],
+            "env": [{"name": "TEXT", "valueFrom": {"secretKeyRef": {"name": "deploy",
+                "key": "variable"}}}],
             "files": [{
                 "path": "keys/deploy",
                 "place": "Secrets",

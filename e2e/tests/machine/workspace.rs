@@ -1,4 +1,4 @@
-//! What goes in, and what comes out, when everybody is friendly.
+//! Input and output of friendly runs.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -50,7 +50,8 @@ pub async fn only_what_is_asked_for_is_taken(host: &Host) -> Result<(), Error> {
 }
 
 pub async fn permissions_to_execute_survive(host: &Host) -> Result<(), Error> {
-    let script = "cd /workspace/output; echo x > plain; echo x > tool; chmod 755 tool; echo x > own; chmod 4711 own";
+    let script = "cd /workspace/output; echo x > plain; echo x > tool; chmod 755 tool; echo x > \
+        own; chmod 4711 own";
     let run = host.script("Bash", script).await?;
     let mode = |name: &str| {
         std::fs::metadata(run.location().join(name)).map(|meta| meta.permissions().mode() & 0o7777)

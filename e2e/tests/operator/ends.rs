@@ -1,4 +1,4 @@
-//! Ending in order while runs are under way, and the default pool that a host can begin with.
+//! An orderly end during runs, and the default pool that a host can begin with.
 
 use agentvm_crds::{AgentRun, GoldenSnapshot};
 use agentvm_e2e::{Host, leftovers};
@@ -24,10 +24,12 @@ async fn runs_under_way_are_evicted_and_the_rest_is_found_again() {
     let captured = captured(&host).await;
     let mut runs = Vec::new();
     for _ in 0..2 {
-        let script = "trap '' TERM; echo started; echo x > /workspace/output/started; while :; do sleep 1; done";
+        let script = "trap '' TERM; echo started; echo x > /workspace/output/started; while :; do \
+            sleep 1; done";
         runs.push(host.submit(json!({"command": ["bash", "-c", script]})).await.unwrap());
     }
-    // A third one waits, because there are two machines: it was never dispatched, so it isn't lost.
+    // A third run waits, because there are two machines. It was never dispatched, so it is not
+    // lost.
     for run in &runs {
         host.until_in_output(run, "started").await.unwrap();
     }
@@ -40,7 +42,7 @@ async fn runs_under_way_are_evicted_and_the_rest_is_found_again() {
     println!("ended in {took:?} with two runs under way");
     assert!(leftovers(dir.path()).is_empty());
 
-    // What the flag made is there, whether or not it is given again.
+    // The objects that the flag made are there, with or without the flag.
     let host = Host::start_on(dir, &DEFAULT_POOL[1..]).await.unwrap();
     for name in &runs {
         let run = host.ended(name).await.unwrap();
@@ -53,7 +55,7 @@ async fn runs_under_way_are_evicted_and_the_rest_is_found_again() {
     host.stop().await.unwrap();
 }
 
-/// When the golden was captured.
+/// The time when the golden was captured.
 async fn captured(host: &Host) -> Option<String> {
     let status = host.api::<GoldenSnapshot>().get("default").await.unwrap().status.unwrap();
     status.nodes[0].captured_time.clone()

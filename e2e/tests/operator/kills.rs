@@ -1,4 +1,5 @@
-//! The operator is killed with -9, again and again, while runs execute: nothing is lost, and nothing is done twice.
+//! The operator is killed with -9, again and again, while runs execute. Nothing is lost, and
+//! nothing is done twice.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,11 +12,11 @@ use kube::api::ListParams;
 use crate::numbered;
 
 const KILLS: usize = 6;
-/// At once.
+/// The number of runs at a time.
 const RUNS: usize = 3;
 const MACHINES: i32 = 3;
 
-/// Any numbers, the same every time.
+/// Arbitrary numbers, equal in every test run.
 struct Seeded(u64);
 
 impl Seeded {
@@ -33,7 +34,8 @@ async fn runs_survive_every_kill_of_the_operator() {
     let mut host = Host::start(&[]).await.unwrap().with_pool(MACHINES, MACHINES).await.unwrap();
     let mut runs: Vec<String> = Vec::new();
     for kill in 1..=KILLS {
-        // A random moment, measured in what the runs have printed since; those that end meanwhile are followed by others.
+        // A random moment, measured in bytes that the runs have printed since. Others follow the
+        // runs that end meanwhile.
         let some = 2_000 + random.below(40_000);
         let goal = numbered::written(host.dir.path()) + some;
         let deadline = Instant::now() + PATIENCE;
@@ -72,7 +74,7 @@ async fn runs_survive_every_kill_of_the_operator() {
     host.stop().await.unwrap();
 }
 
-/// UIDs of everything of ours.
+/// The UIDs of all our objects.
 async fn objects(host: &Host) -> BTreeSet<Option<String>> {
     let all = ListParams::default();
     let runs = host
@@ -104,7 +106,7 @@ async fn under_way(host: &Host) -> usize {
     not_over(host).await.len()
 }
 
-/// The machines of runs that are in the middle of their output: they are there for a while yet.
+/// The machines of runs that are in the middle of their output: these stay for a while.
 async fn executing(host: &Host) -> Vec<String> {
     let runs = not_over(host).await.into_iter();
     let in_the_middle = runs.filter(|run| {

@@ -1,6 +1,6 @@
-//! What becomes of runs, machines and data when `agentvm standalone` ends, in order or not.
+//! Runs, machines and data after the end of `agentvm standalone`, in order or not.
 //!
-//! One test at a time: each has a whole host of its own, and emulated machines take all the processors there are.
+//! One test at a time: each has a whole host, and emulated machines take all processors.
 
 #![allow(
     clippy::unwrap_used,
@@ -15,7 +15,7 @@ mod starts;
 
 use tokio::sync::{Mutex, MutexGuard};
 
-/// Held by the test whose turn it is.
+/// The test whose turn it is holds this lock.
 async fn turn() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::const_new(());
     TURN.lock().await

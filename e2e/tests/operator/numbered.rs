@@ -1,11 +1,11 @@
-//! A run whose output shows whether something of it is missing or came twice.
+//! A run whose output shows whether a part of it is missing or came twice.
 
 use std::path::Path;
 
 use agentvm_e2e::Run;
 use serde_json::{Value, json};
 
-/// One of these takes 20 s and more: long enough to be interrupted several times.
+/// Such a run takes 20 s or more: long enough for several interruptions.
 pub const LINES: usize = 1500;
 
 /// Counts its executions on its machine's own disk, and prints numbered lines, slowly.
@@ -21,7 +21,7 @@ open("/workspace/output/end", "w").write(str(mine))
 sys.exit(exit_code(mine))
 "#;
 
-/// Every third one fails.
+/// Every third run fails.
 pub fn exit_code(number: usize) -> i32 {
     if number % 3 == 2 { 40 } else { 0 }
 }
@@ -35,13 +35,13 @@ pub fn spec(number: usize) -> Value {
     })
 }
 
-/// All that it has to have printed.
+/// The whole output that it must have printed.
 pub fn expected(number: usize) -> String {
     let lines = (0..LINES).map(|line| format!("run {number}, line {line}: {}\n", ".".repeat(60)));
     std::iter::once(format!("run {number}, execution 1\n")).chain(lines).collect()
 }
 
-/// Fails unless the run was executed once, wholly, and everything of it is there.
+/// Fails unless the run was executed once, to its end, and all of its output is there.
 pub fn check(run: &Run, number: usize) {
     let reason = if exit_code(number) == 0 { "Completed" } else { "NonZeroExit" };
     assert_eq!((run.reason(), run.status().exit_code), (reason, Some(exit_code(number))), "{run}");
@@ -63,18 +63,18 @@ pub fn check(run: &Run, number: usize) {
     );
 }
 
-/// How many bytes a run prints.
+/// The number of bytes that a run prints.
 pub fn in_all() -> u64 {
     expected(0).len() as u64
 }
 
-/// How many bytes of a run's standard output have been written down.
+/// The number of bytes of a run's standard output on the node's disk.
 pub fn written_by(data_dir: &Path, uid: &str) -> u64 {
     std::fs::metadata(data_dir.join("workspace/runs").join(uid).join("1/stdout"))
         .map_or(0, |file| file.len())
 }
 
-/// How many bytes of standard output all runs on a host have had written down.
+/// The number of bytes of standard output on the node's disk, over all runs of a host.
 pub fn written(data_dir: &Path) -> u64 {
     let runs = std::fs::read_dir(data_dir.join("workspace/runs")).into_iter().flatten().flatten();
     let attempts = runs.filter_map(|run| std::fs::read_dir(run.path()).ok()).flatten().flatten();

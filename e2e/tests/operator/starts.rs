@@ -1,4 +1,4 @@
-//! Starting where something is in the way.
+//! Starts where something is in the way.
 
 use std::net::TcpListener;
 use std::process::Command;
@@ -10,13 +10,14 @@ use kube::config::Kubeconfig;
 use serde_json::json;
 
 const USUAL_PORT: u16 = 6443;
-/// Of standalone itself, idle, in the dev profile: far above what is measured, far below what would hurt.
+/// The memory of standalone itself, idle, in the dev profile: far above the measured value, far
+/// below harm.
 const RESIDENT_KIB: u64 = 200 << 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_and_a_folder_in_use_are_told_apart_from_data_to_go_on_with() {
     let _turn = crate::turn().await;
-    // If this fails, somebody else has it, which is as good.
+    // If this fails, another process has the port, which serves as well.
     let _taken = TcpListener::bind(("127.0.0.1", USUAL_PORT));
     let host = Host::start(&[]).await.unwrap();
     let kubeconfig = Kubeconfig::read_from(host.dir.path().join("kubeconfig")).unwrap();

@@ -1,5 +1,6 @@
-//! What the network of machines is for: a golden whose setup installs packages from registries, and a run that clones over SSH with a
-//! key from a Secret. The internet of both is a namespace of this machine.
+//! The purpose of the machines' network: a golden whose setup installs packages from registries,
+//! and a run that clones over SSH with a key from a Secret. The internet of both is a namespace of
+//! this host.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,7 +24,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use serde_json::json;
 
-const CLONE: &str = "cd /workspace/secrets && GIT_SSH_COMMAND='ssh -i /workspace/secrets/key -o UserKnownHostsFile=/workspace/secrets/known' \
+const CLONE: &str = "cd /workspace/secrets && GIT_SSH_COMMAND='ssh -i /workspace/secrets/key -o \
+    UserKnownHostsFile=/workspace/secrets/known' \
                      git clone --quiet \"$0\" /tmp/clone && cat /tmp/clone/file && echo && sync";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -41,7 +43,8 @@ async fn packages_for_the_golden_and_a_repository_for_the_run() {
     let said = host.run(json!({"command": ["sh", "-c", INSTALL[2]]})).await.unwrap();
     assert_eq!(said.stdout().trim(), INSTALLED, "{said}");
 
-    let secret = json!({"metadata": {"name": "deploy"}, "stringData": {"key": server.key(), "known": server.host()}});
+    let secret = json!({"metadata": {"name": "deploy"}, "stringData": {"key": server.key(),
+        "known": server.host()}});
     host.api::<Secret>()
         .create(&PostParams::default(), &serde_json::from_value(secret).unwrap())
         .await
@@ -50,7 +53,8 @@ async fn packages_for_the_golden_and_a_repository_for_the_run() {
         let from = json!({"secretKeyRef": {"name": "deploy", "key": name}});
         json!({"path": name, "place": "Secrets", "mode": 0o400, "contentFrom": from})
     };
-    let command = json!({"command": ["bash", "-c", CLONE, REPOSITORY], "files": [file("key"), file("known")]});
+    let command = json!({"command": ["bash", "-c", CLONE, REPOSITORY], "files": [file("key"),
+        file("known")]});
     let run = host.run(command).await.unwrap();
     assert_eq!((run.reason(), run.stdout().trim()), ("Completed", IN_REPOSITORY), "{run}");
     let key = server.key();
@@ -63,12 +67,13 @@ async fn packages_for_the_golden_and_a_repository_for_the_run() {
     host.stop().await.unwrap();
 }
 
-/// A golden that installs, and a pool of it.
+/// A golden that installs packages, and a pool of it.
 async fn set_up(host: &Host, internet: &Internet) {
     let golden = json!({
         "source": {"builtin": "Debian"},
         "resources": {"profile": "Custom", "custom": {"vcpus": 1, "memoryMiB": 512, "diskGiB": 4}},
-        "setup": {"steps": INSTALL.map(|step| json!({"command": ["sh", "-c", step], "timeoutSeconds": 120}))},
+        "setup": {"steps": INSTALL.map(|step| json!({"command": ["sh", "-c", step],
+            "timeoutSeconds": 120}))},
     });
     let golden = GoldenSnapshot::new("default", serde_json::from_value(golden).unwrap());
     host.api().create(&PostParams::default(), &golden).await.unwrap();
@@ -79,13 +84,13 @@ async fn set_up(host: &Host, internet: &Internet) {
     });
     let pool = AgentVMPool::new("default", serde_json::from_value(pool).unwrap());
     host.api().create(&PostParams::default(), &pool).await.unwrap();
-    // The template boots for seconds before its setup reaches for anything.
+    // The template boots for seconds before its setup uses the network.
     let (bridge, subnet) = plugged(host.dir.path());
     internet.attach(&bridge, &subnet);
     host.warm().await.unwrap();
 }
 
-/// The bridge that the installation's first machine is plugged into, and its subnet.
+/// The bridge of the installation's first machine, and its subnet.
 fn plugged(data_dir: &Path) -> (String, String) {
     let below = format!("{}/", data_dir.display());
     let deadline = Instant::now() + Duration::from_mins(1);

@@ -1,5 +1,5 @@
-//! The real controllers on the fake's machines, in a process of its own that tests kill, or that ends itself where they say. Ends in order on
-//! SIGTERM.
+//! The real controllers on the fake's machines, in a process of its own. Tests kill it, or it ends
+//! itself at the place that they name. On SIGTERM it ends in order.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Error> {
     let fake = FakeHypervisor::open(folder.join("host"), agent);
     if let Ok(step) = std::env::var(DIE_AT) {
         let fatal: Step = serde_json::from_str(&step)?;
-        // Nothing is tidied up, as with kill -9.
+        // Nothing is tidied up, like after kill -9.
         let die =
             move |_: &_, step| if step == fatal { std::process::abort() } else { HookAction::Go };
         fake.knobs().set_hook(StepHook::new(die));

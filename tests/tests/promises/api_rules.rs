@@ -1,13 +1,14 @@
-//! What admission refuses, and that it names the field: every mistake that a schema or a CEL rule can see.
+//! Admission refuses every mistake that a schema or a CEL rule can see, and names the field.
 
 use agentvm_tests::Bench;
 use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
-/// A mistake: the spec, the path that the refusal must begin a line with, and words that tell what is wrong.
+/// A mistake: the spec, the path that a line of the refusal must begin with, and words of the
+/// reason.
 type Mistake<'a> = (Value, &'a str, &'a str);
 
-/// Creates an object, for show, of any shape.
+/// Creates an object of any shape, as a dry run.
 async fn try_create(bench: &Bench, kind: &str, plural: &str, spec: &Value) -> Result<(), String> {
     let resource = ApiResource {
         group: "agentvm.dev".into(),
@@ -48,7 +49,7 @@ async fn assert_accepted(kind: &str, plural: &str, specs: Vec<Value>) {
     }
 }
 
-/// The spec of a run that is right but for what `more` adds or changes; null removes.
+/// The spec of a correct run, changed by `more`. Null removes a field.
 fn run(more: Value) -> Value {
     with(json!({"command": ["true"]}), more)
 }
@@ -209,19 +210,31 @@ async fn a_run_with_files_that_cannot_be_made() {
         "AgentRun",
         "agentruns",
         vec![
-            (file(json!({"content": null})), "spec.files[0]", "exactly one of content, contentBase64, contentFrom"),
+            (
+                file(json!({"content": null})),
+                "spec.files[0]",
+                "exactly one of content, contentBase64, contentFrom",
+            ),
             (
                 file(json!({"contentBase64": "AA=="})),
                 "spec.files[0]",
                 "exactly one of content, contentBase64, contentFrom",
             ),
-            (file(json!({"content": null, "contentBase64": "%%"})), "spec.files[0].contentBase64", "should match"),
+            (
+                file(json!({"content": null, "contentBase64": "%%"})),
+                "spec.files[0].contentBase64",
+                "should match",
+            ),
             (
                 file(json!({"content": null, "contentFrom": {}})),
                 "spec.files[0].contentFrom",
                 "exactly one of secretKeyRef",
             ),
-            (file(json!({"content": null, "contentFrom": secret})), "spec.files[0].place", "needs place: Secrets"),
+            (
+                file(json!({"content": null, "contentFrom": secret})),
+                "spec.files[0].place",
+                "needs place: Secrets",
+            ),
             (
                 file(json!({"content": null, "contentFrom": secret, "place": "Input"})),
                 "spec.files[0].place",
@@ -229,9 +242,14 @@ async fn a_run_with_files_that_cannot_be_made() {
             ),
             (file(json!({"mode": -1})), "spec.files[0].mode", "from 0 to 0777"),
             (file(json!({"mode": 755})), "spec.files[0].mode", "write 0755 with its leading zero"),
-            (file(json!({"place": "Output"})), "spec.files[0].place", "supported values: \"Input\", \"Secrets\""),
             (
-                run(json!({"files": [{"path": "a", "content": "1"}, {"path": "a", "content": "2"}]})),
+                file(json!({"place": "Output"})),
+                "spec.files[0].place",
+                "supported values: \"Input\", \"Secrets\"",
+            ),
+            (
+                run(json!({"files": [{"path": "a", "content": "1"}, {"path": "a",
+                    "content": "2"}]})),
                 "spec.files[1]",
                 "Duplicate value: {\"path\":\"a\",\"place\":\"Input\"}",
             ),
@@ -247,7 +265,8 @@ async fn a_run_with_an_environment_that_is_none() {
         .iter()
         .map(|name| (env(&json!([{"name": name}])), "spec.env[0].name", "letters, digits and '_'"))
         .collect();
-    let both = json!({"secretKeyRef": {"name": "a", "key": "b"}, "configMapKeyRef": {"name": "a", "key": "b"}});
+    let both = json!({"secretKeyRef": {"name": "a", "key": "b"}, "configMapKeyRef": {"name": "a",
+        "key": "b"}});
     mistakes.extend([
         (env(&json!([{"name": ""}])), "spec.env[0].name", "at least 1 char"),
         (env(&json!([{"name": "A", "value": "a\0"}])), "spec.env[0].value", "should match"),
@@ -256,15 +275,25 @@ async fn a_run_with_an_environment_that_is_none() {
             "spec.env[2]",
             "Duplicate value: {\"name\":\"A\"}",
         ),
-        (env(&json!([{"name": "A", "valueFrom": {}}])), "spec.env[0].valueFrom", "exactly one of secretKeyRef"),
-        (env(&json!([{"name": "A", "valueFrom": both}])), "spec.env[0].valueFrom", "exactly one of secretKeyRef"),
         (
-            env(&json!([{"name": "A", "value": "", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}])),
+            env(&json!([{"name": "A", "valueFrom": {}}])),
+            "spec.env[0].valueFrom",
+            "exactly one of secretKeyRef",
+        ),
+        (
+            env(&json!([{"name": "A", "valueFrom": both}])),
+            "spec.env[0].valueFrom",
+            "exactly one of secretKeyRef",
+        ),
+        (
+            env(&json!([{"name": "A", "value": "", "valueFrom": {"secretKeyRef": {"name": "a",
+                "key": "b"}}}])),
             "spec.env[0]",
             "at most one of value and valueFrom",
         ),
         (
-            env(&json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "a", "key": "no/key"}}}])),
+            env(&json!([{"name": "A", "valueFrom": {"secretKeyRef": {"name": "a",
+                "key": "no/key"}}}])),
             "spec.env[0].valueFrom.secretKeyRef.key",
             "should match",
         ),
@@ -310,18 +339,35 @@ async fn a_golden_snapshot_that_cannot_be_captured() {
                 "spec.source",
                 "exactly one of builtin and rootfs",
             ),
-            (json!({"source": {"builtin": "Plan9"}}), "spec.source.builtin", "supported values: \"Debian\""),
+            (
+                json!({"source": {"builtin": "Plan9"}}),
+                "spec.source.builtin",
+                "supported values: \"Debian\"",
+            ),
             (rootfs("/etc/shadow", &digest), "spec.source.rootfs.path", "must be relative"),
             (rootfs("../a.raw", &digest), "spec.source.rootfs.path", "must be relative"),
             (rootfs("a\0.raw", &digest), "spec.source.rootfs.path", "must not contain NUL"),
             (rootfs("a.raw", "abc"), "spec.source.rootfs.sha256", "64 lower-case hexadecimal"),
-            (rootfs("a.raw", &"A".repeat(64)), "spec.source.rootfs.sha256", "64 lower-case hexadecimal"),
-            (sized(json!({"profile": "Huge"})), "spec.resources.profile", "supported values: \"Light\""),
+            (
+                rootfs("a.raw", &"A".repeat(64)),
+                "spec.source.rootfs.sha256",
+                "64 lower-case hexadecimal",
+            ),
+            (
+                sized(json!({"profile": "Huge"})),
+                "spec.resources.profile",
+                "supported values: \"Light\"",
+            ),
             (sized(json!({"profile": "Custom"})), "spec.resources.custom", "needs its numbers"),
-            (sized(json!({"profile": "Light", "custom": numbers})), "spec.resources.profile", "set profile to Custom"),
+            (
+                sized(json!({"profile": "Light", "custom": numbers})),
+                "spec.resources.profile",
+                "set profile to Custom",
+            ),
             (sized(json!({"custom": numbers})), "spec.resources.profile", "set profile to Custom"),
             (
-                sized(json!({"profile": "Custom", "custom": with(numbers.clone(), json!({"vcpus": -1}))})),
+                sized(json!({"profile": "Custom", "custom": with(numbers.clone(),
+                    json!({"vcpus": -1}))})),
                 "spec.resources.custom.vcpus",
                 "greater than or equal to 1",
             ),
@@ -493,9 +539,11 @@ async fn what_is_unusual_and_right_is_accepted() {
             file(json!({"content": null, "contentBase64": "aGVs\nbG8=\n"})),
             file(json!({"path": ".agentvm/x", "place": "Secrets"})),
             file(json!({"path": ".agentvm2/x"})),
-            file(json!({"content": null, "contentFrom": {"configMapKeyRef": {"name": "a", "key": "b"}}})),
+            file(json!({"content": null, "contentFrom": {"configMapKeyRef": {"name": "a",
+                "key": "b"}}})),
             env(&json!([{"name": "_a1"}, {"name": "PATH", "value": "/bin"}])),
-            run(json!({"stdin": "x".repeat(500 * 1024), "ttlSecondsAfterFinished": 0, "priority": -1000})),
+            run(json!({"stdin": "x".repeat(500 * 1024), "ttlSecondsAfterFinished": 0,
+                "priority": -1000})),
             run(json!({"output": {"include": []}, "desiredState": "Cancelled"})),
         ],
     )

@@ -1,4 +1,5 @@
-//! The API server takes every status that the operator may write, up to its own limit: bounds in the schema are wider.
+//! The API server accepts every status that the operator may write, up to its own limit: the bounds
+//! in the schema are wider.
 
 use agentvm_crds::{
     AgentRun, AgentRunStatus, AgentVMPool, Attempt, Condition, ConditionStatus, GoldenNode,
@@ -9,7 +10,7 @@ use agentvm_tests::Bench;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-/// As core bounds it: `agentvm_core::status::MAX_MESSAGE`.
+/// The bound of the core: `agentvm_core::status::MAX_MESSAGE`.
 const MESSAGE: usize = agentvm_core::status::MAX_MESSAGE;
 const TAIL: usize = 16 * 1024;
 
@@ -22,7 +23,8 @@ where
         + serde::de::DeserializeOwned,
 {
     let api: Api<K> = bench.api();
-    let object = json!({"apiVersion": "agentvm.dev/v1alpha1", "kind": kind, "metadata": {"name": "a"}, "spec": spec});
+    let object = json!({"apiVersion": "agentvm.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": "a"}, "spec": spec});
     api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
     let size = status.to_string().len();
     assert!(
@@ -150,7 +152,8 @@ async fn of_a_pool_on_a_hundred_nodes() {
         message: "m".repeat(368),
     };
     let status = json!({
-        "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 100, "resetting": 100, "quarantined": 100, "total": 400,
+        "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 100, "resetting": 100,
+            "quarantined": 100, "total": 400,
         "nodes": (0..100).map(node).collect::<Vec<_>>(),
         "conditions": conditions(&["Ready", "Progressing", "Degraded", "Reconciling", "Stalled"]),
     });

@@ -1,4 +1,5 @@
-//! What may be changed of an object that exists, and what not: also where a field is added or removed.
+//! The API server accepts some changes of an existing object and refuses others, also where a field
+//! is added or removed.
 
 use std::fmt::Debug;
 
@@ -13,7 +14,8 @@ trait Object: kube::Resource + Clone + Debug + DeserializeOwned + Serialize {}
 impl<K: kube::Resource + Clone + Debug + DeserializeOwned + Serialize> Object for K {}
 
 async fn create<K: Object>(api: &Api<K>, kind: &str, name: &str, spec: Value) {
-    let object = json!({"apiVersion": "agentvm.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+    let object = json!({"apiVersion": "agentvm.dev/v1alpha1", "kind": kind,
+        "metadata": {"name": name}, "spec": spec});
     api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
 }
 
@@ -41,7 +43,8 @@ async fn a_full_run_keeps_its_spec() {
     let runs = bench.api::<AgentRun>();
     let spec = json!({
         "command": ["sleep", "60"], "stdin": "a", "timeoutSeconds": 100,
-        "env": [{"name": "A", "value": "1"}, {"name": "B"}], "files": [{"path": "a", "content": "1"}]
+        "env": [{"name": "A", "value": "1"}, {"name": "B"}], "files": [{"path": "a",
+            "content": "1"}]
     });
     create(&runs, "AgentRun", "full", spec).await;
     assert_frozen(
@@ -89,7 +92,8 @@ async fn a_short_run_gets_nothing_added() {
         ],
     )
     .await;
-    let unchanged = json!({"poolRef": {"name": "default"}, "priority": 0, "output": null, "queueTimeoutSeconds": null});
+    let unchanged = json!({"poolRef": {"name": "default"}, "priority": 0, "output": null,
+        "queueTimeoutSeconds": null});
     change(&runs, "short", &unchanged).await.unwrap();
 }
 

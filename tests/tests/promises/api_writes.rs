@@ -1,6 +1,8 @@
-//! What a run costs the API server: at most five writes by the operator from create to `Succeeded`, Events included.
+//! A run costs the API server at most five writes of the operator from create to `Succeeded`,
+//! Events included.
 //!
-//! Counted on the operator's own client, on its way to a real API server. What pools write is paced apart from runs, and said too.
+//! The operator's own client counts them on their way to a real API server. Writes of pools are
+//! paced apart from runs, and are printed too.
 
 use std::time::Duration;
 
@@ -13,7 +15,7 @@ use tokio::time::Instant;
 
 const MOST: usize = 5;
 
-/// Reasons of the Events about an object.
+/// The reasons of the Events about an object.
 async fn events(world: &World, name: &str) -> Vec<String> {
     let all = world.bench.api::<Event>().list(&ListParams::default()).await.unwrap();
     let about = all
@@ -56,7 +58,8 @@ async fn a_run_that_finds_a_machine() {
     let (status, events, pool) =
         (of(&writes, "/agentruns/run"), of(&writes, "/events"), of(&writes, "/agentvmpools/"));
     println!(
-        "a run that finds a machine: {status} statuses, {events} Events; its pool meanwhile: {pool} statuses"
+        "a run that finds a machine: {status} statuses, {events} Events; its pool meanwhile: \
+            {pool} statuses"
     );
     assert!(status + events < MOST, "with the user's own create it is at most {MOST}: {writes:#?}");
     assert_eq!(status + events + pool, writes.len(), "{writes:#?}");
@@ -105,7 +108,8 @@ async fn a_run_that_comes_before_its_pool_is_ready() {
 #[tokio::test]
 async fn nothing_is_written_while_nothing_changes() {
     let world = World::new().await;
-    // No room for a third: one that is too many would linger, and its end is a change.
+    // There is no room for a third machine: a surplus machine would linger, and its end is a
+    // change.
     world.warm_pool("default", 2, 2).await;
     world.script("run", "true", json!({})).await;
     world.finished("run").await;
@@ -115,7 +119,7 @@ async fn nothing_is_written_while_nothing_changes() {
     world.until("default", "full again", full).await;
     quiet(&world).await;
     let before = world.wire.writes().len();
-    // Longer than every timer that looks without being told, but the slowest.
+    // Longer than every timer that looks without an event, but the slowest.
     let end = Instant::now() + Duration::from_secs(12);
     until_true("some time", || async { Instant::now() > end }).await;
     assert_eq!(world.wire.writes().split_off(before), []);

@@ -1,4 +1,5 @@
-//! A golden is captured once, shared by recipe, swept when nobody needs it; whatever fails is said with its path.
+//! A golden is captured once, shared by recipe, and swept when nothing needs it. A failure is told
+//! with its path.
 
 use agentvm_crds::{AgentVMPool, GoldenNodeState, GoldenSnapshot};
 use agentvm_hypervisor::HvError;
@@ -23,7 +24,7 @@ fn said(snapshot: &GoldenSnapshot) -> &str {
 #[tokio::test]
 async fn what_setup_made_is_in_every_machine() {
     let world = World::new().await;
-    // A template's setup works in /root; the fake keeps what is in a machine's work folder.
+    // A template's setup works in /root. The fake keeps the content of a machine's work folder.
     let steps = ["echo one > /workspace/work/made", "echo two >> /workspace/work/made"];
     world.create::<GoldenSnapshot>("made", debian(&steps)).await;
     let golden = world.says::<GoldenSnapshot>("made", "Ready", "True/Captured").await;
@@ -44,7 +45,8 @@ async fn what_setup_made_is_in_every_machine() {
         (reason(&golden, "Stalled"), reason(&golden, "Reconciling")),
         (String::new(), String::new())
     );
-    let spec = json!({"goldenSnapshotRef": {"name": "made"}, "warm": {"min": 1, "max": 1}, "network": {"mode": "Isolated"}});
+    let spec = json!({"goldenSnapshotRef": {"name": "made"}, "warm": {"min": 1, "max": 1},
+        "network": {"mode": "Isolated"}});
     world.create::<AgentVMPool>("default", spec).await;
     world.script("reads", "cat made", json!({})).await;
     assert_eq!(world.finished("reads").await.status.unwrap().stdout.unwrap(), "one\ntwo\n");
@@ -88,7 +90,8 @@ async fn one_recipe_is_captured_once_and_goes_with_its_last_snapshot() {
     }
     assert_eq!((keys[0] == keys[1], world.fake.faults().calls(Op::Capture)), (true, 1));
     world.delete::<GoldenSnapshot>("one").await;
-    let spec = json!({"goldenSnapshotRef": {"name": "two"}, "warm": {"min": 1, "max": 1}, "network": {"mode": "Isolated"}});
+    let spec = json!({"goldenSnapshotRef": {"name": "two"}, "warm": {"min": 1, "max": 1},
+        "network": {"mode": "Isolated"}});
     world.create::<AgentVMPool>("default", spec).await;
     let gate = world.outside("gate");
     world
@@ -125,7 +128,8 @@ async fn a_source_that_is_not_there_is_said_without_a_word_on_what_is_elsewhere(
     assert_eq!(reason(&missing, "Stalled"), "", "it is looked for again");
     std::fs::write(images.join("missing.img"), "abc").unwrap();
     world.says::<GoldenSnapshot>("missing", "Ready", "True/Captured").await;
-    // The digest is right, so that only the way there can be wrong. (What has one digest is one golden, whatever its path.)
+    // The digest is right, so only the path can be wrong. (One digest is one golden, whatever its
+    // path.)
     let def = "cb8379ac2098aa165029e3938a51da0bcecfc008fd6795f401178647f96c5b34";
     world.create::<GoldenSnapshot>("out", rootfs("leads-out.img", def)).await;
     world.create::<GoldenSnapshot>("nowhere", rootfs("leads-nowhere.img", &"1".repeat(64))).await;

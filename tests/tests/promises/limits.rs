@@ -1,4 +1,4 @@
-//! A pool's edited limits reach machines that are there: idle or at work, at once, and taken away as well.
+//! A pool's edited limits reach its machines at once, idle or at work. Removed limits do, too.
 
 use std::time::Duration;
 
@@ -118,7 +118,7 @@ async fn what_could_not_be_changed_is_tried_again_and_a_restart_changes_nothing(
     let nonce = machines(&world).await[0].nonce.clone();
     let calls = world.fake.faults().calls(Op::UpdateLimits);
     world.start().await;
-    // Its limits aren't known to the new operator, which says them once.
+    // The new operator does not know the machine's limits, so it sets them once.
     until_true("it is told", || async { world.fake.faults().calls(Op::UpdateLimits) == calls + 1 })
         .await;
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;

@@ -1,7 +1,7 @@
-//! The promises of agentvm, one file for each, on a real API server and on machines that are processes.
+//! The promises of agentvm, one file for each, on a real API server. Machines are processes.
 //!
-//! All of them are one program: it is linked once, and its tests share one control plane. Each test has a
-//! namespace of its own there. A test that changes the cluster itself starts a control plane of its own.
+//! All of them are one program: it is linked once, and its tests share one control plane. Each test
+//! has a namespace there. A test that changes the cluster itself starts a control plane of its own.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -1,5 +1,5 @@
-//! One malformed object in the store never stops the watch of the others. It changes the CRDs, so it has
-//! a control plane of its own.
+//! A malformed object in the store never stops the watch of the others. The test changes the CRDs,
+//! so it has a control plane of its own.
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_tests::{World, reason, until_true};
@@ -35,7 +35,7 @@ async fn set_schemas(world: &World, schemas: Option<&[JSONSchemaProps]>) -> Vec<
             )
             .unwrap(),
         };
-        // Where there is no schema, there are no fields in it to select by.
+        // Without a schema there are no fields to select by.
         crd.spec.versions[0].selectable_fields = match schemas {
             Some(_) => as_shipped(plural).spec.versions.remove(0).selectable_fields,
             None => None,

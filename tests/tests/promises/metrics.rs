@@ -1,11 +1,12 @@
-//! What an operator measures, on a real API server: the numbers are those of what happened, and go away with their pool.
+//! The metrics of an operator, on a real API server: the numbers tell what happened, and go away
+//! with their pool.
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_operator::metrics::Metrics;
 use agentvm_tests::{World, until_true};
 use serde_json::json;
 
-/// The value of a series; 0 where there is none.
+/// The value of a series; 0 without the series.
 fn value(metrics: &Metrics, series: &str) -> f64 {
     let text = metrics.text();
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok());
@@ -50,7 +51,8 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
 
     for series in [
         format!(
-            "agent_vm_reset_duration_seconds_count{{pool_id=\"{pool}\",result=\"proven\",tier=\"fresh\"}}"
+            "agent_vm_reset_duration_seconds_count{{pool_id=\"{pool}\",result=\"proven\",\
+             tier=\"fresh\"}}"
         ),
         format!("agent_vm_boot_duration_seconds_count{{kind=\"clone\",pool_id=\"{pool}\"}}"),
         format!("agent_vm_boot_duration_seconds_count{{kind=\"reset\",pool_id=\"{pool}\"}}"),

@@ -1,4 +1,5 @@
-//! Machines are connected by policies that are in force first; what a pool's spec says reaches them at once; nothing fails open.
+//! A machine is connected after its policy is in force. An edited spec reaches machines at once.
+//! Nothing fails open.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -14,7 +15,7 @@ use agentvm_tests::{World, condition, reason, until_true};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-/// A pool of machines with the network that pools have by default; all of them are ready.
+/// A pool of machines with the default network of pools. All of them are ready.
 async fn connected(world: &World, name: &str, count: u32, network: Value) -> AgentVMPool {
     let spec = json!({"warm": {"min": count, "max": count + 1}, "network": network});
     world.pool_with(name, spec).await;
@@ -45,7 +46,8 @@ fn said(pool: &AgentVMPool) -> String {
 }
 
 fn allow(port: u16) -> Value {
-    json!({"mode": "NatFiltered", "allow": [{"protocol": "TCP", "ports": [port], "cidrs": ["203.0.113.0/24"]}]})
+    json!({"mode": "NatFiltered", "allow": [{"protocol": "TCP", "ports": [port],
+        "cidrs": ["203.0.113.0/24"]}]})
 }
 
 #[tokio::test]
@@ -81,7 +83,7 @@ async fn a_changed_policy_reaches_machines_that_run_within_a_second() {
     until_true("the policy follows", follows).await;
     assert!(changed.elapsed() < Duration::from_secs(1), "{:?}", changed.elapsed());
     assert_eq!(policy(&world, &pool).unwrap().allow.len(), 1);
-    // Nobody was cut off for that.
+    // No machine was cut off for that.
     let name = agentvm_core::names::DomainName::from_recorded(machine);
     assert!(world.fake.is_open(&name) && world.fake.faults().calls(Op::CloseLink) == closed);
     let says = |pool: &AgentVMPool| network_generation(pool) == Some(2);
@@ -117,7 +119,7 @@ async fn without_a_policy_in_force_there_is_no_machine() {
     );
     assert_eq!(machines(&world).await, []);
     world.fake.faults().clear();
-    // It is tried again without anybody's doing.
+    // The operator tries it again by itself.
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
 }
 
@@ -151,7 +153,7 @@ async fn a_subnet_without_addresses_is_said_with_its_name() {
         let detail = "all 245 addresses of 192.168.101.0/24 are taken".into();
         Fault::Fail(HvError::NoCapacity { what: "connect it".into(), detail })
     };
-    // The pool asks where machines are, and a template needs an address.
+    // The pool asks for the machines' subnet, and a template needs an address.
     for nth in 1..100 {
         world.fake.faults().nth(Op::Subnet, nth, full());
     }
@@ -176,7 +178,7 @@ async fn a_bridge_that_is_not_there_is_said_with_what_to_do() {
     let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
     assert!(said(&pool).contains("ip link add no-such-br type bridge"), "{}", said(&pool));
     assert_eq!(machines(&world).await, []);
-    // The same pool in another mode is fine.
+    // The pool in another mode is fine.
     let network = json!({"spec": {"network": {"mode": "NatFiltered", "bridge": null}}});
     world.patch::<AgentVMPool>("default", network).await;
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
@@ -201,7 +203,7 @@ async fn what_no_policy_opens_is_where_machines_really_are() {
     world.fake.network().set_gateway([192, 168, 104, 1].into());
     world.start().await;
     let open = |cidr| json!({"allow": [{"protocol": "TCP", "cidrs": [cidr]}]});
-    // Somebody has the usual addresses on this host: a pool may name them.
+    // Another network of this host has the usual addresses: a pool may name them.
     connected(&world, "default", 1, open("192.168.101.7/32")).await;
     for network in [open("192.168.104.7/32"), json!({"allow": [], "resolver": "192.168.104.1"})] {
         let path = if network["resolver"].is_null() {
@@ -222,7 +224,8 @@ async fn a_pool_has_the_limits_of_its_goldens_profile() {
     let world = World::new().await;
     let small = json!({"source": {"builtin": "Debian"}, "resources": {"profile": "Light"}});
     world.create::<GoldenSnapshot>("small", small).await;
-    let spec = json!({"goldenSnapshotRef": {"name": "small"}, "warm": {"min": 1, "max": 1}, "limits": {"connections": 99}});
+    let spec = json!({"goldenSnapshotRef": {"name": "small"}, "warm": {"min": 1, "max": 1},
+        "limits": {"connections": 99}});
     world.create::<AgentVMPool>("pool", spec).await;
     let pool = world.says::<AgentVMPool>("pool", "Ready", "True/Filled").await;
     let limits = policy(&world, &pool).unwrap().limits;
@@ -349,7 +352,7 @@ async fn links_outlive_the_operator_and_addresses_are_not_given_twice() {
     until_true("three are connected", three).await;
     let after: BTreeSet<_> = machines(&world).await.iter().map(address).collect();
     assert!(after.is_superset(&before) && after.len() == 3, "{before:?} {after:?}");
-    // Those of before were left alone.
+    // The earlier machines were left alone.
     let faults = world.fake.faults();
     assert_eq!((faults.calls(Op::OpenLink), faults.calls(Op::CloseLink)), (opened + 1, closed));
 }
@@ -368,7 +371,7 @@ async fn a_deleted_pools_policy_goes_with_its_last_machine() {
     let name = agentvm_core::names::DomainName::from_recorded(
         run.status.unwrap().attempts[0].vm_name.clone(),
     );
-    // The sweep has come round when another pool's policy, made since, is gone again.
+    // Another pool's policy, made since, is gone again: so the sweep has come round.
     let other = connected(&world, "other", 1, json!({"mode": "NatFiltered"})).await;
     world.delete::<AgentVMPool>("other").await;
     let gone = || async { policy(&world, &other).is_none() };

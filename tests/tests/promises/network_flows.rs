@@ -1,4 +1,5 @@
-//! What runs try with their network is seen: in their status, in an Event, in metrics, and bounded whatever they try.
+//! The network attempts of runs are visible: in their status, in an Event, in metrics. They are
+//! bounded whatever runs try.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
@@ -15,7 +16,7 @@ use serde_json::json;
 
 const REASON: &str = "NetworkDenied";
 
-/// With a pool of one connected machine, and an operator that measures.
+/// A world with a pool of one connected machine, and an operator that measures.
 async fn world() -> (World, Metrics) {
     let mut world = World::at_rest().await;
     let metrics = Metrics::new().unwrap();
@@ -33,7 +34,7 @@ fn flow(machine: &DomainName, verdict: FlowVerdict, to: [u8; 4], port: u16) -> F
     Flow { machine: machine.clone(), at: Instant::now(), verdict, target }
 }
 
-/// A run that has begun and ends when it is let go: its machine.
+/// Starts a run that ends when the test lets it go; returns its machine.
 async fn begun(world: &World, name: &str) -> DomainName {
     let (begun, gate) =
         (world.outside(&format!("{name}-begun")), world.outside(&format!("{name}-gate")));
@@ -57,7 +58,7 @@ async fn events(world: &World, run: &str) -> Vec<Event> {
     all.items.into_iter().filter(about).collect()
 }
 
-/// What they say that it was denied.
+/// The denials that they name.
 async fn told(world: &World, run: &str) -> Vec<String> {
     let denied = events(world, run)
         .await
@@ -66,7 +67,7 @@ async fn told(world: &World, run: &str) -> Vec<String> {
     denied.map(|event| event.note.unwrap_or_default()).collect()
 }
 
-/// Writes to a run and about it; none was repeated.
+/// The writes to a run and about it. No write was repeated.
 async fn writes(world: &World, run: &str) -> usize {
     let statuses = world
         .wire

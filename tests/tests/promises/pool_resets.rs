@@ -1,4 +1,5 @@
-//! What a pool says of resets: machines in quarantine, the way that is in use and why not a better one, and ways that fail.
+//! A pool's status tells about resets: machines in quarantine, the tier in use, the reason why no
+//! better tier is, and tiers that fail.
 
 use agentvm_crds::{AgentVMPool, PoolNode};
 use agentvm_hypervisor::Tier;
@@ -16,7 +17,7 @@ async fn run(world: &World, name: &str) {
     world.finished(name).await;
 }
 
-/// The pool when its only node's entry is so.
+/// The pool as soon as the entry of its only node fits.
 async fn entry(world: &World, what: &str, holds: impl Fn(&PoolNode) -> bool) -> PoolNode {
     let pool =
         world.until("default", what, |pool: &AgentVMPool| node(pool).is_some_and(&holds)).await;

@@ -1,4 +1,5 @@
-//! A pool keeps machines ready: never more than `max`, never fewer than it can, and it says why where it can't.
+//! A pool keeps machines ready: never more than `max`, and never fewer than it can. If it cannot,
+//! it says why.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -78,7 +79,7 @@ async fn never_more_than_max_whatever_fails() {
     for n in 0..6 {
         world.script(&format!("run-{n}"), "true", json!({"backoffLimit": 10})).await;
     }
-    // What went wrong holds creation up for longer each time; what is proven needs no more of it.
+    // Each failure holds creation up for longer. A machine that is proven needs no creation.
     let some = |run: &AgentRun| reason(run, "Succeeded") == "True/Completed";
     world.until("run-0", "done", some).await;
     faults.clear();
@@ -135,7 +136,7 @@ async fn idle_machines_are_replaced_when_they_are_old_or_dead_or_of_another_gold
         .patch::<AgentVMPool>("default", json!({"spec": {"goldenSnapshotRef": {"name": "next"}}}))
         .await;
     fresh(&before, "the outdated one is replaced").await;
-    // It was captured anew for this pool, whose machines have no network device.
+    // The golden was captured again for this pool, whose machines have no network device.
     let isolated = |golden: &GoldenSnapshot| {
         let nodes =
             golden.status.as_ref().map(|status| status.nodes.as_slice()).unwrap_or_default();

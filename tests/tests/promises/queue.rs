@@ -1,4 +1,5 @@
-//! Runs wait for machines, pools, Secrets and ConfigMaps: in order, with a word on why, and none is lost.
+//! Runs wait for machines, pools, Secrets and ConfigMaps. They wait in order, say why, and are
+//! never lost.
 
 use agentvm_crds::{AgentRun, AgentVMPool};
 use agentvm_tests::{World, condition, reason, until_true};
@@ -8,12 +9,12 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::PostParams;
 use serde_json::{Value, json};
 
-/// A script that ends when the file is there.
+/// A script that ends when the file exists.
 fn until_there(file: &std::path::Path) -> String {
     format!("until [ -e {} ]; do sleep 0.02; done", file.display())
 }
 
-/// The message of a run that waits, as soon as it says why.
+/// The message of a waiting run, as soon as it says why.
 async fn waits(world: &World, name: &str) -> String {
     let run = world
         .until(name, "waits", |run: &AgentRun| reason(run, "Scheduled").starts_with("False/"))
@@ -152,7 +153,7 @@ async fn a_run_waits_for_what_it_refers_to_and_holds_up_nobody() {
     assert_eq!(world.finished("secret").await.status.unwrap().stdout.unwrap(), "hush\n");
 }
 
-/// How often the operator has asked for a Secret or ConfigMap.
+/// The number of times that the operator asked for a Secret or ConfigMap.
 fn reads(world: &World) -> usize {
     let all = world.wire.all();
     all.iter()
@@ -177,7 +178,7 @@ async fn what_only_the_operator_can_see_to_be_wrong_is_said_with_its_path() {
     let world = World::new().await;
     world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "maxRunSeconds": 60})).await;
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
-    // Encoded, each of these characters takes six bytes: admission counts characters.
+    // Each of these characters takes six bytes when it is encoded; admission counts characters.
     let large = "\u{1}".repeat(100_000);
     let mistakes = [
         (

@@ -1,4 +1,5 @@
-//! A machine that served a run serves another one only when it is proven to be in its golden state; what isn't is lent to nobody.
+//! A machine that served a run serves another one only when its golden state is proven. Any other
+//! machine is never lent.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-/// A pool of one machine, or of as many as is said, ready.
+/// A ready pool of one machine, or of as many as `spec` asks for.
 async fn warm(world: &World, more: Value) {
     let mut spec = json!({"warm": {"min": 1, "max": 1}});
     spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -21,7 +22,7 @@ async fn warm(world: &World, more: Value) {
     idle(world, usize::try_from(wanted).unwrap()).await;
 }
 
-/// As many machines are parked, proven, and nothing else is there but what is in quarantine.
+/// Waits until this many machines are parked and proven, beside those in quarantine.
 async fn idle(world: &World, wanted: usize) {
     let so = || async {
         let all = world.fake.list().await.unwrap();
@@ -32,7 +33,7 @@ async fn idle(world: &World, wanted: usize) {
     until_true("machines are parked", so).await;
 }
 
-/// Another run of a script, when it is over and its machine had the time to come back.
+/// Runs a script, waits until it is over, and gives its machine the time to come back.
 async fn run(world: &World, name: &str, script: &str) -> AgentRun {
     world.script(name, script, json!({})).await;
     let run = world.finished(name).await;
@@ -82,7 +83,8 @@ async fn two_runs_on_one_machine_are_two_incarnations_of_it() {
     idle(&world, 1).await;
     let faults = world.fake.faults();
     assert_eq!((faults.calls(Op::Create), faults.calls(Op::Reset)), (1, 2));
-    // The session was kept open: whoever claims opens none. (Preparing may take several, where the host is slow.)
+    // The session was kept open, so a claim opens none. (Preparing may take several on a slow
+    // host.)
     let before = faults.calls(Op::Connect);
     let begun = world.outside("begun");
     gated(&world, "third", &format!("touch {}", begun.display())).await;
@@ -160,10 +162,11 @@ async fn where_resets_are_not_offered_none_is_tried() {
 async fn what_fails_its_proof_is_kept_for_a_look_and_lent_to_nobody() {
     for check in Proof::CHECKS.into_iter().chain(["guest"]) {
         let world = World::new().await;
-        // Room for one in quarantine, one at work and one in reserve: nothing has to yield.
+        // The pool has room for one machine in quarantine, one at work and one in reserve: none has
+        // to yield.
         warm(&world, json!({"warm": {"min": 1, "max": 3}, "quarantineSeconds": 600})).await;
         gated(&world, "first", "true").await;
-        // Its replacement is there: only the reset meets the sabotage.
+        // The replacement is there: only the reset meets the sabotage.
         idle_beside(&world, 1).await;
         match check {
             "guest" => world.fake.knobs().lie(1),
@@ -188,13 +191,13 @@ async fn what_fails_its_proof_is_kept_for_a_look_and_lent_to_nobody() {
     }
 }
 
-/// As many machines are parked beside one that is at work.
+/// Waits until this many machines are parked beside the one at work.
 async fn idle_beside(world: &World, wanted: usize) {
     let so = || async {
         let all = world.fake.list().await.unwrap();
         let parked =
             all.iter().filter(|machine| matches!(machine.mark, Mark::Parked { .. })).count();
-        // The one at work is parked too until it is resumed.
+        // The machine at work is parked too until it is resumed.
         parked == wanted && all.len() == wanted + 1
     };
     until_true("machines are parked", so).await;
@@ -249,7 +252,7 @@ async fn a_reset_that_goes_wrong_costs_a_fresh_process_and_no_run() {
     let tiers = [run(&world, "first", "true").await, run(&world, "second", "true").await];
     assert_eq!(tiers.each_ref().map(|run| reset(run).tier.clone()), ["Fresh", "Fresh"]);
     assert_eq!(quarantined(&world).await, [], "nothing was seen that needs a look");
-    // The fault is for the third one's reset, so the second one's must be over.
+    // The fault is for the third reset, so the second one must be over.
     idle(&world, 1).await;
     world.fake.faults().next(Op::Reset, Fault::DoneButUnknown);
     run(&world, "third", "true").await;
@@ -263,7 +266,7 @@ async fn a_session_that_breaks_while_the_machine_waits_is_opened_again() {
     let world = World::new().await;
     warm(&world, json!({})).await;
     let machine = world.fake.list().await.unwrap().remove(0).record.name;
-    // A new connection replaces the one that was kept.
+    // A new connection replaces the one that was kept open.
     drop(world.fake.connect(&machine).await.unwrap());
     let run = run(&world, "run", "true").await;
     assert_eq!(run.status.unwrap().attempts.len(), 1);

@@ -1,4 +1,5 @@
-//! Killing the operator loses nothing; a machine that is lost costs an attempt; an orderly stop is one.
+//! A killed operator loses nothing. A lost machine costs an attempt. An orderly stop stops in
+//! order.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -20,12 +21,12 @@ async fn operator(world: &World) -> Outside {
     Outside::start(Path::new(env!("CARGO_BIN_EXE_fake-operator")), world).await.unwrap()
 }
 
-/// Nonces of the machines that there are.
+/// The nonces of all machines.
 async fn nonces(world: &World) -> HashSet<Nonce> {
     world.fake.list().await.unwrap().into_iter().map(|machine| machine.record.nonce).collect()
 }
 
-/// Numbers without a pattern, the same for the same seed (xorshift).
+/// Numbers without a pattern. A seed always gives equal numbers (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -37,11 +38,13 @@ impl Random {
     }
 }
 
-/// Says that it was executed, then writes lines for one to two seconds, then exits with a code of its own.
+/// Notes that it was executed, writes lines for one to two seconds, and exits with a code of its
+/// own.
 async fn talkative(world: &World, n: u32) {
     let marks = world.outside(&format!("marks-{n}"));
     let script = format!(
-        "echo mark >> {}; for i in $(seq {LINES}); do echo run {n} line $i; echo $i >&2; sleep 0.003; done; exit {}",
+        "echo mark >> {}; for i in $(seq {LINES}); do echo run {n} line $i; echo $i >&2; sleep \
+            0.003; done; exit {}",
         marks.display(),
         n % 5
     );
@@ -117,7 +120,7 @@ async fn twenty_kills_at_random_moments_lose_nothing() {
     drop(last);
 }
 
-/// How many of the first runs aren't over.
+/// The number of the first runs that are not over.
 async fn unfinished(world: &World, runs: u32) -> u32 {
     let mut count = 0;
     for n in 0..runs {
@@ -224,7 +227,7 @@ async fn a_claim_that_was_never_dispatched_is_given_back() {
 #[tokio::test]
 async fn a_machine_that_holds_the_input_of_a_run_is_lent_to_no_other() {
     let world = World::at_rest().await;
-    // The first resume prepares the machine, the second is the claim's.
+    // The first resume prepares the machine; the second belongs to the claim.
     let binary = Path::new(env!("CARGO_BIN_EXE_fake-operator"));
     let first = Outside::start_and_hang_at_resume(binary, &world, 2).await.unwrap();
     world.warm_pool("default", 1, 1).await;

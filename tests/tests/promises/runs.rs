@@ -1,4 +1,5 @@
-//! A run goes from create to its end, and its status says what it did: exit code, streams, artifacts, times.
+//! A run goes from create to its end. Its status says what it did: exit code, streams, artifacts,
+//! times.
 
 use agentvm_crds::{AgentRun, AgentRunStatus};
 use agentvm_hypervisor::MachineApi;
@@ -28,7 +29,8 @@ fn message(run: &AgentRun) -> &str {
 #[tokio::test]
 async fn all_that_a_run_leaves_is_in_its_status() {
     let world = world().await;
-    let script = "echo out; echo err >&2; mkdir -p /workspace/output/deep; printf abc > /workspace/output/deep/a.txt; \
+    let script = "echo out; echo err >&2; mkdir -p /workspace/output/deep; printf abc > \
+        /workspace/output/deep/a.txt; \
                   ln -s /etc/passwd /workspace/output/link; touch /workspace/output/left-out.log";
     world.script("whole", script, json!({"output": {"include": ["deep/**", "link"]}})).await;
     let run = world.finished("whole").await;
@@ -179,7 +181,8 @@ async fn what_goes_in_arrives() {
                     {"path": "dir/exec.sh", "content": "#!/bin/sh\necho ran\n", "mode": 0o755},
                     {"path": "bytes", "contentBase64": "AP8K", "mode": 0o400},
                     {"path": "from-map", "contentFrom": from_map},
-                    {"path": "token", "contentFrom": from_secret, "place": "Secrets", "mode": 0o600},
+                    {"path": "token", "contentFrom": from_secret, "place": "Secrets",
+                        "mode": 0o600},
                 ],
             }),
         )

@@ -1,4 +1,4 @@
-//! The samples are what users copy: the API server takes each of them as it stands, without a warning.
+//! Users copy the samples: the API server accepts each of them as it is, without a warning.
 
 use std::path::PathBuf;
 

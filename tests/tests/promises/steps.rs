@@ -1,5 +1,5 @@
-//! An operator that is killed before any step of a capture, a creation or a reset: the next one lends nothing that isn't proven,
-//! and in the end nothing is left over.
+//! An operator is killed before any step of a capture, a creation or a reset. The next operator
+//! lends nothing unproven, and in the end nothing is left over.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -24,7 +24,7 @@ async fn ended(operator: Outside, step: Step) {
     .await;
 }
 
-/// A run that says how often it was executed.
+/// A run that counts its executions.
 async fn script(world: &World, name: &str) {
     let marks = world.outside(&format!("marks-{name}"));
     world
@@ -51,7 +51,7 @@ async fn assert_whole(world: &World, name: &str) -> Nonce {
     status.attempts[0].nonce.parse().unwrap()
 }
 
-/// With another operator: two runs on proven machines, then everything is deleted.
+/// Starts another operator: two runs get proven machines, then everything is deleted.
 async fn goes_on(world: &World, step: Step, before: &[&str]) {
     let was = world.fake.list().await.unwrap();
     let next = Outside::start(Path::new(OPERATOR), world).await.unwrap();
@@ -60,7 +60,7 @@ async fn goes_on(world: &World, step: Step, before: &[&str]) {
         script(world, name).await;
         nonces.push(assert_whole(world, name).await);
     }
-    // A machine in the middle of something was no parked one, and nobody got it.
+    // A machine in the middle of a step was not parked, and no run got it.
     let lent = |machine: &&Machine| nonces.contains(&machine.record.nonce);
     assert!(
         was.iter().filter(lent).all(|m| matches!(m.mark, Mark::Parked { .. })),

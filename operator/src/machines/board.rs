@@ -63,8 +63,8 @@ impl Entry {
         Ok(())
     }
 
-    /// Follows an arrow that has to exist. If the diagram does not have it, the caller has a defect: it
-    /// is logged, and the life stays.
+    /// Follows an arrow that has to exist. If the diagram does not have it, the caller has a
+    /// defect: it is logged, and the life stays.
     fn must(&mut self, event: Event) -> bool {
         let done = self.on(event);
         if let Err(why) = &done {

@@ -35,7 +35,11 @@ impl Inbox {
                 Admission::Accept => return Some(command),
                 Admission::Ignore => {}
                 Admission::Deny(why) => {
-                    tracing::warn!(machine = %self.machine, command = command.name(), "a command was denied: {why}");
+                    tracing::warn!(
+                        machine = %self.machine,
+                        command = command.name(),
+                        "a command was denied: {why}"
+                    );
                 }
             }
         }
@@ -44,6 +48,10 @@ impl Inbox {
     /// Notes a command that the board accepted in a state in which this task does not expect it.
     /// Board and task disagree about the state then, which is a defect.
     pub fn unexpected(&self, command: &Command) {
-        tracing::error!(machine = %self.machine, command = command.name(), "a command does not fit what the machine does");
+        tracing::error!(
+            machine = %self.machine,
+            command = command.name(),
+            "a command does not fit what the machine does"
+        );
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use agentvm_core::run::{AttemptEnd, FinishedAttempt, Outcome};
+use agentvm_core::run::{AttemptEnd, AttemptResult, FinishedAttempt, Outcome};
 use agentvm_crds::{OutputFile, OutputStatus, Timings};
 use agentvm_guest_agent::protocol::StreamId;
 use agentvm_hypervisor::{Collected, Hypervisor, MachineRecord};
@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::attempt::{AttemptReport, AttemptSpec, Store};
-use crate::clock::Clock;
+use crate::{clock::Clock, report::report};
 
 /// The bytes of a stream that are read for the status. The core cuts further.
 const TAIL: u64 = 64 * 1024;
@@ -34,29 +34,10 @@ impl Finish<'_> {
         let AttemptReport { mut result, wire, acquired, acknowledged } = report;
         let over = self.clock.instant();
         let mut outcome = Outcome::default();
-        // A paused machine cannot change its output while it is read. A machine that is gone left none.
-        let readable = result.started && self.hv.pause(&self.record.name).await.is_ok();
-        if readable {
-            match self
-                .hv
-                .collect(&self.record.name, &self.spec.collect, &self.store.output_folder())
-                .await
-            {
-                Ok(collected) => {
-                    if let Some(why) = &collected.too_large {
-                        too_large(&mut result, why);
-                    }
-                    outcome.output = Some(output_status(&collected, &self.store));
-                }
-                Err(why) => {
-                    tracing::warn!(run = %self.spec.run, error = &why as &dyn std::error::Error, "the output could not be read");
-                    if matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
-                        result.end = AttemptEnd::GuestLost;
-                        result.message =
-                            format!("it ended, but its output could not be read: {why}");
-                    }
-                }
-            }
+        // A paused machine cannot change its output while it is read. A machine that is gone left
+        // none.
+        if result.started && self.hv.pause(&self.record.name).await.is_ok() {
+            outcome.output = self.collect(&mut result).await;
         }
         if let Some(wire) = wire {
             outcome.exit_code = wire.exit_code;
@@ -67,22 +48,51 @@ impl Finish<'_> {
                 Some(std::time::Duration::from_millis(wire.duration_millis).as_secs_f64());
         }
         read_tails(&self.store, &mut outcome).await;
-        let span = |from: Option<Instant>, to: Option<Instant>| match (from, to) {
-            (Some(from), Some(to)) => millis(to.saturating_duration_since(from)),
-            _ => 0,
-        };
         outcome.timings = Timings {
             queue_millis: between(self.spec.created, self.spec.claimed),
             acquire_millis: span(Some(begun), acquired),
             start_millis: span(acquired, acknowledged),
             execute_millis: span(acknowledged, Some(over)),
-            collect_millis: millis(self.clock.instant().saturating_duration_since(over)),
+            collect_millis: span(Some(over), Some(self.clock.instant())),
         };
         FinishedAttempt { result, outcome }
     }
+
+    /// The output. An output that is too large or cannot be read changes the result.
+    async fn collect(&self, result: &mut AttemptResult) -> Option<OutputStatus> {
+        let folder = self.store.output_folder();
+        match self.hv.collect(&self.record.name, &self.spec.collect, &folder).await {
+            Ok(collected) => {
+                if let Some(why) = &collected.too_large {
+                    too_large(result, why);
+                }
+                Some(output_status(&collected, &self.store))
+            }
+            Err(why) => {
+                tracing::warn!(
+                    run = %self.spec.run,
+                    error = &why as &dyn std::error::Error,
+                    "the output could not be read"
+                );
+                if matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
+                    result.end = AttemptEnd::GuestLost;
+                    result.message =
+                        format!("it ended, but its output could not be read: {}", report(&why));
+                }
+                None
+            }
+        }
+    }
 }
 
-fn too_large(result: &mut agentvm_core::run::AttemptResult, why: &str) {
+fn span(from: Option<Instant>, to: Option<Instant>) -> i64 {
+    match (from, to) {
+        (Some(from), Some(to)) => millis(to.saturating_duration_since(from)),
+        _ => 0,
+    }
+}
+
+fn too_large(result: &mut AttemptResult, why: &str) {
     if matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
         result.end = AttemptEnd::OutputTooLarge;
         why.clone_into(&mut result.message);

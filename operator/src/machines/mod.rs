@@ -1,5 +1,5 @@
-//! The machines of this node: one task for each machine, one board that shows what each is doing, one
-//! handle for the rest of the operator.
+//! The machines of this node: one task for each machine, one board that shows what each is doing,
+//! one handle for the rest of the operator.
 //!
 //! ```text
 //!   mod.rs               the handle: create, recover, end all
@@ -220,8 +220,8 @@ impl Machines {
         self.inner.stopping.cancel();
     }
 
-    /// Ends every machine, and templates that no capture uses any more. Returns when all are gone, or
-    /// with `false` when the time is over.
+    /// Ends every machine, and templates that no capture uses any more. Returns when all are gone,
+    /// or with `false` when the time is over.
     pub async fn end_all(&self, patience: Duration) -> bool {
         // No machine begins another use after this, so the commands below reach the last one.
         self.drain();

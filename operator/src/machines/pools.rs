@@ -141,14 +141,21 @@ impl Machines {
                     let mut board = inner.board();
                     board.set_limits(key, nonce, wanted);
                     if let Some(why) = rest {
-                        tracing::info!(machine = %name, "not all of its new limits hold before it is replaced: {why}");
+                        tracing::info!(
+                            machine = %name,
+                            "not all of its new limits hold before it is replaced: {why}"
+                        );
                         board.retire(key);
                     }
                 }
                 // The machine's own task finds out.
                 Err(HvError::NoSuchMachine(_)) => {}
                 Err(why) => {
-                    tracing::warn!(machine = %name, error = &why as &dyn std::error::Error, "a machine's limits could not be changed");
+                    tracing::warn!(
+                        machine = %name,
+                        error = &why as &dyn std::error::Error,
+                        "a machine's limits could not be changed"
+                    );
                     all = false;
                 }
             }

@@ -1,10 +1,10 @@
-//! After a restart: every machine of this installation that still exists is taken over, before a new
-//! one is made.
+//! After a restart: every machine of this installation that still exists is taken over, before a
+//! new one is made.
 //!
 //! - A machine whose nonce stands in the open attempt of a run belongs to that run. The run's
 //!   reconcile executes it further.
-//! - A machine that was parked with its evidence and never resumed since is idle again. Its agent is
-//!   not asked: the machine could not have changed.
+//! - A machine that was parked with its evidence and never resumed since is idle again. Its agent
+//!   is not asked: the machine could not have changed.
 //! - A machine in quarantine stays there.
 //! - Any other machine goes: it may have executed something since it was proven.
 

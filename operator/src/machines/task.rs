@@ -2,10 +2,10 @@
 //! drives it, and the files beside it do the work of each stage:
 //!
 //! ```text
-//!   prepare/     Creating, Resetting -> Idle          made or reset, proven, given an identity, parked
-//!   task.rs      Idle, Claimed, Found, Quarantined    waits, and looks after the machine
-//!   execute.rs   Executing -> Ended                   the attempt, until its end is durable
-//!   task.rs      Ended -> Resetting or Ending         the next use, or the removal
+//!   prepare/     Creating, Resetting -> Idle        made or reset, proven, rehydrated, parked
+//!   task.rs      Idle, Claimed, Found, Quarantined  waits, and looks after the machine
+//!   execute.rs   Executing -> Ended                 the attempt, until its end is durable
+//!   task.rs      Ended -> Resetting or Ending       the next use, or the removal
 //! ```
 //!
 //! The order of each `select!` is policy: commands come first.
@@ -65,8 +65,8 @@ pub struct Task {
     pub record: MachineRecord,
     /// The inspection that the golden's agent gave at the capture.
     pub guest: String,
-    /// The number of resets of this process. It is not known of a machine that was found with a run,
-    /// so such a machine is not reset.
+    /// The number of resets of this process. It is not known of a machine that was found with a
+    /// run, so such a machine is not reset.
     pub reuses: u32,
     pub inbox: Inbox,
 }
@@ -105,8 +105,8 @@ impl Task {
                         tracing::warn!(machine = %name, "an idle machine is lost: {why}");
                         return None;
                     }
-                    // The machine was claimed since: the attempt finds out by itself and reports it.
-                    // The claim may be given back, too.
+                    // The machine was claimed since: the attempt finds out by itself and reports
+                    // it. The claim may be given back, too.
                     lost.set(look_after(self.inner.clone(), self.key.clone(), name.clone()));
                 }
             }
@@ -145,7 +145,11 @@ impl Task {
             Ok(true) => {}
             Ok(false) => return None,
             Err(why) => {
-                tracing::warn!(machine = %self.record.name, error = &why as &dyn std::error::Error, "a machine is replaced");
+                tracing::warn!(
+                    machine = %self.record.name,
+                    error = &why as &dyn std::error::Error,
+                    "a machine is replaced"
+                );
                 return None;
             }
         }
@@ -168,7 +172,11 @@ impl Task {
         let mut failures = 0;
         while let Err(why) = self.inner.hv.destroy(&self.record.name, Stop::Force).await {
             failures += 1;
-            tracing::warn!(machine = %self.record.name, error = &why as &dyn std::error::Error, "a machine could not be removed");
+            tracing::warn!(
+                machine = %self.record.name,
+                error = &why as &dyn std::error::Error,
+                "a machine could not be removed"
+            );
             sleep(Backoff::MACHINE.after(failures, self.record.name.as_str())).await;
         }
         self.inner.links.free(&self.record.name);

@@ -132,9 +132,9 @@ fn stop(life: &Life, nonce: &Nonce) -> Admission {
         {
             Admission::Deny(Denied::NotExecuting)
         }
-        // The attempt is stopped already, and the first cause counts: the guest has its grace period.
-        // Or the attempt ended by itself while the command was on its way, or long before; the machine
-        // may have the next run by now.
+        // The attempt is stopped already, and the first cause counts: the guest has its grace
+        // period. Or the attempt ended by itself while the command was on its way, or long before;
+        // the machine may have the next run by now.
         Life::Executing { .. }
         | Life::Claimed { .. }
         | Life::Found { .. }

@@ -2,24 +2,25 @@
 //! obeys, and the views that pools and runs have of it.
 //!
 //! ```text
-//!              Prepared             Claim              Execute             End
-//!    Creating ----------> Idle -----------> Claimed ----------> Executing ------> Ended
-//!        |                 ^ ^ <-----------                  ^   (Stop: notes      |
-//!        |                 | |   GiveBack                    |    the cause)       |
-//!        |                 | |                  Found -------+                     |
-//!        |                 | |                       Execute                       |
-//!        |                 | |   Prepared, with another nonce              Reset   |
-//!        |                 | +--------------------------- Resetting <--------------+
-//!        |   Quarantine    |                                  |
-//!        +-----------> Quarantined <--------------------------+
-//!                      |   |               Quarantine
-//!               Retire |   | Retire
-//!                      v   v
-//!                      Ending        Remove leads from every state to Ending.
+//!              Prepared            Claim              Execute               End
+//!    Creating ----------> Idle ----------> Claimed ----------> Executing -------> Ended
+//!       |                 ^  ^ <----------             ^                            |
+//!       |                 |  |  GiveBack               | Execute                    |
+//!       |                 |  |                       Found                          |
+//!       |                 |  |                                                      |
+//!       |                 |  |  Prepared, with another nonce                 Reset  |
+//!       |                 |  +------------------------ Resetting <------------------+
+//!       |                                                 |
+//!       |  Quarantine                         Quarantine  |
+//!       +-------------------> Quarantined <---------------+
+//!
+//!    Executing -----Stop----> Executing      with the cause of the stop
+//!    Idle, Quarantined -----Retire----> Ending
+//!    any state -----Remove----> Ending
 //! ```
 //!
-//! (`Retire` starts at `Idle` and at `Quarantined`.) A life begins as `Creating`; after a restart of
-//! the operator it may also begin as `Found`, `Quarantined` or `Ending`.
+//! A life begins as `Creating`. After a restart of the operator it may also begin as `Found`,
+//! `Quarantined` or `Ending`.
 //!
 //! # The happy path
 //!
@@ -53,7 +54,8 @@
 //!
 //! | event | cause |
 //! |---|---|
-//! | `Prepared`, `Execute`, `Stop`, `End`, `Reset`, `Quarantine`, `Remove` | the task that owns the machine |
+//! | `Prepared`, `Execute`, `Stop`, `End`, `Reset` | the task that owns the machine |
+//! | `Quarantine`, `Remove` | the task that owns the machine |
 //! | `Claim`, `GiveBack` | the controller of runs, through the board: no task is asked |
 //! | `Retire` | the controller of pools, and the task that finds its idle machine lost |
 //!

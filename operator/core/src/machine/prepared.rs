@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 
 use agentvm_crds::ResetStatus;
-use agentvm_types::{MachineLimits, Nonce};
+use agentvm_types::Nonce;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -41,10 +41,5 @@ impl Prepared {
     /// a nonce once, so a machine that keeps its nonce can never execute again.
     pub fn becomes_another(&self, used: &Nonce) -> bool {
         self.incarnation.nonce != *used
-    }
-
-    /// Whether the host holds the machine to these limits.
-    pub fn holds(&self, limits: &MachineLimits) -> bool {
-        self.incarnation.limits.as_ref() == Some(limits)
     }
 }

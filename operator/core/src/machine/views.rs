@@ -72,7 +72,7 @@ pub fn is_idle(life: &Life) -> bool {
 
 /// Whether the machine is set aside for this run, as far as it is known without anything sent.
 pub fn is_held_for(life: &Life, run: &RunUid) -> bool {
-    matches!(life, Life::Claimed { run: owner, .. } | Life::Found { run: owner, .. } if owner == run)
+    matches!(life, Life::Claimed { .. } | Life::Found { .. }) && owner(life) == Some(run)
 }
 
 /// Whether a change of its pool's limits is for this machine now. A machine that is made or reset

@@ -74,8 +74,8 @@ impl Streak {
         *self = Self::default();
     }
 
-    /// Notes a failure. After its time a tier that was given up is tried again; then one more failure
-    /// is enough to give it up.
+    /// Notes a failure. After its time a tier that was given up is tried again; then one more
+    /// failure is enough to give it up.
     pub fn failed(&mut self, why: String, now: Timestamp) {
         self.failures = self.failures.saturating_add(1);
         self.last = why;
@@ -118,8 +118,8 @@ mod tests {
     proptest! {
         #[test]
         fn in_place_only_when_everything_is_in_favour_of_it(used in used()) {
-            let UsedMachine { policy, max_reuses, reuses, golden_wanted, slot_wanted, intact, in_place } = used;
-            let all = golden_wanted && slot_wanted && intact && in_place;
+            let UsedMachine { policy, max_reuses, reuses, .. } = used;
+            let all = used.golden_wanted && used.slot_wanted && used.intact && used.in_place;
             let wanted = all && policy == ReusePolicy::VerifiedReset && reuses < max_reuses;
             prop_assert_eq!(after_run(&used) == AfterRun::Reset, wanted);
         }
@@ -139,7 +139,9 @@ mod tests {
         }
 
         #[test]
-        fn a_way_is_given_up_after_three_failures_in_a_row_and_tried_again(outcomes in proptest::collection::vec(any::<bool>(), 0..40)) {
+        fn a_way_is_given_up_after_three_failures_in_a_row_and_tried_again(
+            outcomes in proptest::collection::vec(any::<bool>(), 0..40),
+        ) {
             let (mut streak, mut failures, start) = (Streak::default(), 0, Timestamp::UNIX_EPOCH);
             for good in outcomes {
                 if good {

@@ -5,7 +5,7 @@ use agentvm_core::run::{
     open_attempt, unclaimed, wait_is_worth_a_write,
 };
 
-use super::{Run, observe::Observation, order::order, publish};
+use super::{Run, attempt_spec::attempt_spec, observe::Observation, publish};
 use crate::controllers::{Context, error::Error};
 
 /// Does the one thing.
@@ -81,7 +81,7 @@ async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Er
         Err(why) => return Err(why),
     }
     if let Some(attempt) = attempt {
-        cx.machines.execute(order(run, &seen.resolved, &attempt, cx));
+        cx.machines.execute(attempt_spec(run, &seen.resolved, &attempt, cx));
     }
     Ok(())
 }
@@ -89,11 +89,11 @@ async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Er
 /// The operator was restarted, or never heard that the claim was written.
 fn execute_claimed(run: &Run<'_>, seen: &Observation, cx: &Context) {
     let Some(attempt) = open_attempt(run.object.status.as_ref()) else { return };
-    let mut order = order(run, &seen.resolved, attempt, cx);
+    let mut spec = attempt_spec(run, &seen.resolved, attempt, cx);
     // A reference that has gone meanwhile matters only if the program was not started yet: a
     // program that runs has its content already.
-    order.missing = seen.facts.missing.as_ref().map(|missing| missing.message.clone());
-    cx.machines.execute(order);
+    spec.missing = seen.facts.missing.as_ref().map(|missing| missing.message.clone());
+    cx.machines.execute(spec);
 }
 
 async fn finish(run: &Run<'_>, done: &FinishedAttempt, cx: &Context) -> Result<(), Error> {

@@ -1,10 +1,10 @@
 //! The controller of `AgentRun`.
 
+mod attempt_spec;
 mod end;
 mod execute;
 mod finished;
 mod observe;
-mod order;
 mod publish;
 mod references;
 mod waiting;

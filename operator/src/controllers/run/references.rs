@@ -1,5 +1,5 @@
-//! What a run refers to: Secrets and ConfigMaps, read when they are needed and dropped with the
-//! order.
+//! The content that a run refers to: Secrets and ConfigMaps. It is read when it is needed, and
+//! dropped with the description of the attempt.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,5 @@
-//! One attempt on one machine: started, or found under way after a restart, and followed to its result.
+//! One attempt on one machine. It is started, or found under way after a restart, and followed to
+//! its result.
 //!
 //! ```text
 //! parked, session kept open: resume -----> input, secrets, EXECUTE --> (as below)
@@ -9,8 +10,9 @@
 //!              +-- anything else: lost                            +-- channel broken: HELLO again
 //! ```
 //!
-//! The agent executes a nonce once, so a second EXECUTE is harmless; a machine that doesn't hold the nonce proves nothing and
-//! is lost. `started` is `false` only when EXECUTE was certainly never sent.
+//! The agent executes a nonce once, so a second EXECUTE is harmless. A machine that does not hold
+//! the nonce proves nothing and is lost. `started` is `false` only when EXECUTE was certainly never
+//! sent.
 
 mod follow;
 mod report;
@@ -65,8 +67,8 @@ pub struct Attempt<'a> {
     pub max_processes: u32,
     /// The claim is under way until the machine has acknowledged EXECUTE.
     pub claim: Option<ClaimGuard>,
-    /// The machine's device on a bridge of the host. Its lease may have expired while the machine was
-    /// parked.
+    /// The machine's device on a bridge of the host. Its lease may have expired while the machine
+    /// was parked.
     pub bridged: Option<BridgedNic>,
     pub progress: Progress,
 }
@@ -87,15 +89,20 @@ impl Progress {
 }
 
 impl Attempt<'_> {
-    /// Follows the attempt to its end, over as many sessions as it takes. The first may be `kept` open since the machine was
-    /// prepared: its agent holds the nonce, and there is nothing to ask.
+    /// Follows the attempt to its end, over as many sessions as it takes. The first session may be
+    /// `kept` open since the machine was prepared: its agent holds the nonce, so nothing is asked.
     pub async fn run(mut self, mut kept: Option<Session>) -> AttemptReport {
         let (result, wire) = loop {
             match self.session(kept.take()).await {
                 Ok(result) => break (attempt_end(&result, *self.stop.borrow()), Some(result)),
                 Err(Interrupted::Over(end, message)) => break (self.ended(end, message), None),
                 Err(Interrupted::Broken(why)) => {
-                    tracing::warn!(run = %self.spec.run, machine = %self.record.name, error = &why as &dyn std::error::Error, "the session with the agent ended");
+                    tracing::warn!(
+                        run = %self.spec.run,
+                        machine = %self.record.name,
+                        error = &why as &dyn std::error::Error,
+                        "the session with the agent ended"
+                    );
                     if let Some(lost) = self.given_up(&why).await {
                         break (lost, None);
                     }
@@ -107,7 +114,7 @@ impl Attempt<'_> {
         AttemptReport { result, wire, acquired, acknowledged }
     }
 
-    /// One session: from EXECUTE or HELLO to RESULT, or to whatever interrupts it.
+    /// One session: from EXECUTE or HELLO to RESULT, or to an interruption.
     async fn session(&mut self, kept: Option<Session>) -> Result<WireResult, Interrupted> {
         let mut session = match kept {
             Some(session) => self.on_kept(session).await?,
@@ -116,13 +123,13 @@ impl Attempt<'_> {
         self.follow(&mut session).await
     }
 
-    /// One resume, one message. The input is put in meanwhile: nothing reads it before EXECUTE.
+    /// One resume, one message. The input is written meanwhile: no program reads it before EXECUTE.
     async fn on_kept(&mut self, mut session: Session) -> Result<Session, Interrupted> {
         self.may_start()?;
         let (resumed, put) = tokio::join!(self.resumed(), self.put_input());
         self.progress.acquired = Some(resumed?);
         put?;
-        // Told to stop meanwhile: nothing was sent yet.
+        // A stop may have come meanwhile: nothing was sent yet.
         self.may_start()?;
         self.start(&mut session, KEPT_PATIENCE).await?;
         Ok(session)
@@ -151,7 +158,7 @@ impl Attempt<'_> {
         Ok(self.clock.instant())
     }
 
-    /// What the agent says of our nonce. Whatever else it says proves nothing.
+    /// The state of our nonce, as the agent reports it. Other nonces prove nothing.
     fn state(&mut self, hello: &GuestHello) -> Result<AttemptState, Interrupted> {
         let ours = hello.attempt.as_ref().filter(|a| a.nonce == self.record.nonce);
         if ours.is_some_and(|a| a.state != AttemptState::Held) {
@@ -166,7 +173,7 @@ impl Attempt<'_> {
         })
     }
 
-    /// A broken session: is it worth another one?
+    /// The end of an attempt whose session broke; `None` when another session is worth a try.
     async fn given_up(&mut self, why: &SessionError) -> Option<AttemptResult> {
         let detail = match self.hv.state(&self.record.name).await {
             Ok(PowerState::Absent) => "its process is gone".to_owned(),

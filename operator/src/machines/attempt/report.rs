@@ -22,7 +22,7 @@ pub struct AttemptReport {
 pub enum Interrupted {
     /// The channel broke; the attempt may go on without us.
     Broken(SessionError),
-    /// It is over.
+    /// The attempt is over.
     Over(AttemptEnd, String),
 }
 

@@ -1,5 +1,5 @@
-//! The description of one attempt, for the task of its machine. It holds secrets: it is never logged,
-//! and they are dropped with it.
+//! The description of one attempt, for the task of its machine. It holds secrets: it is never
+//! logged, and they are dropped with it.
 
 use std::{path::PathBuf, time::Duration};
 

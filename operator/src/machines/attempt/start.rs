@@ -1,4 +1,4 @@
-//! The beginning of an attempt: input, lease, secrets, EXECUTE, in this spec.
+//! The beginning of an attempt: input, lease, secrets, EXECUTE, in this order.
 
 use std::time::Duration;
 
@@ -9,7 +9,10 @@ use super::{
     Attempt, GRACE, PATIENCE, millis,
     report::{Interrupted, stopped, unleased},
 };
-use crate::agent::{Session, lease, lease_message, program};
+use crate::{
+    agent::{Session, lease, lease_message, program},
+    report::report,
+};
 
 /// A DHCP server has this time for a machine whose lease expired while it was parked. A run waits
 /// for it.
@@ -30,7 +33,8 @@ impl Attempt<'_> {
     }
 
     pub(super) async fn put_input(&self) -> Result<(), Interrupted> {
-        // A machine that holds its nonce has an empty share, or what an interrupted try of this attempt put there.
+        // The share of a machine that holds its nonce is empty, or it has the input of an
+        // interrupted try of this attempt.
         if self.spec.input.is_empty() {
             return Ok(());
         }
@@ -38,7 +42,7 @@ impl Attempt<'_> {
         put.map_err(|why| {
             Interrupted::Over(
                 AttemptEnd::GuestLost,
-                format!("its input could not be written: {why}"),
+                format!("its input could not be written: {}", report(&why)),
             )
         })
     }

@@ -1,6 +1,7 @@
-//! What an attempt leaves on this node: `FOLDER/{stdout,stderr,output/}`.
+//! The files that an attempt leaves on this node: `FOLDER/{stdout,stderr,output/}`.
 //!
-//! The length of a stream's file is what was received: a restarted operator resumes from there.
+//! The length of a stream's file is the number of bytes received. A restarted operator resumes from
+//! there.
 
 use std::{
     fs::{File, OpenOptions, create_dir_all},
@@ -11,16 +12,16 @@ use std::{
 
 use agentvm_guest_agent::protocol::StreamId;
 
-/// An attempt's folder of this node.
+/// The folder of an attempt.
 #[derive(Clone, Debug)]
 pub struct Store {
     folder: PathBuf,
 }
 
-/// How an OUTPUT was taken.
+/// The result of one OUTPUT message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// Everything up to here is in the file.
+    /// All bytes up to here are in the file.
     UpTo(u64),
     /// Bytes before it are missing.
     Gap,
@@ -29,7 +30,7 @@ pub enum Taken {
 }
 
 impl Store {
-    /// Opens the folder, and makes it where it isn't there.
+    /// Opens the folder, and makes it if it does not exist.
     pub fn open(folder: &Path) -> std::io::Result<Self> {
         if let Some(parent) = folder.parent() {
             create_dir_all(parent)?;
@@ -44,7 +45,7 @@ impl Store {
         self.folder.join("output")
     }
 
-    /// Bytes received of a stream.
+    /// The number of bytes that were received of a stream.
     pub fn len(&self, stream: StreamId) -> std::io::Result<u64> {
         match std::fs::metadata(self.path(stream)) {
             Ok(meta) => Ok(meta.len()),
@@ -53,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Appends what is new of some bytes of a stream.
+    /// Appends those bytes of a stream that are new.
     pub fn take(
         &self,
         stream: StreamId,

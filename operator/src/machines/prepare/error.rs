@@ -34,8 +34,8 @@ pub enum PrepareError {
 }
 
 impl PrepareError {
-    /// The proof that the machine is not in its golden state. All other errors say nothing about its
-    /// state.
+    /// The proof that the machine is not in its golden state. All other errors say nothing about
+    /// its state.
     pub fn not_proven(&self) -> Option<String> {
         match self {
             Self::Reset(HvError::NotProven { proof, .. }) => {
@@ -46,8 +46,8 @@ impl PrepareError {
         }
     }
 
-    /// Why the machine cannot be reset, if nothing else is wrong. A run can do that to its own machine,
-    /// so it says nothing about the tier.
+    /// Why the machine cannot be reset, if nothing else is wrong. A run can do that to its own
+    /// machine, so it says nothing about the tier.
     pub fn not_resettable(&self) -> Option<&str> {
         match self {
             Self::Reset(HvError::NotResettable { why, .. }) => Some(why),
@@ -66,8 +66,8 @@ impl PrepareError {
         }
     }
 
-    /// Whether the error says something about the tier that was used. A host that is gone or full says
-    /// nothing about it, nor does a machine in the state in which a run left it.
+    /// Whether the error says something about the tier that was used. A host that is gone or full
+    /// says nothing about it, nor does a machine in the state in which a run left it.
     pub fn speaks_against(&self, tier: Tier) -> bool {
         match self {
             Self::Create(why) => tier == Tier::Fresh && why.is_refusal(),

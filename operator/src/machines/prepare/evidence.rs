@@ -1,5 +1,5 @@
-//! The proof of a machine as people see it: the checks from outside, the agent's own answer, one log
-//! line.
+//! The proof of a machine as people see it: the checks from outside, the agent's own answer, one
+//! log line.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ const PASSED: &str = "Passed";
 /// The longest result, in bytes. The API allows more.
 const MAX_RESULT: usize = 512;
 
-/// The whole proof. It lists only checks that were made: from outside, a machine is checked only after
-/// a reset in place.
+/// The whole proof. It lists only checks that were made: from outside, a machine is checked only
+/// after a reset in place.
 pub fn status(
     tier: Tier,
     took: Duration,

@@ -34,8 +34,8 @@ use steps::{Preparation, Ready};
 pub struct Gone;
 
 impl Task {
-    /// Makes the machine idle, or takes it over as it was found. The session of the preparation stays
-    /// open.
+    /// Makes the machine idle, or takes it over as it was found. The session of the preparation
+    /// stays open.
     pub(super) async fn prepared(&mut self, origin: Origin) -> Result<Option<Session>, Gone> {
         let (tier, done) = match origin {
             Origin::Golden { attachment } => self.create(&attachment).await,
@@ -147,7 +147,12 @@ impl Task {
         }
         let (message, now) = (report(why), self.inner.now());
         let verb = if tier == Tier::InPlace { "reset" } else { "made" };
-        tracing::warn!(%machine, pool, tier = tier.as_str(), "a machine could not be {verb}: {message}");
+        tracing::warn!(
+            %machine,
+            pool,
+            tier = tier.as_str(),
+            "a machine could not be {verb}: {message}"
+        );
         self.note_failure(tier, why, message, now);
         if let Some(why) = why.not_proven() {
             self.quarantine(&why, now).await;
@@ -171,7 +176,11 @@ impl Task {
         let Some(until) = now.checked_add(keep).ok().filter(|_| !keep.is_zero()) else { return };
         let name = &self.record.name;
         if let Err(why) = self.inner.hv.quarantine(name, until.as_second(), why).await {
-            tracing::warn!(machine = %name, error = &why as &dyn std::error::Error, "a machine could not be kept for a look");
+            tracing::warn!(
+                machine = %name,
+                error = &why as &dyn std::error::Error,
+                "a machine could not be kept for a look"
+            );
             return;
         }
         self.on(Event::Quarantine { until });

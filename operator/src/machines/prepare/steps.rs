@@ -3,9 +3,11 @@
 //!
 //! A machine whose agent does not acknowledge each step gets no place in the pool.
 
-use std::time::Duration;
+use std::{net::Ipv4Addr, time::Duration};
 
 use agentvm_core::machine::Evidence;
+use agentvm_crds::ResetStatus;
+use agentvm_guest_agent::protocol::GuestHello;
 use agentvm_hypervisor::{HvError, Hypervisor, MachineSpec, Proof, Tier};
 use agentvm_types::MachineLimits;
 use tokio::{
@@ -21,13 +23,14 @@ use crate::{
     network::{BridgedNic, Network},
 };
 
-/// The time that a fresh process may take to its first answer. An emulated one needs about a second.
+/// The time that a fresh process may take to its first answer. An emulated one needs about a
+/// second.
 const FIRST_ANSWER: Duration = Duration::from_secs(30);
 /// The time that a machine which boots may take. Emulation is an order of magnitude slower.
 const FIRST_ANSWER_BOOT: Duration = Duration::from_mins(4);
-/// An agent may take this long over WARM.
+/// The time that an agent may take over WARM.
 const WARM: Duration = Duration::from_secs(30);
-/// A DHCP server has this time. Only other machines that are to be made wait for it.
+/// The time that a DHCP server has. Only machines that are to be made wait for it.
 const LEASE: Duration = Duration::from_secs(20);
 
 /// A machine that is parked.
@@ -97,71 +100,101 @@ impl Preparation<'_> {
         &self,
         begun: Instant,
         proof: Option<&Proof>,
-        mut turn: SemaphorePermit<'_>,
+        turn: SemaphorePermit<'_>,
     ) -> Result<Ready, PrepareError> {
-        let (name, record) = (&self.spec.record.name, &self.spec.record);
         let tier = if proof.is_some() { Tier::InPlace } else { self.spec.tier };
         let mut phases = Phases { clock: self.clock, last: begun, done: Vec::new() };
         phases.end("state");
-        let patience = if tier == Tier::Boot { FIRST_ANSWER_BOOT } else { FIRST_ANSWER };
-        let (mut session, hello, _) =
-            agent::wake(self.hv, name, patience).await.map_err(|why| match why {
-                WakeError::Resume(why) => PrepareError::Power(why),
-                WakeError::Session(why) => PrepareError::Session(why),
-            })?;
+        let (mut session, hello) = self.awake(tier).await?;
         phases.end("wake");
-        let guest = match tier {
-            Tier::Boot => agent::unused(&hello),
-            Tier::InPlace | Tier::Fresh => matches_golden(self.guest, &hello),
-        };
-        let said = guest.as_ref().copied().map_err(String::as_str);
-        let reset = evidence::status(tier, self.since(begun), proof, said);
-        evidence::log(record, &reset);
-        guest.map_err(PrepareError::Guest)?;
+        let reset = self.proven(tier, begun, proof, &hello)?;
         self.claims.pass().await;
         phases.end("pass");
-        let (network, station) = (self.links.guest_network(record), self.links.bridged_nic(record));
-        let told = network.as_ref().map(|network| &network.resolvers);
-        let resolvers = told
-            .or(station.as_ref().map(|station| &station.resolvers))
-            .cloned()
-            .unwrap_or_default();
-        rehydrate(&mut session, record, network, true, self.clock.now())
-            .await
-            .map_err(PrepareError::Rehydrate)?;
-        phases.end("rehydrate");
-        // From here on the machine has an address of its own; its rules are in force before its link
-        // opens.
-        self.links.open(record).await.map_err(PrepareError::Network)?;
-        phases.end("network");
-        if let Some(station) = &station {
-            // The DHCP server may take long: the next machine gets the turn meanwhile.
-            drop(turn);
-            self.leased(&mut session, station).await?;
-            turn = self.turns.acquire().await.map_err(|_| PrepareError::Stopping)?;
-            phases.end("lease");
-        }
+        let (resolvers, turn) = self.identified(&mut session, turn, &mut phases).await?;
         session.warm(WARM).await.map_err(PrepareError::Warm)?;
         phases.end("warm");
         let evidence = Evidence { reset, reuses: self.reuses, resolvers };
-        let text = serde_json::to_string(&evidence).map_err(PrepareError::Evidence)?;
-        self.hv.park(name, &text).await.map_err(PrepareError::Power)?;
+        self.park(&evidence).await?;
         phases.end("park");
         drop(turn);
-        tracing::debug!(machine = %name, tier = tier.as_str(), phases = ?phases.done, "prepared");
+        tracing::debug!(
+            machine = %self.spec.record.name,
+            tier = tier.as_str(),
+            phases = ?phases.done,
+            "prepared"
+        );
         Ok(Ready { session: Some(session), evidence, limits: Some(self.spec.limits) })
+    }
+
+    async fn awake(&self, tier: Tier) -> Result<(Session, GuestHello), PrepareError> {
+        let patience = if tier == Tier::Boot { FIRST_ANSWER_BOOT } else { FIRST_ANSWER };
+        let woken = agent::wake(self.hv, &self.spec.record.name, patience).await;
+        let (session, hello, _) = woken.map_err(|why| match why {
+            WakeError::Resume(why) => PrepareError::Power(why),
+            WakeError::Session(why) => PrepareError::Session(why),
+        })?;
+        Ok((session, hello))
+    }
+
+    /// The whole proof: the checks from outside, and the agent's own answer.
+    fn proven(
+        &self,
+        tier: Tier,
+        begun: Instant,
+        proof: Option<&Proof>,
+        hello: &GuestHello,
+    ) -> Result<ResetStatus, PrepareError> {
+        let guest = match tier {
+            Tier::Boot => agent::unused(hello),
+            Tier::InPlace | Tier::Fresh => matches_golden(self.guest, hello),
+        };
+        let said = guest.as_ref().copied().map_err(String::as_str);
+        let reset = evidence::status(tier, self.since(begun), proof, said);
+        evidence::log(&self.spec.record, &reset);
+        guest.map_err(PrepareError::Guest)?;
+        Ok(reset)
+    }
+
+    /// Gives the machine its identity and its network. Returns the name servers that its guest asks.
+    async fn identified<'t>(
+        &'t self,
+        session: &mut Session,
+        mut turn: SemaphorePermit<'t>,
+        phases: &mut Phases<'_>,
+    ) -> Result<(Vec<Ipv4Addr>, SemaphorePermit<'t>), PrepareError> {
+        let record = &self.spec.record;
+        let (network, bridged) = (self.links.guest_network(record), self.links.bridged_nic(record));
+        let told = network.as_ref().map(|network| &network.resolvers);
+        let resolvers =
+            told.or(bridged.as_ref().map(|nic| &nic.resolvers)).cloned().unwrap_or_default();
+        let given = rehydrate(session, record, network, true, self.clock.now()).await;
+        given.map_err(PrepareError::Rehydrate)?;
+        phases.end("rehydrate");
+        // From here on the machine has an address of its own; its rules are in force before its
+        // link opens.
+        self.links.open(record).await.map_err(PrepareError::Network)?;
+        phases.end("network");
+        if let Some(nic) = &bridged {
+            // The DHCP server may take long: the next machine gets the turn meanwhile.
+            drop(turn);
+            self.leased(session, nic).await?;
+            turn = self.turns.acquire().await.map_err(|_| PrepareError::Stopping)?;
+            phases.end("lease");
+        }
+        Ok((resolvers, turn))
+    }
+
+    async fn park(&self, evidence: &Evidence) -> Result<(), PrepareError> {
+        let text = serde_json::to_string(evidence).map_err(PrepareError::Evidence)?;
+        self.hv.park(&self.spec.record.name, &text).await.map_err(PrepareError::Power)
     }
 
     fn since(&self, begun: Instant) -> Duration {
         self.clock.instant().saturating_duration_since(begun)
     }
 
-    async fn leased(
-        &self,
-        session: &mut Session,
-        station: &BridgedNic,
-    ) -> Result<(), PrepareError> {
-        let message = lease_message(station, LEASE, self.clock.now());
+    async fn leased(&self, session: &mut Session, nic: &BridgedNic) -> Result<(), PrepareError> {
+        let message = lease_message(nic, LEASE, self.clock.now());
         tokio::select! {
             biased;
             () = self.stopping.cancelled() => Err(PrepareError::Stopping),

@@ -20,7 +20,12 @@ const MAX_FILES: usize = 10_000;
 const MAX_ENTRIES: usize = 100_000;
 
 /// Everything that the attempt needs, in one piece.
-pub fn order(run: &Run<'_>, resolved: &Resolved, attempt: &Attempt, cx: &Context) -> AttemptSpec {
+pub fn attempt_spec(
+    run: &Run<'_>,
+    resolved: &Resolved,
+    attempt: &Attempt,
+    cx: &Context,
+) -> AttemptSpec {
     let Run { object, uid, valid } = run;
     let claimed =
         agentvm_core::calendar::parse(&attempt.start_time).unwrap_or_else(|| cx.clock.now());

@@ -111,7 +111,7 @@ pub async fn an_agent_that_kills_all_it_can_reach_harms_itself_alone(
     Ok(())
 }
 
-/// The user that executes it.
+/// Kills everything that its user may kill.
 pub const KILL_ALL: &str = "
     sleep 1000 & sleep 1000 &
     kill -9 -1

@@ -1,4 +1,5 @@
-//! The fake keeps the trait's promises: idempotent, paused means still, found again after a restart, nothing left behind.
+//! The fake keeps the promises of the trait: calls are idempotent, paused means still, machines are
+//! found after a restart, and nothing is left behind.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -68,7 +69,7 @@ fn template(fake: &FakeHypervisor) -> TemplateSpec {
     }
 }
 
-/// A host with a golden; what is on it ends with the guard.
+/// A host with a golden. The guard ends everything on it.
 struct Lab {
     _guard: DestroyAll,
     fake: FakeHypervisor,
@@ -253,7 +254,8 @@ async fn a_reset_machine_is_another_incarnation_in_the_golden_state_and_a_proof_
     fake.knobs().sabotage("disk", 1);
     let why = fake.reset(&machine(fake, 0, "n3")).await.unwrap_err();
     assert!(
-        matches!(&why, HvError::NotProven { proof, .. } if proof.failure().unwrap().starts_with("disk")),
+        matches!(&why, HvError::NotProven { proof,
+            .. } if proof.failure().unwrap().starts_with("disk")),
         "{why}"
     );
     fake.quarantine(&name, 7, "disk").await.unwrap();
@@ -309,7 +311,7 @@ async fn killed_at_any_step_nothing_half_made_looks_whole() {
         let next = FakeHypervisor::open(dir.path(), stand_in());
         for machine in next.list().await.unwrap() {
             let parked = matches!(machine.mark, Mark::Parked { .. });
-            // Nothing was done to it yet: it still is what its mark says.
+            // Nothing was done to it yet: its mark is still true.
             let untouched = matches!(fatal, Step::Reset(agentvm_hypervisor::ResetStep::Enter));
             assert_eq!(parked, untouched, "{fatal:?}: {machine:?}");
             next.destroy(&machine.record.name, Stop::Force).await.unwrap();

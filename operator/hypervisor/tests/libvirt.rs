@@ -1,4 +1,5 @@
-//! Real machines on a real libvirt: capture, clones side by side, restarts and crashes, and nothing left behind.
+//! Real machines on a real libvirt: capture, machines side by side, restarts and crashes. Nothing
+//! is left behind.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -57,7 +58,8 @@ fn fingerprint(folder: &Path) -> Vec<(String, u64, u32, i64, u64)> {
     files
 }
 
-/// Of the QEMU of a machine: KiB of its private view of the golden memory that are shared with others, and its own.
+/// For the QEMU of a machine: KiB of its private view of the golden memory that others share, and
+/// KiB of its own.
 fn golden_mapping(machine: &DomainName, memory: &Path) -> (u64, u64, u64) {
     let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{machine}.pid")).unwrap();
     let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", pid.trim())).unwrap();
@@ -158,7 +160,8 @@ fn memory_is_shared(one: &DomainName, two: &DomainName, memory: &Path) {
     for machine in [one, two] {
         let (shared, private, pss) = golden_mapping(machine, memory);
         println!(
-            "measured: {machine}: golden pages shared {shared} KiB, own {private} KiB, PSS of QEMU {pss} KiB"
+            "measured: {machine}: golden pages shared {shared} KiB, own {private} KiB, PSS of QEMU \
+                {pss} KiB"
         );
         assert!(shared > 8 * 1024, "two clones share what neither has written: {shared} KiB");
     }
@@ -184,7 +187,8 @@ async fn input_and_output(host: &TestHost, hv: &Libvirt, machine: &MachineSpec, 
     };
     hv.put_input(&machine.record.name, vec![script]).await.unwrap();
     let command = "cat /workspace/input/bin/run.sh; stat -c %a /workspace/input/bin/run.sh; \
-        touch /workspace/input/x 2>/dev/null && echo WRITABLE; cd /workspace/output && mkdir d && echo text > d/report \
+        touch /workspace/input/x 2>/dev/null && echo WRITABLE; cd /workspace/output && mkdir d && \
+        echo text > d/report \
         && cp /bin/true d/program && chmod 755 d/program && ln -s /etc/passwd link && mkfifo pipe; \
         head -c 100000000 /dev/zero > big 2>/dev/null || echo full; rm -f big; sync";
     let (_, said) = guest.sh(TOKEN, command).await;
@@ -238,7 +242,8 @@ async fn a_machine_that_dies_is_seen_and_removed(hv: &Libvirt, spec: &MachineSpe
     assert_eq!(hv.state(name).await.unwrap(), PowerState::Absent);
 }
 
-/// Another process of the same installation: same machines, nothing swept away; another installation: none of them.
+/// Another process of this installation sees its machines and sweeps none away. Another
+/// installation sees none of them.
 async fn a_restart_finds_them(host: &TestHost, machines: &[&MachineSpec]) {
     let again = host.connect().await;
     assert_eq!(again.sweep().await.unwrap(), Vec::<String>::new());
@@ -317,7 +322,8 @@ async fn a_libvirtd_that_hangs_is_unknown_then_unavailable_then_back() {
     let uri = format!("qemu+unix:///system?socket={}", proxy.socket.display());
     let call_timeout = Duration::from_millis(300);
     let hv = Libvirt::connect(LibvirtConfig { uri, call_timeout, ..host.config() }).await.unwrap();
-    // All threads that serve claims are to have a connection that can hang; to make one may take longer than the deadline.
+    // All threads for claims need a connection that can hang. Making one may take longer than the
+    // deadline.
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         let (one, two, three) = tokio::join!(hv.list(), hv.list(), hv.list());
@@ -328,7 +334,7 @@ async fn a_libvirtd_that_hangs_is_unknown_then_unavailable_then_back() {
     }
     proxy.hang();
     let hanging = Instant::now();
-    // One for each thread that serves claims, so that none is left to answer.
+    // One hanging call for each thread of claims, so that no thread is left to answer.
     let (one, two, three) = tokio::join!(hv.list(), hv.list(), hv.list());
     for answer in [one, two, three] {
         assert!(matches!(answer, Err(HvError::OutcomeUnknown { .. })), "{answer:?}");

@@ -1,4 +1,5 @@
-//! A QEMU that was taken over has no use of the host's network: a process of its user tries, in a network namespace.
+//! A QEMU that was taken over has no use of the host's network: a process of its user tries, in a
+//! network namespace.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -25,9 +26,9 @@ use in_test_namespace::inside;
 
 const FIRST: u32 = 2_100_000_000;
 const LAST: u32 = 2_100_065_535;
-/// Nobody else's in here: on loopback, on a bridge of the host, of IPv6.
+/// The namespace has these addresses only: on loopback, on a bridge of the host, and one of IPv6.
 const ADDRESSES: [&str; 3] = ["127.0.0.1", "203.0.113.9", "::1"];
-/// How long a packet may take that has no way to go.
+/// The patience with a packet that has no way to go.
 const MOMENT: Duration = Duration::from_millis(300);
 
 /// Runs the test again, alone in a network namespace. `true`: this is that run.
@@ -36,12 +37,13 @@ fn alone(test: &str) -> bool {
 }
 
 fn firewall() -> Arc<Firewall> {
-    let setup = "ip link set lo up; ip link add lab0 type bridge; ip addr add 203.0.113.9/24 dev lab0; ip link set lab0 up";
+    let setup = "ip link set lo up; ip link add lab0 type bridge; ip addr add 203.0.113.9/24 dev \
+        lab0; ip link set lab0 up";
     assert!(Command::new("sh").args(["-ec", setup]).status().unwrap().success());
     Arc::new(Firewall::confining(&InstanceId::for_state_dir("/firewall-test"), Some(FIRST..=LAST)))
 }
 
-/// What a user reaches of the listeners: of each address TCP and UDP.
+/// The listeners that a user reaches: for each address TCP and UDP.
 fn reaches(user: u32) -> Vec<bool> {
     let listeners = ADDRESSES.map(|at| {
         let tcp = TcpListener::bind((at, 0)).unwrap();
@@ -59,7 +61,7 @@ fn reaches(user: u32) -> Vec<bool> {
     process.stdout.take().unwrap().read_to_string(&mut said).unwrap();
     let tried = said.lines().filter(|line| line.starts_with("tried ")).count();
     assert!(process.wait().unwrap().success() && tried == 2 * listeners.len(), "{said}");
-    // It has ended: what isn't here by now doesn't come.
+    // The process has ended: a packet that is not here by now does not come.
     let came = listeners.iter().flat_map(|(tcp, udp)| {
         tcp.set_nonblocking(true).unwrap();
         udp.set_nonblocking(true).unwrap();

@@ -1,4 +1,5 @@
-//! The layers around the QEMU of a machine, as the kernel and QEMU itself say: not what was configured, what is.
+//! The layers around the QEMU of a machine, as the kernel and QEMU itself report them: the facts,
+//! not the configuration.
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
@@ -10,7 +11,8 @@ use agentvm_hypervisor::MachineRecord;
 
 use crate::{pid, status, virsh};
 
-/// All that a guest can talk to. `virtio-net` where it has a network, and nowhere else.
+/// All devices that a guest can talk to. `virtio-net` is there only where the machine has a
+/// network.
 const DEVICES: [&str; 10] = [
     "virtio-9p",
     "virtio-blk",
@@ -23,7 +25,7 @@ const DEVICES: [&str; 10] = [
     "hpet",
     "ioapic",
 ];
-/// What a q35 is made of.
+/// The parts of a q35.
 const BOARD: [&str; 12] = [
     "ICH9-LPC",
     "q35-pcihost",
@@ -87,7 +89,7 @@ fn command_line(pid: u32, networked: bool) {
         assert!(arguments.contains(&option), "{option}");
     }
     assert_eq!(after("-display"), Some("none"));
-    // No network of QEMU's own: it has its interface as an open file, or none.
+    // QEMU makes no network itself: its interface is an open file, or there is none.
     let networks: Vec<&str> =
         arguments.windows(2).filter(|two| two[0] == "-netdev").map(|two| two[1]).collect();
     assert_eq!(networks.len(), usize::from(networked), "{networks:?}");
@@ -112,7 +114,8 @@ fn taps(pid: u32) -> Vec<String> {
         .collect()
 }
 
-/// None of any network, and it listens at those that libvirt and the library that resets it have made.
+/// It has no network socket. It listens only at the sockets that libvirt and the preload library
+/// made.
 fn sockets(pid: u32) {
     let of = |process: u32, which: &[&str]| {
         let output = Command::new("ss").args(["-H", "-n", "-p"]).args(which).output().unwrap();

@@ -1,4 +1,5 @@
-//! Limits of real machines: what they hold back, and what a neighbour feels of a machine that takes all that it can get.
+//! Limits of real machines: the load that they hold back, and the effect of a greedy machine on its
+//! neighbour.
 
 use std::time::{Duration, Instant};
 
@@ -16,11 +17,12 @@ const LIMITS: MachineLimits = MachineLimits {
     disk_bytes_per_second: Some(4 << 20),
     processes: 0,
 };
-/// For what a neighbour feels: so little that it can be told where others use the host as well.
+/// For the neighbour's test: a limit so small that it shows although others use the host as well.
 pub const LITTLE: MachineLimits = MachineLimits { cpu_quota_percent: Some(20), ..LIMITS };
 const ROUNDS: usize = 7;
 /// Enough work that a start of a process doesn't count, on the disk and on the processor.
-const WORK: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/var/work bs=64k count=32 conv=fsync 2>&1";
+const WORK: &str = "i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; dd if=/dev/zero of=/var/work \
+    bs=64k count=32 conv=fsync 2>&1";
 /// Everything at once, without an end.
 const HOG: &str = "for n in 1 2 3 4; do (while :; do :; done) & done; \
     (while :; do dd if=/dev/zero of=/var/hog bs=1M count=16 conv=fsync; done) & \
@@ -43,7 +45,8 @@ async fn a_machine_that_takes_all_it_can_get_is_held_back_and_its_neighbour_hard
     hardly_feels("a machine that takes all it can get", hv, &limited.record.name, ROUNDS, takes)
         .await;
     bad.stop(&hog).await;
-    // A reset keeps what is a process's: a machine that is to have another share gets a fresh one.
+    // A reset keeps the limits of the process: a machine that needs another share limit gets a
+    // fresh process.
     let next =
         |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(key, 0, "nonce-2") };
     hv.reset(&next(LIMITS)).await.unwrap();
@@ -78,7 +81,7 @@ async fn processes(guest: &mut Guest) {
     );
 }
 
-/// Time can only be lost to others, so a disk that is too fast is what the limit let through.
+/// Other load can only make it slower. So a disk that is too fast shows that the limit failed.
 async fn disk(bad: &mut Guest, good: &mut Guest) {
     for (place, sync) in [("/var/fill", "conv=fsync oflag=direct"), ("/workspace/output/fill", "")]
     {
@@ -95,7 +98,7 @@ async fn disk(bad: &mut Guest, good: &mut Guest) {
     }
 }
 
-/// What its process used in three seconds, of which it may have half.
+/// The processor time that its process used in three seconds. It may have half of them.
 async fn processor(guest: &mut Guest, name: &DomainName) -> Nonce {
     let hog = guest.begin(TOKEN, HOG).await;
     let (began, before) = (Instant::now(), used(name));

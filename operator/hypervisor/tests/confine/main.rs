@@ -1,4 +1,5 @@
-//! What keeps a machine's QEMU in its place on a real host: its user, the layers around its process, and its limits.
+//! The confinement of a machine's QEMU on a real host: its user, the layers around its process, and
+//! its limits.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -56,7 +57,8 @@ async fn who_takes_over_a_qemu_is_in_a_small_room() {
         hv.put_input(name, vec![file]).await.unwrap();
         hv.resume(name).await.unwrap();
         let mut guest = Guest::open(&hv, name, TOKEN).await;
-        let work = "cat /workspace/input/mine && echo made > /workspace/output/made && cat /workspace/output/made";
+        let work = "cat /workspace/input/mine && echo made > /workspace/output/made && cat \
+            /workspace/output/made";
         assert_eq!(guest.sh(TOKEN, work).await, (Some(0), "1made".to_owned()), "its share works");
     }
     layers::are_there(&specs[0].record);
@@ -68,7 +70,7 @@ async fn who_takes_over_a_qemu_is_in_a_small_room() {
     hv.release().await;
 }
 
-/// Two machines of one golden that run: one that is held to limits, and its neighbour.
+/// Two running machines of one golden: one with limits, and its neighbour.
 struct Pair {
     host: TestHost,
     hv: Libvirt,
@@ -89,7 +91,7 @@ impl Pair {
             MachineSpec { limits, tier: Tier::InPlace, ..host.machine(&key, 0, "nonce-0") };
         let free = host.machine(&key, 1, "nonce-1");
         let (bad, good) = (running(&hv, &limited).await, running(&hv, &free).await);
-        // These have no network, and the same around them as one that has.
+        // These machines have no network, and the confinement of a machine that has one.
         layers::are_there(&free.record);
         sockets::lead_nowhere(pid(&free.record.name));
         Self { host, hv, key, limited, free, bad, good }
@@ -118,7 +120,8 @@ fn pid(name: &DomainName) -> u32 {
         .unwrap()
 }
 
-/// The first of these files that a cgroup of the machine's has: each version of cgroups has names of its own.
+/// The first of these files that the machine's cgroup has: each version of cgroups has its own
+/// names.
 fn cgroup(name: &DomainName, files: &[&str]) -> String {
     let table = std::fs::read_to_string(format!("/proc/{}/cgroup", pid(name))).unwrap();
     let paths = table

@@ -1,5 +1,5 @@
-//! A real guest that uses all of its memory, again and again: its process stays within its limit, and where that is made too small it is the
-//! one that is ended.
+//! A real guest uses all of its memory, again and again. Its process stays within its limit. Where
+//! the limit is too small, the kernel ends this process.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::{Pair, TURN, cgroup, pid, running, virsh};
 
 const ROUNDS: usize = 5;
 const MIB: u64 = 1 << 20;
-/// What the guest dirties of its 512 MiB: what its own kernel has left.
+/// The memory of its 512 MiB that the guest dirties: the rest belongs to its kernel.
 const DIRTY: u64 = 320 * MIB;
 /// Says so when all of it was written once, and goes on.
 const HOG: &str = "exec python3 -c \"
@@ -65,7 +65,7 @@ async fn a_guest_that_uses_all_of_its_memory_uses_no_more_than_its_own() {
     pair.end().await;
 }
 
-/// The kernel ends the process that has no room left in its own limit, and nobody else.
+/// The kernel ends the process that exceeds its own limit, and no other process.
 async fn too_small(Pair { hv, host, key, good, .. }: &mut Pair) {
     let spec = host.machine(key, 2, "nonce-2");
     let name = &spec.record.name;
@@ -80,12 +80,12 @@ async fn too_small(Pair { hv, host, key, good, .. }: &mut Pair) {
     hv.destroy(name, Stop::Force).await.unwrap();
 }
 
-/// What counts as the machine's.
+/// The memory that counts as the machine's.
 fn used(name: &DomainName) -> u64 {
     cgroup(name, &["memory.usage_in_bytes", "memory.current"]).trim().parse().unwrap()
 }
 
-/// None is more than any number.
+/// Without a limit the value is larger than any number.
 fn limit(name: &DomainName) -> u64 {
     cgroup(name, &["memory.limit_in_bytes", "memory.max"]).trim().parse().unwrap_or(u64::MAX)
 }

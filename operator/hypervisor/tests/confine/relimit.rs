@@ -1,4 +1,5 @@
-//! Limits that are changed while a real machine lives, idle or at work: what the kernel and QEMU say of them, and that they hold.
+//! Limits change while a real machine lives, idle or at work. The kernel and QEMU report them, and
+//! they hold.
 
 use std::time::{Duration, Instant};
 
@@ -59,7 +60,7 @@ async fn paused(hv: &Libvirt, name: &DomainName) {
     }
 }
 
-/// Time can only be lost to others, so a disk that is too fast is what the limit let through.
+/// Other load can only make it slower. So a disk that is too fast shows that the limit failed.
 async fn disk(hv: &Libvirt, name: &DomainName, guest: &mut Guest) {
     let write =
         "dd if=/dev/zero of=/var/fill bs=512k count=32 conv=fsync oflag=direct 2>&1; rm /var/fill";
@@ -76,7 +77,8 @@ async fn disk(hv: &Libvirt, name: &DomainName, guest: &mut Guest) {
     assert!(took[0] > Duration::from_secs(3) && took[1] < took[0] / 2, "{took:?}");
 }
 
-/// Others may want the processors too, so how much it uses is bounded from above; without a quota it has more in one of a few tries.
+/// Other processes may want the processors too, so the test checks an upper bound. Without a quota
+/// the machine uses more in one of a few tries.
 async fn processor(hv: &Libvirt, name: &DomainName) {
     assert_eq!(relimit(hv, name, &FIFTH).await, None);
     let held = percent(name).await;
@@ -86,7 +88,8 @@ async fn processor(hv: &Libvirt, name: &DomainName) {
     for _ in 0..TRIES {
         free.push(percent(name).await);
         println!(
-            "measured: a machine that spins uses {held:.0} % with a quota of 20 %, and without {free:.0?} %"
+            "measured: a machine that spins uses {held:.0} % with a quota of 20 %, and without \
+                {free:.0?} %"
         );
         if free.last().is_some_and(|free| *free > held * 1.3) {
             return;
@@ -95,14 +98,14 @@ async fn processor(hv: &Libvirt, name: &DomainName) {
     panic!("the control: {held} and {free:?}");
 }
 
-/// What its process uses of a processor, in two seconds.
+/// The share of a processor that its process uses in two seconds.
 async fn percent(name: &DomainName) -> f64 {
     let (began, before) = (Instant::now(), used(name));
     tokio::time::sleep(Duration::from_secs(2)).await;
     100.0 * used(name).saturating_sub(before).as_secs_f64() / began.elapsed().as_secs_f64()
 }
 
-/// What was changed is still so after a reset, and a reset changes what can be.
+/// A reset keeps changed limits, and changes the limits that it can.
 async fn reset(hv: &Libvirt, host: &TestHost, key: &GoldenKey, name: &DomainName) {
     let next =
         |limits| MachineSpec { limits, tier: Tier::InPlace, ..host.machine(key, 0, "nonce-1") };
@@ -116,7 +119,8 @@ async fn reset(hv: &Libvirt, host: &TestHost, key: &GoldenKey, name: &DomainName
     assert!(matches!(&why, HvError::NotResettable { why, .. } if why.contains("share")), "{why}");
 }
 
-/// The quota of all threads of QEMU together, microseconds of a tenth of a second; -1: none.
+/// The quota of all threads of QEMU together, in microseconds of a tenth of a second. -1 means
+/// none.
 fn quota_of(name: &DomainName) -> i64 {
     let said = cgroup(name, &["cpu.cfs_quota_us", "cpu.max"]);
     said.split_whitespace().next().unwrap().parse().unwrap_or(-1)

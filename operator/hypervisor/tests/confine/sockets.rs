@@ -1,4 +1,5 @@
-//! Whoever takes over a QEMU is a process of the host, and of its network: this becomes its user, and knocks where root is answered.
+//! A QEMU that was taken over is a process on the host and its network. The test becomes its user,
+//! and knocks where root gets an answer.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -10,7 +11,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::strangers::{Tried, outcome, try_as};
 
-/// Of the other namespace, which plays a machine beside the host; and the host's own on the wire to it.
+/// The address of the other namespace, which plays a machine beside the host, and the host's
+/// address on the wire to it.
 const BESIDE: &str = "203.0.113.201";
 const OWN: &str = "203.0.113.202";
 const OWN_V6: &str = "2001:db8::202";
@@ -32,7 +34,7 @@ impl Listener {
         Self { at, tcp, udp }
     }
 
-    /// Who came since it was asked last, by TCP and by UDP.
+    /// The visitors since the last question, by TCP and by UDP.
     fn came(&self) -> [bool; 2] {
         [self.tcp.accept().is_ok(), self.udp.recv(&mut [0]).is_ok()]
     }

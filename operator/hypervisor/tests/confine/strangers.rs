@@ -1,4 +1,5 @@
-//! Whoever takes over the QEMU of one machine is one user of the host: this becomes that user, and tries what isn't its own.
+//! An attacker who takes over the QEMU of one machine is one user of the host. The test becomes
+//! that user, and tries things of others.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -9,10 +10,10 @@ use agentvm_hypervisor::MachineSpec;
 use crate::libvirt_host::TestHost;
 use crate::{pid, status, stranger};
 
-/// Something that a process may try, and what came of it.
+/// An attempt of a process, and its outcome.
 pub type Tried = (String, Result<(), String>);
 
-/// As the user of a process, with its groups: no more than it has.
+/// Tries as the user of a process, with its groups only.
 pub fn try_as(process: u32, attempts: &[String]) -> Vec<Tried> {
     let id = |field| status(process, field)[1].parse::<u32>().unwrap();
     let mut stranger = stranger::spawn(id("Uid"), id("Gid"));
@@ -28,7 +29,7 @@ pub fn try_as(process: u32, attempts: &[String]) -> Vec<Tried> {
     tried
 }
 
-/// What a machine has on the host, as attempts.
+/// The belongings of a machine on the host, as attempts.
 fn belongings(host: &TestHost, spec: &MachineSpec) -> Vec<String> {
     let name = &spec.record.name;
     let at = |file: &str| {
@@ -54,7 +55,7 @@ fn belongings(host: &TestHost, spec: &MachineSpec) -> Vec<String> {
     all
 }
 
-/// What is nobody's but root's, even where it is the machine's own.
+/// Things that belong to root only, even those of the machine itself.
 fn roots(host: &TestHost, spec: &MachineSpec) -> Vec<String> {
     let dir = host.dir.path().join("machines").join(spec.record.name.as_str());
     let at = |verb: &str, file: &str| format!("{verb} {}", dir.join(file).display());

@@ -115,7 +115,7 @@ impl Guest {
         self.client.execute(order, PATIENCE).await.unwrap();
     }
 
-    /// Has it hold an address that a DHCP server gives; or why it has none.
+    /// Makes it hold an address that a DHCP server gives; or returns the reason why it has none.
     #[allow(dead_code, reason = "not every test needs it")]
     pub async fn lease(&mut self, order: &GuestLease) -> Result<Ipv4Addr, String> {
         match self.client.lease(order.clone(), PATIENCE).await {

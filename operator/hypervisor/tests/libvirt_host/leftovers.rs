@@ -1,11 +1,11 @@
-//! What an installation leaves on its host where a test failed before `release`.
+//! The remains of an installation on its host after a test that failed before `release`.
 
 use std::process::Command;
 
 use agentvm_core::names::InstanceId;
 use agentvm_core::network::Table;
 
-/// What it said; empty where it failed.
+/// The output of the command; empty if it failed.
 pub fn virsh(arguments: &[&str]) -> String {
     let output = Command::new("virsh")
         .args(["-q", "-c", "qemu:///system"])
@@ -31,7 +31,7 @@ pub fn networks(instance: &InstanceId) -> Vec<String> {
     virsh(&["net-list", "--all", "--name"]).lines().filter(mine).map(str::to_owned).collect()
 }
 
-/// Machines first, and their taps with them; then what they were plugged into, and the rules that held them.
+/// Machines go first, and their taps with them; then their networks, and the rules.
 pub fn remove(instance: &InstanceId) {
     for name in domains(instance) {
         virsh(&["destroy", &name]);

@@ -27,7 +27,7 @@ pub fn took(what: &str, since: Instant) {
 
 pub const TOKEN: &str = "5f2b3c0a9d8e7f605f2b3c0a9d8e7f60";
 
-/// Starts libvirt's daemons where none answers; they end by themselves when nobody needs them any more.
+/// Starts libvirt's daemons where none answers. They end by themselves when no client needs them.
 fn need_libvirtd() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -39,15 +39,16 @@ fn need_libvirtd() {
                 .status
                 .success()
         };
-        // The log daemon may have ended before the other one did, with nothing to do, or killed: then its socket's file is
-        // still there, and only refuses. A libvirtd in a namespace of a test's own has none.
+        // The log daemon may have ended before libvirtd, idle or killed. Then its socket's file is
+        // still there, and refuses. A libvirtd in the namespace of a test has no log daemon.
         let logs = || {
             std::env::var_os("AGENTVM_TEST_IN_NAMESPACE").is_some()
                 || UnixStream::connect("/run/libvirt/virtlogd-sock").is_ok()
         };
         let missing = [("virtlogd", !logs()), ("libvirtd", !answers())];
         for (daemon, _) in missing.into_iter().filter(|(_, missing)| *missing) {
-            // Another test's may have come first, and this one then says that it can't: what counts is below.
+            // Another test may have started one first, and this one then says that it cannot: the
+            // check below decides.
             let _ = Command::new(daemon).args(["-d", "--timeout", "300"]).status().unwrap();
         }
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -58,7 +59,8 @@ fn need_libvirtd() {
     });
 }
 
-/// `AGENTVM_IMAGE`, or what the image's builder says; asked once, because it may have to build.
+/// `AGENTVM_IMAGE`, or the image that the image's builder names. It is asked once, because it may
+/// have to build.
 pub fn image() -> PathBuf {
     static IMAGE: OnceLock<PathBuf> = OnceLock::new();
     IMAGE
@@ -139,7 +141,7 @@ impl TestHost {
         self.golden_of(hv, &self.template(key)).await
     }
 
-    /// The same, of a template of the test's own.
+    /// Does so for a template of the test's own.
     #[allow(dead_code, reason = "not every test needs it")]
     pub async fn golden_of(&self, hv: &Libvirt, spec: &TemplateSpec) -> Golden {
         let booting = Instant::now();
@@ -213,7 +215,8 @@ impl TestHost {
 }
 
 impl Drop for TestHost {
-    /// Also after a failed assertion. Whoever would put its rules back has to be gone by now.
+    /// This also runs after a failed assertion. A process that would put the rules back must be
+    /// gone by now.
     fn drop(&mut self) {
         leftovers::remove(&self.instance);
         for mount in self.mounts().into_iter().chain([self

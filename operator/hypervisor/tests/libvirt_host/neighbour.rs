@@ -1,4 +1,4 @@
-//! What a machine feels of another one that misbehaves: how long something takes alone, and beside it.
+//! The effect of a misbehaving machine on another one: the time of a job alone, and beside it.
 
 use std::time::Duration;
 
@@ -6,13 +6,14 @@ use agentvm_core::names::DomainName;
 use agentvm_hypervisor::MachineApi;
 use agentvm_hypervisor::libvirt::Libvirt;
 
-/// Whoever else uses the host can only make the difference larger: one of a few tries has to do.
+/// Other load on the host can only make the difference larger: one of a few tries must succeed.
 const TRIES: usize = 5;
-/// What a run may take longer.
+/// The extra time that a run may take.
 const MOST: f64 = 1.25;
 
-/// Panics where it takes more than a quarter longer beside the bad one. That goes on with what it was told; paused, it isn't there. By turns,
-/// as often with it as without: what the host does besides hits both.
+/// Panics if the job takes more than a quarter longer beside the bad machine. The bad machine
+/// continues its work; while it is paused, it has no effect. The turns alternate, so that other
+/// load of the host hits both.
 pub async fn hardly_feels(
     what: &str,
     hv: &Libvirt,

@@ -1,4 +1,5 @@
-//! Stands between a client and libvirtd, so that a test can break a connection without breaking anybody else's libvirtd.
+//! A proxy between a client and libvirtd. A test can break its connection without breaking a
+//! libvirtd that others use.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -68,7 +69,7 @@ impl Proxy {
     }
 }
 
-/// What arrives while it hangs is lost, as with a daemon that reads and never answers.
+/// Bytes that arrive while it hangs are lost, as with a daemon that reads and never answers.
 fn forward(mut from: UnixStream, mut to: UnixStream, hung: Arc<AtomicBool>) {
     std::thread::spawn(move || {
         let mut buffer = [0; 8 * 1024];

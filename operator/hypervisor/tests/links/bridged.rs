@@ -9,7 +9,7 @@ use crate::libvirt_host::TOKEN;
 use crate::libvirt_host::guest::Guest;
 use crate::plugged::{Plugged, is_up};
 
-/// Nobody else is on it.
+/// The bridge has no other members.
 struct Bridge(String);
 
 impl Bridge {

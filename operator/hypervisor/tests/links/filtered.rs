@@ -139,7 +139,7 @@ fn begins_and_is_not_begun_with(filter: &Found) {
         pair.reaches(OWN, PEER) && pair.reaches(OTHER, PEER),
         "its addresses are none of our business"
     );
-    // iptables sees what is bridged only where the host wants it to.
+    // iptables sees bridged packets only where the host wants it to.
     let seen = std::fs::read_to_string("/proc/sys/net/bridge/bridge-nf-call-iptables");
     let held = seen.is_ok_and(|text| text.trim() == "1");
     assert!(

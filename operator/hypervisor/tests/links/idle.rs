@@ -1,4 +1,4 @@
-//! What a machine says that nobody told to say anything.
+//! The packets that a machine sends without being asked.
 
 use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 

@@ -1,4 +1,5 @@
-//! A network of others': a bridge of the host, and behind it a namespace with a server that gives addresses and knows a name.
+//! A foreign network: a bridge of the host, and behind it a namespace with a server that gives
+//! addresses and knows a name.
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
@@ -74,7 +75,7 @@ impl Lan {
         self.until("it serves", |log| log.contains("DHCP, IP range"));
     }
 
-    /// Nobody gives addresses any more.
+    /// The server stops.
     pub fn end(&mut self) {
         if let Some(mut server) = self.server.take() {
             let _ = server.kill();
@@ -82,7 +83,7 @@ impl Lan {
         }
     }
 
-    /// How often something was said to or by a machine.
+    /// The number of packets to or from a machine.
     pub fn count(&self, what: &str, mac: &str) -> usize {
         self.said().lines().filter(|line| line.contains(what) && line.contains(mac)).count()
     }

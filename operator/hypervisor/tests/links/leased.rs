@@ -1,4 +1,5 @@
-//! Machines on a bridge of the host: a server on that network gives them their addresses, and renews them.
+//! Machines on a bridge of the host: a server on that network gives them their addresses, and
+//! renews them.
 
 use std::time::{Duration, Instant};
 

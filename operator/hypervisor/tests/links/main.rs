@@ -1,4 +1,5 @@
-//! Machines with a network device: that they come back from a run like any other, and that nobody is connected who shouldn't be.
+//! Machines with a network device come back from a run like any other, and no machine is connected
+//! that should not be.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -135,7 +136,8 @@ async fn who_ends_and_who_may_not_is_not_connected() {
     lab.hv.close_link(name).await.unwrap();
     let why = lab.hv.open_link(name).await.unwrap_err();
     assert!(
-        matches!(&why, HvError::NetworkUnavailable { detail, .. } if detail.contains("quarantined")),
+        matches!(&why, HvError::NetworkUnavailable { detail,
+            .. } if detail.contains("quarantined")),
         "{why}"
     );
     let mut plugged = lab.spec(1, "nonce");
@@ -146,7 +148,8 @@ async fn who_ends_and_who_may_not_is_not_connected() {
     ));
     let why = lab.hv.create(&plugged).await.unwrap_err();
     assert!(
-        matches!(&why, HvError::NetworkUnavailable { detail, .. } if detail.contains("no bridge avmnobr")),
+        matches!(&why, HvError::NetworkUnavailable { detail,
+            .. } if detail.contains("no bridge avmnobr")),
         "{why}"
     );
     lab.hv.destroy(name, Stop::Force).await.unwrap();

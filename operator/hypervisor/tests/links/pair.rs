@@ -1,4 +1,5 @@
-//! Two network namespaces on a bridge that no rules of ours know: somebody behind a filter of libvirt's, and whom it talks to.
+//! Two network namespaces on a bridge without our rules: one is behind a filter of libvirt's, the
+//! other is its peer.
 
 use std::process::Command;
 
@@ -12,7 +13,7 @@ pub const OWN_V6: &str = "2001:db8::10";
 pub const OTHER_V6: &str = "2001:db8::11";
 pub const PEER_V6: &str = "2001:db8::20";
 
-/// Tries to connect to a port where nobody listens: who is reached refuses.
+/// Connects to a port without a listener: a host that is reached refuses.
 const REACH: &str = "
 import socket, sys
 try:
@@ -23,12 +24,13 @@ except OSError:
     pass
 ";
 
-/// Seconds for who is to be reached, and answers at once; and for who isn't, as others were just before.
+/// The seconds for a host that must be reached, and answers at once; and for one that must not be,
+/// as others were just before.
 const LONG: u32 = 30;
 const SHORT: u32 = 2;
 
 pub struct Pair {
-    /// What the filter takes for its own.
+    /// The addresses that the filter takes for the machine's own.
     pub mac: Mac,
     bridge: String,
     /// The bridge's ends, and the namespaces behind them.
@@ -54,7 +56,7 @@ impl Pair {
         for (end, address) in [(0, OWN_V6), (0, OTHER_V6), (1, PEER_V6)] {
             ip(&format!("-n {} -6 addr add {address}/64 dev eth0 nodad", ends[end]));
         }
-        // Nobody asks for neighbours there: everybody is told.
+        // There is no neighbour discovery there: each side knows the other.
         for (end, address, mac) in [(1, OWN_V6, mac), (1, OTHER_V6, mac), (0, PEER_V6, peers_mac)] {
             ip(&format!(
                 "-n {} -6 neigh replace {address} lladdr {mac} nud permanent dev eth0",
@@ -72,7 +74,8 @@ impl Pair {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = format!(
             "<filterbinding><owner><name>{0}</name><uuid>6a2f3b0e-0000-4000-8000-{1:012x}</uuid></owner><portdev name='{0}'/>\
-             <mac address='{2}'/><filterref filter='{filter}'>{parameters}</filterref></filterbinding>",
+             <mac address='{2}'/><filterref \
+             filter='{filter}'>{parameters}</filterref></filterbinding>",
             self.ends[0],
             std::process::id(),
             self.mac,
@@ -113,7 +116,7 @@ impl Pair {
         self.set(1, mac);
     }
 
-    /// Nobody may remember the one before.
+    /// No host may remember the previous one.
     fn set(&self, end: usize, mac: Mac) {
         ip(&format!("-n {} link set eth0 address {mac}", self.ends[end]));
         for end in &self.ends {

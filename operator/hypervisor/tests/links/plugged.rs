@@ -1,4 +1,5 @@
-//! An installation whose machines have a network device, behind which the test's internet is all there is.
+//! An installation whose machines have a network device. Behind it there is only the test's
+//! internet.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -19,11 +20,12 @@ pub struct Plugged {
     pub internet: Internet,
     pub subnet: Subnet,
     pub key: GoldenKey,
-    /// Last, so that nobody who would put the rules back is left when it is dropped.
+    /// This field is last, so that nothing is left that would put the rules back when it is
+    /// dropped.
     pub host: TestHost,
 }
 
-/// As the kernel has it: `IFF_UP`.
+/// The kernel's flag `IFF_UP`.
 pub fn is_up(tap: &str) -> bool {
     let flags = std::fs::read_to_string(format!("/sys/class/net/{tap}/flags")).unwrap();
     u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).unwrap() & 1 == 1
@@ -66,7 +68,7 @@ impl Plugged {
         Nic::nat(&self.host.instance, &self.subnet, self.subnet.machines().nth(number).unwrap())
     }
 
-    /// What a machine's agent is told; the template's has the same device.
+    /// The network that a machine's agent gets. The template has an equal device.
     fn told(&self, nic: &Nic) -> GuestNetwork {
         GuestNetwork {
             mac: nic.mac,
@@ -119,7 +121,7 @@ impl Plugged {
         String::from_utf8_lossy(&output.stdout).contains(&format!("\"{tap}\""))
     }
 
-    /// What the kernel remembers of a machine's connections.
+    /// The kernel's records of a machine's connections.
     pub fn connections(&self, spec: &MachineSpec) -> String {
         let address = spec.record.nic.as_ref().unwrap().address().unwrap().to_string();
         assert!(self.subnet.net().contains(&address.parse::<std::net::Ipv4Addr>().unwrap()));

@@ -1,4 +1,5 @@
-//! libvirtd ends and comes back, machines and their network stay; and two installations on one host keep out of each other's way.
+//! libvirtd ends and comes back; machines and their network stay. Two installations on one host do
+//! not disturb each other.
 
 use std::time::Duration;
 

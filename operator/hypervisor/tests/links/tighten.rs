@@ -1,4 +1,4 @@
-//! A policy that is changed while machines run: what it forbids ends, what it allows goes on.
+//! A policy changes while machines run: forbidden connections end, allowed ones go on.
 
 use agentvm_core::network::{Allow, PortRange, Protocol};
 use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
@@ -33,7 +33,8 @@ async fn a_policy_that_is_tightened_ends_what_it_forbids_and_nothing_else() {
         lab.connections(&spec).lines().any(|line| line.contains(&format!("dport={port} ")))
     };
     let waiting = format!(
-        "{both}; for i in $(seq 1200); do [ $(pgrep -c sleep) = 2 ] && break; sleep 0.05; done; pgrep -c sleep"
+        "{both}; for i in $(seq 1200); do [ $(pgrep -c sleep) = 2 ] && break; sleep 0.05; done; \
+            pgrep -c sleep"
     );
     let said = guest.sh(TOKEN, &waiting).await.1;
     assert!(there("80") && there("8080"), "{said} {}", lab.connections(&spec));

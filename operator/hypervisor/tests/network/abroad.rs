@@ -1,5 +1,6 @@
-//! The escape table of machines that are plugged into a bridge of the host: a network of somebody else's, with the host on it. As `attacks.rs`,
-//! but that the way to the internet leads over that network's own router, whatever the port.
+//! The escape table of machines on a bridge of the host: a foreign network, with the host on it. It
+//! is like `attacks.rs`, but the way to the internet leads over that network's own router, on any
+//! port.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -12,11 +13,13 @@ use crate::lab::ip;
 use crate::lan::{HOST_MAC, Lan, NEAR_MAC, ROUTER_MAC};
 use crate::spy::Spy;
 
-/// The frames that are tried, by how their marks begin: what the threat model says, and of each there is one at least.
-const KINDS: &str = "spoof-ip- spoof-mac- spoof-both group- stp- arp- rarp broadcast multicast- igmp dhcp- ipv6-rogue- vlan ethertype- \
+/// The frames that are tried, by the beginning of their marks. The threat model lists them; each
+/// kind occurs at least once.
+const KINDS: &str = "spoof-ip- spoof-mac- spoof-both group- stp- arp- rarp broadcast multicast- \
+    igmp dhcp- ipv6-rogue- vlan ethertype- \
     fragment- source-route to- private- layer2- web-by- claim- place- lease- host- near- \
     near-vlan near-querier router-near";
-/// Of these, those that are permitted: to the internet, which has no ports here …
+/// The permitted frames: to the internet, which has no port rules here …
 const FOR_THE_ROUTER: [&str; 9] = [
     "control",
     "proto-",
@@ -28,7 +31,7 @@ const FOR_THE_ROUTER: [&str; 9] = [
     "icmp-reply",
     "icmp-redirect",
 ];
-/// … and questions that are for everybody on the wire, but for other machines.
+/// … and broadcast questions, but not to other machines.
 const FOR_ALL: [&str; 3] = ["arp-who-has-neighbour", "arp-probe", "question-own"];
 
 pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
@@ -38,7 +41,8 @@ pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.put(machine, "framing.py", &[functions, "\nframing()\n"].concat()).await;
 }
 
-/// Not what is private, nobody's, or configured, and not those on that network either: no name server there, no other computer, no router.
+/// The machine reaches no private, unassigned or configured address, and nothing on that network:
+/// no name server, no other computer, no router.
 pub async fn reaches_nothing_private(
     lan: &Lan<'_>,
     ground: &Ground<'_>,
@@ -48,7 +52,7 @@ pub async fn reaches_nothing_private(
     assert_eq!(lan.heard_beside(), Vec::<String>::new());
 }
 
-/// What no policy opens, or this one doesn't; `besides`: these too.
+/// Destinations that no policy opens, or that this policy does not open; `besides` adds some.
 pub async fn never(
     lan: &Lan<'_>,
     ground: &Ground<'_>,
@@ -72,7 +76,8 @@ pub async fn never(
     }
 }
 
-/// Frames made by hand: no other machine sees one, the host takes none, and on that network only those are seen that are permitted.
+/// Frames made by hand: no other machine sees one, the host takes none, and that network sees only
+/// permitted frames.
 pub async fn sends_no_frame(lan: &Lan<'_>, ground: &Ground<'_>, machine: &mut impl Machine) {
     let spy = Spy::new(&ground.salt());
     let hosts: Vec<String> = host_addresses()
@@ -82,7 +87,8 @@ pub async fn sends_no_frame(lan: &Lan<'_>, ground: &Ground<'_>, machine: &mut im
         .collect();
     let said = machine
         .sh(&format!(
-            "python3 /tmp/frames.py {} lan_host={} lan_host_mac={HOST_MAC} near={} near_mac={NEAR_MAC} hosts={}",
+            "python3 /tmp/frames.py {} lan_host={} lan_host_mac={HOST_MAC} near={} \
+                near_mac={NEAR_MAC} hosts={}",
             ground.frames(),
             lan.host,
             lan.near,
@@ -104,7 +110,7 @@ pub async fn sends_no_frame(lan: &Lan<'_>, ground: &Ground<'_>, machine: &mut im
         let mut allowed = BTreeSet::from([at(&ground.own.tap, "in")]);
         if begins(&FOR_THE_ROUTER) || begins(&FOR_ALL) {
             allowed.insert(at(&lan.to_router(), "out"));
-            // Whom it can't be delivered to says so, and quotes it.
+            // A router that cannot deliver a packet says so, and quotes it.
             allowed.extend([at(&lan.to_router(), "in"), at(&ground.own.tap, "out")]);
         }
         if begins(&FOR_ALL) {
@@ -116,7 +122,8 @@ pub async fn sends_no_frame(lan: &Lan<'_>, ground: &Ground<'_>, machine: &mut im
     assert!(escaped.is_empty(), "these came through: {escaped:#?}");
 }
 
-/// After all of these frames: everybody there believes of everybody else what is so, and the bridge sends the attacker nothing of theirs.
+/// After all of these frames, every member of that network has right beliefs about the others, and
+/// the bridge sends the attacker nothing of theirs.
 pub fn took_nobodys_place(lan: &Lan<'_>, ground: &Ground<'_>) {
     let bridge = &lan.subnet.bridge;
     let shown = |program: &str, arguments: &[&str]| {
@@ -148,12 +155,13 @@ pub fn took_nobodys_place(lan: &Lan<'_>, ground: &Ground<'_>) {
     }
 }
 
-/// What [`becomes_no_root`] needs: again and again, as bridges do.
+/// The sender for [`becomes_no_root`]: it repeats, as bridges do.
 pub fn bpdus(ground: &Ground<'_>) -> String {
     format!("for again in $(seq 100); do python3 /tmp/framing.py {}; done", ground.frames())
 }
 
-/// A bridge that speaks STP believes what it is told by it, before any rule sees it: who says it, as [`bpdus`] does, is cut off.
+/// A bridge that speaks STP believes STP frames before any rule sees them. Therefore a sender of
+/// them, like [`bpdus`], is cut off.
 pub fn becomes_no_root(lan: &Lan<'_>, ground: &Ground<'_>) {
     let bridge = &lan.subnet.bridge;
     let of = |file: String| {

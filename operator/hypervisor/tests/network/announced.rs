@@ -1,4 +1,5 @@
-//! A host that has its IPv6 route by a router's announcements: it isn't cut off for a pool that asks for IPv6.
+//! A host that has its IPv6 route by a router's announcements is not cut off for a pool that asks
+//! for IPv6.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -17,8 +18,10 @@ const SETTINGS: &str = "/proc/sys/net/ipv6/conf";
 const ANNOUNCE: &str = "import socket, struct\n\
     s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)\n\
     s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)\n\
-    prefix = struct.pack('!BBBBIII', 3, 4, 64, 0xc0, 3600, 3600, 0) + socket.inet_pton(socket.AF_INET6, '2001:db8:1::')\n\
-    s.sendto(struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0) + prefix, ('ff02::1', 0, 0, socket.if_nametoindex('far')))";
+    prefix = struct.pack('!BBBBIII', 3, 4, 64, 0xc0, 3600, 3600, 0) + \
+    socket.inet_pton(socket.AF_INET6, '2001:db8:1::')\n\
+    s.sendto(struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0) + prefix, ('ff02::1', 0, 0, \
+    socket.if_nametoindex('far')))";
 
 /// A host and its router, each a namespace.
 struct Announced(String);
@@ -132,7 +135,7 @@ fn a_host_that_lives_by_announcements_keeps_its_route() {
         subnet().machines().count()
     );
 
-    // Somebody takes the address away: the next time it is there again.
+    // The address is taken away. The next call sets it again.
     ip(&format!("-n {} addr del {gateway}/64 dev lab0", net.host()));
     ask(&net).unwrap();
     assert!(shown("addr show dev lab0").contains(&gateway));

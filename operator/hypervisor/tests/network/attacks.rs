@@ -1,4 +1,5 @@
-//! The escape table: what a machine tries, whatever kind of machine it is. Each attack is tried by whoever the test says.
+//! The escape table: the attempts of a machine of any kind. The test names the attacker for each
+//! attack.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +9,12 @@ use crate::internet::{
     DNS, ICMP, NODE, NOT_NODE, OTHER_DNS, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB,
 };
 
-/// The frames that are tried, by how their marks begin: what the threat model says, and of each there is one at least.
-const KINDS: &str = "spoof-ip- spoof-mac- spoof-both group- stp- arp- rarp broadcast multicast- igmp dhcp- ipv6-rogue- \
-    ipv6- vlan ethertype- pppoe mpls snap fragment- source-route proto- icmp- port- six-in-four to- \
+/// The frames that are tried, by the beginning of their marks. The threat model lists them; each
+/// kind occurs at least once.
+const KINDS: &str = "spoof-ip- spoof-mac- spoof-both group- stp- arp- rarp broadcast multicast- \
+    igmp dhcp- ipv6-rogue- \
+    ipv6- vlan ethertype- pppoe mpls snap fragment- source-route proto- icmp- port- six-in-four \
+    to- \
     private- layer2- routed-to-";
 /// These of them are well-formed: the bridge hands them to the host, which has to refuse them.
 const FOR_THE_ROUTER: [&str; 8] = [
@@ -24,7 +28,7 @@ const FOR_THE_ROUTER: [&str; 8] = [
     "six-in-four",
 ];
 
-/// Runs a command as what runs are by default.
+/// Runs a command as the default user of runs.
 const AGENT_USER: &str =
     "setpriv --reuid 1000 --regid 1000 --clear-groups --inh-caps=-all --bounding-set=-all";
 
@@ -53,7 +57,7 @@ async fn led(ground: &Ground<'_>, machine: &mut impl Machine, name: &str) -> Str
     asked.into_values().collect()
 }
 
-/// Names that lead to where no machine may go are answered, and whoever follows them gets nowhere.
+/// Names that lead to forbidden addresses are answered, but the addresses are not reached.
 pub async fn follows_no_name(ground: &Ground<'_>, machine: &mut impl Machine) {
     let names = [("metadata.google.internal", PRIVATE[4]), ("rebound.test", PRIVATE[0])];
     let mut what = Vec::new();
@@ -69,7 +73,7 @@ pub async fn follows_no_name(ground: &Ground<'_>, machine: &mut impl Machine) {
     }
 }
 
-/// Nobody in the internet is asked but at what the policy names.
+/// The internet sees only packets that the policy permits.
 pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.internet.seen.forget();
     let mut what =
@@ -95,17 +99,18 @@ pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machin
     assert!(unwanted.is_empty(), "these arrived: {unwanted:?}");
 }
 
-/// What the kernels at both ends of the wire to the internet say by themselves.
+/// The kernels at both ends of the wire to the internet send these by themselves.
 fn ordinary(protocol: u8, to: &str, port: u16) -> bool {
     to.starts_with("ff02:") || (protocol == UDP && port == 5353)
 }
 
-/// No address of the host, on no port, whoever listens there; how often it tried.
+/// The machine reaches no address of the host on any port that listens; returns the number of
+/// attempts.
 pub async fn reaches_no_host(ground: &Ground<'_>, machine: &mut impl Machine) -> usize {
     reaches_no_port(ground, machine, host_addresses()).await
 }
 
-/// At these addresses of the host; how often it tried.
+/// The machine reaches none of these addresses of the host; returns the number of attempts.
 pub async fn reaches_no_port(
     ground: &Ground<'_>,
     machine: &mut impl Machine,
@@ -137,7 +142,8 @@ pub async fn reaches_no_machine(ground: &Ground<'_>, machine: &mut impl Machine)
     not_reached(ground, machine, &what).await;
 }
 
-/// Not over vsock either, to the host or back to the agent; and whoever isn't root can't even make a frame.
+/// vsock leads neither to the host nor back to the agent. A user who is not root cannot even make a
+/// frame.
 pub async fn has_no_other_way(ground: &Ground<'_>, machine: &mut impl Machine) {
     let agent = 9999;
     let mut what: Vec<String> = [1, 2, 3].map(|cid| format!("vsock:{cid}:{agent}")).into();
@@ -147,18 +153,21 @@ pub async fn has_no_other_way(ground: &Ground<'_>, machine: &mut impl Machine) {
             assert_ne!(came, "ok", "{what} as {who}");
         }
     }
-    let raw = "import socket\nfor f, k in ((17, 3), (2, 3)):\n  try: socket.socket(f, k, 3 if f == 17 else 255); print('made')\n  except PermissionError: print('refused')";
+    let raw = "import socket\nfor f, k in ((17, 3), (2, 3)):\n  try: socket.socket(f, k, 3 if f == \
+        17 else 255); print('made')\n  except PermissionError: print('refused')";
     let said = machine.sh(&format!("{AGENT_USER} python3 -c \"{raw}\"")).await;
     assert_eq!(said, "refused\nrefused");
     let link = &ground.link;
     let change = format!(
-        "for c in 'link set {link} address 52:54:00:00:00:99' 'addr add 192.168.101.99/24 dev {link}' 'link set {link} down'; do \
+        "for c in 'link set {link} address 52:54:00:00:00:99' 'addr add 192.168.101.99/24 dev \
+            {link}' 'link set {link} down'; do \
          {AGENT_USER} ip $c 2>/dev/null && echo CHANGED; done; true"
     );
     assert_eq!(machine.sh(&change).await, "");
 }
 
-/// Connected by nobody: it tries the internet and the host, and nothing of it is seen but on its own tap.
+/// The machine is not connected: it tries the internet and the host, and its packets appear only on
+/// its own tap.
 pub async fn reaches_nothing(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.internet.seen.forget();
     let before = frames_sent(ground, machine).await;
@@ -172,14 +181,15 @@ pub async fn reaches_nothing(ground: &Ground<'_>, machine: &mut impl Machine) {
     assert!(sent >= tried, "of {tried} attempts only {sent} left the machine");
 }
 
-/// How many its own kernel has sent, whoever took them.
+/// The number of frames that its own kernel has sent.
 pub async fn frames_sent(ground: &Ground<'_>, machine: &mut impl Machine) -> usize {
     let said =
         machine.sh(&format!("cat /sys/class/net/{}/statistics/tx_packets", ground.link)).await;
     said.parse().unwrap_or_else(|_| panic!("{said}"))
 }
 
-/// Holds a connection to a port that stays allowed and one to a port that `tighten` closes: the first goes on, the second ends.
+/// Holds a connection to a port that stays allowed, and one to a port that `tighten` closes. The
+/// first goes on, the second ends.
 pub async fn a_policy_is_tightened<F: Future>(
     ground: &Ground<'_>,
     machine: &mut impl Machine,
@@ -215,7 +225,7 @@ pub async fn a_policy_is_tightened<F: Future>(
 pub async fn not_reached(ground: &Ground<'_>, machine: &mut impl Machine, what: &[String]) {
     for chunk in what.chunks(100) {
         let reached = ground.reach(machine, "", chunk).await;
-        // A refusal is an answer too, and so is who hangs up.
+        // A refusal is an answer too, and so is a closed connection.
         let answers = ["ok", "refused", "ECONNRESET", "EPIPE"];
         let told: Vec<_> =
             reached.iter().filter(|(_, came)| answers.contains(&came.as_str())).collect();
@@ -229,7 +239,7 @@ pub async fn sends_no_frame(ground: &Ground<'_>, machine: &mut impl Machine) {
     frames::stay(ground, machine, &command, KINDS, &FOR_THE_ROUTER).await;
 }
 
-/// After all of these frames: nobody's place on the bridge was taken over.
+/// After all of these frames, no member's place on the bridge was taken over.
 pub fn took_nobodys_place(ground: &Ground<'_>) {
     let bridge = &ground.subnet.bridge;
     let of_bridge = |file: &str| {

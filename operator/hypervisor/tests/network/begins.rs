@@ -1,4 +1,5 @@
-//! How fast a machine may begin connections: those that are over still stand in the host's table, which all machines share.
+//! The rate at which a machine may begin connections. Finished connections remain in the host's
+//! table, which all machines share.
 
 use std::process::Command;
 
@@ -9,7 +10,8 @@ use crate::internet::WEB;
 use crate::lab::Lab;
 
 const CONNECTIONS: u32 = 64;
-/// As `rules/limits.rs` has them for so many connections: in a second, and at once.
+/// The limits that `rules/limits.rs` derives from this number of connections: in a second, and at
+/// once.
 const RATE: f64 = 16.0;
 const BURST: f64 = 32.0;
 /// More than may be begun, and no more than one machine may have.
@@ -28,8 +30,9 @@ async fn connections_are_begun_at_a_rate() {
     }
     lab.connect();
     let mut machine = lab.machine(0);
-    // The first packet of each, and none again: what is dropped would be sent once more after a second. How long they took it says itself: to
-    // start it takes a busy host its time.
+    // The first packet of each connection, without a repetition: a dropped packet would be sent
+    // again after a second. The program reports its own time, because starting it takes long on a
+    // busy host.
     let burst = format!(
         "import socket,time
 began = time.monotonic()

@@ -1,5 +1,6 @@
-//! A run that wants out of a machine that is plugged into a bridge of the host: the escape table of mode `Bridge`, tried by the root of a real
-//! guest. Beside it are a machine of its own pool, one of another, and what else is on a network: a router, a computer, the host.
+//! A run tries to get out of a machine on a bridge of the host. It is the escape table of mode
+//! `Bridge`, tried by the root of a real guest. Beside it are a machine of its own pool, one of
+//! another pool, and the other members of the network: a router, a computer, the host.
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
@@ -18,7 +19,7 @@ use crate::libvirt_host::{TOKEN, took};
 use crate::real::Real;
 use crate::{abroad, attacks};
 
-/// A machine whose address is the network's to give.
+/// A machine whose address the network gives.
 struct Leased<'a> {
     hv: &'a Libvirt,
     name: &'a DomainName,
@@ -54,7 +55,7 @@ impl<'a> Leased<'a> {
         nonce
     }
 
-    /// As the attacks have it: with its address.
+    /// The machine for the attacks, with its address.
     fn nic(&self, spec: &MachineSpec, lan: &Lan<'_>) -> Nic {
         let wire = Wire::Nat {
             address: self.address,
@@ -108,7 +109,7 @@ impl<'a> Leased<'a> {
 impl Machine for Leased<'_> {
     async fn sh(&mut self, command: &str) -> String {
         let nonce = self.prepare().await;
-        // Nobody answers most of it: whether it was asked is for the listeners to say.
+        // Most attempts get no answer: the listeners report whether they were reached.
         self.guest.execute(&nonce, &format!("export WAIT=1; {command}")).await.1
     }
 }

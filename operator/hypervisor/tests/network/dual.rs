@@ -123,7 +123,7 @@ fn remembered(nic: &Nic) -> usize {
     String::from_utf8(output.stdout).unwrap().lines().count()
 }
 
-/// A real guest, whose agent and kernel are told what this is about.
+/// A real guest whose agent and kernel have the address.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_attacker_with_ipv6_gets_nowhere() {
     let began = Instant::now();
@@ -159,7 +159,7 @@ async fn a_real_attacker_with_ipv6_gets_nowhere() {
     let traffic = real.hv.traffic(&specs[0].record.name).await.unwrap();
     assert!(traffic.allowed >= 4 && traffic.denied > 100, "{traffic:?}");
     assert_eq!(real.hv.traffic(&specs[1].record.name).await.unwrap().denied, 0);
-    // The pool goes back: what it has of IPv6 ends at once.
+    // The pool goes back to IPv4: its IPv6 ends at once.
     assert!(remembered(&ground.own) > 0);
     real.police(policy()).await;
     assert_eq!(remembered(&ground.own), 0, "the other side may answer no more");

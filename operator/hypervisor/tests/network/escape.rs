@@ -1,4 +1,5 @@
-//! A run that wants out: the escape table, tried by the root of a real guest, with a machine of its own pool and one of another beside it.
+//! A run tries to get out. It is the escape table, tried by the root of a real guest. Beside it are
+//! a machine of its own pool and one of another pool.
 
 use std::process::Command;
 use std::time::Instant;
@@ -12,13 +13,16 @@ use crate::ground::{Ground, Machine, policy};
 use crate::libvirt_host::{TOKEN, took};
 use crate::real::{Real, RealMachine};
 
-/// On another machine: tells whom it hears.
+/// A program on another machine: it reports the senders that it hears.
 const LISTEN: &str = "import select, socket\n\
-    def at(kind, port):\n  s = socket.socket(socket.AF_INET, kind); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n  s.bind(('', port))\n\
+    def at(kind, port):\n  s = socket.socket(socket.AF_INET, kind); \
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n  s.bind(('', port))\n\
     \n  if kind == socket.SOCK_STREAM: s.listen()\n  return s\n\
-    heard = [at(socket.SOCK_STREAM, p) for p in (22, 80, 443, 8000)] + [at(socket.SOCK_DGRAM, p) for p in (53, 68, 8000)]\n\
+    heard = [at(socket.SOCK_STREAM, p) for p in (22, 80, 443, 8000)] + [at(socket.SOCK_DGRAM, p) \
+    for p in (53, 68, 8000)]\n\
     socket.create_connection(('127.0.0.1', 8000)); print('listening', flush=True)\n\
-    while True:\n  for s in select.select(heard, [], [])[0]:\n    who = s.accept()[1] if s.type == socket.SOCK_STREAM else s.recvfrom(100)[1]\n    print('heard', *who, flush=True)\n";
+    while True:\n  for s in select.select(heard, [], [])[0]:\n    who = s.accept()[1] if s.type == \
+    socket.SOCK_STREAM else s.recvfrom(100)[1]\n    print('heard', *who, flush=True)\n";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_attacker_gets_nowhere() {
@@ -80,7 +84,7 @@ async fn a_real_attacker_gets_nowhere() {
     took("all of it", began);
 }
 
-/// Another machine, which tells whom it hears.
+/// Another machine, which reports the senders that it hears.
 struct Listening<'a> {
     nic: &'a Nic,
     nonce: Nonce,
@@ -88,7 +92,7 @@ struct Listening<'a> {
 }
 
 impl<'a> Listening<'a> {
-    /// It hears itself, and what is put on its wire; or its silence means nothing.
+    /// It must hear itself, and a frame on its wire; otherwise its silence means nothing.
     async fn new(ground: &Ground<'_>, machine: &mut RealMachine, nic: &'a Nic) -> Self {
         let nonce = machine.0.begin(TOKEN, &format!("python3 -c \"{LISTEN}\"")).await;
         let mut this = Self { nic, nonce, said: Vec::new() };
@@ -104,7 +108,7 @@ impl<'a> Listening<'a> {
         }
     }
 
-    /// By the host, past all rules.
+    /// The host sends it, past all rules.
     async fn knock(&mut self, ground: &Ground<'_>, machine: &mut RealMachine, from: u16) {
         let Subnet { gateway, .. } = ground.subnet;
         let [mac, address] = [self.nic.mac.to_string(), self.nic.address().unwrap().to_string()];
@@ -123,7 +127,7 @@ impl<'a> Listening<'a> {
         self.until(machine, &format!("heard {gateway} {from}\n")).await;
     }
 
-    /// Once it has heard another knock, it has told of everybody before.
+    /// When it has heard the next knock, it has reported all earlier senders.
     async fn heard_nobody(mut self, ground: &Ground<'_>, machine: &mut RealMachine) {
         self.knock(ground, machine, 1002).await;
         let said = String::from_utf8_lossy(&self.said);

@@ -1,4 +1,5 @@
-//! Somebody removes the rules while machines run: machines are cut off until the rules are back, and are held by them again.
+//! A process removes the rules while machines run. The machines are cut off until the rules are
+//! back, and then the rules hold again.
 
 use std::net::UdpSocket;
 use std::process::Command;
@@ -17,7 +18,8 @@ use crate::real::Real;
 const KNOCK: &str = "import socket, sys, time\n\
     s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
     while True: s.sendto(b'knock', (sys.argv[1], int(sys.argv[2]))); time.sleep(0.005)\n";
-/// Knocks that are heard at most before machines are cut off, which on a busy host takes a moment: one of a few tries has to do.
+/// The largest number of knocks that may arrive before machines are cut off. This takes a moment on
+/// a busy host: one of a few tries must succeed.
 const MOST: u64 = 3;
 const TRIES: usize = 5;
 
@@ -38,11 +40,12 @@ async fn denied(real: &Real, name: &DomainName, more: u64) {
     }
 }
 
-/// How many knocks are heard from the removal of the rules to their return. (That nobody talks once machines are cut off is tested where the
-/// rules are made. Until the rules were back it would be a dozen.)
+/// The number of knocks that arrive from the removal of the rules to their return. (Another test
+/// checks that a machine cannot talk once it is cut off. With links open until the rules return it
+/// would be a dozen.)
 async fn while_gone(real: &Real, name: &DomainName, table: &Table, servers: &HostServers) -> u64 {
     let (before, began) = (servers.asked(), Instant::now());
-    // Only what is this installation's: others use the host too.
+    // Only the parts of this installation, because others use the host too.
     for family in ["inet", "bridge"] {
         assert!(
             Command::new("nft")
@@ -54,7 +57,7 @@ async fn while_gone(real: &Real, name: &DomainName, table: &Table, servers: &Hos
     }
     wait_for("the rules to be back", || there(table));
     took("rules that were removed are back", began);
-    // What was under way has been counted by then.
+    // Packets on their way have been counted by then.
     denied(real, name, 20).await;
     let heard = servers.asked();
     println!("measured: {} knocks were heard by the host meanwhile", heard - before);

@@ -1,12 +1,13 @@
-//! Frames made by hand, by whoever is root of a machine: they are seen on its own tap and nowhere else.
+//! Frames that the root of a machine makes by hand. They appear only on its own tap.
 
 use std::collections::BTreeSet;
 
 use crate::ground::{Ground, Machine};
 use crate::spy::Spy;
 
-/// `command` sends frames of all these kinds and says their marks, a permitted one first and last. Each of them is seen on the machine's own
-/// tap; those for the router get as far as the bridge, and no other.
+/// `command` sends frames of all these kinds and prints their marks. The first and the last frame
+/// are permitted. Each frame appears on the machine's own tap. Those for the router get as far as
+/// the bridge, and no other does.
 pub async fn stay(
     ground: &Ground<'_>,
     machine: &mut impl Machine,
@@ -43,7 +44,7 @@ pub async fn stay(
     assert!(escaped.is_empty(), "these came through: {escaped:#?}");
 }
 
-/// All that a script says it has sent.
+/// The marks of all frames that a script has sent.
 pub fn marks(said: &str, kinds: &str) -> BTreeSet<String> {
     let Some(marks) = said.strip_prefix("sent ") else { panic!("{said}") };
     let marks: BTreeSet<String> = marks.split(' ').map(str::to_owned).collect();

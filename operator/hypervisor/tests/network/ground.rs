@@ -1,7 +1,8 @@
-//! Where attacks happen: who else is there, who listens, and what every attack is judged by.
+//! The scene of the attacks: its members, their listeners, and the evidence by which each attack is
+//! judged.
 //!
-//! An attack failed if nobody saw it: a listener that nobody asked, a link that no frame of it crossed. What the attacker
-//! itself says counts only where it says that it got through.
+//! An attack failed if it left no trace: no listener was asked, and no frame crossed a link. The
+//! attacker's own report counts only when it says that it got through.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
@@ -16,33 +17,34 @@ use crate::internet::{
     DNS, HOST_PUBLIC_V6, Internet, NODE, NODE_V6, PRIVATE, PRIVATE_V6, WEB, WEB_V6,
 };
 
-/// Held by tests with real guests, and by those that measure: they share few processors.
+/// Tests with real guests and tests that measure hold this lock: they share few processors.
 pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-/// How long the host is waited for where it asks itself.
+/// The patience with the host when it asks itself.
 const CONTROL: Duration = Duration::from_secs(10);
-/// How [`Ground::reach`] is run where all of it is to be reached: it ends when it is, however slow the host.
+/// The command prefix of [`Ground::reach`] when everything must be reached: it waits as long as it
+/// takes on a slow host.
 pub const PATIENT: &str = "WAIT=30";
 
-/// Somebody who attacks.
+/// An attacker.
 pub trait Machine {
-    /// Runs a shell command as root; what it says.
+    /// Runs a shell command as root; returns its output.
     async fn sh(&mut self, command: &str) -> String;
 }
 
-/// What a pool gets that asks for IPv6.
+/// The policy of a pool that asks for IPv6.
 pub fn dual_policy() -> Policy {
     Policy { ipv6: true, ..policy() }
 }
 
-/// What a pool gets that asks for nothing.
+/// The policy of a pool that asks for nothing.
 pub fn policy() -> Policy {
     let limits =
         LinkLimits { bytes_per_second: None, packets_per_second: 20_000, connections: 512 };
     Policy { generation: 1, ipv6: false, allow: Vec::new(), resolvers: vec![DNS], limits }
 }
 
-/// What the tests configure as the cluster's own addresses.
+/// The addresses that the tests configure as the cluster's own.
 pub fn node_networks<N: std::str::FromStr>() -> Vec<N> {
     [format!("{NODE}/32"), format!("{NODE_V6}/128")].iter().flat_map(|net| net.parse()).collect()
 }
@@ -53,7 +55,7 @@ pub struct Ground<'a> {
     pub subnet: Subnet,
     pub gateway_mac: Mac,
     pub own: Nic,
-    /// Of the same pool, and of another one.
+    /// A machine of this pool, and one of another pool.
     pub others: [Nic; 2],
     /// The attacker's name of its network interface.
     pub link: String,
@@ -68,7 +70,8 @@ impl Ground<'_> {
         assert_eq!(said, "", "{name}");
     }
 
-    /// Tries to reach all of these at once: what came of each. `who`: how the command is run, such as `setpriv …`.
+    /// Tries to reach all of these at once; returns each outcome. `who` is the command prefix, such
+    /// as `setpriv …`.
     pub async fn reach(
         &self,
         machine: &mut impl Machine,
@@ -83,7 +86,7 @@ impl Ground<'_> {
         results
     }
 
-    /// What the marks of this attacker's frames begin with: others attack at the same time.
+    /// The beginning of the marks of this attacker's frames: others attack at the same time.
     pub fn salt(&self) -> String {
         format!("E{:02x}", self.internet.number())
     }
@@ -95,7 +98,8 @@ impl Ground<'_> {
         let last =
             |host: u8| Ipv4Addr::from(u32::from(self.subnet.net().network()) + u32::from(host));
         format!(
-            "salt={} link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} unused={} broadcast={} \
+            "salt={} link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} \
+                unused={} broadcast={} \
              web={WEB} host={} node={NODE} private={} private6={PRIVATE_V6}",
             self.salt(),
             self.link,
@@ -118,7 +122,8 @@ impl Ground<'_> {
         let [own, peer] = [&self.own, &self.others[0]];
         let (net, gateway) = Nic::around(own.ipv6().unwrap());
         format!(
-            "salt={} link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} unused={} web={WEB_V6} \
+            "salt={} link={} mac={} ip={} gateway={gateway} gateway_mac={} peer_mac={} peer_ip={} \
+                unused={} web={WEB_V6} \
              host={HOST_PUBLIC_V6} node={NODE_V6} private={PRIVATE_V6}",
             self.salt(),
             self.link,
@@ -160,7 +165,7 @@ pub fn host_ports(protocol: &str) -> BTreeSet<u16> {
     local.filter_map(|address| address.rsplit(':').next()?.parse().ok()).collect()
 }
 
-/// Servers of the host on all its addresses, and how often anybody asked.
+/// Servers of the host on all its addresses, with counts of their visitors.
 pub struct HostServers {
     pub tcp: u16,
     pub udp: u16,
@@ -195,7 +200,8 @@ impl HostServers {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// They answer on every address, and count. What another test has taken away meanwhile is none.
+    /// They answer on every address, and count. An address that another test has removed meanwhile
+    /// does not count.
     fn control(&self) {
         let of_ipv6 = || host_addresses_of_ipv6().into_iter().map(IpAddr::from);
         let addresses = || host_addresses().into_iter().map(IpAddr::from).chain(of_ipv6());

@@ -1,6 +1,8 @@
-//! Real guests that take all of the network that they can get: they get what their limits say, and a neighbour hardly feels it.
+//! Real guests take all of the network that they can get. They get their limits, and a neighbour
+//! hardly notices.
 //!
-//! What is held is counted where it has passed the rules, so that a slow host can't pass for a limit: without one, the same guest does more.
+//! The test counts packets behind the rules, so that a slow host cannot pass for a limit: without
+//! the limit, an equal guest does more.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +29,7 @@ const ROUNDS: usize = 3;
 /// More than a guest can do here.
 const WIDE: LinkLimits =
     LinkLimits { bytes_per_second: None, packets_per_second: 1_000_000, connections: 4096 };
-/// How long is looked at what passes.
+/// The time for which packets are counted.
 const LOOK: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -45,7 +47,8 @@ async fn what_one_guest_takes_of_the_network_another_hardly_feels() {
     ground.put(&mut bad, "hogs.py", include_str!("hogs.py")).await;
     let mut hog = Hog { real: &real, name: &specs[1].record.name, bad, good };
     let tap = &specs[1].record.nic.as_ref().unwrap().tap;
-    // From a machine it is counted behind the rules, on the way out of the host; to a machine on its own wire.
+    // Packets from a machine are counted behind the rules, on their way out of the host; packets to
+    // a machine on its own wire.
     let (out, to) = (real.internet.link(), tap.as_str());
     let rate = LinkLimits { bytes_per_second: Some(RATE), ..WIDE };
     hog.is_held("stream", rate, &[(&out, "tx_bytes"), (to, "tx_bytes")], RATE).await;
@@ -68,7 +71,8 @@ struct Hog<'a> {
 }
 
 impl Hog<'_> {
-    /// What is counted there grows by no more than `most` in a second and what may come at once, and would without the limit.
+    /// The counter grows by at most `most` in a second, plus the burst. Without the limit it grows
+    /// by more.
     async fn is_held(&mut self, verb: &str, limits: LinkLimits, at: &[(&str, &str)], most: u64) {
         self.police(WIDE).await;
         let nonce = self.begin(verb).await;
@@ -76,11 +80,12 @@ impl Hog<'_> {
         self.police(limits).await;
         let held = grown(at).await;
         println!(
-            "measured: {verb}: {at:?} grow by {free:.0?} in a second without a limit, and by {held:.0?} with {most}"
+            "measured: {verb}: {at:?} grow by {free:.0?} in a second without a limit, and by \
+                {held:.0?} with {most}"
         );
         #[expect(clippy::cast_precision_loss, reason = "a few millions")]
         let most = most as f64;
-        // What may come at once is used up in the first of the seconds; 5 % for what each packet is wrapped in.
+        // The first second uses up the burst. 5 % are for the headers of each packet.
         assert!(held.iter().all(|held| *held < most * 1.35), "{held:?}, and {most} are allowed");
         assert!(free.iter().all(|free| *free > most * 1.5), "the control: {free:?}");
         self.neighbour(verb).await;
@@ -110,7 +115,7 @@ impl Hog<'_> {
         self.bad.0.begin(TOKEN, &command).await
     }
 
-    /// The neighbour's own limit is what its transfers take their time by.
+    /// The neighbour's own limit determines the time of its transfers.
     async fn police(&self, hog: LinkLimits) {
         let good =
             Policy { limits: LinkLimits { bytes_per_second: Some(RATE), ..WIDE }, ..policy() };
@@ -134,10 +139,10 @@ impl Hog<'_> {
     }
 }
 
-/// By how much each of these counters of interfaces grows in a second.
+/// The growth of each of these interface counters in a second.
 async fn grown(at: &[(&str, &str)]) -> Vec<f64> {
     let now = || at.iter().map(|(link, counter)| read(link, counter)).collect::<Vec<_>>();
-    // Past what may come at once, and past the start of whoever hogs.
+    // The test waits until the burst is over and the greedy guest has started.
     tokio::time::sleep(SETTLE).await;
     let (before, began) = (now(), Instant::now());
     tokio::time::sleep(LOOK).await;

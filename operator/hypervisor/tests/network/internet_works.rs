@@ -1,4 +1,5 @@
-//! The controls: behind everything that a machine must not reach stands somebody who answers, and who is seen to be asked.
+//! The controls: behind every forbidden address there is a server that answers, and the test sees
+//! that it is asked.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -14,8 +15,10 @@ use crate::internet::{
 fn who(internet: &Internet, at: SocketAddr) -> String {
     let ask = "import socket, sys\n\
         s = socket.socket(socket.AF_INET6 if ':' in sys.argv[2] else socket.AF_INET)\n\
-        s.settimeout(30); s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())\n\
-        s.connect((sys.argv[2], int(sys.argv[3]))); s.sendall(b'who\\n'); print(s.recv(100).decode())";
+        s.settimeout(30); s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, \
+        sys.argv[1].encode())\n\
+        s.connect((sys.argv[2], int(sys.argv[3]))); s.sendall(b'who\\n'); \
+        print(s.recv(100).decode())";
     let (link, address, port) = (internet.link(), at.ip().to_string(), at.port().to_string());
     let output =
         Command::new("python3").args(["-c", ask, &link, &address, &port]).output().unwrap();
@@ -47,10 +50,13 @@ fn somebody_answers_at_every_address() {
 fn names_are_answered() {
     let internet = Internet::new();
     let ask = "import socket, struct, sys\n\
-        q = lambda n: b'\\1\\2\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0' + b''.join(bytes([len(l)]) + l.encode() for l in n.split('.')) + b'\\0\\0\\1\\0\\1'\n\
+        q = lambda n: b'\\1\\2\\1\\0\\0\\1\\0\\0\\0\\0\\0\\0' + b''.join(bytes([len(l)]) + \
+        l.encode() for l in n.split('.')) + b'\\0\\0\\1\\0\\1'\n\
         s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(30)\n\
-        for n in sys.argv[2:]:\n  s.sendto(q(n), (sys.argv[1], 53)); a = s.recv(512); print(a[3] & 15, socket.inet_ntoa(a[-4:]))\n\
-        t = socket.create_connection((sys.argv[1], 53)); m = q('web.test'); t.sendall(struct.pack('!H', len(m)) + m); print(len(t.recv(512)))";
+        for n in sys.argv[2:]:\n  s.sendto(q(n), (sys.argv[1], 53)); a = s.recv(512); print(a[3] & \
+        15, socket.inet_ntoa(a[-4:]))\n\
+        t = socket.create_connection((sys.argv[1], 53)); m = q('web.test'); \
+        t.sendall(struct.pack('!H', len(m)) + m); print(len(t.recv(512)))";
     let said = internet.run(
         "python3",
         &["-c", ask, &DNS.to_string(), "web.test", "metadata.google.internal", "nothing.test"],
@@ -79,7 +85,8 @@ fn pages_are_served_and_pings_answered() {
     let echo = "import socket, struct, sys\n\
         s = socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); s.settimeout(30)\n\
         s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())\n\
-        s.sendto(struct.pack('!BBHHH', 8, 0, 0xf7fd, 1, 1), (sys.argv[2], 0)); print(s.recv(100)[20])";
+        s.sendto(struct.pack('!BBHHH', 8, 0, 0xf7fd, 1, 1), (sys.argv[2], 0)); \
+        print(s.recv(100)[20])";
     let ping =
         Command::new("python3").args(["-c", echo, &link, &WEB.to_string()]).output().unwrap();
     assert_eq!(
@@ -91,7 +98,7 @@ fn pages_are_served_and_pings_answered() {
     assert!(internet.seen.until(ICMP, WEB, 0));
 }
 
-/// As tools on the host see it, with the host's own pip, npm and git.
+/// The host's own pip, npm and git use the test internet.
 #[test]
 fn packages_and_a_repository_are_offered() {
     let internet = Internet::new();
@@ -105,7 +112,8 @@ fn packages_and_a_repository_are_offered() {
     std::fs::set_permissions(at("key"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .unwrap();
     let clone = format!(
-        "mount --bind {} /etc/resolv.conf; GIT_SSH_COMMAND='ssh -i {} -o UserKnownHostsFile={}' git clone -q {REPOSITORY} {} && cat {}/file; \
+        "mount --bind {} /etc/resolv.conf; GIT_SSH_COMMAND='ssh -i {} -o UserKnownHostsFile={}' \
+            git clone -q {REPOSITORY} {} && cat {}/file; \
          curl -sf http://registry.test/simple/tiny-agent/ http://registry.test/tiny-tool",
         at("resolv.conf"),
         at("key"),
@@ -120,7 +128,7 @@ fn packages_and_a_repository_are_offered() {
     );
 }
 
-/// Whatever the rules under test let through: not on to the real network.
+/// Whatever the rules under test pass, no packet goes on to the real network.
 #[test]
 fn what_comes_from_the_bridge_is_routed_here() {
     let internet = Internet::new();
@@ -166,7 +174,7 @@ impl Drop for Bridge {
     }
 }
 
-/// All that the host shows of a test internet.
+/// All traces of a test internet on the host.
 fn traces(name: &str) -> String {
     let shown = [
         ["ip", "link"].as_slice(),

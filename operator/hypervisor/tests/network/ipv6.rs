@@ -1,4 +1,4 @@
-//! The escape table of IPv6: what a machine tries that has it. As `attacks.rs`.
+//! The escape table of IPv6: the attempts of a machine that has IPv6. It is like `attacks.rs`.
 
 use std::process::Command;
 
@@ -9,8 +9,10 @@ use crate::internet::{ICMP_V6, Kind, NODE_V6, NOWHERE_V6, PORTS, PRIVATE_V6, TCP
 
 /// A ping.
 const ECHO: u16 = 128;
-/// The frames that are tried, by how their marks begin: what the threat model says, and of each there is one at least.
-const KINDS: &str = "spoof- spoof-mac- nd- router- redirect- dhcp- group- name-query multicast- header- fragment- proto- \
+/// The frames that are tried, by the beginning of their marks. The threat model lists them; each
+/// kind occurs at least once.
+const KINDS: &str = "spoof- spoof-mac- nd- router- redirect- dhcp- group- name-query multicast- \
+    header- fragment- proto- \
     four-in-six six-in-six to- port- icmp- layer2- routed-to-";
 /// These of them are well-formed: the bridge hands them to the host, which has to refuse them.
 const FOR_THE_ROUTER: [&str; 4] = ["routed-to-", "to-", "port-", "icmp-"];
@@ -20,7 +22,7 @@ pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.put(machine, "frames6.py", include_str!("frames6.py")).await;
 }
 
-/// The same as by IPv4.
+/// These equal the ones of IPv4.
 pub async fn reaches_the_internet(ground: &Ground<'_>, machine: &mut impl Machine) {
     let mut what: Vec<String> =
         [80, 443, 9418].iter().map(|port| format!("tcp:{WEB_V6}:{port}")).collect();
@@ -33,7 +35,7 @@ pub async fn reaches_the_internet(ground: &Ground<'_>, machine: &mut impl Machin
     }
 }
 
-/// Nobody in the internet is asked but at what the policy names.
+/// The internet sees only packets that the policy permits.
 pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.internet.seen.forget();
     let mut what =
@@ -46,7 +48,7 @@ pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machin
     }
     not_reached(ground, machine, &what).await;
     let seen = ground.internet.seen.all();
-    // The kernels at both ends of that wire look for each other, and nobody pings.
+    // The kernels at both ends of that wire look for each other, and none of them pings.
     let ordinary = |(protocol, to, kind): &&Kind| {
         to.to_string().starts_with("ff02:") || (*protocol == ICMP_V6 && *kind != ECHO)
     };
@@ -54,7 +56,8 @@ pub async fn reaches_nothing_else(ground: &Ground<'_>, machine: &mut impl Machin
     assert!(unwanted.is_empty(), "these arrived: {unwanted:?}");
 }
 
-/// No address of the host, on no port, whoever listens there: also not those of the wire itself; how often it tried.
+/// The machine reaches no address of the host on any port that listens, also none of the wire
+/// itself; returns the number of attempts.
 pub async fn reaches_no_host(ground: &Ground<'_>, machine: &mut impl Machine) -> usize {
     let addresses = host_addresses_of_ipv6();
     let (_, gateway) = agentvm_core::network::Nic::around(ground.own.ipv6().unwrap());
@@ -76,7 +79,7 @@ pub async fn reaches_no_machine(ground: &Ground<'_>, machine: &mut impl Machine)
     not_reached(ground, machine, &what).await;
 }
 
-/// By IPv6 it tries the internet and the host, and nothing at all is seen.
+/// The machine tries the internet and the host by IPv6, and no packet appears.
 pub async fn reaches_nothing(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.internet.seen.forget();
     let before = frames_sent(ground, machine).await;
@@ -96,7 +99,7 @@ pub async fn sends_no_frame(ground: &Ground<'_>, machine: &mut impl Machine) {
     frames::stay(ground, machine, &command, KINDS, &FOR_THE_ROUTER).await;
 }
 
-/// After all of these frames: the host believes what it was told at first, and no router.
+/// After all of these frames, the host still has its first neighbours, and no router.
 pub fn took_nobodys_place(ground: &Ground<'_>) {
     let bridge = &ground.subnet.bridge;
     let shown = |arguments: &[&str]| {
@@ -113,7 +116,8 @@ pub fn took_nobodys_place(ground: &Ground<'_>) {
     let own = ground.own.mac.to_string();
     let mine: Vec<&str> = neighbours.lines().filter(|line| line.contains(&own)).collect();
     assert!(
-        matches!(mine.as_slice(), [one] if one.starts_with(&format!("{} ", ground.own.ipv6().unwrap()))),
+        matches!(mine.as_slice(), [one] if one.starts_with(&format!("{} ",
+            ground.own.ipv6().unwrap()))),
         "{mine:?}"
     );
     let routes = shown(&["route", "show"]);

@@ -1,7 +1,8 @@
-//! Machines without a virtual machine: network namespaces plugged into a bridge as taps are, under the rules that real ones get.
+//! Machines without a virtual machine: network namespaces on a bridge, connected like taps, under
+//! the rules of real machines.
 //!
-//! The attacker sits in one, with every right within it, as the root of a machine has. It is here because it takes a second:
-//! `escape.rs` tries the same from real guests.
+//! The attacker is in one of them, and has every right there, like the root of a machine. These
+//! tests take seconds; `escape.rs` tries the attacks from real guests.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -26,7 +27,7 @@ pub struct Lab {
     pub internet: Internet,
     instance: InstanceId,
     namespaces: Vec<String>,
-    /// What the machines have for `/tmp`: other tests put the same scripts into theirs.
+    /// The machines' `/tmp`: other tests put equal scripts into theirs.
     scripts: tempfile::TempDir,
 }
 
@@ -36,7 +37,7 @@ impl Lab {
         Self::with(Nic::nat)
     }
 
-    /// The same with IPv6, which both pools ask for.
+    /// Makes it with IPv6, which both pools ask for.
     pub fn dual() -> Self {
         let mut this = Self::with(Nic::dual);
         this.policies.values_mut().for_each(|policy| policy.ipv6 = true);
@@ -82,7 +83,8 @@ impl Lab {
         let Subnet { bridge, gateway, .. } = &self.subnet;
         let mac = Mac::new(GATEWAY_MAC);
         ip(&format!("link add {bridge} address {mac} type bridge stp_state 0 forward_delay 0"));
-        // Or the bridge learns MACs from frames to link-local groups, which it takes before any rule sees them.
+        // Otherwise the bridge would learn MACs from frames to link-local groups, which it takes
+        // before any rule sees them.
         ip(&format!("link set dev {bridge} type bridge no_linklocal_learn 1"));
         ip(&format!("addr add {gateway}/24 dev {bridge}"));
         ip(&format!("link set {bridge} up"));
@@ -107,7 +109,7 @@ impl Lab {
         }
     }
 
-    /// What the host does for them, and what their agents do.
+    /// Does the work of the host and of the agents for them.
     fn wire_ipv6(&self) {
         agentvm_hypervisor::ipv6::ensure(&self.instance, &self.subnet).unwrap();
         for (link, namespace) in self.links.iter().zip(&self.namespaces) {
@@ -124,12 +126,13 @@ impl Lab {
         self.internet.attach_ipv6(&self.subnet.bridge, &self.table.ula().to_string());
     }
 
-    /// What `nft -f -` is told of these machines, whatever was there.
+    /// The text for `nft -f -` that makes the rules of these machines, whatever the table had
+    /// before.
     pub fn rules(&self) -> String {
         self.told(rules::write_anew)
     }
 
-    /// The same, for a table that is there.
+    /// The text for a table that exists.
     pub fn rules_kept(&self) -> String {
         self.told(rules::write)
     }

@@ -1,8 +1,8 @@
-//! A network of somebody else's, that machines are plugged into: a bridge of the host with an address of the host on it, a computer
-//! beside, and a router, which gives addresses and leads to the tests' internet.
+//! A foreign network that machines are connected to: a bridge of the host with an address of the
+//! host, another computer, and a router, which gives addresses and leads to the tests' internet.
 //!
-//! The router is the namespace of that internet. It leads back to the host's other addresses, too: who isn't stopped gets there, and is
-//! seen.
+//! The router is the namespace of that internet. It also leads back to the host's other addresses:
+//! a packet that is not stopped gets there, and is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -19,7 +19,7 @@ use crate::lab::ip;
 pub const ROUTER_MAC: &str = "52:54:00:02:02:01";
 pub const HOST_MAC: &str = "52:54:00:02:02:02";
 pub const NEAR_MAC: &str = "52:54:00:02:02:03";
-/// Beside the attacker, whoever it is, these listen.
+/// The listeners beside the attacker.
 pub const LISTENER: &str = include_str!("hears.py");
 
 pub struct Lan<'a> {
@@ -94,7 +94,7 @@ impl<'a> Lan<'a> {
             ip(&format!("-n {namespace} link set lan up"));
         }
         ip(&format!("-n {computer} route add default via {gateway}"));
-        // Who takes the host for a router doesn't get to the real world either.
+        // A machine that uses the host as its router does not get to the real world either.
         internet.attach(bridge, &self.net().to_string());
         internet.run("sh", &["-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"]);
         for address in host_addresses().iter().filter(|address| !self.net().contains(*address)) {
@@ -154,7 +154,8 @@ impl<'a> Lan<'a> {
         let gone = |what: &str| {
             addresses.iter().any(|one| what.contains(&format!(":{one}")) && !there.contains(one))
         };
-        // What another test has taken away meanwhile is none. The servers hang up at once.
+        // An address that another test has removed meanwhile does not count. The servers hang up at
+        // once.
         let silent: Vec<_> = came
             .iter()
             .filter(|(what, came)| !gone(what) && !["ok", "ECONNRESET"].contains(&came.as_str()))
@@ -177,17 +178,17 @@ impl<'a> Lan<'a> {
         );
     }
 
-    /// What the computer beside reaches of these.
+    /// The addresses of these that the other computer reaches.
     pub fn beside(&self, what: &[String]) -> BTreeMap<String, String> {
         reached(&["ip", "netns", "exec", &self.computer()], what)
     }
 
-    /// Whom the computer beside has heard, itself not.
+    /// The senders that the other computer has heard, without itself.
     pub fn heard_beside(&self) -> Vec<String> {
         heard(&std::fs::read_to_string(self.heard.path()).unwrap())
     }
 
-    /// Who is where, as the computer beside and the router believe.
+    /// The neighbour tables of the other computer and of the router.
     pub fn believed(&self) -> [String; 2] {
         [self.computer().as_str(), self.internet.namespace()].map(|namespace| {
             let output = Command::new("ip")
@@ -199,7 +200,7 @@ impl<'a> Lan<'a> {
     }
 }
 
-/// What of these is reached by a command that runs others.
+/// The addresses of these that a command reaches which runs others.
 fn reached(who: &[&str], what: &[String]) -> BTreeMap<String, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/network/connects.py");
     let command = [who, &["env", PATIENT, "python3", script]].concat();
@@ -218,7 +219,7 @@ fn reached(who: &[&str], what: &[String]) -> BTreeMap<String, String> {
     results
 }
 
-/// Of what [`LISTENER`] says, those that aren't itself.
+/// The senders that [`LISTENER`] reports, without itself.
 pub fn heard(said: &str) -> Vec<String> {
     let others =
         said.lines().filter(|line| line.starts_with("heard") && !line.contains(" 127.0.0.1"));

@@ -1,4 +1,5 @@
-//! What one machine takes, another one hardly feels: bandwidth and connections of each are bounded by the rules.
+//! A greedy machine hardly affects another one: the rules limit the bandwidth and the connections
+//! of each.
 
 use std::process::{Child, Command, Stdio};
 
@@ -45,7 +46,7 @@ impl Drop for Hog {
     }
 }
 
-/// Those that are over still stand in the kernel's list for a while, and are none any more.
+/// Finished connections stay in the kernel's list for a while, but do not count any more.
 pub fn connections_of(address: &str) -> usize {
     let output =
         Command::new("conntrack").args(["-L", "-p", "tcp", "-s", address]).output().unwrap();
@@ -79,10 +80,11 @@ async fn a_hog_takes_no_more_than_its_own() {
     }
     nft(&lab.rules_kept());
     let alone = [takes(&mut machine, "get").await, takes(&mut machine, "put").await];
-    // What has not been used before may be caught up with.
+    // Unused bandwidth may be used later, up to the burst.
     let least = (BYTES - RATE) * 1000 / RATE;
     println!(
-        "measured: {BYTES} bytes: {unlimited} ms without a limit; with one, in and out: {alone:?} ms"
+        "measured: {BYTES} bytes: {unlimited} ms without a limit; with one, in and out: {alone:?} \
+            ms"
     );
     assert!(
         unlimited < least / 2 && alone.iter().all(|took| *took > least),

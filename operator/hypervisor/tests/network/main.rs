@@ -1,4 +1,4 @@
-//! Machines with a network: what they reach, and what they don't whatever they try.
+//! Machines with a network: the addresses that they reach, and those that they never reach.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

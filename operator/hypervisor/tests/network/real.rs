@@ -1,4 +1,4 @@
-//! Machines of their own kind: real guests on a real libvirt, connected as the operator connects them.
+//! Real machines: real guests on a real libvirt, connected as the operator connects them.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -25,7 +25,7 @@ pub struct Real {
     pub internet: Internet,
     pub subnet: Subnet,
     pub key: GoldenKey,
-    /// How machines are plugged in; the template has no IPv6.
+    /// The attachment of the machines; the template has no IPv6.
     nic: fn(&InstanceId, &Subnet, Ipv4Addr) -> Nic,
     _turn: MutexGuard<'static, ()>,
 }
@@ -52,7 +52,7 @@ impl Real {
         this
     }
 
-    /// The same with IPv6, which both pools ask for.
+    /// Makes it with IPv6, which both pools ask for.
     pub async fn dual(name: &str) -> Self {
         let this = Self { nic: Nic::dual, ..Self::new(name).await };
         this.hv.ipv6().await.unwrap();
@@ -61,7 +61,7 @@ impl Real {
         this
     }
 
-    /// The same policy for both pools and for the template.
+    /// One policy for both pools and for the template.
     pub async fn police(&self, policy: Policy) {
         let owners = ["pool-one", "pool-two", "template"];
         let policies: BTreeMap<_, _> =
@@ -73,7 +73,7 @@ impl Real {
         (self.nic)(&self.host.instance, &self.subnet, self.subnet.machines().nth(number).unwrap())
     }
 
-    /// What the agent is told of a machine's network.
+    /// The network that the agent of a machine gets.
     fn told(&self, nic: &Nic) -> GuestNetwork {
         let Wire::Nat { address, prefix, gateway, ipv6 } = nic.wire else { panic!("{nic:?}") };
         let resolvers = vec![DNS];
@@ -91,7 +91,8 @@ impl Real {
         }
     }
 
-    /// Boots a template, runs `setup` in it with its network, and captures it; what `setup` said.
+    /// Boots a template, runs `setup` in it with its network, and captures it; returns the output
+    /// of `setup`.
     pub async fn golden(&self, setup: &str) -> String {
         let mut spec = self.host.template(&self.key);
         let first = self.subnet.machines().next().unwrap();
@@ -126,7 +127,7 @@ impl Real {
         RealMachine(guest)
     }
 
-    /// As the first machine sees it.
+    /// The ground from the view of the first machine.
     pub fn ground(&self, link: &str) -> Ground<'_> {
         Ground {
             internet: &self.internet,

@@ -1,4 +1,5 @@
-//! What the network is for: a golden whose setup installs packages, and a run that clones over SSH with a key that no disk gets.
+//! The purpose of the network: a golden whose setup installs packages, and a run that clones over
+//! SSH with a key that reaches no disk.
 
 use std::path::Path;
 use std::process::Command;
@@ -22,10 +23,12 @@ async fn packages_are_installed_and_a_repository_is_cloned() {
     let mut machine = real.machine(&spec).await;
     assert_eq!(machine.sh(INSTALL[2]).await, INSTALLED, "what the setup installed is there");
     real.hv.open_link(&spec.record.name).await.unwrap();
-    // As the agent does with a Secret's files.
+    // The agent does this with the files of a Secret.
     let clone = format!(
-        "d=$(mktemp -d -p /dev/shm) && cd $d && umask 077 && cat > key <<'END' && echo '{}' > known\n{}END\n\
-         GIT_SSH_COMMAND=\"ssh -i $d/key -o UserKnownHostsFile=$d/known\" git clone --quiet {REPOSITORY} /root/clone && cat /root/clone/file",
+        "d=$(mktemp -d -p /dev/shm) && cd $d && umask 077 && cat > key <<'END' && echo '{}' > \
+            known\n{}END\n\
+         GIT_SSH_COMMAND=\"ssh -i $d/key -o UserKnownHostsFile=$d/known\" git clone --quiet \
+         {REPOSITORY} /root/clone && cat /root/clone/file",
         server.host(),
         server.key(),
     );

@@ -1,5 +1,6 @@
-//! Other programs publish ports of the host, and addresses of services, by giving packets another destination before anyone's
-//! filter sees them. A machine doesn't get there by way of an address that it can't reach.
+//! Other programs publish ports of the host, and addresses of services: they give packets another
+//! destination before any filter sees them. A machine does not get to such a port by an address
+//! that it cannot reach.
 
 use std::process::Command;
 
@@ -7,7 +8,7 @@ use crate::attacks;
 use crate::internet::{TCP, WEB};
 use crate::lab::{Lab, nft};
 
-/// Somebody else's table, that redirects what comes from this lab's machines and nothing else.
+/// A foreign table that redirects only packets from this lab's machines.
 struct Published(String);
 
 impl Published {
@@ -15,8 +16,10 @@ impl Published {
         let (name, bridge, gateway) =
             (format!("{}_other", lab.table.name()), &lab.subnet.bridge, lab.subnet.gateway);
         nft(&format!(
-            "table ip {name} {{\n\tchain publish {{\n\t\ttype nat hook prerouting priority dstnat;\n\
-             \t\tiifname \"{bridge}\" ip daddr {gateway} tcp dport 8443 counter dnat to {WEB}:443\n\t}}\n}}\n"
+            "table ip {name} {{\n\tchain publish {{\n\t\ttype nat hook prerouting priority \
+                dstnat;\n\
+             \t\tiifname \"{bridge}\" ip daddr {gateway} tcp dport 8443 counter dnat to \
+             {WEB}:443\n\t}}\n}}\n"
         ));
         Self(name)
     }

@@ -1,4 +1,5 @@
-//! The rules against an attacker that is only a namespace: in seconds, and without the rest of the product.
+//! The rules against an attacker that is only a namespace. The tests take seconds and need no other
+//! part of the product.
 
 use agentvm_core::network::{Allow, PortRange, Protocol};
 

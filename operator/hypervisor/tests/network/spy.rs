@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::ground::wait_for;
 
-/// By mark: link and direction.
+/// Link and direction of each mark.
 type Sightings = BTreeMap<String, BTreeSet<(String, String)>>;
 
 /// Where frames with a mark were seen on the host, by mark: (link, `in` or `out`).

@@ -1,4 +1,5 @@
-//! Runs that leave 9p and disk busy when they are stopped, again and again. A machine has no network device to leave busy.
+//! Runs leave 9p and disk busy when they are stopped, again and again. These machines have no
+//! network device.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +12,13 @@ use crate::libvirt_host::{TOKEN, TestHost};
 
 const MACHINES: u32 = 2;
 const RESETS: usize = 200;
-/// Of those, so many may be refused: cleanly, so that the machine is thrown away.
+/// The number of resets that may be refused: cleanly, so that the machine is thrown away.
 const REFUSED_MAX: usize = 5;
 
 /// Requests of each kind are in flight at any time, from several processes; it goes on for ever.
 const BUSY: &str = "cd /workspace/output; \
-    for n in 1 2; do (while :; do dd if=/dev/zero of=f$n bs=256k count=40 2>/dev/null; rm f$n; done) & done; \
+    for n in 1 2; do (while :; do dd if=/dev/zero of=f$n bs=256k count=40 2>/dev/null; rm f$n; \
+    done) & done; \
     (while :; do dd if=/dev/zero of=/var/tmp/d bs=64k count=200 oflag=direct 2>/dev/null; done) & \
     while [ ! -s f1 ]; do :; done; echo busy; wait";
 
@@ -48,7 +50,8 @@ async fn two_hundred_busy_machines_are_proven_or_thrown_away() {
     all.proven.sort();
     let (median, worst) = (all.proven[all.proven.len() / 2], all.proven[all.proven.len() - 1]);
     println!(
-        "measured: {} busy resets in {:?}: median {median:?}, worst {worst:?}, {} in the second round, refused: {:?}",
+        "measured: {} busy resets in {:?}: median {median:?}, worst {worst:?}, {} in the second \
+            round, refused: {:?}",
         all.proven.len(),
         began.elapsed(),
         all.second_rounds,
@@ -134,7 +137,8 @@ async fn reset_again_and_again(
     count
 }
 
-/// However often clusters were given back: none is used twice. Some may be lost, which costs space and goes with the machine.
+/// However often clusters were given back, none is used twice. Some may be lost; that costs space
+/// until the machine goes.
 fn the_disk_is_sound(overlay: &std::path::Path) {
     let checked = std::process::Command::new("qemu-img")
         .args(["check", "-U", "-q"])

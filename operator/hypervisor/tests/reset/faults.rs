@@ -1,4 +1,5 @@
-//! QEMU, libvirtd or the operator killed in the middle: nobody is lent what isn't proven, and nothing stays behind.
+//! QEMU, libvirtd or the operator is killed in the middle. No unproven machine is lent, and nothing
+//! stays behind.
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -64,14 +65,14 @@ fn kill(pid: u32) {
     let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
 }
 
-/// Who is on the way to kill somebody.
+/// The threads that are about to kill a victim.
 type Strikes = Arc<Mutex<Vec<JoinHandle<()>>>>;
 
 fn strike(name: &DomainName, fault: Fault, libvirtd: u32, strikes: &Strikes) -> HookAction {
     let pid = match fault.victim {
         Victim::Operator => return HookAction::Die,
         Victim::Libvirtd => Some(libvirtd),
-        // Before it starts there is none.
+        // Before QEMU starts there is no process.
         Victim::Qemu => std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid"))
             .ok()
             .map(|p| p.trim().parse().unwrap()),
@@ -138,7 +139,7 @@ async fn one_trial(host: &TestHost, key: &GoldenKey, fault: Fault, libvirtd: &mu
         gone(&next, name, ended.is_err()).await;
     }
     nothing_is_said_to_be_good(&next, &ended, fault).await;
-    // As an operator does with what is neither claimed nor parked.
+    // An operator does this with machines that are neither claimed nor parked.
     for machine in next.list().await.unwrap() {
         next.destroy(&machine.record.name, Stop::Force).await.unwrap();
     }
@@ -146,7 +147,8 @@ async fn one_trial(host: &TestHost, key: &GoldenKey, fault: Fault, libvirtd: &mu
     nothing_is_left(host, &fault);
 }
 
-/// libvirt hears of the end of a process a moment later. One that was struck before it was there lives, and nothing was `noticed`.
+/// libvirt notices the end of a process a moment later. A process that was struck before it existed
+/// lives, and nothing was `noticed`.
 async fn gone(hv: &Libvirt, name: &DomainName, noticed: bool) {
     let dead = |state: &PowerState| matches!(state, PowerState::Dead { .. } | PowerState::Absent);
     let patience = Duration::from_secs(if noticed { 60 } else { 3 });

@@ -1,4 +1,5 @@
-//! A state directory on a memory file system that fills up: said as what it is, and nothing half-made.
+//! A state directory on a memory file system that fills up. The error names the cause, and nothing
+//! is half made.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,5 @@
-//! What an agent sees of its machine: the same at capture, in a new copy and after a reset, and another as soon as something runs.
+//! The agent's inspection of its machine is equal at capture, in a new machine and after a reset.
+//! It differs as soon as a program runs.
 
 use agentvm_core::names::GoldenKey;
 use agentvm_guest_agent::protocol::Inspection;
@@ -23,7 +24,11 @@ async fn an_agent_sees_the_golden_again_and_nothing_else() {
         let (mut guest, seen) = Guest::inspect(&hv, name, TOKEN).await;
         assert_eq!(seen, golden, "before anything was done to it");
         let nonce = guest
-            .begin(TOKEN, "sleep 1000 & sleep 1000 & until [ $(pgrep -c sleep) = 2 ]; do :; done; echo here; wait")
+            .begin(
+                TOKEN,
+                "sleep 1000 & sleep 1000 & until [ $(pgrep -c sleep) = 2 ]; do :; done; \
+                echo here; wait",
+            )
             .await;
         let mut said = Vec::new();
         while said != b"here\n" {

@@ -1,4 +1,5 @@
-//! Resets in place of real machines: what comes back, how it is proven, and that the proof can fail.
+//! Resets in place of real machines: the state after a reset, its proof, and the ways in which the
+//! proof fails.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -46,7 +47,8 @@ async fn a_reset_machine_is_the_golden_again() {
             (Some(0), "setup".to_owned()),
             "nothing of a run before"
         );
-        let leave = "echo 1 > /etc/mine; echo 1 > /workspace/output/mine; (sleep 1000 &); sync; cat /etc/mine";
+        let leave = "echo 1 > /etc/mine; echo 1 > /workspace/output/mine; (sleep 1000 &); sync; \
+            cat /etc/mine";
         assert_eq!(guest.sh(TOKEN, leave).await, (Some(0), "1".to_owned()));
         assert!(!own_and_different(name, &memory).1.is_empty());
         let next = host.machine(&key, 0, &format!("nonce-{n}"));

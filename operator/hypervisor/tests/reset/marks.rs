@@ -1,4 +1,5 @@
-//! Parked, quarantined, neither; what a machine costs; and a machine that boots because nothing better works.
+//! Marks (parked, quarantined, none), the cost of a machine, and a machine that boots because no
+//! better tier works.
 
 use std::path::PathBuf;
 
@@ -58,7 +59,8 @@ async fn quarantine(host: &TestHost, hv: &Libvirt, spec: &MachineSpec) {
     for refused in [hv.resume(name).await, hv.park(name, "").await, hv.reset(spec).await.map(drop)]
     {
         assert!(
-            matches!(&refused, Err(HvError::Refused { detail, .. }) if detail.contains("quarantined")),
+            matches!(&refused, Err(HvError::Refused { detail,
+                .. }) if detail.contains("quarantined")),
             "{refused:?}"
         );
     }

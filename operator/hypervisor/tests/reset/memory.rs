@@ -19,7 +19,8 @@ pub fn pid(machine: &DomainName) -> u32 {
         .unwrap()
 }
 
-/// Addresses of guest memory whose page is the machine's own, and of those that differ from the golden's file.
+/// The addresses of guest memory whose page is the machine's own, and the addresses of pages that
+/// differ from the golden's file.
 pub fn own_and_different(machine: &DomainName, golden: &Path) -> (Vec<u64>, Vec<u64>) {
     let pid = pid(machine);
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
@@ -36,7 +37,7 @@ pub fn own_and_different(machine: &DomainName, golden: &Path) -> (Vec<u64>, Vec<
         let mut entry = [0; 8];
         table.read_exact_at(&mut entry, (start + at) / PAGE as u64 * 8).unwrap();
         let entry = u64::from_ne_bytes(entry);
-        // What isn't there will be read from the file.
+        // A page that is not there will be read from the file.
         if entry & PRESENT == 0 {
             continue;
         }

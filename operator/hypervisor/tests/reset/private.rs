@@ -1,4 +1,5 @@
-//! A libvirtd of a test's own, which it may kill: the test runs again in a mount namespace where libvirt's folders are empty.
+//! A libvirtd for one test, which may kill it: the test runs again in a mount namespace where
+//! libvirt's folders are empty.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -6,7 +7,7 @@ use std::time::{Duration, Instant};
 const INSIDE: &str = "AGENTVM_TEST_IN_NAMESPACE";
 const FOLDERS: [&str; 4] = ["/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/etc/libvirt"];
 
-/// `None` when the test ran inside, and passed; `Some` there.
+/// Returns `None` when the test ran inside and passed, and `Some` inside.
 pub fn libvirtd(test: &str) -> Option<Libvirtd> {
     if std::env::var_os(INSIDE).is_some() {
         return Some(Libvirtd::start_in_namespace());

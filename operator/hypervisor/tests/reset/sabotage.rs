@@ -1,4 +1,5 @@
-//! The proof can fail: each of its parts, by name, when that part was left undone; and nothing else can reach the golden.
+//! The proof can fail: each of its parts fails, by name, when that part of the reset was left out.
+//! Nothing else can reach the golden.
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
@@ -17,7 +18,7 @@ use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
 use crate::memory::{own_and_different, pid};
 
-/// What is to happen before the proof is taken.
+/// The sabotage before the proof is taken.
 type Deed = Arc<Mutex<Option<Box<dyn Fn() + Send>>>>;
 
 struct Saboteur {
@@ -64,7 +65,8 @@ impl Saboteur {
         self.host.dir.path().join("golden").join(self.key.as_str()).join(file)
     }
 
-    /// Which parts of the proof say no to a machine that is reset by `hv`; it isn't whole afterwards, and goes.
+    /// The parts of the proof that reject a machine which `hv` resets. The machine is not whole
+    /// afterwards, and goes.
     async fn found(
         &self,
         hv: &Libvirt,
@@ -78,9 +80,8 @@ impl Saboteur {
         };
         *self.deed.lock().unwrap() = None;
         let listed = self.hv.list().await.unwrap();
-        assert!(
-            matches!(&listed[0].state, PowerState::Dead { why } if why.contains("reset was interrupted"))
-        );
+        assert!(matches!(&listed[0].state, PowerState::Dead { why } if why.contains("reset was \
+                interrupted")));
         assert!(matches!(self.hv.resume(&spec.record.name).await, Err(HvError::Refused { .. })));
         self.hv.quarantine(&spec.record.name, 7, "not proven").await.unwrap();
         let kept = self.hv.list().await.unwrap().remove(0);
@@ -140,7 +141,8 @@ async fn each_part_of_the_proof_catches_what_it_is_for() {
     test.hv.release().await;
 }
 
-/// As a 9p request does that was in flight: its answer comes after the pages were dropped, and there is no other.
+/// A 9p request in flight does this: its answer comes after the pages were dropped. There is no
+/// other way.
 async fn a_fault_that_goes_away_is_mended_in_the_second_round(test: &Saboteur) {
     let spec = test.machine().await;
     let name = spec.record.name.clone();
@@ -173,7 +175,7 @@ fn change_a_byte_of_the_snapshot(overlay: &Path) {
     file.write_all_at(&[before ^ 1], at as u64).unwrap();
 }
 
-/// As a device would.
+/// A device does this.
 fn write_to_memory(name: &DomainName) {
     let pid = pid(name);
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
@@ -220,7 +222,8 @@ async fn the_golden_is_out_of_reach(test: &Saboteur) {
         !as_qemu(name, &["touch", ours.join("parked").to_str().unwrap()]),
         "a mark can be forged"
     );
-    let ask = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(10); s.connect(sys.argv[1]); \
+    let ask = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.settimeout(10); \
+        s.connect(sys.argv[1]); \
         sys.exit(0 if b'may not ask' in s.recv(200) else 1)";
     let socket = ours.join("reset/sock");
     assert!(

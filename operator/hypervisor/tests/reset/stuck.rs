@@ -1,4 +1,4 @@
-//! A QEMU that answers nothing any more while its machine is reset: it is ended all the same, and in time.
+//! A QEMU that does not answer while its machine is reset is ended all the same, and in time.
 
 use std::time::{Duration, Instant};
 

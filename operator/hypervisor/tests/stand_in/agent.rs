@@ -1,6 +1,8 @@
-//! What the fake's own tests run in place of the guest agent: listens, echoes, counts, and starts a child that gets away.
+//! Takes the place of the guest agent in the fake's own tests: listens, echoes, counts, and starts
+//! a child that gets away.
 //!
-//! It lets this crate test how machines are stopped, killed and found again without depending on the guest's crate.
+//! So this crate can test how machines are stopped, killed and found again, without the guest's
+//! crate.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;

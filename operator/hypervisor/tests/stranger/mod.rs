@@ -4,8 +4,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 
-/// Starts it from a copy that all users can reach: they can't pass through some folders that trees are in, such as
-/// `/root`. The copy goes away as soon as the process runs.
+/// Starts it from a copy that all users can reach: they cannot enter some folders that hold work
+/// trees, such as `/root`. The copy goes away as soon as the process runs.
 pub fn spawn(uid: u32, gid: u32) -> Child {
     let folder = tempfile::Builder::new().prefix("agentvm-stranger-").tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();

@@ -1,6 +1,8 @@
-//! A process that has been taken over: it tries the things that its standard input names, and says what came of each.
+//! A process that has been taken over: it tries each action on its standard input, and prints the
+//! outcome.
 //!
-//! A line is a verb and its object. The answer is `tried VERB OBJECT: done`, or the kind of the error.
+//! A line is a verb and its object. The answer is `tried VERB OBJECT: done`, or the kind of the
+//! error.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -50,7 +52,8 @@ fn attempt(verb: &str, path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Keeps one connection, and sends a byte over it for each further line. `said` tells that it was handed to the kernel.
+/// Keeps one connection, and sends a byte over it for each further line. `said` means that the
+/// kernel has the byte.
 fn talk(at: SocketAddr) {
     let mut stream = TcpStream::connect(at).unwrap();
     for _ in std::io::stdin().lock().lines() {

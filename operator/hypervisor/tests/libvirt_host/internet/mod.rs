@@ -1,8 +1,11 @@
-//! The internet of the tests: a network namespace with documentation addresses, and real listeners behind each of them.
+//! The internet of the tests: a network namespace with documentation addresses, and real listeners
+//! behind each of them.
 //!
-//! Whatever a guest sends that the host would forward ends up in it, private ranges and metadata addresses included: so a packet that
-//! isn't stopped is *seen* ([`Seen`]), and none leaves the machine. It does so by a routing table of its own, which is asked for what
-//! comes from the guests' bridge only; the host's own way to the world stays as it is, and several tests have one each.
+//! Every packet of a guest that the host would forward ends here, private ranges and metadata
+//! addresses included. So a packet that is not stopped is *seen* ([`Seen`]), and none leaves the
+//! machine. The namespace has a routing table of its own, which serves only packets from the
+//! guests' bridge. The host's own way to the world stays as it is, and several tests can have one
+//! internet each.
 #![allow(dead_code, reason = "not every test needs all of it")]
 
 pub mod offers;
@@ -21,7 +24,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 pub use seen::{ICMP, ICMP_V6, Kind, Seen, TCP, UDP};
 pub use serve::Pages;
 
-/// The tests' resolver, and one that no policy names.
+/// The tests' resolver, and a resolver that no policy names.
 pub const DNS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
 pub const OTHER_DNS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 54);
 /// An ordinary server.
@@ -44,13 +47,14 @@ pub const PRIVATE: [Ipv4Addr; 8] = [
     Ipv4Addr::new(198, 18, 0, 1),
 ];
 pub const PRIVATE_V6: &str = "fd00:99::1";
-/// The ordinary server, and what is configured as an address of the cluster.
+/// The ordinary server, and an address that is configured as one of the cluster.
 pub const WEB_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x80);
 pub const NODE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x10, 0, 0, 0, 0, 0x10);
-/// One server in each range of IPv6 that is neither the internet nor private: tunnels to IPv4, and what nobody has.
+/// One server in each range of IPv6 that is neither internet nor private: tunnels to IPv4, and
+/// unassigned ranges.
 pub const NOWHERE_V6: [&str; 5] =
     ["2002:a63:1::1", "2001:0:a63:1::1", "64:ff9b::a63:1", "100::1", "4000::1"];
-/// What listens everywhere, TCP: the default policy lets the first four through.
+/// The TCP ports that listen on every address. The default policy passes the first four.
 pub const PORTS: [u16; 6] = [22, 80, 443, 9418, 8080, 25];
 
 /// The router's address in it, and the host's on the wire to it.
@@ -63,7 +67,8 @@ pub const HOST_PUBLIC_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0,
 /// Numbers of our routing tables are above this.
 const TABLES: u32 = 1_000_000_000;
 
-/// Ends with the value, and also when a test panics; what a killed process left is removed by the next one.
+/// It ends with the value, also when a test panics. The next one removes the remains of a killed
+/// process.
 pub struct Internet {
     name: String,
     table: u32,
@@ -108,7 +113,8 @@ impl Internet {
         let (name, link, table) = (&self.name, self.link(), self.table);
         ip(&format!("netns add {name}"));
         ip(&format!("link add {link} type veth peer name net netns {name}"));
-        // Not in the host's main table: the machine may have another way to these addresses, and other tests have the same ones.
+        // The routes are not in the host's main table: the machine may have another way to these
+        // addresses, and other tests have equal addresses.
         ip(&format!("addr add {HOST}/32 dev {link}"));
         ip(&format!("-6 addr add {HOST_V6}/128 dev {link} nodad"));
         ip(&format!("-6 addr add {HOST_PUBLIC_V6}/128 dev {link} nodad"));
@@ -118,7 +124,7 @@ impl Internet {
         for address in [DNS, OTHER_DNS, WEB, SSH, NODE, NOT_NODE].into_iter().chain(PRIVATE) {
             ip(&format!("-n {name} addr add {address}/32 dev lo"));
         }
-        // On the wire itself: asked who has them, only that interface answers.
+        // On this wire, only the interface that has an address answers for it.
         for address in [PRIVATE_V6, ROUTER_PUBLIC_V6] {
             ip(&format!("-n {name} -6 addr add {address}/64 dev net nodad"));
         }
@@ -142,21 +148,24 @@ impl Internet {
         }
     }
 
-    /// What comes from a bridge goes here and nowhere else, whatever the rules under test say: routed here, and a forwarded packet that
-    /// would leave by another way than this one (or back to the bridge, which is for the rules to stop) is dropped and counted.
-    /// `subnet`: the guests', such as `192.168.101.0/24`.
+    /// Packets from a bridge come here and go nowhere else, whatever the rules under test say. They
+    /// are routed here. A forwarded packet that would leave by another way (or back to the bridge,
+    /// which the rules must stop) is dropped and counted. `subnet` is the guests' subnet, such as
+    /// `192.168.101.0/24`.
     pub fn attach(&self, bridge: &str, subnet: &str) {
         self.rules(&format!("iif {bridge}"));
         let link = self.link();
         nft(&format!(
-            "table inet {0} {{ counter escaped {{ packets 0 bytes 0\n }}\n chain forward {{ type filter hook forward priority 300;\n \
-             iifname \"{bridge}\" oifname != {{ \"{link}\", \"{bridge}\" }} counter name escaped drop\n }}\n}}",
+            "table inet {0} {{ counter escaped {{ packets 0 bytes 0\n }}\n chain forward {{ type \
+                filter hook forward priority 300;\n \
+             iifname \"{bridge}\" oifname != {{ \"{link}\", \"{bridge}\" }} counter name escaped \
+             drop\n }}\n}}",
             self.name
         ));
         ip(&format!("route replace {subnet} dev {bridge} table {}", self.table));
     }
 
-    /// The same for machines with IPv6; after [`Self::attach`].
+    /// Does so for machines with IPv6; call it after [`Self::attach`].
     pub fn attach_ipv6(&self, bridge: &str, network: &str) {
         ip(&format!("-6 route replace {network} dev {bridge} table {}", self.table));
     }
@@ -207,7 +216,7 @@ fn remove(name: &str, table: u32) {
     }
 }
 
-/// Of processes that were killed.
+/// The namespaces of processes that were killed.
 fn remove_stale() {
     for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

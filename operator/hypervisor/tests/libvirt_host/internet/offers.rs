@@ -1,4 +1,5 @@
-//! What real tools fetch from the test internet: a package for pip, one for npm, and a repository over SSH.
+//! The offers of the test internet to real tools: a package for pip, one for npm, and a repository
+//! over SSH.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -11,14 +12,15 @@ const PACKAGES: &str = include_str!("packages.py");
 
 /// Commands that install both, and use them; for a setup or a run.
 pub const INSTALL: [&str; 3] = [
-    "pip install --quiet --break-system-packages --disable-pip-version-check --root-user-action=ignore \
+    "pip install --quiet --break-system-packages --disable-pip-version-check \
+        --root-user-action=ignore \
      --index-url http://registry.test/simple --trusted-host registry.test tiny-agent",
     "npm install --global --silent --no-audit --no-fund --no-update-notifier --registry http://registry.test/ tiny-tool",
     "tiny-agent && tiny-tool",
 ];
-/// What the last of these says.
+/// The text that the repository's program prints.
 pub const INSTALLED: &str = "installed by pip\ninstalled by npm";
-/// Where the repository is, and what is in its one file.
+/// The path of the repository, and the content of its one file.
 pub const REPOSITORY: &str = "ssh://root@git.test/root/repository";
 pub const IN_REPOSITORY: &str = "cloned over SSH";
 
@@ -70,7 +72,8 @@ impl GitServer {
         ]));
         std::fs::copy(in_folder("key.pub"), home.join(".ssh/authorized_keys")).unwrap();
         said(Command::new("dropbearkey").args(["-t", "ed25519", "-f", &in_folder("host_key")]));
-        // Its root's home is this folder: in the mount namespace that `ip netns exec` makes, so that nobody else sees it there.
+        // Its root's home is this folder, in the mount namespace that `ip netns exec` makes. So no
+        // other process sees it there.
         let serve = format!(
             "mount --bind {} /root && exec dropbear -F -E -s -r {} -p {SSH}:22 -P ''",
             home.display(),

@@ -1,4 +1,4 @@
-//! What arrived in the test internet: every packet, counted before anybody there answers it.
+//! The packets that arrived in the test internet: each is counted before a server there answers it.
 //!
 //! "Not reachable" is shown by nothing of it having arrived, not by the guest having got no answer.
 
@@ -19,7 +19,8 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 pub const ICMP_V6: u8 = 58;
 
-/// A kind of packet: protocol number, destination, destination port (of `ICMPv6` its type; 0 where the protocol has none).
+/// A kind of packet: protocol number, destination, destination port (for `ICMPv6` its type; 0 where
+/// the protocol has none).
 pub type Kind = (u8, IpAddr, u16);
 
 #[derive(Clone, Default)]
@@ -31,7 +32,7 @@ impl Seen {
         self.0.lock().unwrap().get(&(protocol, to.into(), port)).copied().unwrap_or_default()
     }
 
-    /// Packets to an address, whatever they carry.
+    /// All packets to an address.
     pub fn to(&self, to: impl Into<IpAddr>) -> u64 {
         let to = to.into();
         self.0.lock().unwrap().iter().filter(|(kind, _)| kind.1 == to).map(|(_, count)| count).sum()
@@ -45,7 +46,8 @@ impl Seen {
         self.0.lock().unwrap().clear();
     }
 
-    /// Waits until a kind of packet has been seen; for the controls: the watcher is a thread of its own.
+    /// Waits until a kind of packet has been seen. This is for the controls: the watcher is a
+    /// thread of its own.
     pub fn until(&self, protocol: u8, to: impl Into<IpAddr>, port: u16) -> bool {
         let (to, deadline) = (to.into(), Instant::now() + Duration::from_secs(30));
         while self.count(protocol, to, port) == 0 {
@@ -88,7 +90,7 @@ fn packets() -> OwnedFd {
     socket
 }
 
-/// Of a frame as it was on the wire.
+/// Reads a frame as it was on the wire.
 fn kind(frame: &[u8]) -> Option<Kind> {
     let (ethertype, packet) =
         (u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]), frame.get(14..)?);

@@ -1,4 +1,5 @@
-//! The servers of the test internet. One TCP server speaks a line protocol and HTTP on every port; DNS answers fixed names.
+//! The servers of the test internet. One TCP server speaks a line protocol and HTTP on every port.
+//! DNS answers fixed names.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -11,10 +12,10 @@ use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::{DNS, NODE, NOT_NODE, OTHER_DNS, PORTS, PRIVATE, SSH, WEB};
 
-/// How often a server looks whether it's over.
+/// The interval at which a server checks whether it should end.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What is served by HTTP, by path: media type and content.
+/// The pages of the HTTP server, by path: media type and content.
 #[derive(Clone, Default)]
 pub struct Pages(Arc<Mutex<BTreeMap<String, Page>>>);
 type Page = (String, Vec<u8>);
@@ -31,7 +32,8 @@ impl Pages {
             None => ("404 Not Found", "text/plain", &b"no such page\n"[..]),
         };
         let head = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: \
+                close\r\n\r\n",
             body.len()
         );
         [head.as_bytes(), body].concat()
@@ -50,7 +52,7 @@ pub fn all(pages: &Pages, stop: &Arc<AtomicBool>) {
     for address in [DNS, OTHER_DNS] {
         dns_over_tcp(TcpListener::bind((address, 53)).unwrap(), stop);
     }
-    // A resolver behind every address: also behind those that none may be asked at.
+    // A resolver behind every address, also behind addresses that a machine may not ask.
     for address in [DNS, OTHER_DNS, WEB].into_iter().chain(PRIVATE) {
         let socket = UdpSocket::bind((address, 53)).unwrap();
         udp(socket, stop, answer_to);
@@ -83,7 +85,8 @@ fn accept(
     });
 }
 
-/// `who`: the address that was reached; `get N`: N bytes; `put N`: takes N bytes, then says `done`; `GET`: a page; else the line again.
+/// `who` returns the address that was reached; `get N` returns N bytes; `put N` takes N bytes, then
+/// says `done`; `GET` returns a page; any other line is returned.
 fn talk(mut stream: TcpStream, pages: &Pages, stop: &AtomicBool) -> std::io::Result<()> {
     stream.set_read_timeout(Some(LOOK))?;
     stream.set_write_timeout(Some(Duration::from_secs(5)))?;
@@ -92,7 +95,7 @@ fn talk(mut stream: TcpStream, pages: &Pages, stop: &AtomicBool) -> std::io::Res
         let mut words = line.split_whitespace();
         let (verb, argument) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         match (verb, argument.parse::<usize>()) {
-            // In one write: whoever asks reads once.
+            // The answer is one write, because the client reads once.
             ("who", _) => stream.write_all(format!("{}\n", stream.local_addr()?).as_bytes())?,
             ("get", Ok(bytes)) => {
                 let block = [b'.'; 16 * 1024];
@@ -181,20 +184,20 @@ fn dns_over_tcp(listener: TcpListener, stop: &Arc<AtomicBool>) {
     });
 }
 
-/// What a name of this internet stands for.
+/// The address of a name in this internet.
 fn address_of(name: &str) -> Option<Ipv4Addr> {
     match name {
         "web.test" | "registry.test" => Some(WEB),
         "git.test" => Some(SSH),
-        // As clouds have it: the name resolves anywhere, and leads to the metadata service.
+        // Clouds do this: the name resolves anywhere, and leads to the metadata service.
         "metadata.google.internal" => Some(PRIVATE[4]),
-        // A name of somebody's own that leads to where no machine may go.
+        // The name of a stranger that leads to an address that no machine may reach.
         "rebound.test" => Some(PRIVATE[0]),
         _ => None,
     }
 }
 
-/// A DNS answer: one A record, or none (a name that has no AAAA), or NXDOMAIN.
+/// A DNS answer: one A record, no record (a name without AAAA), or NXDOMAIN.
 fn answer_to(question: &[u8]) -> Option<Vec<u8>> {
     let (mut name, mut at) = (Vec::new(), 12);
     while let Some(length @ 1..) = question.get(at).map(|length| usize::from(*length)) {

@@ -1,4 +1,4 @@
-//! What goes into a run and what is taken out of it: program text, environment, files, output.
+//! The inputs of a run (program text, environment, files), and the choice of its output.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -14,7 +14,7 @@ use crate::schema::explain_values;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Code {
-    /// What executes the text. Required.
+    /// Interpreter that executes the text. Required.
     #[schemars(transform = explain_values)]
     pub language: Language,
     /// The text. 1 to 524288 characters, without NUL; the whole spec is at most 512 KiB. Required.
@@ -22,7 +22,7 @@ pub struct Code {
     pub source: String,
 }
 
-/// What executes a program's text.
+/// The interpreter of a program's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Language {
     /// python3.
@@ -38,30 +38,32 @@ pub enum Language {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = not_both("value", "valueFrom"))]
 pub struct EnvVar {
-    /// Name: letters, digits and `_`, not beginning with a digit; 1 to 256 characters. Required.
+    /// Name: letters, digits and `_`; the first character is not a digit. 1 to 256 characters.
+    /// Required.
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = name_of_a_variable())]
     pub name: String,
-    /// Value, without NUL; at most 65536 characters. Default: empty. At most one of `value` and `valueFrom`.
+    /// Value, without NUL; at most 65536 characters. Default: empty. At most one of `value` and
+    /// `valueFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536), regex(pattern = r"^[^\x00]*$"))]
     pub value: Option<String>,
-    /// Where the value comes from. At most one of `value` and `valueFrom`.
+    /// Source of the value. At most one of `value` and `valueFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_from: Option<ValueSource>,
 }
 
-/// A value out of a Secret or ConfigMap. Exactly one.
+/// A value from a Secret or a ConfigMap. Exactly one of the two is set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = one_of_two("secretKeyRef", "configMapKeyRef"))]
 pub struct ValueSource {
-    /// A key of a Secret in the run's namespace. One that doesn't exist (yet) is waited for, up to
-    /// `queueTimeoutSeconds`. Exactly one of `secretKeyRef` and `configMapKeyRef`.
+    /// Key of a Secret in the run's namespace. If it does not exist (yet), the run waits for it, up
+    /// to `queueTimeoutSeconds`. Exactly one of `secretKeyRef` and `configMapKeyRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_key_ref: Option<KeyRef>,
-    /// A key of a ConfigMap in the run's namespace. One that doesn't exist (yet) is waited for, up to
-    /// `queueTimeoutSeconds`. Exactly one of `secretKeyRef` and `configMapKeyRef`.
+    /// Key of a ConfigMap in the run's namespace. If it does not exist (yet), the run waits for it,
+    /// up to `queueTimeoutSeconds`. Exactly one of `secretKeyRef` and `configMapKeyRef`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<KeyRef>,
 }
@@ -73,21 +75,22 @@ pub struct KeyRef {
     /// Name of the object, in the run's namespace; at most 253 characters. Required.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"))]
     pub name: String,
-    /// The key in it: letters, digits, `-`, `_` and `.`; at most 253 characters. Required.
+    /// Key in the object: letters, digits, `-`, `_` and `.`; at most 253 characters. Required.
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     pub key: String,
 }
 
-/// The content of a file out of a Secret or ConfigMap. Exactly one.
+/// The content of a file from a Secret or a ConfigMap.
 pub type ContentSource = ValueSource;
 
-/// Where a file is put.
+/// The folder that a file goes into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Place {
     /// `/workspace/input`, read-only for the run.
     #[default]
     Input,
-    /// `/workspace/secrets`, a tmpfs in the memory of the machine: on no disk of a host that swaps to none.
+    /// `/workspace/secrets`, a tmpfs in the memory of the machine. The file is on no disk of the
+    /// host, unless the host swaps.
     Secrets,
 }
 
@@ -97,31 +100,33 @@ pub enum Place {
 #[x_kube(validation = exactly_one_of(&["content", "contentBase64", "contentFrom"]))]
 #[x_kube(validation = secret_stays_off_the_disk(), validation = out_of_our_folder())]
 pub struct InputFileSpec {
-    /// Path below its place, e.g. `src/main.py`: relative, without `.`, `..` and empty segments, without control
-    /// characters; 1 to 1024 characters. Folders are made; `.agentvm` is taken. Required.
+    /// Path below the file's place, e.g. `src/main.py`: relative, without `.`, `..` and empty
+    /// segments, without control characters; 1 to 1024 characters. Missing folders are created.
+    /// `.agentvm` is reserved. Required.
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = relative_path(), validation = no_control_characters())]
     pub path: String,
-    /// Content as text, written as UTF-8; at most 524288 characters. Exactly one of `content`, `contentBase64` and
-    /// `contentFrom`.
+    /// Content as text, written as UTF-8; at most 524288 characters. Exactly one of `content`,
+    /// `contentBase64` and `contentFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 524_288))]
     pub content: Option<String>,
-    /// Content as base64, for what isn't text: the standard alphabet, padded, as `base64` writes it; at most 524288
-    /// characters. Exactly one of `content`, `contentBase64` and `contentFrom`.
+    /// Content as base64, for files that are not text: the standard alphabet, padded (`base64`
+    /// writes it so); at most 524288 characters. Exactly one of `content`, `contentBase64` and
+    /// `contentFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 524_288), regex(pattern = r"^[A-Za-z0-9+/\s]*[=\s]*$"))]
     pub content_base64: Option<String>,
-    /// Content out of a Secret (only with `place: Secrets`) or a ConfigMap. Exactly one of `content`, `contentBase64`
-    /// and `contentFrom`.
+    /// Content from a Secret (only with `place: Secrets`) or a ConfigMap. Exactly one of `content`,
+    /// `contentBase64` and `contentFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_from: Option<ContentSource>,
-    /// Permission bits: 0755 (YAML reads the leading zero as octal) or 493, which is the same. 0 to 0777 (511).
-    /// Default: 0644 (420).
+    /// Permission bits: 0755 (YAML reads the leading zero as octal) or 493, the same number in
+    /// decimal. 0 to 0777 (511). Default: 0644 (420).
     #[serde(default = "default_mode")]
     #[x_kube(validation = permission_bits())]
     pub mode: i32,
-    /// Where it is put. Default: Input.
+    /// Folder that the file goes into. Default: Input.
     #[serde(default)]
     #[schemars(transform = explain_values)]
     pub place: Place,
@@ -131,13 +136,13 @@ fn default_mode() -> i32 {
     0o644
 }
 
-/// What is taken from `/workspace/output`.
+/// The files to take from `/workspace/output`, and their size limit.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputSpec {
-    /// Paths to take, relative to `/workspace/output`: `*` matches within a name, `**` across folders, e.g.
-    /// `["report.txt", "logs/**"]`. At most 64 items of 1 to 1024 characters; none takes nothing. Default: `["**"]`,
-    /// all.
+    /// Paths to take, relative to `/workspace/output`. `*` and `?` match within a name, `**` across
+    /// folders, e.g. `["report.txt", "logs/**"]`. At most 64 items of 1 to 1024 characters; an
+    /// empty list takes nothing. Default: `["**"]`, all.
     #[serde(default = "default_include")]
     #[schemars(
         length(max = 64),
@@ -147,8 +152,9 @@ pub struct OutputSpec {
         )
     )]
     pub include: Vec<String>,
-    /// Bytes at the most, all files together; also the limit of stdout and of stderr. More ends the run with
-    /// `OutputTooLarge`. 1 to 1073741824 (1 GiB). Default: 10485760 (10 MiB).
+    /// Limit for all files together, bytes. It is also the limit of stdout, and of stderr. A run
+    /// that leaves more ends with `OutputTooLarge`. 1 to 1073741824 (1 GiB). Default: 10485760 (10
+    /// MiB).
     #[serde(default = "default_max_bytes")]
     #[schemars(range(min = 1, max = 1_073_741_824))]
     pub max_bytes: i64,

@@ -1,9 +1,10 @@
-//! The rules (CEL) of an `AgentRun` that no other kind needs.
+//! The rules (CEL) that only an `AgentRun` needs.
 
 use kube::core::{Reason, Rule};
 
-/// All that can be long fits into a spec. Counts characters, never more than bytes: what this refuses is too large, and
-/// the operator counts the rest.
+/// The long fields of a spec fit into it together. The rule counts characters, and a text has at
+/// least that many bytes: a spec that the rule refuses is too large in any case. The operator
+/// counts the bytes.
 pub fn text_fits_into_a_spec() -> Rule {
     Rule::new(
         "(has(self.code) ? size(self.code.source) : 0) + (has(self.stdin) ? size(self.stdin) : 0) \
@@ -13,49 +14,57 @@ pub fn text_fits_into_a_spec() -> Rule {
          + (has(f.contentBase64) ? size(f.contentBase64) : 0)).sum() : 0) <= 524288",
     )
     .message(
-        "the spec is larger than 512 KiB: put large files into a ConfigMap or Secret and name them with contentFrom, or \
-         fetch them in the run",
+        "the spec is larger than 512 KiB: put large files into a ConfigMap or Secret and name them \
+         with contentFrom, or fetch them in the run",
     )
 }
 
-/// `desiredState` goes one way.
+/// `desiredState` changes in one direction only.
 pub fn cancelled_for_good() -> Rule {
     Rule::new(
         "!has(oldSelf.desiredState) || oldSelf.desiredState != 'Cancelled' \
          || (has(self.desiredState) && self.desiredState == 'Cancelled')",
     )
-    .message("a cancelled run can't be started again: create another AgentRun")
+    .message("a cancelled run cannot be started again: create another AgentRun")
     .field_path(".desiredState")
     .reason(Reason::FieldValueForbidden)
 }
 
-/// What a shell takes as the name of a variable.
+/// A name that a shell accepts for a variable.
 pub fn name_of_a_variable() -> Rule {
-    Rule::new("self.matches('^[A-Za-z_][A-Za-z0-9_]*$')")
-        .message("a name is made of letters, digits and '_' and does not begin with a digit: write it as MY_VARIABLE")
+    Rule::new("self.matches('^[A-Za-z_][A-Za-z0-9_]*$')").message(
+        "a name has letters, digits and '_' only and does not begin with a digit: write it as \
+         MY_VARIABLE",
+    )
 }
 
-/// Input files lie on a disk of the host while the run goes on; content of a Secret must not.
+/// Content of a Secret goes to `place: Secrets`, because input files lie on a disk of the host
+/// during the run.
 pub fn secret_stays_off_the_disk() -> Rule {
     Rule::new(
-        "!has(self.contentFrom) || !has(self.contentFrom.secretKeyRef) || (has(self.place) && self.place == 'Secrets')",
+        "!has(self.contentFrom) || !has(self.contentFrom.secretKeyRef) \
+         || (has(self.place) && self.place == 'Secrets')",
     )
-    .message("content out of a Secret needs place: Secrets, so that it never touches a disk of the host")
+    .message(
+        "content from a Secret needs place: Secrets, so that it never touches a disk of the host",
+    )
     .field_path(".place")
 }
 
-/// One folder of the input is ours.
+/// The folder `.agentvm` of the input belongs to agentvm.
 pub fn out_of_our_folder() -> Rule {
     Rule::new(
         "(has(self.place) && self.place != 'Input') \
          || !(self.path == '.agentvm' || self.path.startsWith('.agentvm/'))",
     )
-    .message(".agentvm is where agentvm puts the text of code: take another folder")
+    .message("agentvm puts the text of code into .agentvm: take another folder")
     .field_path(".path")
 }
 
-/// A file's mode, which people write in octal.
+/// The mode of a file. The message explains octal numbers, because people write modes in octal.
 pub fn permission_bits() -> Rule {
-    Rule::new("self >= 0 && self <= 511")
-        .message("permission bits go from 0 to 0777 (511): in YAML write 0755 with its leading zero, in JSON 493")
+    Rule::new("self >= 0 && self <= 511").message(
+        "permission bits go from 0 to 0777 (511): in YAML write 0755 with its leading zero, in \
+         JSON 493",
+    )
 }

@@ -1,4 +1,4 @@
-//! What is known of an `AgentRun`, and the closed sets of its reasons.
+//! The status of an `AgentRun`, and the closed sets of its reasons.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -7,88 +7,89 @@ use serde::{Deserialize, Serialize};
 use crate::reasons::reasons;
 use crate::{Condition, RunNetwork};
 
-/// What is known of a run.
+/// The state of a run, and its result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRunStatus {
-    /// The generation of the spec that this status was made from.
+    /// Generation of the spec that this status was computed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Accepted`: the spec and all it refers to are there and valid. `Scheduled`: a machine is claimed. `Succeeded`:
-    /// how it ended; `Unknown` until then. Wait with `kubectl wait --for=condition=Succeeded arun/NAME`. Reasons: see
-    /// the API reference.
+    /// `Accepted`: the spec and all objects that it refers to exist and are valid. `Scheduled`: a
+    /// machine is claimed. `Succeeded`: the result of the run; `Unknown` until its end. Wait with
+    /// `kubectl wait --for=condition=Succeeded arun/NAME`. Reasons: see the API reference.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
-    /// The node that executes it.
+    /// Node that executes the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub node_name: Option<String>,
-    /// The machine that executes it.
+    /// Machine that executes the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub vm_name: Option<String>,
     /// Exit code of the program; absent when a signal ended it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
-    /// The signal that ended the program, by number.
+    /// Number of the signal that ended the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// The end of standard output, as text; bytes that aren't UTF-8 are replaced.
+    /// End of standard output, as text. Bytes that are not UTF-8 are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 131_072))]
     pub stdout: Option<String>,
-    /// The beginning of standard output isn't in `stdout`, or was never kept.
+    /// True if the beginning of standard output is not in `stdout`, or was never kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout_truncated: Option<bool>,
-    /// The end of standard error, as text; bytes that aren't UTF-8 are replaced.
+    /// End of standard error, as text. Bytes that are not UTF-8 are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 131_072))]
     pub stderr: Option<String>,
-    /// The beginning of standard error isn't in `stderr`, or was never kept.
+    /// True if the beginning of standard error is not in `stderr`, or was never kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr_truncated: Option<bool>,
-    /// How long the program ran, seconds.
+    /// Time that the program ran, seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<f64>,
-    /// What it left in `/workspace/output`.
+    /// Files that the run left in `/workspace/output`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<OutputStatus>,
-    /// The reset that made the machine of the last attempt what it was.
+    /// Reset that brought the machine of the last attempt to its golden state before the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset: Option<ResetStatus>,
-    /// What it did with its network. Absent where its machine had none.
+    /// Network use of the run. Absent if its machine had no network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<RunNetwork>,
-    /// Where the time went.
+    /// Times of the phases of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
-    /// Every attempt, oldest first.
+    /// All attempts, oldest first.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub attempts: Vec<Attempt>,
 }
 
-/// What a run left.
+/// The files that a run left.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputStatus {
-    /// The files, by path; the first ones where there are too many to list.
+    /// The files, by path. If there are too many to list, only the first ones.
     #[serde(default)]
     #[schemars(length(max = 4096))]
     pub files: Vec<OutputFile>,
-    /// Files that were kept, listed here or not.
+    /// Number of all files that were kept, with those that are not listed.
     #[serde(default)]
     pub total_files: i32,
-    /// Bytes of all files that were kept.
+    /// Size of all files that were kept, bytes.
     #[serde(default)]
     pub total_bytes: i64,
-    /// Where they are: a folder on the node.
+    /// Folder on the node that has the files.
     #[serde(default)]
     #[schemars(length(max = 4096))]
     pub location: String,
-    /// What was not taken, and why (links, devices, names that aren't text, …).
+    /// Paths that were not taken, each with the reason (a link, a device, a name that is not text,
+    /// …).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024), inner(length(max = 8192)))]
     pub skipped: Vec<String>,
@@ -108,46 +109,47 @@ pub struct OutputFile {
     pub sha256: String,
 }
 
-/// How a machine got to its golden state, and what proves it. All of it was looked at before the machine was lent.
+/// The reset of a machine, and its evidence. All checks were made before the machine was lent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResetStatus {
-    /// `InPlace`: the same process was brought back. `Fresh`: a new process. `Boot`: a cold boot.
+    /// `InPlace`: the same process was reset. `Fresh`: a new process. `Boot`: a cold boot.
     #[schemars(length(max = 64))]
     pub tier: String,
-    /// How long it took until the proof was complete, milliseconds.
+    /// Time from the start of the reset until the proof was complete, milliseconds.
     pub millis: i64,
-    /// What was looked at, and what it said.
+    /// The checks and their results.
     #[serde(default)]
     #[schemars(length(max = 32))]
     pub checks: Vec<ResetCheck>,
 }
 
-/// One part of a proof.
+/// One check of the proof.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResetCheck {
-    /// `memory`, `disk`, `monitor`, `process`: from outside, while the machine stood still. `guest`: its own answer.
+    /// `memory`, `disk`, `monitor`, `process`: the host's checks from outside, while the machine
+    /// was paused. `guest`: the agent's own answer.
     #[schemars(length(max = 64))]
     pub name: String,
-    /// `Passed`, or what was seen instead.
+    /// `Passed`, or the difference that the check found.
     #[schemars(length(max = 1024))]
     pub result: String,
 }
 
-/// Where the time of the last attempt went, milliseconds.
+/// The times of the phases of the last attempt, milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timings {
-    /// From creation to the claim.
+    /// From the creation of the run to the claim.
     pub queue_millis: i64,
-    /// From the claim to a machine that runs.
+    /// From the claim until the machine runs.
     pub acquire_millis: i64,
-    /// From there to the acknowledged start of the program.
+    /// From then until the agent acknowledged the start of the program.
     pub start_millis: i64,
-    /// From there to the end of the program.
+    /// From then to the end of the program.
     pub execute_millis: i64,
-    /// From there until what it left is read and stored.
+    /// From then until the output is read and stored.
     pub collect_millis: i64,
 }
 
@@ -163,21 +165,21 @@ pub struct Attempt {
     /// Name of the machine that executed it.
     #[schemars(length(max = 253))]
     pub vm_name: String,
-    /// Which incarnation of the machine: the program is executed at most once in it.
+    /// Incarnation of the machine. The program is executed at most once in an incarnation.
     #[schemars(length(max = 64))]
     pub nonce: String,
-    /// When the machine was claimed: RFC 3339, New York time with its offset.
+    /// Time of the claim: RFC 3339, New York time with its offset.
     #[schemars(length(max = 64))]
     pub start_time: String,
-    /// When it ended: RFC 3339, New York time with its offset.
+    /// Time of the attempt's end: RFC 3339, New York time with its offset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub end_time: Option<String>,
-    /// How it ended, out of the reasons of `Succeeded`.
+    /// Reason of the attempt's end, one of the reasons of `Succeeded`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub reason: Option<String>,
-    /// Exit code, when there was one.
+    /// Exit code of the program, if it exited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
 }
@@ -185,15 +187,17 @@ pub struct Attempt {
 reasons!(
     /// Reasons of `Accepted`.
     AcceptedReason {
-        /// Everything that the run refers to is there.
+        /// All objects that the run refers to exist.
         Valid,
-        /// The spec can't be carried out; the message has the field's path. Final.
+        /// The spec cannot be carried out; the message has the path of the field. This is final.
         InvalidSpec,
-        /// The pool doesn't exist (yet). Waits, up to `queueTimeoutSeconds`.
+        /// The pool does not exist (yet). The run waits for it, up to `queueTimeoutSeconds`.
         PoolMissing,
-        /// A Secret or its key doesn't exist (yet). Waits.
+        /// A Secret or its key does not exist (yet). The run waits for it, up to
+        /// `queueTimeoutSeconds`.
         SecretMissing,
-        /// A ConfigMap or its key doesn't exist (yet). Waits.
+        /// A ConfigMap or its key does not exist (yet). The run waits for it, up to
+        /// `queueTimeoutSeconds`.
         ConfigMapMissing,
     }
 );
@@ -201,13 +205,13 @@ reasons!(
 reasons!(
     /// Reasons of `Scheduled`.
     ScheduledReason {
-        /// A machine is claimed for it.
+        /// A machine is claimed for the run.
         Claimed,
-        /// Every machine is in use or still in the making.
+        /// All machines are in use or not ready yet.
         WaitingForMachine,
-        /// The pool can't make machines; the message has the pool's own reason.
+        /// The pool cannot create machines; the message has the pool's own reason.
         PoolDegraded,
-        /// No operator that could carry it out answers.
+        /// No operator that could carry out the run answers.
         NodeUnavailable,
     }
 );
@@ -215,29 +219,30 @@ reasons!(
 reasons!(
     /// Reasons of `Succeeded`.
     SucceededReason {
-        /// Not over: it waits or runs.
+        /// The run has not ended: it waits or executes.
         Running,
         /// The program exited with 0.
         Completed,
         /// The program exited with another code, or a signal ended it.
         NonZeroExit,
-        /// It ran longer than `timeoutSeconds` and was killed.
+        /// The program ran longer than `timeoutSeconds` and was killed.
         DeadlineExceeded,
-        /// No machine was free within `queueTimeoutSeconds`, or what it refers to didn't appear.
+        /// No machine was free within `queueTimeoutSeconds`, or an object that the run refers to
+        /// was still missing then.
         QueueTimeout,
-        /// `desiredState: Cancelled`.
+        /// A user set `desiredState: Cancelled`.
         Cancelled,
-        /// The machine died, or doesn't know the attempt.
+        /// The machine ended during the attempt, or its agent does not know the attempt.
         GuestLost,
-        /// The node that executed it is gone.
+        /// The node that executed the run is gone.
         NodeLost,
-        /// The operator was told to stop and the run wasn't done in time.
+        /// The operator was told to stop, and the run did not end in time.
         Evicted,
-        /// The golden snapshot of its pool is gone.
+        /// The golden snapshot of the run's pool is gone.
         SnapshotMissing,
-        /// It left more than `output.maxBytes`.
+        /// The run left more than `output.maxBytes`.
         OutputTooLarge,
-        /// The spec can't be carried out; the message has the field's path.
+        /// The spec cannot be carried out; the message has the path of the field.
         InvalidSpec,
     }
 );

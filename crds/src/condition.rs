@@ -1,4 +1,4 @@
-//! Conditions, as the Kubernetes API conventions describe them, with times in the zone that agentvm writes.
+//! Conditions in the form of the Kubernetes API conventions. Times are in New York time.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,32 +7,32 @@ use crate::schema::explain_values;
 
 /// The types of conditions in use.
 pub mod condition_type {
-    /// `GoldenSnapshot`, `AgentVMPool`: usable.
+    /// `GoldenSnapshot`, `AgentVMPool`: the object can be used.
     pub const READY: &str = "Ready";
-    /// `AgentVMPool`: machines are being made or replaced.
+    /// `AgentVMPool`: machines are being created or replaced.
     pub const PROGRESSING: &str = "Progressing";
-    /// `AgentVMPool`: it works less well than it should, and why.
+    /// `AgentVMPool`: the pool works less well than it should; the message says why.
     pub const DEGRADED: &str = "Degraded";
-    /// kstatus: work is under way.
+    /// kstatus: the operator works on the object.
     pub const RECONCILING: &str = "Reconciling";
-    /// kstatus: work can't go on before somebody changes something.
+    /// kstatus: the work cannot continue until a person changes something.
     pub const STALLED: &str = "Stalled";
-    /// `AgentRun`: the spec and all it refers to are there and valid.
+    /// `AgentRun`: the spec and all objects that it refers to exist and are valid.
     pub const ACCEPTED: &str = "Accepted";
     /// `AgentRun`: a machine is claimed.
     pub const SCHEDULED: &str = "Scheduled";
-    /// `AgentRun`: how it ended; `Unknown` until then.
+    /// `AgentRun`: the result of the run; `Unknown` until its end.
     pub const SUCCEEDED: &str = "Succeeded";
 }
 
-/// Whether a condition holds.
+/// The value of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConditionStatus {
-    /// it holds.
+    /// the condition holds.
     True,
-    /// it does not hold.
+    /// the condition does not hold.
     False,
-    /// not decided yet.
+    /// the operator has not decided yet.
     Unknown,
 }
 
@@ -40,23 +40,23 @@ pub enum ConditionStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// Which aspect: one word. Each at most once.
+    /// Aspect that the condition is about: one word. Each type occurs at most once.
     #[serde(rename = "type")]
     #[schemars(length(min = 1, max = 64))]
     pub type_: String,
-    /// Whether it holds.
+    /// Value of the condition.
     #[schemars(transform = explain_values)]
     pub status: ConditionStatus,
-    /// The generation of the spec that this was decided for.
+    /// Generation of the spec that the condition was decided for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// When `status` last changed: RFC 3339, New York time with its offset.
+    /// Time of the last change of `status`: RFC 3339, New York time with its offset.
     #[schemars(length(max = 64))]
     pub last_transition_time: String,
-    /// Why, in one word out of a closed set.
+    /// Reason, one word from a closed set.
     #[schemars(length(min = 1, max = 64))]
     pub reason: String,
-    /// Why, for people; names what to do where somebody has to do something.
+    /// Explanation for people. If a person must act, it says what to do.
     #[schemars(length(max = 4096))]
     pub message: String,
 }

@@ -1,4 +1,4 @@
-//! `GoldenSnapshot`: a booted, provisioned machine, captured once per node.
+//! `GoldenSnapshot`: a machine that was booted, provisioned and captured once per node.
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -10,18 +10,19 @@ use crate::rules::{
 };
 use crate::schema::explain_values;
 
-/// Said when the recipe of a snapshot is changed.
-const MAKE_ANOTHER: &str = "machines are made of what was captured: create a GoldenSnapshot of another name and point \
-                            the pool's goldenSnapshotRef to it";
+/// The second half of the message that refuses a change of a snapshot's recipe.
+const MAKE_ANOTHER: &str = "machines are copies of the capture: create a GoldenSnapshot of another \
+    name and point the pool's goldenSnapshotRef to it";
 
-/// A booted and provisioned machine that pools are made of. Captured once on each node.
+/// A booted and provisioned machine that the machines of pools are copies of. Each node captures it
+/// once.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "agentvm.dev",
     version = "v1alpha1",
     kind = "GoldenSnapshot",
-    doc = "A booted and provisioned machine, captured once on each node: disk, memory and device state. Pools make their \
-        machines of it.",
+    doc = "A booted and provisioned machine, captured once on each node: disk, memory and device \
+        state. The machines of pools are copies of it.",
     namespaced,
     status = "GoldenSnapshotStatus",
     shortname = "gsnap",
@@ -31,13 +32,13 @@ const MAKE_ANOTHER: &str = "machines are made of what was captured: create a Gol
         name = "Ready",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
-        description = "Machines can be made of it"
+        description = "Machines can be created from it"
     ),
     printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].reason"#,
-        description = "Why, in one word"
+        description = "Reason, in one word"
     ),
     printcolumn(
         name = "Source",
@@ -63,7 +64,7 @@ const MAKE_ANOTHER: &str = "machines are made of what was captured: create a Gol
         name = "Message",
         type_ = "string",
         json_path = r#".status.conditions[?(@.type=="Ready")].message"#,
-        description = "Why, for people",
+        description = "Explanation for people",
         priority = 1
     )
 )]
@@ -72,31 +73,34 @@ const MAKE_ANOTHER: &str = "machines are made of what was captured: create a Gol
 #[x_kube(validation = immutable("resources", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("setup", MAKE_ANOTHER))]
 pub struct GoldenSnapshotSpec {
-    /// What the machine boots from: exactly one of `builtin` and `rootfs`. Required. Immutable.
+    /// Root file system that the machine boots from: exactly one of `builtin` and `rootfs`.
+    /// Required. Immutable.
     pub source: Source,
-    /// What this snapshot is for, for people; at most 1024 characters. Can be changed at any time.
+    /// Purpose of this snapshot, for people; at most 1024 characters. Can be changed at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub description: Option<String>,
-    /// Size of the machine. Default: the operator's `vm.default_profile`, Standard unless configured. Immutable.
+    /// Size of the machine. Default: the operator's `vm.default_profile`, Standard unless
+    /// configured. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
-    /// What is done once in the booted machine, before it is captured; every machine of a pool has it done. Default:
-    /// nothing. Immutable.
+    /// Steps that run once in the booted machine, before the capture. Every machine of a pool has
+    /// their effects. Default: nothing. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Setup>,
 }
 
-/// Where the root file system comes from.
+/// The source of the root file system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = one_of_two("builtin", "rootfs"))]
 pub struct Source {
-    /// An image that agentvm builds. Exactly one of `builtin` and `rootfs`.
+    /// Image that agentvm builds. Exactly one of `builtin` and `rootfs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = explain_values)]
     pub builtin: Option<Builtin>,
-    /// A root file system of your own, in the operator's images folder. Exactly one of `builtin` and `rootfs`.
+    /// Root file system of your own, in the operator's images folder. Exactly one of `builtin` and
+    /// `rootfs`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rootfs: Option<Rootfs>,
 }
@@ -112,19 +116,20 @@ pub enum Builtin {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rootfs {
-    /// Path of a raw ext4 image, relative to the operator's images folder, e.g. `ubuntu-24.04.raw`: without `.`, `..`
-    /// and empty segments, without control characters; 1 to 1024 characters. Required.
+    /// Path of a raw ext4 image, relative to the operator's images folder, e.g.
+    /// `ubuntu-24.04.raw`: without `.`, `..` and empty segments, without control characters; 1 to
+    /// 1024 characters. Required.
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = relative_path(), validation = no_control_characters())]
     pub path: String,
-    /// SHA-256 of the file: 64 lower-case hexadecimal characters, as `sha256sum` prints them. Another content is
-    /// refused. Required.
+    /// SHA-256 of the file: 64 lower-case hexadecimal characters, in the form that `sha256sum`
+    /// prints. A file with another content is refused. Required.
     #[schemars(length(max = 128))]
     #[x_kube(validation = sha256())]
     pub sha256: String,
 }
 
-/// A machine's size, by name.
+/// The size of a machine, by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Profile {
     /// 1 vCPU, 1024 MiB, 10 GiB.
@@ -133,31 +138,33 @@ pub enum Profile {
     Standard,
     /// 4 vCPUs, 4096 MiB, 40 GiB.
     Intensive,
-    /// what `custom` says.
+    /// the numbers in `custom`.
     Custom,
 }
 
-/// Size of a machine.
+/// The size of a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.profile) || self.profile != 'Custom' || has(self.custom)")
+#[x_kube(validation = Rule::new("!has(self.profile) || self.profile != 'Custom' \
+    || has(self.custom)")
     .message("profile Custom needs its numbers: set custom to {vcpus, memoryMiB, diskGiB}")
     .field_path(".custom").reason(Reason::FieldValueRequired))]
-#[x_kube(validation = Rule::new("!has(self.custom) || (has(self.profile) && self.profile == 'Custom')")
+#[x_kube(validation = Rule::new("!has(self.custom) \
+    || (has(self.profile) && self.profile == 'Custom')")
     .message("custom holds the numbers of profile Custom: set profile to Custom, or remove custom")
     .field_path(".profile"))]
 pub struct ResourcesSpec {
-    /// A size by name: vCPUs, memory, root disk. Default: the operator's `vm.default_profile`, Standard unless
-    /// configured.
+    /// Size by name: vCPUs, memory, root disk. Default: the operator's `vm.default_profile`,
+    /// Standard unless configured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = explain_values)]
     pub profile: Option<Profile>,
-    /// The numbers of profile `Custom`, and only of that one.
+    /// Numbers of profile `Custom`; allowed only with that profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub custom: Option<CustomResources>,
 }
 
-/// Size of a machine in numbers.
+/// The size of a machine in numbers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CustomResources {
@@ -168,47 +175,50 @@ pub struct CustomResources {
     #[serde(rename = "memoryMiB")]
     #[schemars(range(min = 256, max = 1_048_576))]
     pub memory_mib: i32,
-    /// Size of the root disk, GiB, 1 to 16384; allocated as it is written. Required.
+    /// Size of the root disk, GiB, 1 to 16384. The host allocates it while the machine writes.
+    /// Required.
     #[serde(rename = "diskGiB")]
     #[schemars(range(min = 1, max = 16_384))]
     pub disk_gib: i32,
-    /// Weight of the machine against others when CPUs are short, 2 to 262144. Default: the operator's
-    /// `security.resource_limits.cpu_shares`, 1024.
+    /// Weight of the machine against others when CPUs are short, 2 to 262144. Default: the
+    /// operator's `security.resource_limits.cpu_shares`, 1024.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 2, max = 262_144))]
     pub cpu_shares: Option<i32>,
 }
 
-/// What is done once before capture.
+/// The steps that run once before the capture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Setup {
-    /// Commands, run as root one after the other; the first that fails ends the capture with `SetupFailed`. 1 to 64.
-    /// Required.
+    /// Commands, run as root one after the other. The first command that fails ends the capture
+    /// with `SetupFailed`. 1 to 64. Required.
     #[schemars(length(min = 1, max = 64))]
     pub steps: Vec<SetupStep>,
-    /// What the steps can reach; it is closed before the capture. Default: NatFiltered, as a pool that says nothing.
+    /// Network of the steps; it is closed before the capture. Default: NatFiltered, with the
+    /// destinations that pools reach by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<SetupNetwork>,
 }
 
-/// What the setup can reach.
+/// The network of the setup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SetupNetwork {
-    /// How the machine is connected while it is set up. `NatFiltered` and `Isolated` only. Default: NatFiltered.
+    /// Connection of the machine during its setup. `NatFiltered` and `Isolated` only. Default:
+    /// NatFiltered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = explain_values)]
     pub mode: Option<SetupNetworkMode>,
 }
 
-/// How a machine is connected while it is set up.
+/// The connection of a machine during its setup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum SetupNetworkMode {
     /// DNS, HTTP(S), SSH and git to public addresses.
     #[default]
     NatFiltered,
-    /// nothing can be reached.
+    /// the machine reaches nothing.
     Isolated,
 }
 
@@ -216,15 +226,15 @@ pub enum SetupNetworkMode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SetupStep {
-    /// Program and arguments, e.g. `["pip", "install", "pytest"]`; no shell unless you name one. 1 to 256 items, each
-    /// at most 32768 characters and without NUL. Required.
+    /// Program and arguments, e.g. `["pip", "install", "pytest"]`. It runs without a shell unless
+    /// you name one. 1 to 256 items, each at most 32768 characters and without NUL. Required.
     #[schemars(
         length(min = 1, max = 256),
         inner(length(max = 32_768), regex(pattern = r"^[^\x00]*$"))
     )]
     #[x_kube(validation = names_a_program())]
     pub command: Vec<String>,
-    /// How long it may take, seconds, 1 to 86400. Default: 600.
+    /// Time limit of the command, seconds, 1 to 86400. Default: 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86_400))]
     pub timeout_seconds: Option<i32>,

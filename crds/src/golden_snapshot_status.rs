@@ -1,4 +1,4 @@
-//! What is known of a `GoldenSnapshot`, and the closed set of its reasons.
+//! The status of a `GoldenSnapshot`, and the closed set of its reasons.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -8,77 +8,79 @@ use crate::Condition;
 use crate::reasons::reasons;
 use crate::schema::explain_values;
 
-/// What is known of a snapshot.
+/// The state of a snapshot.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GoldenSnapshotStatus {
-    /// The generation of the spec that this status was made from.
+    /// Generation of the spec that this status was computed from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Digest of the recipe: source, resources and setup. `sha256:…`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub digest: Option<String>,
-    /// What each node has of it. Each entry is written by that node only.
+    /// State of the snapshot on each node. Only the node itself writes its entry.
     #[serde(default)]
     #[schemars(length(max = 5000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned(), "layout".to_owned()]))]
     pub nodes: Vec<GoldenNode>,
-    /// `Ready`: machines can be made of it on every node that answered. `Reconciling`: work is under way. `Stalled`:
-    /// work can't go on before somebody changes something. Reasons: see the API reference.
+    /// `Ready`: every node that answered can create machines from the snapshot. `Reconciling`: the
+    /// operator works on it. `Stalled`: the work cannot continue until a person changes something.
+    /// Reasons: see the API reference.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
 }
 
-/// How far a node is.
+/// The progress of a capture on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum GoldenNodeState {
-    /// not begun.
+    /// the capture has not begun.
     Pending,
     /// the template boots or runs its setup.
     Preparing,
     /// memory, device state and disks are being written.
     Capturing,
-    /// machines can be made of it.
+    /// machines can be created from the snapshot.
     Ready,
-    /// it could not be made; `message` says why.
+    /// the capture failed; `message` says why.
     Failed,
 }
 
-/// One node's golden.
+/// The golden of one node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GoldenNode {
     /// Name of the node.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Device layout that it was captured with: `Isolated` has no network device.
+    /// Device layout of the capture: `Isolated` has no network device.
     #[schemars(length(max = 64))]
     pub layout: String,
-    /// How far it is.
+    /// Progress of the capture on the node.
     #[schemars(transform = explain_values)]
     pub state: GoldenNodeState,
     /// Digest of the content: memory, device state, disks. `sha256:…`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 128))]
     pub digest: Option<String>,
-    /// Name of its folder: recipe, layout, QEMU, libvirt and kernel version, accelerator, CPU model.
+    /// Golden key, the name of the golden's folder. It covers recipe, layout, QEMU, libvirt and
+    /// kernel version, accelerator, CPU model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub key: Option<String>,
-    /// Memory that the golden state takes on the node, bytes; shared by all of its machines.
+    /// Memory that the golden state takes on the node, bytes. All of its machines share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_bytes: Option<i64>,
-    /// Seconds from the start of the template to the end of capture.
+    /// Time from the start of the template to the end of the capture, seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot_seconds: Option<f64>,
-    /// When it was captured: RFC 3339, New York time with its offset.
+    /// Time of the capture: RFC 3339, New York time with its offset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub captured_time: Option<String>,
-    /// For people: what it is doing, or what failed and what to do.
+    /// Explanation for people: the current work, or the failure and its remedy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub message: Option<String>,
@@ -87,25 +89,25 @@ pub struct GoldenNode {
 reasons!(
     /// Reasons of the conditions of a `GoldenSnapshot`.
     GoldenReason {
-        /// Captured on every node that answered.
+        /// The snapshot is captured on every node that answered.
         Captured,
-        /// Waiting for its turn on the node.
+        /// The capture waits for its turn on the node.
         Pending,
-        /// The template boots, runs its setup or is being written.
+        /// The template boots, runs its setup, or is being written.
         Capturing,
-        /// The spec can't be carried out; the message has the field's path.
+        /// The spec cannot be carried out; the message has the path of the field.
         InvalidSpec,
-        /// The root file system isn't there, is truncated, or has another digest.
+        /// The root file system does not exist, is truncated, or has another digest.
         SourceMissing,
         /// The agent in the template did not answer in time.
         BootTimeout,
         /// A step of `setup` failed or took too long.
         SetupFailed,
-        /// Memory, state or disks could not be written.
+        /// Memory, device state or disks could not be written.
         CaptureFailed,
-        /// There is no network for its setup, or none for machines at all.
+        /// The setup has no network, or machines have none at all.
         NetworkUnavailable,
-        /// The node has no room for it.
+        /// The node has no room for the snapshot.
         NoCapacity,
         /// libvirt or QEMU does not answer.
         HypervisorUnavailable,

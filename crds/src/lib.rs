@@ -1,12 +1,10 @@
-//! The Kubernetes API of agentvm: three kinds in group `agentvm.dev/v1alpha1`, their rules and columns.
+//! The Kubernetes API of agentvm: three kinds in group `agentvm.dev/v1alpha1`, with their rules and
+//! columns.
 //!
-//! Knows nothing but the API: no defaults of a host, no decisions. The committed YAML in `manifests/crds/` is written
-//! from here.
+//! This crate knows only the API: no defaults of a host, no decisions. It writes the YAML that is
+//! committed in `manifests/crds/`.
 #![forbid(unsafe_code)]
-#![expect(
-    clippy::doc_markdown,
-    reason = "the comments are what kubectl explain shows, without markup"
-)]
+#![expect(clippy::doc_markdown, reason = "kubectl explain shows the comments, without markup")]
 #![expect(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
 
 mod agent_run;

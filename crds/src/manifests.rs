@@ -1,4 +1,5 @@
-//! The custom resource definitions, as objects and as the YAML that is committed in `manifests/crds/`.
+//! The custom resource definitions: as objects, and as the YAML that is committed in
+//! `manifests/crds/`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

@@ -1,9 +1,10 @@
-//! How a closed set of reasons is declared: one place for the word, its meaning in Rust, and its line in the API
-//! reference.
+//! The declaration of a closed set of reasons. One place has the word, its meaning in Rust, and its
+//! line in the API reference.
 
-/// Declares an enum of reasons out of documented variants.
+/// Declares an enum of reasons from documented variants.
 macro_rules! reasons {
-    ($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $meaning:literal])+ $variant:ident),+ $(,)? }) => {
+    ($(#[doc = $doc:literal])*
+     $name:ident { $($(#[doc = $meaning:literal])+ $variant:ident),+ $(,)? }) => {
         $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ::serde::Serialize, ::serde::Deserialize)]
         pub enum $name { $($(#[doc = $meaning])+ $variant),+ }
@@ -12,12 +13,12 @@ macro_rules! reasons {
             /// Every reason, in the order of declaration.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The word as it stands in the condition.
+            /// The word that the condition has.
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => stringify!($variant)),+ }
             }
 
-            /// What the word means, for people: the text of its declaration.
+            /// The meaning of the word, for people: the text of its declaration.
             pub fn meaning(self) -> &'static str {
                 match self { $(Self::$variant => concat!($($meaning),+).trim_ascii()),+ }
             }

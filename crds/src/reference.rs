@@ -1,6 +1,6 @@
-//! The API reference as Markdown, written from the definitions and the declarations of reasons.
+//! Writes the API reference as Markdown from the definitions and the declarations of reasons.
 //!
-//! Knows the shape of a structural schema, and no field by name.
+//! This module knows the shape of a structural schema, but no field by name.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps,
@@ -9,11 +9,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 
 use crate::{AcceptedReason, GoldenReason, PoolReason, ScheduledReason, SucceededReason, all_crds};
 
-const HEAD: &str = "<!-- Written from crds/src by `UPDATE=1 cargo test -p agentvm-crds`. Do not edit. -->\n\n# API reference\n\n\
-    Group `agentvm.dev`, version `v1alpha1`. All kinds are namespaced. `kubectl explain arun.spec.timeoutSeconds` says the \
-    same of a field on your own cluster.\n\n\
-    Conditions follow the Kubernetes API conventions; their reasons are closed sets, listed below each kind. Every time \
-    that agentvm writes is RFC 3339 in New York time with its offset.\n";
+const HEAD: &str = "<!-- Written from crds/src by `UPDATE=1 cargo test -p agentvm-crds`. Do not \
+    edit. -->\n\n# API reference\n\n\
+    Group `agentvm.dev`, version `v1alpha1`. All kinds are namespaced. On your own cluster, \
+    `kubectl explain arun.spec.timeoutSeconds` prints the description of a field.\n\n\
+    Conditions follow the Kubernetes API conventions. Their reasons are closed sets; the chapter \
+    of each kind lists them. agentvm writes every time as RFC 3339, in New York time with its \
+    offset.\n";
 
 /// The text of `docs/api-reference.md`.
 pub fn reference() -> String {
@@ -37,7 +39,7 @@ fn kind(crd: &CustomResourceDefinition) -> String {
     parts.concat()
 }
 
-/// What a person can do with the kind by `kubectl`, as a list.
+/// A list of the ways to use the kind with `kubectl`.
 fn facts(crd: &CustomResourceDefinition, version: &CustomResourceDefinitionVersion) -> String {
     let names = &crd.spec.names;
     let short = joined(names.short_names.iter().flatten().map(|name| format!("`{name}`")));
@@ -74,13 +76,17 @@ fn fields(root: &JSONSchemaProps) -> String {
         .flatten()
         .filter(|(name, _)| ["spec", "status"].contains(&name.as_str()))
     {
-        parts.push(format!("\n### `{name}`\n\n| field | type | default | limits | meaning |\n|---|---|---|---|---|\n"));
+        parts.push(format!(
+            "\n### `{name}`\n\n\
+             | field | type | default | limits | meaning |\n|---|---|---|---|---|\n"
+        ));
         each_property(name, part, &mut |path, property| parts.push(row(path, property)));
     }
     parts.concat()
 }
 
-/// Calls `visit` for every field below a schema, in alphabetical order, a field before what it holds.
+/// Calls `visit` for every field below a schema, in alphabetical order; a field comes before the
+/// fields in it.
 fn each_property(
     path: &str,
     schema: &JSONSchemaProps,
@@ -118,7 +124,7 @@ fn type_of(schema: &JSONSchemaProps) -> String {
     }
 }
 
-/// What the schema itself refuses.
+/// The values that the schema itself accepts.
 fn limits(schema: &JSONSchemaProps) -> String {
     let values = schema.enum_.iter().flatten();
     let mut all =
@@ -137,16 +143,16 @@ fn limits(schema: &JSONSchemaProps) -> String {
     all.join("; ")
 }
 
-fn range<T: std::fmt::Display>(min: Option<T>, max: Option<T>, what: &str) -> String {
+fn range<T: std::fmt::Display>(min: Option<T>, max: Option<T>, unit: &str) -> String {
     match (min, max) {
-        (Some(min), Some(max)) => format!("{min} to {max}{what}"),
-        (Some(min), None) => format!("at least {min}{what}"),
-        (None, Some(max)) => format!("at most {max}{what}"),
+        (Some(min), Some(max)) => format!("{min} to {max}{unit}"),
+        (Some(min), None) => format!("at least {min}{unit}"),
+        (None, Some(max)) => format!("at most {max}{unit}"),
         (None, None) => String::new(),
     }
 }
 
-/// The rules that go beyond one field's limits, by the message they refuse with.
+/// The rules beyond the limits of one field. The text of each is the message of its refusal.
 fn rules(root: &JSONSchemaProps) -> String {
     let mut lines = Vec::new();
     let mut collect = |path: &str, schema: &JSONSchemaProps| {

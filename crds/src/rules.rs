@@ -1,7 +1,8 @@
-//! The rules (CEL) that more than one field needs, each with a message that says what is wrong and what to do.
+//! The rules (CEL) that more than one field needs. Each message says what is wrong and what to do.
 //!
-//! A rule that compares with the old object stands at the struct that holds the field, and asks `has()` of both sides:
-//! a rule at the field itself isn't evaluated when the field is added or removed.
+//! A rule that compares with the old object belongs to the struct that holds the field, and asks
+//! `has()` of both sides. The API server does not evaluate a rule at the field itself when the
+//! field is added or removed.
 
 use kube::core::{Reason, Rule};
 
@@ -24,21 +25,22 @@ pub fn exactly_one_of(fields: &[&str]) -> Rule {
         .message(format!("exactly one of {} must be set", fields.join(", ")).as_str())
 }
 
-/// The field keeps its value: it can't be changed, added or removed once the object exists.
+/// The field keeps its value: once the object exists, it cannot be changed, added or removed.
 pub fn immutable(field: &str, instead: &str) -> Rule {
     Rule::new(format!(
-        "has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+        "has(self.{field}) == has(oldSelf.{field}) \
+         && (!has(self.{field}) || self.{field} == oldSelf.{field})"
     ))
-    .message(format!("{field} can't be changed; {instead}").as_str())
+    .message(format!("{field} cannot be changed; {instead}").as_str())
     .field_path(format!(".{field}"))
     .reason(Reason::FieldValueForbidden)
 }
 
-/// A path below some folder, that nothing leads out of.
+/// A path that cannot lead out of its folder.
 pub fn relative_path() -> Rule {
     Rule::new(r"!self.matches('(^|/)[.]{0,2}(/|$)')").message(
-        "the path must be relative, without a leading or trailing slash and without empty, '.' or '..' segments: write \
-         it as src/main.py",
+        "the path must be relative, without a leading or trailing slash and without empty, '.' or \
+         '..' segments: write it as src/main.py",
     )
 }
 
@@ -54,7 +56,7 @@ pub fn names_a_program() -> Rule {
         .message("the first item is the program and must not be empty: write [\"python3\", \"-V\"]")
 }
 
-/// What `sha256sum` prints.
+/// A digest in the form that `sha256sum` prints.
 pub fn sha256() -> Rule {
     Rule::new("self.matches('^[0-9a-f]{64}$')")
         .message("must be 64 lower-case hexadecimal characters, as sha256sum prints them")
@@ -63,10 +65,11 @@ pub fn sha256() -> Rule {
 /// An IPv4 address.
 pub fn ipv4() -> Rule {
     Rule::new(format!("self.matches('^({OCTET}[.]){{3}}{OCTET}$')"))
-        .message("must be an IPv4 address such as 192.0.2.53; names and IPv6 are not taken")
+        .message("must be an IPv4 address such as 192.0.2.53; names and IPv6 are not accepted")
 }
 
-/// A list of networks. Those of IPv6 are only looked at for their letters: what is none is refused by the operator.
+/// A list of networks. The rule checks only the characters of IPv6 networks; the operator refuses a
+/// text that is not a network.
 pub fn cidr() -> Rule {
     let four = format!("({OCTET}[.]){{3}}{OCTET}/(3[0-2]|[12]?[0-9])");
     let six = "[0-9a-fA-F:]{2,39}/(12[0-8]|1[01][0-9]|[1-9]?[0-9])";
@@ -75,5 +78,5 @@ pub fn cidr() -> Rule {
     )
 }
 
-/// 0 to 255, without leading zeros: those would be octal to some.
+/// 0 to 255, without leading zeros: some programs would read those as octal.
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])";

@@ -1,4 +1,4 @@
-//! What the derived schemas need before an API server and a reader of `kubectl explain` get them.
+//! Completes the derived schemas for the API server and for readers of `kubectl explain`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
@@ -6,7 +6,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use schemars::Schema;
 use serde_json::Value;
 
-/// Adds the meaning of each value of an enum to the description of the field: `kubectl explain` shows no others.
+/// Adds the meaning of each value of an enum to the description of the field, because `kubectl
+/// explain` shows only the field's description.
 pub fn explain_values(schema: &mut Schema) {
     let values = meanings(schema.as_value());
     let Some(object) = schema.as_object_mut() else { return };
@@ -16,14 +17,14 @@ pub fn explain_values(schema: &mut Schema) {
     let before = object.get("description").and_then(Value::as_str).unwrap_or_default();
     let text = format!("{before} {}", values.join(" "));
     object.insert("description".to_owned(), Value::String(text.trim().to_owned()));
-    // An optional enum is `anyOf` the enum and null; kube lifts the enum up, and its description would replace the
-    // field's.
+    // An optional enum is `anyOf` the enum and null. kube lifts the enum up; then its description
+    // would replace the description of the field.
     for alternative in object.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten() {
         alternative.as_object_mut().map(|one| one.remove("description"));
     }
 }
 
-/// `` `Value`: what it means. ``, for each documented value.
+/// `` `Value`: meaning. `` for each documented value.
 fn meanings(schema: &Value) -> Vec<String> {
     let alternatives =
         ["oneOf", "anyOf"].iter().filter_map(|key| schema.get(key)?.as_array()).flatten();
@@ -40,15 +41,15 @@ fn meanings(schema: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Makes the definition the one that gets installed.
+/// Completes a derived definition so that it can be installed.
 pub fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
     for version in &mut crd.spec.versions {
         if let Some(root) =
             version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())
         {
             walk(root, &mut |schema| {
-                // An optional field that is null counts as absent, as everywhere in Kubernetes; `nullable` would make
-                // it present.
+                // An optional field that is null counts as absent everywhere in Kubernetes;
+                // `nullable` would make it present.
                 schema.nullable = None;
                 schema.description =
                     schema.description.take().map(|text| one_line_a_paragraph(&text));
@@ -72,7 +73,8 @@ pub fn walk(schema: &mut JSONSchemaProps, visit: &mut dyn FnMut(&mut JSONSchemaP
     }
 }
 
-/// Source lines end where the editor's margin is; a description ends its lines where the reader's is.
+/// Joins the lines of each paragraph: source lines break at 100 columns, but the reader's screen
+/// decides where the lines of a description break.
 fn one_line_a_paragraph(text: &str) -> String {
     let paragraphs: Vec<_> = text
         .split("\n\n")

@@ -1,4 +1,5 @@
-//! What is committed is what the types say. `UPDATE=1 cargo test -p agentvm-crds` rewrites it.
+//! The committed files equal the output of the types. `UPDATE=1 cargo test -p agentvm-crds` writes
+//! them again.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -11,7 +12,7 @@ fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Compares a committed file with what it must be, or writes it where `UPDATE` is set.
+/// Compares a committed file with its expected text, or writes the file if `UPDATE` is set.
 fn assert_committed(path: &str, wanted: &str) {
     let file = repository().join(path);
     if std::env::var_os("UPDATE").is_some() {
@@ -20,7 +21,7 @@ fn assert_committed(path: &str, wanted: &str) {
     let committed = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(
         committed == wanted,
-        "{path} is not what crds/src says: run UPDATE=1 cargo test -p agentvm-crds"
+        "{path} differs from crds/src: run UPDATE=1 cargo test -p agentvm-crds"
     );
 }
 

@@ -1,4 +1,5 @@
-//! Every field is explained and bounded, so that `kubectl explain` is a manual and no object grows without end.
+//! Every field has a description and a bound: `kubectl explain` is a manual, and no object grows
+//! without end.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

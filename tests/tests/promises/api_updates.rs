@@ -32,7 +32,7 @@ async fn assert_frozen<K: Object>(api: &Api<K>, name: &str, changes: Vec<(Value,
     for (spec, field) in changes {
         let Err(refusal) = change(api, name, &spec).await else { panic!("accepted: {spec}") };
         let says = refusal.contains(&format!("spec.{field}: "))
-            && refusal.contains(&format!("{field} can't be changed"));
+            && refusal.contains(&format!("{field} cannot be changed"));
         assert!(says, "{spec}: the refusal doesn't name {field}: {refusal}");
     }
 }
@@ -109,7 +109,7 @@ async fn a_run_can_be_cancelled_and_no_more() {
     for back in [json!({"desiredState": "Running"}), json!({"desiredState": null})] {
         let refusal = change(&runs, "run", &back).await.unwrap_err();
         assert!(
-            refusal.contains("spec.desiredState: ") && refusal.contains("can't be started again"),
+            refusal.contains("spec.desiredState: ") && refusal.contains("cannot be started again"),
             "{refusal}"
         );
     }

@@ -1,8 +1,9 @@
 //! Talks to an agent by hand:
 //!
 //! ```text
-//!   agentctl SOCKET [--root] [--share] [--timeout MILLIS] [--cap BYTES] [--network JSON] [--secret FILE] run -- ARGV...
-//!                                                        one attempt on a machine of its own; JSON is a GuestNetwork
+//!   agentctl SOCKET [--root] [--share] [--timeout MILLIS] [--cap BYTES] [--network JSON]
+//!                   [--secret FILE] run -- ARGV...
+//!       one attempt on a machine of its own; JSON is a GuestNetwork
 //!   agentctl SOCKET quiesce | poweroff | hello
 //! ```
 #![allow(

@@ -48,7 +48,7 @@ async fn the_surroundings_are_clean_and_as_ordered() {
     assert_eq!(result.exit_code, Some(0));
     let work = agent.workspace().join("work");
     let mut expected = format!("{}\n1 välue none\ntyped ", work.display()).into_bytes();
-    // 0, 1, 2 and the one that `ls` has open.
+    // 0, 1, 2 and the descriptor that `ls` has open.
     expected.extend_from_slice(b"\xff4\n");
     assert_eq!(got.stdout, expected, "{}", String::from_utf8_lossy(&got.stdout));
 }
@@ -122,7 +122,8 @@ async fn a_hundred_megabytes_are_cut_and_counted() {
 #[tokio::test]
 async fn what_is_left_behind_is_killed() {
     let agent = Agent::start();
-    let script = "setsid sh -c 'trap \"\" TERM HUP; (sleep 1000 & echo $!; wait) & sleep 1000' & sleep 0.3; echo $!; exit 4";
+    let script = "setsid sh -c 'trap \"\" TERM HUP; (sleep 1000 & echo $!; wait) & sleep 1000' & \
+        sleep 0.3; echo $!; exit 4";
     let (result, got) = agent.shell(script).await;
     assert_eq!(result.exit_code, Some(4));
     let pids = String::from_utf8(got.stdout).expect("numbers");
@@ -269,9 +270,8 @@ async fn secrets_reach_the_attempt_and_not_the_next() {
     let ack = GuestMessage::Ack(GuestAck::File { path: "keys/id".into(), offset: 6 });
     assert_eq!(client.hear().await, Some(ack));
     client.say(HostMessage::File(chunk("../out"))).await;
-    assert!(
-        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid)
-    );
+    assert!(matches!(client.hear().await,
+            Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid));
     let script = "cat ../secrets/keys/id; stat -c %a ../secrets/keys/id";
     let mut got = Collected::default();
     got.whole(&mut client.execute(order(&nonce, &["/bin/sh", "-c", script])).await).await;
@@ -302,7 +302,7 @@ async fn garbage_costs_the_session_and_not_the_agent() {
 async fn half_a_frame_of_a_dead_host_is_given_up() {
     use tokio::io::AsyncWriteExt as _;
     let agent = Agent::start();
-    // As on a serial port: the next host's bytes follow on the dead one's, in the same stream.
+    // A serial port does this: the next host's bytes follow the dead host's, in one stream.
     let mut stream = tokio::net::UnixStream::connect(agent.socket()).await.expect("connect");
     let half = b"AGVM\x01\x09\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00";
     stream.write_all(half).await.expect("write");
@@ -369,8 +369,7 @@ async fn an_acknowledgement_of_what_was_never_sent_is_refused() {
     let ahead =
         HostAck::Output { stream: agentvm_guest_agent::protocol::StreamId::Stdout, offset: 99 };
     client.say(HostMessage::Ack(ahead)).await;
-    assert!(
-        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::BadOffset)
-    );
+    assert!(matches!(client.hear().await,
+            Some(GuestMessage::Error(why)) if why.code == ErrorCode::BadOffset));
     Collected::default().whole(&mut client.client.follow(nonce)).await;
 }

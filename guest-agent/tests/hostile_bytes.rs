@@ -1,4 +1,5 @@
-//! The fuzz target's property over a fixed sequence of mutated frames, so that every build runs it without a fuzzer.
+//! The fuzz target's property over a fixed sequence of mutated frames. So every build runs it
+//! without a fuzzer.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,

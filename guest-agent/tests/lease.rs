@@ -1,4 +1,4 @@
-//! LEASE: when it is answered. What it does to a machine, machines show.
+//! The cases in which LEASE is answered. Tests on machines show its effect.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! An agent that was taken over: what it recorded of better days proves nothing, and what it makes up is bounded.
+//! An agent that was taken over: recorded answers prove nothing, and invented ones are bounded.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -47,7 +47,7 @@ async fn greet(channel: DuplexStream, hello: HostHello) -> Result<GuestHello, Cl
     Client::new(channel).hello(hello).await
 }
 
-/// An agent that answers whatever is asked with the same bytes, and hangs up.
+/// An agent that answers every request with equal bytes, and hangs up.
 async fn replay(mut channel: DuplexStream, answer: Vec<u8>) {
     let mut asked = [0; 20];
     channel.read_exact(&mut asked).await.expect("a greeting");
@@ -134,7 +134,9 @@ proptest! {
         mounts in prop::collection::vec("[a-z/]{0,8}", 0..300),
     ) {
         let inspection = Inspection::new(golden.map(Nonce::from_bytes), processes, mounts);
-        let hello = GuestMessage::Hello(GuestHello { inspection: Some(inspection), ..honest(challenge(1)) });
-        prop_assert_eq!(GuestMessage::from_frame(&hello.clone().into_frame().unwrap()).unwrap(), hello);
+        let hello = GuestMessage::Hello(GuestHello { inspection: Some(inspection),
+            ..honest(challenge(1)) });
+        prop_assert_eq!(GuestMessage::from_frame(&hello.clone().into_frame().unwrap()).unwrap(),
+            hello);
     }
 }

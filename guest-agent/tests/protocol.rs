@@ -1,5 +1,6 @@
-//! The protocol's laws: whatever goes in comes out, however the bytes are cut; damage costs only the damaged frame;
-//! no bytes make it panic; the replay buffer behaves like the whole stream.
+//! The laws of the protocol: every message comes out as it went in, wherever the bytes are cut;
+//! damage costs only the damaged frame; no bytes cause a panic; the replay buffer behaves like the
+//! whole stream.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -56,7 +57,8 @@ fn drain(decoder: &mut Decoder) -> (Vec<Frame>, Vec<FrameError>) {
 
 proptest! {
     #[test]
-    fn frames_survive_any_cut(frames in prop::collection::vec(any_frame(), 0..6), cut in 1usize..64) {
+    fn frames_survive_any_cut(frames in prop::collection::vec(any_frame(), 0..6),
+        cut in 1usize..64) {
         let mut decoder = Decoder::new();
         let mut seen = Vec::new();
         for piece in bytes_of(&frames).chunks(cut) {
@@ -70,7 +72,8 @@ proptest! {
     }
 
     #[test]
-    fn an_abandoned_frame_is_skipped(old in any_frame(), new in any_frame(), keep in any::<prop::sample::Index>()) {
+    fn an_abandoned_frame_is_skipped(old in any_frame(), new in any_frame(),
+        keep in any::<prop::sample::Index>()) {
         let bytes = bytes_of(std::slice::from_ref(&old));
         let mut decoder = Decoder::new();
         decoder.feed(&bytes[..keep.index(bytes.len())]);
@@ -78,7 +81,7 @@ proptest! {
         decoder.skip_partial();
         decoder.feed(&bytes_of(std::slice::from_ref(&new)));
         let mut seen = drain(&mut decoder).0;
-        // The abandoned payload may itself look like the beginning of a frame; each give-up moves on.
+        // The abandoned payload may look like the beginning of a frame; each give-up moves on.
         while seen.is_empty() && decoder.is_partial() {
             decoder.skip_partial();
             seen = drain(&mut decoder).0;
@@ -110,16 +113,20 @@ proptest! {
 
     #[test]
     fn binary_messages_round_trip(
-        path in "[a-zé/]{0,40}", mode: u32, size: u64, offset in 0u64..u64::MAX / 2, data in prop::collection::vec(any::<u8>(), 0..200),
+        path in "[a-zé/]{0,40}", mode: u32, size: u64, offset in 0u64..u64::MAX / 2,
+            data in prop::collection::vec(any::<u8>(), 0..200),
     ) {
         let file = HostMessage::File(FileChunk { path, mode, size, offset, data: data.clone() });
-        prop_assert_eq!(HostMessage::from_frame(&file.clone().into_frame().unwrap()).unwrap(), file);
+        prop_assert_eq!(HostMessage::from_frame(&file.clone().into_frame().unwrap()).unwrap(),
+            file);
         let output = GuestMessage::Output(Output { stream: StreamId::Stderr, offset, data });
-        prop_assert_eq!(GuestMessage::from_frame(&output.clone().into_frame().unwrap()).unwrap(), output);
+        prop_assert_eq!(GuestMessage::from_frame(&output.clone().into_frame().unwrap()).unwrap(),
+            output);
     }
 
     #[test]
-    fn execute_round_trips(argv in prop::collection::vec(".*", 1..4), value in ".*", stdin in prop::option::of(prop::collection::vec(any::<u8>(), 0..100))) {
+    fn execute_round_trips(argv in prop::collection::vec(".*", 1..4), value in ".*",
+        stdin in prop::option::of(prop::collection::vec(any::<u8>(), 0..100))) {
         let execute = HostMessage::Execute(Execute {
             nonce: Nonce::from_bytes([7; 16]),
             argv,
@@ -135,26 +142,31 @@ proptest! {
             time_unix_nanos: 5,
             entropy: Blob(vec![1, 2, 3]),
         });
-        prop_assert_eq!(HostMessage::from_frame(&execute.clone().into_frame().unwrap()).unwrap(), execute);
+        prop_assert_eq!(HostMessage::from_frame(&execute.clone().into_frame().unwrap()).unwrap(),
+            execute);
     }
 
     #[test]
     fn rehydrate_round_trips_with_and_without_a_network(
-        mac: [u8; 6], address: u32, prefix in 0u8..=32, gateway: u32, resolvers in prop::collection::vec(any::<u32>(), 0..4), given: bool,
+        mac: [u8; 6], address: u32, prefix in 0u8..=32, gateway: u32,
+            resolvers in prop::collection::vec(any::<u32>(), 0..4), given: bool,
         six: Option<(u128, u8)>,
     ) {
         let gateway_mac = Mac::new([0x52, 0x54, 0, 0, 0, 1]);
-        let network = Some(Mac::new(mac)).filter(|mac| given && mac.is_unicast()).map(|mac| GuestNetwork {
+        let network = Some(Mac::new(mac)).filter(|mac| given && mac.is_unicast())
+            .map(|mac| GuestNetwork {
             mac,
             address: address.into(),
             prefix,
             gateway: gateway.into(),
             gateway_mac,
             resolvers: resolvers.into_iter().map(Ipv4Addr::from).collect(),
-            ipv6: six.map(|(address, prefix)| GuestIpv6 { address: address.into(), prefix, gateway: address.into() }),
+            ipv6: six.map(|(address, prefix)| GuestIpv6 { address: address.into(), prefix,
+                gateway: address.into() }),
         });
         let order = HostMessage::Rehydrate(Rehydrate { network, ..rehydrate() });
-        prop_assert_eq!(HostMessage::from_frame(&order.clone().into_frame().unwrap()).unwrap(), order);
+        prop_assert_eq!(HostMessage::from_frame(&order.clone().into_frame().unwrap()).unwrap(),
+            order);
     }
 
     #[test]
@@ -173,12 +185,14 @@ proptest! {
     }
 
     #[test]
-    fn replay_is_a_window_on_the_stream(steps in prop::collection::vec((any::<bool>(), 0usize..40), 0..60), capacity in 1usize..64) {
+    fn replay_is_a_window_on_the_stream(steps in prop::collection::vec((any::<bool>(), 0usize..40),
+        0..60), capacity in 1usize..64) {
         let mut replay = Replay::new(capacity);
         let mut stream: Vec<u8> = Vec::new();
         for (push, amount) in steps {
             if push {
-                let bytes: Vec<u8> = (0..amount).map(|n| u8::try_from((stream.len() + n) % 251).unwrap()).collect();
+                let bytes: Vec<u8> = (0..amount).map(|n| u8::try_from((stream.len() + n) % 251)
+                    .unwrap()).collect();
                 let taken = replay.push(&bytes);
                 prop_assert!(taken == amount || replay.free() == 0);
                 stream.extend(&bytes[..taken]);
@@ -189,7 +203,8 @@ proptest! {
             let first = usize::try_from(replay.first()).unwrap();
             prop_assert_eq!(replay.end(), stream.len() as u64);
             prop_assert!(stream.len() - first <= capacity);
-            prop_assert_eq!(replay.read_from(replay.first(), usize::MAX).unwrap(), &stream[first..]);
+            prop_assert_eq!(replay.read_from(replay.first(), usize::MAX).unwrap(),
+                &stream[first..]);
         }
         prop_assert!(replay.read_from(replay.end() + 1, 1).is_err());
     }
@@ -201,7 +216,8 @@ proptest! {
 
     #[test]
     fn one_bad_byte_costs_one_frame(
-        before in any_frame(), hit in any_frame(), after in any_frame(), at in any::<prop::sample::Index>(), flip in 1u8..=255,
+        before in any_frame(), hit in any_frame(), after in any_frame(),
+            at in any::<prop::sample::Index>(), flip in 1u8..=255,
     ) {
         let mut broken = bytes_of(std::slice::from_ref(&hit));
         let at = at.index(broken.len());
@@ -209,7 +225,7 @@ proptest! {
         let mut bytes = bytes_of(std::slice::from_ref(&before));
         bytes.extend(broken);
         bytes.extend(bytes_of(std::slice::from_ref(&after)));
-        // A longer length may swallow what follows until enough bytes came: then these do.
+        // A longer length may swallow the next frames until enough bytes have come: these do.
         bytes.resize(bytes.len() + MAX_PAYLOAD + HEADER_LEN, 0);
         let mut decoder = Decoder::new();
         decoder.feed(&bytes);
@@ -318,9 +334,8 @@ fn an_order_without_a_network_is_as_it_always_was() {
     );
     let payload = br#"{"nonce":"07070707070707070707070707070707","token":"t","hostname":"h","machine_id":"m","entropy":"","time_unix_nanos":1,"workspace":true}"#.to_vec();
     let frame = Frame { kind: FrameType::Rehydrate, flags: 0, stream: 0, payload };
-    assert!(
-        matches!(HostMessage::from_frame(&frame), Ok(HostMessage::Rehydrate(order)) if order.network.is_none())
-    );
+    assert!(matches!(HostMessage::from_frame(&frame),
+            Ok(HostMessage::Rehydrate(order)) if order.network.is_none()));
 }
 
 #[test]

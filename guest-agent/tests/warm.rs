@@ -1,4 +1,5 @@
-//! WARM: the way of an attempt is walked ahead, nobody sees it, and whatever becomes of what was prepared, EXECUTE works.
+//! WARM walks the way of an attempt ahead, unseen. EXECUTE works whatever happens to the prepared
+//! launcher.
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
@@ -85,9 +86,8 @@ async fn it_has_its_time_between_rehydrate_and_execute() {
     let agent = Agent::start();
     let mut client = Session::connect(&agent.socket(), Some(TOKEN)).await.expect("a session");
     client.say(HostMessage::Warm).await;
-    assert!(
-        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid)
-    );
+    assert!(matches!(client.hear().await,
+            Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid));
     let (mut client, nonce) = agent.machine().await;
     client.execute(order(&nonce, &["sleep", "1000"])).await;
     client.say(HostMessage::Warm).await;
@@ -102,13 +102,15 @@ async fn it_has_its_time_between_rehydrate_and_execute() {
     }
     client.say(HostMessage::Warm).await;
     assert!(
-        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Busy),
+        matches!(client.hear().await,
+            Some(GuestMessage::Error(why)) if why.code == ErrorCode::Busy),
         "unacknowledged"
     );
     client.say(HostMessage::Ack(HostAck::Result { nonce })).await;
     client.say(HostMessage::Warm).await;
     assert!(
-        matches!(client.hear().await, Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid),
+        matches!(client.hear().await,
+            Some(GuestMessage::Error(why)) if why.code == ErrorCode::Invalid),
         "executed"
     );
 }
@@ -137,7 +139,7 @@ async fn a_launcher_that_died_meanwhile_is_replaced() {
     let pid = launchers(&agent)[0].parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     wait_until("it is dead", || launchers(&agent).is_empty());
-    // What follows is read after the news.
+    // The bytes after the news are read, too.
     client.say(HostMessage::Ping(Ping { id: 1 })).await;
     client.hear().await;
     let got = run(&mut client, order(&nonce, &["echo", "here"])).await;

@@ -1,4 +1,5 @@
-//! Any bytes, in any cut, on either side: no panic, no unbounded memory, and what was decoded encodes to the same again.
+//! Feeds any bytes, cut anywhere, to either side: no panic, no unbounded memory, and each decoded
+//! message encodes to equal bytes.
 #![no_main]
 
 #[path = "../../tests/hostile/mod.rs"]

@@ -1,4 +1,5 @@
-//! The agent: one task that owns the session, the identity and the attempt. Nobody else changes any of them.
+//! The agent: one task owns the session, the identity and the attempt. No other code changes any of
+//! them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,18 +15,18 @@ use crate::ready::Ready;
 use crate::session::{Incoming, Permit, Session, send};
 use crate::transport::Connection;
 
-/// How long a connection that was replaced is still listened to, if it isn't closed.
+/// The time for which a replaced connection is still read, if it is not closed.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
-/// Who this machine is at the moment.
+/// The machine's identity at the moment.
 #[derive(Debug)]
 pub struct Identity {
     pub nonce: Nonce,
     pub token: Token,
 }
 
-/// What the kernel says of itself, once and for all.
+/// Facts of the kernel that never change.
 #[derive(Debug)]
 pub struct Kernel {
     pub boot_id: String,
@@ -51,10 +52,10 @@ pub struct Agent {
     pub attempt: Option<Attempt>,
     /// Where the next attempt will be, if that was prepared ahead.
     pub ready: Option<Ready>,
-    /// Never forgotten: what is in here is not executed again. Not hashed: a hasher's keys are randomness, which all copies of
-    /// this machine would share.
+    /// It is never forgotten: a nonce in here is not executed again. It is not hashed, because a
+    /// hasher's keys are randomness, which all copies of this machine would share.
     pub executed: BTreeSet<Nonce>,
-    /// Of the golden state that this machine's memory is a copy of.
+    /// The nonce of the golden state that this machine's memory is a copy of.
     pub golden: Option<Nonce>,
     /// Turn the machine off as soon as the last answer was sent.
     pub power_off: bool,
@@ -77,8 +78,8 @@ impl Agent {
         }
     }
 
-    /// Serves until the machine is turned off. The order of the branches is policy: a new connection and what the attempt
-    /// does come before what the host wants, and that before what it is sent.
+    /// Serves until the machine is turned off. The order of the branches is policy: first new
+    /// connections and events of the attempt, then requests of the host, then sending.
     pub async fn run(
         mut self,
         mut links: mpsc::Receiver<Connection>,
@@ -117,8 +118,8 @@ impl Agent {
         self.session.as_mut()
     }
 
-    /// The newest connection wins. What the old one said before it was closed still counts: a host may acknowledge a result,
-    /// close, and connect again at once.
+    /// The newest connection wins. Messages that the old one sent before it was closed still count:
+    /// a host may acknowledge a result, close, and connect again at once.
     async fn replace_session(&mut self, link: Connection) {
         let deadline = Instant::now() + LAST_WORDS;
         while let Some(session) = self.session.as_mut().filter(|session| session.greeted) {
@@ -135,7 +136,7 @@ impl Agent {
             Incoming::Message(message) => self.handle(message).await,
             Incoming::Closed => self.session = None,
             Incoming::Bad(what) => {
-                // What follows a bad frame may be forged: only another HELLO is believed.
+                // The bytes after a bad frame may be forged: only another HELLO is believed.
                 if let Some(session) = &mut self.session {
                     session.greeted = false;
                 }
@@ -171,7 +172,7 @@ impl Agent {
         }
     }
 
-    /// What was waiting for the last answer to be sent.
+    /// The request that waited until the last answer was sent.
     async fn wind_up(&mut self) {
         if !self.power_off && self.session.as_ref().is_none_or(|session| !session.closing) {
             return;
@@ -205,9 +206,9 @@ async fn advance(attempt: &mut Option<Attempt>) {
     }
 }
 
-/// What a session has to say.
+/// The events of a session.
 enum Event {
-    /// There is room for a frame; `None` if the connection is broken.
+    /// There is room for a frame; `None` means that the connection is broken.
     Sendable(Option<Permit>),
     Incoming(Incoming),
 }

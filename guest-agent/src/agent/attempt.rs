@@ -6,7 +6,8 @@
 //!      └────────── command ended ────┴──────────► Killing ───────────┴──► Draining ──► Finished
 //! ```
 //!
-//! Whatever ends the command, everything it started is killed, and then what it wrote is read to the end.
+//! When the command ends for any reason, everything that it started is killed. Then its output is
+//! read to the end.
 
 use std::time::Duration;
 
@@ -19,12 +20,13 @@ use crate::launch::{Event, Launched, Order};
 use crate::scope::Scope;
 use crate::stream::Stream;
 
-/// How often to look whether the last process is gone: at first, when it is about to be, and at last.
+/// The intervals at which the end of the last process is checked: at first, near the end, and after
+/// the end.
 const FIRST_TICK: Duration = Duration::from_millis(1);
 const LAST_TICK: Duration = Duration::from_millis(10);
-/// How long the kernel may take to end killed processes.
+/// The time that the kernel may take to end killed processes.
 const KILL_PATIENCE: Duration = Duration::from_secs(10);
-/// How long a stream that nobody holds may stay silent before it counts as closed.
+/// The time for which a stream without a writer may be silent before it counts as closed.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ enum Phase {
     Finished(Box<WireResult>),
 }
 
-/// How the command ended.
+/// The way in which the command ended.
 #[derive(Debug, Default)]
 struct Verdict {
     exit_code: Option<i32>,
@@ -106,7 +108,7 @@ impl Attempt {
         }
     }
 
-    /// The result, once there is nothing left of the attempt but what it wrote.
+    /// The result, once only the output of the attempt is left.
     pub fn result(&self) -> Option<&WireResult> {
         match &self.phase {
             Phase::Finished(result) => Some(result),
@@ -127,7 +129,7 @@ impl Attempt {
         }
     }
 
-    /// Somebody wants it to end: SIGTERM now, SIGKILL after `grace`.
+    /// Ends it: SIGTERM now, SIGKILL after `grace`.
     pub fn stop(&mut self, grace: Duration) {
         if let Phase::Running { .. } = self.phase {
             self.stopped = true;
@@ -135,7 +137,8 @@ impl Attempt {
         }
     }
 
-    /// Waits for whatever happens next to the attempt, and takes note of it. Safe to cancel. Pends when it is finished.
+    /// Waits for the next event of the attempt, and records it. Safe to cancel. It never returns
+    /// when the attempt is finished.
     pub async fn advance(&mut self) {
         if self.result().is_some() {
             return std::future::pending().await;
@@ -145,8 +148,10 @@ impl Attempt {
         let draining = matches!(self.phase, Phase::Draining { .. });
         tokio::select! {
             event = self.launched.events.recv(), if !draining => self.observe(event),
-            chunk = self.stdout.next(), if self.stdout.wants() => { self.stdout.take(chunk); self.postpone(); }
-            chunk = self.stderr.next(), if self.stderr.wants() => { self.stderr.take(chunk); self.postpone(); }
+            chunk = self.stdout.next(),
+                if self.stdout.wants() => { self.stdout.take(chunk); self.postpone(); }
+            chunk = self.stderr.next(),
+                if self.stderr.wants() => { self.stderr.take(chunk); self.postpone(); }
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => self.overdue(),
         }
         self.settle();

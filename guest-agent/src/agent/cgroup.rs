@@ -1,14 +1,17 @@
-//! Two cgroups: the agent's, whose memory and CPU are protected, and one for the attempt, which is limited.
+//! Two cgroups: one protects the agent's memory and CPU, the other limits the attempt.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
-/// What is left to the kernel and the agent when a run takes all it can get. A run has to meet its own limit before the kernel
-/// meets the machine's: there it may find nothing more to kill, since shared memory isn't freed with who filled it, and panics.
+/// The memory that is left to the kernel and the agent when a run takes all it can get. A run must
+/// meet its own limit before the kernel meets the machine's limit. At the machine's limit the
+/// kernel may find no more process to kill, because shared memory outlives the processes that
+/// filled it; then it panics.
 const HEADROOM: u64 = 48 << 20;
-/// A process costs the kernel about this much: more of them than fit would be a way around the memory limit.
+/// The approximate cost of a process in the kernel. Without this limit, many processes would be a
+/// way around the memory limit.
 const BYTES_PER_PROCESS: u64 = 128 << 10;
 const MAX_PROCESSES: u64 = 4096;
 /// PID 1 of an attempt is ours, and not counted as its own.
@@ -53,12 +56,12 @@ pub fn prepare() -> Result<(), CgroupError> {
 #[derive(Debug)]
 pub struct Group {
     path: PathBuf,
-    /// What its memory carries.
+    /// The number of processes that its memory carries.
     processes: u64,
 }
 
 impl Group {
-    /// A fresh group below the root with limits for the memory that can be had now.
+    /// A fresh group below the root, with limits from the memory that is available now.
     pub fn create(name: &str, memory_available: u64) -> Result<Self, CgroupError> {
         let path = Path::new(ROOT).join(name);
         create(&path)?;
@@ -79,7 +82,8 @@ impl Group {
         &self.path
     }
 
-    /// SIGTERM to every process in it and below. The launcher, PID 1 of its namespace, ignores it by nature.
+    /// Sends SIGTERM to every process in it and below. The launcher ignores it, because it is PID 1
+    /// of its namespace.
     pub fn terminate(&self) {
         for line in self.read("cgroup.procs").lines() {
             let Some(pid) = line.parse().ok().and_then(rustix::process::Pid::from_raw) else {
@@ -89,7 +93,7 @@ impl Group {
         }
     }
 
-    /// SIGKILL to every process in it and below, including those being forked right now.
+    /// Sends SIGKILL to every process in it and below, including those being forked right now.
     pub fn kill(&self) {
         let _ = write(&self.path, "cgroup.kill", "1");
     }
@@ -99,7 +103,7 @@ impl Group {
         self.field("cgroup.events", "populated") == 0
     }
 
-    /// How many processes the kernel killed for want of memory.
+    /// The number of processes that the kernel killed because memory ran out.
     pub fn oom_kills(&self) -> u64 {
         self.field("memory.events", "oom_kill")
     }

@@ -1,4 +1,5 @@
-//! Growing the root file system to its device: images are small, disks are what the profile says.
+//! Grows the root file system to the size of its device: images are small, and the profile sets the
+//! size of disks.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +7,7 @@ use std::path::Path;
 
 use crate::sys;
 
-/// Grows the ext4 file system that is mounted at `root` from /dev/vda to that device's size, if that is larger.
+/// Grows the ext4 file system at `root` to the size of /dev/vda, if that is larger.
 pub fn grow(root: &Path) -> io::Result<()> {
     let sectors: u64 =
         std::fs::read_to_string("/sys/class/block/vda/size")?.trim().parse().map_err(|_| {
@@ -19,8 +20,8 @@ pub fn grow(root: &Path) -> io::Result<()> {
     }
 }
 
-/// `statvfs` leaves out what the file system needs for itself, so "full size" can't be told exactly; growing by less than a
-/// sixteenth isn't worth the time either.
+/// `statvfs` leaves out the blocks that the file system needs itself, so "full size" is not exact.
+/// Growing by less than a sixteenth is not worth the time either.
 fn blocks_to_grow_to(sectors: u64, block_size: u64, blocks: u64) -> Option<u64> {
     let device = sectors.saturating_mul(512).checked_div(block_size)?;
     (device > blocks.saturating_add(device / 16)).then_some(device)

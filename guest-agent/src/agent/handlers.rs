@@ -1,4 +1,4 @@
-//! What each message of the host's does. Asking twice for the same is answered twice and done once.
+//! The effect of each message of the host. A repeated request is answered again, and done once.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl Agent {
         }
     }
 
-    /// What is to be seen of the machine.
+    /// The inspection of the machine.
     fn inspect(&self) -> Inspection {
         self.platform.inspect(self.golden.as_ref())
     }
@@ -204,7 +204,8 @@ impl Agent {
         ready.execute(&self.platform, order)
     }
 
-    /// Everything that EXECUTE can find done: the way walked once, and the next attempt's launcher in its place.
+    /// Prepares everything for EXECUTE: the way is walked once, and the launcher of the next
+    /// attempt is in its place.
     async fn warm(&mut self) {
         if self.attempt.is_some() {
             return self.refuse(
@@ -308,7 +309,8 @@ impl Agent {
             {
                 self.attempt = None;
             }
-            // Of another attempt, or too early: what isn't known to be received is kept.
+            // It belongs to another attempt, or comes too early: output that is not acknowledged is
+            // kept.
             HostAck::Result { .. } => {}
         }
     }
@@ -337,7 +339,7 @@ impl Agent {
     }
 }
 
-/// What no system call would take.
+/// An order that no system call would accept.
 fn invalid(order: &Execute) -> Option<&'static str> {
     let nul = |text: &str| text.contains('\0');
     if order.argv.first().is_none_or(String::is_empty) {

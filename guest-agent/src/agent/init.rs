@@ -1,4 +1,4 @@
-//! From the kernel's hand-over to a machine that can take orders: what an init does before anything else.
+//! The work of an init: from the kernel's hand-over to a machine that accepts orders.
 //!
 //! ```text
 //!   initrd: /dev /proc /sys -> modules -> /dev/vda -> grow -> switch root
@@ -20,12 +20,13 @@ const DISK: &str = "/dev/vda";
 const NEW_ROOT: &str = "/root";
 const DISK_DEADLINE: Duration = Duration::from_secs(15);
 
-/// Why the machine can't be used. There is nobody to repair it: it is turned off.
+/// The reason why the machine cannot be used. It cannot be repaired, so it is turned off.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     #[error("the machine's file systems could not be mounted")]
     Mount(#[source] MountError),
-    #[error("no disk {DISK} appeared within {} s; the machine needs one virtio disk", DISK_DEADLINE.as_secs())]
+    #[error("no disk {DISK} appeared within {} s; the machine needs one virtio disk",
+        DISK_DEADLINE.as_secs())]
     NoDisk,
     #[error("the cgroups could not be set up")]
     Cgroups(#[source] CgroupError),
@@ -45,7 +46,7 @@ pub fn boot() -> Result<(), BootError> {
     root_file_system()?;
     mounts::machine_file_systems().map_err(BootError::Mount)?;
     cgroup::prepare().map_err(BootError::Cgroups)?;
-    // Whoever asks may send an echo request without the power to send anything else.
+    // A program may send an echo request without the right to send other raw packets.
     std::fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647")
         .map_err(|why| BootError::Step { step: "permitting ping", why })?;
     sys::loopback_up()
@@ -68,8 +69,9 @@ fn open_console() {
     }
 }
 
-/// Loads what the initrd brought, in its order, but for sockets to a host that isn't there to talk to. A module that can't be loaded may not be needed on this machine; what is
-/// needed and missing shows a step later, by name.
+/// Loads the modules of the initrd, in their order, except those for sockets to a host that is not
+/// there. A module that fails to load may not be needed on this machine. A module that is needed
+/// and missing shows one step later, by name.
 fn load_modules() {
     let order = std::fs::read_to_string("/modules/order").unwrap_or_default();
     for name in order.lines().filter(|name| !is_vsock(name) || has_vsock_device()) {
@@ -82,11 +84,12 @@ fn load_modules() {
             _ => {}
         }
     }
-    // The initrd lives in memory; what was loaded isn't needed twice.
+    // The initrd is in memory, and loaded modules are not needed twice.
     let _ = std::fs::remove_dir_all("/modules");
 }
 
-/// Without its modules there are no such sockets, and so no way from a run to the host or to the agent on them.
+/// Without these modules there are no such sockets, and so no way from a run to the host or to the
+/// agent.
 fn is_vsock(module: &str) -> bool {
     module.contains("vsock")
 }
@@ -122,7 +125,7 @@ fn limits() -> io::Result<()> {
     setrlimit(Resource::Nofile, files)?;
     let cores = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, cores)?;
-    // What the kernel derives from the memory's size is for the attempt's cgroup to say.
+    // The cgroup of the attempt sets the limits that the kernel derives from the memory's size.
     setrlimit(Resource::Nproc, Rlimit { current: None, maximum: None })?;
     std::fs::write("/proc/self/oom_score_adj", "-1000")
 }

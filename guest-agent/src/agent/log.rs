@@ -1,4 +1,5 @@
-//! What the agent has to say to a person: one line each on stderr, which in a machine is the serial console.
+//! The agent's log for people: a line on stderr for each message. In a machine, stderr is the
+//! serial console.
 
 use std::error::Error;
 

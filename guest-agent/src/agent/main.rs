@@ -1,4 +1,5 @@
-//! `agentvm-guest`: PID 1 of a machine; or, on a host, an agent in a folder behind a unix socket, for tests.
+//! `agentvm-guest`: PID 1 of a machine. On a host it is an agent in a folder behind a unix socket,
+//! for tests.
 #![deny(unsafe_code)]
 
 mod agent;
@@ -40,7 +41,7 @@ use transport::{serial, unix, vsock};
 const USAGE: &str = "usage: agentvm-guest --socket PATH --workspace DIR
 As PID 1 it needs no arguments: it boots the machine that it is in.";
 
-/// What this process is.
+/// The role of this process.
 #[derive(Debug, PartialEq, Eq)]
 enum Role {
     Init,

@@ -1,4 +1,4 @@
-//! Mounting, with errors that say what.
+//! Mounts, with errors that name the mount.
 
 use std::io;
 use std::path::Path;
@@ -37,7 +37,7 @@ pub fn mount(
         .map_err(|why| MountError::new(target, why.into()))
 }
 
-/// What the kernel gives before there is any disk.
+/// The file systems that the kernel provides before there is any disk.
 pub fn kernel_file_systems() -> Result<(), MountError> {
     let locked = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("dev", "/dev", "devtmpfs", MountFlags::NOSUID, "mode=0755")?;
@@ -45,7 +45,8 @@ pub fn kernel_file_systems() -> Result<(), MountError> {
     mount("sys", "/sys", "sysfs", locked, "")
 }
 
-/// What the machine needs once it has its root. `/tmp` stays on the disk: in memory it would cost the runs theirs.
+/// The file systems that the machine needs once it has its root. `/tmp` stays on the disk, because
+/// in memory it would cost the runs their memory.
 pub fn machine_file_systems() -> Result<(), MountError> {
     let locked = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     for dir in ["/dev/pts", "/dev/shm"] {
@@ -64,7 +65,8 @@ pub fn machine_file_systems() -> Result<(), MountError> {
     mount("agentvm", AGENT_DIR, "tmpfs", locked, "mode=0700,size=1m")
 }
 
-/// Makes `root` the root, taking the kernel's file systems along. The initrd stays beneath, out of reach.
+/// Makes `root` the root, and takes the kernel's file systems along. The initrd stays beneath, out
+/// of reach.
 pub fn switch_root(root: &'static str) -> Result<(), MountError> {
     let at = |why: rustix::io::Errno| MountError::new("/", why.into());
     for name in ["dev", "proc", "sys"] {

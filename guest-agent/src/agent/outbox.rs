@@ -1,7 +1,8 @@
-//! What to send next on the one session there is. Decides; never sends.
+//! Decides what to send next on the session. It never sends.
 //!
-//! Control messages first, then output in the order it was written, then the result. Output and result go only to a
-//! session that started the attempt or resumed it: another one wouldn't know where it stands.
+//! Control messages go first, then output in the order of writing, then the result. Output and
+//! result go only to a session that started or resumed the attempt, because only such a session
+//! knows the offsets.
 
 use std::collections::VecDeque;
 
@@ -9,7 +10,7 @@ use agentvm_guest_agent::protocol::{CHUNK, GuestMessage, Output, StreamId};
 
 use crate::attempt::Attempt;
 
-/// How far the session has come.
+/// The progress of the session.
 #[derive(Debug, Default)]
 pub struct Outbox {
     control: VecDeque<GuestMessage>,

@@ -1,4 +1,4 @@
-//! The ACPI power button: how a host asks a machine to turn itself off.
+//! The ACPI power button: a host presses it to turn a machine off.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -1,5 +1,5 @@
-//! A launcher in its surroundings, ahead of its command: made while the machine is prepared, so that EXECUTE only has to name
-//! the command.
+//! A launcher that waits in its surroundings, made while the machine is prepared. So EXECUTE only
+//! has to name the command.
 
 use std::time::Duration;
 
@@ -12,9 +12,9 @@ use crate::launch::{LaunchError, Launched, launch};
 use crate::platform::{Platform, PlatformError};
 use crate::scope::Scope;
 
-/// How long the surroundings may take. Emulated, and with everything cold, they need a tenth of a second.
+/// The time that the surroundings may take. Emulated and cold, they need a tenth of a second.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long an unused launcher may take to be gone.
+/// The time that an unused launcher may take to go.
 const END: Duration = Duration::from_secs(2);
 const TICK: Duration = Duration::from_millis(1);
 
@@ -31,7 +31,7 @@ pub enum StartError {
     Late(Duration),
 }
 
-/// A launcher that waits, and the handle on all that it will start. Dropping it ends it.
+/// A waiting launcher, and the handle on all processes that it will start. Dropping it ends it.
 #[derive(Debug)]
 pub struct Ready {
     scope: Scope,
@@ -66,7 +66,7 @@ impl Ready {
         Ok(Attempt::new(order, self.scope, self.launched))
     }
 
-    /// Ends it, and waits until what it holds (the share, for one) is let go.
+    /// Ends it, and waits until it has let go of its resources (for example the share).
     pub async fn discard(self) {
         let Self { scope, launched } = self;
         scope.kill();

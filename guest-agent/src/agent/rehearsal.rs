@@ -1,5 +1,6 @@
-//! Whole attempts that nobody sees, so that the first real one finds its way warm: code that is translated (under emulation each
-//! machine translates its own), files in the page cache, memory that is the machine's own already.
+//! Whole attempts that the host does not see. They warm the way for the first real one: translated
+//! code (under emulation each machine translates its own), files in the page cache, and private
+//! memory pages.
 
 use std::path::Path;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::ready::{Ready, StartError};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Before a golden capture: what runs touch first, so that clones find it in the memory that they share.
+/// Before a capture: files that runs touch first, so that copies find them in the shared memory.
 pub const OF_GOLDEN: [&[&str]; 5] = [
     &["/bin/true"],
     &["/bin/sh", "-c", "true"],
@@ -27,8 +28,9 @@ pub const OF_GOLDEN: [&[&str]; 5] = [
 /// In a machine that is about to be parked: the way of any attempt, as short as it can be.
 pub const OF_MACHINE: [&[&str]; 2] = [&["/bin/true"], &["/bin/bash", "-c", "echo"]];
 
-/// Runs them one after the other, each as an attempt of the unprivileged user. A command that isn't there is left out, and one
-/// that fails has served its purpose; that nothing can be started at all is an error.
+/// Runs them one after the other, each as an attempt of the unprivileged user. A missing command is
+/// left out, and a failing one has served its purpose. If nothing can be started at all, that is an
+/// error.
 pub async fn rehearse(platform: &Platform, commands: &[&[&str]]) -> Result<(), StartError> {
     for argv in commands {
         let there = argv.first().is_some_and(|program| Path::new(program).exists());
@@ -75,7 +77,7 @@ fn through_the_wire(frame: &Frame) -> Option<Frame> {
     decoder.next_frame()?.ok()
 }
 
-/// Its nonce is never held and never recorded, so it takes nobody's place.
+/// Its nonce is never held and never recorded, so it takes no place.
 fn order(argv: &[&str]) -> Execute {
     Execute {
         nonce: Nonce::from_bytes([0; 16]),

@@ -1,4 +1,5 @@
-//! What an attempt's processes are counted, signalled and killed by: a cgroup in a machine, the launcher elsewhere.
+//! The scope of an attempt's processes, for counting, signals and killing: a cgroup in a machine,
+//! the launcher elsewhere.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ pub struct Scope {
     folders: Folders,
 }
 
-/// What is done to the workspace when an attempt is over.
+/// The work on the workspace when an attempt is over.
 #[derive(Debug)]
 pub struct Folders {
     /// Emptied.
@@ -47,7 +48,7 @@ impl Scope {
         }
     }
 
-    /// SIGKILL to all that the cgroup holds; the launcher is ordered besides.
+    /// Sends SIGKILL to all processes in the cgroup; the launcher gets an order, too.
     pub fn kill(&self) {
         if let Some(group) = &self.group {
             group.kill();
@@ -73,8 +74,8 @@ impl Scope {
         }
     }
 
-    /// Removes the cgroup, and the secrets with the attempt they were for. The host reads the output as soon as it has the
-    /// result: what was written through a memory mapping must be there by then.
+    /// Removes the cgroup and the secrets of the attempt. The host reads the output as soon as it
+    /// has the result, so writes through memory mappings must be there by then.
     pub fn finish(&mut self) {
         self.group = None;
         workspace::clear(&self.folders.secrets);

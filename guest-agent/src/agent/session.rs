@@ -13,14 +13,14 @@ use crate::log;
 use crate::outbox::Outbox;
 use crate::transport::Connection;
 
-/// How long the rest of a frame may take. On a serial port a host may have died in the middle of one, and the next
-/// host's HELLO would be taken for its payload.
+/// The time for the rest of a frame. On a serial port a host may have died in the middle of a
+/// frame, and the next host's HELLO would be taken for its payload.
 const PARTIAL_PATIENCE: Duration = Duration::from_secs(3);
 
-/// How long the last answers may take to be written.
+/// The time for writing the last answers.
 const WRITE_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What came in.
+/// A received event.
 #[derive(Debug)]
 pub enum Incoming {
     Message(HostMessage),
@@ -29,13 +29,14 @@ pub enum Incoming {
     Closed,
 }
 
-/// The connection in use. Dropping it closes the connection as soon as what is queued was written.
+/// The connection in use. Dropping it closes the connection as soon as the queue is written.
 #[derive(Debug)]
 pub struct Session {
     pub outbox: Outbox,
     /// A HELLO was accepted.
     pub greeted: bool,
-    /// Nothing more is read until the outbox is empty; then it closes, or begins anew if it is lasting.
+    /// Nothing more is read until the outbox is empty. Then the session closes, or begins again on
+    /// a lasting connection.
     pub closing: bool,
     pub lasting: bool,
     incoming: mpsc::Receiver<Incoming>,
@@ -44,7 +45,7 @@ pub struct Session {
     writer: JoinHandle<()>,
 }
 
-/// A reader has nobody to read for once its session is gone.
+/// A reader is useless once its session is gone.
 #[derive(Debug)]
 struct AbortOnDrop(JoinHandle<()>);
 
@@ -77,7 +78,7 @@ impl Session {
         }
     }
 
-    /// What came in next. Safe to cancel.
+    /// The next received event. Safe to cancel.
     pub async fn receive(&mut self) -> Incoming {
         if self.closing {
             return std::future::pending().await;
@@ -90,7 +91,7 @@ impl Session {
         self.outgoing.clone()
     }
 
-    /// Closes the connection when all that was sent is written, or can't be.
+    /// Closes the connection when all messages are written, or cannot be.
     pub async fn finish(self) {
         let Self { outgoing, reader, writer, .. } = self;
         drop((outgoing, reader));
@@ -101,7 +102,8 @@ impl Session {
 /// A reserved place for one frame.
 pub type Permit = mpsc::OwnedPermit<Frame>;
 
-/// Sends a message into a reserved place. What can't be encoded is ours and a bug: it is logged, not hidden.
+/// Sends a message into a reserved place. A message that cannot be encoded is a bug of ours: it is
+/// logged, not hidden.
 pub fn send(permit: Permit, message: GuestMessage) {
     match message.into_frame() {
         Ok(frame) => drop(permit.send(frame)),

@@ -1,9 +1,10 @@
-//! One output stream of an attempt: what is kept of it, to be sent and sent again, and what is only counted.
+//! One output stream of an attempt: the part that is kept, to be sent and sent again, and the part
+//! that is only counted.
 
 use agentvm_guest_agent::protocol::{CHUNK, Replay, StreamTotals};
 use tokio::sync::mpsc;
 
-/// What may wait for acknowledgement. When it is full the command waits.
+/// The limit of unacknowledged bytes. When it is reached, the command waits.
 const REPLAY: usize = 1 << 20;
 
 /// Reads chunks as there is room for them.
@@ -37,7 +38,7 @@ impl Stream {
         self.source.is_none()
     }
 
-    /// Gives up on an end that nobody closes.
+    /// Gives up on an end that stays open.
     pub fn close(&mut self) {
         self.source = None;
     }
@@ -55,7 +56,7 @@ impl Stream {
         }
     }
 
-    /// Keeps what is below the limit, counts the rest; `None` closes the stream.
+    /// Keeps the bytes below the limit, counts the rest; `None` closes the stream.
     pub fn take(&mut self, chunk: Option<Vec<u8>>) {
         let Some(chunk) = chunk else { return self.close() };
         let keep = usize::try_from(self.left()).unwrap_or(usize::MAX).min(chunk.len());

@@ -1,4 +1,4 @@
-//! The user that runs are: uid 1000 `agent`, made in whatever root file system there is.
+//! The user of runs: uid 1000 `agent`, made in any root file system.
 
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -22,7 +22,7 @@ pub fn ensure(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// An image may have a user of its own with this number; then that is who runs are.
+/// An image may have a user with this number; then runs have that user.
 fn append_unless_taken(path: &Path, line: &str) -> io::Result<()> {
     let present = match std::fs::read(path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),

@@ -1,4 +1,5 @@
-//! The folders of a run, and the files that are sent for it. Paths come from outside and are not believed.
+//! The folders of a run, and the files that are sent for it. Paths come from outside and are
+//! checked.
 
 use std::fs::File;
 use std::io::{self, Write as _};
@@ -50,7 +51,7 @@ pub fn prepare() -> io::Result<()> {
         .map_err(io::Error::other)
 }
 
-/// Writes one piece; how much of the file is there afterwards.
+/// Writes one piece; returns the size of the file afterwards.
 pub fn write_chunk(
     secrets: &Path,
     chunk: &FileChunk,
@@ -70,7 +71,8 @@ pub fn write_chunk(
         return Err(FileError::Order { offset: chunk.offset, have });
     }
     file.write_all(&chunk.data).map_err(failed)?;
-    // The folder is its owner's alone, so what others may do says nothing; but ssh refuses a key that says it.
+    // Only the owner can enter the folder, so the rights of others mean nothing. But ssh refuses a
+    // key with such rights.
     let mode = Mode::from_raw_mode(chunk.mode & 0o700);
     rustix::fs::fchmod(&file, mode).map_err(|why| failed(why.into()))?;
     Ok(end)
@@ -99,7 +101,8 @@ fn plain_names(path: &str) -> Option<Vec<&str>> {
     names.filter(|names| !names.is_empty() && !path.ends_with('/') && !path.contains('\0'))
 }
 
-/// Opens or makes the file step by step from a folder's handle, so that no link in between leads out of it.
+/// Opens or makes the file step by step from a folder's handle, so that no link in between leads
+/// out of it.
 fn open_below(
     root: OwnedFd,
     names: &[&str],

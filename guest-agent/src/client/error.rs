@@ -1,8 +1,8 @@
-//! The reasons why a session with an agent could not be had, or ended.
+//! The reasons why a session with an agent did not start, or ended.
 
 use crate::protocol::{ErrorReport, GuestMessage, MessageError, ReadError, WriteError};
 
-/// Why a session could not be had, or ended.
+/// The reason why a session did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The agent refused the session. A new HELLO with the same token gets the same answer.

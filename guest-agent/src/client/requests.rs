@@ -23,8 +23,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.confirm(HostMessage::Rehydrate(identity), patience, &wanted).await
     }
 
-    /// Has the machine hold an address that a DHCP server gives. The answer is a claim of the
-    /// guest; it is `None` where the agent runs without a machine.
+    /// Makes the machine hold an address that a DHCP server gives. The answer is a claim of the
+    /// guest. It is `None` where the agent runs without a machine.
     pub async fn lease(
         &mut self,
         lease: GuestLease,
@@ -58,8 +58,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         Ok(())
     }
 
-    /// Makes the machine ready for a capture: the agent forgets who talked to it and keeps the
-    /// nonce `golden`. The answer is the agent's view of its machine, which every copy must repeat.
+    /// Makes the machine ready for a capture: the agent forgets its peers and keeps the nonce
+    /// `golden`. The answer is the agent's view of its machine, which every copy must repeat.
     pub async fn quiesce(
         &mut self,
         golden: Nonce,
@@ -90,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         self.ask(message, patience, |ack| (ack == wanted).then_some(())).await
     }
 
-    /// Sends a request whose acknowledgement says something. STATUS and PING may come before it.
+    /// Sends a request whose acknowledgement carries data. STATUS and PING may come before it.
     async fn ask<T>(
         &mut self,
         message: HostMessage,

@@ -1,5 +1,5 @@
-//! Bytes to frames and back, without io. Every byte that comes in is hostile: bounded before allocated, never a panic,
-//! and a bad frame costs only itself.
+//! Bytes to frames and back, without io. Every incoming byte is hostile: it is bounded before
+//! allocation and never causes a panic. A bad frame costs only itself.
 
 use super::frame::{Frame, FrameError, HEADER_LEN, Header, MAGIC, MAX_PAYLOAD, VERSION, checksum};
 
@@ -27,13 +27,15 @@ pub fn encode(frame: &Frame, out: &mut Vec<u8>) -> Result<(), FrameError> {
     Ok(())
 }
 
-/// Turns a stream of bytes into frames: feed it, then call [`Decoder::next_frame`] until it has nothing.
+/// Turns a stream of bytes into frames: feed it, then call [`Decoder::next_frame`] until it returns
+/// nothing.
 ///
-/// It holds at most one incomplete frame and what was fed since.
+/// It holds at most one incomplete frame and the bytes that were fed since.
 #[derive(Debug, Default)]
 pub struct Decoder {
     buffer: Vec<u8>,
-    /// How much of `buffer` is used up; cut off now and then, so that many small frames don't shift it each time.
+    /// The used length of `buffer`. It is cut off from time to time, so that many small frames do
+    /// not shift the buffer each time.
     start: usize,
     /// Within a stretch of garbage that was reported already.
     lost: bool,
@@ -59,10 +61,10 @@ impl Decoder {
         self.start < self.buffer.len()
     }
 
-    /// Gives up on the incomplete frame and looks for the next one in what is there.
+    /// Gives up on the incomplete frame and looks for the next one in the remaining bytes.
     ///
-    /// For a channel whose other side may be replaced in the middle of a frame: the new side's frames would be
-    /// taken for the payload of the old one's.
+    /// This is for a channel whose other side may be replaced in the middle of a frame. Otherwise
+    /// the new side's frames would be taken for the payload of the old frame.
     pub fn skip_partial(&mut self) {
         if self.is_partial() {
             self.start += 1;
@@ -70,7 +72,7 @@ impl Decoder {
         }
     }
 
-    /// The next frame, or what was wrong with it; `None` if more bytes are needed.
+    /// The next frame, or the error in it; `None` if more bytes are needed.
     ///
     /// After an error the decoder has moved on to the next magic; calling again is always right.
     pub fn next_frame(&mut self) -> Option<Result<Frame, FrameError>> {

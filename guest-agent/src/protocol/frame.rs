@@ -1,4 +1,4 @@
-//! One frame: a fixed header, a payload, a checksum. Knows nothing of what payloads mean.
+//! One frame: a fixed header, a payload, a checksum. It does not know the meaning of payloads.
 //!
 //! ```text
 //!   0      4        5     6       8         12        16       20
@@ -9,14 +9,14 @@
 
 /// Starts every frame; the decoder looks for it after a bad frame.
 pub const MAGIC: [u8; 4] = *b"AGVM";
-/// The version of the framing. What the messages mean is versioned in HELLO.
+/// The version of the framing. HELLO has the version of the messages.
 pub const VERSION: u8 = 1;
 /// Bytes before the payload.
 pub const HEADER_LEN: usize = 20;
 /// The longest payload that is accepted; checked before anything is allocated for it.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// What a frame carries.
+/// The kind of a frame's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum FrameType {
@@ -30,9 +30,9 @@ pub enum FrameType {
     Output = 4,
     /// The guest's own usage figures.
     Status = 5,
-    /// How an attempt ended.
+    /// The end of an attempt.
     Result = 6,
-    /// What was refused, and why.
+    /// A refusal, with its reason.
     Error = 7,
     /// Ends an attempt, the provisioning, or the machine.
     Stop = 8,
@@ -77,9 +77,9 @@ impl FrameType {
 /// A frame as it was sent; `flags` are reserved and zero today.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// What the payload is.
+    /// The kind of the payload.
     pub kind: FrameType,
-    /// Reserved; a reader ignores what it doesn't know.
+    /// Reserved; a reader ignores unknown flags.
     pub flags: u16,
     /// Which stream OUTPUT belongs to; 0 for everything else.
     pub stream: u32,
@@ -118,7 +118,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads what stands behind a magic that was checked already.
+    /// Reads the header after a magic that was checked already.
     pub(super) fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, FrameError> {
         let [_, _, _, _, version, kind, f0, f1, s0, s1, s2, s3, l0, l1, l2, l3, c0, c1, c2, c3] =
             *bytes;
@@ -138,7 +138,7 @@ impl Header {
         })
     }
 
-    /// Joins header and payload if the checksum agrees; `head` are the bytes this header was parsed from.
+    /// Joins header and payload if the checksum agrees; `head` are the bytes of this header.
     pub(super) fn check(
         self,
         head: &[u8; HEADER_LEN],

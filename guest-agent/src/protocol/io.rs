@@ -24,10 +24,11 @@ pub enum ReadError {
     /// The stream broke.
     #[error("reading from the control channel failed")]
     Io(#[source] std::io::Error),
-    /// What came is no frame. Reading on is possible, trusting the session isn't: close it and connect again.
+    /// The bytes are not a frame. Reading on is possible, but the session is not trusted: close it
+    /// and connect again.
     #[error("the control channel carried a bad frame")]
     Frame(#[source] FrameError),
-    /// The rest of a frame didn't come in time; it is given up. As with a bad frame.
+    /// The rest of a frame did not come in time; it is given up, like a bad frame.
     #[error("the rest of a frame did not come in time")]
     Stalled,
 }
@@ -70,10 +71,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// How many bytes came; `None` if the rest of a frame is overdue.
+    /// The number of received bytes; `None` if the rest of a frame is overdue.
     ///
-    /// The deadline belongs to the frame, not to the read: whoever waits for an answer may go on sending greetings into
-    /// the frame that swallows them.
+    /// The deadline belongs to the frame, not to the read: a peer that waits for an answer may send
+    /// more greetings into the frame that swallows them.
     async fn fill(&mut self) -> Result<Option<usize>, ReadError> {
         let deadline = self
             .patience
@@ -115,7 +116,8 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         Self { inner, buffer: Vec::new() }
     }
 
-    /// Sends one frame. Not safe to cancel: half a frame may have been sent, so drop the stream then.
+    /// Sends one frame. Not safe to cancel: half a frame may have been sent, so drop the stream
+    /// then.
     pub async fn write(&mut self, frame: &Frame) -> Result<(), WriteError> {
         self.buffer.clear();
         encode(frame, &mut self.buffer).map_err(WriteError::Frame)?;
@@ -123,7 +125,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         self.inner.flush().await.map_err(WriteError::Io)
     }
 
-    /// Ends the stream in this direction; one that is broken already has ended.
+    /// Ends the stream in this direction. A broken stream has ended already.
     pub async fn shutdown(&mut self) {
         let _ = self.inner.shutdown().await;
     }

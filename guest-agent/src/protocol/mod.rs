@@ -22,15 +22,17 @@
 //!   -> ACK Result{nonce}
 //! ```
 //!
-//! LEASE is for a machine whose address others give, and comes again before EXECUTE: see [`GuestLease`]. An agent that is older
-//! than it refuses it, and so its machine isn't lent.
+//! LEASE is for a machine whose address a DHCP server gives. It comes again before EXECUTE: see
+//! [`GuestLease`]. An older agent refuses it, so its machine is not lent.
 //!
-//! WARM may be left out: it goes the way of an attempt once and has the next one's launcher wait in its place. It empties the
-//! folder for secrets, like the end of every attempt: FILE comes after it.
+//! WARM may be left out. It walks the way of an attempt once, and lets the launcher of the next
+//! attempt wait in its place. It empties the folder for secrets, like the end of every attempt, so
+//! FILE comes after it.
 //!
-//! After a lost connection: HELLO from both, then `-> RESUME {nonce, offsets}`; the agent replays OUTPUT from there and goes
-//! on live. RESULT follows all output, and is sent again on every RESUME until it is acknowledged. Before RESUME (or an
-//! EXECUTE on the same connection) the agent sends no OUTPUT and no RESULT.
+//! After a lost connection: HELLO from both, then `-> RESUME {nonce, offsets}`. The agent replays
+//! OUTPUT from there and goes on live. RESULT follows all output, and is sent again on every RESUME
+//! until it is acknowledged. Before RESUME (or an EXECUTE on that connection) the agent sends no
+//! OUTPUT and no RESULT.
 
 mod codec;
 mod frame;
@@ -58,5 +60,6 @@ pub const SERIAL_PORT: &str = "org.agentvm.agent.0";
 pub const VSOCK_PORT: u32 = 9999;
 /// The mount tag of the one 9p device; its root holds `input/` and `output/`.
 pub const MOUNT_TAG: &str = "agentvm";
-/// The most that one OUTPUT or FILE frame should carry: small enough that control frames never wait long behind it.
+/// The size that an OUTPUT or FILE frame should not exceed, so that control frames never wait long
+/// behind it.
 pub const CHUNK: usize = 32 * 1024;

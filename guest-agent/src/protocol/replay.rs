@@ -1,4 +1,5 @@
-//! The bounded memory of one output stream: what was produced and not yet acknowledged, by byte offset.
+//! The bounded memory of one output stream: the bytes that were produced and not yet acknowledged,
+//! by offset.
 //!
 //! ```text
 //!   0 ......... first ................. end          first + capacity
@@ -23,7 +24,7 @@ pub enum ReplayError {
     /// The bytes there were acknowledged and are gone.
     #[error("offset {offset} was acknowledged already; the first that is kept is {first}")]
     Forgotten {
-        /// What was asked for.
+        /// The requested offset.
         offset: u64,
         /// The first that is kept.
         first: u64,
@@ -31,7 +32,7 @@ pub enum ReplayError {
     /// No such bytes have been produced.
     #[error("offset {offset} is beyond the end at {end}")]
     BeyondEnd {
-        /// What was asked for.
+        /// The requested offset.
         offset: u64,
         /// One past the last byte produced.
         end: u64,
@@ -59,19 +60,20 @@ impl Replay {
         StreamRange { first: self.first(), end: self.end() }
     }
 
-    /// How many bytes [`Replay::push`] would take.
+    /// The number of bytes that [`Replay::push`] would take.
     pub fn free(&self) -> usize {
         self.capacity.saturating_sub(self.kept.len())
     }
 
-    /// Takes as much as there is room for, and says how much that was.
+    /// Takes the bytes that there is room for, and returns their number.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let taken = bytes.len().min(self.free());
         self.kept.extend(bytes.get(..taken).unwrap_or_default());
         taken
     }
 
-    /// Forgets what lies before `offset`. An older acknowledgement is no error: it arrived late.
+    /// Forgets the bytes before `offset`. An older acknowledgement is not an error: it arrived
+    /// late.
     pub fn ack(&mut self, offset: u64) -> Result<(), ReplayError> {
         let end = self.end();
         if offset > end {

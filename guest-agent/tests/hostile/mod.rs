@@ -1,8 +1,9 @@
-//! What must hold for any bytes. Shared by the fuzz target and by the test that runs it on every build.
+//! The property that must hold for any bytes. The fuzz target uses it, and the test that runs it on
+//! every build.
 
 use agentvm_guest_agent::protocol::{Decoder, Frame, GuestMessage, HostMessage, encode};
 
-/// Decodes bytes as both sides would. The first byte says how they are cut.
+/// Decodes bytes as both sides would. The first byte determines the cuts.
 pub fn decode_all(bytes: &[u8]) -> usize {
     let Some((cut, bytes)) = bytes.split_first() else { return 0 };
     let mut decoder = Decoder::new();

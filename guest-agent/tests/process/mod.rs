@@ -1,4 +1,4 @@
-//! An agent as a process in a folder, and what tests ask of it.
+//! An agent as a process in a folder, and the requests of tests.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -84,7 +84,7 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 pub fn is_alive(pid: &str) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // A zombie is dead; who reaps it is somebody else's business.
+    // A zombie is dead; another process may reap it.
     stat.rsplit(')')
         .next()
         .is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))

@@ -69,7 +69,7 @@ impl From<&PoolUid> for OwnerUid {
     }
 }
 
-/// The owner of a machine whose kind is known to be `Pool`.
+/// The owner of a machine of kind `Pool` is a pool.
 impl From<&OwnerUid> for PoolUid {
     fn from(owner: &OwnerUid) -> Self {
         Self(owner.0.clone())

@@ -1,7 +1,9 @@
-//! The launcher: prepares the surroundings, waits for the command, starts the command, reaps, reports, and takes everything down with it.
+//! The launcher prepares the surroundings, waits for the command, starts it, reaps, reports, and
+//! ends together with everything below it.
 //!
-//! A plain synchronous program. In a machine it is PID 1 of the attempt's PID namespace: nothing inside can signal it, and
-//! when it exits the kernel kills whatever is left. Elsewhere it is a subreaper and does that itself.
+//! It is a plain synchronous program. In a machine it is PID 1 of the attempt's PID namespace: no
+//! process inside can signal it, and when it exits the kernel kills the rest. Elsewhere it is a
+//! subreaper and does that itself.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
@@ -16,7 +18,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 use super::{Event, Isolation, Order, Spec, sandbox, tree};
 use crate::users;
 
-/// A shell's codes for a command that isn't there, and for one that can't be run.
+/// A shell's exit codes for a command that does not exist, and for one that cannot be run.
 const NOT_FOUND: i32 = 127;
 const NOT_RUNNABLE: i32 = 126;
 
@@ -48,7 +50,7 @@ fn supervise() -> Result<(), LauncherError> {
     let mut orders = BufReader::new(control.try_clone().map_err(LauncherError::Control)?);
     let Some(isolation) = next::<Option<Isolation>>(&mut orders)? else { return Ok(()) };
     let isolated = isolation.is_some();
-    // Whoever started the agent may have left some open.
+    // The process that started the agent may have left some open.
     crate::sys::close_on_exec().map_err(LauncherError::Control)?;
     if let Err(refusal) = surround(isolation.as_ref()) {
         refuse(&control, refusal)?;
@@ -83,7 +85,7 @@ fn watch(
     report(control, &Event::Exited { code, signal })
 }
 
-/// The next line of the agent's; `None` if it has hung up.
+/// The agent's next line; `None` if the agent has hung up.
 fn next<T: serde::de::DeserializeOwned>(
     orders: &mut BufReader<UnixStream>,
 ) -> Result<Option<T>, LauncherError> {
@@ -94,7 +96,7 @@ fn next<T: serde::de::DeserializeOwned>(
     }
 }
 
-/// As a shell would: the reason is the command's stderr.
+/// A shell does so too: the reason becomes the command's stderr.
 fn refuse(control: &UnixStream, (code, message): (i32, String)) -> Result<(), LauncherError> {
     let _ = writeln!(std::io::stderr(), "{message}");
     report(control, &Event::Refused { code, message })
@@ -130,7 +132,7 @@ fn obey(orders: BufReader<UnixStream>, isolated: bool) {
     std::process::exit(1);
 }
 
-/// Reaps everything, and says how `main` ended.
+/// Reaps everything, and tells how `main` ended.
 fn wait_for(main: Pid) -> (Option<i32>, Option<i32>) {
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
@@ -208,7 +210,7 @@ fn refusal(program: &str, why: &std::io::Error) -> (i32, String) {
     }
 }
 
-/// An anonymous file: unlike a pipe it needs nobody to feed it.
+/// An anonymous file: unlike a pipe, it needs no writer.
 fn stdin_of(spec: &Spec) -> std::io::Result<Stdio> {
     let Some(bytes) = &spec.stdin else { return Ok(Stdio::null()) };
     let mut file = File::from(rustix::fs::memfd_create("stdin", rustix::fs::MemfdFlags::CLOEXEC)?);

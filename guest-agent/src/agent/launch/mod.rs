@@ -9,9 +9,10 @@
 //!           <- Exited
 //! ```
 //!
-//! The launcher is this same program. It first prepares the command's surroundings, which takes most of the time and none of the
-//! command's own data, so that it can be done ahead; then it starts the command, reaps what the command leaves behind, and when
-//! the command ends, so does everything that descends from it. The agent never forks into anything but the launcher.
+//! The launcher is this program again. It first prepares the command's surroundings. That takes
+//! most of the time and needs no data of the command, so it can be done ahead. Then it starts the
+//! command, and reaps the processes that the command leaves behind. When the command ends, all of
+//! its descendants end. The agent never forks into anything but the launcher.
 
 mod launcher;
 mod sandbox;
@@ -29,18 +30,19 @@ use serde::{Deserialize, Serialize};
 /// The argument that makes this program a launcher.
 pub const LAUNCHER_ARGUMENT: &str = "--launcher";
 
-/// What to start. Decided by the agent, complete: the launcher looks nothing up.
+/// The command to start. The agent decides all of it, and the launcher looks nothing up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
     pub argv: Vec<String>,
     pub env: Vec<(String, String)>,
     pub cwd: PathBuf,
     pub stdin: Option<Blob>,
-    /// Without isolation it is whoever started the agent.
+    /// Without isolation it is the user who started the agent.
     pub run_as: RunAs,
 }
 
-/// How a command is kept away from the agent in a machine. Absent where there is no machine of our own around it.
+/// The isolation of a command from the agent in a machine. It is absent where the agent has no
+/// machine of its own.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Isolation {
     pub cgroup: PathBuf,

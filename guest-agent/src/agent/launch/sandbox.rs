@@ -1,11 +1,15 @@
-//! What the launcher puts between a command and the agent, in a machine.
+//! The walls that the launcher puts between a command and the agent, in a machine.
 //!
 //! - a cgroup with limits, and a cgroup namespace, so that the limits are out of reach;
-//! - the PID namespace the launcher is PID 1 of, with a /proc of its own: no process of the agent's has a number there;
-//! - a mount namespace: a /dev without disks, ports and memory, /sys and /proc/sys read-only, nothing of the agent's own;
-//! - a bounding set of capabilities: root inside is root over files and users, not over the kernel and the network.
+//! - the PID namespace of the launcher, with a /proc of its own: no process of the agent has a
+//!   number there;
+//! - a mount namespace: a /dev without disks, ports and memory, /sys and /proc/sys read-only, and
+//!   nothing of the agent;
+//! - a bounding set of capabilities: root inside controls files and users, but not the kernel and
+//!   the network.
 //!
-//! What a root run can't do: mount, change the network, load modules, reboot, trace the agent, set the clock, make device nodes, read the kernel log.
+//! A run as root cannot mount, change the network, load modules, reboot, trace the agent, set the
+//! clock, make device nodes, or read the kernel log.
 
 use std::io;
 use std::path::Path;
@@ -35,9 +39,9 @@ pub enum SandboxError {
     },
 }
 
-/// What root keeps: what it has in an ordinary container, without making device nodes. Its machine's address, routes and MAC are not
-/// its to change. It may send any frame it likes: what leaves the machine is judged by the host, which a machine's kernel couldn't be
-/// trusted to do.
+/// The capabilities of root: those of an ordinary container, without making device nodes. Root
+/// cannot change its machine's address, routes and MAC. It may send any frame: the host judges the
+/// frames that leave the machine, because a machine's kernel could not be trusted to do so.
 const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::FOWNER)
@@ -55,7 +59,7 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::LEASE)
     .union(CapabilitySet::IPC_LOCK);
 
-/// Files with the power to stop or change the kernel; to write them takes no capability, only uid 0.
+/// Files that can stop or change the kernel. Writing them takes no capability, only uid 0.
 const KERNEL_SWITCHES: [&str; 6] =
     ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/kcore"];
 
@@ -72,13 +76,14 @@ pub fn enter(isolation: &Isolation) -> Result<(), SandboxError> {
     devices().map_err(|why| SandboxError::Setup { step: "filling /dev", why })?;
     drop_capabilities()
         .map_err(|why| SandboxError::Setup { step: "dropping capabilities", why })?;
-    // Nobody inside may read or trace the launcher: it has more rights than they.
+    // No process inside may read or trace the launcher, because it has more rights than they.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .map_err(|why| SandboxError::Setup { step: "closing the launcher", why: why.into() })
 }
 
-/// Before the command is forked: the kernel may pick it, not the launcher, when memory runs out. What is written here with
-/// privilege is also the least that the command can set for itself.
+/// Before the command is forked: when memory runs out, the kernel may pick the command, not the
+/// launcher. A value written here with privilege is also the lowest that the command can set for
+/// itself.
 pub fn mortal() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "0");
 }
@@ -115,7 +120,7 @@ fn view() -> Result<(), MountError> {
     mount("shm", "/dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=1777")
 }
 
-/// A folder or file that may be read, not written, whoever asks.
+/// A folder or file that can be read but not written, by any user.
 fn read_only(path: &'static str, flags: MountFlags) -> Result<(), MountError> {
     match rustix::mount::mount_bind(path, path) {
         Ok(()) => remount_read_only(path, flags),
@@ -159,7 +164,8 @@ fn devices() -> io::Result<()> {
         .try_for_each(|(name, to)| std::os::unix::fs::symlink(to, Path::new("/dev").join(name)))
 }
 
-/// The bounding set limits what any exec from here on can gain; the launcher itself keeps what it has.
+/// The bounding set limits the rights that any exec from here on can gain. The launcher keeps its
+/// own.
 fn drop_capabilities() -> io::Result<()> {
     for capability in CapabilitySet::all().difference(KEPT).iter() {
         match rustix::thread::remove_capability_from_bounding_set(capability) {
@@ -177,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// In a thread, whose capabilities are its own.
+    /// It runs in a thread, because a thread has its own capabilities.
     #[test]
     #[cfg_attr(
         not(feature = "host-tests"),

@@ -1,4 +1,4 @@
-//! The agent's side: starts a launcher and turns what it says into a channel of events.
+//! The agent's side: starts a launcher and turns its reports into a channel of events.
 
 use std::io::Write as _;
 use std::net::Shutdown;
@@ -18,7 +18,8 @@ use crate::sys;
 /// One read from a pipe.
 const READ: usize = agentvm_guest_agent::protocol::CHUNK;
 
-/// A launcher that runs. Dropping it closes the control socket, which ends the launcher and all below it.
+/// A running launcher. Dropping it closes the control socket, which ends the launcher and all below
+/// it.
 #[derive(Debug)]
 pub struct Launched {
     pub events: mpsc::Receiver<Event>,
@@ -50,7 +51,7 @@ pub enum LaunchError {
 }
 
 impl Launched {
-    /// Waits until a command would start at once. Only for a launcher that was given none yet.
+    /// Waits until a command would start at once. Only for a launcher that has no command yet.
     pub async fn ready(&mut self) -> Result<(), LaunchError> {
         match self.events.recv().await {
             Some(Event::Ready) => Ok(()),
@@ -64,9 +65,10 @@ impl Launched {
         self.events.is_empty() && !self.events.is_closed()
     }
 
-    /// Names the command. The launcher reads as this writes, and a long command needs the time that this takes.
+    /// Names the command. The launcher reads while this writes, so a long command takes its time.
     pub fn start(&mut self, spec: &Spec) -> Result<(), LaunchError> {
-        // One description with the end that events are read from, and so one mode; nobody reads while this writes.
+        // The end for events shares this description, and so its mode; it is not read while this
+        // writes.
         self.orders.set_nonblocking(false).map_err(LaunchError::Orders)?;
         let sent = send_line(&self.orders, spec).map_err(LaunchError::Orders);
         self.orders.set_nonblocking(true).map_err(LaunchError::Orders)?;
@@ -102,8 +104,8 @@ pub fn launch(isolation: Option<&Isolation>) -> Result<Launched, LaunchError> {
     })
 }
 
-/// In a machine the launcher is PID 1 of a namespace of its own. To leave one's PID namespace is a matter of the thread, and
-/// can't be taken back: hence a thread for it. Its child is reaped by the agent's SIGCHLD handler.
+/// In a machine the launcher is PID 1 of a namespace of its own. A thread leaves its PID namespace
+/// for good, so this has a thread of its own. The agent's SIGCHLD handler reaps its child.
 fn start(mut command: Command, own_pids: bool) -> std::io::Result<()> {
     if !own_pids {
         return command.spawn().map(drop);
@@ -136,7 +138,8 @@ fn read_events(control: StdUnixStream) -> std::io::Result<mpsc::Receiver<Event>>
     Ok(events)
 }
 
-/// Reads a pipe as fast as it is taken from: a full channel lets the pipe fill, and a full pipe makes the command wait.
+/// Reads a pipe only as fast as its data is used: a full channel lets the pipe fill, and a full
+/// pipe makes the command wait.
 fn pump(end: OwnedFd) -> std::io::Result<mpsc::Receiver<Vec<u8>>> {
     let mut end = pipe::Receiver::from_owned_fd(end)?;
     let (sender, chunks) = mpsc::channel(1);

@@ -1,11 +1,11 @@
-//! All descendants of this process, found in /proc: for where there is no cgroup and no PID namespace.
+//! All descendants of this process, from /proc. Used where there is no cgroup and no PID namespace.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-/// How long killing may take; a process in uninterruptible sleep can't be waited out.
+/// The patience with killed processes. A process in uninterruptible sleep cannot be waited out.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sends a signal to every descendant.
@@ -52,7 +52,8 @@ fn descendants() -> Vec<Pid> {
     found
 }
 
-/// The fourth field of `/proc/PID/stat`; the second, the name, is in brackets and may hold anything.
+/// The fourth field of `/proc/PID/stat`. The second field, the name, is in brackets and may contain
+/// any text.
 fn parent_of(pid: i32) -> Option<i32> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let after_name = stat.iter().rposition(|b| *b == b')')?;

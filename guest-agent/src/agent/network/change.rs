@@ -1,13 +1,13 @@
-//! What is asked of the kernel, as messages. Nothing is done here.
+//! The requests to the kernel, as messages. This file does nothing itself.
 //!
-//! Written by hand: a crate that knows every message there is made the agent, and so the memory of every machine, half a megabyte
-//! larger for six of them.
+//! The messages are written by hand. A crate that knows every message made the agent, and so the
+//! memory of every machine, half a megabyte larger for six of them.
 
 use std::net::IpAddr;
 
 use agentvm_guest_agent::protocol::{GuestIpv6, GuestNetwork};
 
-/// One request, and what it is called when it fails.
+/// One request, and its name for errors.
 #[derive(Debug)]
 pub struct Change {
     pub what: &'static str,
@@ -21,7 +21,7 @@ const DELETE_ADDRESS: u16 = 21;
 const NEW_ROUTE: u16 = 24;
 const NEW_NEIGHBOUR: u16 = 28;
 
-/// `NLM_F_REQUEST | NLM_F_ACK`; with `NLM_F_REPLACE | NLM_F_CREATE` for what may be there or not.
+/// `NLM_F_REQUEST | NLM_F_ACK`; with `NLM_F_REPLACE | NLM_F_CREATE` for things that may exist.
 const REQUEST: u16 = 0x005;
 const PUT: u16 = 0x505;
 
@@ -29,10 +29,11 @@ const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 /// `IFF_UP`, as a flag and as the mask of flags to change.
 const UP: u32 = 1;
-/// Of a link: `IFLA_ADDRESS`.
+/// `IFLA_ADDRESS` of a link.
 const MAC: u16 = 1;
 
-/// From an empty interface that is down to what was ordered. In this order: each needs the one before.
+/// From an empty interface that is down to the ordered network. Each request needs the one before
+/// it.
 pub fn wanted(index: u32, order: &GuestNetwork) -> Vec<Change> {
     let place = |address, prefix, gateway| {
         [
@@ -75,13 +76,13 @@ fn link(index: u32, flags: u32, mask: u32) -> [u8; 16] {
     packed(&[&[0; 4], &index.to_ne_bytes(), &flags.to_ne_bytes(), &mask.to_ne_bytes()])
 }
 
-/// The kernel takes the first one that it finds.
+/// The kernel uses the first address that it finds.
 pub fn any_address_away(index: u32) -> Change {
     let message = message(DELETE_ADDRESS, REQUEST, &on_interface(IPV4, index, 0, 0), &[]);
     Change { what: "removing an address", message }
 }
 
-/// One of IPv6 is used at once, without asking whether anybody else has it.
+/// An IPv6 address is used at once, without asking for duplicates.
 pub fn address(index: u32, address: IpAddr, prefix: u8) -> Change {
     const ADDRESS: u16 = 1;
     const LOCAL: u16 = 2;
@@ -118,7 +119,8 @@ fn neighbour(index: u32, address: IpAddr, mac: [u8; 6]) -> Change {
     Change { what: "adding the gateway's MAC address", message }
 }
 
-/// `struct rtmsg`: family, lengths of destination and source, TOS | table, protocol, scope, type | flags u32
+/// `struct rtmsg`: family, lengths of destination and source, TOS | table, protocol, scope, type |
+/// flags u32
 pub fn default_route(index: u32, gateway: IpAddr) -> Change {
     const MAIN: u8 = 254;
     const STATIC: u8 = 4;
@@ -142,8 +144,8 @@ fn packed<const LENGTH: usize>(parts: &[&[u8]]) -> [u8; LENGTH] {
     whole
 }
 
-/// `struct nlmsghdr`: length u32 | kind u16, flags u16 | sequence u32 | sender u32; then the kind's own header, and attributes: length
-/// u16, type u16, value, filled up to four bytes.
+/// `struct nlmsghdr`: length u32 | kind u16, flags u16 | sequence u32 | sender u32; then the header
+/// of the kind, and attributes: length u16, type u16, value, filled up to four bytes.
 fn message(kind: u16, flags: u16, header: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
     const HEADER: usize = 16;
     const ATTRIBUTE: usize = 4;

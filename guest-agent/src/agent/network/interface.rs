@@ -1,4 +1,4 @@
-//! The interface itself, wherever it is and whatever it is called.
+//! The interface itself, whatever its name and place.
 
 use std::fs;
 use std::io;
@@ -22,7 +22,7 @@ impl Interface {
         &self.name
     }
 
-    /// The one that a machine has. Of several, one with a device behind it; of those the first by name.
+    /// The machine's interface. Of several, it is the first by name that has a device behind it.
     pub fn find() -> Result<Option<Self>, NetworkError> {
         let entries = fs::read_dir(INTERFACES).map_err(NetworkError::Interfaces)?;
         let all = entries.flatten().filter_map(|entry| {
@@ -38,8 +38,9 @@ impl Interface {
             .map(|(_, interface)| interface))
     }
 
-    /// As long as it is down: what is up with IPv6 has announced itself already. And where it is switched on, it believes no router
-    /// and gives itself no address.
+    /// This is for an interface that is down: one that is up with IPv6 has announced itself
+    /// already. When IPv6 is switched on, the interface believes no router and gives itself no
+    /// address.
     pub fn without_ipv6(&self) -> Result<(), NetworkError> {
         let settings =
             [("disable_ipv6", "1"), ("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0")];

@@ -12,7 +12,8 @@ use super::{Network, NetworkError, apply, change, empty, switch_ipv6, without_ad
 use crate::log;
 
 impl Network {
-    /// Has an address when it returns: which, and whom to ask for names. The one that it has is as good as a new one.
+    /// Returns when there is an address: the address, and the name servers. An existing lease is as
+    /// good as a new one.
     pub async fn lease(
         &mut self,
         order: &GuestLease,
@@ -29,7 +30,8 @@ impl Network {
         Ok((terms.address, asked))
     }
 
-    /// Renews the address, and takes it from the interface when its time is over. Never ends; may be dropped at any time.
+    /// Renews the lease, and removes the address when the lease ends. Never ends; may be dropped at
+    /// any time.
     pub async fn keep_lease(&mut self) {
         loop {
             if let Err(why) = self.next().await {
@@ -55,7 +57,7 @@ impl Network {
     }
 
     async fn held(&mut self) -> Result<Terms, NetworkError> {
-        // What has run out in the meantime is no longer had.
+        // A lease that has run out in the meantime is gone.
         let due = self.tenant.as_mut().map(|tenant| tenant.turn(None)).unwrap_or_default();
         self.take(due)?;
         loop {

@@ -1,9 +1,10 @@
-//! The machine's one network interface: down and nobody's until a machine is told its network, and down and nobody's again before a
-//! golden is captured of it.
+//! The machine's one network interface. It is down and without an identity until REHYDRATE names
+//! the network, and again before a capture.
 //!
-//! Nothing is asked for on the wire, and nothing announced: no IPv6 but an address that was ordered, the gateway's MAC known from the start. The host lets pass only what
-//! comes from the MAC and the address that it gave. On a network of others' (`lease.rs`) it pins the MAC, and a DHCP server knows the
-//! rest.
+//! The machine asks for nothing on the wire and announces nothing: it has no IPv6 except an ordered
+//! address, and knows the gateway's MAC from the start. The host passes only frames with the MAC
+//! and the address that it gave. On a foreign network (`lease.rs`) the host pins the MAC, and a
+//! DHCP server gives the rest.
 
 mod change;
 mod dhcp;
@@ -23,16 +24,17 @@ use change::Change;
 use interface::{INTERFACES, Interface};
 use netlink::Netlink;
 
-/// Of an interface nobody has: one of those that everybody may make up.
+/// The MAC of an interface without an identity: a locally administered one.
 const NOBODY: [u8; 6] = [2, 0, 0, 0, 0, 0];
-/// More addresses than anybody gave it.
+/// More addresses than a host gives.
 const MAX_ADDRESSES: usize = 64;
 
 /// Why the network isn't as it was ordered.
 #[derive(Debug, thiserror::Error)]
 pub enum NetworkError {
     #[error(
-        "a network was asked for and this machine has no Ethernet interface in {INTERFACES}; give it a virtio NIC, or no network"
+        "a network was asked for and this machine has no Ethernet interface in {INTERFACES}; give \
+            it a virtio NIC, or no network"
     )]
     NoInterface,
     #[error("{address}/{prefix} with the gateway {gateway} is no network: {why}")]
@@ -48,35 +50,37 @@ pub enum NetworkError {
         why: io::Error,
     },
     #[error(
-        "no DHCP server gave this machine an address within {seconds} s: {why}; the network of the bridge that it is plugged into needs one, on \
+        "no DHCP server gave this machine an address within {seconds} s: {why}; the network of the \
+            bridge that it is plugged into needs one, on \
          another machine than the bridge's host"
     )]
     NoLease { seconds: u64, why: String },
 }
 
-/// What is known of the machine's interface.
+/// The state of the machine's interface.
 #[derive(Debug, Default)]
 pub struct Network {
     /// Looked for once: before a capture, so that no copy has to look.
     interface: Option<Interface>,
     /// Open before a capture too.
     kernel: Option<Netlink>,
-    /// Whether it is somebody's.
+    /// Does the interface have an identity?
     joined: bool,
     /// Whether IPv6 is on.
     ipv6: bool,
-    /// Where a DHCP server says what it is to be.
+    /// The lease from a DHCP server.
     tenant: Option<Box<dhcp::Tenant>>,
 }
 
 impl Network {
-    /// Makes the interface what was ordered, whatever it was before. If that fails it is left down.
+    /// Gives the interface the ordered network, whatever it had before. After a failure it is down.
     pub fn join(&mut self, order: &GuestNetwork) -> Result<(), NetworkError> {
         check(order)?;
         self.tenant = None;
         let index = self.interface()?.ok_or(NetworkError::NoInterface)?;
         let kernel = Netlink::kept(&mut self.kernel).map_err(NetworkError::Netlink)?;
-        // As it was at boot, or left: under emulation it is worth 5 ms not to make sure, and no run may change it.
+        // It is as it was at boot, or after `leave`. Skipping the check saves 5 ms under emulation,
+        // and no run may change it.
         let clean = !std::mem::replace(&mut self.joined, true);
         let emptied = if clean { Ok(()) } else { empty(kernel, index) };
         let emptied = emptied.and_then(|()| {
@@ -89,7 +93,7 @@ impl Network {
         done
     }
 
-    /// Takes everything from the interface that tells whose it was. No interface is nobody's already.
+    /// Removes the identity of the interface. Without an interface there is nothing to remove.
     pub fn leave(&mut self) -> Result<(), NetworkError> {
         self.tenant = None;
         if let Some(index) = self.interface()? {
@@ -107,7 +111,7 @@ impl Network {
         self.joined
     }
 
-    /// Its number. One that is seen for the first time is kept from announcing itself, which it would do with IPv6.
+    /// Its index. A new interface is kept from announcing itself, which it would do with IPv6.
     fn interface(&mut self) -> Result<Option<u32>, NetworkError> {
         if self.interface.is_none() {
             let found = Interface::find()?;
@@ -118,8 +122,9 @@ impl Network {
     }
 }
 
-/// For `/etc/resolv.conf`. Without resolvers the C library asks this machine itself, which refuses at once; and a file that isn't
-/// empty, but shorter than one with resolvers, is written over in a fraction of the time (under emulation, 7 ms).
+/// The text for `/etc/resolv.conf`. Without resolvers, the C library asks this machine itself,
+/// which refuses at once. A file that is not empty, but shorter than one with resolvers, is
+/// overwritten in a fraction of the time (7 ms under emulation).
 pub fn resolv_conf(resolvers: &[Ipv4Addr]) -> String {
     if resolvers.is_empty() {
         return "# no network\n".to_owned();
@@ -179,7 +184,7 @@ fn without_addresses(kernel: &Netlink, index: u32) -> Result<(), NetworkError> {
     for _ in 0..MAX_ADDRESSES {
         match kernel.apply(&take) {
             Ok(()) => {}
-            // None left, or none possible.
+            // No space is left, or there never was any.
             Err(why)
                 if matches!(
                     Errno::from_io_error(&why),

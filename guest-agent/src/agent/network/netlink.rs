@@ -8,7 +8,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
 use super::change::Change;
 
-/// `NLMSG_ERROR`: how a request ended, well or not.
+/// `NLMSG_ERROR`: the outcome of a request, good or bad.
 const VERDICT: u16 = 2;
 /// A verdict repeats its request; ours are small.
 const ANSWER: usize = 4096;
@@ -25,12 +25,12 @@ impl Netlink {
             SocketFlags::CLOEXEC,
             None,
         )?;
-        // The kernel itself: what anybody else sends isn't received.
+        // The kernel's own address: messages of other senders are not received.
         rustix::net::connect(&socket, &SocketAddrNetlink::new(0, 0))?;
         Ok(Self(socket))
     }
 
-    /// The one that is there, or a new one in its place.
+    /// The open socket, or a new one in its place.
     pub fn kept(place: &mut Option<Self>) -> io::Result<&Self> {
         let kept = match place.take() {
             Some(kept) => kept,
@@ -48,7 +48,7 @@ impl Netlink {
     }
 }
 
-/// The kind stands behind the length, the number of an error (negative; 0: none) behind the header.
+/// The kind is behind the length; the error number (negative; 0 for success) is behind the header.
 fn verdict(answer: &[u8]) -> io::Result<()> {
     let kind = answer.get(4..6).and_then(<[u8]>::first_chunk).copied().map(u16::from_ne_bytes);
     let code = answer.get(16..20).and_then(<[u8]>::first_chunk).copied().map(i32::from_ne_bytes);

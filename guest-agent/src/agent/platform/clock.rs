@@ -1,8 +1,9 @@
 //! The host's time, read off the share.
 //!
-//! EXECUTE carries the time at which it was sent. On a busy host it may lie around for a tenth of a second before an emulated
-//! CPU gets to read it, and nobody in here can tell how long. What is touched on the share gets the host's time at that
-//! moment, which lies between two looks at the own clock.
+//! EXECUTE carries its sending time. On a busy host the message may wait for a tenth of a second
+//! until an emulated CPU reads it, and the guest cannot measure that delay. But a file that is
+//! touched on the share gets the host's time at that moment, and that moment lies between two looks
+//! at the guest's clock.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Timestamps, UTIME_NOW, UTIME_OMIT};
 use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
-/// Nearer than this isn't worth a step: the times of files are those of the host's last tick.
+/// A smaller difference is not worth a step: file times are those of the host's last tick.
 const GOOD: i128 = 10_000_000;
 /// Looks that are further apart than this say too little.
 const NARROW: i128 = 15_000_000;
@@ -59,7 +60,7 @@ impl Sighting {
         self.after - self.before
     }
 
-    /// What to add to our clock: nothing if it may well be right.
+    /// The correction of our clock: none if it may be right.
     fn correction(self) -> i128 {
         if (self.before - GOOD..=self.after + GOOD).contains(&self.host) {
             return 0;
@@ -77,7 +78,7 @@ fn nanos(seconds: i64, nanos: i64) -> i128 {
     i128::from(seconds) * 1_000_000_000 + i128::from(nanos)
 }
 
-/// Of a time that the kernel can have; what it can't have it refuses.
+/// A time that the kernel accepts.
 fn timespec(nanos: i128) -> Timespec {
     let part = |value: i128| i64::try_from(value).unwrap_or(-1);
     Timespec {

@@ -1,4 +1,4 @@
-//! The few small files of /etc that say who the machine is.
+//! The few small files of /etc that name the machine.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -6,7 +6,8 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 
 use rustix::fs::OFlags;
 
-/// A new file in the place of the old one: an image may have a link there that leads elsewhere, or nowhere.
+/// Puts a new file in the place of the old one, because an image may have a link there that leads
+/// elsewhere or nowhere.
 pub fn replace(path: &str, content: &str) -> io::Result<()> {
     let temporary = format!("{path}.agentvm");
     if let Some((dir, _)) = path.rsplit_once('/') {
@@ -16,8 +17,8 @@ pub fn replace(path: &str, content: &str) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// The same, but a file that is nothing but a file is written over: to make a new one costs an emulated machine, whose every
-/// step is a first one, 15 ms. Nobody reads along: no attempt runs.
+/// Does so, but overwrites a plain file: making a new one costs an emulated machine 15 ms, because
+/// each of its steps is a first one. No attempt runs, so nothing reads the file meanwhile.
 pub fn put(path: &str, content: &str) -> io::Result<()> {
     match plain(path) {
         Some((mut file, length)) => {

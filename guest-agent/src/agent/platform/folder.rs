@@ -1,4 +1,5 @@
-//! No machine: a folder on a host, the user who started the agent, no mounts, no clock. For tests of what talks to agents.
+//! A folder on a host instead of a machine, for tests of code that talks to agents. It has the user
+//! who started the agent, no mounts and no clock.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Makes what is missing of it.
+    /// Makes its missing parts.
     pub fn create(path: &Path) -> io::Result<Self> {
         for name in ["input", "output", "work", "secrets"] {
             std::fs::create_dir_all(path.join(name))?;
@@ -32,7 +33,7 @@ impl Folder {
         Ok(())
     }
 
-    /// Name and home of who runs are: the one who started the agent.
+    /// Name and home of the runs' user: the user who started the agent.
     pub fn user() -> (String, String) {
         let variable = |name: &str, otherwise: &str| {
             std::env::var(name).unwrap_or_else(|_| otherwise.to_owned())

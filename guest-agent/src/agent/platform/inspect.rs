@@ -1,4 +1,5 @@
-//! What is in the machine besides the kernel: the second line of the proof that it is in its golden state.
+//! The inspection of the machine besides its kernel: the second line of the proof of its golden
+//! state.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +8,7 @@ use std::io::ErrorKind;
 use agentvm_guest_agent::protocol::{Inspection, Nonce};
 use rustix::process::WaitOptions;
 
-/// Everything that is there now. What can't be read isn't there.
+/// Everything that is there now. A thing that cannot be read is not there.
 pub fn machine(golden: Option<Nonce>) -> Inspection {
     // The dead are no state: whether the reaper had its turn already is chance.
     while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
@@ -18,8 +19,9 @@ pub fn machine(golden: Option<Nonce>) -> Inspection {
     Inspection::new(golden, names(&table), mounts.lines().filter_map(mount).collect())
 }
 
-/// The first process and all that come from it: everything but the kernel's threads, which are the most by far and come from the
-/// second. What lost its parents is the first one's child. `None`: this kernel doesn't list children.
+/// The first process and its descendants: everything but the kernel's threads. Those descend from
+/// the second process and are by far the most. An orphan is a child of the first process. `None`
+/// means that this kernel does not list children.
 fn descendants() -> Option<Vec<u32>> {
     let (mut found, mut next) = (vec![1], 0);
     while let Some(pid) = found.get(next).copied() {
@@ -51,7 +53,7 @@ fn everyone() -> Vec<u32> {
     pids.filter(runs_a_program).collect()
 }
 
-/// A line of the process table, as far as it matters.
+/// A line of the process table, reduced to the parts that matter.
 #[derive(Debug, PartialEq, Eq)]
 struct Process {
     pid: u32,
@@ -60,7 +62,7 @@ struct Process {
 }
 
 impl Process {
-    /// Of `/proc/PID/stat`. The second field, the name, is in brackets and may hold anything.
+    /// Reads `/proc/PID/stat`. The second field, the name, is in brackets and may contain any text.
     fn parse(stat: &[u8]) -> Option<Self> {
         let open = stat.iter().position(|b| *b == b'(')?;
         let close = stat.iter().rposition(|b| *b == b')')?;
@@ -85,8 +87,8 @@ fn names(table: &[Process]) -> Vec<String> {
     table.iter().map(line).collect()
 }
 
-/// Of a line of `mountinfo`: the fifth field is the mount point, type and source follow a lone hyphen. Blanks in them are
-/// escaped by the kernel.
+/// Reads a line of `mountinfo`: the fifth field is the mount point; type and source follow a lone
+/// hyphen. The kernel escapes blanks in them.
 fn mount(line: &str) -> Option<String> {
     let (before, after) = line.split_once(" - ")?;
     let point = before.split(' ').nth(4)?;

@@ -14,7 +14,7 @@ use crate::mounts::AGENT_DIR;
 use crate::network::Network;
 use crate::workspace;
 
-/// What the machine has been through since boot.
+/// The events of the machine since boot.
 #[derive(Debug, Default)]
 pub struct Machine {
     share_mounted: bool,
@@ -34,7 +34,7 @@ impl Machine {
         Ok(())
     }
 
-    /// An interface that nobody gave a network is down since boot, and stays so.
+    /// An interface without a network is down since boot, and stays so.
     fn set_network(&mut self, order: Option<&GuestNetwork>) -> Result<(), PlatformError> {
         match order {
             Some(order) => rehydrate::join(&mut self.network, order),
@@ -62,7 +62,8 @@ impl Machine {
             .map_err(PlatformError::Cgroup)
     }
 
-    /// Leaves nothing that a capture can't hold (a mounted share) or shouldn't (secrets, caches, a name, an address).
+    /// Removes everything that a capture cannot contain (a mounted share) or should not (secrets,
+    /// caches, a name, an address).
     pub fn quiesce(&mut self) -> Result<(), PlatformError> {
         workspace::clear(&Path::new(workspace::WORKSPACE).join("secrets"));
         rehydrate::unmount_share()

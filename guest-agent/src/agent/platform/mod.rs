@@ -1,5 +1,5 @@
-//! What is around the agent: a machine of its own, or only a folder on somebody's host (for tests without machines).
-//! Everything above this is the same code in both.
+//! The surroundings of the agent: a machine of its own, or a folder on a host (for tests without
+//! machines). The code above this module does not differ.
 
 mod clock;
 mod etc;
@@ -29,7 +29,7 @@ use crate::users::{AGENT_GID, AGENT_HOME, AGENT_NAME, AGENT_UID};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Of deferred work in the kernel, the last to come: emulated, with one CPU.
+/// Deferred work of the kernel, at the longest: emulated, with one CPU.
 const SETTLE: Duration = Duration::from_millis(1500);
 
 /// Why a machine couldn't do as it was told.
@@ -61,7 +61,8 @@ pub enum Platform {
 }
 
 impl Platform {
-    /// Gives it the identity, the network and the share; all of it, or an error. A folder has its host's network.
+    /// Gives it the identity, the network and the share; all of it, or an error. A folder has the
+    /// network of its host.
     pub fn rehydrate(&mut self, order: &Rehydrate) -> Result<(), PlatformError> {
         match self {
             Self::Machine(machine) => machine.rehydrate(order),
@@ -80,7 +81,8 @@ impl Platform {
         }
     }
 
-    /// Renews that address when it is time, and takes it away when its time is over. Never ends, and may be dropped at any time.
+    /// Renews that address in time, and removes it when the lease ends. Never ends, and may be
+    /// dropped at any time.
     pub async fn keep_lease(&mut self) {
         match self {
             Self::Machine(machine) => machine.keep_lease().await,
@@ -88,7 +90,7 @@ impl Platform {
         }
     }
 
-    /// What has gone stale while the machine was parked: the clock, and the randomness.
+    /// Refreshes the things that age while a machine is parked: the clock and the randomness.
     pub fn refresh(&self, order: &Execute) -> Result<(), PlatformError> {
         match self {
             Self::Machine(_) => {
@@ -100,7 +102,8 @@ impl Platform {
         }
     }
 
-    /// Where there is a share, the clock is set by it. Where that fails the order's own time is all there is.
+    /// The share sets the clock, where there is one. If that fails, only the order's own time is
+    /// left.
     pub fn follow_the_host(&self) {
         if let Some(output) = self.shared_output()
             && let Err(why) = clock::follow(&output)
@@ -125,7 +128,7 @@ impl Platform {
         Ok((isolation, Scope::new(group, folders)))
     }
 
-    /// What to start for `order`.
+    /// The command to start for `order`.
     pub fn spec(&self, order: &Execute) -> Spec {
         let work = self.workspace().join("work");
         Spec {
@@ -145,8 +148,9 @@ impl Platform {
         }
     }
 
-    /// The golden state that this is a copy of, as far as it is known from the start. A folder's agent can't have it in its
-    /// memory, since it is a new process each time: who makes the folder tells it.
+    /// The nonce of the golden state that this is a copy of, as far as it is known from the start.
+    /// An agent in a folder cannot have it in its memory, because it is a new process each time:
+    /// the maker of the folder passes it.
     pub fn golden(&self) -> Option<Nonce> {
         match self {
             Self::Machine(_) => None,
@@ -154,8 +158,8 @@ impl Platform {
         }
     }
 
-    /// What the last attempts left for the kernel to put away would else be put away in every copy, and while the host waits for
-    /// its first answer.
+    /// The kernel still has to clean up after the last attempts. Without this, it would do so in
+    /// every copy, while the host waits for the first answer.
     pub async fn settle(&self) {
         if matches!(self, Self::Machine(_)) {
             rustix::fs::sync();
@@ -163,7 +167,8 @@ impl Platform {
         }
     }
 
-    /// What there is to be seen of the machine; a folder's processes and mounts are its host's and aren't told.
+    /// The inspection of the machine. A folder shows none, because its processes and mounts are its
+    /// host's.
     pub fn inspect(&self, golden: Option<&Nonce>) -> Inspection {
         match self {
             Self::Machine(_) => inspect::machine(golden.cloned()),
@@ -175,7 +180,7 @@ impl Platform {
         self.workspace().join("secrets")
     }
 
-    /// Who files for a run belong to, where that can be chosen.
+    /// The owner of a run's files, where it can be chosen.
     pub fn owner(&self) -> Option<(u32, u32)> {
         match self {
             Self::Machine(_) => Some((AGENT_UID, AGENT_GID)),
@@ -194,7 +199,7 @@ impl Platform {
         }
     }
 
-    /// Ends the machine; where there is none, this process.
+    /// Ends the machine; in a folder, this process.
     pub fn power_off(&self) -> ! {
         match self {
             Self::Machine(_) => machine::power_off(),

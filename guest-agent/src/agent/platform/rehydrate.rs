@@ -1,6 +1,7 @@
 //! Making a clone a machine of its own: randomness, time, name, id, network, share.
 //!
-//! A clone wakes with everything its template knew; two clones that drew random numbers before this would draw the same.
+//! A copy wakes with the whole knowledge of its template. Two copies that drew random numbers
+//! before this would draw equal ones.
 
 use std::fs;
 use std::io;
@@ -35,7 +36,8 @@ pub fn identity(order: &Rehydrate) -> Result<(), PlatformError> {
     names(name, &order.machine_id, etc::put)
 }
 
-/// The identity of nobody, before a capture. Its files are new and in the page cache, where every copy then finds them.
+/// The empty identity before a capture. Its files are new and in the page cache, where every copy
+/// finds them.
 pub fn anonymity() -> Result<(), PlatformError> {
     names("agentvm", &"0".repeat(32), etc::replace)?;
     resolvers(&[], etc::replace)
@@ -57,13 +59,13 @@ fn names(
     write("/etc/machine-id", &format!("{machine_id}\n")).map_err(step("writing /etc/machine-id"))
 }
 
-/// Up, with an address and whom to ask for names.
+/// The network is up, with an address and name servers.
 pub fn join(network: &mut Network, order: &GuestNetwork) -> Result<(), PlatformError> {
     network.join(order).map_err(PlatformError::Network)?;
     resolvers(&order.resolvers, etc::put)
 }
 
-/// Up, with an address of others' and whom to ask for names.
+/// The foreign network is up, with its address and name servers.
 pub async fn lease(network: &mut Network, order: &GuestLease) -> Result<Ipv4Addr, PlatformError> {
     let (address, asked) = network.lease(order).await.map_err(PlatformError::Network)?;
     resolvers(&asked, etc::put)?;
@@ -127,7 +129,7 @@ fn bind_share(share: &Path) -> Result<(), MountError> {
     chown(&output, Some(AGENT_UID), Some(AGENT_GID)).map_err(|why| MountError::new(&output, why))
 }
 
-/// What isn't mounted needs no unmounting.
+/// A share that is not mounted needs no unmounting.
 pub fn unmount_share() -> io::Result<()> {
     let parts =
         [format!("{WORKSPACE}/input"), format!("{WORKSPACE}/output"), format!("{AGENT_DIR}/share")];

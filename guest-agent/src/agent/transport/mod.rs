@@ -1,5 +1,5 @@
-//! Where connections come from. Each transport turns its own kind into a [`Connection`] and puts it into one queue:
-//! the newest is served.
+//! The sources of connections. Each transport turns its own kind into a [`Connection`] and puts it
+//! into one queue. The newest connection is served.
 
 pub mod serial;
 pub mod unix;
@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 pub trait Link: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Link for T {}
 
-/// What a transport hands over.
+/// A connection from a transport.
 pub struct Connection {
     pub link: Box<dyn Link>,
     /// It can't be closed, only begun anew by another HELLO.

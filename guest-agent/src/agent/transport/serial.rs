@@ -1,15 +1,17 @@
 //! The virtio-serial port, made to look like one connection that never ends.
 //!
-//! A port knows only whether somebody is at the other end, and even that arrives late: the first bytes of a new host may be
-//! here before the news that the old one left. So hosts aren't told apart here but by their HELLO, and a host that died in
-//! the middle of a frame by that frame's deadline (see `session.rs`).
+//! A port knows only whether a host is at the other end, and even that arrives late: the first
+//! bytes of a new host may come before the news that the old one left. So this file does not tell
+//! hosts apart. Their HELLO does, and a host that died in the middle of a frame is found by that
+//! frame's deadline (see `session.rs`).
 //!
-//! While nobody is at the other end, reads return 0 and poll says HUP at once and forever, so neither can be waited on;
-//! only the *edge* of the next change can. Two plain threads do that and copy between the port and a socket pair:
+//! Without a host at the other end, reads return 0 and poll says HUP at once and for ever, so
+//! neither can be waited on. Only the *edge* of the next change can. Two plain threads wait for it,
+//! and copy between the port and a socket pair:
 //!
 //! ```text
 //!   port ──read──► thread ──► pair ═══ session        read 0: nobody there, wait for an edge
-//!   port ◄─write── thread ◄── pair ═══ session        ends when a newer connection has replaced the session
+//!   port ◄─write── thread ◄── pair ═══ session        ends when a newer connection replaces it
 //! ```
 
 use std::fs::File;
@@ -93,7 +95,8 @@ impl Bridge {
         Ok(Self { ours, writer })
     }
 
-    /// What the next session writes must not be mixed with what this one's thread still has.
+    /// The output of the next session must not mix with the bytes that this session's thread still
+    /// has.
     fn close(self) {
         let _ = self.ours.shutdown(Shutdown::Both);
         let _ = self.writer.join();
@@ -117,7 +120,8 @@ fn serve(port: &Arc<File>, edges: &Edges, links: &Links, runtime: &Handle) -> io
         if bridge.as_ref().is_some_and(|bridge| (&bridge.ours).write_all(bytes).is_ok()) {
             continue;
         }
-        // None yet, or a newer connection took its place: then these bytes are newer still.
+        // There is no connection yet, or a newer one took its place: then these bytes are newer
+        // still.
         if let Some(replaced) = bridge.take() {
             replaced.close();
         }

@@ -1,4 +1,4 @@
-//! What the guest says. All of it is claims: a guest may have been taken over.
+//! The messages of the guest. All of them are claims: a guest may have been taken over.
 
 use std::net::Ipv4Addr;
 
@@ -16,9 +16,9 @@ pub struct GuestHello {
     pub challenge: Nonce,
     /// The agent's own version.
     pub agent_version: String,
-    /// Of the running kernel; the same in all clones of a golden snapshot.
+    /// The boot id of the running kernel. It is equal in all copies of a golden.
     pub boot_id: String,
-    /// As `uname -r` says.
+    /// The kernel version, from `uname -r`.
     pub kernel: String,
     /// The nonce that is held, if any.
     #[serde(default)]
@@ -29,7 +29,7 @@ pub struct GuestHello {
     /// Whether the nonce that is held was executed already, acknowledged or not.
     #[serde(default)]
     pub executed: bool,
-    /// What the agent sees of its machine, if it was asked.
+    /// The agent's view of its machine, if the host asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inspection: Option<Inspection>,
 }
@@ -39,11 +39,11 @@ pub struct GuestHello {
 pub struct AttemptReport {
     /// Which.
     pub nonce: Nonce,
-    /// How far.
+    /// The progress of the attempt.
     pub state: AttemptState,
-    /// What can be replayed of stdout.
+    /// The part of stdout that can be replayed.
     pub stdout: StreamRange,
-    /// What can be replayed of stderr.
+    /// The part of stderr that can be replayed.
     pub stderr: StreamRange,
 }
 
@@ -59,7 +59,7 @@ pub enum AttemptState {
     Finished,
 }
 
-/// What a replay buffer holds: `first <= offset < end`.
+/// The range of a replay buffer: `first <= offset < end`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamRange {
     /// The first byte that is kept.
@@ -92,7 +92,7 @@ pub enum GuestAck {
     File {
         /// Which file.
         path: String,
-        /// How much of it is there.
+        /// The size of the file that the guest has.
         offset: u64,
     },
     /// The attempt was told to end; RESULT follows.
@@ -102,7 +102,8 @@ pub enum GuestAck {
     },
     /// The machine may be captured as soon as the connection is closed.
     Quiesce {
-        /// What every copy of this machine must see of itself when it wakes; absent where there is no machine.
+        /// The inspection that every copy of this machine must repeat when it wakes; absent where
+        /// there is no machine.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inspection: Option<Inspection>,
     },
@@ -126,9 +127,9 @@ pub enum StreamId {
 /// Bytes as the attempt wrote them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
-    /// Of which stream.
+    /// The stream of the output.
     pub stream: StreamId,
-    /// Of the first byte in the stream.
+    /// The offset of the first byte in the stream.
     pub offset: u64,
     /// The bytes; any bytes.
     pub data: Vec<u8>,
@@ -147,48 +148,50 @@ impl Output {
 pub struct Status {
     /// Since boot.
     pub uptime_millis: u64,
-    /// Of the machine.
+    /// CPU time of the machine.
     pub memory_total_bytes: u64,
-    /// Of the machine.
+    /// Memory of the machine.
     pub memory_available_bytes: u64,
-    /// Of the attempt.
+    /// Memory of the attempt.
     pub attempt_memory_bytes: u64,
-    /// Of the attempt, user and system.
+    /// CPU time of the attempt, user and system.
     pub attempt_cpu_micros: u64,
-    /// Of the attempt.
+    /// Processes of the attempt.
     pub attempt_processes: u64,
 }
 
-/// How an attempt ended. Comes after all its output.
+/// The end of an attempt. It comes after all of the attempt's output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WireResult {
     /// Which.
     pub nonce: Nonce,
-    /// Of the main process; 127 and 126 also when it could not be started, as a shell has it.
+    /// The exit code of the main process; like a shell's, it is 127 or 126 if the process could not
+    /// be started.
     #[serde(default)]
     pub exit_code: Option<i32>,
-    /// What killed the main process.
+    /// The signal that killed the main process.
     #[serde(default)]
     pub signal: Option<i32>,
     /// The timeout passed before the main process ended.
     pub timed_out: bool,
     /// A STOP came before the main process ended.
     pub stopped: bool,
-    /// The kernel killed a process of the attempt for want of memory; absent where that can't be known.
+    /// The kernel killed a process of the attempt because memory ran out; absent where that cannot
+    /// be known.
     #[serde(default)]
     pub oom_killed: Option<bool>,
     /// From start to the end of the main process.
     pub duration_millis: u64,
-    /// Of stdout.
+    /// Totals of stdout.
     pub stdout: StreamTotals,
-    /// Of stderr.
+    /// Totals of stderr.
     pub stderr: StreamTotals,
     /// Why the command could not be started, in words.
     #[serde(default)]
     pub error: Option<String>,
 }
 
-/// How much of a stream there was.
+/// The total size of a stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamTotals {
     /// Sent as OUTPUT.
@@ -197,7 +200,7 @@ pub struct StreamTotals {
     pub dropped: u64,
 }
 
-/// What was refused, and why.
+/// A refusal, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorReport {
     /// For programs.
@@ -222,7 +225,7 @@ pub enum ErrorCode {
     BadProtocol,
     /// A frame or message that could not be read; the session is over.
     BadFrame,
-    /// The nonce isn't the one that is held.
+    /// The nonce is not the held one.
     UnknownNonce,
     /// An attempt is running, so this can't be done now.
     Busy,
@@ -230,7 +233,7 @@ pub enum ErrorCode {
     Invalid,
     /// RESUME or ACK for bytes that aren't kept.
     BadOffset,
-    /// It was tried and failed; the message says how.
+    /// The request was tried and failed; the message tells the failure.
     Failed,
     /// A code of a newer agent.
     #[serde(other)]

@@ -1,4 +1,4 @@
-//! What the host says.
+//! The messages of the host.
 
 use agentvm_types::{Nonce, Token};
 use serde::{Deserialize, Serialize};
@@ -17,8 +17,8 @@ pub struct HostHello {
     /// The token of the last REHYDRATE; without it a rehydrated machine refuses the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Token>,
-    /// Whether the answer shall say what the agent sees of its machine. That takes a moment: only a machine that is about
-    /// to be judged is asked.
+    /// Shall the answer contain the agent's view of its machine? That takes a moment, so only a
+    /// machine that is about to be judged is asked.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub inspect: bool,
 }
@@ -32,7 +32,7 @@ impl HostHello {
         Self { protocol: Self::PROTOCOL, challenge, token, inspect: false }
     }
 
-    /// The same, asking for an [`Inspection`](super::Inspection) too.
+    /// Asks for an [`Inspection`](super::Inspection), too.
     #[must_use]
     pub fn inspecting(self) -> Self {
         Self { inspect: true, ..self }
@@ -56,7 +56,7 @@ pub struct Rehydrate {
     pub time_unix_nanos: u64,
     /// Whether to mount the 9p share as the workspace's input and output.
     pub workspace: bool,
-    /// What to make of the network interface; without it the interface stays down, or isn't there.
+    /// The network of the interface. Without it the interface stays down, or there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<GuestNetwork>,
 }
@@ -74,7 +74,7 @@ pub struct Execute {
     /// Defaults to `/workspace/work`; a relative path is below it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cwd: Option<String>,
-    /// Who the attempt is.
+    /// The user of the attempt.
     pub run_as: RunAs,
     /// All of stdin; without it stdin is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,11 +84,12 @@ pub struct Execute {
     /// From SIGTERM to SIGKILL.
     #[serde(default = "default_grace")]
     pub grace_millis: u64,
-    /// What is kept of stdout; the rest is counted and dropped.
+    /// The kept bytes of stdout; the rest is counted and dropped.
     pub max_stdout_bytes: u64,
-    /// What is kept of stderr.
+    /// The kept bytes of stderr.
     pub max_stderr_bytes: u64,
-    /// Processes and threads that it may have at a time; 0 means as many as the machine's memory carries, which is the most.
+    /// The largest number of processes and threads at a time; 0 means as many as the machine's
+    /// memory carries.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub max_processes: u32,
     /// The host's wall clock; 0 leaves the guest's alone.
@@ -155,9 +156,9 @@ pub struct FileChunk {
     pub path: String,
     /// Permission bits; of them the owner's count.
     pub mode: u32,
-    /// Of the whole file.
+    /// The size of the whole file.
     pub size: u64,
-    /// Of this piece.
+    /// The offset of this piece.
     pub offset: u64,
     /// The piece; an empty file is one empty piece.
     pub data: Vec<u8>,
@@ -170,7 +171,7 @@ impl std::fmt::Debug for FileChunk {
     }
 }
 
-/// What to end.
+/// The thing to end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "scope", rename_all = "snake_case")]
 pub enum Stop {
@@ -181,10 +182,11 @@ pub enum Stop {
         /// From SIGTERM to SIGKILL.
         grace_millis: u64,
     },
-    /// Before a golden capture: forget nonce and token, unmount, drop caches, warm up, answer, close the connection.
+    /// Before a capture: forget nonce and token, unmount, drop caches, warm up, answer, close the
+    /// connection.
     Quiesce {
-        /// Kept in the machine's memory from now on, and so in every copy of it: only a machine that is in this golden state
-        /// can repeat it.
+        /// The machine's memory keeps this from now on, and so does every copy of it. Only a
+        /// machine in this golden state can repeat it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         golden: Option<Nonce>,
     },
@@ -192,7 +194,7 @@ pub enum Stop {
     PowerOff,
 }
 
-/// What the host has received and made durable.
+/// The data that the host has received and made durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "snake_case")]
 pub enum HostAck {
@@ -205,7 +207,7 @@ pub enum HostAck {
     },
     /// The result; the agent may forget it.
     Result {
-        /// Of which attempt.
+        /// The attempt of the output.
         nonce: Nonce,
     },
 }
@@ -213,7 +215,7 @@ pub enum HostAck {
 /// Where to replay from, after a new connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// Of which attempt.
+    /// The attempt of the result.
     pub nonce: Nonce,
     /// The first byte of stdout wanted.
     pub stdout_offset: u64,

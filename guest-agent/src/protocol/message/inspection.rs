@@ -1,10 +1,10 @@
-//! What an agent sees of the machine that it is in. A claim, like all that a guest says: it is the second line of a proof whose
-//! first is taken from outside.
+//! An agent's view of its machine. It is a claim, like everything from a guest: the second line of
+//! a proof whose first line is taken from outside.
 
 use agentvm_types::Nonce;
 use serde::{Deserialize, Serialize};
 
-/// Two of them are equal if the machines are in the same state as far as their agents can see.
+/// Two inspections are equal if the machines are in equal states, as far as their agents can see.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Unchecked")]
 pub struct Inspection {
@@ -16,7 +16,7 @@ pub struct Inspection {
     pub mounts: Vec<String>,
 }
 
-/// As it came.
+/// The list in its original order.
 #[derive(Deserialize)]
 struct Unchecked {
     #[serde(default)]
@@ -37,12 +37,13 @@ struct Unchecked {
 pub struct InspectionError;
 
 impl Inspection {
-    /// Of processes, and of mounts.
+    /// Limits of the two lists.
     pub const MAX_ENTRIES: usize = 256;
     /// Bytes of one process or mount.
     pub const MAX_ENTRY: usize = 256;
 
-    /// Sorts, and cuts what is beyond the limits: the first entries that don't fit give way to one that says how many.
+    /// Sorts, and cuts entries beyond the limits. An entry with the number of the cut ones takes
+    /// their place.
     pub fn new(golden: Option<Nonce>, processes: Vec<String>, mounts: Vec<String>) -> Self {
         Self { golden, processes: bounded(processes), mounts: bounded(mounts) }
     }

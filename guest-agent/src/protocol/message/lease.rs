@@ -1,23 +1,24 @@
-//! What a machine is told whose address others give: it is plugged into a bridge of the host, and a DHCP server on that network
-//! knows the rest.
+//! The order to a machine on a bridge of the host: a DHCP server on that network gives its address.
 
 use std::net::Ipv4Addr;
 
 use agentvm_types::Mac;
 use serde::{Deserialize, Serialize};
 
-/// Has the machine hold an address that a DHCP server gave it. Asked when its link is open, and again before EXECUTE: in a parked
-/// machine no clock runs, and the lease does. One that is good is acknowledged without a word on the wire.
+/// Makes the machine hold an address that a DHCP server gave it. The host sends it when the link is
+/// open, and again before EXECUTE: no clock runs in a parked machine, but its lease does. The agent
+/// acknowledges a valid lease without a packet on the wire.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestLease {
-    /// Of the machine's interface.
+    /// The MAC of the machine's interface.
     #[serde(deserialize_with = "agentvm_types::deserialize_unicast")]
     pub mac: Mac,
-    /// For `/etc/resolv.conf`; none means those that the server offers. The host's rules may keep a machine from any others.
+    /// The name servers for `/etc/resolv.conf`; without any, the offered ones. The host's rules may
+    /// keep a machine from all others.
     #[serde(default)]
     pub resolvers: Vec<Ipv4Addr>,
-    /// The host's wall clock: what a lease's age is counted with. 0 leaves the guest's alone.
+    /// The host's wall clock, for the age of the lease. 0 leaves the guest's clock alone.
     pub time_unix_nanos: u64,
-    /// How long a server may take to give one; then it is an error.
+    /// The time that a server may take. After it, the request fails.
     pub patience_millis: u64,
 }

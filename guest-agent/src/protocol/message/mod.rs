@@ -1,7 +1,7 @@
-//! What is said, typed for each direction, and how it is put into frames.
+//! The messages, typed for each direction, and their frames.
 //!
-//! Control messages are JSON and ignore fields they don't know, so that either side may be newer. OUTPUT and FILE carry
-//! a small binary header and raw bytes: see `binary.rs`.
+//! Control messages are JSON. They ignore unknown fields, so that either side may be newer. OUTPUT
+//! and FILE carry a small binary header and raw bytes: see `binary.rs`.
 
 mod binary;
 mod guest;
@@ -65,7 +65,7 @@ pub enum MessageError {
     Json {
         /// The frame's type.
         kind: FrameType,
-        /// What the parser said.
+        /// The error of the parser.
         #[source]
         why: serde_json::Error,
     },
@@ -91,7 +91,7 @@ impl HostMessage {
         }
     }
 
-    /// Decodes what a host sent.
+    /// Decodes a frame of a host.
     pub fn from_frame(frame: &Frame) -> Result<Self, MessageError> {
         match frame.kind {
             FrameType::Hello => json(frame).map(Self::Hello),
@@ -126,7 +126,7 @@ impl GuestMessage {
         }
     }
 
-    /// Decodes what a guest sent.
+    /// Decodes a frame of a guest.
     pub fn from_frame(frame: &Frame) -> Result<Self, MessageError> {
         match frame.kind {
             FrameType::Hello => json(frame).map(Self::Hello),
@@ -147,7 +147,7 @@ impl GuestMessage {
     }
 }
 
-/// A message whose type says all; an object, so that a newer side can add to it.
+/// A message whose type says everything. It is an object, so that a newer side can add fields.
 #[derive(Serialize, Deserialize)]
 struct Nothing {}
 

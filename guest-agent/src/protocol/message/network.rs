@@ -1,15 +1,15 @@
-//! What a machine is told about its one network interface. Nothing on the wire is asked for any of this. Where
-//! others give addresses it is told less: see `lease.rs`.
+//! The order for the machine's one network interface. Nothing on the wire is asked for any of this.
+//! On a foreign network the order is shorter: see `lease.rs`.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use agentvm_types::Mac;
 use serde::{Deserialize, Serialize};
 
-/// The machine's place in the network. The host drops what comes from any other MAC or address.
+/// The machine's place in the network. The host drops packets from any other MAC or address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GuestNetwork {
-    /// Of the machine's interface.
+    /// The MAC of the machine's interface.
     #[serde(deserialize_with = "agentvm_types::deserialize_unicast")]
     pub mac: Mac,
     /// The machine's one IPv4 address.
@@ -18,10 +18,11 @@ pub struct GuestNetwork {
     pub prefix: u8,
     /// Where everything else is reached through.
     pub gateway: Ipv4Addr,
-    /// Known from the start, so that a machine need not believe whoever answers first.
+    /// The gateway's MAC. It is known from the start, so the machine need not believe the first
+    /// answer.
     #[serde(deserialize_with = "agentvm_types::deserialize_unicast")]
     pub gateway_mac: Mac,
-    /// For `/etc/resolv.conf`; none means that no names can be looked up.
+    /// The name servers for `/etc/resolv.conf`; without any, no names can be looked up.
     #[serde(default)]
     pub resolvers: Vec<Ipv4Addr>,
     /// Its place in IPv6 too; without it IPv6 stays off.

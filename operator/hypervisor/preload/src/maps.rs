@@ -1,4 +1,4 @@
-//! Which of a process's mappings are of one file, and whether they are what they must be. Pure.
+//! Finds a process's mappings of one file, and checks them. Pure.
 
 /// A mapping of the golden file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,7 +10,8 @@ pub struct Mapping {
     pub as_wanted: bool,
 }
 
-/// The lines of `/proc/PID/maps` whose path is `file`. The kernel writes a newline in a path as `\012`.
+/// The lines of `/proc/PID/maps` whose path is `file`. The kernel writes a newline in a path as
+/// `\012`.
 pub fn of(table: &[u8], file: &[u8]) -> Vec<Mapping> {
     let escaped = file
         .iter()
@@ -22,7 +23,7 @@ pub fn of(table: &[u8], file: &[u8]) -> Vec<Mapping> {
 /// `start-end perms offset dev inode     path`
 fn parse(line: &[u8], file: &[u8]) -> Option<Mapping> {
     let rest = line.strip_suffix(file)?;
-    // A relative path or a longer one that ends the same isn't this file.
+    // A relative path, or a longer one with this ending, is another file.
     let mut fields = std::str::from_utf8(rest).ok()?.split(' ').filter(|field| !field.is_empty());
     let (range, permissions, offset) = (fields.next()?, fields.next()?, fields.next()?);
     let (_device, _inode, None) = (fields.next()?, fields.next()?, fields.next()) else {

@@ -1,4 +1,4 @@
-//! The socket: one caller at a time, who must be root and says one short line.
+//! The socket: it serves one caller at a time. The caller must be root and send one short line.
 
 use std::ffi::OsStr;
 use std::io::{Read, Write};
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::drop::private_pages_of;
 
 const REQUEST: &[u8] = b"drop\n";
-/// Of a caller, who is on the same machine and has nothing to think about.
+/// The patience with a caller. The caller is on this machine and need not think.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Serves for as long as the process lives.
@@ -18,10 +18,11 @@ pub fn forever(listener: &UnixListener, memory: &OsStr) {
         match listener.accept() {
             Ok((mut caller, _)) => {
                 let answer = answer(&mut caller, memory);
-                // A caller who has gone needs no answer.
+                // A caller that has gone needs no answer.
                 let _ = caller.write_all(answer.as_bytes());
             }
-            // Out of descriptors, for example: QEMU goes on, and so shall this, without turning in a circle.
+            // For example, the descriptors have run out. QEMU goes on, and so must this thread,
+            // without spinning.
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }
     }
@@ -40,7 +41,8 @@ fn admit(caller: &UnixStream) -> Result<(), String> {
     let mut who = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut length =
         libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(|e| e.to_string())?;
-    // SAFETY: both pointers are to locals that live through the call, and `length` is the size of what the first points to.
+    // SAFETY: both pointers are to locals that live through the call, and `length` is the size of
+    // the value that the first points to.
     let asked = unsafe {
         libc::getsockopt(
             caller.as_raw_fd(),
@@ -57,7 +59,7 @@ fn admit(caller: &UnixStream) -> Result<(), String> {
     }
 }
 
-/// No more bytes than the request has, in no more time than patience lasts, however slowly they come.
+/// Reads no more bytes than the request has, within the patience, however slowly they come.
 fn request(caller: &mut UnixStream) -> Result<(), String> {
     let until = Instant::now() + PATIENCE;
     caller.set_write_timeout(Some(PATIENCE)).map_err(|e| e.to_string())?;

@@ -12,7 +12,8 @@ pub const SOCKET_ENV: &str = "AGENTVM_RESET_SOCKET";
 pub const MEMORY_ENV: &str = "AGENTVM_GOLDEN_MEMORY";
 
 #[used]
-// SAFETY: the section holds pointers to functions of exactly this type, which the loader calls once.
+// SAFETY: the section holds pointers to functions of exactly this type, which the loader calls
+// once.
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = at_load;
 
@@ -27,7 +28,7 @@ extern "C" fn at_load() {
     });
 }
 
-/// An error is seen by who looks for the socket, and by QEMU's log.
+/// A reader of QEMU's log sees the error, and the operator misses the socket.
 fn listen(socket: &OsString, memory: OsString) {
     let listener = match UnixListener::bind(socket) {
         Ok(listener) => listener,
@@ -45,12 +46,13 @@ fn listen(socket: &OsString, memory: OsString) {
     }
 }
 
-/// What `job` starts takes no signals: QEMU waits for its own with all of its threads deaf to them, and one that can hear would
-/// be killed by them.
+/// The threads that `job` starts take no signals. QEMU blocks its signals in all of its threads and
+/// waits for them; a thread that takes signals would be killed by them.
 fn without_signals<T>(job: impl FnOnce() -> T) -> T {
     let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `sigfillset` initialises the set that it is given, and `pthread_sigmask` reads it and writes the other; both live here.
+    // SAFETY: `sigfillset` initialises its argument, and `pthread_sigmask` reads that set and
+    // writes the other; both live here.
     let blocked = unsafe {
         libc::sigfillset(all.as_mut_ptr());
         libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) == 0

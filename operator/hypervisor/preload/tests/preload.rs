@@ -1,4 +1,5 @@
-//! The library inside another program: what it drops, whom it refuses, and that it is harmless where it isn't wanted.
+//! The library inside another program: it drops pages, refuses callers, and is harmless where it is
+//! not wanted.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,8 +22,9 @@ fn library() -> PathBuf {
     std::env::current_exe().unwrap().with_file_name("libagentvm_preload.so")
 }
 
-/// Program and library where any user may walk to: the build may stand in somebody's home. Copied by another process, because
-/// a program that a fork of this one still holds open for writing can't be started.
+/// Program and library in a place that any user can reach: the build may be in a private home.
+/// Another process copies them, because a program cannot start while a fork of this process holds
+/// it open for writing.
 fn within_reach(dir: &Path) -> (PathBuf, PathBuf) {
     let program = Path::new(env!("CARGO_BIN_EXE_agentvm-preload-subject"));
     let copied = Command::new("cp").arg(program).arg(library()).arg(dir).status().unwrap();
@@ -149,7 +151,7 @@ fn only_the_request_is_understood_and_a_slow_caller_is_left() {
     let mut subject = Subject::start("private", 0);
     subject.tell("write");
     for request in [&b""[..], b"dro", b"drop!", b"DROP\n", &[0; 5], &[b'a'; 4000]] {
-        // Whoever sends more than is read may find the connection reset instead of an answer.
+        // A caller that sends too much may see a reset connection instead of an answer.
         let mut stream = UnixStream::connect(subject.socket()).unwrap();
         let _ = stream.write_all(request);
         let _ = stream.shutdown(Shutdown::Write);
@@ -166,9 +168,11 @@ fn only_the_request_is_understood_and_a_slow_caller_is_left() {
     subject.ends_well();
 }
 
-/// Asks as the user `who`, in a process of its own.
+/// Asks as user `who`, in a process of its own.
 fn said_to(who: u32, socket: &Path) -> String {
-    let script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.settimeout(10)\ns.connect(sys.argv[1])\nprint(s.recv(200).decode())";
+    let script = "import socket, sys\ns = \
+        socket.socket(socket.AF_UNIX)\ns.settimeout(10)\ns.connect(sys.argv[1])\n\
+        print(s.recv(200).decode())";
     let output =
         Command::new("python3").args(["-c", script]).arg(socket).uid(who).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
@@ -212,7 +216,7 @@ fn where_it_is_not_wanted_or_cannot_listen_it_is_harmless() {
 )]
 fn its_thread_is_deaf_to_signals_and_the_program_s_own_are_as_before() {
     let subject = Subject::start("private", 0);
-    // A thread names itself when it begins; one that has answered has begun.
+    // A thread names itself when it begins; a thread that has answered has begun.
     subject.ask(b"drop\n");
     let blocked = |task: &Path| {
         let status = std::fs::read_to_string(task.join("status")).unwrap();

@@ -73,7 +73,8 @@ impl Pair {
         let parameters = parameters.iter().map(parameter).collect::<Vec<_>>().concat();
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = format!(
-            "<filterbinding><owner><name>{0}</name><uuid>6a2f3b0e-0000-4000-8000-{1:012x}</uuid></owner><portdev name='{0}'/>\
+            "<filterbinding><owner><name>{0}</name>\
+             <uuid>6a2f3b0e-0000-4000-8000-{1:012x}</uuid></owner><portdev name='{0}'/>\
              <mac address='{2}'/><filterref \
              filter='{filter}'>{parameters}</filterref></filterbinding>",
             self.ends[0],

@@ -1,4 +1,4 @@
-//! What a client does next. It sends nothing, sets nothing and asks no clock.
+//! Decides the client's next step. It sends nothing, sets nothing and asks no clock.
 //!
 //! ```text
 //!   Seeking ──offer──► Taking ──granted──► Holding ──half over: asks for more──► Holding
@@ -6,7 +6,8 @@
 //!      └──────────────────┴────────────────────┘
 //! ```
 //!
-//! Times are the host's wall clock, which the agent was told: while a machine is parked no clock of its own runs, and its lease does.
+//! Times are the host's wall clock, which the agent gets: while a machine is parked, no clock of
+//! its own runs, but its lease does.
 
 use std::time::Duration;
 
@@ -18,10 +19,10 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(8);
 /// Between two questions for more, at least.
 const RENEW_EVERY: Duration = Duration::from_secs(10);
-/// How often an offer is asked for before others are looked for.
+/// The number of requests for an offer before the client looks for others.
 const TAKE: u32 = 4;
 
-/// What is to be done, in this order.
+/// The actions to take, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     Send(Vec<u8>),
@@ -52,7 +53,7 @@ enum State {
 pub struct Client {
     mac: [u8; 6],
     state: State,
-    /// What was wrong with the last thing that a server offered.
+    /// The fault of the last offer.
     unfit: Option<&'static str>,
 }
 
@@ -61,7 +62,8 @@ impl Question {
         Self { id, begun, asked: None, next: begun, times: 0 }
     }
 
-    /// Also where the clock was set back: nobody waits for a time that was wrong.
+    /// This also covers a clock that was set back: the client does not wait for a time that was
+    /// wrong.
     fn is_due(&self, now: Duration) -> bool {
         now >= self.next || self.asked.is_some_and(|asked| now < asked)
     }
@@ -91,7 +93,7 @@ impl Client {
         self.mac
     }
 
-    /// What was wrong with the last thing that was offered.
+    /// The fault of the last offer.
     pub fn unfit(&self) -> Option<&'static str> {
         self.unfit
     }
@@ -108,7 +110,7 @@ impl Client {
         }
     }
 
-    /// How long there is nothing to do; none: for ever.
+    /// The time until the next action; none means that there is no next action.
     pub fn wait(&self, now: Duration) -> Option<Duration> {
         let State::Holding { terms, since, more } = &self.state else {
             return self.question().map(|question| until(question, now));
@@ -123,7 +125,8 @@ impl Client {
         Some(next.min(ends.saturating_sub(now)))
     }
 
-    /// Takes in what was heard, if anything, and does what is due. `random` is a number that nobody can guess, another each time.
+    /// Takes in a message, if there is one, and does the due work. `random` is an unguessable
+    /// number, another one each time.
     pub fn step(&mut self, now: Duration, random: u32, heard: Option<&[u8]>) -> Vec<Effect> {
         let mut effects = Vec::new();
         if let Some(effect) = heard.and_then(|bytes| self.hear(now, random, bytes)) {
@@ -154,7 +157,7 @@ impl Client {
                 self.state = State::Holding { terms: terms.clone(), since: asked, more: None };
                 return Some(Effect::Hold(terms));
             }
-            // Who only ever refuses isn't asked all the time.
+            // A server that always refuses is not asked without a pause.
             (State::Taking(..), Said::Refused) => {
                 self.unfit = Some("the server takes it back");
                 self.state = again(now + FIRST);
@@ -176,9 +179,10 @@ impl Client {
         }
     }
 
-    /// What is to be asked now.
+    /// The question to ask now.
     fn ask(&mut self, now: Duration, random: u32) -> Option<Vec<u8>> {
-        if matches!(&self.state, State::Taking(_, question) if question.times >= TAKE && question.is_due(now))
+        if matches!(&self.state, State::Taking(_,
+            question) if question.times >= TAKE && question.is_due(now))
         {
             self.state = State::Seeking(Question::new(random, now));
         }
@@ -189,7 +193,7 @@ impl Client {
             }
             State::Holding { terms, since, more } => {
                 let ends = *since + terms.lasts?;
-                // The age of one that begins in the future isn't known.
+                // The age of a lease that begins in the future is not known.
                 if more.is_none() && (*since..*since + terms.renew).contains(&now) {
                     return None;
                 }

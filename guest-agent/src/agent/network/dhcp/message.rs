@@ -1,7 +1,7 @@
 //! DHCP's messages, as bytes.
 //!
-//! smoltcp's parser is used and nothing else of it: it takes no memory, is fuzzed where it is kept, and brings no library for names or
-//! randomness along, as dhcproto does.
+//! Only the parser of smoltcp is used: it allocates no memory, its project fuzzes it, and, unlike
+//! dhcproto, it brings no library for names or randomness along.
 
 use std::net::Ipv4Addr;
 
@@ -9,19 +9,19 @@ use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
 
 use super::terms::{Offered, Terms};
 
-/// As much as fits into a frame; a server keeps to it.
+/// The size that fits into a frame. Servers keep to it.
 pub const LONGEST: u16 = 1500;
-/// Of BOOTP, which some servers and relays still insist on.
+/// The minimum of BOOTP, which some servers and relays still insist on.
 const SHORTEST: usize = 300;
-/// What is asked for: subnet mask, router, name servers, the times of the lease.
+/// The options that are asked for: subnet mask, router, name servers, the times of the lease.
 const WANTED: [u8; 6] = [1, 3, 6, 51, 58, 59];
 /// The option that may name several routers, best first.
 const ROUTER: u8 = 3;
 
-/// What a client says. Everybody on the network hears it: so does the server, whichever it is by now.
+/// A message of a client. It is broadcast, so the server hears it, whichever server it is by now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// Who has an address?
+    /// Asks for an offer.
     Discover,
     /// This one, which that server has offered.
     Take { address: Ipv4Addr, server: Ipv4Addr },
@@ -29,7 +29,7 @@ pub enum Ask {
     Renew { address: Ipv4Addr },
 }
 
-/// What a server says.
+/// A message of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Said {
     Offer(Result<Terms, &'static str>),
@@ -83,7 +83,7 @@ pub fn ask(talk: Talk, seconds: u16, what: Ask) -> Vec<u8> {
     bytes
 }
 
-/// What a server says in this conversation; none of what is said in others.
+/// A server's message of this conversation; messages of other conversations are ignored.
 pub fn hear(bytes: &[u8], talk: Talk) -> Option<Said> {
     let packet = DhcpPacket::new_checked(bytes).ok()?;
     let message = DhcpRepr::parse(&packet).ok()?;

@@ -17,7 +17,7 @@ use crate::log;
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);
 const CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 68);
 
-/// What is to become of the interface.
+/// The change for the interface.
 #[derive(Debug)]
 pub enum Turn {
     Hold(Terms),
@@ -30,7 +30,7 @@ pub struct Tenant {
     client: Client,
     interface: String,
     socket: Option<UdpSocket>,
-    /// What the interface has: what was granted, unless it couldn't be set.
+    /// The address of the interface: the granted one, unless it could not be set.
     pub has: Option<Terms>,
     /// Why nothing could be sent, the last time that it couldn't.
     unsent: Option<io::Error>,
@@ -46,7 +46,7 @@ impl Tenant {
         self.client.mac()
     }
 
-    /// What stands between it and an address, as far as it can be told.
+    /// The obstacle between the interface and an address, as far as it is known.
     pub fn trouble(&self) -> String {
         match (&self.unsent, self.client.unfit()) {
             (Some(why), _) => format!("nothing could be sent: {why}"),
@@ -55,7 +55,7 @@ impl Tenant {
         }
     }
 
-    /// Waits until something happens, and does it. What is dropped before has not happened.
+    /// Waits for an event, and handles it. If it is dropped before, the event has not happened.
     pub async fn next(&mut self) -> Vec<Turn> {
         let mut buffer = [0; LONGEST as usize];
         let wait = self.client.wait(now());
@@ -74,13 +74,13 @@ impl Tenant {
         }
     }
 
-    /// Does what is due now.
+    /// Does the due work.
     pub fn turn(&mut self, heard: Option<&[u8]>) -> Vec<Turn> {
         let effects = self.client.step(now(), random(), heard);
         let mut turns = Vec::new();
         for effect in effects {
             match effect {
-                // What doesn't go now goes with the next question.
+                // A question that cannot be sent now goes with the next one.
                 Effect::Send(bytes) => self.unsent = self.send(&bytes).err(),
                 Effect::Hold(terms) => turns.push(Turn::Hold(terms)),
                 Effect::Lose(why) => turns.push(Turn::Lose(why)),
@@ -103,7 +103,7 @@ impl Tenant {
     }
 }
 
-/// Without an address of its own the kernel sends from 0.0.0.0, as it must be, and hears what is for everybody.
+/// Without an address, the kernel sends from 0.0.0.0, as DHCP demands, and receives broadcasts.
 fn open(interface: &str) -> io::Result<UdpSocket> {
     let socket = std::net::UdpSocket::bind(CLIENT)?;
     socket.set_nonblocking(true)?;

@@ -1,4 +1,4 @@
-//! What a server offers, once it was looked at: the server may be anybody on that network.
+//! The checked offer of a server: any computer on that network may play the server.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -7,10 +7,11 @@ use std::time::Duration;
 const SHORTEST: u32 = 10;
 /// A lease without an end, as the protocol has it.
 const FOREVER: u32 = u32::MAX;
-/// Networks of so many bits: larger ones are whole ranges of the internet, in smaller ones there is no room for a gateway.
+/// The accepted prefix lengths. Larger networks are whole ranges of the internet; smaller ones have
+/// no room for a gateway.
 const PREFIXES: std::ops::RangeInclusive<u8> = 8..=30;
 
-/// As a message has it. Nothing is known of it.
+/// The values of a message, unchecked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Offered {
     pub address: Option<Ipv4Addr>,
@@ -24,23 +25,23 @@ pub struct Offered {
     pub renew: Option<u32>,
 }
 
-/// An address that this machine can have, and what belongs to it.
+/// An address that this machine can have, with its network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
     pub address: Ipv4Addr,
     pub prefix: u8,
-    /// None in a network that leads nowhere.
+    /// `None` in a network without a gateway.
     pub gateway: Option<Ipv4Addr>,
     pub resolvers: Vec<Ipv4Addr>,
     pub server: Ipv4Addr,
-    /// None: for ever.
+    /// `None` means that it lasts for ever.
     pub lasts: Option<Duration>,
     /// When to ask for more of it.
     pub renew: Duration,
 }
 
 impl Terms {
-    /// What was offered, or why that is nothing to be taken.
+    /// The terms of the offer, or the reason to refuse it.
     pub fn of(offered: &Offered) -> Result<Self, &'static str> {
         let address = offered.address.ok_or("it names no address")?;
         let mask = offered.mask.ok_or("it names no subnet mask")?;
@@ -84,7 +85,7 @@ impl Terms {
     }
 }
 
-/// Of a mask whose ones all stand before its zeros.
+/// The prefix length of a mask whose ones all come before its zeros.
 fn prefix(mask: Ipv4Addr) -> Option<u8> {
     let bits = u32::from(mask);
     let ones = u8::try_from(bits.leading_ones()).ok()?;

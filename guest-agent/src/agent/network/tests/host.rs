@@ -201,7 +201,7 @@ fn addresses_that_others_left_go_too_and_what_fails_leaves_it_down() {
         }
         network.join(&order(8)).unwrap();
         assert_eq!(run("ip -o -4 address show dev eth0").lines().count(), 1);
-        // What everybody hears can't be a gateway.
+        // A broadcast address cannot be a gateway.
         let why = network
             .join(&GuestNetwork { gateway: Ipv4Addr::new(203, 0, 113, 255), ..order(9) })
             .unwrap_err();

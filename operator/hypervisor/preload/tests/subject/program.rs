@@ -1,6 +1,8 @@
-//! Stands for QEMU in the library's tests: maps a file as the first argument says, and does to it what stdin says.
+//! Stands for QEMU in the library's tests: maps a file as the first argument asks, and follows the
+//! orders on stdin.
 //!
-//! `write` puts an `x` at the start of each page, `read` prints the first bytes of the first and last page, the end of stdin is the end.
+//! `write` puts an `x` at the start of each page. `read` prints the first bytes of the first and
+//! last page. The end of stdin ends it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -32,7 +34,8 @@ fn main() {
         match line.unwrap().as_str() {
             "write" => {
                 for page in (0..length).step_by(PAGE) {
-                    // SAFETY: within the mapping of `length` bytes; volatile, because others change it too.
+                    // SAFETY: within the mapping of `length` bytes; volatile, because others change
+                    // it too.
                     unsafe { first.add(page).write_volatile(b'x') };
                 }
                 println!("written");

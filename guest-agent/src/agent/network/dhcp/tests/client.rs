@@ -1,4 +1,4 @@
-//! What a client does when: nothing here waits.
+//! The actions of a client at given times: nothing here waits.
 
 use smoltcp::wire::DhcpMessageType as Kind;
 

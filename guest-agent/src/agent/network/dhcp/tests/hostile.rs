@@ -1,4 +1,5 @@
-//! Whatever is said on the network: nothing breaks, nothing that isn't an address is taken, and nobody is asked without a pause.
+//! Any message on the network: the client does not break, takes no invalid address, and never asks
+//! without a pause.
 
 use proptest::prelude::*;
 use smoltcp::wire::DhcpMessageType as Kind;
@@ -6,7 +7,7 @@ use smoltcp::wire::DhcpMessageType as Kind;
 use super::super::message::{Said, Talk, hear};
 use super::*;
 
-/// What happens next to a client.
+/// The next event for a client.
 #[derive(Clone, Debug)]
 enum Event {
     Time(u64),
@@ -88,9 +89,11 @@ proptest! {
     }
 
     #[test]
-    fn nothing_breaks_and_nothing_is_asked_without_a_pause(events in prop::collection::vec(event(), 1..60)) {
+    fn nothing_breaks_and_nothing_is_asked_without_a_pause(events in prop::collection::vec(event(),
+        1..60)) {
         let mut client = Client::new(MAC, seconds(0), 5);
-        let (mut now, mut asked, mut holds) = (seconds(0), vec![0; 300], None::<(Duration, Duration)>);
+        let (mut now, mut asked, mut holds) = (seconds(0), vec![0; 300], None::<(Duration,
+            Duration)>);
         for (random, event) in (0_u32..).zip(events) {
             let heard = match event {
                 Event::Time(more) => { now += Duration::from_secs(more); None }
@@ -99,7 +102,8 @@ proptest! {
                 Event::Answer { kind, address, mask, router, lasts, flips } => {
                     let mut bytes = altered(&asked, Kind::from(kind), |answer| {
                         (answer.your_ip, answer.router) = (address.into(), Some(router.into()));
-                        (answer.subnet_mask, answer.lease_duration) = (Some(mask.into()), Some(lasts));
+                        (answer.subnet_mask, answer.lease_duration) = (Some(mask.into()),
+                            Some(lasts));
                     });
                     for (at, by) in flips {
                         if let Some(byte) = bytes.get_mut(at) { *byte ^= by; }
@@ -108,7 +112,8 @@ proptest! {
                 }
             };
             let effects = client.step(now, random, heard.as_deref());
-            prop_assert!(effects.iter().filter(|effect| matches!(effect, Effect::Send(_))).count() <= 1);
+            prop_assert!(effects.iter().filter(|effect| matches!(effect,
+                Effect::Send(_))).count() <= 1);
             for effect in effects {
                 match effect {
                     Effect::Send(bytes) => asked = bytes,

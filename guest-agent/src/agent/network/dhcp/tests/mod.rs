@@ -20,7 +20,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(1_700_000_000 + seconds)
 }
 
-/// What a server of good will answers to `question`.
+/// The answer of a well-meaning server to `question`.
 fn answer(question: &[u8], kind: DhcpMessageType) -> Vec<u8> {
     altered(question, kind, |_| {})
 }

@@ -53,7 +53,7 @@ fn lease(last: u8, patience_millis: u64, resolvers: &[Ipv4Addr]) -> GuestLease {
     }
 }
 
-/// On this thread, whose network is its own.
+/// It runs on this thread, which has a network of its own.
 fn wait<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
@@ -126,7 +126,7 @@ fn without_a_server_it_says_so_and_has_nothing() {
             );
             assert_eq!(run("ip -o -4 address show dev eth0").trim(), "");
             network.leave().unwrap();
-            // Whoever has the port is told of.
+            // The error names the process that has the port.
             let _taken = std::net::UdpSocket::bind("0.0.0.0:68").unwrap();
             let why = network.lease(&lease(8, 100, &[])).await.unwrap_err().to_string();
             assert!(why.contains("nothing could be sent: Address already in use"), "{why}");

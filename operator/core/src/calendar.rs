@@ -13,7 +13,7 @@ pub fn text(time: Timestamp) -> String {
     strtime::format("%Y-%m-%dT%H:%M:%S%.3f%:z", &zoned).unwrap_or_else(|_| time.to_string())
 }
 
-/// Reads what [`text`] wrote (any RFC 3339 time).
+/// Reads a time that [`text`] wrote (any RFC 3339 time).
 pub fn parse(text: &str) -> Option<Timestamp> {
     text.parse().ok()
 }

@@ -7,13 +7,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::limits::LimitDefaults;
 
-/// Defaults and limits of this operator. `Default` is what the documentation says without any
+/// Defaults and limits of this operator. `Default` gives the documented values without any
 /// configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Defaults {
-    /// `timeoutSeconds` of a run that names none.
+    /// `timeoutSeconds` of a run without one.
     pub run_seconds: u32,
-    /// `maxRunSeconds` of a pool that names none.
+    /// `maxRunSeconds` of a pool without one.
     pub max_run_seconds: u32,
     pub pool_min: u32,
     pub pool_max: u32,
@@ -31,13 +31,12 @@ pub struct Defaults {
     pub limits: LimitDefaults,
 }
 
-/// Of machines with a network.
+/// The limits of machines with a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkDefaults {
     /// DNS servers of machines whose pool names none.
     pub resolvers: Vec<Ipv4Addr>,
-    /// Addresses of nodes, API server, pods and services, as far as the operator knows them. No
-    /// policy opens them.
+    /// The known addresses of nodes, API server, pods and services. No policy opens them.
     pub deny_cidrs: Vec<IpNet>,
     /// The subnet of this installation's machines. The host may have taken another one; the
     /// operator puts it here when it knows.

@@ -1,7 +1,7 @@
 //! Names that are derived, never drawn: a retry after a crash finds its own work.
 //!
-//! Knows nothing of who uses them. Everything here fits into a libvirt domain name, a file name and
-//! a label value.
+//! This file does not know the users of the names. All names fit into a libvirt domain name, a file
+//! name and a label value.
 
 use agentvm_types::PoolUid;
 use std::fmt;
@@ -42,8 +42,8 @@ text_type!(
     DomainName
 );
 text_type!(
-    /// One operator installation on one host: tells its domains from those of another on the same
-    /// libvirt.
+    /// One installation of the operator on one host. It tells the domains of one installation from
+    /// those of another on one libvirt.
     InstanceId
 );
 text_type!(
@@ -59,13 +59,13 @@ impl InstanceId {
 }
 
 impl DomainName {
-    /// What the names of all domains of this installation begin with.
+    /// The beginning of the names of all domains of this installation.
     pub fn prefix(instance: &InstanceId) -> String {
         format!("avm-{instance}-")
     }
 
-    /// The machine in `slot` of a pool. The same slot has the same name for ever, so that creating
-    /// it twice is noticed.
+    /// The machine in `slot` of a pool. A slot always has this name, so that a second creation is
+    /// noticed.
     pub fn for_slot(instance: &InstanceId, pool: &PoolUid, slot: u32) -> Self {
         Self(format!(
             "{}{}-{slot}",
@@ -81,8 +81,8 @@ impl DomainName {
 }
 
 impl GoldenKey {
-    /// The key of a golden: all that its files depend on. `parts` in a fixed order, each with its
-    /// meaning as a prefix.
+    /// The key of a golden. `parts` are all things that its files depend on, in a fixed order, each
+    /// with its meaning as a prefix.
     pub fn derive(parts: &[&str]) -> Self {
         Self(short_hash(parts, 32))
     }

@@ -36,7 +36,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn delays_grow_stay_in_bounds_and_are_reproducible(failures in 0_u32..1_000_000, key in ".{0,20}") {
+        fn delays_grow_stay_in_bounds_and_are_reproducible(failures in 0_u32..1_000_000,
+            key in ".{0,20}") {
             let delay = Backoff::RECONCILE.after(failures, &key);
             prop_assert!(delay >= Backoff::RECONCILE.first * 8 / 10);
             prop_assert!(delay <= Backoff::RECONCILE.cap * 12 / 10);

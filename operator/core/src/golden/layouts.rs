@@ -1,12 +1,11 @@
-//! Which layouts a golden is captured for, and how far all of them are together.
+//! The device layouts that a golden is captured for, and the state of all of them together.
 
 use std::collections::BTreeSet;
 
 use super::Local;
 use crate::golden::DeviceLayout;
 
-/// The layouts that the pools of a golden need; what a pool that says nothing needs where there is
-/// none.
+/// The layouts that the pools of a golden need. Without a pool: the layout of a pool with defaults.
 pub fn needed(pools: impl IntoIterator<Item = DeviceLayout>) -> BTreeSet<DeviceLayout> {
     let layouts: BTreeSet<DeviceLayout> = pools.into_iter().collect();
     if layouts.is_empty() { [DeviceLayout::Nic].into() } else { layouts }

@@ -1,4 +1,4 @@
-//! Decisions about golden snapshots: what the recipe is, what to do next, what to say.
+//! Decisions about golden snapshots: the recipe, the next step, the status.
 
 mod device_layout;
 mod key;

@@ -15,9 +15,9 @@ use jiff::{SignedDuration, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
     Absent,
-    /// Somebody else's capture is under way on this node.
+    /// A capture for another snapshot is under way on this node.
     Queued,
-    /// Under way; the text says what it is doing.
+    /// The capture is under way; the text names its step.
     Capturing {
         doing: String,
     },
@@ -29,7 +29,7 @@ pub enum Local {
     },
 }
 
-/// What to do.
+/// The step to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plan {
     /// Start a capture.
@@ -40,9 +40,9 @@ pub enum Plan {
     WaitUntil(Timestamp),
 }
 
-/// The time that a snapshot waits for a pool that names it. They are often made together, and the pool
-/// may need another layout than the one that is captured without a pool. A capture takes long, and
-/// a node captures one golden at a time.
+/// The time that a snapshot waits for a pool that names it. Both are often made together, and the
+/// pool may need another layout than the default one. A capture takes long, and a node captures one
+/// golden at a time.
 const ALONE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The time until a snapshot that no pool names is captured all the same; `None` when that is now.

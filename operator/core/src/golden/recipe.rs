@@ -6,7 +6,7 @@ use agentvm_types::Resources;
 
 use crate::{defaults::Defaults, invalid_spec::InvalidSpec, names::short_hash};
 
-/// What the machine boots from.
+/// The thing that the machine boots from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceKind {
     Debian,
@@ -20,13 +20,13 @@ pub struct Step {
     pub timeout_seconds: u32,
 }
 
-/// All that decides what a golden is, on any host.
+/// Everything that determines a golden, on any host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recipe {
     pub source: SourceKind,
     pub size: Resources,
     pub steps: Vec<Step>,
-    /// What the steps can reach.
+    /// The network of the steps.
     pub setup_network: SetupNetworkMode,
 }
 
@@ -70,8 +70,8 @@ pub fn recipe(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<Recipe, 
     })
 }
 
-/// The profile whose limits machines of this snapshot have. One of a custom size has those of the
-/// profile with as many processors, or the next smaller one: they are what makes the load.
+/// The profile whose limits apply to machines of this snapshot. A custom size has the profile with
+/// as many processors, or the next smaller one, because processors make the load.
 pub fn profile(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Profile {
     match size(spec, defaults).map(|size| size.vcpus) {
         Ok(0..=1) => Profile::Light,
@@ -94,7 +94,7 @@ impl Recipe {
             parts.push(format!("step/{}/{}", step.timeout_seconds, step.command.len()));
             parts.extend(step.command.iter().cloned());
         }
-        // What nothing is done with makes no difference.
+        // Parts that have no effect make no difference.
         if !self.steps.is_empty() && self.setup_network == SetupNetworkMode::Isolated {
             parts.push("setup/isolated".to_owned());
         }

@@ -11,7 +11,7 @@ use agentvm_crds::{
 };
 use agentvm_types::NodeName;
 
-/// This node's entry for a layout, without what only a captured golden has.
+/// This node's entry for a layout, without the fields of a captured golden.
 pub fn node_entry(node: &NodeName, layout: DeviceLayout, local: &Local) -> GoldenNode {
     let (state, message) = match local {
         Local::Absent => (GoldenNodeState::Pending, None),
@@ -38,8 +38,8 @@ pub fn node_entry(node: &NodeName, layout: DeviceLayout, local: &Local) -> Golde
     }
 }
 
-/// The status with this node's entries in it, one for each layout; conditions are a function of all
-/// entries. `local` is what [`super::least`] says of this node's.
+/// The status with this node's entries in it, one for each layout. The conditions are a function of
+/// all entries. `local` is the result of [`super::least`] for this node's.
 pub fn next_status(
     old: &GoldenSnapshotStatus,
     digest: Option<String>,

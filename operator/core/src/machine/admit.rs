@@ -124,8 +124,8 @@ fn stop(life: &Life, nonce: &Nonce) -> Admission {
         Life::Executing { incarnation, stop: None, .. } if incarnation.nonce == *nonce => {
             Admission::Accept
         }
-        // The plan stops only what the board shows as executing: it executes a claimed attempt
-        // first, even one that is cancelled.
+        // The plan stops only attempts that the board shows as executing. It executes a claimed
+        // attempt first, even a cancelled one.
         Life::Claimed { prepared: Prepared { incarnation, .. }, .. }
         | Life::Found { incarnation, .. }
             if incarnation.nonce == *nonce =>

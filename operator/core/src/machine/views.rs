@@ -1,4 +1,4 @@
-//! The life of a machine, in the words of those who decide about pools and runs.
+//! The views of a machine's life that plans of pools and runs need.
 
 use agentvm_types::{Nonce, RunUid};
 
@@ -12,7 +12,8 @@ pub struct Numbers {
     pub total: u32,
 }
 
-/// The slot of a machine, for the plan of its pool. `golden` is what the machine was made of.
+/// The slot of a machine, for the plan of its pool. `golden` is the golden that the machine was
+/// made of.
 pub fn slot(life: &Life, golden: &GoldenKey) -> SlotSeen {
     match life {
         Life::Creating => SlotSeen::Creating,
@@ -70,7 +71,7 @@ pub fn is_idle(life: &Life) -> bool {
     matches!(life, Life::Idle(_))
 }
 
-/// Whether the machine is set aside for this run, as far as it is known without anything sent.
+/// Is the machine set aside for this run, without anything sent to it?
 pub fn is_held_for(life: &Life, run: &RunUid) -> bool {
     matches!(life, Life::Claimed { .. } | Life::Found { .. }) && owner(life) == Some(run)
 }

@@ -9,17 +9,21 @@ use ipnet::IpNet;
 use super::rules::{nowhere, private};
 use super::{FlowVerdict, Target, TargetKind};
 
-/// The destination and the remedy, in one line. `deny_list`: destinations that no
-/// policy opens, on top of those that are never opened.
+/// The destination and the remedy, in one line. `deny_list` has destinations that no policy opens,
+/// besides those that are never opened.
 pub fn advice(target: &Target, verdict: FlowVerdict, deny_list: &[IpNet]) -> String {
     let what = match verdict {
         FlowVerdict::Allowed | FlowVerdict::Denied => remedy(target, deny_list),
         FlowVerdict::Limited => "the machine had its share: raise spec.limits".to_owned(),
         FlowVerdict::Frame if matches!(target.kind, TargetKind::Ip(_)) => {
-            "its source is not the machine's; in mode Bridge: or spec.network.allow would have to name it".to_owned()
+            "its source is not the machine's; in mode Bridge: or spec.network.allow would have to \
+                name it"
+                .to_owned()
         }
         FlowVerdict::Frame if target.kind == TargetKind::Ipv6 => {
-            "no machine sends IPv6 unless its pool says spec.network.ipFamilies: [IPv4, IPv6], and then plain packets with its own source".to_owned()
+            "no machine sends IPv6 unless its pool says spec.network.ipFamilies: [IPv4, IPv6], and \
+                then plain packets with its own source"
+                .to_owned()
         }
         FlowVerdict::Frame => "no machine may send that, whatever is allowed".to_owned(),
     };
@@ -30,7 +34,7 @@ fn remedy(target: &Target, deny_list: &[IpNet]) -> String {
     let TargetKind::Ip(protocol) = target.kind else {
         return "only TCP, UDP and ICMP can be allowed".to_owned();
     };
-    // Cloud metadata among them: what is there is meant for the host.
+    // Cloud metadata is among them: it is meant for the host.
     if target.address().is_some_and(is_link_local) {
         return "link-local and metadata addresses are kept from machines".to_owned();
     }
@@ -49,7 +53,8 @@ fn remedy(target: &Target, deny_list: &[IpNet]) -> String {
         (_, None) => "a fragment without a port can't be allowed".to_owned(),
         (_, Some(53)) => {
             format!(
-                "names are asked of the pool's resolver only: use it, or set spec.network.resolver: {to}"
+                "names are asked of the pool's resolver only: use it, or set \
+                    spec.network.resolver: {to}"
             )
         }
         (_, Some(port)) => {

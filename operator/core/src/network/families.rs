@@ -4,7 +4,8 @@ use agentvm_crds::{IpFamily, NetworkMode, NetworkSpec};
 
 use crate::invalid_spec::InvalidSpec;
 
-/// Whether machines have IPv6 too: asked for beside IPv4, where machines are on our own bridge, and only there.
+/// Do machines have IPv6 too? A pool asks for it beside IPv4, and only machines on our own bridge
+/// get it.
 pub fn ipv6(network: Option<&NetworkSpec>, mode: NetworkMode) -> Result<bool, InvalidSpec> {
     let Some(network) = network else { return Ok(false) };
     let wrong = |problem: &str| Err(InvalidSpec::new("spec.network.ipFamilies", problem));
@@ -24,7 +25,7 @@ pub fn ipv6(network: Option<&NetworkSpec>, mode: NetworkMode) -> Result<bool, In
     }
 }
 
-/// Whatever else it says.
+/// Other fields do not matter.
 pub(super) fn asks_ipv6(network: &NetworkSpec) -> bool {
     network.ip_families.as_ref().is_some_and(|families| families.contains(&IpFamily::IPv6))
 }

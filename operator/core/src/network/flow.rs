@@ -1,4 +1,5 @@
-//! One thing that a machine tried with its network, as the rules saw it. All of it is a guest's word but for who tried.
+//! One network attempt of a machine, as the rules saw it. Only the machine itself is certain; the
+//! rest is a guest's word.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -19,7 +20,7 @@ pub struct Flow {
     pub target: Target,
 }
 
-/// What became of it.
+/// The verdict of the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FlowVerdict {
     /// A new connection was let through.
@@ -28,7 +29,8 @@ pub enum FlowVerdict {
     Denied,
     /// It would have been let through, had the machine not had its share already.
     Limited,
-    /// The machine may not send such a frame, wherever to: a source that isn't its own, a VLAN tag, IPv6 that wasn't asked for, …
+    /// The machine may not send such a frame anywhere: a foreign source address, a VLAN tag, IPv6
+    /// without permission, …
     Frame,
 }
 
@@ -37,11 +39,11 @@ pub enum FlowVerdict {
 pub struct Target {
     pub kind: TargetKind,
     pub to: Destination,
-    /// Of TCP and UDP, where the packet was whole enough to have one.
+    /// The port of TCP and UDP, if the packet was long enough.
     pub port: Option<u16>,
 }
 
-/// What kind of packet.
+/// The kind of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum TargetKind {
     Ip(Protocol),
@@ -55,7 +57,7 @@ pub enum TargetKind {
     Ethertype(u16),
 }
 
-/// An address, or the device where there was none to be found.
+/// An address, or the device if there was no address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Destination {
     Address(IpAddr),
@@ -77,8 +79,9 @@ impl FlowVerdict {
 }
 
 impl Target {
-    /// What every system sends by itself as soon as it has a network: looking for neighbours, routers and services. It is
-    /// dropped like anything else that isn't allowed, and nobody needs to hear of it.
+    /// Every system sends these packets by itself as soon as it has a network: it looks for
+    /// neighbours, routers and services. They are dropped like other forbidden packets, but need
+    /// not be reported.
     pub fn is_chatter(&self) -> bool {
         let group = match self.to {
             Destination::Address(IpAddr::V4(to)) => to.is_multicast() || to.is_broadcast(),
@@ -121,7 +124,7 @@ impl fmt::Display for Destination {
     }
 }
 
-/// As people read it: `TCP 203.0.113.9 port 8080`.
+/// The text for people: `TCP 203.0.113.9 port 8080`.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.to)?;

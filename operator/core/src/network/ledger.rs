@@ -1,4 +1,5 @@
-//! What one run tried with its network: bounded whatever it did, and what its status, the log and an Event say of it.
+//! The network attempts of one run, bounded whatever the run did, and the texts for its status, the
+//! log and an Event.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{Flow, FlowVerdict, Target, denied::advice};
 
-/// Destinations of each verdict that are told apart; what comes after them is only counted.
+/// The number of destinations that are told apart for each verdict. Further ones are only counted.
 const MAX_TARGETS: usize = 64;
 /// Denied destinations that a status lists.
 const MAX_TOP: usize = 10;
@@ -16,7 +17,7 @@ const MAX_NAMED: usize = 5;
 /// Denied destinations that Events name in a run's life.
 const MAX_NAMED_EVER: usize = 20;
 
-/// What the rules have counted of a machine, exact where the log is bounded.
+/// The counters of the rules for a machine. They are exact where the log is bounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counted {
     /// Connections.
@@ -80,7 +81,8 @@ impl Ledger {
         !self.unnamed.is_empty()
     }
 
-    /// What an Event says of what was denied since the last one. `pool` as people know it; `never` is what no policy opens.
+    /// The text of an Event about the denials since the last Event. `pool` is its name for people;
+    /// no policy opens the destinations in `deny_list`.
     pub fn news(&mut self, pool: &str, deny_list: &[IpNet]) -> Option<String> {
         let count = self.unnamed.len().min(MAX_NAMED);
         let named: Vec<_> = self.unnamed.drain(..count).collect();
@@ -95,19 +97,20 @@ impl Ledger {
         Some(format!("not reached from pool {pool}: {}{rest}", lines.join("; ")))
     }
 
-    /// What came after the bounded part, for the log: "n more dropped".
+    /// The rest beyond the bound, for the log: "n more dropped".
     pub fn unwritten(&self, counted: Option<Counted>) -> u64 {
         let written = self.denied.all - self.denied.more;
         self.totals(counted).denied.saturating_sub(written)
     }
 
-    /// What was counted, by whoever saw more: the log is bounded on its way here, the rules may have been made anew.
+    /// The larger of two counts: the log is bounded on its way here, and the rules may have been
+    /// made again.
     pub fn totals(&self, counted: Option<Counted>) -> Counted {
         let Counted { allowed, denied } = counted.unwrap_or_default();
         Counted { allowed: allowed.max(self.allowed.all), denied: denied.max(self.denied.all) }
     }
 
-    /// What the run's status says.
+    /// The text for the run's status.
     pub fn status(&self, counted: Option<Counted>) -> RunNetwork {
         let signed = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
         let mut top: Vec<(&Target, u64)> =
@@ -204,12 +207,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_ledger_is_bounded_whatever_a_run_tries(tried in prop::collection::vec(any::<(u32, u16, bool)>(), 0..2_000)) {
+        fn a_ledger_is_bounded_whatever_a_run_tries(tried in prop::collection::vec(any::<(u32, u16,
+            bool)>(), 0..2_000)) {
             let mut ledger = Ledger::default();
             let (mut lines, mut events, mut longest) = (0, 0, 0);
             for (address, port, allowed) in &tried {
                 let verdict = if *allowed { FlowVerdict::Allowed } else { FlowVerdict::Denied };
-                lines += usize::from(ledger.note(&flow(verdict, target(Ipv4Addr::from(*address), *port))));
+                lines += usize::from(ledger.note(&flow(verdict, target(Ipv4Addr::from(*address),
+                    *port))));
                 if let Some(news) = ledger.news("some-namespace/some-pool", &[]) {
                     (events, longest) = (events + 1, longest.max(news.len()));
                 }
@@ -218,7 +223,8 @@ mod tests {
             let status = ledger.status(None);
             prop_assert!(status.top_denied.len() <= MAX_TOP);
             prop_assert!(status.top_denied.windows(2).all(|pair| pair[0].count >= pair[1].count));
-            let seen = |wanted: bool| tried.iter().filter(|(_, _, allowed)| *allowed == wanted).count();
+            let seen = |wanted: bool| tried.iter().filter(|(_, _,
+                allowed)| *allowed == wanted).count();
             prop_assert_eq!(status.allowed, i64::try_from(seen(true)).unwrap());
             prop_assert!(status.denied <= i64::try_from(seen(false)).unwrap());
         }

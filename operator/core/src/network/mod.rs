@@ -1,6 +1,7 @@
-//! The network of machines: what each may reach, where it is plugged in, and the rule set that holds it to that.
+//! The network of machines: their destinations, their attachment, and the rules.
 //!
-//! Everything here is data and text. `agentvm-hypervisor` makes the bridge and hands the text to nft.
+//! Everything here is data and text. `agentvm-hypervisor` makes the bridge and gives the text to
+//! nft.
 
 mod denied;
 mod families;

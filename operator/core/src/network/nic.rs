@@ -20,7 +20,7 @@ pub struct Nic {
     pub wire: Wire,
 }
 
-/// What the host's end is plugged into.
+/// The thing that the host's end is connected to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wire {
     /// The installation's own bridge; the address is the machine's for as long as it lives.
@@ -32,11 +32,11 @@ pub enum Wire {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ipv6: Option<Ipv6Addr>,
     },
-    /// A bridge of the host. Addresses there are none of our business.
+    /// A bridge of the host. A DHCP server gives the addresses there.
     Bridge { bridge: String },
 }
 
-/// A machine's device, and whose policy holds for it.
+/// A machine's device, and the owner of its policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
     pub nic: Nic,
@@ -55,7 +55,7 @@ impl Nic {
         }
     }
 
-    /// The same with an IPv6 address: the installation's network, and the same last number.
+    /// Adds an IPv6 address: the installation's network, and the last number of the IPv4 address.
     pub fn dual(instance: &InstanceId, subnet: &Subnet, address: Ipv4Addr) -> Self {
         let mut nic = Self::nat(instance, subnet, address);
         if let Wire::Nat { ipv6, .. } = &mut nic.wire {
@@ -67,7 +67,8 @@ impl Nic {
 
     /// The device of a machine on a bridge of the host.
     pub fn bridge(instance: &InstanceId, machine: &DomainName, bridge: &str) -> Self {
-        // Seven digits, so that it is never the last octet of an address; 15 characters are all that Linux takes.
+        // Seven digits, so that it is never the last octet of an address. Linux takes 15 characters
+        // at most.
         let slot = short_hash(&["tap", machine.as_str()], 7);
         Self {
             tap: format!("{}{slot}", Table::of(instance).tap_prefix()),
@@ -84,7 +85,7 @@ impl Nic {
         }
     }
 
-    /// The same for IPv6.
+    /// The prefix of IPv6.
     pub fn ipv6(&self) -> Option<Ipv6Addr> {
         match self.wire {
             Wire::Nat { ipv6, .. } => ipv6,

@@ -1,4 +1,5 @@
-//! What machines may reach, in numbers and ranges: a pool's `network` and `limits` with every default filled in.
+//! The reachable destinations of machines, in numbers and ranges: a pool's `network` and `limits`
+//! with every default.
 
 use std::net::Ipv4Addr;
 
@@ -6,16 +7,16 @@ use agentvm_crds::Protocol;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-/// What the machines of one pool may reach, and how much of it.
+/// The reachable destinations of the machines of one pool, and their limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Policy {
-    /// Of the spec that it was made from.
+    /// The generation of the spec that it was made from.
     pub generation: i64,
     /// Whether they may use IPv6 too, as IPv4.
     #[serde(default)]
     pub ipv6: bool,
-    /// On top of what every machine may reach.
+    /// Destinations besides those that every machine reaches.
     pub allow: Vec<Allow>,
     /// The only addresses that are asked for names.
     pub resolvers: Vec<Ipv4Addr>,
@@ -40,11 +41,11 @@ pub struct PortRange {
     pub last: u16,
 }
 
-/// How much one machine may do with its network.
+/// The network limits of one machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LinkLimits {
-    /// In each direction; `None`: as much as the host gives.
+    /// In each direction; `None` means as much as the host gives.
     pub bytes_per_second: Option<u64>,
     /// In each direction.
     pub packets_per_second: u32,

@@ -15,7 +15,8 @@ const LAST: u32 = 254;
 /// Bits of an installation's IPv6 network.
 pub(super) const ULA_PREFIX: u8 = 64;
 
-/// The IPv6 network of an installation's machines (RFC 4193): forty bits of its own, so that no two hosts that meet have the same.
+/// The IPv6 network of an installation's machines (RFC 4193). It has forty bits of its own, so that
+/// two hosts that meet have different ones.
 pub fn ula(instance: &InstanceId) -> Ipv6Net {
     let own =
         u128::from_str_radix(&short_hash(&["ula", instance.as_str()], 10), 16).unwrap_or_default();
@@ -23,7 +24,7 @@ pub fn ula(instance: &InstanceId) -> Ipv6Net {
     Ipv6Net::new(network, ULA_PREFIX).unwrap_or_else(|_| network.into())
 }
 
-/// The address that machines of this network send through what leaves it.
+/// The gateway of this network's machines.
 pub fn gateway6(net: Ipv6Net) -> Ipv6Addr {
     Ipv6Addr::from_bits(net.network().to_bits() | 1)
 }
@@ -32,7 +33,7 @@ pub fn gateway6(net: Ipv6Net) -> Ipv6Addr {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subnet {
     pub bridge: String,
-    /// The bridge's address: where machines send what leaves the subnet.
+    /// The bridge's address: machines send packets for other networks there.
     pub gateway: Ipv4Addr,
     pub prefix: u8,
 }

@@ -5,7 +5,8 @@ use ipnet::Ipv6Net;
 use super::subnet::ula;
 use crate::names::{InstanceId, short_hash};
 
-/// The nftables table of one installation, in the families `bridge` and `inet`, and what else is named after it.
+/// The nftables table of one installation, in the families `bridge` and `inet`, and other things
+/// that are named after it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
     name: String,
@@ -21,7 +22,7 @@ impl Table {
         Self {
             name: format!("agentvm_{id}"),
             tap_prefix: format!("avm{}-", id.chars().take(4).collect::<String>()),
-            // Small numbers are what people give by hand.
+            // People choose small numbers by hand.
             log_group: 1024 + group % (u16::MAX - 1024),
             ula: ula(instance),
         }
@@ -32,7 +33,7 @@ impl Table {
         &self.name
     }
 
-    /// What the names of all taps of this installation begin with, and those of no other.
+    /// The beginning of the names of this installation's taps. No other tap has it.
     pub fn tap_prefix(&self) -> String {
         self.tap_prefix.clone()
     }

@@ -1,4 +1,5 @@
-//! From a pool's `network` and `limits` to a policy: defaults filled in, and refused what must not or can't be.
+//! From a pool's `network` and `limits` to a policy: fills in defaults, and refuses forbidden or
+//! impossible values.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,12 +13,13 @@ use crate::defaults::{Defaults, NetworkDefaults};
 use crate::invalid_spec::InvalidSpec;
 use crate::limits::LimitPreset;
 
-/// What the API lets through; an object that was written some other way is held to the same.
+/// The limits of the API. An object that was written in another way is held to them, too.
 const MOST_ENTRIES: usize = 64;
-/// What Linux takes for the name of an interface.
+/// The length that Linux accepts for the name of an interface.
 const MOST_NAME: usize = 15;
 
-/// The policy of a pool, as of this generation of its spec. Without `network` and `limits`: what everybody gets.
+/// The policy of a pool, from this generation of its spec. Without `network` and `limits` it is the
+/// default policy.
 pub fn policy(
     network: Option<&NetworkSpec>,
     limits: Option<&LimitsSpec>,
@@ -53,14 +55,16 @@ pub fn bridge(
             wrong("is required with mode Bridge: name a bridge of the host")
         }
         (NetworkMode::Bridge, Some(name)) if !is_interface(name) => wrong(
-            "must be the name of an interface: at most 15 letters, digits, '.', '_' and '-', a letter or digit first",
+            "must be the name of an interface: at most 15 letters, digits, '.', '_' and '-', a \
+                letter or digit first",
         ),
         // There machines could pretend to be one another's.
         (NetworkMode::Bridge, Some(name))
             if name.starts_with("agentvm") || name.starts_with("avm") =>
         {
             wrong(
-                "must not be a bridge of agentvm: use mode NatFiltered for that, or name one of your own",
+                "must not be a bridge of agentvm: use mode NatFiltered for that, or name one of \
+                    your own",
             )
         }
         (NetworkMode::Bridge, Some(name)) => Ok(Some(name.to_owned())),
@@ -131,13 +135,15 @@ fn cidr(
         InvalidSpec::new(
             path,
             format!(
-                "\"{text}\" is not a network such as 203.0.113.0/24 or fd12:3456::/48, or 10.1.2.3/32 for one address"
+                "\"{text}\" is not a network such as 203.0.113.0/24 or fd12:3456::/48, or \
+                    10.1.2.3/32 for one address"
             ),
         )
     })?;
     if matches!(net, IpNet::V6(_)) && !ipv6 {
         let problem = format!(
-            "{text} is of IPv6, which these machines don't have: set spec.network.ipFamilies to [IPv4, IPv6]"
+            "{text} is of IPv6, which these machines don't have: set spec.network.ipFamilies to \
+                [IPv4, IPv6]"
         );
         return Err(InvalidSpec::new(path, problem));
     }

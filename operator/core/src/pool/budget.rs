@@ -1,4 +1,4 @@
-//! The node's budget: how many machines of a pool still fit (reason `NoCapacity`).
+//! The node's budget: the number of a pool's machines that still fit (reason `NoCapacity`).
 
 use agentvm_crds::{PoolNode, PoolReason};
 
@@ -86,7 +86,8 @@ mod tests {
         #[test]
         fn machines_that_fit_never_break_the_budget(
             machines in 0_u32..50, memory in 0_u64..1_000_000, size in 1_u32..20_000,
-            used in 0_u32..60, used_mib in 0_u64..1_200_000, addresses in proptest::option::of(0_u32..50),
+            used in 0_u32..60, used_mib in 0_u64..1_200_000,
+                addresses in proptest::option::of(0_u32..50),
         ) {
             let budget = Budget { machines, memory_mib: memory };
             let in_use = InUse { machines: used, memory_mib: used_mib };

@@ -1,4 +1,4 @@
-//! This node's entry in a pool's status: what is there, and in one reason why it isn't more.
+//! This node's entry in a pool's status: the machines, and one reason why there are not more.
 
 use agentvm_crds::{NetworkMode, PoolNode, PoolReason, ReusePolicy};
 
@@ -10,11 +10,11 @@ use crate::status::clip;
 /// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a
 /// status.
 const MAX_MESSAGE: usize = 368;
-/// The same of a word on tiers; there are two. What failed stands at its end, after the name of a
+/// The limit of the two texts about tiers. The failure is at the end of a text, after the name of a
 /// machine.
 const MAX_TIER_MESSAGE: usize = 192;
 
-/// How many machines are in which state.
+/// The number of machines in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub warm: u32,
@@ -22,7 +22,7 @@ pub struct Counts {
     pub creating: u32,
     pub resetting: u32,
     pub quarantined: u32,
-    /// All that takes a slot.
+    /// All machines that take a slot.
     pub total: u32,
 }
 
@@ -44,7 +44,7 @@ impl Counts {
     }
 }
 
-/// What a node says of a pool besides its slots.
+/// A node's facts about a pool besides its slots.
 #[derive(Clone, Debug)]
 pub struct NodeFacts<'a> {
     pub node: &'a NodeName,
@@ -52,7 +52,7 @@ pub struct NodeFacts<'a> {
     /// `KVM`, `TCG`, or `Unknown`.
     pub accelerator: &'a str,
     pub tier: TierReport,
-    /// Bytes that each idle machine shares with nobody.
+    /// The unshared bytes of each idle machine.
     pub unshared: Vec<u64>,
     /// The generation whose network policy is in force here.
     pub network_generation: Option<i64>,
@@ -99,7 +99,7 @@ pub fn node_entry(
     }
 }
 
-/// A pool that wants no resets in place has none, whatever the host can do.
+/// A pool that does not want resets in place has none, whatever the host can do.
 fn asked_tier(want: &ValidPool, tier: TierReport) -> TierReport {
     let asked = match (want.reuse_policy, want.max_reuses) {
         (ReusePolicy::Never, _) => "spec.reusePolicy: Never asks for a fresh process for every run",

@@ -1,4 +1,4 @@
-//! The golden of a pool's machines, or the one reason why none can be made.
+//! The golden of a pool's machines, or the reason why none can be made.
 
 use agentvm_crds::PoolReason;
 

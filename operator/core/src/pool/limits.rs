@@ -1,16 +1,15 @@
-//! A pool's limits as its status says them: what its machines are held to, with every default
-//! filled in.
+//! The limits in a pool's status: those of its machines, with every default filled in.
 
 use agentvm_crds::{NetworkMode, PoolLimits};
 
 use super::ValidPool;
 
-/// What a machine of this pool may take. Of its network only what there is one for, and somebody
-/// counts.
+/// The limits of a machine of this pool. Network limits appear only where there is a network, and
+/// where the rules count.
 pub fn of(want: &ValidPool) -> PoolLimits {
     let (host, link) = (want.limits, want.policy.limits);
     let has_link = want.network_mode != NetworkMode::Isolated;
-    // What is bridged passes no rule that knows of connections.
+    // The rules do not count connections of bridged machines.
     let is_routed = want.network_mode == NetworkMode::NatFiltered;
     PoolLimits {
         cpu_quota_percent: host.cpu_quota_percent.map(int),
@@ -59,7 +58,8 @@ mod tests {
     fn what_a_pool_leaves_open_is_told_as_it_holds() {
         let plain = |profile| said(NetworkMode::NatFiltered, None, &Defaults::default(), profile);
         let light = json!({
-            "networkBytesPerSecond": 33_554_432, "packetsPerSecond": 10_000, "connections": 256, "processes": 2048,
+            "networkBytesPerSecond": 33_554_432, "packetsPerSecond": 10_000, "connections": 256,
+                "processes": 2048,
         });
         assert_eq!(plain(Profile::Light), light);
         assert_eq!(plain(Profile::Intensive)["processes"], 8192);
@@ -94,7 +94,8 @@ mod tests {
     fn nobody_is_told_a_limit_that_nothing_is_held_to() {
         let plain = |mode| said(mode, None, &Defaults::default(), Profile::Light);
         assert_eq!(plain(NetworkMode::Isolated), json!({"processes": 2048}));
-        let bridged = json!({"networkBytesPerSecond": 33_554_432, "packetsPerSecond": 10_000, "processes": 2048});
+        let bridged = json!({"networkBytesPerSecond": 33_554_432, "packetsPerSecond": 10_000,
+            "processes": 2048});
         assert_eq!(plain(NetworkMode::Bridge), bridged);
     }
 }

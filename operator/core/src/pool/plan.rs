@@ -12,9 +12,9 @@ use jiff::{Timestamp, ToSpan};
 use super::{Room, ValidPool};
 use crate::names::GoldenKey;
 
-/// How long a machine that is more than wanted stays idle before it goes, seconds. While one is
-/// claimed another is made in its place, and when it comes back from its reset there is one too
-/// many: where runs follow each other, each would cost a creation and a removal.
+/// The time, in seconds, that a surplus machine stays idle before it goes. While one machine is
+/// claimed, another is made in its place. When the first comes back from its reset, there is one
+/// too many. With runs that follow each other, each would cost a creation and a removal.
 const LINGER: i64 = 10;
 
 /// The state of a slot.
@@ -57,12 +57,12 @@ pub struct PoolFacts {
     pub hold_until: Option<Timestamp>,
 }
 
-/// What to do.
+/// The step to take.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
     pub create: Vec<u32>,
     pub retire: Vec<u32>,
-    /// Look again at this time, whatever happens until then.
+    /// The time of the next look, whatever happens until then.
     pub wake: Option<Timestamp>,
     /// Machines that are wanted and don't fit on the node.
     pub no_room_for: u32,
@@ -90,13 +90,13 @@ pub fn plan(want: &ValidPool, seen: &PoolFacts, now: Timestamp) -> Plan {
     plan.no_room_for = missing - fits;
     plan.create =
         (0..want.max).filter(|n| !seen.slots.contains_key(n)).take(fits as usize).collect();
-    // One machine has to be there when anyone waits, whatever `min` says.
+    // One machine must be there when a run waits, whatever `min` says.
     let needed = want.min.max(u32::from(seen.queued > 0)).saturating_sub(ready);
     plan.retire.extend(yielding(seen, &plan, needed.saturating_sub(fits)));
     plan
 }
 
-/// Idle machines that stay, and those that will be idle soon: nothing is made in their place.
+/// Idle machines that stay, and those that will be idle soon: no machine is made in their place.
 fn ready_or_coming(seen: &PoolFacts, retire: &[u32]) -> u32 {
     let stays = |(slot, state): &(&u32, &SlotSeen)| match state {
         SlotSeen::Idle { .. } => !retire.contains(slot),
@@ -106,11 +106,11 @@ fn ready_or_coming(seen: &PoolFacts, retire: &[u32]) -> u32 {
     count(seen.slots.iter().filter(stays).count())
 }
 
-/// Quarantine yields to availability: what is kept for a look mustn't keep runs waiting until
-/// somebody has looked. As many go as machines are lacking for want of a slot or of room, the ones
-/// with the least time left first.
+/// Quarantine yields to availability: a quarantined machine must not keep runs waiting until a
+/// person has looked at it. If machines are missing because there is no slot or no room, as many
+/// quarantined machines go, those with the least time left first.
 fn yielding(seen: &PoolFacts, plan: &Plan, lacking: u32) -> Vec<u32> {
-    // What is on its way out makes place without that.
+    // Machines that are on their way out make place without that.
     let leaving = seen
         .slots
         .iter()
@@ -340,7 +340,7 @@ mod tests {
         );
     }
 
-    /// What can happen to a slot between two looks at the pool: anything a host may do.
+    /// The events of a slot between two looks at the pool: anything that a host may do.
     fn step(slot: &SlotSeen, event: u8, now: Timestamp) -> Option<SlotSeen> {
         match (slot, event % 6) {
             (SlotSeen::Creating | SlotSeen::Resetting, 0) => {
@@ -374,16 +374,20 @@ mod tests {
                 world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap()).into();
                 let plan = plan(&want, &world, now);
                 for slot in &plan.create {
-                    prop_assert!(world.slots.insert(*slot, SlotSeen::Creating).is_none(), "slot {slot} was taken");
+                    prop_assert!(world.slots.insert(*slot, SlotSeen::Creating).is_none(),
+                        "slot {slot} was taken");
                 }
                 for slot in &plan.retire {
                     let was = world.slots.insert(*slot, SlotSeen::Ending);
-                    let may_go = matches!(was, Some(SlotSeen::Idle { .. } | SlotSeen::Quarantined { .. }));
+                    let may_go = matches!(was,
+                        Some(SlotSeen::Idle { .. } | SlotSeen::Quarantined { .. }));
                     prop_assert!(may_go, "only idle and quarantined machines are retired");
                 }
-                prop_assert!(world.slots.len() <= want.max as usize, "{} machines of {}", world.slots.len(), want.max);
+                prop_assert!(world.slots.len() <= want.max as usize, "{} machines of {}",
+                    world.slots.len(), want.max);
                 prop_assert!(world.slots.len() <= room as usize);
-                world.slots = world.slots.iter().filter_map(|(n, s)| step(s, event ^ u8::try_from(*n).unwrap(), now).map(|s| (*n, s))).collect();
+                world.slots = world.slots.iter().filter_map(|(n, s)| step(s,
+                    event ^ u8::try_from(*n).unwrap(), now).map(|s| (*n, s))).collect();
             }
             // Everything succeeds from now on: the pool comes to rest.
             world.queued = 0;
@@ -392,18 +396,21 @@ mod tests {
                 now = at(10_000 + round);
                 world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap()).into();
                 let plan = plan(&want, &world, now);
-                for slot in &plan.create { world.slots.insert(*slot, SlotSeen::Idle { since: now, golden: key("g") }); }
+                for slot in &plan.create { world.slots.insert(*slot, SlotSeen::Idle { since: now,
+                    golden: key("g") }); }
                 for slot in &plan.retire { world.slots.remove(slot); }
                 world.slots.retain(|_, s| !matches!(s, SlotSeen::Ending | SlotSeen::Claimed));
                 for state in world.slots.values_mut() {
-                    if matches!(state, SlotSeen::Creating | SlotSeen::Resetting) { *state = SlotSeen::Idle { since: now, golden: key("g") }; }
+                    if matches!(state, SlotSeen::Creating | SlotSeen::Resetting) { *state =
+                        SlotSeen::Idle { since: now, golden: key("g") }; }
                 }
             }
             world.room = room.saturating_sub(u32::try_from(world.slots.len()).unwrap()).into();
             let rest = plan(&want, &world, now);
             prop_assert!(rest.create.is_empty() && rest.retire.is_empty(), "{rest:?} in {world:?}");
             let idle = world.slots.values().filter(|s| matches!(s, SlotSeen::Idle { .. })).count();
-            prop_assert_eq!(count(idle), want.min.min(room), "quarantine does not keep a pool from its min: {:?}", world);
+            prop_assert_eq!(count(idle), want.min.min(room),
+                "quarantine does not keep a pool from its min: {:?}", world);
         }
     }
 }

@@ -4,9 +4,10 @@
 /// Limits of the remains. The hypervisor measures them before and during a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResetLimits {
-    /// Bytes of the host's disk that a file of the machine may keep, beyond those of a new machine.
+    /// The bytes that a file of the machine may keep on the host's disk, beyond those of a new
+    /// machine.
     ///
-    /// A reset frees what a run wrote, but the files keep their blocks, because no discard reaches
+    /// A reset frees the data of a run, but the files keep their blocks, because no discard reaches
     /// them. They go with the machine.
     pub kept_bytes: u64,
     /// Files and folders in the share.

@@ -1,5 +1,5 @@
-//! Whether a machine whose run is over is reset in place or replaced, and when a tier that fails
-//! again and again is not used for a while.
+//! Decides whether a machine is reset in place or replaced after its run, and when a tier that
+//! fails again and again is not used for a while.
 
 use std::time::Duration;
 

@@ -32,7 +32,7 @@ pub fn next_status(
     }
 }
 
-/// The status of a pool whose spec can't be carried out: no node does anything for it.
+/// The status of a pool with an invalid spec: no node does anything for it.
 pub fn invalid_status(
     old: &AgentVMPoolStatus,
     why: &InvalidSpec,
@@ -73,7 +73,7 @@ fn conditions(nodes: &[PoolNode], was_ready: bool, decided: Decided) -> Vec<Cond
         .or(nodes.first())
         .map_or(("Filling", ""), |n| (n.reason.as_str(), n.message.as_str()));
     let ready = nodes.iter().any(|n| n.warm + n.claimed > 0 || (n.min == 0 && is_fine(&n.reason)));
-    // A pool whose last machine was just used is as ready as before while it makes the next one.
+    // A pool whose last machine was just taken is as ready as before while it makes the next one.
     let ready = ready || (was_ready && nodes.iter().any(|n| is_fine(&n.reason)));
     let filling = nodes.iter().any(|n| n.creating > 0 || n.reason == "Filling");
     let trouble = nodes.iter().find(|n| !is_fine(&n.reason));
@@ -96,8 +96,7 @@ fn conditions(nodes: &[PoolNode], was_ready: bool, decided: Decided) -> Vec<Cond
     list
 }
 
-/// The worst of what works less well than it should: whether there is anything, its reason, its
-/// message.
+/// The worst of the degradations: whether there is one, its reason, its message.
 fn degraded(nodes: &[PoolNode]) -> (bool, &str, String) {
     if let Some(node) = nodes.iter().find(|n| !is_fine(&n.reason)) {
         return (true, &node.reason, node.message.clone());
@@ -109,7 +108,8 @@ fn degraded(nodes: &[PoolNode]) -> (bool, &str, String) {
     }
     if let Some(node) = nodes.iter().find(|n| n.accelerator == "TCG") {
         let message = format!(
-            "node {} emulates in software (TCG): correct, but an order of magnitude slower; see `agentvm doctor`",
+            "node {} emulates in software (TCG): correct, but an order of magnitude slower; see \
+                `agentvm doctor`",
             node.name
         );
         return (true, PoolReason::SoftwareEmulation.as_str(), message);

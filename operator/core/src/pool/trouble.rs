@@ -1,4 +1,4 @@
-//! Failures to make machines of a pool, and how long its next machine waits for that.
+//! Failures to make machines of a pool, and the wait of its next machine after them.
 
 use std::collections::HashMap;
 

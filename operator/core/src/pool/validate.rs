@@ -26,19 +26,19 @@ pub struct ValidPool {
     pub bridge: Option<String>,
     /// Beside IPv4; with mode `NatFiltered`, and only then.
     pub ipv6: bool,
-    /// What its machines may reach.
+    /// The reachable destinations of its machines.
     pub(super) policy: Policy,
     pub limits: MachineLimits,
 }
 
 impl ValidPool {
-    /// What its machines may reach, as of this generation of the spec that it was made from.
+    /// The reachable destinations of its machines, from this generation of the spec.
     pub fn policy(&self, generation: i64) -> Policy {
         Policy { generation, ..self.policy.clone() }
     }
 }
 
-/// Fills defaults in and refuses what can't be. `profile` is that of its golden
+/// Fills in defaults, and refuses impossible values. `profile` is the profile of its golden
 /// ([`crate::golden::profile`]).
 pub fn validate(
     spec: &AgentVMPoolSpec,
@@ -50,8 +50,7 @@ pub fn validate(
     let asked_min = warm.and_then(|w| w.min);
     let max = number("spec.warm.max", asked_max, defaults.pool_max, 1)?;
     let min = match asked_min {
-        // A `max` below the operator's default `min` says enough: the default gives way to what was
-        // asked for.
+        // A `max` below the operator's default `min` is enough: the default gives way.
         None => defaults.pool_min.min(max),
         some => number("spec.warm.min", some, defaults.pool_min, 0)?,
     };
@@ -98,8 +97,8 @@ pub fn validate(
     })
 }
 
-/// How machines of a pool are connected. It decides about their golden too, before anything else of
-/// the pool is valid.
+/// The attachment of a pool's machines. It decides about their golden too, before the rest of the
+/// pool is valid.
 pub fn network_mode(network: Option<&NetworkSpec>, defaults: &Defaults) -> NetworkMode {
     network.and_then(|network| network.mode).unwrap_or(defaults.network_mode)
 }

@@ -5,7 +5,7 @@ const MAX_PATH: usize = 1024;
 /// The longest name within a path, in bytes: the limit of every file system in use.
 const MAX_NAME: usize = 255;
 
-/// Says what is wrong with a path that has to stay below its folder.
+/// The fault of a path that has to stay below its folder.
 pub fn check_relative_path(path: &str) -> Result<(), String> {
     if path.is_empty() {
         return Err("must not be empty".to_owned());
@@ -56,8 +56,10 @@ mod tests {
         fn what_is_accepted_stays_below_its_folder(path in "[a./]{0,12}") {
             if check_relative_path(&path).is_ok() {
                 let joined = std::path::Path::new("/base").join(&path);
-                prop_assert!(joined.components().all(|c| !matches!(c, std::path::Component::ParentDir)));
-                prop_assert!(joined.starts_with("/base") && joined != std::path::Path::new("/base"));
+                prop_assert!(joined.components().all(|c| !matches!(c,
+                    std::path::Component::ParentDir)));
+                prop_assert!(joined.starts_with("/base") &&
+                    joined != std::path::Path::new("/base"));
             }
         }
     }

@@ -24,7 +24,7 @@ pub enum StopCause {
     Evicted,
 }
 
-/// A run that waits: for what it refers to, or for a machine.
+/// A run that waits: for its references, or for a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     pub accepted: AcceptedReason,
@@ -44,7 +44,7 @@ impl Wait {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     Nothing,
-    /// Say that it waits, and for what.
+    /// Write that it waits, and for which thing.
     Wait(Wait),
     /// Take a machine, if there is still one, and write the claim down.
     Claim,
@@ -126,7 +126,7 @@ fn plan_waiting(run: &ValidRun, facts: &RunFacts, now: Timestamp) -> Plan {
     Plan { step, wake: Some(soon.map_or(deadline, |soon| soon.min(deadline))) }
 }
 
-/// What the run waits for, with numbers; `None` when it is its turn.
+/// The thing that the run waits for, with numbers; `None` when it is its turn.
 fn waiting_for(run: &ValidRun, facts: &RunFacts) -> Option<Wait> {
     use {AcceptedReason as A, ScheduledReason as S};
     let wait = |accepted, scheduled, message| Some(Wait { accepted, scheduled, message });

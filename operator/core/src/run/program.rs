@@ -1,4 +1,4 @@
-//! From `code` or `command` to what is executed.
+//! From `code` or `command` to the executed command.
 
 use agentvm_crds::{AgentRunSpec, Language};
 
@@ -7,7 +7,7 @@ use crate::invalid_spec::InvalidSpec;
 /// Where a program's text is put below `/workspace/input`. Ours: `files` can't name it.
 pub const CODE_FOLDER: &str = ".agentvm";
 
-/// What is executed.
+/// The executed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     pub argv: Vec<String>,

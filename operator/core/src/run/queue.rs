@@ -25,7 +25,7 @@ pub struct QueuePlace {
     pub waiting: u32,
 }
 
-/// The place of `this` among all that wait for the same pool (it may be among `others` or not).
+/// The place of `this` among all runs that wait for its pool (it may be among `others` or not).
 pub fn place<'a>(
     this: &QueueEntry,
     others: impl IntoIterator<Item = &'a QueueEntry>,
@@ -50,7 +50,7 @@ pub(super) fn in_line(place: QueuePlace, pool: &PoolState) -> String {
     format!("{free} of {total} machines free (max {max}), {ahead} runs before this one")
 }
 
-/// Whether a run stands in the line of its pool, as far as its object says.
+/// Is the run in the line of its pool, according to its object?
 ///
 /// A run that waits for a Secret or a ConfigMap does not: it must not keep others from a machine.
 pub fn is_in_line(spec: &AgentRunSpec, status: Option<&AgentRunStatus>) -> bool {
@@ -109,12 +109,15 @@ mod tests {
     proptest! {
         #[test]
         fn places_are_a_permutation_and_priority_comes_first(raw in proptest::collection::vec((-3_i32..3, 0_i64..5), 1..20)) {
-            let all: Vec<QueueEntry> = raw.iter().enumerate().map(|(n, (priority, second))| QueueEntry {
-                uid: RunUid::new(n.to_string()), priority: *priority, created: Timestamp::from_second(*second).unwrap(),
+            let all: Vec<QueueEntry> = raw.iter().enumerate().map(|(n, (priority,
+                second))| QueueEntry {
+                uid: RunUid::new(n.to_string()), priority: *priority,
+                    created: Timestamp::from_second(*second).unwrap(),
             }).collect();
             let mut places: Vec<u32> = all.iter().map(|e| place(e, &all).ahead).collect();
             for (a, b) in all.iter().zip(&all[1..]) {
-                if a.priority > b.priority { prop_assert!(place(a, &all).ahead < place(b, &all).ahead); }
+                if a.priority > b.priority { prop_assert!(place(a, &all).ahead < place(b,
+                    &all).ahead); }
             }
             places.sort_unstable();
             prop_assert_eq!(places, (0..u32::try_from(all.len()).unwrap()).collect::<Vec<_>>());

@@ -18,7 +18,7 @@ pub enum AttemptEnd {
     OutputTooLarge,
 }
 
-/// The end of an attempt, as far as plans care.
+/// The end of an attempt, as plans need it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttemptResult {
     pub end: AttemptEnd,
@@ -45,7 +45,7 @@ pub struct Outcome {
     pub timings: Timings,
 }
 
-/// An attempt with all that is said of it.
+/// An attempt with all of its results.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FinishedAttempt {
     pub result: AttemptResult,
@@ -76,7 +76,7 @@ impl AttemptResult {
         FinishedAttempt { result: self, outcome: Outcome::default() }
     }
 
-    /// Failures that are nobody's program's fault.
+    /// Failures that are not the program's fault.
     pub fn is_infrastructure_failure(&self) -> bool {
         matches!(self.end, AttemptEnd::GuestLost | AttemptEnd::NodeLost | AttemptEnd::Evicted)
     }

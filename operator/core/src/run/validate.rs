@@ -75,7 +75,7 @@ pub struct ValidRun {
     pub max_bytes: u64,
 }
 
-/// Checks all that can be known from the object alone and the pool's own limit.
+/// Checks the object alone, and against the pool's own limit.
 pub fn validate(
     spec: &AgentRunSpec,
     defaults: &Defaults,
@@ -127,7 +127,7 @@ fn timeout(
     pool_max: Option<u32>,
 ) -> Result<u32, InvalidSpec> {
     let limit = pool_max.unwrap_or(defaults.max_run_seconds);
-    // The default gives way to a pool that allows less; what was asked for doesn't.
+    // The default gives way to a pool that allows less; an explicit value does not.
     let Some(asked) = asked else { return Ok(defaults.run_seconds.min(limit)) };
     let seconds = at_least("spec.timeoutSeconds", asked, 1)?;
     if pool_max.is_some() && seconds > limit {
@@ -188,7 +188,8 @@ fn check_env_name(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "must be letters, digits and `_`, not beginning with a digit, at most {MAX_ENV_NAME} characters, is {name:?}"
+        "must be letters, digits and `_`, not beginning with a digit, at most {MAX_ENV_NAME} \
+            characters, is {name:?}"
     ))
 }
 
@@ -346,7 +347,8 @@ mod tests {
                 "spec.files[0].contentBase64",
             ),
             (
-                json!({"files": [{"path": "a", "contentFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}),
+                json!({"files": [{"path": "a", "contentFrom": {"secretKeyRef": {"name": "s",
+                    "key": "k"}}}]}),
                 "spec.files[0].place",
             ),
             (json!({"stdin": "x".repeat(MAX_SPEC_BYTES)}), "spec"),
@@ -376,7 +378,8 @@ mod tests {
             &spec(serde_json::json!({
                 "command": null,
                 "code": {"language": "Python", "source": "print(1)"},
-                "env": [{"name": "A"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+                "env": [{"name": "A"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": "s",
+                    "key": "k"}}}],
                 "files": [{"path": "a/b", "contentBase64": "aGk=\n", "mode": 0o755}],
             })),
             &Defaults::default(),

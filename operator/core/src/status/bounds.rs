@@ -46,7 +46,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_stay_within_their_bounds(bytes in proptest::collection::vec(any::<u8>(), 0..300), max in 8_usize..100) {
+        fn texts_stay_within_their_bounds(bytes in proptest::collection::vec(any::<u8>(), 0..300),
+            max in 8_usize..100) {
             let (text, cut) = tail(&bytes, max);
             prop_assert!(text.len() <= max);
             prop_assert!(!text.contains('\0'));

@@ -1,4 +1,5 @@
-//! What a machine on a bridge of the host may say there: it is one more of a network that others look after.
+//! The permitted frames of a machine on a bridge of the host: it is one member of a foreign
+//! network.
 
 use agentvm_types::OwnerUid;
 use std::net::{IpAddr, Ipv4Addr};
@@ -12,8 +13,10 @@ use super::names::{OwnerChains, REFUSE};
 use super::ranges::{nowhere, private, to};
 use crate::network::{Mac, Policy};
 
-/// What the machines of a policy may say on a bridge of the host: no IPv6, and nothing in another's name. Ports are filtered elsewhere; what is
-/// never reachable isn't there either, nor is the host, which that network's router may lead to; and nobody offers addresses or routes.
+/// The permitted frames of a policy's machines on a bridge of the host: no IPv6, and no foreign
+/// source. Ports are filtered elsewhere. Destinations that are never opened are closed here too,
+/// and so is the host, which that network's router may lead to. No machine offers addresses or
+/// routes.
 pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) -> Chain {
     let refuse = || Then::Goto(REFUSE.into());
     let to = |nets: Vec<IpNet>| to(nets, false).map(|(_, nets)| nets);
@@ -22,13 +25,13 @@ pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) 
     let arp = |whose| [When::Frame(Ether::Arp), When::PlainArp, When::StationArp, whose];
     let mut rules: Vec<Rule> = vec![
         rule(arp(When::LeasedArp), Then::Accept),
-        // Who has no address may ask whether anybody has it.
+        // A machine without an address may ask whether an address is in use.
         rule(arp(When::NobodysArp), Then::Accept),
         rule([When::NotFrame(Ether::Ipv4)], refuse()),
         rule(asks_for_address(When::Source(only(Ipv4Addr::UNSPECIFIED))), Then::Accept),
         rule(asks_for_address(When::Leased), Then::Accept),
         rule([When::UdpFrom(67)], refuse()),
-        // A relay of that network's, wherever it is, would pass on in its own name what it is told.
+        // A relay of that network would pass on the machine's message in its own name.
         rule([When::UdpTo(67)], refuse()),
         rule([When::ToGroup], refuse()),
     ];
@@ -44,7 +47,7 @@ pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) 
     Chain::new(OwnerChains::of(owner_uid).bridged, rules)
 }
 
-/// What a DHCP client asks everybody: what is for one server would be let through to any address.
+/// A DHCP client's broadcast question. A question to one server would pass to any address.
 fn asks_for_address(from: When) -> [When; 6] {
     [
         When::Station,

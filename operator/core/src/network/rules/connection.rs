@@ -1,5 +1,5 @@
-//! What the rules say of one connection, said another way: for connections that are there when a policy changes. `tests/property.rs`
-//! holds it to the rules.
+//! The decision of the rules about one connection, in another form: for existing connections when a
+//! policy changes. `tests/property.rs` compares it with the rules.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ const DNS: u16 = 53;
 pub struct Connection {
     pub protocol: Protocol,
     pub to: IpAddr,
-    /// Of TCP and UDP.
+    /// The port of TCP and UDP.
     pub port: u16,
 }
 

@@ -1,4 +1,4 @@
-//! One machine's elements in the sets: what opens its link, and what closes it.
+//! One machine's elements in the sets: they open its link, and close it.
 
 use std::net::IpAddr;
 
@@ -45,15 +45,17 @@ impl Element {
     }
 }
 
-/// Lets a machine talk. Its policy is part of the table already. The link itself, the tap, goes up after this. What was counted stays:
-/// to take an element away costs the kernel several times what it takes to add one, and a claim waits for this.
+/// Lets a machine talk. Its policy is part of the table already. The tap goes up after this. The
+/// counters stay: removing an element costs the kernel several times the cost of adding one, and a
+/// claim waits for this.
 pub fn add_link(table: &Table, link: &Link) -> String {
     let counted: String = counted(link).map(|element| element.add(table)).collect();
     connected(link).iter().fold(counted, |text, element| text + &element.add(table))
 }
 
-/// Cuts a machine off, after its tap went down. Its counters stay to be read. nft refuses it if the link isn't open in this
-/// table; then someone else changed it, and [`super::write`] without this link is what closes it.
+/// Cuts a machine off, after its tap went down. Its counters stay readable. nft refuses this if the
+/// link is not open in this table. Then another process changed the table, and [`super::write`]
+/// without this link closes it.
 pub fn remove_link(table: &Table, link: &Link) -> String {
     connected(link).iter().map(|element| element.delete(table)).collect()
 }
@@ -119,7 +121,7 @@ pub(super) fn quoted(tap: &str) -> String {
     format!("\"{tap}\"")
 }
 
-/// As nft writes what it has no word for.
+/// nft writes a number where it has no word.
 pub(super) fn number(bytes: &[u8]) -> String {
     format!("0x{}", hex(bytes))
 }

@@ -1,7 +1,7 @@
-//! What machines on our own bridge reach: the packets that the host routes.
+//! The destinations of machines on our own bridge: the packets that the host routes.
 //!
-//! Every packet of a machine is judged by its destination, also within a connection: a policy that is tightened holds
-//! for the connections that are there, and one that is changed otherwise costs them nothing.
+//! The destination of every packet is judged, also within a connection. So a tighter policy holds
+//! for existing connections, and another change of the policy costs them nothing.
 
 use std::net::IpAddr;
 
@@ -45,10 +45,11 @@ fn from_machine(wanted: &Wanted<'_>) -> Vec<Rule> {
     let six = wanted.ipv6();
     let never = nowhere().into_iter().chain(wanted.deny_list.iter().copied()).chain(wanted.nets());
     let mut rules = only_asked_for(six);
-    // No way back to another machine over the router, whatever its address.
+    // The router is no way back to another machine, whatever its address.
     rules.push(rule([When::Interface(Side::Out, wanted.subnet.bridge.clone())], refuse()));
     rules.extend(versions(six).map(|version| rule([When::NotUnicast(version)], refuse())));
-    // A published port of the host, an address of a service: what it was sent to can't be reached, so neither can this.
+    // A published port of the host, or a service address: the original destination is not
+    // reachable, so this one is not either.
     rules.push(rule([When::Redirected], refuse()));
     rules.extend(to(never, six).map(|(_, never)| rule([never], refuse())));
     rules.push(rule([When::Invalid], Then::Drop));
@@ -66,7 +67,7 @@ fn to_machine(six: bool) -> Vec<Rule> {
     rules
 }
 
-/// Where no pool asks for IPv6, there is none.
+/// There is no IPv6 where no pool asks for it.
 fn only_asked_for(six: bool) -> Vec<Rule> {
     if six { Vec::new() } else { vec![rule([When::NotIpv4], Then::Drop)] }
 }
@@ -84,7 +85,7 @@ fn refusing(wanted: &Wanted<'_>, name: &str, prefix: &'static str) -> Chain {
     )
 }
 
-/// The chains of one policy: where to, and what a connection that is let through goes through.
+/// The chains of one policy: its destinations, and the path of a permitted connection.
 pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) -> [Chain; 2] {
     let chains = OwnerChains::of(owner_uid);
     let begin = || Then::Goto(chains.begin.clone());
@@ -97,7 +98,7 @@ pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Poli
         Then::Log { prefix: PREFIX_ALLOW, group: wanted.table.log_group(), by: LogKey::Station };
     let beginning = vec![
         rule([When::Known], Then::Accept),
-        // First: what is refused here isn't even counted.
+        // This comes first: a refused packet is not even counted.
         rule([When::BeginsOver(begins(policy.limits.connections))], Then::Goto(LIMITED.into())),
         rule([When::ConnectionsOver(policy.limits.connections)], Then::Goto(LIMITED.into())),
         rule([], Then::CountStation(ALLOWED)),
@@ -125,7 +126,7 @@ fn reachable(policy: &Policy, yes: &dyn Fn() -> Then) -> Vec<Rule> {
     rules
 }
 
-/// What comes before private ranges are refused: the resolvers, and networks that were named.
+/// These come before private ranges are refused: the resolvers, and named networks.
 pub(super) fn named_private(policy: &Policy, six: bool, yes: &dyn Fn() -> Then) -> Vec<Rule> {
     let resolvers = policy.resolvers.iter().map(|address| IpNet::from(IpAddr::from(*address)));
     let dns = to(resolvers, six).map(|(_, resolvers)| rule([resolvers, When::Dns], yes()));
@@ -151,7 +152,8 @@ fn anywhere(allow: &Allow, six: bool) -> Vec<When> {
     }
 }
 
-/// "Every port" isn't the port of DNS: names are asked of the resolver, unless another is allowed in so many words.
+/// "Every port" does not include DNS: machines ask the resolver, unless the policy names another
+/// one.
 fn service(allow: &Allow, version: Version) -> When {
     let all_but_dns =
         || vec![PortRange { first: 0, last: 52 }, PortRange { first: 54, last: u16::MAX }];

@@ -1,7 +1,8 @@
-//! What a machine may say on the wire: its own addresses, IPv4, ARP, IPv6 where its pool asks for it, and nothing else.
+//! The permitted frames of a machine: its own addresses, IPv4, ARP, and IPv6 where its pool asks
+//! for it.
 //!
-//! The chains stand before the kernel's own handling of bridged IP packets, so that nothing has been put together,
-//! unwrapped or answered when they look.
+//! The chains come before the kernel's own handling of bridged IP packets. So no packet has been
+//! reassembled, unwrapped or answered when the rules look.
 
 use super::Wanted;
 use super::ir::{Chain, Ether, LogKey, Rule, Side, Then, Version, When, rule};
@@ -25,12 +26,14 @@ pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
                 Then::Drop,
             )],
         ),
-        // Machines on our own bridge are routed by the host, and come by here; its addresses are guarded behind that.
+        // The host routes machines on our own bridge, and their frames pass here; the rules behind
+        // guard the host's addresses.
         Chain::base(
             "to_host",
             "type filter hook input priority -300",
             vec![
-                // What is for everybody on a bridge, as a question for an address is, comes by here too; nobody tried the host.
+                // Broadcast frames on a bridge, such as a question for an address, pass here too;
+                // they are no attempt to reach the host.
                 rule([When::Tap(Side::In, PLUGGED), When::ToGroup], Then::Drop),
                 rule([When::Tap(Side::In, PLUGGED)], Then::Goto(REFUSE.into())),
             ],
@@ -73,9 +76,10 @@ fn from_taps(wanted: &Wanted<'_>, taps: String) -> Vec<Rule> {
     ];
     if wanted.ipv6() {
         rules.extend([
-            // Every kernel sends them, whatever it is told; nobody listens, and nobody needs to hear of it.
+            // Every kernel sends these frames, and nothing listens to them, so they are not
+            // reported.
             rule([When::Frame(Ether::Ipv6), When::GroupReport], Then::Drop),
-            // Who is where is known to both sides from the start.
+            // Both sides know each other's addresses from the start.
             rule([When::Frame(Ether::Ipv6), When::AmongNeighbours], Then::Goto(REFUSE.into())),
             rule(ip(Ether::Ipv6, Version::Six), Then::Accept),
         ]);

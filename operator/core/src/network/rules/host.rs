@@ -1,5 +1,6 @@
-//! The host itself: machines reach none of its addresses, and it begins nothing with them. What leaves wears its address. Their QEMUs, which
-//! are processes of the host, have no network but that.
+//! The host itself: machines reach none of its addresses, and it begins no connection to them.
+//! Outgoing packets get its address. The machines' QEMUs are processes of the host, and have no
+//! network but their taps.
 
 use std::ops::RangeInclusive;
 
@@ -39,9 +40,10 @@ pub(super) fn chains(wanted: &Wanted<'_>) -> Vec<Chain> {
     chains
 }
 
-/// Who takes over a QEMU is a process of the host, with all of its networks, loopback too. QEMU's own sockets are files and unix sockets; a
-/// machine's packets come from its tap and are no user's. First of all, so that nobody's rules answer or redirect it before. It is told, for no
-/// QEMU that is sound does it.
+/// An attacker who takes over a QEMU is a process of the host, with all of its networks, loopback
+/// too. QEMU's own sockets are files and unix sockets; a machine's packets come from its tap and
+/// have no user. This comes first, so that no other rule answers or redirects a packet before. It
+/// is logged, because a sound QEMU never does it.
 pub(super) fn of_qemu(table: &Table, users: RangeInclusive<u32>) -> Chain {
     let sent = || [When::SentBy(users.clone())];
     let log = Then::Log { prefix: PREFIX_QEMU, group: table.log_group(), by: LogKey::User };
@@ -49,7 +51,7 @@ pub(super) fn of_qemu(table: &Table, users: RangeInclusive<u32>) -> Chain {
     Chain::base("from_qemu", "type filter hook output priority raw - 10", rules)
 }
 
-/// How often each of them was told.
+/// The number of log lines for each of them.
 pub(super) fn told_qemu() -> Set {
     Set::new(log_set(PREFIX_QEMU), SetKind::Rates, USER)
 }

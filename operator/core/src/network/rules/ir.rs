@@ -1,4 +1,5 @@
-//! Rules as data: what the generators write, what the tests walk a packet through, and what becomes text.
+//! Rules as data: the generators write them, the tests walk packets through them, and the text
+//! comes from them.
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -19,20 +20,20 @@ pub(super) struct Rules {
 pub(super) struct Set {
     pub name: String,
     pub kind: SetKind,
-    /// As nft writes it, behind `typeof`.
+    /// The expression of nft, behind `typeof`.
     pub key: &'static str,
 }
 
-/// What a set is for, which says what it looks like and whether a rewrite empties it.
+/// The purpose of a set. It determines the form of the set, and whether a rewrite empties it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SetKind {
-    /// Who is connected. Emptied and filled by every rewrite.
+    /// The connected machines. Every rewrite empties and fills it.
     Members,
-    /// The same, with a chain for each.
+    /// The connected machines, with a chain for each.
     Verdicts,
-    /// Who is counted. A rewrite keeps what was counted.
+    /// The counted machines. A rewrite keeps the counters.
     Counted,
-    /// Filled by packets; remembers how fast they come.
+    /// Packets fill it; it remembers their rate.
     Rates,
     /// Filled by packets; remembers the connections.
     Connections,
@@ -61,7 +62,7 @@ pub(super) enum Side {
     Out,
 }
 
-/// Of IP.
+/// The version of IP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     Four,
@@ -71,7 +72,7 @@ pub(super) enum Version {
 /// A condition.
 #[derive(Clone, Debug)]
 pub(super) enum When {
-    /// The interface has this name, or one that begins with it (`*`).
+    /// The interface has this name, or a name with this beginning (`*`).
     Interface(Side, String),
     NotInterface(Side, String),
     /// The tap is in a set.
@@ -87,25 +88,28 @@ pub(super) enum When {
     /// ARP over Ethernet for IPv4, request or reply.
     PlainArp,
     ArpTarget(Ipv4Addr),
-    /// Tap, MAC and source are those of one machine; in ARP, what it says of itself too.
+    /// Tap, MAC and source belong to one machine; in ARP, the sender's fields too.
     PinnedIp(Version),
     PinnedArp,
-    /// Tap and MAC are those of one machine on a bridge of the host.
+    /// Tap and MAC belong to one machine on a bridge of the host.
     Station,
     StationArp,
-    /// Its source is an address that was leased to the tap; in ARP, what it says of itself, which may also be that it has none yet.
+    /// The source is an address that was leased to the tap; in ARP, the sender's fields too, which
+    /// may also be empty.
     Leased,
     LeasedArp,
     NobodysArp,
-    /// A DHCP client's question for itself: whoever sends anything else of it, an answer for one, has others pass that on as theirs.
+    /// A DHCP client's question for itself. A machine that sends other DHCP messages, for example
+    /// answers, would have others pass them on in their own name.
     ClientQuestion,
-    /// A DHCP server's answer to the machine behind the tap that it goes out by, sent to everybody: such a packet no router passes on.
+    /// A DHCP server's broadcast answer to the machine behind the outgoing tap: no router passes on
+    /// such a packet.
     ServerAnswer,
     /// Not a fragment, no IP options; in IPv6 no other header before that of TCP, UDP or ICMP.
     PlainIp(Version),
-    /// Of `ICMPv6`, what neighbours say to each other: who is where, who is a router, who listens to which group.
+    /// The messages of neighbours in `ICMPv6`: addresses, routers, groups.
     AmongNeighbours,
-    /// To those who want to hear which groups a station listens to.
+    /// To the listeners for reports of groups.
     GroupReport,
     NotIpv4,
     /// One of these, all of one version.
@@ -115,7 +119,7 @@ pub(super) enum When {
     NotToLinked(Version),
     /// A broadcast, an address of the host, …: nothing that is routed to one other machine.
     NotUnicast(Version),
-    /// By a process of the host that has one of these users.
+    /// Sent by a process of the host that has one of these users.
     SentBy(RangeInclusive<u32>),
     /// TCP or UDP to one of these ports.
     Ports(Transport, Vec<PortRange>),
@@ -124,14 +128,14 @@ pub(super) enum When {
     Dns,
     UdpFrom(u16),
     UdpTo(u16),
-    /// Someone else's rules gave it another destination than the one that it was sent to.
+    /// A foreign rule changed the destination of the packet.
     Redirected,
     Invalid,
     /// Belongs to a connection that was let through before.
     Known,
     /// Answers a connection that was let through.
     Answer,
-    /// "Too big": all that path MTU discovery needs.
+    /// "Too big": the only message that path MTU discovery needs.
     PathMtu(Version),
     /// More than so many packets in a second through the interface of this side.
     PacketsOver(Side, u32),
@@ -141,7 +145,7 @@ pub(super) enum When {
     ConnectionsOver(u32),
 }
 
-/// What has ports.
+/// A protocol with ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Transport {
     Tcp,
@@ -156,13 +160,13 @@ pub(super) enum Ether {
     Arp,
 }
 
-/// What happens.
+/// The action.
 #[derive(Clone, Debug)]
 pub(super) enum Then {
     Accept,
     Drop,
     Goto(String),
-    /// What the map says of the tap; nothing if it isn't in it.
+    /// The chain that the map has for the tap; nothing if the tap is not in it.
     ByTap(Side, &'static str),
     BySource(Version),
     /// Remembers the address that a DHCP server gives, and goes on.
@@ -179,12 +183,12 @@ pub(super) enum Then {
     Masquerade,
 }
 
-/// Whose log lines are bounded.
+/// The machine or user whose log lines are bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogKey {
     Station,
     Tap,
-    /// Of the process that sent it.
+    /// The user of the sending process.
     User,
 }
 

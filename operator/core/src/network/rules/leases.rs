@@ -1,8 +1,9 @@
 //! Addresses that DHCP servers gave to machines on a bridge of the host.
 //!
-//! A machine's word is not taken for it. The kernel remembers, for a minute, what servers answered to whom (`heard`); what of that a machine's
-//! agent says it has is then its own (`leased`), and nothing else it may claim. No machine is heard as a server, and from beyond that network's
-//! routers nobody is.
+//! The kernel does not believe a machine's word. It remembers, for a minute, which addresses
+//! servers gave to whom (`heard`). When the agent of a machine claims such an address, it becomes
+//! the machine's own (`leased`), and no other address does. The kernel does not hear machines as
+//! servers, nor servers beyond that network's routers.
 
 use std::net::Ipv4Addr;
 
@@ -10,7 +11,7 @@ use super::elements::{number, quoted};
 use super::names::{FAMILY_BRIDGE, HEARD, LEASED};
 use crate::network::Table;
 
-/// Who has which.
+/// The addresses of the taps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub tap: String,
@@ -27,7 +28,7 @@ pub fn revoke(table: &Table, lease: &Lease) -> String {
     change("delete", table, lease)
 }
 
-/// Asks whether a server gave it; nft refuses where none did.
+/// Asks whether a server gave it; nft refuses if none did.
 pub fn was_heard(table: &Table, lease: &Lease) -> String {
     let address = number(&lease.address.octets());
     format!(
@@ -42,7 +43,7 @@ pub fn list(table: &Table) -> String {
     format!("list set {FAMILY_BRIDGE} {} {LEASED}\n", table.name())
 }
 
-/// What nft answers to that.
+/// The refusal of nft.
 pub fn listed(answer: &str) -> Vec<Lease> {
     let element = |text: &str| {
         let (tap, address) = text.trim().strip_prefix('"')?.split_once("\" . ")?;

@@ -1,14 +1,15 @@
-//! How fast a machine may send and be sent to: before anything else looks at its frames.
+//! The rates at which a machine may send and receive. They apply before any other rule looks at its
+//! frames.
 
 use super::ir::{Chain, Ether, Rule, Set, SetKind, Side, Then, When, rule};
 use super::names::OwnerChains;
 use crate::network::{LinkLimits, Policy};
 use agentvm_types::OwnerUid;
 
-/// Room for every machine of a host, several times over: a full set would limit nobody.
+/// Room for every machine of a host, several times over: a full set would not limit anything.
 pub(super) const METER_SIZE: u32 = 65_535;
 
-/// Whom connections are counted for: a machine, by whichever version of IP it goes. The MAC has been pinned when they are.
+/// Connections count for a machine, by either version of IP. The MAC has been pinned by then.
 pub(super) const STATION: &str = "ether saddr";
 
 /// A burst of a quarter of a second.
@@ -16,14 +17,15 @@ pub(super) fn packet_burst(rate: u32) -> u32 {
     (rate / 4).max(50)
 }
 
-/// What the kernel lets through at once on top of a second's worth, of which it always does: an eighth of a second, and never less than a few of
-/// the largest segments.
+/// The burst: the kernel always lets it pass on top of a second's worth. It is an eighth of a
+/// second, but at least a few of the largest segments.
 pub(super) fn byte_burst(rate: u64) -> u64 {
     (rate / 8).clamp(256 * 1024, 64 * 1024 * 1024)
 }
 
-/// New connections in a second. Those that are over count in no limit, but stand in the kernel's table, which is the whole host's, for two
-/// minutes: the most is 30,000 for each machine, and the table of an ordinary host holds 262,144.
+/// New connections in a second. Finished connections count in no limit, but stay in the kernel's
+/// table for two minutes, and the whole host shares that table. So the most is 30,000 for each
+/// machine; the table of an ordinary host holds 262,144.
 pub(super) fn begins(connections: u32) -> u32 {
     (connections / 4).clamp(16, 256)
 }
@@ -32,7 +34,8 @@ pub(super) fn begins(connections: u32) -> u32 {
 pub(super) fn of_policy(owner_uid: &OwnerUid, policy: &Policy) -> [Chain; 2] {
     let chains = OwnerChains::of(owner_uid);
     let mut arriving = over(&policy.limits, Side::Out);
-    // Nothing else is for a machine. No router announces itself on our bridge, and the host says nothing else of its own.
+    // No other packet is for a machine: no router announces itself on our bridge, and the host
+    // sends nothing else by itself.
     arriving.push(rule([When::Frame(Ether::Ipv4)], Then::Accept));
     arriving.push(rule([When::Frame(Ether::Arp)], Then::Accept));
     if policy.ipv6 {
@@ -50,7 +53,8 @@ fn over(limits: &LinkLimits, side: Side) -> Vec<Rule> {
     rules
 }
 
-/// The sets that the limits of this policy are kept in. Named by their number: another limit begins with a new one.
+/// The sets for the limits of this policy. Their names contain the number, so another limit begins
+/// with a new set.
 pub(super) fn bridge_sets(limits: &LinkLimits) -> Vec<Set> {
     let sides = [Side::In, Side::Out];
     let packets = sides.map(|side| (side, packets_set(side, limits.packets_per_second)));

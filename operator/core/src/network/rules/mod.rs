@@ -1,11 +1,12 @@
-//! The rule set of one installation, made of all policies and all machines whose link is open.
+//! The rules of one installation, from all policies and all machines whose link is open.
 //!
-//! One table, named after the installation, in the families `bridge` (what a machine may say on the wire, how fast) and
-//! `inet` (what is routed for it). Sets and maps carry the machines, so that opening a link adds elements and leaves
-//! rules alone. Each text is one transaction of `nft -f -`: all of it holds, or what held before.
+//! There is one table, named after the installation, in the families `bridge` (permitted frames of
+//! a machine, and their rate) and `inet` (routed packets). Sets and maps contain the machines, so
+//! opening a link adds elements and leaves rules alone. Each text is one transaction of `nft -f -`:
+//! all of it holds, or the previous state.
 //!
-//! No rule looks at anything but this installation's taps, bridge and QEMUs, and every base chain accepts what it doesn't
-//! know: whatever becomes of this table, nobody is locked out of the host.
+//! No rule looks at anything but this installation's taps, bridge and QEMUs, and every base chain
+//! accepts unknown packets: whatever happens to this table, it locks no person out of the host.
 
 mod bridged;
 mod connection;
@@ -40,30 +41,31 @@ pub use write::{write, write_anew, write_none, write_qemu_only};
 
 use super::{Link, Mac, Policy, Subnet, Table};
 
-/// All that the rule set is made of.
+/// Everything that the rules are made of.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
     pub table: &'a Table,
     pub subnet: &'a Subnet,
-    /// Of the installation's bridge.
+    /// The name of the installation's bridge.
     pub gateway_mac: Mac,
-    /// What no policy opens: addresses of nodes, API server, pods and services.
+    /// Destinations that no policy opens: addresses of nodes, API server, pods and services.
     pub deny_list: &'a [IpNet],
-    /// The host's own addresses. From a bridge of the host a router may lead to those of its other networks.
+    /// The host's own addresses. From a bridge of the host, a router may lead to its other
+    /// networks.
     pub host_addresses: &'a [IpNet],
     pub policies: &'a BTreeMap<OwnerUid, Policy>,
     /// Owners that may still have chains and have no policy any more.
     pub gone: &'a [OwnerUid],
     /// The links that are open. One without a policy stays closed.
     pub links: &'a [Link],
-    /// Of machines on a bridge of the host, whose links are open.
+    /// The machines on a bridge of the host whose links are open.
     pub leases: Vec<Lease>,
-    /// Whom machines' QEMUs run as, where they are users of their own.
+    /// The users of the machines' QEMUs, where these are users of their own.
     pub qemu_users: Option<RangeInclusive<u32>>,
 }
 
 impl Wanted<'_> {
-    /// Whether any pool asks for IPv6. Where none does, there are no rules for it but to drop it.
+    /// Does any pool ask for IPv6? Without one, the rules only drop IPv6.
     fn ipv6(&self) -> bool {
         self.policies.values().any(|policy| policy.ipv6)
     }
@@ -82,8 +84,8 @@ pub struct Counter {
     pub element: String,
 }
 
-/// What a machine is counted by: connections that were let through; packets, and frames, that were not. Counting goes
-/// on until the table is made anew.
+/// The counters of a machine: permitted connections, denied packets and denied frames. They count
+/// until the table is made again.
 pub fn counters(link: &Link) -> (Vec<Counter>, Vec<Counter>) {
     let of = |family, set, element: &str| Counter { family, set, element: element.to_owned() };
     let routed = link.nic.address().map(|_| link.nic.mac.to_string());

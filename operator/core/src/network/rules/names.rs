@@ -13,24 +13,26 @@ pub(super) const PINNED: [&str; 2] = ["pinned", "pinned6"];
 pub(super) const STATIONS: &str = "stations";
 /// Taps on a bridge of the host.
 pub(super) const PLUGGED: &str = "plugged";
-/// Tap and address of each of them that a server gave one, once its agent has it: the only source it may name.
+/// The taps with the addresses that a server gave them, once the agent has the address: the only
+/// source that the machine may use.
 pub(super) const LEASED: &str = "leased";
-/// The same taps and MACs, to tell by whose answer a server's is; and, for a minute, which addresses servers gave them.
+/// The taps with their MACs, to recognise servers' answers; and, for a minute, the addresses that
+/// servers gave.
 pub(super) const CALLERS: &str = "callers";
 pub(super) const HEARD: &str = "heard";
-/// What a tap's frames go through on their way out of the machine, and into it.
+/// The chains for a tap's frames on their way out of the machine, and into it.
 pub(super) const LEAVING: &str = "leaving";
 pub(super) const ARRIVING: &str = "arriving";
-/// The map from a tap on a bridge of the host to the chain of what it may send. The text stays:
-/// tables of operators before this one have it.
+/// The map from a tap on a bridge of the host to its chain. The text stays, because tables of
+/// earlier operators have it.
 pub(super) const BRIDGED: &str = "abroad";
 /// Frames that were dropped, by tap.
 pub(super) const REFUSED: &str = "refused";
 /// Addresses of machines whose link is open.
 pub(super) const LINKED: [&str; 2] = ["linked", "linked6"];
-/// What a machine may reach, by its address.
+/// The chain of a machine's destinations, by its address.
 pub(super) const POOLS: [&str; 2] = ["pools", "pools6"];
-/// Connections that were let through and packets that were not, by MAC: whichever way it goes, it is one machine.
+/// Permitted connections and denied packets, by MAC: both versions of IP are one machine.
 pub(super) const ALLOWED: &str = "allowed";
 pub(super) const DENIED: &str = "denied";
 
@@ -38,18 +40,18 @@ pub(super) const DENIED: &str = "denied";
 pub(super) const REFUSE: &str = "refuse";
 pub(super) const LIMITED: &str = "over_limit";
 
-/// What the log lines of a verdict begin with.
+/// The beginning of the log lines of a verdict.
 pub const PREFIX_ALLOW: &str = "allow";
 /// A packet to where its machine may not go.
 pub const PREFIX_DENY: &str = "deny";
 /// A connection more than the machine may have.
 pub const PREFIX_LIMIT: &str = "limit";
-/// A frame that isn't what the machine may say: another's address, another protocol.
+/// A forbidden frame of a machine: a foreign address, another protocol.
 pub const PREFIX_FRAME: &str = "frame";
-/// What a machine's QEMU sends itself, as a process of the host.
+/// A packet that a machine's QEMU sends itself, as a process of the host.
 pub const PREFIX_QEMU: &str = "qemu";
 
-/// Of two sets, that of this version of IP.
+/// The set for this version of IP.
 pub(super) fn of(sets: [&'static str; 2], version: Version) -> &'static str {
     let [four, six] = sets;
     match version {

@@ -1,4 +1,4 @@
-//! Which addresses nobody reaches by accident, and which nobody reaches at all.
+//! The ranges that need a named `allow`, and the ranges that no policy opens.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use super::ir::{Version, When};
 
-/// Never, whatever a policy says: no address of another machine is in them, or the host's own and the cloud's metadata are.
+/// Never open, whatever a policy says: they hold no address of another machine, or hold the host's
+/// own addresses and the cloud's metadata.
 const NOWHERE: [(Ipv4Addr, u8); 5] = [
     (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -19,18 +20,20 @@ const NOWHERE: [(Ipv4Addr, u8); 5] = [
 const PRIVATE: [(Ipv4Addr, u8); 7] = [
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
-    // Azure's platform, which gives secrets to whoever asks from its host; it looks public. It is the resolver there too: so it can be named.
+    // Azure's platform. It gives secrets to every program on its host, and looks public. It is also
+    // the resolver there, so a policy can name it.
     (Ipv4Addr::new(168, 63, 129, 16), 32),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
-    // What protocols have among themselves: a cloud's metadata were in it.
+    // Protocol assignments: the metadata of a cloud was in this range.
     (Ipv4Addr::new(192, 0, 0, 0), 24),
     (Ipv4Addr::new(192, 168, 0, 0), 16),
-    // For measuring networks, so nobody's in the internet.
+    // The range for benchmarks of networks: it is nowhere in the internet.
     (Ipv4Addr::new(198, 18, 0, 0), 15),
 ];
 
-/// The first sixteen bits of what is nowhere in IPv6: all that is neither `2000::/3`, which is the internet, nor private. Loopback,
-/// IPv4 in disguise and NAT64 are in the first, link-local, site-local and multicast in the last.
+/// The first sixteen bits of unusable IPv6 addresses: everything that is neither `2000::/3`, the
+/// internet, nor private. The first range has loopback, IPv4 in disguise and NAT64; the last one
+/// has link-local, site-local and multicast.
 const NOWHERE_6: [(u16, u8); 8] = [
     (0, 3),
     (0x4000, 2),
@@ -47,8 +50,8 @@ const TUNNELS: [(Ipv6Addr, u8); 2] = [
     (Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0), 16),
 ];
 
-/// What protocols have among themselves, as in IPv4, and addresses that belong to nobody in particular (RFC 4193), which clouds have their
-/// metadata in.
+/// Protocol assignments, as in IPv4, and unique local addresses (RFC 4193), where clouds have their
+/// metadata.
 const PRIVATE_6: [(Ipv6Addr, u8); 2] = [
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
     (Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
@@ -77,12 +80,12 @@ pub fn private() -> Vec<IpNet> {
     nets(PRIVATE.map(four).into_iter().chain(PRIVATE_6.map(six)))
 }
 
-/// Whether a network opens (part of) a private range: it was written for that range and none but it.
+/// Does a network open (part of) a private range? It must lie within that range.
 pub fn names_private(net: &IpNet) -> bool {
     private().iter().any(|range| range.contains(net))
 }
 
-/// The same addresses in as few networks as can be, IPv4 first: nft takes no overlapping ones.
+/// These addresses in as few networks as possible, IPv4 first: nft takes no overlapping ones.
 fn merged(nets: impl IntoIterator<Item = IpNet>) -> Vec<IpNet> {
     let mut merged = IpNet::aggregate(&nets.into_iter().map(|net| net.trunc()).collect());
     merged.sort();
@@ -112,8 +115,10 @@ mod tests {
             let address: IpAddr = text.parse().unwrap();
             nets.iter().any(|net| net.contains(&address))
         };
-        let never = "::1 ::ffff:10.0.0.1 64:ff9b::a00:1 64:ff9b:1::1 100::1 1fff::1 4000::1 5f00::1 8000::1 bfff::1 c000::1 \
-                     dfff::1 efff::1 f7ff::1 fbff::1 fe80::1 febf::1 fec0::1 ff02::1 ffff::1 2002:a00:1::1 2001:0:1::1";
+        let never = "::1 ::ffff:10.0.0.1 64:ff9b::a00:1 64:ff9b:1::1 100::1 1fff::1 4000::1 \
+            5f00::1 8000::1 bfff::1 c000::1 \
+                     dfff::1 efff::1 f7ff::1 fbff::1 fe80::1 febf::1 fec0::1 ff02::1 ffff::1 \
+                     2002:a00:1::1 2001:0:1::1";
         assert!(never.split_whitespace().all(|text| within(&nowhere(), text)));
         let public = ["2000::1", "2001:200::1", "2001:db8::1", "2003::1", "3fff:ffff::1"];
         assert!(public.iter().all(|text| !within(&nowhere(), text) && !within(&private(), text)));

@@ -12,20 +12,21 @@ use super::limits::{
 use super::names::{CALLERS, HEARD, LEASED, LINKED, PINNED, POOLS, STATIONS, of};
 use crate::network::PortRange;
 
-/// Log lines of one machine and one verdict, in a second; and how many at once.
+/// The log lines of one machine and one verdict in a second, and the burst.
 const LOG_RATE: &str = "10/second burst 50 packets";
-/// As much of a packet as says where it was going.
+/// The bytes of a packet that show its destination.
 const LOG_BYTES: u32 = 96;
 
-/// Of a DHCP message, as bits behind the start of its UDP header: whether it is a question, from no relay, or an answer; its cookie; who asks or is
-/// answered, and which address is given. nft has no words for them, so all are numbers to it. The last two are keys of sets.
+/// Fields of a DHCP message, as bits behind the start of its UDP header: a question, from no relay,
+/// or an answer; its cookie; its client; the given address. nft has no words for them, so all are
+/// numbers. The last two are keys of sets.
 const DHCP_ASKS: &str = "@th,64,8 1 @th,256,32 0 @th,1952,32 0x63825363";
 const DHCP_ANSWERS: &str = "@th,64,8 2 @th,1952,32 0x63825363";
 const CALLER: &str = "iifname . @th,288,48";
 pub(super) const CALLED: &str = "oifname . @th,288,48";
 pub(super) const GIVEN: &str = "oifname . @th,192,32";
 
-/// Whose process sent a packet.
+/// The user of the process that sent a packet.
 pub(super) const USER: &str = "meta skuid";
 
 /// `set NAME { … }`, as part of a table.
@@ -34,7 +35,8 @@ pub(super) fn set(set: &Set) -> String {
         SetKind::Members => ("set", String::new()),
         SetKind::Verdicts => ("map", String::new()),
         SetKind::Counted => ("set", "; counter".to_owned()),
-        // Forgotten a minute after the last packet: an interface's name is used again by another machine.
+        // An element is forgotten a minute after its last packet: another machine may get the
+        // interface's name.
         SetKind::Rates => {
             ("set", format!("; size {METER_SIZE}; flags dynamic,timeout; timeout 1m"))
         }
@@ -84,7 +86,8 @@ fn when(when: &When) -> String {
         When::PinnedArp => {
             let [pinned, _] = PINNED;
             format!(
-                "iifname . ether saddr . arp saddr ip @{pinned} iifname . arp saddr ether . arp saddr ip @{pinned}"
+                "iifname . ether saddr . arp saddr ip @{pinned} iifname . arp saddr ether . arp \
+                    saddr ip @{pinned}"
             )
         }
         When::Station => format!("iifname . ether saddr @{STATIONS}"),
@@ -98,7 +101,8 @@ fn when(when: &When) -> String {
             format!("udp sport 68 udp dport 67 {DHCP_ASKS} {CALLER} @{CALLERS}")
         }
         When::ServerAnswer => format!(
-            "ether type ip ip daddr 255.255.255.255 udp sport 67 udp dport 68 {DHCP_ANSWERS} {CALLED} @{CALLERS}"
+            "ether type ip ip daddr 255.255.255.255 udp sport 67 udp dport 68 {DHCP_ANSWERS} \
+                {CALLED} @{CALLERS}"
         ),
         When::PlainIp(Version::Four) => "ip hdrlength 5 ip frag-off & 0x3fff == 0".to_owned(),
         When::PlainIp(Version::Six) => "ip6 nexthdr { tcp, udp, ipv6-icmp }".to_owned(),
@@ -112,7 +116,8 @@ fn when(when: &When) -> String {
             format!("{} daddr != @{}", ip(*version), of(LINKED, *version))
         }
         When::NotUnicast(Version::Four) => "meta nfproto ipv4 fib daddr type != unicast".to_owned(),
-        // There the answer is a route's, of packets of the host itself: machines may have one that it hasn't.
+        // There, the answer is the route of the host's own packets: machines may have one that the
+        // host has not.
         When::NotUnicast(Version::Six) => {
             "meta nfproto ipv6 fib daddr type { local, anycast, multicast }".to_owned()
         }
@@ -173,7 +178,8 @@ fn then(then: &Then) -> String {
             };
             let set = log_set(prefix);
             format!(
-                "update @{set} {{ {key} limit rate {LOG_RATE} }} log prefix \"{prefix}\" group {group} snaplen {LOG_BYTES}"
+                "update @{set} {{ {key} limit rate {LOG_RATE} }} log prefix \"{prefix}\" group \
+                    {group} snaplen {LOG_BYTES}"
             )
         }
         Then::Masquerade => "masquerade".to_owned(),
@@ -197,7 +203,7 @@ fn ethertype(ether: Ether) -> &'static str {
     }
 }
 
-/// What nft calls it.
+/// The word of nft.
 fn ip(version: Version) -> &'static str {
     match version {
         Version::Four => "ip",
@@ -205,7 +211,7 @@ fn ip(version: Version) -> &'static str {
     }
 }
 
-/// Of networks that are all of one.
+/// The networks of one version.
 fn version(nets: &[IpNet]) -> Version {
     if matches!(nets, [IpNet::V6(_), ..]) { Version::Six } else { Version::Four }
 }

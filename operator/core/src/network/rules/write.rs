@@ -12,7 +12,7 @@ use super::names::{
 use super::{Wanted, bridged, elements, forward, frames, host, leases, limits, text};
 use crate::network::Table;
 
-/// The table as it is to be, whatever it is now, with what its machines were counted and limited by until now.
+/// The wanted table, whatever it is now. The counters and limits of its machines stay.
 pub fn write(wanted: &Wanted<'_>) -> String {
     let families = [in_bridge(wanted), in_inet(wanted)];
     let mut out: String = families.iter().map(|rules| emptied(wanted.table, rules)).collect();
@@ -34,12 +34,14 @@ pub fn write(wanted: &Wanted<'_>) -> String {
     out
 }
 
-/// The same, and nothing of what was there before: at the start, and after someone else had a hand in it.
+/// The wanted table, and nothing of the earlier one: at the start, and after another process
+/// changed it.
 pub fn write_anew(wanted: &Wanted<'_>) -> String {
     write_none(wanted.table) + &write(wanted)
 }
 
-/// No network for machines' QEMUs: all that a host needs whose machines have none either. A table that is there stays as it is.
+/// No network for machines' QEMUs: the only rule for a host whose machines have no network. An
+/// existing table stays as it is.
 pub fn write_qemu_only(table: &Table, users: RangeInclusive<u32>) -> String {
     let chain = host::of_qemu(table, users);
     let part = |text: String| block(table, FAMILY_INET, [text].into_iter());
@@ -51,7 +53,7 @@ pub fn write_qemu_only(table: &Table, users: RangeInclusive<u32>) -> String {
 
 /// No table at all.
 pub fn write_none(table: &Table) -> String {
-    // Adding it first makes deleting it succeed where there is none.
+    // Adding the table first makes deleting it succeed where there is none.
     let gone =
         |family| format!("add table {family} {0}\ndelete table {family} {0}\n", table.name());
     [FAMILY_BRIDGE, FAMILY_INET].map(gone).concat()
@@ -120,7 +122,7 @@ fn unique(sets: impl Iterator<Item = Set>) -> Vec<Set> {
     all
 }
 
-/// Table, sets and chains as they have to be, the latter without rules, and nobody connected.
+/// The wanted table, sets and chains. The chains are without rules, and no machine is connected.
 fn emptied(table: &Table, rules: &Rules) -> String {
     let parts = rules.sets.iter().map(text::set).chain(rules.chains.iter().map(text::declare));
     let flush =
@@ -136,7 +138,7 @@ fn emptied(table: &Table, rules: &Rules) -> String {
 fn chains_gone(wanted: &Wanted<'_>, owner: &OwnerUid) -> String {
     let chains = OwnerChains::of(owner);
     let gone = |family: &str, names: &[&str]| -> String {
-        // As with the table: what isn't there is made first.
+        // Like the table, a missing set is made first.
         let line = |verb: &str, name: &str| {
             format!("{verb} chain {family} {} {name}\n", wanted.table.name())
         };

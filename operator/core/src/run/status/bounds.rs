@@ -1,4 +1,4 @@
-//! The largest size of a run's status, whatever the run did: first the ends of its streams are cut,
+//! The largest size of a run's status, whatever the run did. First the ends of its streams are cut,
 //! then its lists, until the status fits.
 
 use agentvm_crds::{
@@ -7,22 +7,22 @@ use agentvm_crds::{
 
 use crate::status::{plain, tail};
 
-/// Bytes of each stream's end that a status carries at the most.
+/// The bytes of each stream's end that a status carries.
 pub const MAX_TAIL: usize = 16 * 1024;
-/// Files that a status lists at the most.
+/// The number of files that a status lists.
 pub const MAX_FILES: usize = 200;
-/// Skipped entries that a status lists at the most.
+/// The number of skipped entries that a status lists.
 pub const MAX_SKIPPED: usize = 20;
-/// Attempts that a status lists at the most: the first and the latest ones.
+/// The number of attempts that a status lists: the first and the latest ones.
 pub const MAX_ATTEMPTS: usize = 20;
-/// Parts of a proof that a status lists at the most; there are five.
+/// The number of checks that a status lists; there are five.
 const MAX_CHECKS: usize = 16;
 /// Bytes of the result of one part. A guest may have written some of it, so it is never printed
 /// raw.
 const MAX_RESULT: usize = 256;
 /// Bytes of a name.
 const MAX_NAME: usize = 64;
-/// Destinations that a status lists at the most.
+/// The number of destinations that a status lists.
 const MAX_DENIED: usize = 16;
 
 /// The reset of a status, however much was noted.

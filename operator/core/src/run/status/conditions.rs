@@ -37,7 +37,7 @@ impl Conditions {
         self.0.condition(condition_type::SUCCEEDED, status, reason.as_str(), message)
     }
 
-    /// The conditions of a run that waits, for a machine or for what it refers to.
+    /// The conditions of a run that waits for a machine or for its references.
     pub fn waiting(&self, wait: &Wait) -> Vec<Condition> {
         let Wait { accepted, scheduled, message } = wait;
         let (accepted, scheduled) = (*accepted, *scheduled);

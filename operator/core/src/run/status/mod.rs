@@ -38,7 +38,7 @@ pub fn open_attempt(status: Option<&AgentRunStatus>) -> Option<&Attempt> {
     status.and_then(|s| s.attempts.last()).filter(|attempt| attempt.end_time.is_none())
 }
 
-/// The run waits, for a machine or for what it refers to.
+/// The run waits for a machine or for its references.
 pub fn accepted_waiting(old: &AgentRunStatus, wait: &Wait, decided: Decided) -> AgentRunStatus {
     let list = Conditions(decided).waiting(wait);
     AgentRunStatus {
@@ -88,7 +88,7 @@ pub fn claimed(old: &AgentRunStatus, claim: &Claim, decided: Decided) -> AgentRu
     }
 }
 
-/// The claim is taken back. What was never started leaves no attempt behind.
+/// The claim is taken back. A claim that was never started leaves no attempt behind.
 pub fn unclaimed(
     old: &AgentRunStatus,
     result: &AttemptResult,
@@ -287,17 +287,20 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(40))]
         #[test]
         fn a_status_is_bounded_whatever_the_run_did(
-            byte in any::<u8>(), len in 0_usize..200_000, files in 0_usize..2_000, path_len in 1_usize..1_000,
+            byte in any::<u8>(), len in 0_usize..200_000, files in 0_usize..2_000,
+                path_len in 1_usize..1_000,
         ) {
             let proven = proven(files, &"\u{3}".repeat(path_len));
             let claimed = claimed(&AgentRunStatus::default(), &proven, decided());
-            let file = OutputFile { path: "\u{1}".repeat(path_len), size_bytes: 1, sha256: "0".repeat(64) };
+            let file = OutputFile { path: "\u{1}".repeat(path_len), size_bytes: 1,
+                sha256: "0".repeat(64) };
             let mut done = ended(AttemptEnd::Exited(0));
             done.outcome.stdout = vec![byte; len];
             done.outcome.stderr = vec![1; len];
             let (destination, protocol) = ("\u{1}".repeat(path_len), "\u{2}".repeat(path_len));
             let denied = DeniedFlow { destination, port: Some(1), protocol, count: 1 };
-            done.outcome.network = Some(RunNetwork { allowed: 1, denied: 1, top_denied: vec![denied; files] });
+            done.outcome.network = Some(RunNetwork { allowed: 1, denied: 1,
+                top_denied: vec![denied; files] });
             done.outcome.output = Some(OutputStatus {
                 files: vec![file; files],
                 skipped: vec!["\u{2}".repeat(path_len); files],
@@ -305,7 +308,8 @@ mod tests {
             });
             let status = finished_attempt(&claimed, &done, decided());
             prop_assert!(serde_json::to_vec(&status).unwrap().len() <= MAX_STATUS_BYTES);
-            prop_assert!(status.stdout_truncated == Some(true) || status.stdout.unwrap().len() >= len.min(1));
+            prop_assert!(status.stdout_truncated == Some(true) || status.stdout.unwrap()
+                .len() >= len.min(1));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! On a bridge of the host: in nobody else's name, and never to what nobody may reach.
+//! On a bridge of the host: no foreign source, and never a forbidden destination.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,7 +14,8 @@ use crate::network::rules::{nowhere, private};
 /// That of the machine on the bridge.
 const LEASED: Ipv4Addr = Ipv4Addr::new(10, 1, 2, 40);
 
-/// What it may say of itself in so many words, and what a neighbour, the gateway, the host and another machine are called.
+/// The machine's own frames, and the names of a neighbour, the gateway, the host and another
+/// machine.
 fn source() -> impl Strategy<Value = Ipv4Addr> {
     let near = [[10, 1, 2, 41], [10, 1, 2, 1], [10, 1, 2, 9], [192, 168, 101, 10], [255; 4]]
         .map(Ipv4Addr::from);
@@ -26,7 +27,7 @@ fn source() -> impl Strategy<Value = Ipv4Addr> {
     ]
 }
 
-/// What the documentation says.
+/// The documented behaviour.
 fn may_send(sample: &Sample, frame: &Packet) -> bool {
     let to = frame.destination;
     let (has, asks) = (frame.source == LEASED, frame.source == Ipv4Addr::UNSPECIFIED);
@@ -57,7 +58,8 @@ proptest! {
     #[test]
     fn a_machine_says_what_is_its_own_and_goes_where_it_may(
         packet in packet(),
-        wire in prop::sample::select(vec![Wire::Ipv4, Wire::Ipv4, Wire::Ipv4, Wire::Ipv6, Wire::Arp, Wire::Other]),
+        wire in prop::sample::select(vec![Wire::Ipv4, Wire::Ipv4, Wire::Ipv4, Wire::Ipv6,
+            Wire::Arp, Wire::Other]),
         source in source(),
         plain in prop::bool::weighted(0.9),
         to_all: bool,
@@ -67,9 +69,11 @@ proptest! {
         let sample = with(vec![], dual);
         let walk = Walk::new(&sample.wanted());
         let nic = &sample.links[3].nic;
-        // What has addresses of IPv6 is a frame of it.
-        let (wire, source) = if packet.wire == Wire::Ipv6 { (Wire::Ipv6, packet.source) } else { (wire, source.into()) };
-        let mut frame = Packet { from: nic.tap.clone(), from_mac: nic.mac, arp_mac: nic.mac, wire, source, plain, ..packet };
+        // A frame with IPv6 addresses is an IPv6 frame.
+        let (wire, source) = if packet.wire == Wire::Ipv6 { (Wire::Ipv6,
+            packet.source) } else { (wire, source.into()) };
+        let mut frame = Packet { from: nic.tap.clone(), from_mac: nic.mac, arp_mac: nic.mac, wire,
+            source, plain, ..packet };
         if to_all {
             frame.to_mac = Mac::BROADCAST;
         }
@@ -85,21 +89,26 @@ proptest! {
         prop_assert!(!passes(&spoofed), "another's MAC");
         let claimed = Packet { arp_mac: sample.links[0].nic.mac, ..frame.clone() };
         let client = frame.service == Some(Protocol::Udp) && frame.port == 67;
-        prop_assert!(!(wire == Wire::Arp || client) || !passes(&claimed), "another's MAC, in what it says");
-        prop_assert!(!walk.passes(&walk.bridge, "input", &frame), "the host is not part of that bridge");
+        prop_assert!(!(wire == Wire::Arp || client) || !passes(&claimed),
+            "another's MAC, in what it says");
+        prop_assert!(!walk.passes(&walk.bridge, "input", &frame),
+            "the host is not part of that bridge");
         let server = Packet { from_port: 67, port: 68, service: Some(Protocol::Udp), ..frame };
         prop_assert!(wire == Wire::Arp || !passes(&server), "no one offers addresses");
     }
 
     #[test]
-    fn who_was_given_no_address_only_asks_for_one(packet in packet(), source in source(), arp: bool) {
+    fn who_was_given_no_address_only_asks_for_one(packet in packet(), source in source(),
+        arp: bool) {
         let mut sample = with(vec![], false);
         sample.leases.clear();
         let walk = Walk::new(&sample.wanted());
         let nic = &sample.links[3].nic;
         let wire = if arp { Wire::Arp } else { Wire::Ipv4 };
         let source = IpAddr::from(source);
-        let frame = Packet { from: nic.tap.clone(), from_mac: nic.mac, arp_mac: nic.mac, wire, source, ..packet };
-        prop_assert_eq!(walk.passes(&walk.bridge, "prerouting", &frame), arp && source == Ipv4Addr::UNSPECIFIED);
+        let frame = Packet { from: nic.tap.clone(), from_mac: nic.mac, arp_mac: nic.mac, wire,
+            source, ..packet };
+        prop_assert_eq!(walk.passes(&walk.bridge, "prerouting", &frame),
+            arp && source == Ipv4Addr::UNSPECIFIED);
     }
 }

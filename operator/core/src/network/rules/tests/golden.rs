@@ -1,4 +1,5 @@
-//! The texts as they are committed, for people to read. `UPDATE=1 cargo test -p agentvm-core` writes them anew.
+//! The texts as they are committed, for people to read. `UPDATE=1 cargo test -p agentvm-core`
+//! writes them again.
 
 use super::sample::Sample;
 use crate::network::rules::{

@@ -1,4 +1,5 @@
-//! Whatever a policy says and a machine sends: what nobody may reach isn't reached, and nobody else is touched.
+//! For any policy and any packet of a machine: forbidden destinations are not reached, and no other
+//! machine is affected.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,7 +13,7 @@ use super::walk::{ALL, Packet, Walk, Wire};
 use crate::network::rules::{Connection, DEFAULT_PORTS, lets_through, nowhere, private};
 use crate::network::{Allow, Mac, Policy, PortRange};
 
-/// Addresses near the edges of what matters, and any other.
+/// Addresses near the edges of the ranges, and arbitrary ones.
 fn address() -> impl Strategy<Value = IpAddr> {
     let sample = Sample::dual();
     let edges = nowhere()
@@ -119,7 +120,7 @@ pub fn with(allow: Vec<Allow>, dual: bool) -> Sample {
     sample
 }
 
-/// Of a machine's two addresses, that of the same version.
+/// The address of this version, of a machine's two.
 fn address_of(machine: usize, like: IpAddr) -> IpAddr {
     let nic = &Sample::dual().links[machine].nic;
     if like.is_ipv4() { nic.address().unwrap().into() } else { nic.ipv6().unwrap().into() }
@@ -136,7 +137,7 @@ pub fn within(nets: &[IpNet], address: IpAddr) -> bool {
     nets.iter().any(|net| net.contains(&address))
 }
 
-/// What the documentation says, written another way than the rules are.
+/// The documented behaviour, written in another way than the rules.
 pub fn may_reach(sample: &Sample, policy: &Policy, packet: &Packet) -> bool {
     let to = packet.destination;
     if within(&nowhere(), to)
@@ -189,23 +190,33 @@ proptest! {
             let reached = walk.passes(&walk.inet, "forward", &packet);
             let policy = &sample.policies["uid-default"];
             prop_assert_eq!(reached, may_reach(&sample, policy, &packet), "{:?}", packet);
-            let connection = Connection { protocol: packet.service.unwrap(), to: packet.destination, port: packet.port };
-            let never: Vec<IpNet> = sample.deny_list.iter().copied().chain(sample.wanted().nets()).collect();
-            prop_assert_eq!(reached, lets_through(policy, &never, &connection), "what is said another way, {:?}", packet);
-            prop_assert!(!walk.passes(&walk.inet, "input", &packet), "no address of the host is reached");
+            let connection = Connection { protocol: packet.service.unwrap(),
+                to: packet.destination, port: packet.port };
+            let never: Vec<IpNet> = sample.deny_list.iter().copied().chain(sample.wanted().nets())
+                .collect();
+            prop_assert_eq!(reached, lets_through(policy, &never, &connection),
+                "what is said another way, {:?}", packet);
+            prop_assert!(!walk.passes(&walk.inet, "input", &packet),
+                "no address of the host is reached");
             let back = Packet { to: sample.subnet.bridge.clone(), ..packet.clone() };
-            prop_assert!(!walk.passes(&walk.inet, "forward", &back), "nor a machine, over the router");
-            for odd in [Packet { redirected: true, ..packet.clone() }, Packet { unicast: false, ..packet.clone() }] {
-                prop_assert!(!walk.passes(&walk.inet, "forward", &odd), "nor what isn't what it was sent to");
+            prop_assert!(!walk.passes(&walk.inet, "forward", &back),
+                "nor a machine, over the router");
+            for odd in [Packet { redirected: true, ..packet.clone() }, Packet { unicast: false,
+                ..packet.clone() }] {
+                prop_assert!(!walk.passes(&walk.inet, "forward", &odd),
+                    "nor what isn't what it was sent to");
             }
             let other = |machine| address_of(machine, packet.destination);
             let stranger = Packet { source: nobody(packet.destination), ..packet.clone() };
-            prop_assert!(!walk.passes(&walk.inet, "forward", &stranger), "a machine whose link isn't open reaches nothing");
+            prop_assert!(!walk.passes(&walk.inet, "forward", &stranger),
+                "a machine whose link isn't open reaches nothing");
             let lawless = Packet { source: other(2), ..packet.clone() };
-            prop_assert!(!walk.passes(&walk.inet, "forward", &lawless), "nor does one without a policy");
+            prop_assert!(!walk.passes(&walk.inet, "forward", &lawless),
+                "nor does one without a policy");
             let elsewhere = Packet { source: other(1), ..packet };
             let policy = &sample.policies["uid-registry"];
-            prop_assert_eq!(walk.passes(&walk.inet, "forward", &elsewhere), may_reach(&sample, policy, &elsewhere));
+            prop_assert_eq!(walk.passes(&walk.inet, "forward", &elsewhere), may_reach(&sample,
+                policy, &elsewhere));
         }
     }
 
@@ -231,10 +242,12 @@ proptest! {
     #[test]
     fn what_is_not_ours_is_let_through(
         packet in packet(),
-        from in prop::sample::select(vec!["eth0", "lo", "docker0", "avm0a1c-10", "avmb0a1b2c3d", "agentvm01"]),
+        from in prop::sample::select(vec!["eth0", "lo", "docker0", "avm0a1c-10", "avmb0a1b2c3d",
+            "agentvm01"]),
         to in prop::sample::select(vec!["eth1", "lo", "virbr0", "avm0a1-10", "agentvm"]),
         wire in prop::sample::select(vec![Wire::Ipv4, Wire::Ipv6, Wire::Arp, Wire::Other]),
-        user in prop::sample::select(vec![None, Some(0), Some(64_055), Some(2_099_999_999), Some(2_100_065_536)]),
+        user in prop::sample::select(vec![None, Some(0), Some(64_055), Some(2_099_999_999),
+            Some(2_100_065_536)]),
         dual: bool,
     ) {
         let sample = with(vec![], dual);
@@ -272,7 +285,7 @@ proptest! {
         let walk = Walk::new(&sample.wanted());
         let (own, other) = (&sample.links[0].nic, &sample.links[1].nic);
         let pick = |at: usize, right: Mac, not: Mac| if wrong[at] { not } else { right };
-        // Of the version that the frame says that it is.
+        // The version that the frame claims.
         let like = if wire == Wire::Ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
         let frame = Packet {
             from: if wrong[0] { other.tap.clone() } else { own.tap.clone() },
@@ -293,7 +306,8 @@ proptest! {
             Wire::Ipv4 => ip,
             Wire::Ipv6 => dual && ip && !wrong[7],
             Wire::Arp => {
-                one(&[wrong[0], wrong[1], wrong[2], wrong[4]]) && frame.destination == sample.subnet.gateway && !wrong[6]
+                one(&[wrong[0], wrong[1], wrong[2],
+                    wrong[4]]) && frame.destination == sample.subnet.gateway && !wrong[6]
             }
             Wire::Other => false,
         };

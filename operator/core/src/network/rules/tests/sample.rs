@@ -100,7 +100,7 @@ impl Sample {
         }
     }
 
-    /// The same where the first pool asks for IPv6, and the second one did a moment ago.
+    /// The sample where the first pool asks for IPv6, and the second one did a moment ago.
     pub fn dual() -> Self {
         let mut sample = Self::new();
         let instance = InstanceId::from_recorded("0a1b2c3d");

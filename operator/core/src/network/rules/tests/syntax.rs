@@ -13,7 +13,8 @@ use crate::network::rules::{
     add_link, remove_link, write, write_anew, write_none, write_qemu_only,
 };
 
-/// Runs each text as a transaction of its own, one after the other, in a fresh namespace; then a shell line.
+/// Runs the texts one after the other, each as a transaction, in a fresh namespace; then a shell
+/// line.
 fn nft(texts: &[String], then: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let mut script = "set -e\n".to_owned();
@@ -130,7 +131,8 @@ fn a_rewrite_and_an_opening_keep_what_was_counted() {
     let set = format!("inet {} allowed", sample.table.name());
     let address = link.nic.mac;
     let seven = format!(
-        "add element {set} {{ {address} }}\ndelete element {set} {{ {address} }}\nadd element {set} {{ {address} counter packets 7 bytes 8 }}\n"
+        "add element {set} {{ {address} }}\ndelete element {set} {{ {address} }}\nadd element \
+            {set} {{ {address} counter packets 7 bytes 8 }}\n"
     );
     let steps = [
         text.clone(),
@@ -154,7 +156,7 @@ fn a_qemu_is_confined_without_the_rest_and_beside_it() {
     let listed = nft(&[only.clone(), only.clone()], "nft list ruleset");
     let drops = |text: &str| text.matches("meta skuid 2100000000-2100065535 drop").count();
     assert_eq!((drops(&listed), listed.matches("chain").count()), (1, 1), "{listed}");
-    // In whatever order the chains were made.
+    // The chains may come in any order.
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
     let both = nft(
         &[only.clone(), write(&sample.wanted()), only, write(&sample.wanted())],
@@ -176,7 +178,8 @@ fn a_text_that_fails_changes_nothing() {
     let file = folder.path().join("broken.nft");
     std::fs::write(&file, broken).unwrap();
     let same = format!(
-        "nft list ruleset >{0}/a; ! nft -f {1} 2>/dev/null; nft list ruleset >{0}/b; cmp {0}/a {0}/b",
+        "nft list ruleset >{0}/a; ! nft -f {1} 2>/dev/null; nft list ruleset >{0}/b; cmp {0}/a \
+            {0}/b",
         folder.path().display(),
         file.display()
     );

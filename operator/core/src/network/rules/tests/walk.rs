@@ -30,7 +30,7 @@ pub struct Packet {
     pub wire: Wire,
     pub from_mac: Mac,
     pub to_mac: Mac,
-    /// What an ARP, or a DHCP client's question, says of its sender.
+    /// The sender's fields of an ARP, or of a DHCP client's question.
     pub arp_mac: Mac,
     pub source: IpAddr,
     pub destination: IpAddr,
@@ -38,10 +38,10 @@ pub struct Packet {
     pub port: u16,
     pub from_port: u16,
     pub plain: bool,
-    /// Of `ICMPv6`, what only neighbours have to say.
+    /// The messages of `ICMPv6` that only neighbours send.
     pub neighbourly: bool,
     pub unicast: bool,
-    /// Whose process sent it, where it is one of the host's.
+    /// The user of the sending process, if the packet is the host's.
     pub user: Option<u32>,
     pub redirected: bool,
     pub known: bool,
@@ -50,7 +50,7 @@ pub struct Packet {
 
 pub const ALL: [u8; 6] = [0xff; 6];
 
-/// The rules, and what is in the sets and maps once every link was opened.
+/// The rules, and the content of the sets and maps once every link was opened.
 pub struct Walk {
     pub bridge: Rules,
     pub inet: Rules,
@@ -87,7 +87,7 @@ impl Walk {
         base.all(|chain| self.judge(rules, &chain.name, packet).unwrap_or(true))
     }
 
-    /// What a chain says; nothing if its end is reached.
+    /// The verdict of a chain; nothing if its end is reached.
     fn judge(&self, rules: &Rules, name: &str, packet: &Packet) -> Option<bool> {
         let chain = rules.chains.iter().find(|chain| chain.name == name).unwrap();
         for rule in &chain.rules {
@@ -205,7 +205,7 @@ impl Walk {
             When::Redirected => packet.redirected,
             When::Known => packet.known,
             When::Answer => packet.answer,
-            // None is so fast, broken or an error, or a server's.
+            // The packet is not too fast, not broken, not an error, and not a server's.
             When::PacketsOver(..)
             | When::BytesOver(..)
             | When::BeginsOver(_)
@@ -224,7 +224,7 @@ fn interface(side: Side, packet: &Packet) -> &str {
     }
 }
 
-/// Of its addresses; what kind of frame it comes in is said apart.
+/// The version of its addresses; the kind of its frame is separate.
 fn version(packet: &Packet) -> Version {
     if packet.source.is_ipv4() { Version::Four } else { Version::Six }
 }

@@ -21,7 +21,7 @@ const MAKE_ANOTHER: &str = "only desiredState and ttlSecondsAfterFinished of a r
     version = "v1alpha1",
     kind = "AgentRun",
     doc = "One execution of a program in a machine that is provably in its golden state. Code goes \
-        in; exit code, output and artifacts come out. The run starts when it is created. Its \
+        in; exit code, output and artifacts come out. Creating the object starts the run. The \
         result is in `status`.",
     namespaced,
     status = "AgentRunStatus",

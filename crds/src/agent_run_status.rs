@@ -211,7 +211,7 @@ reasons!(
         WaitingForMachine,
         /// The pool cannot create machines; the message has the pool's own reason.
         PoolDegraded,
-        /// No operator that could carry out the run answers.
+        /// The operators that could carry out the run do not answer.
         NodeUnavailable,
     }
 );

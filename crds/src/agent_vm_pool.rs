@@ -127,8 +127,8 @@ pub struct AgentVMPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 604_800))]
     pub max_run_seconds: Option<i32>,
-    /// Says if a machine may serve another run after it was reset to its golden state. Default: the
-    /// operator's `pool.reuse_policy`, VerifiedReset.
+    /// Permission for a machine to serve another run after a reset to its golden state. Default:
+    /// the operator's `pool.reuse_policy`, VerifiedReset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = explain_values)]
     pub reuse_policy: Option<ReusePolicy>,
@@ -137,9 +137,9 @@ pub struct AgentVMPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub max_reuses: Option<i32>,
-    /// Time that a machine that failed its proof is kept, paused, before it is destroyed, seconds.
-    /// Until then people can look at it. It goes earlier if another machine needs its place. 0 to
-    /// 604800; 0 destroys it at once. Default: the operator's `pool.quarantine_seconds`, 600.
+    /// Time from a failed proof to the destruction of the machine, seconds. The machine is kept
+    /// paused, so that people can look at it. It goes earlier if another machine needs its place. 0
+    /// to 604800; 0 destroys it at once. Default: the operator's `pool.quarantine_seconds`, 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 604_800))]
     pub quarantine_seconds: Option<i32>,

@@ -87,8 +87,8 @@ pub struct PoolNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub tier_message: Option<String>,
-    /// Reason why this node does not use a tier for a while although it can: resets by it failed
-    /// again and again. The text has the last failure. Absent while resets succeed.
+    /// Reason why this node does not use a tier for a while although it can: resets of this tier
+    /// failed again and again. The text has the last failure. Absent while resets succeed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub reset_trouble: Option<String>,

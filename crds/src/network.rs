@@ -155,8 +155,8 @@ pub struct LimitsSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 65_536, max = 1_099_511_627_776_i64))]
     pub disk_bytes_per_second: Option<i64>,
-    /// Bytes per second in each direction, 65536 to 4000000000. After a pause, a machine can send
-    /// somewhat more than the bytes of one second at once. Default: the operator's
+    /// Bytes per second in each direction, 65536 to 4000000000. After a pause, a machine can
+    /// transfer somewhat more than the bytes of one second at once. Default: the operator's
     /// `security.resource_limits.network_bytes_per_second`; 32, 64 and 128 MiB with profile Light,
     /// Standard and Intensive.
     #[serde(default, skip_serializing_if = "Option::is_none")]

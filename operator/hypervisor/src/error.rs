@@ -6,11 +6,11 @@ use agentvm_core::names::{DomainName, GoldenKey};
 
 use crate::{Proof, Step};
 
-/// An error of the host edge. `Display` says what failed. The cause is in `source`, and the printer of
-/// the operator appends it.
+/// An error of the host edge. `Display` says what failed. The cause is in `source`, and the printer
+/// of the operator appends it.
 #[derive(Debug, thiserror::Error)]
 pub enum HvError {
-    /// Nobody answers at the libvirt socket, or the connection broke.
+    /// No libvirtd answers at the socket, or the connection broke.
     #[error("libvirt at {uri} does not answer: {detail}; start libvirtd or correct libvirt.uri")]
     Unavailable { uri: String, detail: String },
     /// The deadline passed: it may have happened or not.
@@ -30,7 +30,7 @@ pub enum HvError {
     /// The host can't take it: disk or memory is full.
     #[error("{what}: {detail}")]
     NoCapacity { what: String, detail: String },
-    /// The image is missing something or isn't what it says it is.
+    /// The image lacks a part, or its content does not match its description.
     #[error("guest image {path}: {detail}")]
     BadImage { path: String, detail: String },
     /// An operation that this crate or QEMU's monitor refuses. `detail` says why; no other error is
@@ -48,14 +48,16 @@ pub enum HvError {
     /// would be after a kill. Production has no hook.
     #[error("killed before step {step:?} of {name}")]
     Killed { name: DomainName, step: Step },
-    /// The machine was reset, and what was seen of it from outside isn't the golden state.
-    #[error("machine {name} is not in its golden state after a reset: {}", proof.failure().unwrap_or_default())]
+    /// The machine was reset, and the checks from outside do not find the golden state.
+    #[error("machine {name} is not in its golden state after a reset: {}",
+        proof.failure().unwrap_or_default())]
     NotProven { name: DomainName, proof: Box<Proof> },
-    /// The machine is too far gone, or keeps too much of the host, to be worth a reset: to be replaced. This says nothing against the
-    /// way back itself.
+    /// The machine is not worth a reset: it is too far gone, or keeps too much of the host. It must
+    /// be replaced. This does not count against the tier.
     #[error("machine {name} is not worth a reset: {why}")]
     NotResettable { name: DomainName, why: String },
-    /// No network for machines, or not this one: the rules could not be set, a bridge isn't there, there is no policy yet.
+    /// There is no network for machines, or not this one: the rules could not be set, a bridge is
+    /// missing, or there is no policy yet.
     #[error("no network for machines: could not {what}: {detail}")]
     NetworkUnavailable { what: String, detail: String },
     /// A file operation of ours.
@@ -92,7 +94,7 @@ impl HvError {
         matches!(self, Self::Refused { .. } | Self::Failed { .. })
     }
 
-    /// Can the same call succeed later although nobody changes anything?
+    /// Can this call succeed later although nothing is repaired?
     pub fn is_transient(&self) -> bool {
         matches!(
             self,

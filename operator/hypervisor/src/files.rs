@@ -23,7 +23,7 @@ pub fn remove_tree(path: &Path) -> Result<(), HvError> {
     }
 }
 
-/// Whole or not at all: a process that is killed in the middle leaves what was there.
+/// Writes the whole file or nothing: a process that is killed in the middle leaves the old content.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), HvError> {
     let text = serde_json::to_vec_pretty(value)
         .map_err(std::io::Error::other)
@@ -40,12 +40,12 @@ pub fn write_secret(path: &Path, text: &str) -> Result<(), HvError> {
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io("write", path))
 }
 
-/// `None` when there is no such file or it isn't what it should be.
+/// `None` when there is no such file, or its content is not valid.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Option<T> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// The names in a folder; none when it isn't there.
+/// The names in a folder; empty without a folder.
 pub fn names_in(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
@@ -53,7 +53,7 @@ pub fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
-/// As in `linux/magic.h`.
+/// The numbers of `linux/magic.h`.
 const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58f6;
 

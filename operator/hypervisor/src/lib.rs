@@ -1,9 +1,9 @@
-//! The host edge: what the operator can ask of a machine host, and who answers.
+//! The host edge: the operator's requests to a host of machines, and their implementations.
 //!
-//! [`Hypervisor`] is the whole outside world of the operator as far as machines are concerned.
-//! It consists of five traits, one for each subject: host, goldens, machines, shares and links.
-//! `libvirt::Libvirt` implements it in production, `fake::FakeHypervisor` in tests. This crate
-//! does not know Kubernetes or the guest protocol.
+//! [`Hypervisor`] is the operator's whole outside world for machines. It consists of five traits,
+//! one for each subject: host, goldens, machines, shares and links. `libvirt::Libvirt` implements
+//! it in production, `fake::FakeHypervisor` in tests. This crate does not know Kubernetes or the
+//! guest protocol.
 #![deny(unsafe_code)]
 
 mod api;

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 pub struct Locks(Mutex<HashMap<String, Arc<Mutex<()>>>>);
 
 impl Locks {
-    /// Runs `job` while nobody else works on `name`.
+    /// Runs `job` while no other call works on `name`.
     pub fn with<T>(&self, name: &str, job: impl FnOnce() -> T) -> T {
         self.with_or(name, || {}, job)
     }
 
-    /// As [`Self::with`]; when somebody works on `name` already, `held` runs before the wait.
+    /// Like [`Self::with`]; if another call works on `name`, `held` runs before the wait.
     pub fn with_or<T>(&self, name: &str, held: impl FnOnce(), job: impl FnOnce() -> T) -> T {
         let lock = Arc::clone(lock(&self.0).entry(name.to_owned()).or_default());
         let done = {
@@ -28,7 +28,7 @@ impl Locks {
             job()
         };
         let mut all = self::lock(&self.0);
-        // The table and this function hold it: nobody waits, so the entry needn't stay.
+        // Only the table and this function hold it: no call waits, so the entry need not stay.
         if Arc::strong_count(&lock) == 2 {
             all.remove(name);
         }

@@ -11,16 +11,17 @@ use crate::ResetStep;
 #[serde(rename_all = "camelCase")]
 pub struct Check {
     pub name: String,
-    /// `Err` says what was found instead.
+    /// `Err` tells the finding.
     pub result: Result<(), String>,
 }
 
-/// What was looked at from outside while the machine stood still. One that lacks a part isn't a proof: see [`Proof::failure`].
+/// The checks from outside while the machine was paused. A proof that lacks a part proves nothing:
+/// see [`Proof::failure`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Proof {
     pub checks: Vec<Check>,
-    /// How long each step took, in order.
+    /// The time of each step, in order.
     pub steps: Vec<(ResetStep, Duration)>,
 }
 
@@ -28,7 +29,7 @@ impl Proof {
     /// The parts that every proof has.
     pub const CHECKS: [&'static str; 4] = ["memory", "disk", "monitor", "process"];
 
-    /// Why this doesn't prove a golden state; `None` when it does.
+    /// The reason why this does not prove a golden state; `None` when it does.
     pub fn failure(&self) -> Option<String> {
         let missing =
             Self::CHECKS.iter().find(|name| !self.checks.iter().any(|check| check.name == **name));

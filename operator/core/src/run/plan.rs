@@ -3,7 +3,7 @@
 //! ```text
 //! waiting --Claim--> claimed -Execute-> executing -> ended --publish--> finished --Release--> done
 //!    |                  |                  |          |
-//!    |                  +-- never started: Unclaim ---+-- lost, retries left: Unclaim (counts as an attempt)
+//!    |                  +-- never started: Unclaim ---+-- lost, retries left: Unclaim (counts)
 //!    +-- cancelled, queue timeout, invalid: publish --^
 //! ```
 

@@ -108,7 +108,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn places_are_a_permutation_and_priority_comes_first(raw in proptest::collection::vec((-3_i32..3, 0_i64..5), 1..20)) {
+        fn places_are_a_permutation_and_priority_comes_first(
+            raw in proptest::collection::vec((-3_i32..3, 0_i64..5), 1..20)
+        ) {
             let all: Vec<QueueEntry> = raw.iter().enumerate().map(|(n, (priority,
                 second))| QueueEntry {
                 uid: RunUid::new(n.to_string()), priority: *priority,

@@ -1,4 +1,4 @@
-//! Goldens: how one is captured from a template, listed, tested and removed.
+//! Goldens: capturing one from a template, listing, testing and removing them.
 
 use std::fmt::Debug;
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
-//! Creation and reset of the fake's machines: each starts a new agent process in a folder that is laid out
-//! from the golden.
+//! Creation and reset of the fake's machines: each starts a new agent process in a folder that is
+//! laid out from the golden.
 
 use std::fs;
 use std::path::Path;
@@ -64,7 +64,7 @@ impl Store {
                 }
             }
             let dir = self.machine(name);
-            // A template is no clone: its steps are those of the capture.
+            // A template is not a copy: its steps belong to the capture.
             let before = |step| golden.map_or(Ok(()), |_| self.step(name, Step::Clone(step)));
             before(CloneStep::LayOut)?;
             self.end_agents(name, &dir);
@@ -89,7 +89,7 @@ impl Store {
         Ok(agent)
     }
 
-    /// As libvirt's, step by step; what a real machine drops with its pages goes with its processes here.
+    /// The steps of libvirt. A real machine drops its pages; here its processes go.
     pub fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError> {
         let name = &spec.record.name;
         self.locks.with(name.as_str(), || {
@@ -149,13 +149,13 @@ impl ResetRun<'_> {
         self.store.step(self.name, Step::Reset(step))?;
         let begun = Instant::now();
         job()?;
-        // What takes no time at all wouldn't be seen.
+        // A step that takes no time at all would not be seen.
         self.proof.steps.push((step, begun.elapsed().max(Duration::from_micros(1))));
         Ok(())
     }
 }
 
-/// The folders as a new machine finds them; nothing of what was there stays.
+/// The folders of a new machine; nothing of the old content stays.
 fn lay_out(dir: &Path, golden: Option<&Path>) -> Result<(), HvError> {
     remove_tree(&dir.join("share"))?;
     // Where the agent's surroundings are put together.

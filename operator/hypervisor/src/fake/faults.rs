@@ -1,4 +1,4 @@
-//! What shall go wrong, and how often each operation was asked for.
+//! The planned faults, and the number of calls of each operation.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -80,7 +80,7 @@ impl Faults {
         lock(&self.0).planned.clear();
     }
 
-    /// How often `op` was called.
+    /// The number of calls of `op`.
     pub fn calls(&self, op: Op) -> u64 {
         lock(&self.0).calls.get(&op).copied().unwrap_or(0)
     }

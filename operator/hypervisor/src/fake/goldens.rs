@@ -1,4 +1,4 @@
-//! Goldens of the fake: what `work` of a template held, and what its agent said of itself.
+//! Goldens of the fake: the content of a template's `work`, and its agent's inspection.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -108,8 +108,8 @@ impl Store {
         remove_tree(&self.golden(key))
     }
 
-    /// The nonce that an agent of this golden has in its memory. A real one has it from its template; these are new processes,
-    /// so they are told.
+    /// The nonce that an agent of this golden has in its memory. A real one has it from its
+    /// template; these are new processes, so they are told.
     pub fn golden_nonce(&self, key: &GoldenKey) -> Option<String> {
         let golden: Golden = read_json(&self.golden(key).join("golden.json"))?;
         let said: serde_json::Value = serde_json::from_str(&golden.guest).ok()?;

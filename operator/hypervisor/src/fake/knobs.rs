@@ -1,4 +1,4 @@
-//! What a test may turn: the tier that is offered, parts of proofs that fail, agents that lie, and where things are killed.
+//! The settings of a test: the offered tier, failing parts of proofs, lying agents, and kills.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -19,7 +19,7 @@ struct Inner {
 }
 
 impl Knobs {
-    /// What every golden's self-test says from now on.
+    /// Sets the result of every golden's self-test from now on.
     pub fn set_tiers(&self, best: Tier, why_not_better: &str) {
         lock(&self.0).tiers = Some(TierReport::limited_to(best, why_not_better));
     }
@@ -34,7 +34,7 @@ impl Knobs {
         lock(&self.0).failing.insert(check.to_owned(), times);
     }
 
-    /// The next `times` agents that are started, for creations and resets, say that they are of another golden.
+    /// The next `times` agents, for creations and resets, claim to be of another golden.
     pub fn lie(&self, times: u32) {
         lock(&self.0).lies = times;
     }

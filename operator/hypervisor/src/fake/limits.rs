@@ -1,4 +1,4 @@
-//! Limits of the fake: it enforces none, and keeps those of each machine so that tests can look at them.
+//! Limits of the fake: it enforces none, but keeps them so that tests can look.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ struct Held {
 }
 
 impl Store {
-    /// What a process begins with.
+    /// The limits that a process begins with.
     pub fn limit(&self, name: &DomainName, limits: MachineLimits) -> Result<(), HvError> {
         write_json(
             &self.limits_file(name),

@@ -1,12 +1,13 @@
-//! Machines that are agent processes of this host: the [`crate::Hypervisor`] of tests, with its state on disk
-//! and faults on request. `host`, `goldens`, `machines`, `shares` and `links` implement the five traits.
+//! Machines that are agent processes of this host: the [`crate::Hypervisor`] of tests, with its
+//! state on disk and faults on request. `host`, `goldens`, `machines`, `shares` and `links`
+//! implement the five traits.
 //!
 //! ```text
 //! <dir>/machines/<name>/{record.json, limits.json, agent.pid, ready, link, mark.json, agent.sock, agent.log, share/{input,output,work,secrets}}
 //! <dir>/goldens/<key>/{golden.json, work/}
 //! ```
-//! Everything stands on disk, and the processes outlive whoever started them: an operator that was killed with -9 opens the
-//! same folder and finds its machines again.
+//! Everything stands on disk, and the processes outlive whoever started them: an operator that was
+//! killed with -9 opens the same folder and finds its machines again.
 
 mod creation;
 mod faults;
@@ -51,7 +52,7 @@ impl FakeHypervisor {
         }
     }
 
-    /// The installation that this folder is: what belongs into records and derived names.
+    /// The installation of this folder, for records and derived names.
     pub fn instance(&self) -> InstanceId {
         self.store.instance()
     }
@@ -76,7 +77,7 @@ impl FakeHypervisor {
         self.store.is_open(name)
     }
 
-    /// What a machine is held to.
+    /// The limits of a machine.
     pub fn limits(&self, name: &DomainName) -> Option<MachineLimits> {
         self.store.limits(name)
     }
@@ -91,7 +92,7 @@ impl FakeHypervisor {
         self.store.share(name)
     }
 
-    /// Kills a machine's processes as a crash of QEMU would; what is on disk stays.
+    /// Kills a machine's processes like a crash of QEMU; the files stay.
     pub fn kill_machine(&self, name: &DomainName) -> Result<(), HvError> {
         self.store.kill(name)
     }

@@ -15,7 +15,7 @@ use tokio::sync::mpsc::{Receiver, Sender, channel};
 use crate::Traffic;
 use crate::locks::lock;
 
-/// Flows that a test may send ahead of whoever reads them.
+/// The number of flows that a test may send before they are read.
 const FLOWS: usize = 1024;
 
 /// The network settings that a test may change and read.
@@ -68,7 +68,7 @@ impl Network {
         lock(&self.applied).as_ref().is_some_and(|applied| applied.policies.contains_key(owner_uid))
     }
 
-    /// As if the usual addresses were taken on this host.
+    /// Acts like a host where the usual addresses are taken.
     pub fn set_gateway(&self, gateway: Ipv4Addr) {
         lock(&self.subnet).gateway = gateway;
     }
@@ -77,7 +77,7 @@ impl Network {
         lock(&self.subnet).clone()
     }
 
-    /// What the rules count of a machine from now on.
+    /// Sets the counters of the rules for a machine.
     pub fn set_traffic(&self, name: &DomainName, traffic: Traffic) {
         lock(&self.traffic).insert(name.clone(), traffic);
     }
@@ -90,7 +90,7 @@ impl Network {
         lock(&self.traffic).remove(name);
     }
 
-    /// As if the rules had logged it. `false`: nobody reads, or too slowly.
+    /// Acts as if the rules had logged the flow. `false` means that it was not read, or too slowly.
     pub fn send(&self, flow: Flow) -> bool {
         self.sender.try_send(flow).is_ok()
     }

@@ -1,4 +1,4 @@
-//! Pausing, resuming, and what is noted of the fake's machines where no run can write.
+//! Pausing, resuming, and the marks of the fake's machines, in a place where no run can write.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! An agent process and all it started: begun in a session of its own, stopped, continued and killed as a whole.
+//! An agent process and all of its descendants: they begin in a session of their own, and are
+//! stopped, continued and killed as a whole.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -19,7 +20,7 @@ pub struct Agent {
     began: u64,
 }
 
-/// What `/proc/PID/stat` says.
+/// The content of `/proc/PID/stat`.
 struct Stat {
     parent: i32,
     state: char,
@@ -38,7 +39,8 @@ fn stat(pid: i32) -> Option<Stat> {
 }
 
 impl Agent {
-    /// Starts `binary` for the machine in `dir` and waits until it listens. `golden` is what it would know from its template.
+    /// Starts `binary` for the machine in `dir` and waits until it listens. `golden` is the nonce
+    /// that a real agent would know from its template.
     pub fn spawn(binary: &Path, dir: &Path, golden: Option<&str>) -> std::io::Result<Self> {
         let log = std::fs::File::create(dir.join("agent.log"))?;
         let socket = dir.join("agent.sock");
@@ -51,7 +53,7 @@ impl Agent {
         let mut child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
         let agent = Self { pid, began: stat(pid).map_or(0, |s| s.began) };
-        // Somebody has to take its exit status while this process lives, or it stays a zombie.
+        // Its exit status must be taken while this process lives, or it stays a zombie.
         std::thread::spawn(move || child.wait());
         let deadline = Instant::now() + LISTEN;
         while !listens(&socket) {
@@ -79,7 +81,7 @@ impl Agent {
         all.map(|(pid, stat)| Self { pid, began: stat.began }).collect()
     }
 
-    /// Resident bytes, and those of them that are its own.
+    /// Resident bytes, and its own bytes among them.
     pub fn memory(self) -> Option<(u64, u64)> {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
         let bytes = |field: &str| -> Option<u64> {
@@ -145,7 +147,7 @@ impl Agent {
         }
     }
 
-    /// The agent's descendants, and whoever works in the machine's folder although its parents are gone.
+    /// The agent's descendants, and orphans that work in the machine's folder.
     fn tree(self, dir: &Path) -> BTreeSet<i32> {
         let all: HashMap<i32, Stat> = processes();
         let mut found = BTreeSet::new();
@@ -163,7 +165,8 @@ impl Agent {
     }
 }
 
-/// The kernel's own list, because asking by connecting would be a connection that the agent sees. The flag is `__SO_ACCEPTCON`.
+/// This is the kernel's own list: asking by connecting would make a connection that the agent sees.
+/// The flag is `__SO_ACCEPTCON`.
 fn listens(socket: &Path) -> bool {
     let all = std::fs::read_to_string("/proc/net/unix").unwrap_or_default();
     all.lines()

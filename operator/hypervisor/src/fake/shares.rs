@@ -31,7 +31,7 @@ impl ShareApi for FakeHypervisor {
 }
 
 impl Store {
-    /// Takes the mark away first: a share with the input of a run is not that of a parked machine.
+    /// The mark goes first: a share with the input of a run does not belong to a parked machine.
     pub fn put_input(&self, name: &DomainName, files: &[InputFile]) -> Result<(), HvError> {
         let share = self.existing_share(name)?;
         self.unmark(name)?;

@@ -1,4 +1,5 @@
-//! The fake's machines and goldens on disk, without faults and without async: where things are, and what is there.
+//! The fake's machines and goldens on disk, without faults and without async: their places and
+//! their content.
 
 use std::collections::HashMap;
 use std::fs;
@@ -30,11 +31,11 @@ pub struct Store {
     peaks: Mutex<HashMap<OwnerUid, usize>>,
 }
 
-/// What stands in `record.json`.
+/// The content of `record.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Kept {
     pub record: MachineRecord,
-    /// Of a template: what its golden will say.
+    /// The inspection of a template's agent, for its golden.
     pub resources: Option<Resources>,
 }
 
@@ -51,7 +52,7 @@ impl Store {
     }
 
     pub fn instance(&self) -> InstanceId {
-        // The folder has to be there for its canonical name, which is what stays the same.
+        // The folder must exist for its canonical name, which never changes.
         let _ = fs::create_dir_all(&self.dir);
         let path = self.dir.canonicalize().unwrap_or_else(|_| self.dir.clone());
         InstanceId::for_state_dir(&path.to_string_lossy())
@@ -88,7 +89,8 @@ impl Store {
         read_json(&self.machine(name).join("agent.pid"))
     }
 
-    /// Written last when a machine is made, removed first when it is reset: without it the machine is half of one.
+    /// Written last when a machine is made, removed first when it is reset: without it the machine
+    /// is half made.
     pub fn ready_file(&self, name: &DomainName) -> PathBuf {
         self.machine(name).join("ready")
     }
@@ -123,7 +125,8 @@ impl Store {
         })
     }
 
-    /// Who was killed while it made or reset a machine may have started an agent and not written down which.
+    /// A process that was killed while it made or reset a machine may have started an agent without
+    /// recording it.
     pub fn end_agents(&self, name: &DomainName, dir: &Path) {
         for agent in self.agent(name).into_iter().chain(Agent::strays(dir)) {
             agent.kill(dir);

@@ -1,7 +1,9 @@
-//! Connections that the kernel remembers of a machine, and which of them a policy that has changed doesn't let through any more.
+//! The kernel's records of a machine's connections, and the connections among them that a changed
+//! policy forbids.
 //!
-//! The rules judge every packet that a machine sends, so none of those connections goes on; but what the other side still sends would come
-//! in as the answer that it is. So they are forgotten. Those that are still allowed are left alone.
+//! The rules judge every packet of a machine, so no forbidden connection goes on. But packets that
+//! the other side still sends would come in as answers. So forbidden connections are forgotten, and
+//! allowed ones are left alone.
 
 use std::net::IpAddr;
 
@@ -16,11 +18,11 @@ use crate::HvError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Begun {
     connection: Connection,
-    /// Of TCP and UDP.
+    /// The port of TCP and UDP.
     from_port: u16,
 }
 
-/// Forgets all of a machine's. None is fine.
+/// Forgets all of a machine's connections. Having none is fine.
 pub fn flush(link: &Link) -> Result<(), HvError> {
     for address in addresses(link) {
         // Nothing comes in by itself, so the machine has begun all of them.
@@ -30,7 +32,7 @@ pub fn flush(link: &Link) -> Result<(), HvError> {
     Ok(())
 }
 
-/// Forgets those that may not be any more.
+/// Forgets the connections that are forbidden now.
 pub fn flush_refused(link: &Link, policy: &Policy, never: &[IpNet]) -> Result<(), HvError> {
     for address in addresses(link) {
         let what = format!("look at the connections of {address}");
@@ -67,7 +69,8 @@ fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "ipv4" } else { "ipv6" }
 }
 
-/// `tcp 6 431999 ESTABLISHED src=… dst=… sport=… dport=… src=…`: the first of each is the machine's side.
+/// `tcp 6 431999 ESTABLISHED src=… dst=… sport=… dport=… src=…`: the first of each field is the
+/// machine's side.
 fn begun(line: &str) -> Option<Begun> {
     let field = |name: &str| {
         line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
@@ -89,16 +92,20 @@ mod tests {
 
     #[test]
     fn conntrack_s_lines_are_read_from_the_machine_s_side() {
-        let line = "tcp      6 431999 ESTABLISHED src=192.168.101.10 dst=203.0.113.80 sport=40000 dport=8080 \
-                    src=203.0.113.80 dst=203.0.113.254 sport=8080 dport=40000 [ASSURED] mark=0 use=1";
+        let line = "tcp      6 431999 ESTABLISHED src=192.168.101.10 dst=203.0.113.80 sport=40000 \
+            dport=8080 \
+                    src=203.0.113.80 dst=203.0.113.254 sport=8080 dport=40000 [ASSURED] mark=0 \
+                    use=1";
         let web = Connection { protocol: Protocol::Tcp, to: [203, 0, 113, 80].into(), port: 8080 };
         assert_eq!(begun(line), Some(Begun { connection: web, from_port: 40_000 }));
-        let ping = "icmp     1 29 src=192.168.101.10 dst=203.0.113.80 type=8 code=0 id=7 src=203.0.113.80 dst=x type=0";
+        let ping = "icmp     1 29 src=192.168.101.10 dst=203.0.113.80 type=8 code=0 id=7 \
+            src=203.0.113.80 dst=x type=0";
         assert_eq!(
             begun(ping).map(|b| (b.connection.protocol, b.connection.port)),
             Some((Protocol::Icmp, 0))
         );
-        let six = "icmpv6   58 29 src=fd12::a dst=2001:db8::80 type=128 code=0 id=7 src=2001:db8::80 dst=x type=129";
+        let six = "icmpv6   58 29 src=fd12::a dst=2001:db8::80 type=128 code=0 id=7 \
+            src=2001:db8::80 dst=x type=129";
         assert_eq!(begun(six).map(|b| b.connection.to), Some("2001:db8::80".parse().unwrap()));
         assert_eq!(begun("conntrack v1.4.7: 0 flow entries have been shown."), None);
     }

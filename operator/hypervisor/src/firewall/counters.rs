@@ -1,5 +1,5 @@
-//! What went over a link: the counters in the rules, and those of the tap. They only ever grow, so each time that a link is opened is told
-//! from the ones before by what they said when it began.
+//! The traffic of a link: the counters in the rules, and those of the tap. They only grow. So the
+//! values at each opening of the link are the base of that opening.
 
 use std::fs;
 
@@ -18,7 +18,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Of a machine that is new. Whoever had its tap's name and its address before was counted too.
+    /// For a new machine. Another machine may have had its tap's name and its address before, with
+    /// counters.
     pub fn new(now: Traffic) -> Self {
         Self { base: now, closed: now }
     }
@@ -28,7 +29,7 @@ impl Meter {
         self.closed = now;
     }
 
-    /// The counters say what they said when the link was closed; the tap has been up since for nobody.
+    /// The counters stand as they stood when the link was closed; the tap has had no traffic since.
     pub fn begin(&mut self, link: &Link) {
         self.base = Traffic { ..self.closed };
         (self.base.received_bytes, self.base.sent_bytes) = bytes(&link.nic.tap);
@@ -47,7 +48,7 @@ impl Meter {
     }
 }
 
-/// All that was counted until now. Elements that aren't there have counted nothing.
+/// All counts until now. A missing element has counted nothing.
 pub fn read(nft: &Nft, table: &Table, link: &Link) -> Result<Traffic, HvError> {
     match nft.ask("read a machine's counters", &questions(table, link)) {
         Ok(answer) => Ok(of_answer(link, &answer)),
@@ -58,7 +59,7 @@ pub fn read(nft: &Nft, table: &Table, link: &Link) -> Result<Traffic, HvError> {
     }
 }
 
-/// What nft is asked.
+/// The question to nft.
 pub fn questions(table: &Table, link: &Link) -> String {
     let (allowed, denied) = rules::counters(link);
     let question = |c: &rules::Counter| {
@@ -74,7 +75,7 @@ pub fn questions(table: &Table, link: &Link) -> String {
     allowed.iter().chain(&denied).map(question).collect()
 }
 
-/// And what it answers.
+/// The answer of nft.
 pub fn of_answer(link: &Link, answer: &str) -> Traffic {
     let packets = packets(answer);
     let (yes, no) = packets.split_at(rules::counters(link).0.len().min(packets.len()));
@@ -82,13 +83,13 @@ pub fn of_answer(link: &Link, answer: &str) -> Traffic {
     Traffic { allowed: yes.iter().sum(), denied: no.iter().sum(), received_bytes, sent_bytes }
 }
 
-/// To the machine and from it, since its tap was made; nothing where there is none.
+/// The bytes to the machine and from it, since its tap was made; nothing without a tap.
 fn bytes(tap: &str) -> (u64, u64) {
     let read = |name: &str| {
         let text = fs::read_to_string(format!("/sys/class/net/{tap}/statistics/{name}")).ok();
         text.and_then(|text| text.trim().parse().ok()).unwrap_or_default()
     };
-    // The host receives what the machine sends.
+    // The host receives the bytes that the machine sends.
     (read("tx_bytes"), read("rx_bytes"))
 }
 
@@ -104,8 +105,10 @@ mod tests {
 
     #[test]
     fn counters_are_read_in_the_order_of_the_questions() {
-        let answer = "table inet t {\n\tset allowed {\n\t\telements = { 192.168.101.10 counter packets 7 bytes 420 }\n\t}\n}\n\
-                      table bridge t {\n\tset refused {\n\t\telements = { \"avm0a1b-10\" counter packets 12 bytes 0 }\n\t}\n}\n";
+        let answer = "table inet t {\n\tset allowed {\n\t\telements = { 192.168.101.10 counter \
+            packets 7 bytes 420 }\n\t}\n}\n\
+                      table bridge t {\n\tset refused {\n\t\telements = { \"avm0a1b-10\" counter \
+                      packets 12 bytes 0 }\n\t}\n}\n";
         assert_eq!(packets(answer), [7, 12]);
         assert_eq!(packets(""), Vec::<u64>::new());
     }

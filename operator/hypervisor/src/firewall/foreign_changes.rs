@@ -25,11 +25,12 @@ const SUBSYSTEM: u16 = 10;
 /// Before the attributes: family, version, and a number.
 const GENERIC: usize = 4;
 const TABLE_NAME: u16 = 1;
-/// A look at whether anybody still needs the watch.
+/// The interval at which the watch checks whether it is still needed.
 const TICK: Duration = Duration::from_secs(1);
-/// Whoever changes a table does so in many messages.
+/// A change of a table consists of many messages.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Between two times that the rules are put back: someone who keeps removing them must not keep the host busy.
+/// The time between two repairs of the rules: a process that keeps removing them must not keep the
+/// host busy.
 const AGAIN: Duration = Duration::from_secs(1);
 const QUEUE: usize = 4 << 20;
 
@@ -43,7 +44,8 @@ pub fn start(firewall: &Arc<Firewall>) {
             .map(drop)
     });
     if let Err(why) = started {
-        tracing::warn!(error = %why, "changes of the network's rules by others will not be noticed");
+        tracing::warn!(error = %why, "changes of the network's rules by others will not be \
+            noticed");
     }
 }
 
@@ -57,7 +59,7 @@ fn hear() -> io::Result<OwnedFd> {
 fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
     let mut buffer = vec![0; 64 * 1024];
     let mut last: Option<Instant> = None;
-    // Who did what isn't mended yet.
+    // The changes that are not repaired yet.
     let mut culprit: Option<String> = None;
     loop {
         let waited = wait(socket, TICK);
@@ -85,14 +87,15 @@ fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
             Err(why) => tracing::error!(
                 table,
                 error = &why as &dyn std::error::Error,
-                "{who} changed the rules of the machines' network, and they could not be put back; machines stay without \
+                "{who} changed the rules of the machines' network, and they could not be put back; \
+                    machines stay without \
                  a network until they are, which is tried each second"
             ),
         }
     }
 }
 
-/// Reads all that is there; who else had a hand in our table.
+/// Reads all messages; returns the other processes that changed our table.
 fn foreign(socket: &OwnedFd, buffer: &mut [u8], firewall: &Firewall) -> Option<String> {
     let mut who = None;
     loop {

@@ -21,7 +21,8 @@ use crate::HvError;
 
 /// `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`.
 const GROUPS: u32 = 0x10 | 0x100;
-/// Between two looks whether the firewall still exists, and between two tries at what failed.
+/// The time between two checks whether the firewall still exists, and between two tries after a
+/// failure.
 const TICK: Duration = Duration::from_secs(1);
 
 /// The addresses of all interfaces, without those that no machine reaches in any case.
@@ -68,7 +69,8 @@ pub fn start(firewall: &Arc<Firewall>) {
             .map(drop)
     });
     if let Err(why) = started {
-        tracing::warn!(error = %why, "the rules follow the host's own addresses only when a machine is connected");
+        tracing::warn!(error = %why, "the rules follow the host's own addresses only when a \
+            machine is connected");
     }
 }
 
@@ -83,7 +85,8 @@ fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
             if let Err(why) = follpending {
                 tracing::error!(
                     error = &why as &dyn std::error::Error,
-                    "machines on a bridge of the host may reach an address that the host has had for a moment; tried again each second"
+                    "machines on a bridge of the host may reach an address that the host has had \
+                        for a moment; tried again each second"
                 );
             }
         }

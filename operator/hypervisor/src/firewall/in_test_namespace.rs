@@ -1,10 +1,11 @@
-//! Tests that want a network for themselves: each runs once more, in a namespace where nobody else is.
+//! Tests that need a network of their own: each runs again, in a new namespace.
 
 use std::process::Command;
 
 const INSIDE: &str = "AGENTVM_TEST_IN_NAMESPACE";
 
-/// `true` there; `false` when it ran there, and passed. One that isn't found by its name ran nowhere, and hasn't.
+/// `true` inside; `false` when it ran inside and passed. A test that is not found by its name has
+/// not passed.
 pub fn inside(module: &str, test: &str, environment: &[(&str, String)]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;

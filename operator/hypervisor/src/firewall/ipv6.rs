@@ -1,8 +1,10 @@
-//! IPv6 on the machines' bridge, where a pool asks for it: the gateway's address, and who is where.
+//! IPv6 on the machines' bridge, where a pool asks for it: the gateway's address, and the known
+//! neighbours.
 //!
-//! libvirt could give the bridge an address as well; but only where it has one from the start, and then the host would have IPv6 on it for pools
-//! that never asked. Nobody is looked for on that wire: a machine knows the gateway's MAC, and the host is told here where every machine
-//! is that there can be. A bridge without a link-local address says nothing of its own.
+//! libvirt could give the bridge an address as well, but only from the start. Then the host would
+//! have IPv6 on it for pools that never asked. No discovery runs on that wire: a machine knows the
+//! gateway's MAC, and this file tells the host the MAC of every possible machine. A bridge without
+//! a link-local address sends nothing by itself.
 
 use std::fs;
 use std::io;
@@ -19,7 +21,8 @@ use crate::HvError;
 const WHAT: &str = "route IPv6 for machines";
 const SETTINGS: &str = "/proc/sys/net/ipv6/conf";
 
-/// On the bridge: believes no router and no redirect, gives itself no address. Before it is switched on.
+/// Settings of the bridge: it believes no router and no redirect, and gives itself no address. They
+/// come before it is switched on.
 const QUIET: [(&str, &str); 5] = [
     ("accept_ra", "0"),
     ("autoconf", "0"),
@@ -45,11 +48,12 @@ pub fn ensure(instance: &InstanceId, subnet: &Subnet) -> Result<(), HvError> {
         let pinned = nic.ipv6().map_or(Ok(()), |to| neighbour::pin_address(index, to, nic.mac));
         pinned.map_err(failed)?;
     }
-    // Last: it is what says that all is done.
+    // This comes last: it shows that all is done.
     address::add(index, gateway, ula(instance).prefix_len()).map_err(failed)
 }
 
-/// Only where nobody is cut off by it: a host that forwards doesn't listen to routers, unless it is told to.
+/// Only where it cuts no host off: a host that forwards does not listen to routers, unless it is
+/// told to.
 fn forward() -> Result<(), HvError> {
     let switch = read("all", "forwarding");
     let switch =
@@ -64,8 +68,10 @@ fn forward() -> Result<(), HvError> {
     };
     if let Some(name) = router_announcements::needed_by(&routes, setting) {
         let detail = format!(
-            "this host's interface {name} has its IPv6 route from a router's announcements, which a host that routes ignores; let it \
-             listen all the same (sysctl -w net.ipv6.conf.{name}.accept_ra=2, and the same in /etc/sysctl.d), or remove IPv6 from the \
+            "this host's interface {name} has its IPv6 route from a router's announcements, which \
+                a host that routes ignores; let it \
+             listen all the same (sysctl -w net.ipv6.conf.{name}.accept_ra=2, and the same in \
+             /etc/sysctl.d), or remove IPv6 from the \
              pool's spec.network.ipFamilies"
         );
         return Err(unavailable(WHAT, detail));
@@ -85,14 +91,15 @@ fn read(name: &str, setting: &str) -> io::Result<String> {
     Ok(fs::read_to_string(format!("{SETTINGS}/{name}/{setting}"))?.trim().to_owned())
 }
 
-/// Where it can't be written, it may be what it has to be.
+/// If it cannot be written, it may have the right value already.
 fn set(name: &str, setting: &str, value: &str) -> Result<(), HvError> {
     if read(name, setting).is_ok_and(|now| now == value) {
         return Ok(());
     }
     fs::write(format!("{SETTINGS}/{name}/{setting}"), value).map_err(|why| {
         let detail = format!(
-            "net.ipv6.conf.{name}.{setting} can't be set to {value}: {why}; where /proc/sys can't be written (a container), set it on the host"
+            "net.ipv6.conf.{name}.{setting} can't be set to {value}: {why}; where /proc/sys can't \
+                be written (a container), set it on the host"
         );
         unavailable(WHAT, detail)
     })

@@ -1,4 +1,4 @@
-//! The machines that this process has seen: their devices, and what their counters said before.
+//! The machines that this process has seen: their devices, and the base of their counters.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -21,7 +21,7 @@ use crate::HvError;
 const MISSING: &str = "No such file or directory";
 
 impl Firewall {
-    /// As [`crate::Hypervisor::lease_link`].
+    /// See [`crate::Hypervisor::lease_link`].
     pub fn lease(
         self: &Arc<Self>,
         name: &DomainName,

@@ -15,7 +15,7 @@ use crate::{HvError, Traffic};
 type Forgetting<'scope> = ScopedJoinHandle<'scope, Result<(), HvError>>;
 
 impl Firewall {
-    /// As [`crate::Hypervisor::open_link`].
+    /// See [`crate::Hypervisor::open_link`].
     pub fn open(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
         let what = format!("connect machine {name}");
         if device::is_up(&link.nic.tap).map_err(io("look at", &link.nic.tap))? != Some(false) {
@@ -104,7 +104,7 @@ impl Firewall {
         device::drain(tap).map_err(io("drop what waits in", tap))
     }
 
-    /// As [`crate::Hypervisor::close_link`].
+    /// See [`crate::Hypervisor::close_link`].
     pub fn close(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
         let what = format!("cut off machine {name}");
         self.set_tap_down(&link.nic.tap)?;
@@ -156,7 +156,7 @@ impl Firewall {
         Ok(())
     }
 
-    /// As [`crate::Hypervisor::traffic`].
+    /// See [`crate::Hypervisor::traffic`].
     pub fn traffic(&self, name: &DomainName, link: &Link) -> Result<Traffic, HvError> {
         let now = counters::read(self.rules.nft(), self.table(), link)?;
         Ok(self.machines.since_opened(name, now))

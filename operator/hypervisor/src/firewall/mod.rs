@@ -72,7 +72,7 @@ impl Firewall {
         Self::confining(instance, None)
     }
 
-    /// `qemu_users`: the users that QEMU processes run as, where nobody else has these users.
+    /// `qemu_users` are the users of QEMU processes, if no other process has these users.
     pub fn confining(instance: &InstanceId, qemu_users: Option<RangeInclusive<u32>>) -> Self {
         Self {
             rules: RuleTable::new(instance, qemu_users),
@@ -103,8 +103,8 @@ impl Firewall {
         !lock(&self.state).made
     }
 
-    /// Before the first device of a machine appears: from here on, the rules drop what they don't
-    /// know. Rules that another process of this installation left stay, because machines may use
+    /// Call this before the first device of a machine appears: from here on, the rules drop unknown
+    /// packets. Rules that another process of this installation left stay, because machines may use
     /// them.
     pub fn guard(self: &Arc<Self>, subnet: &Subnet) -> Result<(), HvError> {
         self.change(|state| {
@@ -144,8 +144,8 @@ impl Firewall {
         host_addresses::start(self);
     }
 
-    /// Writes the whole table anew, without what was counted and limited until now: at the start,
-    /// and after another process changed it.
+    /// Writes the whole table again, without the old counters and limits: at the start, and after
+    /// another process changed it.
     fn rebuild(&self, what: &str, state: &mut State) -> Result<(), HvError> {
         if self.rules.rebuild(what, state)? {
             self.machines.forget_counts();
@@ -153,7 +153,7 @@ impl Firewall {
         Ok(())
     }
 
-    /// Writes the whole table; what was counted and limited stays, where the table allows it.
+    /// Writes the whole table; counters and limits stay, where the table allows it.
     fn rewrite(&self, state: &mut State) -> Result<(), HvError> {
         let what = "set the rules";
         if !state.made {

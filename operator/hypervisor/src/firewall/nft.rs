@@ -1,4 +1,4 @@
-//! Runs nft: one text is one transaction, and what it says when it refuses is what people get to read.
+//! Runs nft. One text is one transaction. Users see nft's own words when it refuses.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,18 +14,19 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::HvError;
 use crate::locks::lock;
 
-/// Of nft and of conntrack: both answer in milliseconds.
+/// The patience with nft and conntrack: both answer in milliseconds.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// Of a question that the host's rules change under.
+/// The number of tries for a question during which the host's rules change.
 const TRIES: usize = 10;
 const INTERRUPTED: &str = "Interrupted system call";
-/// Processes of ours that the watcher is told apart by, and for how long: their numbers are others' later, and others' in containers.
+/// The number of our processes that the watcher can recognise, and the time for which it does.
+/// Later, other processes may have their numbers, also in containers.
 const REMEMBERED: usize = 64;
 const REMEMBERED_FOR: Duration = Duration::from_secs(30);
-/// Of what a program says, as much as a person reads.
+/// The part of a program's output that a person reads.
 const SAID: usize = 600;
 
-/// The way to nft, which remembers whom it has started.
+/// The way to nft. It remembers the processes that it started.
 #[derive(Debug, Default)]
 pub struct Nft(Mutex<VecDeque<(u32, Instant)>>);
 
@@ -35,11 +36,12 @@ impl Nft {
         self.spawn(what, text).map(drop)
     }
 
-    /// What nft answers to questions; as text, for `get element` says nothing in JSON.
+    /// The answer of nft to a question, as text: `get element` has no JSON.
     pub fn ask(&self, what: &str, questions: &str) -> Result<String, HvError> {
         for _ in 1..TRIES {
             match self.spawn(what, questions) {
-                // Somebody changed any rules of the host meanwhile; nothing of this was done.
+                // Another process changed rules of the host meanwhile, and nothing of this was
+                // done.
                 Err(HvError::NetworkUnavailable { detail, .. }) if detail.contains(INTERRUPTED) => {
                 }
                 answer => return answer,
@@ -61,7 +63,8 @@ impl Nft {
     fn spawn(&self, what: &str, text: &str) -> Result<String, HvError> {
         let mut command = Command::new("nft");
         command.args(["-f", "-"]);
-        // Who asks whether a process is ours waits until it is known: it may be quick to change something.
+        // A question whether a process is ours waits until the process is known: it may change
+        // something quickly.
         let start = |command: &mut Command| {
             let mut pids = lock(&self.0);
             let child = command.spawn()?;
@@ -79,12 +82,12 @@ impl Nft {
     }
 }
 
-/// Asks the kernel's table of connections. That there are none is an answer too.
+/// Asks the kernel's table of connections. Having none is an answer too.
 pub fn conntrack(what: &str, arguments: &[&str]) -> Result<String, HvError> {
     let mut command = Command::new("conntrack");
     command.args(arguments);
     let (status, stdout, stderr) = run(what, command, "", Command::spawn)?;
-    // It ends with 1 when there were none, and says so.
+    // Exit code 1 with this text means that there were none.
     if status.success() || stderr.contains("0 flow entries") {
         return Ok(stdout);
     }
@@ -95,7 +98,7 @@ pub fn unavailable(what: &str, detail: impl Into<String>) -> HvError {
     HvError::NetworkUnavailable { what: what.to_owned(), detail: detail.into() }
 }
 
-/// Files in memory in place of pipes: nobody waits for anybody to read or to write.
+/// Files in memory instead of pipes: no side waits for the other to read or to write.
 fn run(
     what: &str,
     mut command: Command,
@@ -114,7 +117,10 @@ fn run(
     let mut child = start(&mut command).map_err(|why| {
         unavailable(
             what,
-            format!("{program} can't be run: {why}; install the package that has it (nftables, conntrack)"),
+            format!(
+                "{program} can't be run: {why}; install the package that has it (nftables, \
+                conntrack)"
+            ),
         )
     })?;
     let ended = wait(&mut child).map_err(io)?;
@@ -124,7 +130,7 @@ fn run(
     Ok((status, contents(stdout).map_err(io)?, contents(stderr).map_err(io)?))
 }
 
-/// `None`: it took too long and was ended.
+/// `None` means that it took too long and was ended.
 fn wait(child: &mut Child) -> std::io::Result<Option<ExitStatus>> {
     if let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         let process = pidfd_open(pid, PidfdFlags::empty())?;
@@ -150,7 +156,7 @@ fn contents(mut file: File) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The first lines, without what points into the text.
+/// The first lines, without the part that points into the text.
 fn words(stderr: &str) -> String {
     let lines = stderr
         .lines()

@@ -16,7 +16,7 @@ use crate::locks::lock;
 use crate::{HvError, MachineRecord};
 
 impl Firewall {
-    /// As [`crate::Hypervisor::apply_policies`]. `machines` are those that exist, where the
+    /// See [`crate::Hypervisor::apply_policies`]. `machines` are the existing ones, where the
     /// firewall [is new](Self::is_new).
     pub fn enforce(
         self: &Arc<Self>,
@@ -42,8 +42,8 @@ impl Firewall {
         Ok(())
     }
 
-    /// The policies that hold, as [`Self::enforce`] was given them. `None` before the first ones,
-    /// and while it isn't certain which ones hold.
+    /// The policies in force, from the last [`Self::enforce`]. `None` before the first ones, and
+    /// while it is not certain which ones are.
     pub fn in_force(&self) -> Option<Arc<Policies>> {
         lock(&self.in_force).clone()
     }
@@ -86,7 +86,7 @@ impl Firewall {
             };
             forgotten.inspect_err(|_| drop(lock(&self.state).pending.insert(name, link)))
         };
-        // Each, also after one that failed.
+        // Every step is tried, also after one that failed.
         pending.into_iter().map(forget).fold(Ok(()), Result::and)
     }
 }

@@ -24,7 +24,8 @@ impl Firewall {
             self.unconfined.call_once(|| {
                 tracing::warn!(
                     error = &why as &dyn std::error::Error,
-                    "a QEMU that was taken over could use the host's network: the rule against it can't be set"
+                    "a QEMU that was taken over could use the host's network: the rule against it \
+                        can't be set"
                 );
             });
         }

@@ -1,16 +1,19 @@
-//! Whether the host itself lives by what a router announces: a host that forwards IPv6 would forget its route.
+//! Does the host itself depend on a router's announcements? A host that forwards IPv6 would forget
+//! its route.
 
 /// `RTF_ADDRCONF`: came with an announcement.
 const ANNOUNCED: u32 = 0x0004_0000;
 
-/// What an interface does with announcements (`accept_ra`): 0 nothing, 1 listens unless it forwards, 2 listens.
+/// The setting `accept_ra` of an interface: 0 ignores announcements, 1 listens unless it forwards,
+/// 2 listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interface {
     pub accepts: u8,
     pub forwards: u8,
 }
 
-/// The first interface that has a route by an announcement and wouldn't listen to the next one. `routes`: as in `/proc/net/ipv6_route`.
+/// The first interface that has a route by an announcement and would not listen to the next one.
+/// `routes` has the form of `/proc/net/ipv6_route`.
 pub fn needed_by(routes: &str, setting: impl Fn(&str) -> Option<Interface>) -> Option<&str> {
     let mut announced = routes.lines().filter_map(announced);
     announced.find(|name| {
@@ -30,10 +33,14 @@ mod tests {
     use super::*;
 
     const ROUTES: &str = "\
-fe800000000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth1
-20010db8000000000000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 004c0001     eth0
-00000000000000000000000000000000 00 00000000000000000000000000000000 00 fe800000000000000000000000000001 00000400 00000001 00000000 00450003     eth0
-00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo
+fe800000000000000000000000000000 40 00000000000000000000000000000000 00 \
+00000000000000000000000000000000 00000100 00000001 00000000 00000001     eth1
+20010db8000000000000000000000000 40 00000000000000000000000000000000 00 \
+00000000000000000000000000000000 00000100 00000001 00000000 004c0001     eth0
+00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+fe800000000000000000000000000001 00000400 00000001 00000000 00450003     eth0
+00000000000000000000000000000000 00 00000000000000000000000000000000 00 \
+00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo
 ";
 
     #[test]

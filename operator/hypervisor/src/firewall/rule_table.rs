@@ -63,7 +63,8 @@ impl RuleTable {
         self.write(what, state, rules::write).map(drop)
     }
 
-    /// Writes all of it in place of what is there. `false`: there is no network to write it for.
+    /// Writes all of it in place of the old table. `false` means that there is no network to write
+    /// it for.
     pub fn rebuild(&self, what: &str, state: &mut State) -> Result<bool, HvError> {
         let written = self.write(what, state, rules::write_anew)?;
         state.made |= written;

@@ -1,4 +1,4 @@
-//! What the rules are to say: policies, open links, leases and addresses of the host.
+//! The content of the rules: policies, open links, leases and addresses of the host.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use agentvm_core::network::{Link, Policy, Subnet, Table};
 use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 
-/// By owner.
+/// The policies, by owner.
 pub type Policies = BTreeMap<OwnerUid, Policy>;
 
 #[derive(Debug, Default)]
@@ -19,12 +19,12 @@ pub struct State {
     pub policies: Arc<Policies>,
     pub deny_list: Vec<IpNet>,
     pub host_addresses: Vec<IpNet>,
-    /// Of machines on a bridge of the host, whose links are open.
+    /// The leases of machines on a bridge of the host, whose links are open.
     pub leases: BTreeMap<DomainName, Lease>,
     /// Owners that may still have chains.
     pub gone: Vec<OwnerUid>,
     pub open: BTreeMap<DomainName, Link>,
-    /// Links whose policy changed, and whose connections were not looked through since.
+    /// Links whose policy changed, and whose connections have not been checked since.
     pub pending: BTreeMap<DomainName, Link>,
     /// The table is as this process made it.
     pub made: bool,
@@ -62,7 +62,7 @@ impl State {
         changed.map(|(name, link)| (name.clone(), link.clone())).collect()
     }
 
-    /// The text that takes a machine's lease away; empty where it has none.
+    /// The text that takes a machine's lease away; empty without a lease.
     pub fn revoke_lease(&mut self, table: &Table, name: &DomainName) -> String {
         self.leases.remove(name).map(|lease| rules::revoke(table, &lease)).unwrap_or_default()
     }

@@ -11,7 +11,7 @@ use crate::locks::lock;
 #[derive(Debug, Default)]
 pub struct Taps(Mutex<Held>);
 
-/// Locked for each switch, so that what is set down stays down.
+/// Locked for each switch, so that a tap that is set down stays down.
 #[derive(Debug, Default)]
 struct Held {
     /// Whether any may go up.
@@ -38,7 +38,7 @@ impl Taps {
         device::set_down(tap)
     }
 
-    /// Sets down those that are up, until [`Self::release`].
+    /// Sets the taps that are up down, until [`Self::release`].
     pub fn hold<'a>(&self, taps: impl IntoIterator<Item = &'a str>) {
         let mut held = lock(&self.0);
         held.holding = true;
@@ -69,7 +69,8 @@ impl Taps {
             if let Err(error) = device::set_up(&tap, true)
                 && !gone_with_its_machine
             {
-                tracing::warn!(tap, %error, "a machine that was cut off while the rules were put back can't be connected again");
+                tracing::warn!(tap, %error, "a machine that was cut off while the rules were put \
+                    back can't be connected again");
             }
         }
     }

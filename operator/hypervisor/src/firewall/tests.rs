@@ -1,4 +1,4 @@
-//! The rules and the taps themselves, in a network namespace where nobody else is: the test runs again in one.
+//! The rules and the taps themselves, in a network namespace: each test runs again in a new one.
 
 mod bridged;
 mod drained;
@@ -18,7 +18,7 @@ use super::*;
 use crate::{MachineKind, MachineRecord, Traffic};
 
 const OWNER: &str = "pool-uid";
-/// With what a busy host needs for it.
+/// The patience that a busy host needs.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `false` when the test ran inside, and passed; `true` there.
@@ -303,7 +303,7 @@ fn nobody_talks_between_the_removal_of_the_rules_and_their_return() {
             std::thread::sleep(Duration::from_millis(1));
         }
     };
-    // Nothing can be put back while this is held: what is seen meanwhile is what holds until the rules are there.
+    // Nothing can be repaired while this is held: the test sees the state until the rules are back.
     let busy = lock(&lab.firewall.state);
     said("nft", &format!("delete table bridge {}", lab.firewall.table().name()));
     let began = Instant::now();
@@ -340,7 +340,7 @@ fn who_is_connected_while_the_rules_are_gone_has_them_made_first() {
     let table = lab.firewall.table().name();
     lab.firewall.hold();
     assert!(!lab.is_up(one));
-    // A rule that lets everybody do everything: adding a machine to the sets succeeds all the same.
+    // A rule that permits everything: adding a machine to the sets succeeds all the same.
     said("nft", &format!("insert rule bridge {table} from_taps accept"));
     lab.open(other);
     assert!(lab.is_up(one) && lab.is_up(other));
@@ -348,7 +348,7 @@ fn who_is_connected_while_the_rules_are_gone_has_them_made_first() {
     assert!(!first.contains("\t\taccept\n"), "{first}");
 }
 
-/// As many as a host has: what they take is told by `agentvm bench network`.
+/// The number of a busy host's links. `agentvm bench network` measures their cost.
 #[test]
 #[cfg_attr(
     not(feature = "host-tests"),

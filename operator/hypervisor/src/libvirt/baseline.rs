@@ -1,5 +1,6 @@
-//! Machines without agentvm's recipe, to be measured beside it: an ordinary domain, and what libvirt offers for getting
-//! it back to an earlier state. Only `agentvm bench` makes them; the sweep takes what a crash of it leaves for debris.
+//! Machines without agentvm's recipe, for comparison: an ordinary domain, and libvirt's ways to an
+//! earlier state. Only `agentvm bench` makes them. The sweep takes the remains of a crashed bench
+//! for debris.
 
 use std::fs;
 use std::path::PathBuf;
@@ -45,7 +46,7 @@ impl Baseline {
         &self.name
     }
 
-    /// Starts it on an empty disk; what there was of it is gone. Returns when its process runs.
+    /// Starts it on an empty disk, without its earlier data. Returns when its process runs.
     pub async fn boot(&self) -> Result<(), HvError> {
         self.call("boot an ordinary domain", boot).await
     }
@@ -77,7 +78,7 @@ impl Baseline {
     pub async fn save(&self) -> Result<(), HvError> {
         self.call("save a domain", |this, host, conn| {
             let dir = host.folder.machine(&this.name);
-            // The binding has no call for it, and nobody measures it.
+            // The binding has no call for it, and its time does not count.
             let mut save = Command::new("virsh");
             save.args(["-q", "-c", &host.config.uri, "save", this.name.as_str()]).arg(saved(&dir));
             run("save a domain", &mut save)?;
@@ -87,7 +88,8 @@ impl Baseline {
         .await
     }
 
-    /// `virDomainDestroy`, its disk as it was, `virDomainRestore`: the guest runs again when this returns.
+    /// `virDomainDestroy`, its old disk, `virDomainRestore`: the guest runs again when this
+    /// returns.
     pub async fn restore(&self) -> Result<(), HvError> {
         self.call("restore a domain", |this, host, conn| {
             domain::get(conn, &this.name)?.destroy().map_err(refused("destroy a domain"))?;
@@ -153,7 +155,7 @@ fn restore(this: &Baseline, folder: &StateFolder, conn: &Connect) -> Result<(), 
 fn remove(this: &Baseline, folder: &StateFolder, conn: &Connect) -> Result<(), HvError> {
     if let Some(domain) = domain::find(conn, &this.name)? {
         if domain.is_active().unwrap_or(false) {
-            // As everything of ours ends: it is faster than libvirt's own way.
+            // It ends like our machines: that is faster than libvirt's own way.
             monitor::quit(&domain);
             let _ = domain::wait(&domain, Duration::from_secs(2), |state| {
                 *state != crate::PowerState::Running

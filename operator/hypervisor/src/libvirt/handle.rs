@@ -1,7 +1,7 @@
-//! The handle on a host's libvirt: three lanes for what is asked of it, and its machines' channels.
+//! The handle on a host's libvirt: three lanes for calls, and the machines' channels.
 //!
-//! Making and ending machines takes long and may fill its threads; resetting one never waits behind that, and resuming one for a claim behind
-//! neither.
+//! There are three thread pools, so that slow work never delays fast work: builds (create,
+//! destroy), resets, and claims (resume, pause, state). A claim waits for neither of the others.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -80,7 +80,8 @@ impl Libvirt {
         self.host.folder.root()
     }
 
-    /// Waits until a machine's state satisfies `wanted`; the last state when it does, an error when `within` has passed.
+    /// Waits until a machine's state satisfies `wanted`. Returns that state, or an error when
+    /// `within` has passed.
     pub async fn wait_for(
         &self,
         name: &DomainName,
@@ -101,8 +102,8 @@ impl Libvirt {
         }
     }
 
-    /// Gives back what the state directory holds of the host besides files: mounts, and where no machine is left its network. For the end
-    /// of a test or an uninstall.
+    /// Gives back the host's resources besides files: mounts, and the network when no machine is
+    /// left. For the end of a test or an uninstall.
     pub async fn release(&self) {
         if let Err(error) = self
             .build("remove the machines' network", self.host.config.start_timeout, links::release)
@@ -128,7 +129,8 @@ impl Libvirt {
         self.builds.call(what, deadline, move |conn, _| job(&host, conn)).await
     }
 
-    /// As [`Self::build`], for jobs that wait for others first and mustn't begin when nobody waits for them any more.
+    /// Like [`Self::build`], for jobs that wait for others first and must not begin when their
+    /// caller is gone.
     pub(super) async fn build_if<T: Send + 'static>(
         &self,
         what: &str,
@@ -148,7 +150,8 @@ impl Libvirt {
         self.claims.call(what, self.host.config.call_timeout, move |conn, _| job(&host, conn)).await
     }
 
-    /// `None`: the machine has no network device. libvirt is asked only for one that this process hasn't seen yet.
+    /// `None` means that the machine has no network device. libvirt is asked only for a machine
+    /// that this process has not seen yet.
     pub(super) async fn link(&self, name: &DomainName) -> Result<Option<Link>, HvError> {
         if self.host.firewall.machines().contains(name) {
             return Ok(self.host.firewall.machines().link(name));

@@ -1,7 +1,8 @@
-//! Copies what a guest left in `output`, trusting nothing in it.
+//! Copies a guest's files from `output`, and trusts nothing there.
 //!
-//! Folders are entered and files opened by handle, beneath the one before, without links and mounts. A file is read only if the
-//! host sees a regular file *and* the guest's attribute doesn't say that it is a link or a device.
+//! Folders are entered and files opened by handle, beneath the previous one, without links and
+//! mounts. A file is read only if the host sees a regular file *and* the guest's attribute does not
+//! call it a link or a device.
 
 use std::collections::VecDeque;
 use std::ffi::CStr;
@@ -117,7 +118,7 @@ impl<'a> Walk<'a> {
             self.skip(shown().join("/"), "its name isn't printable UTF-8");
             return Ok(());
         };
-        // What it is, before it is opened: opening a device can already act.
+        // The kind comes before the file is opened: opening a device can already act.
         let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
             self.skip(shown().join("/"), CHANGED);
             return Ok(());
@@ -188,7 +189,8 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// The size that the file *says*: a sparse terabyte costs the guest nothing and must cost the host nothing either.
+    /// The size that the file *claims*: a sparse terabyte costs the guest nothing, and must cost
+    /// the host nothing either.
     fn fits(&mut self, full: &str, size: u64) -> bool {
         if self.found.files.len() >= self.spec.max_files {
             self.found.too_large = Some(format!("more than {} files", self.spec.max_files));
@@ -202,7 +204,7 @@ impl<'a> Walk<'a> {
         self.found.too_large.is_none()
     }
 
-    /// `None`, and no copy, when the file became shorter than it said.
+    /// `None`, and no copy, when the file became shorter than it claimed.
     fn copy(
         &self,
         path: &[String],

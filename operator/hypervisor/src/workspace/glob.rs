@@ -41,7 +41,8 @@ fn path_matches(glob: &[String], names: &[&str]) -> bool {
     reach[names.len()]
 }
 
-/// One name against one segment, with backtracking to the last star only: linear in practice, quadratic at worst.
+/// One name against one segment, with backtracking to the last star only: linear in practice,
+/// quadratic at worst.
 fn name_matches(segment: &str, name: &str) -> bool {
     let (glob, text): (Vec<char>, Vec<char>) = (segment.chars().collect(), name.chars().collect());
     let (mut g, mut t) = (0, 0);

@@ -1,4 +1,5 @@
-//! Puts files into `input`: staged beside it, then moved in, so that a failure leaves what was there.
+//! Puts files into `input`: they are staged beside it, then moved in. So a failure leaves the old
+//! content.
 //!
 //! The folder `input` itself stays: the guest has mounted it, and only its content may change.
 

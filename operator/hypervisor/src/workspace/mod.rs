@@ -1,7 +1,7 @@
-//! A machine's share: what goes into it, what comes out, and the file system that bounds it.
+//! A machine's share: its input, its output, and the file system that bounds it.
 //!
-//! Everything below `output` was written by somebody hostile; everything here reads through directory handles only.
-//! Knows nothing of libvirt.
+//! Everything below `output` is hostile, so this code reads through directory handles only. It does
+//! not know libvirt.
 
 pub mod collect;
 pub mod glob;

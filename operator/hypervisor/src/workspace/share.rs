@@ -1,4 +1,5 @@
-//! The file system of one machine's share: an image file of fixed size, mounted where QEMU exports it.
+//! The file system of one machine's share: an image file of fixed size, mounted where QEMU exports
+//! it.
 //!
 //! A guest that fills its share fills its own image, not the host's disk. Mounting needs root.
 
@@ -49,7 +50,7 @@ pub fn mount(image: &Path, at: &Path, bytes: u64, mapping: Mapping) -> Result<()
     lay_out(at, mapping).map_err(|e| io("lay out the share", at)(e.into()))
 }
 
-/// Makes a mounted share what it was when it was made: empty, with `input` and `output` in it. QEMU holds it, so it stays mounted.
+/// Empties a mounted share, down to `input` and `output`. QEMU holds it, so it stays mounted.
 pub fn renew(
     of: &DomainName,
     at: &Path,
@@ -76,12 +77,13 @@ pub fn renew(
     }
 }
 
-/// What a guest said of the share's root, which isn't removed with what is in it.
+/// The guest's attributes of the share's root, which stay when its content is removed.
 fn forget_attributes(root: &OwnedFd) -> rustix::io::Result<()> {
     let mut names = vec![0; 64 << 10];
     let length = rustix::fs::flistxattr(root, &mut names)?;
     for name in names[..length].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
-        // The rest is the host's own, and may not even be removable: a label of SELinux, for example.
+        // The others belong to the host, and may not even be removable: a label of SELinux, for
+        // example.
         if name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") {
             rustix::fs::fremovexattr(root, name)?;
         }
@@ -98,7 +100,8 @@ fn lay_out(at: &Path, mapping: Mapping) -> rustix::io::Result<()> {
         }
         give(tree::open_folder(&root, name)?, mapping, 0o755, true)?;
     }
-    // What QEMU makes is for its own user, whatever was said of it before; the guest's view of the mode is an attribute.
+    // Files that QEMU makes belong to its own user, whatever the share had before; the guest's view
+    // of the mode is an attribute.
     rustix::fs::fchmod(&root, Mode::RWXU)?;
     give(&root, mapping, 0o755, true)
 }
@@ -114,7 +117,8 @@ pub fn unmount(at: &Path) -> Result<(), HvError> {
                 std::thread::sleep(Duration::from_millis(10));
             }
             Err(Errno::BUSY) => {
-                tracing::warn!(share = %at.display(), "a share stays busy; it is detached and goes when its last user does");
+                tracing::warn!(share = %at.display(),
+                    "a share stays busy; it is detached and goes when its last user does");
                 let detached =
                     rustix::mount::unmount(at, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH);
                 return detached.map_err(|e| io("detach", at)(e.into()));
@@ -141,9 +145,9 @@ fn mounts() -> Vec<(std::path::PathBuf, bool)> {
 }
 
 /// Makes unmounting in this namespace reach the namespaces of running QEMUs.
-///
-/// Each QEMU has a copy of the mounts that were there when it started. Where the host's mounts are private (no systemd), a copy
-/// of a neighbour's share would keep that share's disk space for as long as this machine lives.
+/// Each QEMU has a copy of the mounts that existed when it started. If the host's mounts are
+/// private (no systemd), a copy of a neighbour's share would keep that share's disk space for as
+/// long as this machine lives.
 pub fn propagate(folder: &Path) -> Result<(), HvError> {
     let mounts = mounts();
     let holding = mounts
@@ -166,7 +170,7 @@ pub fn stop_propagating(folder: &Path) {
     let mounts = mounts();
     if mounts.iter().any(|(path, _)| path == folder) && !mounts.iter().any(|(path, _)| below(path))
     {
-        // Somebody may have mounted something in between; then it is busy and stays.
+        // Another mount may have come in between; then it is busy and stays.
         let _ = rustix::mount::unmount(folder, UnmountFlags::NOFOLLOW);
     }
 }
@@ -177,7 +181,7 @@ mod tests {
 
     const PLAIN: Mapping = Mapping::Virtfs { uid: 64055, gid: 64055 };
 
-    /// Mounting needs root and loop devices, which is what production needs too: without them these tests fail.
+    /// Mounting needs root and loop devices, like production: without them these tests fail.
     struct Mounted {
         dir: tempfile::TempDir,
     }

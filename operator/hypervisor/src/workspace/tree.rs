@@ -1,4 +1,4 @@
-//! Directory handles: opening, making and emptying folders without ever following what a guest put there.
+//! Directory handles: they open, make and empty folders without following a guest's links.
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,7 +7,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
-/// Deeper than this nobody goes, whatever a guest made.
+/// The largest depth that is entered.
 pub const MAX_DEPTH: usize = 64;
 
 const FOLDER: OFlags =
@@ -27,7 +27,8 @@ pub fn open_folder(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedF
     rustix::fs::openat2(at, name, FOLDER, Mode::empty(), BENEATH)
 }
 
-/// A file in a folder that a guest writes to. `NONBLOCK`: opening a FIFO must not wait for its other end.
+/// A file in a folder that a guest writes to. `NONBLOCK`, because opening a FIFO must not wait for
+/// its other end.
 pub fn open_file(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd> {
     let flags =
         OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -54,7 +55,7 @@ fn is_dot(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }
 
-/// How much may still be removed or moved.
+/// The remaining number of removals or moves.
 #[derive(Debug)]
 pub struct Budget(usize);
 
@@ -70,14 +71,15 @@ impl Budget {
     }
 }
 
-/// Removes what is in a folder, to any depth, link by link and never through one.
+/// Removes the content of a folder, to any depth, and never through a link.
 ///
-/// Folders below are emptied from a work list, not by recursion: a guest can nest them deeper than a stack.
+/// Folders below are emptied from a work list, not by recursion: a guest can nest them deeper than
+/// a stack.
 pub fn empty(folder: impl AsFd) -> Result<()> {
     empty_within(folder, &mut Budget::new(usize::MAX))
 }
 
-/// As [`empty`], for a caller who would rather not than spend minutes on it: then `OVERFLOW`.
+/// Like [`empty`], but with a budget: beyond it the result is `OVERFLOW`.
 pub fn empty_within(folder: impl AsFd, budget: &mut Budget) -> Result<()> {
     let folder = folder.as_fd();
     loop {

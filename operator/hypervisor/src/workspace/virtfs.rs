@@ -1,6 +1,8 @@
-//! QEMU's `mapped` security model: a guest's owner, mode and file type stand in `user.virtfs.*` attributes of plain files.
+//! QEMU's `mapped` security model: `user.virtfs.*` attributes of plain files hold a guest's owner,
+//! mode and file type.
 //!
-//! A guest's symbolic link, device or FIFO is a regular file on the host that says in its attribute what it is.
+//! A guest's symbolic link, device or FIFO is a regular file on the host; its attribute names its
+//! type.
 
 use std::os::fd::AsFd;
 
@@ -13,7 +15,7 @@ const S_IFDIR: u32 = 0o040_000;
 /// The user `agent` in every guest.
 const GUEST_UID: u32 = 1000;
 
-/// Who owns files of a share on the host, and whether QEMU's attributes are written.
+/// The owner of a share's files on the host, and whether QEMU's attributes are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mapping {
     /// Seen through virtio-9p by a QEMU that runs as this user.
@@ -22,10 +24,10 @@ pub enum Mapping {
     Plain,
 }
 
-/// What a guest says a file is.
+/// The type that a guest gives a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuestType {
-    /// No attribute: what the host sees is what it is.
+    /// Without an attribute, the file is a plain one.
     Unsaid,
     Regular {
         executable: bool,
@@ -49,7 +51,7 @@ pub fn mark(fd: impl AsFd, mode: u32, folder: bool) -> rustix::io::Result<()> {
     Ok(())
 }
 
-/// What a file's attribute says, if it has one.
+/// The type in a file's attribute, if it has one.
 pub fn guest_type(fd: impl AsFd) -> GuestType {
     let mut value = [0_u8; 4];
     match rustix::fs::fgetxattr(fd, "user.virtfs.mode", &mut value) {

@@ -1,11 +1,11 @@
-//! `nfnetlink_log`, as far as it is spoken here: one message to the kernel, and what comes back.
+//! The part of `nfnetlink_log` that we speak: one message to the kernel, and its answers.
 //!
-//! Written out because the crate for it keeps the kind of a frame to itself and knows no VLAN tags. No input makes this panic, allocate
-//! or loop (`tests.rs` holds it to that).
+//! It is written by hand, because the crate for it hides the kind of a frame and does not know VLAN
+//! tags. No input makes this panic, allocate or loop (`tests.rs` checks that).
 
 use crate::firewall::netlink::raw::{self, Message, Request, attributes, first};
 
-/// Bytes of a packet that are copied: all headers that are looked at, and little of what is private.
+/// The copied bytes of a packet: all headers that we read, and little of the private content.
 pub const COPIED: u32 = 96;
 
 const PACKET: u16 = 4 << 8;
@@ -14,7 +14,7 @@ const CONFIG: u16 = 4 << 8 | 1;
 /// Something that the kernel said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said<'a> {
-    /// The answer to what was sent; 0 is yes, anything else the error's number.
+    /// The answer to our message; 0 means yes, any other value is the error's number.
     Answer(i32),
     Packet(Logged<'a>),
 }
@@ -23,31 +23,31 @@ pub enum Said<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Logged<'a> {
     pub group: u16,
-    /// What the rule says of it.
+    /// The prefix that the rule gives.
     pub prefix: &'a [u8],
     pub ethertype: Option<u16>,
     /// A VLAN tag was on it.
     pub tagged: bool,
     /// Index of the device that it came in by, the tap rather than its bridge.
     pub device: Option<u32>,
-    /// Of the process of this host that sent it.
+    /// The user of the sending process of this host.
     pub user: Option<u32>,
     /// Before the IP header, where it is known.
     pub link_header: &'a [u8],
-    /// From the IP header on, or whatever stands in its place.
+    /// The packet from its IP header on, or the bytes in that place.
     pub payload: &'a [u8],
 }
 
-/// "Send me what is logged to this group."
+/// "Send me the log of this group."
 pub fn join(group: u16) -> Vec<u8> {
     let [a, b] = group.to_be_bytes();
     let copied = [&COPIED.to_be_bytes()[..], &[2, 0]].concat();
-    // Sent on at once: a run may be over a moment after what it tried. The rules bound how many there are.
+    // Sent on at once: a run may be over a moment after its attempt. The rules bound their number.
     let at_once = 1_u32.to_be_bytes();
     Request::new(CONFIG, &[0, 0, a, b]).with(1, &[1]).with(2, &copied).with(5, &at_once).bytes()
 }
 
-/// All that one datagram says; what isn't understood is left out.
+/// Everything in one datagram; unknown parts are left out.
 pub fn read(datagram: &[u8]) -> impl Iterator<Item = Said<'_>> {
     raw::messages(datagram).filter_map(said)
 }

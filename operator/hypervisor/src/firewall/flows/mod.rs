@@ -1,4 +1,5 @@
-//! Flows: connections and packets that the rules log (NFLOG), joined with the machine that sent them.
+//! Flows: connections and packets that the rules log (NFLOG), joined with the machine that sent
+//! them.
 //!
 //! A thread of its own reads the installation's group. It never waits for the receiver. Flows that
 //! are lost on the way, in the kernel or here, are counted, and a log line says how many: the
@@ -28,21 +29,21 @@ use super::Firewall;
 use message::{Logged, Said};
 use reader::Reader;
 
-/// Flows that may wait for whoever listens.
+/// The number of flows that may wait for the listener.
 const WAITING: usize = 1024;
 /// Between two tries to join the group.
 const RETRY: Duration = Duration::from_secs(5);
-/// How long it takes to notice that nobody listens any more.
+/// The time after which a missing listener is noticed.
 const NOTICE: Duration = Duration::from_millis(250);
-/// Between two lines about what was lost.
+/// The time between two lines about lost flows.
 const SAY_LOST: Duration = Duration::from_secs(10);
 
 /// The part of a packet that tells its machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// Of a packet whose source was pinned before it was logged.
+    /// The source of this packet was pinned before it was logged.
     Address(IpAddr),
-    /// Of a frame, whose addresses prove nothing.
+    /// The addresses of this frame prove nothing.
     Tap(String),
 }
 
@@ -65,7 +66,7 @@ impl fmt::Debug for SenderLookup {
 }
 
 impl Firewall {
-    /// As [`crate::Hypervisor::flows`]. Fails where the thread can't be started.
+    /// See [`crate::Hypervisor::flows`]. Fails if the thread cannot be started.
     pub fn listen_to_flows(self: &Arc<Self>) -> io::Result<mpsc::Receiver<Flow>> {
         let firewall = Arc::downgrade(self);
         let senders = SenderLookup::new(move |origin| firewall.upgrade()?.machines.sender(origin));
@@ -108,7 +109,9 @@ impl Listener {
                 Err(why) => {
                     said = true;
                     tracing::warn!(
-                        "what machines try with their network can't be read from NFLOG group {}: {why}; it takes CAP_NET_ADMIN and the kernel module nfnetlink_log, and no other process may read the group; tried again every {RETRY:?}",
+                        "what machines try with their network can't be read from NFLOG group {}: \
+                            {why}; it takes CAP_NET_ADMIN and the kernel module nfnetlink_log, and \
+                            no other process may read the group; tried again every {RETRY:?}",
                         self.group
                     );
                 }
@@ -120,7 +123,7 @@ impl Listener {
         }
     }
 
-    /// Until nobody listens, or the socket breaks.
+    /// Runs until the listener is gone, or the socket breaks.
     fn follow(&mut self, reader: &mut Reader) -> io::Result<()> {
         while !self.sender.is_closed() {
             let heard: Vec<_> = match reader.next(NOTICE) {
@@ -167,12 +170,13 @@ enum FlowSource {
     Device(u32),
 }
 
-/// No machine did that: somebody has got into the process of one.
+/// No machine sends this: an attacker controls the process of one.
 fn alarm(said: &Said<'_>) {
     let Some((user, target)) = by_qemu(said) else { return };
     tracing::error!(
         user,
-        "a machine's QEMU tried to use the host's network: {target}; it was dropped. Something has broken out of that machine: \
+        "a machine's QEMU tried to use the host's network: {target}; it was dropped. Something has \
+            broken out of that machine: \
          ps -fu {user} shows its process, with the machine's name"
     );
 }
@@ -208,14 +212,14 @@ fn verdict(logged: &Logged<'_>) -> Option<FlowVerdict> {
         .map(|(_, verdict)| verdict)
 }
 
-/// What nobody heard of.
+/// The flows that no listener heard of.
 #[derive(Debug, Default)]
 struct Lost {
     /// Times that the kernel had no room.
     overruns: u64,
-    /// Flows that whoever listens had no room for.
+    /// Flows that the listener had no room for.
     unheard: u64,
-    /// Flows of machines that are gone, or of none.
+    /// Flows of machines that are gone, or of no machine.
     nobodys: u64,
     said: Option<Instant>,
 }

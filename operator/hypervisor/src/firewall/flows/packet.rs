@@ -1,4 +1,4 @@
-//! What a packet says of where it was to go. Every byte is a guest's, and there may be any number of them.
+//! The destination of a packet. Every byte is a guest's, and there may be any number of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,13 +13,13 @@ const VLAN: u16 = 0x8100;
 const VLAN_OF_VLANS: u16 = 0x88a8;
 const IPV6: u16 = 0x86dd;
 
-/// Source and target of a packet that starts with its IP header; `None` where it is no such packet.
+/// Source and target of a packet that starts with its IP header; `None` for any other packet.
 pub fn of_ip(packet: &[u8]) -> Option<(IpAddr, Target)> {
     let four = of_ipv4(packet).map(|(source, target)| (source.into(), target));
     four.or_else(|| of_ipv6(packet).map(|(source, target)| (source.into(), target)))
 }
 
-/// As far as it is plain: what comes behind another header has no port.
+/// Only plain packets have a port; a packet behind another header has none.
 fn of_ipv6(packet: &[u8]) -> Option<(Ipv6Addr, Target)> {
     const HEADER: usize = 40;
     const ICMP: u8 = 58;
@@ -46,7 +46,7 @@ fn of_ipv4(packet: &[u8]) -> Option<(Ipv4Addr, Target)> {
     Some((source, target(protocol, ICMP, to.into(), begins)))
 }
 
-/// `begins`: what is behind the IP header, where that is where a port would stand.
+/// `begins`: the bytes behind the IP header, at the place of a port.
 fn target(protocol: u8, icmp: u8, to: IpAddr, begins: Option<&[u8]>) -> Target {
     let kind = match protocol {
         6 => TargetKind::Ip(Protocol::Tcp),
@@ -179,13 +179,15 @@ mod tests {
             ethertype in any::<Option<u16>>(), tagged in any::<bool>(),
         ) {
             let _ = of_ip(&payload);
-            let text = of_frame(&Logged { ethertype, tagged, link_header: &link_header, payload: &payload, ..Logged::default() });
+            let text = of_frame(&Logged { ethertype, tagged, link_header: &link_header,
+                payload: &payload, ..Logged::default() });
             prop_assert!(text.to_string().len() <= 80);
         }
 
         #[test]
         fn every_header_of_a_packet_is_read_without_harm(
-            first in 0x40_u8..0x70, middle in prop::collection::vec(any::<u8>(), 19..95), cut in 0_usize..96,
+            first in 0x40_u8..0x70, middle in prop::collection::vec(any::<u8>(), 19..95),
+                cut in 0_usize..96,
         ) {
             let mut packet = vec![first];
             packet.extend(middle);

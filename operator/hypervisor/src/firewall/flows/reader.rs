@@ -14,9 +14,10 @@ use rustix::net::{
 use super::message::{Said, join, read};
 use crate::firewall::netlink::socket::wait;
 
-/// How long the kernel may take to answer. It does so at once.
+/// The patience with the kernel. It answers at once.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// What may wait in the kernel: a second of what the rules let through of 250 machines. The host may grant less.
+/// The buffer in the kernel: a second of the packets that the rules pass from 250 machines. The
+/// host may grant less.
 const QUEUE: usize = 1 << 20;
 /// More than the kernel puts into one datagram.
 const DATAGRAM: usize = 64 << 10;
@@ -29,12 +30,13 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Joins the group. It has one reader in a network namespace: where another has it already, this fails.
+    /// Joins the group. It has one reader in a network namespace: if another process has it, this
+    /// fails.
     pub fn join(group: u16) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(NETFILTER))?;
         bind(&socket, &SocketAddrNetlink::new(0, 0))?;
-        // Less than it is fine: what is lost is counted.
+        // A smaller buffer is fine: lost packets are counted.
         let _ = set_socket_recv_buffer_size(&socket, QUEUE);
         sendto(&socket, &join(group), SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut reader = Self { socket, buffer: vec![0; DATAGRAM] };
@@ -61,7 +63,8 @@ impl Reader {
         }
     }
 
-    /// The next datagram, or `None` when there was none in time. `ENOBUFS`: some were lost, and it goes on.
+    /// The next datagram, or `None` when none came in time. `ENOBUFS` means that some were lost;
+    /// reading goes on.
     pub fn next(&mut self, patience: Duration) -> io::Result<Option<&[u8]>> {
         match wait(&self.socket, patience) {
             Ok(false) | Err(Errno::INTR) => return Ok(None),
@@ -71,7 +74,7 @@ impl Reader {
         match recvfrom(&self.socket, &mut self.buffer[..], RecvFlags::empty()) {
             Ok((length, _, sender)) => {
                 let sender = sender.and_then(|sender| SocketAddrNetlink::try_from(sender).ok());
-                // Anything but the kernel's own word is nobody's.
+                // Messages from other senders than the kernel are ignored.
                 Ok(sender.filter(|from| from.pid() == 0).and_then(|_| self.buffer.get(..length)))
             }
             Err(Errno::INTR | Errno::AGAIN) => Ok(None),
@@ -79,7 +82,7 @@ impl Reader {
         }
     }
 
-    /// What a device is called.
+    /// The name of a device.
     pub fn device(&self, index: u32) -> Option<String> {
         netdevice::index_to_name(&self.socket, index).ok()
     }

@@ -1,4 +1,5 @@
-//! Real packets, logged by real rules, in a network namespace that each test has for itself; and bytes that nobody should send.
+//! Real packets, logged by real rules, in a network namespace of each test; and bytes that no
+//! sender should send.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,11 +35,13 @@ fn run(command: &str) {
     assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
 }
 
-/// A machine's end of a wire: a namespace that a process holds open, or what does something there. Ends with it.
+/// A machine's end of a wire: a namespace that a process holds open, or acts in. It ends with the
+/// process.
 struct Guest(Child);
 
 impl Guest {
-    /// `192.168.77.10` behind a port of the bridge `wire0` that has `.1`; the default route leads there.
+    /// `192.168.77.10` behind a port of the bridge `wire0` that has `.1`; the default route leads
+    /// there.
     fn plugged_in(tap: &str, mac: Mac) -> Self {
         let child = Command::new("unshare")
             .args(["--net", "cat"])
@@ -54,16 +57,18 @@ impl Guest {
         run(&format!(
             "ip link add wire0 type bridge && ip link set wire0 address {GATEWAY}
              ip link add {tap} type veth peer name eth0 netns {} && ip link set {tap} master wire0
-             ip addr add 192.168.77.1/24 dev wire0 && ip link set wire0 up && ip link set {tap} up && sysctl -qw net.ipv4.ip_forward=1
+             ip addr add 192.168.77.1/24 dev wire0 && ip link set wire0 up && ip link set {tap} up \
+             && sysctl -qw net.ipv4.ip_forward=1
              ip link add world type veth peer name far && ip addr add 203.0.113.1/24 dev world
              ip link set world up && ip link set far up && ip route add default dev world",
             guest.0.id()
         ));
         guest.does(&format!(
-            "ip link set eth0 address {mac} && ip addr add 192.168.77.10/24 dev eth0 && ip link set eth0 up
+            "ip link set eth0 address {mac} && ip addr add 192.168.77.10/24 dev eth0 && ip link \
+                set eth0 up
              ip route add default via 192.168.77.1"
         ));
-        // Until the bridge knows that the wire is plugged in, it drops what comes, ARP too.
+        // Until the bridge knows the wire, it drops all packets, ARP too.
         let is_forwarding = || {
             let said = Command::new("ip").args(["-details", "link", "show", tap]).output().unwrap();
             String::from_utf8_lossy(&said.stdout).contains("state forwarding")
@@ -79,7 +84,7 @@ impl Guest {
         run(&format!("{} '{command}'", self.bash()));
     }
 
-    /// As [`Self::does`], for what nobody answers: ends when it is dropped.
+    /// Like [`Self::does`], for an action without an answer: it ends when it is dropped.
     fn tries(&self, command: &str) -> Self {
         let tries =
             Command::new("sh").args(["-c", &format!("exec {} '{command}'", self.bash())]).spawn();
@@ -114,11 +119,12 @@ fn what_a_qemu_sends_itself_is_told_with_its_user() {
     let table = Table::of(&InstanceId::from_recorded("0a1b2c3d"));
     nft(&rules::write_qemu_only(&table, 2_100_000_000..=2_100_065_535));
     let mut reader = Reader::join(table.log_group()).unwrap();
-    // The last one is somebody's, and no news.
+    // The last packet has another sender, and is no news.
     for user in [2_100_000_007, 2_100_065_535, 2_100_065_536] {
         let send = "echo >/dev/udp/127.0.0.1/4242";
         run(&format!(
-            "ip link set lo up; setpriv --reuid={user} --regid={user} --clear-groups bash -c '{send}' 2>/dev/null || true"
+            "ip link set lo up; setpriv --reuid={user} --regid={user} --clear-groups bash -c \
+                '{send}' 2>/dev/null || true"
         ));
     }
     let mut told = Vec::new();
@@ -129,7 +135,8 @@ fn what_a_qemu_sends_itself_is_told_with_its_user() {
     assert_eq!(told, [(2_100_000_007, to.clone()), (2_100_065_535, to)]);
 }
 
-/// The rules of an installation with one machine that may have two connections at a time: its group and its device.
+/// The rules of an installation with one machine that may have two connections at a time: its group
+/// and its device.
 fn installed() -> (u16, Nic) {
     let instance = InstanceId::from_recorded("0a1b2c3d");
     let subnet =
@@ -172,7 +179,7 @@ fn whose(tap: &str) -> SenderLookup {
     })
 }
 
-/// Everything but what systems send by themselves, until this was heard.
+/// All flows until this one, without those that systems send by themselves.
 async fn heard(flows: &mut Receiver<Flow>, last: &str) -> Vec<String> {
     let mut all = Vec::new();
     let until = async {
@@ -217,8 +224,10 @@ async fn what_the_rules_log_is_heard_with_whose_it_is() {
     let send = |to: &str| guest.tries(&format!("echo hello > /dev/udp/{to}"));
     let connect = |to: &str| guest.tries(&format!("exec 3<> /dev/tcp/{to}"));
     let as_another = || {
-        guest
-            .does("ip addr add 192.168.77.66/32 dev eth0; ip route add 203.0.113.7 via 192.168.77.1 src 192.168.77.66");
+        guest.does(
+            "ip addr add 192.168.77.66/32 dev eth0; ip route add 203.0.113.7 via \
+                192.168.77.1 src 192.168.77.66",
+        );
         send("203.0.113.7/9")
     };
     let attempts: [(&dyn Fn() -> Guest, &str); 7] = [
@@ -232,7 +241,8 @@ async fn what_the_rules_log_is_heard_with_whose_it_is() {
     ];
     let (mut trying, mut all) = (Vec::new(), BTreeSet::new());
     for (attempt, heard_as) in attempts {
-        // Each is waited for, however slow the host is. Whom nobody answers tries again, and is heard again.
+        // Each flow is waited for, however slow the host is. A sender without an answer tries
+        // again, and is logged again.
         trying.push(attempt());
         all.extend(heard(&mut flows, heard_as).await);
     }
@@ -298,7 +308,7 @@ async fn a_flood_that_nobody_reads_is_survived() {
     assert!(timeout(PATIENCE, left).await.is_ok(), "the group is left when nobody listens");
 }
 
-/// As the kernel sends it: header, group, attributes.
+/// The form that the kernel sends: header, group, attributes.
 fn datagram(attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let mut body = vec![2, 0];
     body.extend(GROUP.to_be_bytes());
@@ -354,7 +364,8 @@ proptest! {
 
     #[test]
     fn any_attributes_and_any_damage_to_them_are_read_to_their_end(
-        attributes in attributes(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>(),
+        attributes in attributes(), at in any::<prop::sample::Index>(), byte in any::<u8>(),
+            cut in any::<prop::sample::Index>(),
     ) {
         let mut bytes = datagram(&attributes);
         let length = bytes.len();

@@ -1,4 +1,4 @@
-//! Netlink: how the firewall talks to the kernel about devices, bridges, addresses and neighbours.
+//! Netlink: the firewall's messages to the kernel about devices, bridges, addresses and neighbours.
 //!
 //! Messages to the kernel's routing are typed (`route`, on the crate `netlink-packet-route`).
 //! Messages of nfnetlink, which carry logged packets and changes of rules, are read by hand

@@ -1,6 +1,6 @@
-//! Netlink messages by hand: written and read as far as nfnetlink needs it.
+//! Netlink messages by hand, as far as nfnetlink needs them.
 //!
-//! Lengths are believed only as far as there are bytes: no input makes a reader here panic,
+//! Lengths are believed only up to the end of the bytes: no input makes a reader here panic,
 //! allocate or loop.
 
 /// The kind of the kernel's answer, where it is yes or no.
@@ -8,7 +8,7 @@ pub const ERROR: u16 = 2;
 const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
 const HEADER: usize = 16;
-/// Of an attribute's kind: without the marks that say how its value is written.
+/// The kind of an attribute, without the marks for the form of its value.
 const KIND: u16 = 0x3fff;
 
 /// A message to the kernel that wants to hear whether it was done.
@@ -48,7 +48,7 @@ pub fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
     pub kind: u16,
-    /// Whose doing it tells of, where it tells of one.
+    /// The process that caused the event, if the message names one.
     pub by: u32,
     pub body: &'a [u8],
 }
@@ -61,7 +61,7 @@ impl Message<'_> {
     }
 }
 
-/// All that one datagram holds; it ends where the lengths make no sense.
+/// All messages in one datagram; it ends where the lengths make no sense.
 pub fn messages(datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {

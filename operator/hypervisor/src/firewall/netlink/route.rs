@@ -33,7 +33,7 @@ pub fn put(message: RouteNetlinkMessage) -> io::Result<()> {
     answer(message, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE).map(drop)
 }
 
-/// Asks for all that there are of a kind; returns the body of each.
+/// Asks for all objects of a kind; returns the body of each.
 pub fn dump(message: RouteNetlinkMessage) -> io::Result<Vec<Vec<u8>>> {
     let socket = send(&bytes(message, NLM_F_REQUEST | NLM_F_DUMP))?;
     let (mut buffer, mut bodies) = (vec![0; ANSWER], Vec::new());

@@ -17,7 +17,7 @@ pub fn send(message: &[u8]) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Subscribes to what the kernel sends to these groups, a mask.
+/// Subscribes to the kernel's messages for these groups, a mask.
 pub fn listen(protocol: Option<Protocol>, groups: u32) -> io::Result<OwnedFd> {
     let socket =
         socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;

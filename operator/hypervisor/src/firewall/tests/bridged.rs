@@ -1,4 +1,5 @@
-//! On a bridge of the host: which address a machine may speak with, what its port is told, and that the rules know the host.
+//! On a bridge of the host: the address that a machine may use, the settings of its port, and the
+//! host's addresses in the rules.
 
 use agentvm_types::{OwnerUid, PoolUid};
 use std::net::UdpSocket;
@@ -10,7 +11,7 @@ const HOST: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
 const GIVEN: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 40);
 const OTHER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 41);
 
-/// A bridge with two machines, and a DHCP server that says what it is told to.
+/// A bridge with two machines, and a DHCP server that answers as it is told.
 struct Lan {
     lab: Lab,
     machines: Vec<MachineRecord>,
@@ -38,7 +39,7 @@ impl Lan {
         let machines: Vec<MachineRecord> = [machine(0), machine(1)].to_vec();
         for (machine, far) in machines.iter().zip(["far0", "far1"]) {
             let tap = &lab.link(machine).nic.tap;
-            // A tap that nobody holds open has no carrier, and hears nothing.
+            // A tap that no process holds open has no carrier, and receives nothing.
             said("ip", &format!("link add {tap} type veth peer name {far}"));
             said("ip", &format!("link set {far} up"));
             said("ip", &format!("link set {tap} master br0"));
@@ -66,7 +67,7 @@ impl Lan {
         });
     }
 
-    /// As a server answers who has no address yet.
+    /// The answer of a server to a client without an address.
     fn gives(&self, machine: usize, address: Ipv4Addr) {
         let mut answer = [0; 300];
         answer[..3].copy_from_slice(&[2, 1, 6]);

@@ -1,4 +1,4 @@
-//! What waits in a tap when a machine is cut off.
+//! Frames that wait in a tap when a machine is cut off.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -61,10 +61,11 @@ fn what_waits_for_a_machine_is_not_the_next_one_s() {
     let mut reader = Reader::of(&nic.tap);
     lab.enforce();
     lab.open(machine);
-    // Straight into the device: what the rules let through is another test's.
+    // It goes straight into the device: another test checks the rules.
     let fill = |count: u32| {
         let python = format!(
-            "import socket\ns = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\ns.bind(('{}', 0))\nfor _ in range({count}): s.send(b'\\xff' * 60)",
+            "import socket\ns = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)\ns.bind(('{}', \
+                0))\nfor _ in range({count}): s.send(b'\\xff' * 60)",
             nic.tap
         );
         let done = Command::new("python3").args(["-c", &python]).status().unwrap();

@@ -26,7 +26,8 @@ impl MachineApi for Libvirt {
     }
 
     async fn reset(&self, spec: &MachineSpec) -> Result<Proof, HvError> {
-        // Before the device state is loaded: what the incarnation that ends still says is for nobody.
+        // This comes before the device state is loaded: messages of the ending incarnation are not
+        // for the next one.
         self.channels.close(&spec.record.name);
         let (host, caches) = (Arc::clone(&self.host), Arc::clone(&self.caches));
         let spec = spec.clone();

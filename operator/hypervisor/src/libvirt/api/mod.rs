@@ -1,4 +1,5 @@
-//! The five traits of a host, implemented with libvirt: one file for each, named like those in `src/api/`.
+//! The five traits of a host, implemented with libvirt: one file for each, named like those in
+//! `src/api/`.
 
 mod goldens;
 mod host;

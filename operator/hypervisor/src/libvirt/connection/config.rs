@@ -1,4 +1,4 @@
-//! What an operator may set of the libvirt side, with its defaults.
+//! The settings of the libvirt side, with their defaults.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,7 +17,7 @@ pub enum LibvirtFilter {
     Enabled,
 }
 
-/// What a reset leaves out or adds, so that the proof has something to find.
+/// The sabotage of a reset, so that the proof has something to find.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sabotage {
     #[default]
@@ -30,15 +30,16 @@ pub enum Sabotage {
     WrongSnapshot,
 }
 
-/// How to reach libvirt, where to keep files, how long to wait.
+/// The libvirt to use, the place of the files, the deadlines.
 #[derive(Clone, Debug)]
 pub struct LibvirtConfig {
     pub uri: String,
     /// Goldens, overlays and shares. QEMU's user must be able to walk to it.
     pub state_dir: PathBuf,
-    /// Tells our domains from those of another installation on the same libvirt.
+    /// Tells our domains from those of another installation on this libvirt.
     pub instance: InstanceId,
-    /// The default guest image: its kernel is what KVM is probed with. Without one KVM isn't used, for nothing has shown that it works.
+    /// The default guest image. Its kernel probes KVM. Without an image KVM is not used, because
+    /// nothing has shown that it works.
     pub image: Option<PathBuf>,
     pub emulator: PathBuf,
     pub connect_timeout: Duration,
@@ -46,30 +47,30 @@ pub struct LibvirtConfig {
     /// Between power button and force.
     pub stop_timeout: Duration,
     pub capture_timeout: Duration,
-    /// Of everything small.
+    /// The deadline of all small calls.
     pub call_timeout: Duration,
     /// Threads that create, capture and destroy. Claims have their own.
     pub workers: usize,
     /// The library that QEMU is started with so that machines can be reset in place.
     pub preload: Option<PathBuf>,
-    /// The first of the numbers that machines have as users of their own; without one all run as QEMU's user.
+    /// The first number of the machines' own users. Without it, all machines run as QEMU's user.
     pub first_uid: Option<u32>,
-    /// Of machines that start from now on.
+    /// The filter of machines that start from now on.
     pub filter: LibvirtFilter,
     /// Called before each step of capture, clone and reset. For tests.
     pub on_step: StepHook,
-    /// What resets leave out on purpose. For tests of the proof.
+    /// The sabotage of resets, for tests of the proof.
     #[doc(hidden)]
     pub sabotage: Sabotage,
 }
 
 impl LibvirtConfig {
-    /// Where the machines' users begin unless somebody says otherwise.
+    /// The first number of the machines' users by default.
     pub const FIRST_UID: u32 = slot_user::FIRST_UID;
-    /// How many there are.
+    /// The number of the machines' users.
     pub const UIDS: u32 = slot_user::UIDS;
 
-    /// Who has one of those numbers already, by the tables of users and of subordinate ones.
+    /// The owner of one of those numbers, by the tables of users and of subordinate users.
     pub fn uids_taken_by(first: u32, passwd: &str, subordinate: &[&str]) -> Option<String> {
         slot_user::taken_by(first, passwd, subordinate)
     }

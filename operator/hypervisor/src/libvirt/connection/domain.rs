@@ -1,4 +1,4 @@
-//! Looking up, reading, starting and ending domains: what the other files do to libvirt, in our terms.
+//! Looks up, reads, starts and ends domains, in our own terms.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::{HvError, MachineRecord, PowerState, Stop};
 const POLL: Duration = Duration::from_millis(5);
 /// So long may QEMU take to end after it was told to.
 const QUIT: Duration = Duration::from_secs(2);
-/// Of starting one whose filter can't be set.
+/// The number of tries to start a domain whose filter cannot be set.
 const TRIES: u32 = 5;
 
 /// For `map_err`: an operation that libvirt refused.
@@ -43,7 +43,7 @@ pub fn get(conn: &Connect, name: &DomainName) -> Result<Domain, HvError> {
     find(conn, name)?.ok_or_else(|| HvError::NoSuchMachine(name.clone()))
 }
 
-/// `None` when the domain isn't agentvm's.
+/// `None` when the domain is not agentvm's.
 pub fn record(domain: &Domain) -> Result<Option<MachineRecord>, HvError> {
     let kind = i32::try_from(sys::VIR_DOMAIN_METADATA_ELEMENT).unwrap_or(2);
     match domain.metadata(kind, Some(metadata::NAMESPACE), 0) {
@@ -55,7 +55,8 @@ pub fn record(domain: &Domain) -> Result<Option<MachineRecord>, HvError> {
     }
 }
 
-/// Defines and starts; what was defined stays when the start fails, for the caller to undo.
+/// Defines and starts a domain. After a failed start the definition stays, and the caller removes
+/// it.
 pub fn start(
     conn: &Connect,
     name: &DomainName,
@@ -69,8 +70,8 @@ pub fn start(
     Ok(domain)
 }
 
-/// ebtables 1.8.9, which libvirt calls for its filters, fails now and then while somebody else changes rules of theirs: it takes up a change of its
-/// own that is half done as if nothing of it was.
+/// ebtables 1.8.9, which libvirt calls for its filters, fails now and then while another process
+/// changes its own rules: it takes up a change that is half done.
 fn try_start(domain: &Domain, flags: u32) -> Result<(), Error> {
     for _ in 1..TRIES {
         match domain.create_with_flags(flags) {
@@ -86,7 +87,7 @@ fn try_start(domain: &Domain, flags: u32) -> Result<(), Error> {
     domain.create_with_flags(flags).map(drop)
 }
 
-/// What libvirt says of the domain, without our own marks.
+/// libvirt's state of the domain, without our own marks.
 pub fn power(domain: &Domain) -> Result<PowerState, HvError> {
     let dead = |why: String| Ok(PowerState::Dead { why });
     let (state, reason) = domain.state().map_err(refused("ask for a domain's state"))?;
@@ -137,7 +138,7 @@ pub fn end(domain: &Domain, how: Stop, grace: Duration) -> Result<(), HvError> {
         wait(domain, grace, ended)?;
     }
     if domain.is_active().unwrap_or(false) {
-        // Not waited for: a QEMU whose main loop stands still never answers, until what comes below ends it.
+        // It does not wait: a QEMU whose main loop hangs never answers until the next step ends it.
         let asked = domain.clone();
         let ask = std::thread::Builder::new()
             .name("libvirt-quit".to_owned())
@@ -157,7 +158,8 @@ pub fn end(domain: &Domain, how: Stop, grace: Duration) -> Result<(), HvError> {
     }
 }
 
-/// Ends QEMU whatever it is doing, and whoever waits for its monitor: it is killed first, and libvirt told after. Not running is fine.
+/// Ends QEMU in any state, and all calls that wait for its monitor. It is killed first, and libvirt
+/// hears of it afterwards. A QEMU that does not run is fine.
 pub fn kill(domain: &Domain) -> Result<(), HvError> {
     if !domain.is_active().unwrap_or(false) {
         return Ok(());
@@ -165,7 +167,8 @@ pub fn kill(domain: &Domain) -> Result<(), HvError> {
     let name =
         domain.name().map(DomainName::from_recorded).map_err(refused("ask for a domain's name"))?;
     if let Err(why) = process::kill(&name) {
-        tracing::debug!(%name, error = &why as &dyn std::error::Error, "libvirt has to end its process by itself");
+        tracing::debug!(%name, error = &why as &dyn std::error::Error,
+            "libvirt has to end its process by itself");
     }
     match domain.destroy() {
         Err(e) if domain.is_active().unwrap_or(true) => Err(refused("end a domain by force")(e)),

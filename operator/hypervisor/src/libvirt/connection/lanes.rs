@@ -1,8 +1,9 @@
 //! Threads that own the connections to libvirt, so that nothing blocks the async runtime.
 //!
-//! A job that was sent is a job that may happen: when its deadline passes the caller learns that the outcome is unknown. A
-//! job that nobody waits for any more when its turn comes is dropped unstarted. One that has to wait for something else asks again
-//! before it begins: by then the name that it works on may be another machine's.
+//! A job that was sent may happen. When its deadline passes, the caller learns that the outcome is
+//! unknown. A job whose caller is gone when its turn comes is dropped unstarted. A job that waits
+//! for something else checks its caller again before it begins: by then its name may belong to
+//! another machine.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,7 +22,7 @@ pub type Wanted<'a> = &'a dyn Fn() -> bool;
 /// For callers that wait themselves.
 pub const ALWAYS: Wanted<'static> = &|| true;
 
-/// An error when nobody waits any more; nobody reads it either.
+/// An error when the caller is gone; nothing reads it either.
 pub fn still(wanted: Wanted<'_>, what: &str) -> Result<(), HvError> {
     let gone = || HvError::Refused {
         what: what.to_owned(),
@@ -71,7 +72,7 @@ impl Lane {
                     still(&wanted, "begin a job of libvirt's")?;
                     job(conn, &wanted)
                 });
-                // Nobody may be listening any more; then the next look at the host shows what happened.
+                // The caller may be gone; then the next look at the host shows the outcome.
                 let _ = answer.send(done);
             }
         });
@@ -123,7 +124,8 @@ impl Link {
 
     fn with<T>(&mut self, job: impl FnOnce(&Connect) -> Result<T, HvError>) -> Result<T, HvError> {
         let result = job(self.connection()?);
-        // A call that failed because the connection broke says so in libvirt's words; whoever asked needs ours.
+        // A call that failed because the connection broke has libvirt's words; the caller needs
+        // ours.
         match (result, self.is_alive()) {
             (Err(error), false) => {
                 self.close();
@@ -174,7 +176,8 @@ impl Link {
         }
     }
 
-    /// The binding panics when libvirt can't close a connection; a broken one is what this is called for.
+    /// The binding panics when libvirt cannot close a connection, and this is called for broken
+    /// connections.
     fn close(&mut self) {
         if let Some(connection) = self.open.take() {
             let _ = catch_unwind(AssertUnwindSafe(|| drop(connection)));
@@ -182,7 +185,8 @@ impl Link {
     }
 }
 
-/// libvirt's keep-alive needs an event loop somewhere in the process; it must be there before the first connection.
+/// libvirt's keep-alive needs an event loop somewhere in the process; it must be there before the
+/// first connection.
 fn keep_alive_loop() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -192,8 +196,10 @@ fn keep_alive_loop() {
             return;
         }
         let looping = || while virt::event::event_run_default_impl().is_ok() {};
-        if let Err(e) = std::thread::Builder::new().name("libvirt-events".to_owned()).spawn(looping) {
-            tracing::warn!(error = %e, "no thread for libvirt's events: a hung libvirtd will not be noticed");
+        if let Err(e) = std::thread::Builder::new().name("libvirt-events".to_owned()).spawn(looping)
+        {
+            tracing::warn!(error = %e, "no thread for libvirt's events: a hung libvirtd will not \
+                be noticed");
         }
     });
 }

@@ -1,8 +1,10 @@
-//! Captures a quiesced template as a golden: memory, device state and disks appear under their key all at once, or not at all.
+//! Captures a quiesced template as a golden: memory, device state and disks appear under their key
+//! all at once, or not at all.
 //!
-//! The order of the steps is not free. The disk-only overlay comes before `savevm`, so that what setup wrote stays below it and a clone
-//! copies less than a megabyte. `savevm` comes before the migration, because after it the source's disks are inactive. Until the last
-//! step everything stands under a temporary name, and whatever a crash leaves there is debris for the sweep.
+//! The order of the steps matters. The disk-only overlay comes before `savevm`, so that the data of
+//! setup stays below it and a machine copies less than a megabyte. `savevm` comes before the
+//! migration, because after it the source's disks are inactive. Until the last step everything has
+//! a temporary name, so the sweep removes the remains of a crash.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -27,7 +29,7 @@ use crate::libvirt::store::state_folder::GoldenDir;
 use crate::libvirt::xml::element::el;
 use crate::{CaptureStep as Step, Golden, HvError, MachineKind, MachineRecord, Stop};
 
-/// Device state, twice, and what describes it.
+/// Space for the device state, twice, and for the description.
 const CAPTURE_BYTES: u64 = 16 << 20;
 
 struct Capture<'a> {
@@ -39,7 +41,7 @@ struct Capture<'a> {
     half: GoldenDir,
     whole: GoldenDir,
     deadline: Instant,
-    /// What its agent said of itself.
+    /// The inspection of its agent.
     guest: String,
 }
 
@@ -65,7 +67,7 @@ pub fn capture(
             host.at_work.remove(template);
             return done.map(|whole| whole.golden);
         }
-        // Quit has made libvirt forget the domain, and with it whose files these are.
+        // After the quit libvirt has forgotten the domain, and with it the owner of these files.
         remove_tree(&capture.half.0)?;
         power::discard(host, conn, template, Stop::Force)?;
         Ok(done?.golden)
@@ -204,7 +206,7 @@ impl<'a> Capture<'a> {
         if goldens::open(&self.host.folder, &self.record.golden).is_ok() {
             return remove_tree(&self.half.0);
         }
-        // What was read of a broken one isn't true of this one.
+        // Cached facts of a broken golden are not true of this one.
         self.caches.forget(&self.record.golden);
         remove_tree(&self.whole.0)?;
         sync(&self.half.0)?;

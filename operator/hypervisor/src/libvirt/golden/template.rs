@@ -1,4 +1,5 @@
-//! Boots the machine that a golden will be captured from. Its memory is a file from the first instruction on.
+//! Boots the machine that a golden will be captured from. Its memory is a file from the first
+//! instruction on.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -23,7 +24,7 @@ use crate::{Accelerator, HvError, PowerState, Stop, TemplateSpec};
 
 /// Nothing is put into a template's share; it is there because clones have one.
 const SHARE_BYTES: u64 = 16 << 20;
-/// What setup may write to the disk before somebody looks at free space again.
+/// The space that setup may use before free space is checked again.
 const SETUP_BYTES: u64 = 1 << 30;
 
 /// Boots the template. An equal one that runs already is no error.
@@ -57,7 +58,8 @@ impl Template<'_> {
         let Self { host, conn, spec } = self;
         let image = Image::open(&spec.image)?;
         let memory_mib = u64::from(spec.resources.memory_mib);
-        // The memory file is sparse, and writing to its holes must not meet a full disk: all of it has to fit.
+        // The memory file is sparse, and writes to its holes must not meet a full disk: all of it
+        // has to fit.
         let needed = (memory_mib << 20) + SETUP_BYTES;
         disk::budget("boot a template", host.folder.root(), needed, memory_mib)?;
         let half = host.folder.half_golden(&spec.record.golden);
@@ -119,7 +121,7 @@ impl Template<'_> {
             resources: spec.resources,
             cmdline: image.cmdline.clone(),
             kvm: facts.accelerator == Accelerator::Kvm,
-            // docs/decisions/0006: a device that nobody uses is a way to the host that a run could use.
+            // docs/decisions/0006: an unused device is a way to the host that a run could use.
             vsock: false,
             devices: spec.record.layout(),
         };
@@ -174,13 +176,14 @@ impl Template<'_> {
     }
 }
 
-/// A copy of a user's file: whoever writes to theirs later must not change machines that were made of it.
+/// This is a copy of a user's file: a later change of that file must not change machines.
 fn keep(rootfs: &Path, at: &Path) -> Result<(), HvError> {
     fs::copy(rootfs, at).map_err(io("copy", rootfs))?;
     fs::set_permissions(at, fs::Permissions::from_mode(0o444)).map_err(io("protect", at))
 }
 
-/// A second name for the file, so that a cleaned image cache costs no golden; across file systems a link that says where it is.
+/// A second name for the file, so that a cleaned image cache costs no golden. Across file systems
+/// it is a link to the place.
 fn refer(user: QemuUser, rootfs: &Path, at: &Path) -> Result<(), HvError> {
     let rootfs = rootfs.canonicalize().map_err(io("find", rootfs))?;
     if fs::hard_link(&rootfs, at).is_ok() {

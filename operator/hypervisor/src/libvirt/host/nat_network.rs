@@ -1,7 +1,7 @@
 //! The libvirt network of this installation: a bridge that nothing but machines is plugged into.
 //!
-//! The first installation of a host has the names and addresses that people know; another one takes names of its own and the next
-//! addresses that are free.
+//! The first installation of a host has the well-known names and addresses. Another one takes names
+//! of its own and the next free addresses.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -28,12 +28,13 @@ const FIRST_BRIDGE: &str = "agentvm0";
 /// The third number of 192.168.x.0/24.
 const FIRST_NET: u8 = 101;
 const OTHER_NETS: std::ops::RangeInclusive<u8> = 102..=199;
-/// Somebody may take addresses at the moment that they are chosen; what is wrong with the fifth is wrong with all.
+/// Another process may take addresses at the moment of the choice. After five tries the cause is
+/// another one.
 const TRIES: usize = 5;
-/// Here libvirt writes down whose MAC is whose when a machine is plugged in. It makes the folder for its dnsmasq, and ours has none: without
-/// the folder no machine starts.
+/// libvirt records the MACs of connected machines here. It makes the folder for its dnsmasq, and
+/// our network has none: without the folder no machine starts.
 const MAC_MAPS: &str = "/var/lib/libvirt/dnsmasq";
-/// Whoever chooses addresses holds a lock on this file.
+/// The process that chooses addresses holds a lock on this file.
 const CHOOSING: &str = "/run/agentvm-network.lock";
 
 /// The network, once it was seen.
@@ -71,7 +72,8 @@ impl NatNetwork {
         Ok(ours)
     }
 
-    /// Like `ensure`, and prepares the bridge for IPv6. It may be another bridge than the last time.
+    /// Like `ensure`, and prepares the bridge for IPv6. It may be another bridge than the last
+    /// time.
     pub fn ensure_ipv6(&self, conn: &Connect) -> Result<(), HvError> {
         let ours = self.ensure(conn)?;
         ipv6::ensure(&self.instance, &ours.subnet)
@@ -109,7 +111,7 @@ fn find(conn: &Connect, instance: &InstanceId) -> Result<Option<(Network, Ours)>
     Ok(None)
 }
 
-/// `None`: its addresses have been taken meanwhile, and it is gone.
+/// `None` means that its addresses have been taken meanwhile, and it is gone.
 fn start(network: &Network, ours: Ours, instance: &InstanceId) -> Result<Option<Ours>, HvError> {
     if network.is_active().unwrap_or(false) {
         return Ok(Some(ours));
@@ -118,13 +120,14 @@ fn start(network: &Network, ours: Ours, instance: &InstanceId) -> Result<Option<
     if network.is_active().unwrap_or(false) {
         return Ok(Some(ours));
     }
-    tracing::warn!(network = ours.name, %instance, "the machines' network can't be started: {}; another one is made", why.message());
+    tracing::warn!(network = ours.name, %instance,
+        "the machines' network can't be started: {}; another one is made", why.message());
     network.undefine().map_err(refused("remove a network that can't be started"))?;
     Ok(None)
 }
 
-/// libvirt refuses names that are taken and addresses that are in use, but not those of a network that starts at the same moment: so
-/// installations choose one after the other.
+/// libvirt refuses taken names and used addresses, but not those of a network that starts at this
+/// moment. So installations choose one after the other.
 fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError> {
     let _turn = turn();
     let taken = Taken::look(conn)?;
@@ -138,7 +141,8 @@ fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError
             });
         match made {
             Ok(()) => {
-                tracing::info!(network = choice.name, bridge = choice.subnet.bridge, subnet = %choice.subnet.net(), "network for machines made");
+                tracing::info!(network = choice.name, bridge = choice.subnet.bridge,
+                    subnet = %choice.subnet.net(), "network for machines made");
                 return Ok(choice);
             }
             Err(why) => why_not.push(format!("{}: {}", choice.subnet.net(), why.message())),
@@ -148,15 +152,15 @@ fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError
     Err(unavailable("make a libvirt network", why_not.first().cloned().unwrap_or_else(all_taken)))
 }
 
-/// Until it is dropped, no other process of this host chooses. Where the file can't be made there is none to wait for either: a container
-/// of its own.
+/// Until it is dropped, no other process of this host chooses. If the file cannot be made (a
+/// container), there is no other process to wait for.
 fn turn() -> Option<File> {
     let file = File::options().write(true).create(true).truncate(false).open(CHOOSING).ok()?;
     rustix::fs::flock(&file, FlockOperation::LockExclusive).ok()?;
     Some(file)
 }
 
-/// What others have.
+/// The subnets of others.
 #[derive(Debug, Default)]
 struct Taken {
     names: BTreeSet<String>,
@@ -207,7 +211,8 @@ fn choices(instance: &InstanceId, taken: &Taken) -> Vec<Ours> {
     all.filter(|ours| !taken.overlaps(ours.subnet.net())).collect()
 }
 
-/// Destinations of the host's routes, without the default: `/proc/net/route` has them as numbers of the host's byte order.
+/// Destinations of the host's routes, without the default: `/proc/net/route` has them as numbers of
+/// the host's byte order.
 fn routes(table: &str) -> Vec<Ipv4Net> {
     let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::swap_bytes);
     let route = |line: &str| {

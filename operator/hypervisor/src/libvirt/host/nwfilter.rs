@@ -1,8 +1,9 @@
-//! libvirt's own filters on machines' interfaces, for hosts where every interface has to have one (`network.libvirt_filter`).
+//! libvirt's own filters on machines' interfaces, for hosts where every interface has to have one
+//! (`network.libvirt_filter`).
 //!
-//! They are an addition: our own table (`firewall/`) protects with them and without. They are off by
-//! default, because libvirt starts a dozen programs for each machine that starts or ends. Their
-//! rules stand in `xml/nwfilter.rs`.
+//! They are an addition: our own table (`firewall/`) protects with them and without. They are off
+//! by default, because libvirt starts a dozen programs for each machine that starts or ends. Their
+//! rules are in `xml/nwfilter.rs`.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -36,7 +37,7 @@ impl Filters {
         Self { instance, gateway_mac, wanted, known: Mutex::default() }
     }
 
-    /// Before a machine with this device starts; `None` where nobody asked for filters.
+    /// Call it before a machine with this device starts; `None` where no filters are wanted.
     pub fn of(&self, conn: &Connect, nic: &Nic) -> Result<Option<Filter>, HvError> {
         if self.wanted == LibvirtFilter::Disabled {
             return Ok(None);
@@ -51,7 +52,7 @@ impl Filters {
         }))
     }
 
-    /// Those of this installation go, also where nobody asks for them any more.
+    /// Removes the filters of this installation, also where no filters are wanted any more.
     pub fn remove(&self, conn: &Connect) -> Result<(), HvError> {
         lock(&self.known).clear();
         for kind in Kind::ALL {
@@ -66,7 +67,8 @@ impl Filters {
         Ok(())
     }
 
-    /// As this program would have it: whatever another version of it left is replaced when a process first needs it.
+    /// The filter of this program: that of another version is replaced when a process first needs
+    /// it.
     fn ensure(&self, conn: &Connect, kind: Kind) -> Result<String, HvError> {
         let instance = &self.instance;
         let mut known = lock(&self.known);
@@ -76,7 +78,8 @@ impl Filters {
             return Ok(name.clone());
         }
         let mut why_not = None;
-        // A name that another installation has, or somebody else, is refused by libvirt, as the UUID is another.
+        // libvirt refuses a name that another installation or program has, because the UUID
+        // differs.
         for name in kind.names(instance) {
             match conn.define_nwfilter_xml(&kind.xml(&name, instance)?) {
                 Ok(_) => {
@@ -93,13 +96,14 @@ impl Filters {
 }
 
 fn explain(why: &Error) -> String {
-    let mend = "install libvirt-daemon-driver-nwfilter and restart libvirtd, or set network.libvirt_filter to disabled";
+    let mend = "install libvirt-daemon-driver-nwfilter and restart libvirtd, or set \
+        network.libvirt_filter to disabled";
     let no_driver = why.code().is_known_and(|code| code == ErrorNumber::NoSupport);
     let mend = if no_driver { format!("; {mend}") } else { String::new() };
     format!("{}{mend}", why.message())
 }
 
-/// Where libvirt has no such driver, there is none either.
+/// Without such a driver in libvirt there are no filters either.
 fn find(conn: &Connect, name: &str, uuid: &str) -> Option<NWFilter> {
     conn.lookup_nwfilter_by_name(name)
         .ok()

@@ -1,7 +1,8 @@
-//! A machine from a golden in a fresh QEMU process: its memory a private mapping of the golden's, its disk a copy of the overlay.
+//! Makes a machine from a golden in a fresh QEMU process: its memory is a private mapping of the
+//! golden's, its disk a copy of the overlay.
 //!
-//! `reset/in_place.rs` brings the same process back to the same state. Where a host can't load the golden's state, a machine boots from the
-//! golden's disks instead.
+//! `reset/in_place.rs` resets the process instead. Where a host cannot load the golden's state, a
+//! machine boots from the golden's disks.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, chown};
@@ -24,9 +25,9 @@ use crate::libvirt::xml::metadata;
 use crate::workspace::share;
 use crate::{CloneStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
 
-/// What a machine costs before its guest does anything: QEMU itself and its translated code.
+/// The memory of a machine before its guest does anything: QEMU itself and its translated code.
 const PROCESS_MIB: u64 = 128;
-/// What a share's file system takes before anything is in it, and some air.
+/// The space of an empty share's file system, and some air.
 const SLACK_BYTES: u64 = 64 << 20;
 
 pub fn create(
@@ -51,13 +52,14 @@ pub fn create(
                 return;
             }
             if let Err(error) = power::discard(host, conn, name, Stop::Force) {
-                tracing::warn!(%name, error = &error as &dyn std::error::Error, "a failed machine is left to the next sweep");
+                tracing::warn!(%name, error = &error as &dyn std::error::Error,
+                    "a failed machine is left to the next sweep");
             }
         })
     })
 }
 
-/// The same incarnation, alive: done already. What is left of a creation that was interrupted makes room.
+/// This incarnation lives already: nothing to do. The remains of an interrupted creation make room.
 fn is_there(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<bool, HvError> {
     let name = &spec.record.name;
     let Some(there) = domain::find(conn, name)? else {
@@ -131,7 +133,8 @@ impl Creation<'_> {
     fn ready(&self) -> Result<(), HvError> {
         let name = &self.spec.record.name;
         let dir = self.host.folder.machine(name);
-        // A process that can't be seen from here (in a container, for example) can't be proven anything of later.
+        // A process that this one cannot see (in a container, for example) can never be proven
+        // later.
         if let Err(error) = process::remember(&dir, name) {
             tracing::debug!(%name, error = &error as &dyn std::error::Error, "no resets in place");
         }

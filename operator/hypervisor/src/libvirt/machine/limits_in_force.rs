@@ -1,7 +1,7 @@
 //! What a machine's process is held to: noted when it starts, changed while it lives.
 //!
-//! The share's throttle alone is QEMU's for as long as that runs: a machine that is to have another isn't reset, and its next run gets a
-//! fresh process.
+//! The share's throttle alone is QEMU's for as long as that runs: a machine that is to have another
+//! isn't reset, and its next run gets a fresh process.
 
 use serde::{Deserialize, Serialize};
 use virt::domain::{Domain, MemoryParameters, SchedBandwidth, SchedulerInfo};
@@ -14,24 +14,26 @@ use crate::libvirt::store::state_folder::MachineDir;
 use crate::libvirt::xml::limits::{PERIOD, quota};
 use crate::{HvError, MachineLimits};
 
-/// How libvirt is told to take a quota away.
+/// The value that makes libvirt take a quota away.
 const NO_QUOTA: i64 = -1;
 
-/// Limits a domain that has just been started. Not by `<memtune>`: with it libvirt limits what QEMU may lock in memory too, which it
-/// may not do in every container, and which ours never does. A host without the cgroup still has machines.
+/// Limits a domain that has just been started. `<memtune>` is no way: with it libvirt also limits
+/// the memory that QEMU may lock. Some containers do not permit that, and our QEMUs lock none. A
+/// host without the cgroup still has machines.
 pub fn memory(domain: &Domain, mib: u64) {
     let limit = MemoryParameters { hard_limit: Some(mib << 10), ..MemoryParameters::default() };
     if let Err(error) = domain.set_memory_parameters(limit, sys::VIR_DOMAIN_AFFECT_LIVE) {
-        tracing::warn!(%error, "a machine's memory is not limited; `agentvm doctor` says what confines machines here");
+        tracing::warn!(%error, "a machine's memory is not limited; `agentvm doctor` says what \
+            confines machines here");
     }
 }
 
-/// What a machine's process is held to.
+/// The limits of a machine's process.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Noted {
     #[serde(flatten)]
     now: MachineLimits,
-    /// Of the share, as the process was started.
+    /// The share's throttle, from the start of the process.
     share: Option<u64>,
 }
 
@@ -48,7 +50,7 @@ impl Noted {
     }
 }
 
-/// Notes what a machine's process is started with.
+/// Notes the limits that a machine's process starts with.
 pub fn remember(dir: &MachineDir, limits: &MachineLimits) -> Result<(), HvError> {
     write_json(&dir.limits(), &Noted { now: *limits, share: limits.disk_bytes_per_second })
 }
@@ -58,7 +60,8 @@ pub fn outdated(dir: &MachineDir, wanted: &MachineLimits) -> Option<String> {
     Noted::of(dir).outdated(wanted)
 }
 
-/// Holds a process to other limits from now on, whether its guest runs or not. What is left for the next process, if anything.
+/// Gives a process other limits from now on, whether its guest runs or not. Returns the limits that
+/// need the next process, if any.
 pub fn change(
     domain: &Domain,
     dir: &MachineDir,
@@ -79,7 +82,7 @@ pub fn change(
     if noted.now.disk_bytes_per_second != wanted.disk_bytes_per_second {
         monitor::throttle_disk(domain, wanted.disk_bytes_per_second.unwrap_or(0))?;
     }
-    // Last: who is interrupted before does it again.
+    // This comes last: an interrupted change is done again.
     write_json(&dir.limits(), &Noted { now: *wanted, ..noted })?;
     Ok(why)
 }

@@ -1,4 +1,4 @@
-//! Links of machines: what the rules (`firewall/`) need to hear of libvirt's domains, and the other way round.
+//! Links of machines: the connection between the rules (`firewall/`) and libvirt's domains.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -67,28 +67,36 @@ pub fn cut(firewall: &Arc<Firewall>, record: &MachineRecord) -> Result<(), HvErr
     record.link().map_or(Ok(()), |link| firewall.close(&record.name, &link))
 }
 
-/// At the start of a reset: nobody hears the machine any more. It is in a hurry; what the rules and the kernel still hold of this incarnation
-/// goes before the next one is connected ([`open`]).
+/// At the start of a reset: the machine is not heard any more. The time matters here. The remaining
+/// state of this incarnation, in the rules and the kernel, goes before the next one is connected
+/// ([`open`]).
 pub fn set_tap_down(firewall: &Firewall, record: &MachineRecord) -> Result<(), HvError> {
     record.nic.as_ref().map_or(Ok(()), |nic| firewall.set_tap_down(&nic.tap))
 }
 
-/// A machine that ends takes its tap with it. What is left in the rules where they can't be changed now names nobody then.
+/// A machine that ends takes its tap with it. If the rules cannot be changed now, their remaining
+/// elements name no machine then.
 pub fn gone(firewall: &Arc<Firewall>, name: &DomainName) {
     let closed = firewall.machines().link(name).map(|link| firewall.close(name, &link));
     if let Some(Err(error)) = closed {
-        tracing::warn!(%name, error = &error as &dyn std::error::Error, "a link is left to the next change of the rules");
+        tracing::warn!(%name, error = &error as &dyn std::error::Error,
+            "a link is left to the next change of the rules");
     }
     firewall.machines().forget(name);
 }
 
-/// `None` where the log has a reader already, or can't be read.
+/// `None` where the log has a reader already, or cannot be read.
 pub fn flows(firewall: &Arc<Firewall>) -> Option<Receiver<Flow>> {
     let listening = firewall.listen_to_flows();
-    listening.inspect_err(|why| tracing::warn!(error = %why, "what machines try with their network can't be read")).ok()
+    listening
+        .inspect_err(|why| {
+            tracing::warn!(error = %why,
+        "what machines try with their network can't be read")
+        })
+        .ok()
 }
 
-/// Not while somebody is plugged in.
+/// It waits until no machine is connected.
 pub fn release(host: &Host, conn: &Connect) -> Result<(), HvError> {
     if observe::all(&host.folder, &host.at_work, &host.config.instance, conn)?.is_empty() {
         host.network.remove(conn)?;

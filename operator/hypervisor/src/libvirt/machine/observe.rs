@@ -1,4 +1,4 @@
-//! What machines there are and what they are doing, as libvirt and our own marks say together.
+//! The machines and their states, from libvirt and our own marks together.
 
 use std::fs;
 
@@ -25,13 +25,14 @@ pub fn state(
     found.map_or(Ok(PowerState::Absent), |domain| state_of(folder, at_work, &domain, name))
 }
 
-/// The machine's present incarnation; `None` when the domain isn't agentvm's.
+/// The machine's present incarnation; `None` when the domain is not agentvm's.
 pub fn record(folder: &StateFolder, domain: &Domain) -> Result<Option<MachineRecord>, HvError> {
     let made_as = domain::record(domain)?;
     Ok(made_as.map(|made_as| marks::record(&folder.machine(&made_as.name), made_as)))
 }
 
-/// What libvirt says, and whether the machine was ever finished: one whose maker died half way is paused, and empty.
+/// libvirt's state, and the mark of a finished machine: a machine whose maker died half way is
+/// paused, and empty.
 pub fn state_of(
     folder: &StateFolder,
     at_work: &AtWork,
@@ -51,7 +52,7 @@ pub fn state_of(
     }
 }
 
-/// Everybody's machines; those of self-tests are nobody's.
+/// The machines of all owners; machines of self-tests have none.
 pub fn list(
     folder: &StateFolder,
     at_work: &AtWork,
@@ -63,7 +64,8 @@ pub fn list(
     Ok(machines)
 }
 
-/// Of others' domains no more than the name is looked at: what those are slow to answer is nothing to wait for.
+/// Only the names of foreign domains are read: they may be slow to answer, and nothing should wait
+/// for that.
 pub fn all(
     folder: &StateFolder,
     at_work: &AtWork,
@@ -84,7 +86,7 @@ pub fn all(
         let state = state_of(folder, at_work, &domain, &record.name)?;
         if state != PowerState::Absent {
             let mark = match (marks::read(&folder.machine(&record.name)), &state) {
-                // What has died or was resumed isn't what was parked.
+                // A machine that died or was resumed is not the parked one.
                 (Mark::Parked { .. }, state) if *state != PowerState::Paused => Mark::None,
                 (mark, _) => mark,
             };

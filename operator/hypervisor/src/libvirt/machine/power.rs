@@ -1,4 +1,4 @@
-//! What can be done to a machine that is there: resume, pause, park, limit, destroy.
+//! The operations on an existing machine: resume, pause, park, limit, destroy.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ use crate::locks::Locks;
 use crate::workspace::{input, share};
 use crate::{HvError, InputFile, MachineKind, MachineLimits, PowerState, Stop, Usage};
 
-/// The mark goes first: an operator that is killed in between finds a machine of which nothing good is said.
+/// The mark goes first: an operator that is killed in between finds a machine without a good mark.
 pub fn resume(
     folder: &StateFolder,
     at_work: &AtWork,
@@ -34,7 +34,7 @@ pub fn resume(
     still(wanted, "resume a machine")?;
     usable(&dir, name, "resume")?;
     marks::clear_parked(&dir)?;
-    // A claim waits for this: how the machine is doing is asked only where it doesn't do as it is told.
+    // A claim waits for this: the machine's state is asked only when the call fails.
     let Err(error) = domain.resume() else { return Ok(()) };
     match observe::state_of(folder, at_work, &domain, name)? {
         PowerState::Running => Ok(()),
@@ -46,7 +46,8 @@ pub fn resume(
     }
 }
 
-/// The mark goes first here too: a share with a run's input in it isn't that of a parked machine, whether or not it has been resumed.
+/// The mark goes first here too: a share with a run's input does not belong to a parked machine,
+/// whether or not it has been resumed.
 pub fn put_input(
     folder: &StateFolder,
     users: &MachineUsers,
@@ -73,7 +74,7 @@ fn usable(dir: &MachineDir, name: &DomainName, what: &str) -> Result<(), HvError
     }
 }
 
-/// The mark comes last: what it says is true by then, and stays true until the next resume.
+/// The mark comes last: it is true by then, and stays true until the next resume.
 pub fn park(
     folder: &StateFolder,
     at_work: &AtWork,
@@ -87,7 +88,7 @@ pub fn park(
     marks::set_parked(&dir, evidence)
 }
 
-/// Also of a machine whose reset was interrupted, or that has died: it is kept for a look as it is.
+/// This also covers a machine whose reset was interrupted, or that has died: it is kept as it is.
 pub fn quarantine(
     folder: &StateFolder,
     firewall: &Arc<Firewall>,
@@ -106,7 +107,7 @@ pub fn quarantine(
     observe::record(folder, &domain)?.map_or(Ok(()), |record| links::cut(firewall, &record))
 }
 
-/// Proportional set, less what it has of the golden's file pages: those stay when it goes.
+/// The proportional set, less the golden's file pages: those stay when the machine goes.
 pub fn usage(folder: &StateFolder, name: &DomainName) -> Result<Usage, HvError> {
     let table = smaps::read(process::pid(name)?)?;
     let golden = smaps::of(&table, &folder.goldens().to_string_lossy(), Place::Within);
@@ -118,7 +119,8 @@ pub fn usage(folder: &StateFolder, name: &DomainName) -> Result<Usage, HvError> 
     })
 }
 
-/// Waits for the lock of the machine: a creation or a reset that is under way applies the limits of its own spec.
+/// Waits for the lock of the machine: a creation or a reset that is under way applies the limits of
+/// its own spec.
 pub fn update_limits(
     folder: &StateFolder,
     locks: &Locks,
@@ -150,7 +152,8 @@ pub fn pause(
     }
 }
 
-/// Whoever works on it may wait for a QEMU that doesn't answer any more, and holds its lock meanwhile: by force, QEMU goes first.
+/// The holder of the lock may wait for a QEMU that does not answer any more. So by force, QEMU goes
+/// first.
 pub fn destroy(
     host: &Host,
     conn: &Connect,
@@ -164,7 +167,8 @@ pub fn destroy(
             && let Ok(Some(domain)) = domain::find(conn, name)
             && let Err(error) = domain::kill(&domain)
         {
-            tracing::warn!(%name, error = &error as &dyn std::error::Error, "a machine that somebody works on could not be ended");
+            tracing::warn!(%name, error = &error as &dyn std::error::Error,
+                "a machine that somebody works on could not be ended");
         }
     };
     host.locks.with_or(name.as_str(), held, || {
@@ -173,7 +177,7 @@ pub fn destroy(
     })
 }
 
-/// As [`destroy`], for callers that hold the machine's lock.
+/// Like [`destroy`], for callers that hold the machine's lock.
 pub fn discard(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Result<(), HvError> {
     let Some(domain) = domain::find(conn, name)? else {
         host.at_work.remove(name);
@@ -187,7 +191,7 @@ pub fn discard(host: &Host, conn: &Connect, name: &DomainName, how: Stop) -> Res
     links::gone(&host.firewall, name);
     domain::end(&domain, how, host.config.stop_timeout)?;
     host.at_work.remove(name);
-    // What a template was to become goes with it: its memory file alone may take gigabytes.
+    // The unfinished golden of a template goes with it: its memory file alone may take gigabytes.
     if let Some(template) = record.filter(|r| r.kind == MachineKind::Template) {
         remove_tree(&host.folder.half_golden(&template.golden).0)?;
     }

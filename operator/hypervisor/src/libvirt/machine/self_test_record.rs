@@ -1,4 +1,4 @@
-//! The machine that the ways back to a golden are tested with: whose it is, and what it is made of.
+//! The machine of a golden's self-test: its record and its parts.
 
 use std::net::Ipv4Addr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,16 +14,17 @@ use crate::libvirt::store::goldens::Whole;
 use crate::libvirt::xml::network::PREFIX;
 use crate::{MachineKind, MachineLimits, MachineRecord, MachineSpec, Tier};
 
-/// Whose machines these are, in the place of an owner's UID.
+/// The owner of these machines, in the place of an owner's UID.
 const OWNER: &str = "self-test";
 const SHARE_BYTES: u64 = 4 << 20;
 
-/// Machines of self-tests aren't anybody's.
+/// Machines of self-tests belong to no object.
 pub fn is_test(record: &MachineRecord) -> bool {
     record.owner_uid.as_str() == OWNER
 }
 
-/// Stands for the whole test among what this process is doing; parts of it stand for themselves.
+/// This name stands for the whole test among the machines at work; parts of the test have names of
+/// their own.
 pub fn marker(name: &DomainName) -> DomainName {
     DomainName::from_recorded(format!("{OWNER} {name}"))
 }
@@ -62,7 +63,7 @@ pub fn spec(instance: &InstanceId, whole: &Whole) -> MachineSpec {
     }
 }
 
-/// The device of a machine that is only made to test how its golden comes back: it is never connected, and so needs no address.
+/// The device of a machine that only tests a reset: it is never connected, so it needs no address.
 fn nic(instance: &InstanceId, name: &DomainName) -> Nic {
     let none = Ipv4Addr::UNSPECIFIED;
     Nic {

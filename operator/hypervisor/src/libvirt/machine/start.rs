@@ -1,4 +1,4 @@
-//! How every machine of ours starts: plugged in, paused, within its limits, and cut off.
+//! The start of every machine: attached, paused, within its limits, and cut off.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::libvirt::xml::interface::{Plug, Socket};
 use crate::libvirt::xml::limits;
 use crate::{HvError, MachineRecord};
 
-/// `spec` is what is started, once it is known what it is plugged into.
+/// `spec` describes the domain, once its attachment is known.
 pub fn paused(
     host: &Host,
     conn: &Connect,
@@ -34,15 +34,15 @@ pub fn paused(
     Ok(started)
 }
 
-/// Where the state directory is in memory, what a machine writes to its disk is too.
+/// If the state directory is in memory, the data on a machine's disk is in memory, too.
 fn memory_limit_mib(state_dir: &Path, captured: &CapturedLayout) -> u64 {
     let disk_mib = u64::from(captured.resources.disk_gib) << 10;
     let in_memory = in_memory(state_dir).unwrap_or(false);
     limits::memory_mib(&captured.resources, captured.kvm, if in_memory { disk_mib } else { 0 })
 }
 
-/// What a machine's device needs before it appears: its bridge, and rules that drop all that isn't known to them. These keep its QEMU from
-/// the host's network, too, and that also where it has no device.
+/// Prepares the host for a machine's device: its bridge, and rules that drop unknown packets. The
+/// rules also keep its QEMU from the host's network, even when it has no device.
 fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug>, HvError> {
     let Some(nic) = nic else {
         host.firewall.confine_qemu();
@@ -58,7 +58,8 @@ fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug
         Wire::Bridge { bridge } if nat_network::is_there(bridge) => Socket::Bridge(bridge.clone()),
         Wire::Bridge { bridge } => {
             let detail = format!(
-                "there is no bridge {bridge} on this host; make it, or name another one in network.bridge"
+                "there is no bridge {bridge} on this host; make it, or name another one in \
+                    network.bridge"
             );
             return Err(unavailable("plug in a machine", detail));
         }
@@ -67,8 +68,9 @@ fn plug_in(host: &Host, conn: &Connect, nic: Option<&Nic>) -> Result<Option<Plug
     Ok(Some(Plug { tap: nic.tap.clone(), mac: nic.mac, socket, filter }))
 }
 
-/// Right after a domain was started, paused: libvirt sets a tap up when it makes it. Nothing has run behind it yet, and nothing passes the
-/// rules; from here on the machine is cut off until its link is opened.
+/// Call it right after a domain was started, paused: libvirt sets a tap up when it makes it. No
+/// guest has run behind it yet, and nothing passes the rules. From here on the machine is cut off
+/// until its link is opened.
 fn closed(firewall: &Firewall, record: &MachineRecord) -> Result<(), HvError> {
     firewall.machines().note(record);
     let Some(nic) = &record.nic else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What a crash left: half goldens, templates that nobody drives any more, folders of machines that aren't there.
+//! Removes the remains of a crash: half goldens, abandoned templates, folders of missing machines.
 
 use agentvm_core::names::DomainName;
 use virt::connect::Connect;
@@ -22,7 +22,8 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
             swept.push(format!("self-test's machine {name}"));
             continue;
         }
-        // The setup of a golden can't be taken up in the middle, so its template starts again from the image.
+        // The setup of a golden cannot go on in the middle, so its template starts again from the
+        // image.
         if machine.record.kind == MachineKind::Template && !host.at_work.contains(&name) {
             power::destroy(host, conn, &name, Stop::Force, ALWAYS)?;
             swept.push(format!("template {name}"));
@@ -39,7 +40,8 @@ pub fn sweep(host: &Host, conn: &Connect) -> Result<Vec<String>, HvError> {
             swept.push(format!("files of machine {name}"));
         }
     }
-    // Machines have their library open; only one that is being started looks for it by name, and that is the present one.
+    // Machines have their library open. Only a machine that is being started looks for it by name,
+    // and that is the present one.
     for name in names_in(&host.folder.preload()) {
         let file = host.folder.preload().join(&name);
         if host.preload.as_ref() != Ok(&file) && std::fs::remove_file(&file).is_ok() {

@@ -1,7 +1,7 @@
 //! Connections to the agents' sockets: at most one for each machine, the newest.
 //!
-//! QEMU accepts one connection at a time and leaves others waiting. So a new one shuts down the one before, wherever that is
-//! still held; its holder reads the end of the stream.
+//! QEMU accepts one connection at a time and leaves others waiting. So a new connection shuts down
+//! the previous one, wherever that is still held; its holder reads the end of the stream.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,7 +19,7 @@ use crate::files::io as io_error;
 use crate::locks::lock;
 use crate::{Channel, HvError};
 
-/// Who is connected.
+/// The open connections.
 #[derive(Debug, Default)]
 pub struct Channels(Mutex<HashMap<DomainName, Weak<UnixStream>>>);
 
@@ -43,7 +43,8 @@ impl Channels {
         Ok(Box::new(Held(stream)))
     }
 
-    /// Ends the connection to a machine, if there is one: what it still says is of an incarnation that ends.
+    /// Ends the connection to a machine, if there is one: its messages belong to an incarnation
+    /// that ends.
     pub fn close(&self, name: &DomainName) {
         if let Some(held) = lock(&self.0).remove(name).and_then(|held| held.upgrade()) {
             let _ = shutdown(&*held, Shutdown::Both);
@@ -51,7 +52,7 @@ impl Channels {
     }
 }
 
-/// A stream whose socket can be shut down by [`Channels`] while somebody reads it.
+/// A stream whose socket [`Channels`] can shut down while it is being read.
 struct Held(Arc<UnixStream>);
 
 impl AsyncRead for Held {

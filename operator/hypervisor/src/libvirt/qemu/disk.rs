@@ -1,4 +1,4 @@
-//! qcow2 files, and what the host has left of disk and memory.
+//! qcow2 files, and the free disk and memory of the host.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -34,20 +34,20 @@ pub fn free_bytes(folder: &Path) -> u64 {
     rustix::fs::statvfs(folder).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize))
 }
 
-/// What the kernel believes can be used without swapping, in MiB.
+/// The memory that the kernel can give without swapping, in MiB.
 pub fn free_memory_mib() -> u64 {
     let table = fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
     line.and_then(|kib| kib.trim().split(' ').next()?.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
 
-/// Refuses, with numbers, what the host has no room for.
+/// Refuses, with numbers, a demand that the host has no room for.
 pub fn budget(what: &str, folder: &Path, disk_bytes: u64, memory_mib: u64) -> Result<(), HvError> {
     check(what, (disk_bytes, free_bytes(folder)), (memory_mib, free_memory_mib()))
 }
 
-/// An error of something that writes below `folder`, told as what it is when nothing can be written there any more: every program has words of
-/// its own for that.
+/// Turns an error of a program that writes below `folder` into a clear one when the disk is full:
+/// every program has other words for that.
 pub fn or_full(error: HvError, what: &str, folder: &Path) -> HvError {
     let said =
         matches!(&error, HvError::Io { source, .. } if source.kind() == ErrorKind::StorageFull);

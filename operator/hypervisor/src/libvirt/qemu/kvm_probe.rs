@@ -1,7 +1,8 @@
 //! Does KVM boot a kernel here? Found out by booting one.
 //!
-//! The device node proves nothing: there are hosts where it opens, makes a virtual machine and never lets a guest print a
-//! line, and libvirt's capabilities call it usable all the same. The verdict is kept by (QEMU, kernel, CPU, guest kernel).
+//! The device node proves nothing. On some hosts it opens and makes a virtual machine, but a guest
+//! never prints a line, and libvirt's capabilities call KVM usable all the same. The verdict is
+//! cached by QEMU, kernel, CPU and guest kernel.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -65,7 +66,7 @@ fn decide_by(
     accelerator
 }
 
-/// Boots the kernel with KVM, now and whatever was found before. The error says what happened instead.
+/// Boots the kernel with KVM now, without the cache. The error describes the failure.
 pub fn boots(emulator: &Path, kernel: &Path) -> Result<(), String> {
     if let Err(e) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         return Err(format!("/dev/kvm can't be opened: {e}"));

@@ -18,7 +18,8 @@ pub struct MachineUsers {
     folder: StateFolder,
     /// QEMU's user of this host. A machine without a user of its own runs as this one.
     shared: QemuUser,
-    /// The first of the numbers for machines. `None`: all machines run as the shared user.
+    /// The first of the numbers for machines. `None` means that all machines run as the shared
+    /// user.
     first_uid: Option<u32>,
     /// Held while a machine gets a user of its own.
     choosing: Mutex<()>,

@@ -1,4 +1,4 @@
-//! Commands to QEMU's monitor through libvirt, and what their answers mean.
+//! Commands to QEMU's monitor through libvirt, and the meaning of their answers.
 
 use std::time::{Duration, Instant};
 
@@ -40,19 +40,20 @@ fn interpret(execute: &str, answer: &str) -> Result<Value, HvError> {
     }
 }
 
-/// One command of the human monitor, which tells errors as text in a successful answer: any text is an error.
+/// One command of the human monitor. It reports errors as text in a successful answer, so any text
+/// is an error.
 pub fn human(domain: &Domain, line: &str) -> Result<(), HvError> {
     let said = human_text(domain, line)?;
     if said.is_empty() { Ok(()) } else { Err(refused(line, &said)) }
 }
 
-/// As [`human`], for callers who judge the text themselves.
+/// Like [`human`], for callers that judge the text themselves.
 pub fn human_text(domain: &Domain, line: &str) -> Result<String, HvError> {
     let answer = send(domain, line, line, HMP)?;
     Ok(answer.trim().to_owned())
 }
 
-/// What QEMU itself says the machine is doing: `paused`, `running`, …
+/// QEMU's own word for the machine's state: `paused`, `running`, …
 pub fn status(domain: &Domain) -> Result<String, HvError> {
     let answer = command(domain, "query-status", &json!({}))?;
     Ok(answer.get("status").and_then(Value::as_str).unwrap_or("unknown").to_owned())
@@ -63,12 +64,14 @@ pub fn write_to_disk(domain: &Domain) -> Result<(), HvError> {
     human(domain, "qemu-io -d /machine/peripheral/virtio-disk0/virtio-backend \"write -P 90 0 4k\"")
 }
 
-/// Lets a machine's disk read and write so many bytes in a second from now on; 0: as many as the host does. It is what libvirt does, whose call
-/// the binding doesn't have; libvirt asks QEMU when it is asked what holds.
+/// Sets the bytes that a machine's disk may read and write in a second from now on; 0 means no
+/// limit. libvirt has a call for it that the binding lacks; libvirt asks QEMU for the value in
+/// force.
 pub fn throttle_disk(domain: &Domain, bytes_per_second: u64) -> Result<(), HvError> {
     let disk = "/machine/peripheral/virtio-disk0/virtio-backend";
     let wanted = json!({
-        "id": disk, "bps": bytes_per_second, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0
+        "id": disk, "bps": bytes_per_second, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0,
+            "iops_wr": 0
     });
     command(domain, "block_set_io_throttle", &wanted).map(drop)
 }
@@ -79,8 +82,9 @@ pub fn ignore_shared(domain: &Domain) -> Result<(), HvError> {
     command(domain, "migrate-set-capabilities", &wanted).map(drop)
 }
 
-/// QEMU would tell the network where the machine is now when its state has come. Only for machines whose guest doesn't do the same
-/// (`guest_announce=off`): QEMU 10.0 falls over the driver's timer otherwise, at the next load.
+/// After a load, QEMU would announce the machine to the network. Only for machines whose guest does
+/// not announce itself (`guest_announce=off`): otherwise QEMU 10.0 crashes at the next load, by the
+/// driver's timer.
 pub fn announce_nothing(domain: &Domain) -> Result<(), HvError> {
     command(domain, "migrate-set-parameters", &json!({ "announce-rounds": 0 })).map(drop)
 }
@@ -119,7 +123,8 @@ pub fn wait_migrated(domain: &Domain, deadline: Instant) -> Result<(), HvError> 
     }
 }
 
-/// Ends QEMU from inside, without libvirt's loop that waits for its exit status. The answer may get lost with the process.
+/// Ends QEMU from inside, without libvirt's loop that waits for its exit status. The answer may get
+/// lost with the process.
 pub fn quit(domain: &Domain) {
     let _ = command(domain, "quit", &json!({}));
 }

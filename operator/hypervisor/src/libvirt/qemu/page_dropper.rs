@@ -1,4 +1,5 @@
-//! Asks the library inside a machine's QEMU to drop what the machine wrote to its memory.
+//! Asks the preload library inside a machine's QEMU to drop everything that the machine wrote to
+//! its memory.
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,8 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 use crate::HvError;
 use crate::files::io;
 
-/// For the whole answer, of a thread that has nothing else to do. Dropping takes milliseconds for gigabytes.
+/// The patience with the whole answer. The thread has nothing else to do, and dropping takes
+/// milliseconds for gigabytes.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Longer than any answer.
 const ANSWER_MAX: usize = 512;
@@ -23,8 +25,8 @@ pub struct Library {
 }
 
 impl Library {
-    /// The socket stands in a folder of QEMU's own: another process's may have been put in its place, and root must not tell that one
-    /// to drop anything.
+    /// The socket is in a folder that QEMU's user may write: another process's socket may be in its
+    /// place, and root must not tell that process to drop anything.
     pub fn connect(socket: &Path, of: u32) -> Result<Self, HvError> {
         let stream =
             open(socket, PATIENCE).map_err(io("reach the preloaded library at", socket))?;
@@ -54,7 +56,8 @@ impl Library {
     }
 }
 
-/// Who listens there may let nobody in: connecting waits for room in the queue as long as sending waits.
+/// The listener may accept no connection: connecting waits for room in the queue as long as sending
+/// waits.
 fn open(socket: &Path, patience: Duration) -> std::io::Result<UnixStream> {
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     set_socket_timeout(&fd, Timeout::Send, Some(patience))?;
@@ -62,7 +65,8 @@ fn open(socket: &Path, patience: Duration) -> std::io::Result<UnixStream> {
     Ok(fd.into())
 }
 
-/// All of the answer, or as much as there may be of one. The time is for all of it: who sends a byte now and then gets no more.
+/// The whole answer, up to its largest size. The time covers all of it: a peer that sends a byte
+/// now and then gets no more.
 fn hear(stream: &mut UnixStream, said: &mut String, patience: Duration) -> std::io::Result<()> {
     let deadline = Instant::now() + patience;
     let mut heard = Vec::new();
@@ -87,7 +91,8 @@ fn check(said: &str, bytes: u64) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "the preloaded library answered {said:?} instead of having dropped one mapping of {bytes} bytes"
+        "the preloaded library answered {said:?} instead of having dropped one mapping of {bytes} \
+            bytes"
     ))
 }
 

@@ -1,4 +1,4 @@
-//! Access lists of files: what modes can't say, that one more user may use a thing that isn't his.
+//! Access lists of files. They say what modes cannot: one more user may use a file of another.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,10 +9,10 @@ use rustix::io::Errno;
 
 const ATTRIBUTE: &str = "system.posix_acl_access";
 const VERSION: u32 = 2;
-/// No user or group: the owner's, the owning group's, the mask, everybody else's.
+/// Entries without a number: the owner, the owning group, the mask, all others.
 const NOBODY: u32 = u32::MAX;
 
-/// Who an entry is about, by the kernel's numbers; entries stand in their order.
+/// The subject of an entry, by the kernel's numbers; entries are in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Who {
     Owner = 0x01,
@@ -28,7 +28,7 @@ impl Who {
         [Self::Owner, Self::User, Self::OwningGroup, Self::Group, Self::Mask, Self::Other];
 }
 
-/// Sorted, complete, one entry for each who.
+/// The list is sorted and complete, with one entry for each subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct List(Vec<(Who, u32, u16)>);
 
@@ -46,7 +46,7 @@ pub fn forget(path: &Path) -> Result<(), Errno> {
     }
 }
 
-/// The members of `group` may read and write a file, besides whoever may already.
+/// The members of `group` may read and write a file, besides its present users.
 pub fn shared_with_group(file: &Path, group: u32) -> std::io::Result<()> {
     let stat = fs::metadata(file)?;
     let mut now = vec![0; 4096];

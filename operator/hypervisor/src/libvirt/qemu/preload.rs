@@ -1,7 +1,7 @@
-//! The library that QEMU is started with: where it is found, and how it gets to where QEMU's user can read it.
+//! The preload library: its place, and the copy that QEMU's user can read.
 //!
-//! `LD_PRELOAD` takes no path with a space or a colon in it, so the copy's name is a digest below the state directory, whose own
-//! path is checked.
+//! `LD_PRELOAD` takes no path with a space or a colon. So the copy's name is a digest below the
+//! state directory, whose own path is checked.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
@@ -14,14 +14,16 @@ use crate::HvError;
 use crate::files::io;
 use crate::libvirt::store::state_folder::StateFolder;
 
-/// As the library reads them; it is loaded, not linked, so its constants are written here again.
+/// The names that the library reads. It is loaded, not linked, so its constants are written here
+/// again.
 pub const SOCKET_ENV: &str = "AGENTVM_RESET_SOCKET";
 pub const MEMORY_ENV: &str = "AGENTVM_GOLDEN_MEMORY";
 
 const NAME: &str = "libagentvm_preload.so";
 const PACKAGED: &str = "/usr/lib/agentvm";
 
-/// `AGENTVM_PRELOAD`, else beside the running program (or where Cargo puts it), else where packages put it.
+/// `AGENTVM_PRELOAD`, else beside the running program (or in Cargo's folder), else in the folder of
+/// packages.
 pub fn find_preload() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("AGENTVM_PRELOAD") {
         return Some(named.into());
@@ -32,11 +34,12 @@ pub fn find_preload() -> Option<PathBuf> {
     folders.into_iter().map(|folder| folder.join(NAME)).find(|file| file.is_file())
 }
 
-/// A copy that QEMU can load, or why there is none.
+/// A copy that QEMU can load, or the reason why there is none.
 pub fn install(source: Option<&Path>, state_folder: &StateFolder) -> Result<PathBuf, String> {
     let Some(source) = source else {
         return Err(format!(
-            "{NAME} is neither beside the agentvm program nor in {PACKAGED}; put it there, or name it in AGENTVM_PRELOAD"
+            "{NAME} is neither beside the agentvm program nor in {PACKAGED}; put it there, or name \
+                it in AGENTVM_PRELOAD"
         ));
     };
     let folder = state_folder.preload();

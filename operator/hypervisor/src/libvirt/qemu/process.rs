@@ -1,4 +1,5 @@
-//! The QEMU process of a machine, as the kernel knows it: found by libvirt's pid file, told from any other by when it started.
+//! The QEMU process of a machine, as the kernel knows it: libvirt's pid file names it, and its
+//! start time tells it from any other.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,7 +18,8 @@ use crate::libvirt::store::state_folder::MachineDir;
 /// Where the system's libvirtd writes its pid files; root's.
 const PIDS: &str = "/run/libvirt/qemu";
 
-/// What doesn't change in the life of a process and isn't the same in another's.
+/// The facts of a process that never change during its life, and differ from those of another
+/// process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
@@ -48,7 +50,7 @@ impl Identity {
         })
     }
 
-    /// What differs, for whoever reads the proof.
+    /// The difference, for a reader of the proof.
     pub fn difference(&self, now: &Self) -> Option<String> {
         match () {
             () if self == now => None,
@@ -84,8 +86,8 @@ fn started(stat: &str) -> Option<u64> {
     stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
 }
 
-/// The process that libvirt runs for a machine now. Where libvirt has other process IDs than we see, the number is nobody's or
-/// somebody else's.
+/// The process that libvirt runs for a machine now. If libvirt sees other process IDs than we do,
+/// the number belongs to another process, or to none.
 pub fn pid(name: &DomainName) -> Result<u32, HvError> {
     let file = Path::new(PIDS).join(format!("{name}.pid"));
     let text = fs::read_to_string(&file).map_err(io("read", &file))?;
@@ -96,7 +98,8 @@ pub fn pid(name: &DomainName) -> Result<u32, HvError> {
     pid.filter(runs).ok_or_else(|| HvError::Refused {
         what: format!("find the process of machine {name}"),
         detail: format!(
-            "process {} isn't it; agentvm must see libvirt's processes (in a cluster: share the process namespace)",
+            "process {} isn't it; agentvm must see libvirt's processes (in a cluster: share the \
+                process namespace)",
             text.trim()
         ),
     })
@@ -108,7 +111,8 @@ fn is_of(arguments: &[u8], name: &DomainName) -> bool {
     arguments.split(|byte| *byte == 0).any(|argument| argument.starts_with(wanted.as_bytes()))
 }
 
-/// Ends it without a word. libvirt says one first and waits ten seconds for it to be heard, and answers nobody who asks for domains meanwhile.
+/// Kills it at once. libvirt would first ask it and wait ten seconds, and answer no question about
+/// domains meanwhile.
 pub fn kill(name: &DomainName) -> Result<(), HvError> {
     let failed = |source: Errno| HvError::Io {
         what: format!("end the process of machine {name}"),
@@ -120,7 +124,7 @@ pub fn kill(name: &DomainName) -> Result<(), HvError> {
         .ok_or(Errno::SRCH)
         .map_err(failed)?;
     let process = pidfd_open(number, PidfdFlags::empty()).map_err(failed)?;
-    // What is held now is the machine's, and no other process that has had its number since.
+    // The handle holds the machine's process, and not a later process with its number.
     pid(name)?;
     pidfd_send_signal(&process, Signal::KILL).map_err(failed)
 }

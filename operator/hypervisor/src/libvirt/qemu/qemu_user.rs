@@ -1,4 +1,4 @@
-//! Who QEMU runs as, and whether that user can walk to our files.
+//! The user of QEMU, and that user's access to our files.
 
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
@@ -53,14 +53,14 @@ impl QemuUser {
         Ok(())
     }
 
-    /// Gives it a file, which nobody else but root can open then.
+    /// Gives it a file, which only that user and root can open then.
     pub fn own(self, path: &Path) -> Result<(), HvError> {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(io("close", path))?;
         chown(path, Some(self.uid), Some(self.gid)).map_err(io("give to QEMU's user", path))
     }
 
-    /// Lets it walk through a folder that is root's otherwise. Where the file system has no access lists, all of its group can, and the
-    /// modes of what is in the folder have to do.
+    /// Lets it walk through a folder of root. If the file system has no access lists, its whole
+    /// group can, and the modes of the files inside must protect them.
     pub fn admit(self, folder: &Path) -> Result<(), HvError> {
         match posix_acl::only_walked_by(folder, self.uid) {
             Ok(()) => Ok(()),
@@ -79,7 +79,7 @@ impl QemuUser {
         self.admit(path)
     }
 
-    /// Lets its group use a device that is another group's: a user without a name is in no second group.
+    /// Lets its group use a device of another group: a user without a name is in no second group.
     pub fn open_device(self, device: &Path) -> Result<(), HvError> {
         // Where libvirt runs in another container, the device isn't ours to open.
         let Ok(stat) = fs::metadata(device) else { return Ok(()) };
@@ -119,7 +119,7 @@ fn find(conf: &str, passwd: &str, group: &str) -> Option<QemuUser> {
     };
     let uid = id(&user, passwd)?;
     let configured = setting(conf, "group").and_then(|name| id(&name, group));
-    // Debian's primary group of the user is kvm; files belong to the group that has the user's name.
+    // On Debian, the user's primary group is kvm; files belong to the group with the user's name.
     let own = || id(&user, group).or_else(|| row(passwd, &user)?.get(3)?.parse().ok());
     Some(QemuUser { uid, gid: configured.or_else(own)? })
 }

@@ -1,8 +1,9 @@
-//! A user for each machine's QEMU: who breaks out of one finds nothing that is open to it but what is its own.
+//! A user for each machine's QEMU: a guest that breaks out finds only its own files open.
 //!
-//! The numbers have no names: no line of `/etc/passwd` is written. They are a block of their own that no distribution gives to anybody
-//! (above those of users, subordinate users, containers and directory services, below 2^31). A machine's number follows from its name,
-//! or is the next one that is free; it stands in the machine's folder.
+//! The numbers have no names: no line of `/etc/passwd` is written. They are a block of their own
+//! that no distribution gives away (above users, subordinate users, containers and directory
+//! services, below 2^31). A machine's number follows from its name, or is the next free one; the
+//! machine's folder has it.
 
 use std::collections::HashSet;
 use std::fs;
@@ -16,9 +17,9 @@ use crate::HvError;
 use crate::files::{io, names_in};
 use crate::libvirt::store::state_folder::StateFolder;
 
-/// Where the block begins unless somebody says otherwise.
+/// The default beginning of the block.
 pub const FIRST_UID: u32 = 2_100_000_000;
-/// How many there are; as many as a block of subordinate users has.
+/// The size of the block: the size of a block of subordinate users.
 pub const UIDS: u32 = 65_536;
 
 /// All of them.
@@ -26,7 +27,7 @@ pub fn block(first: u32) -> RangeInclusive<u32> {
     first..=first.saturating_add(UIDS - 1)
 }
 
-/// The block must be nobody's. The error says whose it is.
+/// No other user may have the block. The error names the user.
 pub fn check_block(first: u32) -> Result<(), HvError> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let taken =
@@ -35,14 +36,15 @@ pub fn check_block(first: u32) -> Result<(), HvError> {
         Err(HvError::Refused {
             what: "give each machine a user of its own".to_owned(),
             detail: format!(
-                "of the {UIDS} numbers from {first} on some belong to {whose}; set libvirt.first_uid to the first of as many that \
+                "of the {UIDS} numbers from {first} on some belong to {whose}; set \
+                    libvirt.first_uid to the first of as many that \
                  nobody has, or to off"
             ),
         })
     })
 }
 
-/// Who has numbers of the block that begins with `first`.
+/// The owner of numbers in the block that begins with `first`.
 pub fn taken_by(first: u32, passwd: &str, subordinate: &[&str]) -> Option<String> {
     let (first, end) = (u64::from(first), u64::from(first) + u64::from(UIDS));
     let user = passwd.lines().find_map(|line| {
@@ -62,11 +64,11 @@ pub fn taken_by(first: u32, passwd: &str, subordinate: &[&str]) -> Option<String
     user.or_else(block)
 }
 
-/// Who reserves the block in `/etc/subuid` does it under this name.
+/// The name under which an administrator reserves the block in `/etc/subuid`.
 const RESERVED: &str = "agentvm";
 
-/// The number for a machine that is made now. The caller holds whatever keeps others from asking at the same time, until the number is
-/// written down.
+/// The number for a new machine. The caller holds the lock that keeps others from asking, until the
+/// number is written down.
 pub fn choose(state_folder: &StateFolder, name: &DomainName, first: u32) -> Result<u32, HvError> {
     let mut taken = running();
     let others =
@@ -87,7 +89,8 @@ fn hash(name: &DomainName) -> u32 {
     u32::from_str_radix(&short_hash(&["user", name.as_str()], 8), 16).unwrap_or(0) % UIDS
 }
 
-/// Whoever runs something here now: another installation's machine, or what is left of one that everybody has forgotten.
+/// The owner of a process with this number: a machine of another installation, or the remains of a
+/// forgotten one.
 fn running() -> HashSet<u32> {
     let processes = names_in(Path::new("/proc"))
         .into_iter()
@@ -97,13 +100,13 @@ fn running() -> HashSet<u32> {
         .collect()
 }
 
-/// Notes whose machine it is; its folder is there.
+/// Notes the machine's user; its folder exists.
 pub fn write(state_folder: &StateFolder, name: &DomainName, uid: u32) -> Result<(), HvError> {
     let at = state_folder.machine(name).user();
     fs::write(&at, uid.to_string()).map_err(io("write", &at))
 }
 
-/// `None` for a machine that has none of its own.
+/// `None` for a machine without a user of its own.
 pub fn of(state_folder: &StateFolder, name: &DomainName) -> Option<u32> {
     fs::read_to_string(state_folder.machine(name).user()).ok()?.parse().ok()
 }

@@ -44,13 +44,13 @@ pub fn read(pid: u32) -> Result<String, HvError> {
     let file = process::folder(pid).join("smaps");
     let table =
         fs::read(&file).map_err(io("read (this needs root and the host's process IDs)", &file))?;
-    // A path that isn't UTF-8 is somebody else's.
+    // A path that is not UTF-8 belongs to another file.
     Ok(String::from_utf8_lossy(&table).into_owned())
 }
 
 /// The mappings of the files at `path`.
 ///
-/// Looks for the text first and reads only those entries: a QEMU has hundreds of mappings.
+/// It searches the text first and reads only those entries: a QEMU has hundreds of mappings.
 pub fn of(table: &str, path: &str, place: Place) -> Vec<Mapping> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -121,9 +121,12 @@ pub mod tests {
     /// A mapping as the kernel writes it.
     pub fn text(permissions: &str, path: &str, anonymous: u64, flags: &str) -> String {
         format!(
-            "7f5a00000000-7f5a20000000 {permissions} 00000000 fe:00 1234                       {path}\n\
-             Size:             524288 kB\nRss:               20480 kB\nPss:               10240 kB\n\
-             Private_Dirty:         0 kB\nAnonymous:      {anonymous:>8} kB\nSwap:                  0 kB\n\
+            "7f5a00000000-7f5a20000000 {permissions} 00000000 fe:00 \
+                1234                       {path}\n\
+             Size:             524288 kB\nRss:               20480 kB\nPss:               10240 \
+             kB\n\
+             Private_Dirty:         0 kB\nAnonymous:      {anonymous:>8} \
+             kB\nSwap:                  0 kB\n\
              THPeligible:           0\nVmFlags: {flags}\n"
         )
     }

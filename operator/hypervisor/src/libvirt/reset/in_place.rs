@@ -1,13 +1,15 @@
-//! Reset in place: the same QEMU process, brought back to the golden state and proven to be in it while it stands still.
+//! Reset in place: the QEMU process is brought back to the golden state, and proven to be in it
+//! while it is paused.
 //!
 //! ```text
 //! Enter ─► Stop ─► Drop ─► Load ─► Share ─► Prove ─► Record ─► Ready
 //!                    ▲       │ QEMU said something │ a check failed
 //!                    └───────┴──────── once ───────┘
 //! ```
-//! The device reset within Load waits for 9p requests that are in flight. One of those can make QEMU refuse the state, or write its
-//! answer to memory that was just dropped; the second round finds none. The machine never runs between Stop and the end, and after an
-//! error never again: its `ready` is gone, so that nobody resumes it.
+//! The device reset within Load waits for 9p requests that are in flight. One of those can make
+//! QEMU refuse the state, or write its answer to memory that was just dropped; the second round
+//! finds none. The machine never runs between Stop and the end, and after an error never again: its
+//! `ready` is gone, so that nobody resumes it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -48,7 +50,7 @@ struct Reset<'a> {
     whole: Whole,
     disk: Arc<Reference>,
     process: Identity,
-    /// What QEMU said to the last load.
+    /// QEMU's answer to the last load.
     monitor: String,
     checks: Vec<Check>,
     steps: Vec<(ResetStep, Duration)>,
@@ -119,7 +121,8 @@ impl<'a> Reset<'a> {
     fn run(&mut self) -> Result<(), HvError> {
         self.step(ResetStep::Enter)?;
         for round in 1..=ROUNDS {
-            // Also the second time: a guest that somebody has let go on would run on memory that is half the golden's, and end its QEMU.
+            // This also holds for the second try: a guest that was continued would run on memory
+            // that is half the golden's, and end its QEMU.
             self.step(ResetStep::Stop)?;
             self.step(ResetStep::Drop)?;
             self.step(ResetStep::Load)?;
@@ -133,7 +136,8 @@ impl<'a> Reset<'a> {
             if self.sabotage == Sabotage::None {
                 tracing::warn!(name = %self.spec.record.name, round, why, "a proof failed");
             } else {
-                tracing::debug!(name = %self.spec.record.name, round, why, "a proof failed, as it should");
+                tracing::debug!(name = %self.spec.record.name, round, why,
+                    "a proof failed, as it should");
             }
         }
         let proof = self.proof();
@@ -178,7 +182,8 @@ impl<'a> Reset<'a> {
         Proof { checks: self.checks.clone(), steps: self.steps.clone() }
     }
 
-    /// A reset that failed or was interrupted may be tried again; a machine that was never finished may not.
+    /// A reset that failed or was interrupted may be tried again. A machine that was never finished
+    /// may not.
     fn enter(&self) -> Result<(), HvError> {
         marks::clear_parked(&self.dir)?;
         links::set_tap_down(&self.host.firewall, &self.spec.record)?;
@@ -188,7 +193,8 @@ impl<'a> Reset<'a> {
         }
     }
 
-    /// Until here the guest may end the machine as it likes, also between a look and a call: so the call comes first.
+    /// Until here the guest may end the machine at any time, also between a check and a call: so
+    /// the call comes first.
     fn stop(&self) -> Result<(), HvError> {
         let name = &self.spec.record.name;
         let Err(error) = self.domain.suspend() else { return Ok(()) };
@@ -212,7 +218,8 @@ impl<'a> Reset<'a> {
         let snapshot = if self.sabotage == Sabotage::WrongSnapshot { "nowhere" } else { "golden" };
         self.monitor = monitor::human_text(&self.domain, &format!("loadvm {snapshot}"))?;
         if !self.monitor.is_empty() {
-            tracing::debug!(name = %self.spec.record.name, said = self.monitor, "QEMU did not load the golden state");
+            tracing::debug!(name = %self.spec.record.name, said = self.monitor,
+                "QEMU did not load the golden state");
         }
         if self.sabotage == Sabotage::TouchDisk {
             monitor::write_to_disk(&self.domain)?;
@@ -220,13 +227,13 @@ impl<'a> Reset<'a> {
         Ok(())
     }
 
-    /// What was found first comes first: after a refused load the rest says little.
+    /// The first finding comes first: after a refused load the others say little.
     fn prove(&mut self) {
         let pid = self.process.pid;
         let check = |name: &str, result| Check { name: name.to_owned(), result };
         let (golden, bytes) = (self.whole.dir.memory(), self.memory_bytes());
         self.checks = std::thread::scope(|scope| {
-            // The kernel walks page tables for one half of the time; the rest is looked at meanwhile.
+            // For half of the time the kernel walks page tables; the other checks run meanwhile.
             let memory = scope.spawn(|| proof::flat(proof::memory::check(pid, &golden, bytes)));
             let monitor = self.monitor().map_err(|why| why.chars().take(500).collect());
             let process = proof::process::check(&self.process);
@@ -246,7 +253,7 @@ impl<'a> Reset<'a> {
         if !self.monitor.is_empty() {
             return Err(self.monitor.clone());
         }
-        // The second is what it says when an earlier load was refused; both stand still.
+        // QEMU gives the second answer when an earlier load was refused; both mean paused.
         match monitor::status(&self.domain).map_err(|e| e.with_cause())?.as_str() {
             "paused" | "restore-vm" => Ok(()),
             other => Err(format!("QEMU says that the machine is {other}")),
@@ -264,7 +271,7 @@ impl<'a> Reset<'a> {
     }
 }
 
-/// The name has been given to another machine since somebody asked for the reset of the one before.
+/// The name belongs to another machine since the reset was asked for.
 fn is_later(now: &MachineRecord, meant: &MachineRecord) -> bool {
     now.golden != meant.golden || now.owner_uid != meant.owner_uid || now.created > meant.created
 }

@@ -1,7 +1,7 @@
-//! Which way back to the golden state this host can go: each is tried with a machine of its own before it is offered.
+//! Finds the best tier of this host: each is tried with a machine of its own before it is offered.
 //!
-//! A proof that can't fail proves nothing. So the machine is reset with something left undone first, and the proof must find just that;
-//! only then does its word on an honest reset count.
+//! A proof that cannot fail proves nothing. So the machine is first reset with one step left out,
+//! and the proof must find just that. Only then its verdict on an honest reset counts.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ pub fn get(
     if let Some(known) = caches.tiers(key) {
         return Ok(known);
     }
-    // One at a time: whoever asks meanwhile gets this one's answer.
+    // One test at a time: a caller that comes meanwhile gets its result.
     host.locks.with("self-test", || {
         if let Some(known) = caches.tiers(key) {
             return Ok(known);
@@ -42,7 +42,8 @@ pub fn get(
         let whole = goldens::open(&host.folder, key)?;
         let began = Instant::now();
         let found = test(host, caches, conn, &whole)?;
-        tracing::info!(golden = %key, best = found.tier.as_str(), why = found.why_not_better, took = ?began.elapsed(), "self-test");
+        tracing::info!(golden = %key, best = found.tier.as_str(), why = found.why_not_better,
+            took = ?began.elapsed(), "self-test");
         caches.keep_tiers(key, &found);
         Ok(found)
     })
@@ -126,8 +127,8 @@ impl SelfTest<'_> {
         Ok(())
     }
 
-    /// A sabotaged reset must fail for its own reason and no other. Where the memory stayed as it was, QEMU may notice too: rings in it don't
-    /// fit the devices that were loaded.
+    /// A sabotaged reset must fail for its own reason and no other. If the memory stayed, QEMU may
+    /// notice it too: its rings do not fit the devices that were loaded.
     fn finds(&self, sabotage: Sabotage, part: &str) -> Result<(), Failure> {
         let proof = match self.reset(sabotage) {
             Ok(_) => return Err(format!("the proof did not notice a fault in the {part}").into()),
@@ -192,7 +193,7 @@ impl From<String> for Failure {
 }
 
 impl From<HvError> for Failure {
-    /// A file that can't be read is no matter of the moment here: it is how a process looks that can't be seen from where this runs.
+    /// An unreadable file is not a passing fault here: this process cannot see QEMU's process.
     fn from(error: HvError) -> Self {
         match error {
             HvError::Unavailable { .. }

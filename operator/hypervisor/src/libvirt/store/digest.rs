@@ -1,4 +1,5 @@
-//! The digest of a golden's content: the same for the same bytes, whichever of them the file system keeps as holes.
+//! The digest of a golden's content. Equal bytes have equal digests, wherever the file system keeps
+//! holes.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -26,7 +27,8 @@ pub fn of(files: &[&Path]) -> std::io::Result<String> {
     Ok(format!("sha256:{}", hex(&hash.finalize())))
 }
 
-/// The blocks that aren't all zero, each with its place. A hole and a block of zeros are the same content.
+/// The blocks that are not all zero, each with its place. A hole and a block of zeros are equal
+/// content.
 fn add(hash: &mut Sha256, file: &mut File) -> std::io::Result<()> {
     let length = file.metadata()?.len();
     hash.update(length.to_be_bytes());

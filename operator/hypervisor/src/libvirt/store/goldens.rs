@@ -1,4 +1,4 @@
-//! The goldens on disk: which are whole, how they are read and removed.
+//! The goldens on disk: finding the whole ones, reading and removing them.
 
 use std::path::Path;
 
@@ -76,7 +76,7 @@ pub fn list(folder: &StateFolder) -> Vec<Golden> {
 }
 
 pub fn remove(folder: &StateFolder, key: &GoldenKey) -> Result<(), HvError> {
-    // Renamed first, so that nobody sees a golden with half of its files.
+    // It is renamed first, so that a golden is never seen with half of its files.
     let going = folder.going_golden(key).0;
     let from = folder.golden(key).0;
     remove_tree(&going)?;

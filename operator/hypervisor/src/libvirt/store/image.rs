@@ -21,7 +21,7 @@ struct Part {
     sha256: String,
 }
 
-/// An image whose files are there.
+/// An image whose files exist.
 #[derive(Clone, Debug)]
 pub struct Image {
     pub rootfs: PathBuf,

@@ -1,6 +1,7 @@
-//! What is noted of a machine in its own folder, where only root can write: parked, quarantined, its present incarnation.
+//! The notes about a machine in its own folder, where only root can write: parked, quarantined, its
+//! present incarnation.
 //!
-//! The order is what makes a crash harmless: a mark that says something good is written after it has become true, and taken away
+//! The order makes a crash harmless: a good mark is written after it has become true, and removed
 //! before it stops being true.
 
 use agentvm_types::Token;
@@ -54,7 +55,8 @@ pub fn read(dir: &MachineDir) -> Mark {
     fs::read_to_string(dir.parked()).map_or(Mark::None, |evidence| Mark::Parked { evidence })
 }
 
-/// The record of a machine that was reset; the one in the domain's metadata is of the incarnation that it was made as.
+/// The record of a machine that was reset. The domain's metadata has the record of its first
+/// incarnation.
 pub fn record(dir: &MachineDir, made_as: MachineRecord) -> MachineRecord {
     let now: Option<MachineRecord> = read_json(&dir.record());
     now.filter(|now| now.name == made_as.name && now.instance == made_as.instance)
@@ -70,7 +72,8 @@ pub fn set_record(dir: &MachineDir, record: &MachineRecord) -> Result<(), HvErro
     replace(&dir.record(), &text)
 }
 
-/// Whole or not at all, for readers and for a killed operator; not for a host that crashes, which takes the machine with it: so nothing waits for a disk.
+/// It is whole for readers and for a killed operator, but not for a crash of the host, which ends
+/// the machine as well. So nothing waits for a disk.
 fn replace(path: &Path, content: &[u8]) -> Result<(), HvError> {
     let half = path.with_extension("tmp");
     fs::write(&half, content).and_then(|()| fs::rename(&half, path)).map_err(io("write", path))

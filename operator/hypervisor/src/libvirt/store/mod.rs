@@ -1,4 +1,4 @@
-//! The files of this installation: where they stand, and how they are read and written.
+//! The files of this installation: their places, and reading and writing them.
 
 pub mod digest;
 pub mod goldens;

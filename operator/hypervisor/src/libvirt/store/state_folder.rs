@@ -68,7 +68,8 @@ impl StateFolder {
         GoldenDir(self.goldens().join(format!("{HALF}gone-{key}")))
     }
 
-    /// By how many bytes the state directory's path is too long for the sockets below it.
+    /// The number of bytes by which the state directory's path is too long for the sockets below
+    /// it.
     pub fn too_long_by(&self) -> usize {
         // The other socket, `reset/sock`, has as long a name.
         let below = "/machines/".len() + LONGEST_NAME + "/agent.sock".len();
@@ -101,7 +102,7 @@ impl MachineDir {
         self.0.join("console.log")
     }
 
-    /// Who its QEMU runs as; see `qemu/slot_user.rs`.
+    /// The user of its QEMU; see `qemu/slot_user.rs`.
     pub fn user(&self) -> PathBuf {
         self.0.join("user")
     }
@@ -115,7 +116,7 @@ impl MachineDir {
         self.0.join("ready")
     }
 
-    /// What `ready` is called while the machine is being reset.
+    /// The name of `ready` while the machine is being reset.
     pub fn resetting(&self) -> PathBuf {
         self.0.join("resetting")
     }
@@ -173,7 +174,7 @@ impl GoldenDir {
         self.0.join("snapshot.qcow2")
     }
 
-    /// What booting and setup wrote.
+    /// The data that booting and setup wrote.
     pub fn disk(&self) -> PathBuf {
         self.0.join("disk.qcow2")
     }
@@ -190,12 +191,12 @@ impl GoldenDir {
         self.0.join("initrd.img")
     }
 
-    /// What the operator asks for.
+    /// The request of the operator.
     pub fn golden(&self) -> PathBuf {
         self.0.join("golden.json")
     }
 
-    /// What a clone's domain needs to know.
+    /// The values for a machine's domain.
     pub fn captured_layout(&self) -> PathBuf {
         self.0.join("recipe.json")
     }

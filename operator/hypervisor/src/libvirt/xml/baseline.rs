@@ -1,6 +1,8 @@
-//! The XML of a domain as anyone would write it: ordinary RAM, libvirt's own choice of slots, nothing of agentvm's recipe.
+//! The XML of an ordinary domain: ordinary RAM, libvirt's own choice of slots, nothing of agentvm's
+//! recipe.
 //!
-//! It boots the same kernel, initial RAM disk, root filesystem and agent as our machines, or a comparison would say nothing.
+//! It boots the kernel, initial RAM disk, root filesystem and agent of our machines; otherwise a
+//! comparison would say nothing.
 
 use std::path::PathBuf;
 
@@ -12,7 +14,7 @@ use crate::libvirt::qemu::qemu_user::QemuUser;
 use crate::libvirt::store::state_folder::MachineDir;
 use crate::{HvError, Resources};
 
-/// What such a domain is made of.
+/// The parts of such a domain.
 #[derive(Clone, Debug)]
 pub struct BaselineXml {
     pub name: DomainName,
@@ -46,8 +48,8 @@ impl BaselineXml {
             .render()
     }
 
-    /// No share: it would have to be unmounted for every snapshot, and leaving it out is in the baseline's favour. So are
-    /// the missing USB, graphics and balloon.
+    /// It has no share: a share would have to be unmounted for every snapshot, and leaving it out
+    /// favours the baseline. So do the missing USB, graphics and balloon.
     fn devices(&self) -> Element {
         let source = |file: PathBuf| el("source").attr("file", file.display());
         let disk = el("disk")

@@ -1,4 +1,5 @@
-//! Parts of a domain's XML that our machines and the baselines of the benches have in common: what boots, on which CPU, who may reach it.
+//! Parts of a domain's XML that our machines and the baselines of the benches share: the boot
+//! files, the CPU, the access.
 
 use std::path::Path;
 
@@ -13,7 +14,8 @@ pub fn os(kernel: &Path, initrd: &Path, cmdline: &str) -> Element {
         .child(el("cmdline").text(cmdline))
 }
 
-/// Goldens never leave their host, so under KVM the guest may have all of its CPU. TCG: what it emulates of x86-64-v2.
+/// Goldens never leave their host, so under KVM the guest may have all of its CPU. TCG gets the
+/// part of x86-64-v2 that it emulates.
 pub fn cpu(kvm: bool) -> Element {
     if kvm {
         return el("cpu")

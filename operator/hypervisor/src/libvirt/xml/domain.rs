@@ -1,9 +1,12 @@
-//! The XML of a domain as a pure function of what is to be in it.
+//! The XML of a domain, as a pure function of its parts.
 //!
-//! Template and clone differ in their memory, environment and names only: their devices, and the slots that these sit in, are the same to the
-//! bit, or a clone can't load what the template saved. All virtio devices sit straight on `pcie.0`: each root port would cost load time.
-//! No USB, graphics or balloon; nothing here punches holes into the golden memory. No generation ID: QEMU writes it to guest memory at each
-//! load, which then isn't the golden's, and it would be the same at each reset in place; the agent gets new entropy before anything runs.
+//! Template and machine differ only in memory, environment and names. Their devices and slots are
+//! equal to the bit, because otherwise a machine could not load the state that the template saved.
+//! All virtio devices are directly on `pcie.0`: each root port would cost load time. There is no
+//! USB, graphics or balloon, because nothing may punch holes into the golden memory. There is no
+//! generation ID: QEMU writes it to guest memory at each load, so the memory would differ from the
+//! golden's, and the ID would not change at a reset in place. The agent gets new entropy before
+//! anything runs.
 
 use std::path::PathBuf;
 
@@ -19,19 +22,21 @@ use crate::libvirt::qemu::preload::{MEMORY_ENV, SOCKET_ENV};
 use crate::libvirt::qemu::qemu_user::QemuUser;
 use crate::{HvError, MachineLimits, Resources};
 
-/// What QEMU's q35 brings along unasked, and libvirt doesn't ask for: an AHCI controller, the bus that tells about memory modules, a PS/2
-/// controller with mouse and keyboard, the port and mouse of another maker's machines. No guest of ours uses them, and each is code that a guest can talk to.
+/// Devices that QEMU's q35 brings unasked, and libvirt does not ask for: an AHCI controller, the
+/// bus of the memory modules, a PS/2 controller with mouse and keyboard, VMware's port and mouse.
+/// Our guests use none of them, and each is code that a guest can talk to.
 const LEFT_OUT: &str = "sata=off,smbus=off,i8042=off,vmport=off";
 
-/// The guest's driver would tell the network where the machine is now, whenever a state is loaded. It is where it was, and frames that nobody
-/// asked for would stand in the status of a run as denied. See [`crate::libvirt::qemu::monitor::announce_nothing`] too.
+/// The guest's driver would announce the machine to the network whenever a state is loaded. The
+/// machine has not moved, and these unasked frames would be in the status of a run as denied. See
+/// also [`crate::libvirt::qemu::monitor::announce_nothing`].
 const QUIET: &str = "virtio-net-device.guest_announce=off";
 
 /// Everything that a domain is made of.
 #[derive(Clone, Debug)]
 pub struct DomainSpec {
     pub name: DomainName,
-    /// The UUID is derived from name and nonce: a machine that is made anew is another machine to libvirt.
+    /// The UUID is derived from name and nonce: a new incarnation is another machine to libvirt.
     pub nonce: Nonce,
     pub kvm: bool,
     pub emulator: PathBuf,
@@ -56,11 +61,12 @@ pub struct DomainSpec {
 /// Where RAM comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Memory {
-    /// A template's: what it writes goes to the file.
+    /// The memory of a template: its writes go to the file.
     Shared(PathBuf),
-    /// A clone's: what it writes stays with it, what it reads is shared by all.
+    /// The memory of a machine: its writes stay with it, and all machines share the pages that they
+    /// only read.
     Private { file: PathBuf, preload: Option<Preload> },
-    /// A machine's that boots: nobody else's.
+    /// The memory of a machine that boots: it shares nothing.
     Own,
 }
 
@@ -87,7 +93,8 @@ impl DomainSpec {
             .child(el("features").child(el("acpi")))
             .child(common::cpu(self.kvm))
             .child(el("clock").attr("offset", "utc"))
-            // Whatever a guest does to itself, it doesn't come back by itself: only the operator makes machines.
+            // Whatever a guest does to itself, it does not come back by itself: only the operator
+            // makes machines.
             .child(el("on_poweroff").text("destroy"))
             .child(el("on_reboot").text("destroy"))
             .child(el("on_crash").text("destroy"))
@@ -138,18 +145,20 @@ impl DomainSpec {
             .child(slot(4))
     }
 
-    /// As JSON, because in QEMU's own syntax a comma in a path would begin another property.
+    /// It is JSON, because in QEMU's own syntax a comma in a path would begin another property.
     fn command_line(&self) -> Element {
         let size = u64::from(self.resources.memory_mib) << 20;
         let backend = match &self.memory {
             Memory::Shared(file) => json!({
-                "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file, "share": true,
+                "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file,
+                    "share": true,
             }),
             Memory::Private { file, .. } => json!({
-                "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file, "share": false,
+                "qom-type": "memory-backend-file", "id": "golden", "size": size, "mem-path": file,
+                    "share": false,
                 "readonly": true, "rom": "off",
             }),
-            // The same kind of memory under the same name, so that the guest sees the same machine.
+            // Equal memory under an equal name, so that the guest sees an equal machine.
             Memory::Own => {
                 json!({ "qom-type": "memory-backend-ram", "id": "golden", "size": size })
             }
@@ -168,7 +177,7 @@ impl DomainSpec {
             .children(self.environment())
     }
 
-    /// What the preloaded library needs to know: where to listen, and which mapping is the golden's.
+    /// The variables of the preload library: its socket, and the golden's mapping.
     fn environment(&self) -> Vec<Element> {
         let Memory::Private { file, preload: Some(preload) } = &self.memory else {
             return Vec::new();

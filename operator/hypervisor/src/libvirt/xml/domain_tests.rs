@@ -1,4 +1,4 @@
-//! The XML to the letter, against libvirt's own schema, and with names that try to be more than names.
+//! The XML to the letter, against libvirt's own schema, and with hostile names.
 
 use super::*;
 use crate::libvirt::xml::interface::{Filter, Socket};
@@ -141,7 +141,7 @@ fn libvirt_s_schema_accepts_it() {
     }
 }
 
-/// Element names in their order: what a hostile value must not be able to change.
+/// Element names in their order: a hostile value must not change them.
 fn shape(xml: &str) -> Vec<String> {
     let mut reader = quick_xml::Reader::from_str(xml);
     let mut names = Vec::new();

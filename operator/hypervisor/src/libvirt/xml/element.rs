@@ -1,4 +1,5 @@
-//! Elements as data, written with escapes: whatever a name or a path holds, it stays a name or a path.
+//! Elements as data, written with escapes: a name or a path stays a name or a path, whatever it
+//! contains.
 
 use std::fmt::Display;
 
@@ -140,7 +141,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_text_is_read_back_as_it_was(text in "[^\\p{Cc}\u{fffe}\u{ffff}]{1,60}") {
-            let document = el("a").child(el("x:machine").attr("xmlns:x", "u").text(&text)).render().unwrap();
+            let document = el("a").child(el("x:machine").attr("xmlns:x",
+                "u").text(&text)).render().unwrap();
             prop_assert_eq!(text_of(&document, "machine").unwrap(), text);
         }
 

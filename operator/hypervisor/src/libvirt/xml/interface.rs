@@ -1,4 +1,4 @@
-//! The network device in a domain's XML: what of the host a machine is plugged into.
+//! The network device in a domain's XML, and the part of the host that it is attached to.
 
 use agentvm_core::network::Mac;
 
@@ -13,23 +13,23 @@ pub struct Plug {
     pub filter: Option<Filter>,
 }
 
-/// What it is plugged into: a libvirt network, or a bridge.
+/// The attachment: a libvirt network, or a bridge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Socket {
     Network(String),
     Bridge(String),
 }
 
-/// What an interface has to keep to, and what of it is the machine's own.
+/// The filter of an interface, and the machine's own addresses for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     pub name: String,
     pub parameters: Vec<(&'static str, String)>,
 }
 
-/// Not by vhost: that would be the kernel of the host that reads a guest's rings, and it writes memory that a reset must find untouched.
-/// No boot ROM: it would be one more thing in the memory of a golden. Its carrier is always there: whether the machine is connected is
-/// a matter of the tap.
+/// vhost is not used: the host's kernel would read a guest's rings, and write memory that a reset
+/// must find untouched. There is no boot ROM, which would be one more thing in the memory of a
+/// golden. The carrier is always on: the tap decides whether the machine is connected.
 pub fn interface(plug: &Plug) -> Element {
     let (kind, source) = match &plug.socket {
         Socket::Network(name) => ("network", el("source").attr("network", name)),

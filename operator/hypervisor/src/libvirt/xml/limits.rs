@@ -17,11 +17,11 @@ use crate::{MachineLimits, Resources};
 pub const PERIOD: u64 = 100_000;
 /// QEMU, its devices' buffers and the page tables of a guest.
 const PROCESS_MIB: u64 = 512;
-/// What software emulation keeps of translated code, at most.
+/// The most translated code that software emulation keeps.
 const TRANSLATED_MIB: u64 = 1024;
 
-/// What of the host's memory may count as the machine's. Pages of files that can be read again don't count for long; `in_memory_mib` is
-/// what of the machine's files stands in memory itself.
+/// The host's memory that may count as the machine's. Pages of files that can be read again do not
+/// count for long. `in_memory_mib` is the part of the machine's files that is in memory itself.
 pub fn memory_mib(resources: &Resources, kvm: bool, in_memory_mib: u64) -> u64 {
     let emulation = if kvm { 0 } else { TRANSLATED_MIB };
     u64::from(resources.memory_mib) + PROCESS_MIB + emulation + in_memory_mib
@@ -42,13 +42,14 @@ pub fn disk(limits: &MachineLimits) -> Option<Element> {
     Some(el("iotune").child(el("total_bytes_sec").text(bytes)))
 }
 
-/// Arguments for QEMU: libvirt has no words for the throttle of a share. `id` is libvirt's name of the first one.
+/// Arguments for QEMU, because libvirt has no words for the throttle of a share. `id` is libvirt's
+/// name of the first one.
 pub fn share(limits: &MachineLimits) -> Vec<String> {
     let Some(bytes) = limits.disk_bytes_per_second else { return Vec::new() };
     vec!["-set".to_owned(), format!("fsdev.fsdev-fs0.throttling.bps-total={bytes}")]
 }
 
-/// Of each period, microseconds.
+/// The length of a period, in microseconds.
 pub fn quota(limits: &MachineLimits) -> Option<i64> {
     let of_one = i64::try_from(PERIOD).unwrap_or(i64::MAX);
     limits.cpu_quota_percent.map(|percent| i64::from(percent.max(1)).saturating_mul(of_one) / 100)

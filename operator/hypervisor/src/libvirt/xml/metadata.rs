@@ -1,4 +1,5 @@
-//! The record of a machine as metadata of its domain. The token isn't in it: anyone who may read domains may read this.
+//! The record of a machine as metadata of its domain. It does not contain the token, because every
+//! reader of domains may read it.
 
 use super::element::{Element, el, text_of};
 use crate::{HvError, MachineRecord};
@@ -22,8 +23,9 @@ const UNKNOWN: [u8; 16] = [0xff; 16];
 
 /// `None`: not ours, or not in a form that this version writes.
 ///
-/// A record whose nonce alone is damaged is still the record of a machine of ours. It must be found,
-/// so that the machine is ended and its files are not swept under it. No attempt matches its nonce.
+/// A record whose nonce alone is damaged is still the record of a machine of ours. It must be
+/// found, so that the machine is ended and its files are not swept under it. No attempt matches its
+/// nonce.
 pub fn parse(element: &str) -> Option<MachineRecord> {
     let json = text_of(element, "machine")?;
     serde_json::from_str(&json).ok().or_else(|| without_nonce(&json))
@@ -84,7 +86,8 @@ pub mod tests {
         assert_eq!(parse(&text.replace("nonce", "once")), None, "another form");
     }
 
-    /// Machines live longer than the operator that made them: it must read these texts in any later version.
+    /// Machines live longer than the operator that made them: every later version must read these
+    /// texts.
     #[test]
     fn the_form_on_disk_does_not_change() {
         use agentvm_core::network::Nic;

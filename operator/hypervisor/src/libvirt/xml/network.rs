@@ -1,7 +1,7 @@
 //! The XML of the machines' network, written and read back.
 //!
-//! Whose a network is stands in its metadata. libvirt adds no rules (`open`), hands out no addresses and answers no names: nothing of the
-//! host listens to what machines say.
+//! The metadata of a network names its owner. libvirt adds no rules (`open`), gives out no
+//! addresses and answers no names: no program of the host listens to machines.
 
 use agentvm_core::names::InstanceId;
 use agentvm_core::network::{Mac, Subnet};
@@ -10,7 +10,7 @@ use super::element::{attribute_of, el, text_of};
 use crate::HvError;
 
 const NAMESPACE: &str = "https://agentvm.dev/network/1";
-/// How many bits of its addresses all machines have in common.
+/// The prefix length of all machines' addresses.
 pub const PREFIX: u8 = 24;
 
 /// A network that is there and runs.
@@ -24,7 +24,7 @@ pub fn is_of(xml: &str, instance: &InstanceId) -> bool {
     text_of(xml, "installation").as_deref() == Some(instance.as_str())
 }
 
-/// `None`: somebody else's, in a form that we don't write.
+/// `None` means another owner, or a form that we do not write.
 pub fn read(xml: &str) -> Option<Ours> {
     let bridge = attribute_of(xml, "bridge", "name")?;
     let gateway = attribute_of(xml, "ip", "address")?.parse().ok()?;

@@ -1,8 +1,9 @@
-//! The filters that libvirt may put on machines' interfaces, as a pure function of where those are plugged in.
+//! The filters that libvirt may put on machines' interfaces, as a pure function of the attachment.
 //!
-//! On our own bridge a filter looks at frames only. What is routed never passes the rules that libvirt makes for connections, and those would
-//! have iptables accept what a machine sends before the rules of other programs see it. A filter of libvirt's has no metadata: whose it is
-//! stands in its UUID.
+//! On our own bridge a filter looks at frames only. Routed packets never pass the rules that
+//! libvirt makes for connections, and those rules would make iptables accept a machine's packets
+//! before the rules of other programs see them. A libvirt filter has no metadata; its UUID names
+//! its owner.
 
 use agentvm_core::names::InstanceId;
 use agentvm_core::network::{Nic, Wire};
@@ -17,9 +18,9 @@ const FIRST_NAME: &str = "agent-network-filter";
 pub enum Kind {
     /// The installation's own bridge.
     Nat,
-    /// The same, with an IPv6 address too. Which parameters there are has to be known of a filter.
+    /// The filter with an IPv6 address. A filter's parameters must be known.
     Dual,
-    /// A bridge of the host. The addresses there are none of our business, so none is pinned.
+    /// A bridge of the host. A DHCP server gives the addresses there, so none is pinned.
     Bridge,
 }
 
@@ -34,7 +35,7 @@ impl Kind {
         }
     }
 
-    /// In the order in which they are tried: the first installation of a host has the name that people know.
+    /// The names in the order of trying: the first installation of a host has the well-known name.
     pub fn names(self, instance: &InstanceId) -> [String; 2] {
         let name = match self {
             Self::Nat => FIRST_NAME.to_owned(),
@@ -49,7 +50,8 @@ impl Kind {
         uuid(&["filter", self.names(instance)[1].as_str()])
     }
 
-    /// The first rule that fits decides, by priority; those for connections are asked after those for frames.
+    /// The first rule that fits decides, by priority; rules for connections come after those for
+    /// frames.
     pub fn xml(self, name: &str, instance: &InstanceId) -> Result<String, HvError> {
         let rules = match self {
             Self::Nat => nat(&[("ip", "$IP")]),
@@ -61,7 +63,7 @@ impl Kind {
     }
 }
 
-/// The machine has its own addresses and hears nobody but the gateway.
+/// The machine has its own addresses and hears only the gateway.
 fn nat(addresses: &[(&'static str, &str)]) -> Vec<Element> {
     let gateway = |what: &'static str| el(what).attr("srcmacaddr", "$GATEWAY_MAC");
     let mut rules = vec![
@@ -77,7 +79,7 @@ fn nat(addresses: &[(&'static str, &str)]) -> Vec<Element> {
     rules
 }
 
-/// The machine has its own MAC, begins connections, and accepts none but the answer of a DHCP server.
+/// The machine has its own MAC, begins connections, and accepts only the answer of a DHCP server.
 fn bridge() -> Vec<Element> {
     let dhcp = el("udp").attr("srcportstart", 67).attr("dstportstart", 68);
     vec![
@@ -102,7 +104,7 @@ fn own_arp() -> Element {
     el("arp").attr("arpsrcmacaddr", "$MAC")
 }
 
-/// VLANs, what other protocols there are, IPv6 where there is no address.
+/// VLANs, other protocols, and IPv6 where there is no address.
 fn nothing_else() -> Element {
     rule("drop", "inout", 0)
 }
@@ -115,7 +117,7 @@ fn connection(action: &str, direction: &str, what: Element) -> Element {
     rule(action, direction, if action == "drop" { 200 } else { 100 }).child(what)
 }
 
-/// `out` is what the machine sends.
+/// `out` is the direction from the machine.
 fn rule(action: &str, direction: &str, priority: i32) -> Element {
     el("rule").attr("action", action).attr("direction", direction).attr("priority", priority)
 }

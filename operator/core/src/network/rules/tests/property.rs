@@ -286,7 +286,11 @@ proptest! {
         let (own, other) = (&sample.links[0].nic, &sample.links[1].nic);
         let pick = |at: usize, right: Mac, not: Mac| if wrong[at] { not } else { right };
         // The version that the frame claims.
-        let like = if wire == Wire::Ipv6 { IpAddr::V6(Ipv6Addr::UNSPECIFIED) } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+        let like: IpAddr = if wire == Wire::Ipv6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
         let frame = Packet {
             from: if wrong[0] { other.tap.clone() } else { own.tap.clone() },
             wire,

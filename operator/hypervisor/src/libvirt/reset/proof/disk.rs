@@ -1,7 +1,9 @@
-//! Is a machine's disk the golden's? Its file is read from outside, while its QEMU stands still and has written out its tables.
+//! Is a machine's disk the golden's? The file is read from outside, while QEMU is paused and has
+//! written out its tables.
 //!
-//! Two things make it so. Every cluster that the snapshot leads to holds what it holds in the golden's own file; and the tables that the
-//! machine will read and write through are the snapshot's. What else is in the file, nothing leads to.
+//! Two facts prove it. Every cluster that the snapshot leads to equals that cluster of the golden's
+//! own file. And the tables that the machine will use are the snapshot's. Nothing leads to the rest
+//! of the file.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -16,7 +18,8 @@ const CLUSTERS_MAX: usize = 1 << 16;
 /// Read at once.
 const RUN_MAX: u64 = 1 << 20;
 
-/// What a golden's snapshot leads to. Made once for each golden, whose files never change.
+/// The clusters that a golden's snapshot leads to. Made once for each golden, because its files
+/// never change.
 #[derive(Debug)]
 pub struct Reference {
     file: File,
@@ -59,7 +62,7 @@ impl Reference {
         Ok(Self { file, header, snapshot, l1, tables, runs })
     }
 
-    /// `Err` says what in the machine's file is not as in the golden's.
+    /// `Err` names the part of the machine's file that differs from the golden's.
     pub fn check(&self, overlay: &Path) -> Result<Found<()>, HvError> {
         let overlay = File::open(overlay).map_err(io("open", overlay))?;
         Ok(self.compare(&overlay))
@@ -112,7 +115,7 @@ impl Reference {
     }
 }
 
-/// But for the flag that says how many users a cluster has.
+/// It ignores the flag for the number of a cluster's users.
 fn same(one: &[u64], other: &[u64]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a & !COPIED == b & !COPIED)
 }
@@ -154,7 +157,7 @@ fn read_table(file: &File, offset: u64, length: u32) -> Found<Vec<u64>> {
 
 fn read(file: &File, offset: u64, length: usize) -> Found<Vec<u8>> {
     let mut bytes = vec![0; length];
-    // The last cluster of a file may be shorter than a cluster; what is missing is zeros, as for QEMU.
+    // The last cluster of a file may be short; the rest is zeros, as for QEMU.
     read_some(file, offset, &mut bytes)?;
     Ok(bytes)
 }

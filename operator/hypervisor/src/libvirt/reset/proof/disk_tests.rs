@@ -1,4 +1,4 @@
-//! Disks that `qemu-io` wrote to, put back by `qemu-img` as QEMU does it, and put back in part only.
+//! Disks that `qemu-io` wrote to, and that `qemu-img` put back as QEMU does it, or only in part.
 
 use super::*;
 use proptest::prelude::*;
@@ -130,16 +130,20 @@ fn a_change_of_any_byte_that_matters_is_seen() {
         let seen = golden.compare(&machine);
         machine.write_all_at(&[before], at).unwrap();
         // The flag for one user only is QEMU's to change, in a table.
-        let data = golden.runs.iter().any(|run| *run == places[place]) || start == golden.header.snapshots_offset;
-        prop_assert!(seen.is_err() || (flip == 0x80 && at % 8 == 0 && !data), "{at:#x} of {start:#x}");
+        let data = golden.runs.iter().any(|run| *run == places[place]) ||
+            start == golden.header.snapshots_offset;
+        prop_assert!(seen.is_err() || (flip == 0x80 && at % 8 == 0 && !data),
+            "{at:#x} of {start:#x}");
     });
     assert_eq!(golden.compare(&machine), Ok(()));
 }
 
 proptest! {
     #[test]
-    #[cfg_attr(not(feature = "host-tests"), ignore = "needs root and programs of the host: make test-host")]
-    fn a_hostile_file_is_refused_and_takes_nothing_with_it(at in 0_u64..512, bytes in prop::collection::vec(any::<u8>(), 1..9)) {
+    #[cfg_attr(not(feature = "host-tests"), ignore = "needs root and programs of the host: make \
+        test-host")]
+    fn a_hostile_file_is_refused_and_takes_nothing_with_it(at in 0_u64..512,
+        bytes in prop::collection::vec(any::<u8>(), 1..9)) {
         thread_local! { static DISKS: Disks = Disks::new(); }
         DISKS.with(|disks| {
             let golden = Reference::open(&disks.path("golden")).unwrap();

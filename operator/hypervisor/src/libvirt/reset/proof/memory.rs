@@ -1,7 +1,9 @@
-//! Is a machine's memory the golden's, every page of it? Asked of the kernel, which the guest can't talk to.
+//! Is every page of a machine's memory the golden's? The kernel answers; the guest cannot influence
+//! it.
 //!
-//! A page that the machine has written is anonymous from then on, in memory or swapped out. Pages that are the file's own may be
-//! dirty (on tmpfs they always are), so `Private_Dirty` says nothing here that `Anonymous` doesn't say better.
+//! A page that the machine has written is anonymous from then on, in memory or swapped out. Pages
+//! of the file itself may be dirty (on tmpfs they always are), so `Private_Dirty` adds nothing to
+//! `Anonymous`.
 
 use std::fs;
 use std::io::Read;
@@ -13,12 +15,12 @@ use crate::files::io;
 use crate::libvirt::qemu::process;
 use crate::libvirt::qemu::smaps::{self, Mapping, Place};
 
-/// Of one read; the kernel fills a page of it at a time.
+/// The size of one read; the kernel fills a page of it at a time.
 const CHUNK: usize = 16 << 10;
 /// `O_ACCMODE` of `/proc/PID/fdinfo`.
 const ACCESS_MODE: u32 = 0o3;
 
-/// `Err` says what was found instead of one clean private mapping of `bytes`.
+/// `Err` tells what there is instead of one clean private mapping of `bytes`.
 pub fn check(pid: u32, memory: &Path, bytes: u64) -> Result<Result<(), String>, HvError> {
     let path = memory.to_string_lossy();
     let found = smaps::of(&read_until(pid, &path)?, &path, Place::File);
@@ -31,8 +33,8 @@ pub fn check(pid: u32, memory: &Path, bytes: u64) -> Result<Result<(), String>, 
         .and_then(|()| descriptors(pid, memory)))
 }
 
-/// The table up to the end of the first mapping of `path`. Writing an entry down takes the kernel far longer than a line of `maps`, and a
-/// QEMU has hundreds of them.
+/// The table up to the end of the first mapping of `path`. Writing an entry costs the kernel far
+/// more than a line of `maps`, and a QEMU has hundreds of them.
 fn read_until(pid: u32, path: &str) -> Result<String, HvError> {
     let name = process::folder(pid).join("smaps");
     let failed = || io("read (this needs root and the host's process IDs)", &name);
@@ -46,19 +48,19 @@ fn read_until(pid: u32, path: &str) -> Result<String, HvError> {
         looked_at = table.len().saturating_sub(path.len());
         let flags = entry.and_then(|entry| find(&table, entry, b"VmFlags:"));
         if read == 0 || flags.is_some_and(|flags| find(&table, flags, b"\n").is_some()) {
-            // A path that isn't UTF-8 is somebody else's.
+            // A path that is not UTF-8 belongs to another file.
             return Ok(String::from_utf8_lossy(&table).into_owned());
         }
     }
 }
 
-/// Where `what` begins, at `from` or later.
+/// The position of `what`, at `from` or later.
 fn find(table: &[u8], from: usize, what: &[u8]) -> Option<usize> {
     let at = table.get(from..)?.windows(what.len()).position(|window| window == what)?;
     Some(from + at)
 }
 
-/// How many mappings there are of it in all.
+/// The total number of its mappings.
 fn count(pid: u32, path: &str) -> Result<usize, HvError> {
     let name = process::folder(pid).join("maps");
     let table =
@@ -66,8 +68,9 @@ fn count(pid: u32, path: &str) -> Result<usize, HvError> {
     Ok(String::from_utf8_lossy(&table).lines().filter(|line| line.contains(path)).count())
 }
 
-/// The inode as well as the path, which may be another file's where the process has mounts of its own. The device isn't compared: some
-/// file systems tell the kernel's table another number than `stat`.
+/// It compares the inode and the path: the path may be another file's where the process has mounts
+/// of its own. The device is not compared, because some file systems give the kernel's table
+/// another number than `stat`.
 fn judge(found: &[Mapping], (memory, inode): (&str, u64), bytes: u64) -> Result<(), String> {
     let [mapping] = found else {
         return Err(format!("{} mappings of the golden memory instead of one", found.len()));
@@ -97,13 +100,13 @@ fn judge(found: &[Mapping], (memory, inode): (&str, u64), bytes: u64) -> Result<
     }
 }
 
-/// Whatever descriptor of the golden memory the process holds can only read.
+/// Every descriptor of the golden memory that the process holds can only read.
 fn descriptors(pid: u32, memory: &Path) -> Result<(), String> {
     let unreadable = |e: std::io::Error| format!("its open files can't be looked at: {e}");
     let golden = fs::metadata(memory).map_err(unreadable)?;
     for entry in fs::read_dir(process::folder(pid).join("fd")).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;
-        // What was closed meanwhile can't be used any more.
+        // A descriptor that was closed meanwhile cannot be used any more.
         let Ok(open) = fs::metadata(entry.path()) else { continue };
         if (open.dev(), open.ino()) != (golden.dev(), golden.ino()) {
             continue;

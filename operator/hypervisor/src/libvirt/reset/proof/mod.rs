@@ -1,6 +1,6 @@
 //! The proof that a machine is in its golden state, taken from outside while it stands still.
 //!
-//! A guest that was taken over can forge whatever it is asked; none of this asks it.
+//! A guest that was taken over can forge every answer; none of this asks the guest.
 
 pub mod disk;
 pub mod memory;
@@ -9,7 +9,7 @@ mod qcow2;
 
 use crate::HvError;
 
-/// What can't be looked at isn't proven.
+/// A thing that cannot be checked is not proven.
 pub fn flat(found: Result<Result<(), String>, HvError>) -> Result<(), String> {
     found.map_err(|e| e.with_cause())?
 }

@@ -1,6 +1,8 @@
-//! qcow2 files, as far as an internal snapshot goes: header, snapshot table, and the two levels of tables that lead to clusters.
+//! The parts of qcow2 files that an internal snapshot needs: header, snapshot table, and the two
+//! levels of tables that lead to clusters.
 //!
-//! Pure: bytes come in, places come out. The file may be somebody's who means harm, so every number is checked before it is used.
+//! It is pure: bytes come in, places come out. The file may be hostile, so every number is checked
+//! before it is used.
 
 /// Set where a cluster has one user only; QEMU changes it as users come and go.
 pub const COPIED: u64 = 1 << 63;
@@ -13,7 +15,8 @@ pub const HEADER_MAX: usize = 64 << 10;
 pub const ENTRY_MAX: usize = 4 << 10;
 /// First-level entries: enough for 32 TiB of disk in clusters of 64 KiB.
 const L1_MAX: u32 = 65_536;
-/// Incompatible features that move things: an external data file, and second-level entries of twice the size.
+/// Incompatible features that move data: an external data file, and second-level entries of twice
+/// the size.
 const NOT_READ: u64 = 0b1_0100;
 
 type Qcow2Result<T> = Result<T, String>;
@@ -26,7 +29,7 @@ pub struct Header {
     pub l1_offset: u64,
     pub snapshots: u32,
     pub snapshots_offset: u64,
-    /// Header, extensions and the name of the backing file, with what QEMU may move set to zero.
+    /// Header, extensions and the name of the backing file; fields that QEMU may move are zero.
     pub identity: Vec<u8>,
 }
 
@@ -61,7 +64,8 @@ impl Header {
     }
 }
 
-/// Tables that grow move, the snapshots are looked at by themselves, and some features are notes about how the file was last closed.
+/// Growing tables move, the snapshots are compared separately, and some features only note how the
+/// file was last closed.
 fn identity(bytes: &[u8]) -> Qcow2Result<Vec<u8>> {
     let (backing, length) = (usize_of(u64_at(bytes, 8)?)?, u32_at(bytes, 16)? as usize);
     let header = u32_at(bytes, 100)? as usize;
@@ -115,7 +119,7 @@ pub fn entries(bytes: &[u8]) -> Vec<u64> {
         .collect()
 }
 
-/// Where the cluster of an entry stands; `None` when it has none.
+/// The place of an entry's cluster; `None` when it has none.
 pub fn cluster(entry: u64) -> Qcow2Result<Option<u64>> {
     if entry & COMPRESSED != 0 {
         return Err("it has compressed clusters".to_owned());

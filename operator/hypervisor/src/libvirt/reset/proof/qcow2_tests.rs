@@ -1,4 +1,4 @@
-//! Files that `qemu-img` made, and files that nobody should have made.
+//! Files that `qemu-img` made, and files that no program should make.
 
 use super::*;
 use proptest::prelude::*;
@@ -79,7 +79,8 @@ proptest! {
     fn nothing_that_is_read_makes_it_fall(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = (Header::parse(&bytes), Snapshot::parse(&bytes), entries(&bytes));
         let mut headed = header(|_| {});
-        for (at, byte) in bytes.iter().enumerate().filter(|(at, _)| *at < headed.len().min(200)).map(|(at, b)| (at, *b)).collect::<Vec<_>>() {
+        for (at, byte) in bytes.iter().enumerate().filter(|(at,
+            _)| *at < headed.len().min(200)).map(|(at, b)| (at, *b)).collect::<Vec<_>>() {
             if at >= 8 { headed[at] = byte; }
         }
         let _ = Header::parse(&headed);

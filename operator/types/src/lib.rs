@@ -1,7 +1,7 @@
 //! Identities and nouns that every part of agentvm shares.
 //!
-//! This crate is a leaf: the guest agent's protocol, the core and the hypervisor all use it, and it uses none of them.
-//! A value with a rule is checked here once; two identities cannot be exchanged by accident.
+//! This crate is a leaf: the guest agent's protocol, the core and the hypervisor all use it, and it
+//! uses none of them. A value with a rule is checked here once; two identities cannot be exchanged by accident.
 
 mod identity;
 mod mac;

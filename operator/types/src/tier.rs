@@ -1,11 +1,11 @@
-//! Reset tiers: how a machine gets to its golden state.
+//! Reset tiers: the ways in which a machine gets to its golden state.
 
 use serde::{Deserialize, Serialize};
 
-/// How a machine gets to its golden state. The best tier comes first.
+/// A way in which a machine gets to its golden state. The best tier comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Tier {
-    /// The same process is reset: stop, drop private pages, load the device state, continue.
+    /// The process of the machine is reset: stop, drop private pages, load the device state, continue.
     InPlace,
     /// A fresh process maps the golden memory privately.
     Fresh,

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::Nonce;
 
-/// A machine's token: HELLO must carry it after REHYDRATE. It never appears in a log: `Debug` hides it.
+/// A machine's token: HELLO must carry it after REHYDRATE. It never appears in a log: `Debug` hides
+/// it.
 ///
-/// The text is not checked here. A token that is wrong in any way is refused, in the time that a right one takes.
+/// The text is not checked here. A token that is wrong in any way is refused, in the time that a
+/// right one takes.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Token(String);

@@ -4,8 +4,8 @@ use agentvm_types::Mac;
 
 use crate::names::short_hash;
 
-/// Derives a MAC address from these parts: equal parts give equal addresses. The first byte, `52`, marks the address as
-/// locally administered and as one of a single device.
+/// Derives a MAC address from these parts: equal parts give equal addresses. The first byte, `52`,
+/// marks the address as locally administered and as one of a single device.
 pub fn derive_mac(parts: &[&str]) -> Mac {
     let number = u32::from_str_radix(&short_hash(parts, 8), 16).unwrap_or_default();
     let [a, b, c, d] = number.to_be_bytes();

@@ -15,8 +15,8 @@ pub enum MacError {
     #[error("\"{0}\" is not a MAC address such as 52:54:00:12:34:56")]
     Syntax(String),
     #[error(
-        "{0} is not the MAC address of a single device: its first byte must be even, and it must \
-            not be all zero"
+        "{0} is not the MAC address of a single device: its first byte must be even, and it \
+         must not be all zero"
     )]
     NotUnicast(Mac),
 }

@@ -77,8 +77,8 @@ mod tests {
 
         #[test]
         fn only_32_hex_characters_are_a_nonce(text in ".{0,40}") {
-            let hex = text.len() == 32 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f')
-                .contains(&b));
+            let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            let hex = text.len() == 32 && text.bytes().all(hex);
             prop_assert_eq!(text.parse::<Nonce>().is_ok(), hex);
         }
     }

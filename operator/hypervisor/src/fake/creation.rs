@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::DomainName;
+use agentvm_types::Nonce;
 
 use super::process::Agent;
 use super::store::{Kept, Store};
@@ -34,15 +35,15 @@ impl Store {
         self.begin(
             &Kept { record: spec.record.clone(), resources: None },
             Some(&golden),
-            nonce.as_deref(),
+            nonce.as_ref(),
         )?;
         self.note_peak(&spec.record.owner_uid);
         self.limit(&spec.record.name, spec.limits)
     }
 
     /// The golden nonce that the next agent claims to have.
-    fn told(&self, golden: &agentvm_core::names::GoldenKey) -> Option<String> {
-        let lie = self.knobs.lies().then(|| "00".repeat(16));
+    fn told(&self, golden: &agentvm_core::names::GoldenKey) -> Option<Nonce> {
+        let lie = self.knobs.lies().then(|| Nonce::from_bytes([0; 16]));
         lie.or_else(|| self.golden_nonce(golden))
     }
 
@@ -51,7 +52,7 @@ impl Store {
         &self,
         kept: &Kept,
         golden: Option<&Path>,
-        nonce: Option<&str>,
+        golden_nonce: Option<&Nonce>,
     ) -> Result<(), HvError> {
         let name = &kept.record.name;
         self.locks.with(name.as_str(), || {
@@ -71,7 +72,7 @@ impl Store {
             lay_out(&dir, golden)?;
             write_json(&dir.join("record.json"), kept)?;
             before(CloneStep::Start)?;
-            let agent = self.spawn(&dir, nonce).inspect_err(|_| {
+            let agent = self.spawn(&dir, golden_nonce).inspect_err(|_| {
                 let _ = fs::remove_dir_all(&dir);
             })?;
             before(CloneStep::Load)?;
@@ -82,9 +83,9 @@ impl Store {
     }
 
     /// An agent that stands still.
-    fn spawn(&self, dir: &Path, nonce: Option<&str>) -> Result<Agent, HvError> {
-        let agent =
-            Agent::spawn(&self.agent_binary, dir, nonce).map_err(io("start the agent of", dir))?;
+    fn spawn(&self, dir: &Path, golden_nonce: Option<&Nonce>) -> Result<Agent, HvError> {
+        let agent = Agent::spawn(&self.agent_binary, dir, golden_nonce.map(Nonce::as_str))
+            .map_err(io("start the agent of", dir))?;
         agent.stop(dir);
         Ok(agent)
     }
@@ -116,7 +117,7 @@ impl Store {
             run.step(ResetStep::Load, || remove_tree(&dir.join("share/work")))?;
             run.step(ResetStep::Share, || {
                 lay_out(&dir, Some(&self.golden(&spec.record.golden)))?;
-                let agent = self.spawn(&dir, self.told(&spec.record.golden).as_deref())?;
+                let agent = self.spawn(&dir, self.told(&spec.record.golden).as_ref())?;
                 write_json(&dir.join("agent.pid"), &agent)
             })?;
             run.step(ResetStep::Prove, || Ok(()))?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use agentvm_core::names::{DomainName, GoldenKey, short_hash};
+use agentvm_types::Nonce;
 
 use super::store::{HALF, Kept, Store};
 use super::{FakeHypervisor, Op};
@@ -110,10 +111,10 @@ impl Store {
 
     /// The nonce that an agent of this golden has in its memory. A real one has it from its
     /// template; these are new processes, so they are told.
-    pub fn golden_nonce(&self, key: &GoldenKey) -> Option<String> {
+    pub fn golden_nonce(&self, key: &GoldenKey) -> Option<Nonce> {
         let golden: Golden = read_json(&self.golden(key).join("golden.json"))?;
         let said: serde_json::Value = serde_json::from_str(&golden.guest).ok()?;
-        Some(said.get("golden")?.as_str()?.to_owned())
+        said.get("golden")?.as_str()?.parse().ok()
     }
 }
 

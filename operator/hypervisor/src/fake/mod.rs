@@ -3,7 +3,8 @@
 //! implement the five traits.
 //!
 //! ```text
-//! <dir>/machines/<name>/{record.json, limits.json, agent.pid, ready, link, mark.json, agent.sock, agent.log, share/{input,output,work,secrets}}
+//! <dir>/machines/<name>/{record.json, limits.json, agent.pid, ready, link, mark.json,
+//!                        agent.sock, agent.log, share/{input,output,work,secrets}}
 //! <dir>/goldens/<key>/{golden.json, work/}
 //! ```
 //! Everything stands on disk, and the processes outlive whoever started them: an operator that was

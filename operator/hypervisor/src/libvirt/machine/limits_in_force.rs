@@ -1,7 +1,7 @@
-//! What a machine's process is held to: noted when it starts, changed while it lives.
+//! The limits of a machine's process: noted when it starts, changed while it lives.
 //!
-//! The share's throttle alone is QEMU's for as long as that runs: a machine that is to have another
-//! isn't reset, and its next run gets a fresh process.
+//! Only the share's throttle never changes while QEMU runs. A machine that needs another throttle is
+//! not reset, and its next run gets a fresh process.
 
 use serde::{Deserialize, Serialize};
 use virt::domain::{Domain, MemoryParameters, SchedBandwidth, SchedulerInfo};

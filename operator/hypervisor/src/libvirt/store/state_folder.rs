@@ -1,11 +1,13 @@
-//! Where everything stands below the state directory. Paths only; nothing is touched here.
+//! The paths below the state directory. This file touches none of them.
 //!
 //! ```text
 //! machines/<name>/   overlay.qcow2  share.img  share/  agent.sock  console.log  reset/sock
-//!                    user  token  record.json  process.json  limits.json  parked  quarantined.json  ready | resetting
-//! preload/           <sha256>.so, the library that resets in place take
-//! golden/<key>/      memory  state  snapshot.qcow2  disk.qcow2  rootfs.raw  vmlinuz  initrd.img  golden.json  recipe.json
-//! golden/.tmp-<key>/ the same, while it is being made
+//!                    user  token  record.json  process.json  limits.json  parked
+//!                    quarantined.json  ready | resetting
+//! preload/           <sha256>.so, the preload library
+//! golden/<key>/      memory  state  snapshot.qcow2  disk.qcow2  rootfs.raw  vmlinuz
+//!                    initrd.img  golden.json  recipe.json
+//! golden/.tmp-<key>/ a golden that is being made
 //! accelerator.json   verdict of the boot probe
 //! ```
 

@@ -1,12 +1,12 @@
 //! A machine's limits in libvirt's terms.
 //!
-//! | what | by | where |
+//! | limit | enforced by | set by |
 //! |---|---|---|
-//! | processor time | cgroup `cpu`: weight, and a quota for all threads of QEMU together | `<cputune>` |
-//! | memory | cgroup `memory`: what the guest has, and what QEMU needs for itself | set when it runs |
-//! | disk | QEMU's own throttles of the disk and of the share, which is the host's disk too | `<iotune>`, `-set fsdev…` |
-//! | processes of QEMU | none: its seccomp filter lets it start no other | libvirt's `-sandbox …,spawn=deny` |
-//! | processes of a run | the guest's cgroup `pids`; libvirt has no such limit | EXECUTE |
+//! | processor time | cgroup `cpu`: weight, and a quota for QEMU's threads | `<cputune>` |
+//! | memory | cgroup `memory`: the guest's size and QEMU's own need | set when it runs |
+//! | disk | QEMU's throttles of disk and share | `<iotune>`, `-set fsdev…` |
+//! | processes of QEMU | its seccomp filter: none | libvirt's `-sandbox …,spawn=deny` |
+//! | processes of a run | the guest's cgroup `pids` | EXECUTE |
 //!
 //! They are set when a process starts; `machine/limits_in_force.rs` changes them while it lives.
 

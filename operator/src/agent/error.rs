@@ -4,7 +4,7 @@ use agentvm_core::names::DomainName;
 use agentvm_guest_agent::client::ClientError;
 use agentvm_hypervisor::HvError;
 
-/// Why a session could not be had, or ended.
+/// The reason why a session did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     #[error("the agent in {name} did not answer within {seconds} s")]

@@ -1,4 +1,4 @@
-//! EXECUTE, as far as all programs have it in common.
+//! The parts of EXECUTE that all programs share.
 
 use agentvm_crds::RunAs;
 use agentvm_guest_agent::protocol::{self, Execute, Nonce};

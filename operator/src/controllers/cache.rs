@@ -24,7 +24,7 @@ use super::Guarded;
 /// Objects of one kind that are reconciled at the same time.
 const CONCURRENCY: u16 = 16;
 
-/// How many caches are full.
+/// The number of full caches.
 #[derive(Clone, Debug)]
 pub struct Filled(watch::Sender<usize>);
 

@@ -41,7 +41,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 pub struct Context {
     pub client: Client,
     pub node: NodeName,
-    /// Defaults without what is known only of this host: see [`Context::defaults`].
+    /// Defaults without the facts of this host: see [`Context::defaults`].
     pub(super) configured: Defaults,
     pub budget: Budget,
     pub runs_folder: PathBuf,
@@ -67,7 +67,7 @@ impl std::fmt::Debug for Context {
     }
 }
 
-/// The parts of a context that somebody else makes.
+/// The parts of a context that other modules make.
 #[allow(missing_debug_implementations, reason = "used up at once")]
 pub struct Parts {
     pub client: Client,
@@ -131,7 +131,7 @@ impl Context {
         self.machines.drain();
     }
 
-    /// The time to stop is nearly over: what still executes is ended.
+    /// The time to stop is nearly over: current runs are ended.
     pub fn evicting(&self) -> bool {
         self.evicting.load(Ordering::Relaxed)
     }
@@ -156,7 +156,7 @@ impl Context {
         self.caches.snapshots.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// Has a snapshot looked at: it is needed in a layout that nobody has asked for yet.
+    /// Wakes the snapshot's reconcile: a pool needs it in a new layout.
     pub fn wake_snapshot(&self, namespace: &str, name: &str) {
         let _ = self.snapshots.unbounded_send(ObjectRef::new(name).within(namespace));
     }
@@ -167,7 +167,7 @@ impl Context {
         self.clock.until(at).max(MOMENT)
     }
 
-    /// Forgets what is kept of objects that are gone.
+    /// Forgets the entries of objects that are gone.
     pub fn forget(&self, exists: impl Fn(&str) -> bool) {
         self.failures.keep(&exists);
         self.writes.keep(&exists);

@@ -1,4 +1,4 @@
-//! What can go wrong in a reconcile, and how to try again.
+//! The errors of a reconcile, and the way to try again.
 
 use agentvm_core::names::DomainName;
 use agentvm_hypervisor::HvError;
@@ -8,7 +8,7 @@ use crate::agent::SessionError;
 /// An error of a reconcile.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody else wrote first: the next look decides again.
+    /// Another writer was first: the next look decides again.
     #[error("the object changed meanwhile")]
     Conflict,
     /// The object is gone.
@@ -52,7 +52,7 @@ impl Error {
         }
     }
 
-    /// Sorts what the API server said.
+    /// Sorts the errors of the API server.
     pub fn api(what: &'static str) -> impl Fn(kube::Error) -> Self {
         move |source| match &source {
             kube::Error::Api(status) if status.code == 409 => Self::Conflict,

@@ -1,4 +1,4 @@
-//! Failures in a row of each object: they decide how long its next reconcile waits.
+//! Consecutive failures of each object. They decide how long its next reconcile waits.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,5 @@
-//! Is the host of machines there? Asked again and again; the first time it is, what survived a
-//! restart is taken over.
+//! Checks the host again and again. When it answers for the first time, the machines that survived
+//! a restart are taken over.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -16,11 +16,11 @@ use crate::report::report;
 /// Between two looks at a host that answers.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is known of the host.
+/// The known state of the host.
 #[derive(Clone, Debug)]
 pub enum HostState {
-    /// Not asked yet, or what survived isn't taken over yet: nothing may be made and nothing is
-    /// lost.
+    /// The host was not asked yet, or its machines are not taken over yet: nothing may be made, and
+    /// nothing is lost.
     Unknown(String),
     Ready(Arc<HostFacts>),
     /// It was ready once; machines of before may still run.
@@ -76,7 +76,8 @@ enum Problem {
     Api(#[source] Error),
 }
 
-/// Before anything new is made: remove what a crash left half made, take over what lives.
+/// Before anything new is made: removes the half-made remains of a crash, and takes over living
+/// machines.
 async fn take_over(cx: &Context) -> Result<Arc<HostFacts>, Problem> {
     let Context { client, machines, goldens, .. } = cx;
     let hv = machines.host();
@@ -104,7 +105,7 @@ async fn open_attempts(client: &Client) -> Result<HashMap<Nonce, RunUid>, Error>
     let runs: Api<Guarded<AgentRun>> = Api::all(client.clone());
     let list = runs.list(&ListParams::default()).await.map_err(Error::api("the list of runs"))?;
     let open = list.items.into_iter().filter_map(|run| run.0.ok()).filter_map(|run| {
-        // A nonce that is none names no machine.
+        // An invalid nonce names no machine.
         let nonce = open_attempt(run.status.as_ref())?.nonce.parse().ok()?;
         Some((nonce, RunUid::new(run.metadata.uid?)))
     });

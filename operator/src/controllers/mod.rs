@@ -1,8 +1,8 @@
 //! One controller for each kind, each readable as a sentence: observe, plan (pure), execute,
 //! publish once or not at all.
 //!
-//! No finalizers: what is on the node and whose object is gone is found by UID and removed
-//! ([`sweep`]).
+//! There are no finalizers: [`sweep`] finds things on the node whose object is gone by UID, and
+//! removes them.
 
 mod cache;
 mod context;

@@ -14,7 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Context, error::Error};
 use crate::metrics::{Kind, Verb};
 
-/// How metrics call what is written.
+/// The metrics' name of the written kind.
 pub trait Counted {
     const KIND: Kind;
 }

@@ -1,4 +1,4 @@
-//! Turns what machines and goldens say into objects that are worth another look.
+//! Turns events of machines and goldens into objects that need another look.
 //!
 //! A machine that came or went concerns its pool and the first runs in line; a golden concerns its
 //! pools.
@@ -85,7 +85,7 @@ impl Router {
         }
     }
 
-    /// What one pool no longer needs, another may have waited for.
+    /// A pool may have waited for capacity that another pool gives back.
     fn pools_without_room(&self, cx: &Context, but: &PoolUid) {
         for object in cx.caches.pools.state() {
             let Ok(pool) = &object.0 else { continue };
@@ -120,7 +120,7 @@ impl Router {
         }
     }
 
-    /// A sender of its own for whoever needs a snapshot to be looked at.
+    /// A sender of its own for callers that need a look at a snapshot.
     pub fn snapshot_sender(&self) -> UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>> {
         self.snapshots.clone()
     }

@@ -48,14 +48,13 @@ use crate::{
 /// Runs, pools and snapshots.
 const CACHES: usize = 3;
 
-/// What it takes to end a run: SIGTERM, 5 s, SIGKILL, and its output collected and its status
-/// written.
+/// The time to end a run: SIGTERM, 5 s, SIGKILL, collecting its output and writing its status.
 const EVICTION: Duration = Duration::from_secs(8);
 
-/// What it takes to end all machines.
+/// The time to end all machines.
 const MACHINES: Duration = Duration::from_secs(5);
 
-/// All that an operator is told.
+/// The configuration of an operator.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
     pub instance: InstanceId,
@@ -64,14 +63,14 @@ pub struct OperatorConfig {
     pub budget: Budget,
     pub share_bytes: u64,
     pub parallel: usize,
-    /// Folder of what runs leave.
+    /// The folder of the runs' streams and output.
     pub runs: PathBuf,
     pub image: PathBuf,
-    /// Folder of the root filesystems that users may name; none where there is none.
+    /// The folder of root filesystems that users may name; none where there is none.
     pub images_folder: Option<PathBuf>,
-    /// How long goldens are kept whose layout no pool needs.
+    /// The time for which goldens are kept whose layout no pool needs.
     pub linger: Duration,
-    /// Where it is counted and measured; off unless somebody listens.
+    /// The metrics; off where they are not served.
     pub metrics: Metrics,
     pub clock: Clock,
 }
@@ -160,15 +159,14 @@ impl Operator {
         Ok(Self { cx, tasks, wake_runs })
     }
 
-    /// What is known of the host, as it changes.
+    /// The known state of the host, as it changes.
     pub fn host(&self) -> watch::Receiver<HostState> {
         self.cx.host.clone()
     }
 
-    /// Claims nothing any more and gives back what was never sent to a machine. Runs that are under
-    /// way may end by themselves; near the end of the time they are ended (`Evicted`). Then it
-    /// stops. With `end_machines` no machine is left; without, idle ones wait for the next
-    /// operator.
+    /// Stops claiming, and gives back claims that were never sent to a machine. Current runs may
+    /// end by themselves; near the end of the time they are ended (`Evicted`). Then it stops. With
+    /// `end_machines` no machine is left; without it, idle machines wait for the next operator.
     pub async fn stop(mut self, patience: Duration, end_machines: bool) {
         self.cx.drain();
         Router::wake_runs(&self.wake_runs, &self.cx);
@@ -177,7 +175,8 @@ impl Operator {
             Router::wake_runs(&self.wake_runs, &self.cx);
             if !self.idle_within(patience.min(EVICTION)).await {
                 tracing::warn!(
-                    "some runs were not over in time; the next operator finds out what became of them"
+                    "some runs were not over in time; the next operator finds out what became of \
+                        them"
                 );
             }
         }
@@ -241,7 +240,8 @@ async fn drive<K, F>(
     let counted = move |object: Arc<Guarded<K>>, cx: Arc<Context>| {
         if let Err(malformed) = &object.0 {
             let name = object.meta().name.clone().unwrap_or_default();
-            tracing::warn!(kind = %K::kind(&()), name, "the object can't be understood and is left alone: {}", malformed.error);
+            tracing::warn!(kind = %K::kind(&()), name,
+                "the object can't be understood and is left alone: {}", malformed.error);
         }
         let uid = object.meta().uid.clone().unwrap_or_default();
         let work = reconcile(object, cx.clone());
@@ -258,7 +258,8 @@ async fn drive<K, F>(
             // A failed reconcile is logged where its retry is decided; this is a watch that broke
             // and will be resumed.
             if let Err(why @ ControllerError::QueueError(_)) = &done {
-                tracing::warn!(kind = %K::kind(&()), error = why as &dyn std::error::Error, "a watch was interrupted");
+                tracing::warn!(kind = %K::kind(&()), error = why as &dyn std::error::Error,
+                    "a watch was interrupted");
             }
             std::future::ready(())
         })
@@ -274,19 +275,20 @@ fn failed<K: Resource<DynamicType = ()>>(
     let meta = object.meta();
     let name = meta.name.clone().unwrap_or_default();
     match why {
-        // Somebody else was faster; the watch brings the news, this is for the case that it
-        // doesn't.
+        // Another writer was faster. The watch brings the news; this timer is for the case that it
+        // does not.
         Error::Conflict => return Action::requeue(Duration::from_millis(250)),
         Error::Gone => return Action::await_change(),
         _ => {}
     }
     cx.metrics.reconcile_failed(&K::kind(&()), why.label());
     let delay = cx.failures.note(meta.uid.as_deref().unwrap_or_default());
-    tracing::warn!(kind = %K::kind(&()), name, error = why as &dyn std::error::Error, label = why.label(), "a reconcile failed; again in {delay:?}");
+    tracing::warn!(kind = %K::kind(&()), name, error = why as &dyn std::error::Error,
+        label = why.label(), "a reconcile failed; again in {delay:?}");
     Action::requeue(delay)
 }
 
-/// Starts some work when all caches are filled: what isn't in them then is really gone.
+/// Starts some work when all caches are full: an object that is missing then is really gone.
 async fn when_cached(filled: Filled, work: impl Future<Output = ()>) {
     filled.all(CACHES).await;
     work.await;

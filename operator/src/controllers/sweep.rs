@@ -1,4 +1,4 @@
-//! No finalizers: what is on this node and whose object is gone is removed here, found by UID.
+//! There are no finalizers: this file removes things on this node whose object is gone, by UID.
 //!
 //! Deleting a run stops it; deleting a pool ends its idle machines and lets claimed ones finish; a
 //! golden's files stay until its last machine is gone.
@@ -26,7 +26,7 @@ pub async fn sweep(cx: Arc<Context>) {
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tick.tick().await;
-        // Before machines of before are taken over, nothing is known to be nobody's.
+        // Before the earlier machines are taken over, no ownership is certain.
         let facts = match &*cx.host.borrow() {
             HostState::Ready(facts) => facts.clone(),
             HostState::Unknown(_) | HostState::Unavailable { .. } => continue,
@@ -70,8 +70,8 @@ fn sweep_machines(cx: &Context) {
     }
 }
 
-/// A policy outlives its pool for as long as a machine of it lives, and that of a setup goes with
-/// it.
+/// A policy outlives its pool while a machine of the pool lives; a setup's policy goes with the
+/// setup.
 async fn sweep_policies(cx: &Context) {
     let mut owners = uids(&cx.caches.pools, OwnerUid::new);
     owners.extend(uids(&cx.caches.snapshots, OwnerUid::new));
@@ -101,7 +101,8 @@ async fn sweep_goldens(cx: &Context, facts: &HostFacts) {
         match cx.goldens.remove(&key).await {
             Ok(()) => tracing::info!(%key, "removed a golden that nothing uses"),
             Err(why) => {
-                tracing::warn!(%key, error = &why as &dyn std::error::Error, "a golden could not be removed");
+                tracing::warn!(%key, error = &why as &dyn std::error::Error,
+                    "a golden could not be removed");
             }
         }
     }
@@ -124,7 +125,8 @@ fn sweep_folders(folder: &Path, keep: &HashSet<RunUid>) {
             && let Err(why) = std::fs::remove_dir_all(entry.path())
         {
             let path = entry.path();
-            tracing::warn!(path = %path.display(), error = &why as &dyn std::error::Error, "a run's folder could not be removed");
+            tracing::warn!(path = %path.display(), error = &why as &dyn std::error::Error,
+                "a run's folder could not be removed");
         }
     }
 }

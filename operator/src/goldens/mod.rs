@@ -52,11 +52,11 @@ pub struct Config {
     pub clock: Clock,
 }
 
-/// A golden whose snapshot is there and whose layout no pool needs is kept for this time. A pool
-/// that is made anew, or is changed back, finds it again.
+/// The time for which a golden is kept whose snapshot exists but whose layout no pool needs. A pool
+/// that is made again, or is changed back, finds it.
 pub const LINGER: Duration = Duration::from_mins(1);
 
-/// A golden that somebody wants.
+/// A wanted golden.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     pub recipe: Recipe,
@@ -124,14 +124,14 @@ impl Goldens {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Reads what is whole on this host.
+    /// Reads the whole goldens of this host.
     pub async fn refresh(&self) -> Result<Vec<Golden>, HvError> {
         let goldens = self.inner.hv.goldens().await?;
         self.inner.state().whole = goldens.iter().map(|g| (g.key.clone(), g.clone())).collect();
         Ok(goldens)
     }
 
-    /// All that the files of a golden depend on.
+    /// All things that the files of a golden depend on.
     pub fn key(&self, recipe: &Recipe, layout: DeviceLayout, facts: &HostFacts) -> GoldenKey {
         let accelerator = match facts.accelerator {
             Accelerator::Kvm => "kvm",
@@ -191,7 +191,7 @@ impl Goldens {
             .collect()
     }
 
-    /// Removes a golden that nobody needs any more.
+    /// Removes a golden that is not needed any more.
     pub async fn remove(&self, key: &GoldenKey) -> Result<(), HvError> {
         let removed = self.inner.state().whole.remove(key);
         self.inner.hv.remove_golden(key).await?;
@@ -201,7 +201,7 @@ impl Goldens {
         Ok(())
     }
 
-    /// Starts a capture, or queues it behind the one that is under way.
+    /// Starts a capture, or queues it behind the current one.
     pub fn capture(&self, owner: Owner, wanted: Wanted) {
         let (inner, key) = (self.inner.clone(), wanted.key.clone());
         inner.set(&key, &owner, Local::Queued);

@@ -1,5 +1,5 @@
-//! Checks that a template is the same from one moment to the next. Each machine of a golden has to
-//! be what was captured, to the last process. A machine that changes by itself would go to
+//! Checks that a template does not change from one moment to the next. Each machine of a golden
+//! must equal the capture, to the last process. A machine that changes by itself would go to
 //! quarantine each time.
 
 use agentvm_guest_agent::protocol::Inspection;

@@ -24,7 +24,8 @@ pub struct Inbox {
 
 impl Inbox {
     /// The next command that the machine's life admits. An accepted Execute or Stop has changed the
-    /// life already. `None`: the entry is gone from the board, and nobody can send any more.
+    /// life already. `None` means that the entry is gone from the board, and no caller can send any
+    /// more.
     ///
     /// This is safe to cancel: no command is lost.
     pub async fn next(&mut self) -> Option<Command> {

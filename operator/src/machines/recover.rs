@@ -132,9 +132,8 @@ mod tests {
         let kept = Mark::Quarantined { until: 9, why: "disk".into() };
         let dead = || PowerState::Dead { why: "its reset was interrupted".into() };
         let origin = |state, mark| birth(&machine(state, mark), &HashMap::new()).1;
-        assert!(
-            matches!(origin(PowerState::Paused, parked(&evidence)), Origin::FoundParked(e) if e.reuses == 3)
-        );
+        assert!(matches!(origin(PowerState::Paused, parked(&evidence)),
+                Origin::FoundParked(e) if e.reuses == 3));
         for lost in [
             origin(PowerState::Paused, parked("{}")),
             origin(PowerState::Running, parked(&evidence)),

@@ -1,4 +1,4 @@
-//! Which layouts a snapshot is wanted in: what the pools of its namespace that name it say.
+//! The wanted layouts of a snapshot: those of its namespace's pools that name it.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use crate::controllers::Context;
 
-/// The layouts that pools need of a snapshot; none where no pool names it.
+/// The layouts that pools need of a snapshot; empty where no pool names it.
 pub fn asked(snapshot: &GoldenSnapshot, cx: &Context) -> BTreeSet<DeviceLayout> {
     let (namespace, name) = (snapshot.namespace(), snapshot.name_any());
     let pools = cx.caches.pools.state();

@@ -1,4 +1,4 @@
-//! What is seen of a snapshot on this node.
+//! Observes a snapshot on this node.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ use crate::controllers::{Context, HostState};
 #[derive(Debug)]
 pub enum GoldenFacts {
     Invalid(InvalidSpec),
-    /// The host doesn't answer, so nothing can be said of what is on it.
+    /// The host does not answer, so nothing is known about it.
     NoHost {
         digest: String,
         why: String,

@@ -11,8 +11,8 @@ use crate::{
     network::PoolNetwork,
 };
 
-/// Begins what is missing, ends what is too much, changes what has changed; `false`: not all of
-/// that could be done.
+/// Begins missing machines, ends surplus ones, changes changed ones. `false` means that a part of
+/// it could not be done.
 pub async fn execute(
     pool: &AgentVMPool,
     want: &ValidPool,

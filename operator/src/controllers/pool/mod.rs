@@ -17,7 +17,7 @@ pub use network::police_all;
 
 /// A look from time to time, should an event have been missed.
 const SLOW: Duration = Duration::from_secs(30);
-/// Between two tries of what could not be done.
+/// The time between two tries after a failure.
 const AGAIN: Duration = Duration::from_secs(5);
 
 /// The UID of a pool as the API server sends it.
@@ -45,7 +45,7 @@ pub async fn reconcile(
     let again = publish::publish_status(pool, &want, &after, &plan, &cx).await?;
     let slow = if network.is_err() || !done { AGAIN } else { SLOW };
     let wake = plan.wake.map_or(slow, |at| cx.wake_in(at)).min(slow);
-    // What a look at idle machines found is told by the next one.
+    // The next look reports the findings about idle machines.
     let look = Duration::from_secs(u64::from(want.health_check_seconds)).min(SLOW);
     Ok(Action::requeue(again.unwrap_or(look).min(wake).min(look)))
 }

@@ -1,4 +1,4 @@
-//! Has the host hold a pool's machines to what its spec says, at once and those that run too.
+//! Puts a pool's network policy and limits into force, at once and for machines with a run too.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -18,9 +18,8 @@ use crate::{
 /// Where the kernel lists interfaces.
 const INTERFACES: &str = "/sys/class/net";
 
-/// Makes the network of machines that have one, so that it is known where they are before anybody
-/// says what they may reach. Why it can't be made is said where the pool's policy is put into
-/// force.
+/// Makes the network of machines that have one, so that its subnet is known before a policy is
+/// judged. If it cannot be made, the step that puts the pool's policy into force says why.
 pub async fn prepare(pool: &AgentVMPool, cx: &Context) {
     if matches!(*cx.host.borrow(), HostState::Ready(_)) && is_connected(pool, cx) {
         let _ = cx.machines.links().subnet().await;
@@ -34,7 +33,8 @@ fn is_connected(pool: &AgentVMPool, cx: &Context) -> bool {
 /// Puts the pool's policy into force. An error is why it has no network, and so gets no machines.
 pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Result<(), Blocked> {
     let Some(uid) = pool.metadata.uid.clone().map(OwnerUid::new) else { return Ok(()) };
-    // Before what was there is taken over, the policies of all others would be missing.
+    // Before the earlier machines are taken over, the policies of all other owners would be
+    // missing.
     if !matches!(*cx.host.borrow(), HostState::Ready(_)) {
         return Ok(());
     }
@@ -49,7 +49,8 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
     match network.attachment {
         Attachment::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => {
             Err(unavailable(format!(
-                "spec.network.bridge: this node has no bridge {bridge:?}; make it (`ip link add {bridge} type bridge`, `ip link set \
+                "spec.network.bridge: this node has no bridge {bridge:?}; make it (`ip link add \
+                    {bridge} type bridge`, `ip link set \
              {bridge} up`), or name one that is there"
             )))
         }
@@ -58,8 +59,8 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
     }
 }
 
-/// The policies of all pools, when the machines of before are taken over: those of one that is left
-/// out would be cut off. A pool whose spec can't be carried out has none.
+/// The policies of all pools, when the earlier machines are taken over: machines of a missing pool
+/// would be cut off. A pool with an invalid spec has none.
 pub async fn police_all(cx: &Context) {
     let pools = cx.caches.pools.state();
     let connected = || {

@@ -14,9 +14,9 @@ use crate::{
     machines::{AttemptSpec, SecretFile},
 };
 
-/// Files that are taken from one run's output at the most.
+/// The largest number of files that are taken from one run's output.
 const MAX_FILES: usize = 10_000;
-/// Entries that are looked at in one run's output at the most.
+/// The largest number of entries that are looked at in one run's output.
 const MAX_ENTRIES: usize = 100_000;
 
 /// Everything that the attempt needs, in one piece.

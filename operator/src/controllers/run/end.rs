@@ -1,4 +1,4 @@
-//! What metrics learn of a run that is over: read from its status, which is the one truth about it.
+//! The metrics of a finished run. They are read from its status, the only truth about it.
 
 use std::time::Duration;
 
@@ -12,13 +12,12 @@ use crate::metrics::{AcquireKind, Metrics};
 pub struct End {
     reason: String,
     ran: Option<Duration>,
-    /// How long the machine took from the claim to its acknowledgement; none where there was no
-    /// machine.
+    /// The time from the claim to the acknowledgement; none where there was no machine.
     acquired: Option<(AcquireKind, Duration)>,
 }
 
 impl End {
-    /// Of a status that says that the run is over.
+    /// The end in a status of a finished run.
     pub fn of(status: &AgentRunStatus) -> Option<Self> {
         let condition = |type_: &str| find(&status.conditions, type_);
         let over = condition(condition_type::SUCCEEDED)
@@ -43,7 +42,7 @@ impl End {
     }
 }
 
-/// A run that finds a machine is accepted and claimed in one status; one that waits is accepted
+/// A run that finds a machine is accepted and claimed in one status. A run that waits is accepted
 /// before.
 fn kind(accepted: Option<&Condition>, scheduled: Option<&Condition>) -> AcquireKind {
     let since = |condition: Option<&Condition>| condition.map(|c| c.last_transition_time.clone());

@@ -35,7 +35,7 @@ pub struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Its status as the cache has it; empty where it has none yet.
+    /// Its status in the cache; empty where it has none yet.
     pub fn status(&self) -> AgentRunStatus {
         self.object.status.clone().unwrap_or_default()
     }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::controllers::{Context, HostState, error::Error};
 
-/// The facts that the plan is made from, and what only its execution needs.
+/// The facts for the plan, and the things that only its execution needs.
 #[derive(Debug)]
 pub struct Observation {
     pub facts: RunFacts,
@@ -90,7 +90,7 @@ fn attempt(run: &Run<'_>, cx: &Context) -> AttemptState {
     if open.node_name != cx.node.as_str() || matches!(*cx.host.borrow(), HostState::Unknown(_)) {
         return AttemptState::Elsewhere;
     }
-    // A nonce that is none names no machine.
+    // An invalid nonce names no machine.
     let nonce: Option<Nonce> = open.nonce.parse().ok();
     nonce
         .and_then(|nonce| cx.machines.attempt(&run.uid, &nonce))

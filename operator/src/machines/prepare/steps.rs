@@ -155,7 +155,8 @@ impl Preparation<'_> {
         Ok(reset)
     }
 
-    /// Gives the machine its identity and its network. Returns the name servers that its guest asks.
+    /// Gives the machine its identity and its network. Returns the name servers that its guest
+    /// asks.
     async fn identified<'t>(
         &'t self,
         session: &mut Session,

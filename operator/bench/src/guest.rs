@@ -54,7 +54,7 @@ async fn identify(
     let network = links.guest_network(record);
     let given = rehydrate(session, record, network, share, Timestamp::now()).await;
     given.map_err(step("give the machine its identity"))?;
-    links.open(record).await.map_err(step("connect the machine"))
+    links.connect(record).await.map_err(step("connect the machine"))
 }
 
 /// Makes the machine one of its own and has it go the way of a run once.

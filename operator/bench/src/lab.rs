@@ -100,7 +100,7 @@ impl Lab {
         let links = Network::new(hv.clone(), instance.clone(), defaults.network.deny_cidrs);
         if network == BenchNetwork::Nat {
             links
-                .police(&OwnerUid::new(OWNER), setup_policy)
+                .set_policy(&OwnerUid::new(OWNER), setup_policy)
                 .await
                 .map_err(step("set the rules of machines"))?;
         }

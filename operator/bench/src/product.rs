@@ -86,7 +86,7 @@ impl Machine {
 
     pub async fn destroy(&self) -> Result<(), BenchError> {
         self.lab.hv.destroy(self.name(), Stop::Force).await.map_err(step("destroy a machine"))?;
-        self.lab.links.free(self.name());
+        self.lab.links.free_address(self.name());
         Ok(())
     }
 

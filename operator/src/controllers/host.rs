@@ -86,7 +86,7 @@ async fn take_over(cx: &Context) -> Result<Arc<HostFacts>, Problem> {
     let whole = goldens.refresh().await.map_err(Problem::Host)?;
     let open = open_attempts(client).await.map_err(Problem::Api)?;
     let found = machines.recover(&open, &whole).await.map_err(Problem::Host)?;
-    pool::police_all(cx).await;
+    pool::declare_all_policies(cx).await;
     for gone in hv.sweep().await.map_err(Problem::Host)? {
         tracing::info!("removed what an earlier end left behind: {gone}");
     }

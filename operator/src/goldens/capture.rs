@@ -115,7 +115,7 @@ pub(super) async fn capture(
             return done;
         }
     }
-    inner.links.free(&name);
+    inner.links.free_address(&name);
     done
 }
 
@@ -205,15 +205,18 @@ async fn set_up(
     if record.nic.is_none() || recipe.setup_network == SetupNetworkMode::Isolated {
         return Setup { session, record, network: None, clock }.run(&recipe.steps, say).await;
     }
-    links.police(owner, inner.config.setup_policy.clone()).await.map_err(CaptureError::Network)?;
+    links
+        .set_policy(owner, inner.config.setup_policy.clone())
+        .await
+        .map_err(CaptureError::Network)?;
     let network = links.guest_network(record);
     rehydrate(session, record, network.clone(), false, clock.now())
         .await
         .map_err(CaptureError::Identity)?;
-    links.open(record).await.map_err(CaptureError::Network)?;
+    links.connect(record).await.map_err(CaptureError::Network)?;
     let done = Setup { session, record, network, clock }.run(&recipe.steps, say).await;
-    let closed = links.close(record).await.map_err(CaptureError::Network);
-    if let Err(why) = links.unpolice(owner).await {
+    let closed = links.disconnect(record).await.map_err(CaptureError::Network);
+    if let Err(why) = links.drop_policy(owner).await {
         tracing::warn!(
             template = %record.name,
             error = &why as &dyn std::error::Error,

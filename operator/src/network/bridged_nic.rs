@@ -69,7 +69,7 @@ mod tests {
             (agentvm_core::defaults::Defaults::default(), agentvm_crds::Profile::Standard);
         let mut policy = agentvm_core::network::policy(None, None, 1, &defaults, profile).unwrap();
         policy.resolvers = vec![Ipv4Addr::new(203, 0, 113, 53)];
-        network.police(&OwnerUid::new("pool"), policy.clone()).await.unwrap();
+        network.set_policy(&OwnerUid::new("pool"), policy.clone()).await.unwrap();
         let bridged = Nic::bridge(&instance, &DomainName::from_recorded("vm-0"), "br0");
         let told = network.bridged_nic(&record(Some(bridged.clone()))).unwrap();
         assert_eq!((told.mac.bytes(), told.resolvers), (bridged.mac.bytes(), policy.resolvers));

@@ -1,10 +1,14 @@
-//! The network of this node's machines: who has which address, how a pool's machines are plugged in, whose policy is in force.
+//! The network of this node's machines: their addresses, their attachment, the policies of their
+//! owners, and the flows of their runs.
 //!
 //! ```text
-//! pool ─► police ─► every policy at once ─► host        (before a machine of it is connected, and whenever the spec changes)
-//! machine: nic (an address of its own, for as long as it lives) ─► REHYDRATE ─► open ─► … ─► close
+//! pool ─► set_policy ─► all policies at once ─► host
+//!         (before a machine of the pool is connected, and whenever the spec changes)
+//! machine: nic (an address, for as long as it lives) ─► REHYDRATE ─► connect ─► … ─► disconnect
+//! run: flows ─► flows::FlowRecorder ─► log lines, Events, metrics, the run's status
 //! ```
-//! It fails closed: without a policy in force no link is opened, and a machine whose link doesn't open isn't lent.
+//! It fails closed: without a policy in force no link is opened, and a machine whose link doesn't
+//! open isn't lent.
 
 mod addresses;
 mod attachment;
@@ -48,14 +52,15 @@ pub struct Network {
 }
 
 impl Network {
-    /// `never`: what no policy opens.
-    pub fn new(hv: Arc<dyn Hypervisor>, instance: InstanceId, never: Vec<IpNet>) -> Self {
-        let policies = Policies::new(hv.clone(), never);
+    /// `deny_list`: destinations that no policy opens.
+    pub fn new(hv: Arc<dyn Hypervisor>, instance: InstanceId, deny_list: Vec<IpNet>) -> Self {
+        let policies = Policies::new(hv.clone(), deny_list);
         let (subnet, addresses) = (OnceCell::new(), Addresses::default());
         Self { inner: Arc::new(Inner { hv, instance, subnet, addresses, policies }) }
     }
 
-    /// The network device of a machine that is to be made; none where it has none. The same one again for the same name.
+    /// Returns the network device of a machine that is to be made; `None` where it has none. The
+    /// same name gets the same device again.
     pub async fn nic(
         &self,
         name: &DomainName,
@@ -75,26 +80,28 @@ impl Network {
         }
     }
 
-    /// Of machines that were there before: their addresses are nobody else's.
+    /// Keeps the address of a machine that existed before this process: no other machine gets it.
     pub fn take_over(&self, record: &MachineRecord) {
         if let Some(address) = record.nic.as_ref().and_then(Nic::address) {
             self.inner.addresses.keep(&record.name, address);
         }
     }
 
-    /// The machine is gone: its address is anybody's.
-    pub fn free(&self, name: &DomainName) {
+    /// Frees the address of a machine that is gone.
+    pub fn free_address(&self, name: &DomainName) {
         self.inner.addresses.free(name);
     }
 
-    /// How many more machines find an address, and what is to be said where none does. `None` before anybody had one.
+    /// Returns how many more machines find an address, and the message for those that find none.
+    /// `None` before the first machine had one.
     pub fn room(&self) -> Option<(u32, String)> {
         let subnet = self.inner.subnet.get()?;
         let room = subnet.machines().count().saturating_sub(self.inner.addresses.taken());
         Some((u32::try_from(room).unwrap_or(u32::MAX), full(subnet)))
     }
 
-    /// What a machine is told of its network; nothing where it has none of ours: see [`Network::bridged_nic`].
+    /// Returns the network settings that a machine is given. `None` where it isn't on our own
+    /// bridge; for a bridge of the host, see [`Network::bridged_nic`].
     pub fn guest_network(&self, record: &MachineRecord) -> Option<GuestNetwork> {
         let nic = record.nic.as_ref()?;
         let Wire::Nat { address, prefix, gateway, ipv6 } = nic.wire else { return None };
@@ -112,13 +119,15 @@ impl Network {
         })
     }
 
-    /// Before a pool's machines have IPv6: its host routes it for them. Says why it doesn't.
-    pub async fn ipv6(&self) -> Result<(), HvError> {
+    /// Has the host route IPv6 for machines, before a pool's machines have it. The error says why
+    /// the host doesn't.
+    pub async fn enable_ipv6(&self) -> Result<(), HvError> {
         self.inner.hv.ipv6().await
     }
 
-    /// Lets a machine that has a network device use it. Fails where the policy of its owner isn't in force.
-    pub async fn open(&self, record: &MachineRecord) -> Result<(), HvError> {
+    /// Lets a machine that has a network device use it. Fails where the policy of its owner isn't
+    /// in force.
+    pub async fn connect(&self, record: &MachineRecord) -> Result<(), HvError> {
         if record.nic.is_none() {
             return Ok(());
         }
@@ -126,49 +135,54 @@ impl Network {
         self.inner.hv.open_link(&record.name).await
     }
 
-    /// Takes it from it.
-    pub async fn close(&self, record: &MachineRecord) -> Result<(), HvError> {
+    /// The machine can't use its network device any more.
+    pub async fn disconnect(&self, record: &MachineRecord) -> Result<(), HvError> {
         if record.nic.is_none() { Ok(()) } else { self.inner.hv.close_link(&record.name).await }
     }
 
-    /// Has the host hold an owner's machines to this policy, those that run too.
-    pub async fn police(&self, owner_uid: &OwnerUid, policy: Policy) -> Result<(), HvError> {
-        self.inner.policies.set(owner_uid, policy);
+    /// Holds the machines of an owner to this policy, also those that run. Returns when the policy
+    /// is in force.
+    pub async fn set_policy(&self, owner_uid: &OwnerUid, policy: Policy) -> Result<(), HvError> {
+        self.inner.policies.insert(owner_uid, policy);
         self.inner.policies.settle().await
     }
 
-    /// The machines of this owner have no network (any more).
-    pub async fn unpolice(&self, owner_uid: &OwnerUid) -> Result<(), HvError> {
+    /// Removes the policy of an owner: its machines have no network.
+    pub async fn drop_policy(&self, owner_uid: &OwnerUid) -> Result<(), HvError> {
         if !self.inner.policies.remove(owner_uid) {
             return Ok(());
         }
         self.inner.policies.settle().await
     }
 
-    /// All of them at once, before anybody looks at a single one: machines of before whose owner isn't among them are cut off.
-    pub async fn begin(&self, policies: BTreeMap<OwnerUid, Policy>) -> Result<(), HvError> {
+    /// Sets the policies of all owners at once, when the host is taken over. Machines that existed
+    /// before are cut off if their owner has no policy among these.
+    pub async fn replace_policies(
+        &self,
+        policies: BTreeMap<OwnerUid, Policy>,
+    ) -> Result<(), HvError> {
         let connected = self.inner.addresses.taken() > 0;
-        self.inner.policies.begin(policies, connected);
+        self.inner.policies.replace(policies, connected);
         self.inner.policies.settle().await
     }
 
-    /// Forgets the policies of owners that are gone, with the last of their machines.
-    pub async fn keep(&self, exists: impl Fn(&OwnerUid) -> bool) -> Result<(), HvError> {
-        self.inner.policies.keep(exists);
+    /// Removes the policies of owners that don't exist, after the last of their machines is gone.
+    pub async fn retain_policies(&self, exists: impl Fn(&OwnerUid) -> bool) -> Result<(), HvError> {
+        self.inner.policies.retain(exists);
         self.inner.policies.settle().await
     }
 
-    /// The generation of the owner's policy that is in force here.
-    pub fn in_force(&self, owner_uid: &OwnerUid) -> Option<i64> {
-        self.inner.policies.in_force(owner_uid)
+    /// Returns the generation of the owner's policy that is in force on this host.
+    pub fn generation_in_force(&self, owner_uid: &OwnerUid) -> Option<i64> {
+        self.inner.policies.generation_in_force(owner_uid)
     }
 
-    /// Where this installation's machines are, as soon as anybody has asked.
+    /// Returns the subnet of this installation's machines, once the host was asked for it.
     pub fn known_subnet(&self) -> Option<&Subnet> {
         self.inner.subnet.get()
     }
 
-    /// The same; makes their network where it isn't there.
+    /// Returns the subnet of this installation's machines. Makes their network where it is absent.
     pub async fn subnet(&self) -> Result<Subnet, HvError> {
         self.inner.subnet.get_or_try_init(|| self.inner.hv.subnet()).await.cloned()
     }
@@ -217,7 +231,7 @@ mod tests {
         );
         let (room, full) = network.room().unwrap();
         assert!(room == 0 && full.contains("all 245 addresses of 192.168.101.0/24"), "{full}");
-        network.free(&name(7));
+        network.free_address(&name(7));
         assert!(network.nic(&name(245), &Attachment::Nat).await.unwrap().is_some());
         // Others need no address.
         assert_eq!(network.nic(&name(300), &Attachment::Isolated).await.unwrap(), None);
@@ -242,13 +256,16 @@ mod tests {
             .unwrap()
         };
         let pool = OwnerUid::new("pool");
-        assert_eq!(network.in_force(&pool), None);
-        network.police(&pool, policy(3)).await.unwrap();
+        assert_eq!(network.generation_in_force(&pool), None);
+        network.set_policy(&pool, policy(3)).await.unwrap();
         assert_eq!(
-            (network.in_force(&pool), network.in_force(&OwnerUid::new("other"))),
+            (
+                network.generation_in_force(&pool),
+                network.generation_in_force(&OwnerUid::new("other"))
+            ),
             (Some(3), None)
         );
-        network.keep(|uid| *uid != pool).await.unwrap();
-        assert_eq!(network.in_force(&pool), None);
+        network.retain_policies(|uid| *uid != pool).await.unwrap();
+        assert_eq!(network.generation_in_force(&pool), None);
     }
 }

@@ -1,10 +1,15 @@
-//! Whose policy is wanted and whose is in force. The host is told all of them at once, one caller at a time: who waits for its
-//! turn finds that the one before has told its policy too.
+//! The policies that the owners of machines want. The host is given all of them at once, by one
+//! caller at a time: a caller that waited finds that the one before applied its policy too.
+//!
+//! The host says which policies are in force; nothing here remembers it.
 
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use agentvm_core::network::Policy;
@@ -18,76 +23,126 @@ type ByOwner = BTreeMap<OwnerUid, Policy>;
 #[derive(Debug)]
 pub struct Policies {
     hv: Arc<dyn Hypervisor>,
-    never: Vec<IpNet>,
+    deny_list: Vec<IpNet>,
     wanted: Mutex<ByOwner>,
-    state: Mutex<State>,
+    /// The policies in force are from before the host was taken over, so they are applied again.
+    stale: AtomicBool,
+    /// The host must be given the policies even if there are none. A host without a machine that
+    /// has a network is not asked for any.
+    needed: AtomicBool,
     turn: AsyncMutex<()>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    /// What the host was told last; nothing yet, or not known after a call that failed.
-    told: Option<ByOwner>,
-    /// The host is told even if there is nothing to tell. Where no machine has a network, it isn't asked for any.
-    needed: bool,
-}
-
 impl Policies {
-    pub fn new(hv: Arc<dyn Hypervisor>, never: Vec<IpNet>) -> Self {
+    pub fn new(hv: Arc<dyn Hypervisor>, deny_list: Vec<IpNet>) -> Self {
         Self {
             hv,
-            never,
+            deny_list,
             wanted: Mutex::default(),
-            state: Mutex::default(),
+            stale: AtomicBool::default(),
+            needed: AtomicBool::default(),
             turn: AsyncMutex::default(),
         }
     }
 
-    pub fn set(&self, owner_uid: &OwnerUid, policy: Policy) {
-        lock(&self.wanted).insert(owner_uid.clone(), policy);
+    pub fn insert(&self, owner_uid: &OwnerUid, policy: Policy) {
+        self.wanted().insert(owner_uid.clone(), policy);
     }
 
     /// Whether there was one.
     pub fn remove(&self, owner_uid: &OwnerUid) -> bool {
-        lock(&self.wanted).remove(owner_uid).is_some()
+        self.wanted().remove(owner_uid).is_some()
     }
 
-    /// `connected`: there are machines with a network, so the host has to be told in any case.
-    pub fn begin(&self, policies: ByOwner, connected: bool) {
-        *lock(&self.wanted) = policies;
-        lock(&self.state).told = None;
-        lock(&self.state).needed = connected;
+    /// Replaces all of them, when the host is taken over. `connected`: there are machines with a
+    /// network, so the host must be given the policies in any case.
+    pub fn replace(&self, policies: ByOwner, connected: bool) {
+        *self.wanted() = policies;
+        self.stale.store(true, Ordering::Release);
+        self.needed.store(connected, Ordering::Release);
     }
 
-    pub fn keep(&self, exists: impl Fn(&OwnerUid) -> bool) {
-        lock(&self.wanted).retain(|uid, _| exists(uid));
+    pub fn retain(&self, exists: impl Fn(&OwnerUid) -> bool) {
+        self.wanted().retain(|uid, _| exists(uid));
     }
 
     pub fn resolvers(&self, owner_uid: &OwnerUid) -> Vec<Ipv4Addr> {
-        lock(&self.wanted).get(owner_uid).map(|policy| policy.resolvers.clone()).unwrap_or_default()
+        self.wanted().get(owner_uid).map(|policy| policy.resolvers.clone()).unwrap_or_default()
     }
 
-    pub fn in_force(&self, owner_uid: &OwnerUid) -> Option<i64> {
-        Some(lock(&self.state).told.as_ref()?.get(owner_uid)?.generation)
+    /// The generation of the owner's policy that is in force.
+    pub fn generation_in_force(&self, owner_uid: &OwnerUid) -> Option<i64> {
+        Some(self.in_force()?.get(owner_uid)?.generation)
     }
 
-    /// Returns when what was wanted at the time of the call is in force.
+    /// Returns when the policies that were wanted at the time of the call are in force.
     pub async fn settle(&self) -> Result<(), HvError> {
         let _turn = self.turn.lock().await;
-        let wanted = lock(&self.wanted).clone();
-        let settled = |state: &State| {
-            state.told.as_ref().map_or(!state.needed && wanted.is_empty(), |told| *told == wanted)
+        let Some(wanted) = self.to_apply() else { return Ok(()) };
+        self.needed.store(true, Ordering::Release);
+        self.hv.apply_policies(wanted, self.deny_list.clone()).await?;
+        self.stale.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// `None`: the wanted policies are in force.
+    fn to_apply(&self) -> Option<ByOwner> {
+        let (in_force, wanted) = (self.in_force(), self.wanted());
+        let settled = match in_force {
+            Some(in_force) => *in_force == *wanted,
+            None => wanted.is_empty() && !self.needed.load(Ordering::Acquire),
         };
-        if settled(&lock(&self.state)) {
-            return Ok(());
-        }
-        let done = self.hv.apply_policies(wanted.clone(), self.never.clone()).await;
-        // After an error nobody knows which of the two holds.
-        *lock(&self.state) = State { told: done.is_ok().then_some(wanted), needed: true };
-        done
+        (!settled).then(|| wanted.clone())
+    }
+
+    fn in_force(&self) -> Option<Arc<ByOwner>> {
+        let in_force = self.hv.policies_in_force()?;
+        (!self.stale.load(Ordering::Acquire)).then_some(in_force)
+    }
+
+    fn wanted(&self) -> MutexGuard<'_, ByOwner> {
+        self.wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+#[cfg(test)]
+mod tests {
+    use agentvm_core::defaults::Defaults;
+    use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
+
+    use super::*;
+
+    fn policy(generation: i64) -> Policy {
+        let (defaults, profile) = (Defaults::default(), agentvm_crds::Profile::Standard);
+        agentvm_core::network::policy(None, None, generation, &defaults, profile).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_host_is_given_policies_that_are_not_in_force_and_only_those() {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = Arc::new(FakeHypervisor::open(folder.path(), "/nonexistent".into()));
+        let policies = Policies::new(fake.clone(), vec![]);
+        let pool = OwnerUid::new("pool");
+        let calls = || fake.faults().calls(Op::ApplyPolicies);
+        policies.settle().await.unwrap();
+        assert_eq!(calls(), 0, "a host without a network isn't asked for one");
+        policies.insert(&pool, policy(1));
+        let refused = HvError::Refused { what: "set the rules".into(), detail: "no".into() };
+        fake.faults().next(Op::ApplyPolicies, Fault::Fail(refused));
+        policies.settle().await.unwrap_err();
+        assert_eq!((calls(), policies.generation_in_force(&pool)), (1, None));
+        policies.settle().await.unwrap();
+        policies.settle().await.unwrap();
+        assert_eq!((calls(), policies.generation_in_force(&pool)), (2, Some(1)));
+        policies.insert(&pool, policy(2));
+        assert_eq!(policies.generation_in_force(&pool), Some(1), "the host says so");
+        policies.replace([(pool.clone(), policy(1))].into(), true);
+        assert_eq!(policies.generation_in_force(&pool), None, "they are from before");
+        policies.settle().await.unwrap();
+        assert_eq!((calls(), policies.generation_in_force(&pool)), (3, Some(1)));
+        policies.retain(|_| false);
+        policies.settle().await.unwrap();
+        policies.settle().await.unwrap();
+        assert_eq!((calls(), policies.generation_in_force(&pool)), (4, None));
+    }
 }

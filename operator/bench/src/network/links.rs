@@ -83,7 +83,7 @@ impl Taps {
             );
         }
         this.namespace.ip(commands).await?;
-        this.police().await?;
+        this.apply().await?;
         for at in 1..count {
             this.open(at).await?;
         }
@@ -91,7 +91,7 @@ impl Taps {
     }
 
     /// All rules written anew, in one transaction: what a changed policy takes.
-    async fn police(&self) -> Result<Duration, BenchError> {
+    async fn apply(&self) -> Result<Duration, BenchError> {
         let (firewall, ground) = (self.firewall.clone(), self.ground.clone());
         let records: Vec<_> = self.machines.iter().map(|(record, _)| record.clone()).collect();
         let job = move || {
@@ -107,7 +107,7 @@ impl Taps {
     /// As of a machine that is made.
     async fn open(&self, at: usize) -> Result<Duration, BenchError> {
         self.with(at, |firewall, record, link| {
-            firewall.open(&record.name, link).map_err(step("open a link"))
+            firewall.admit(&record.name, link).map_err(step("open a link"))
         })
         .await
     }
@@ -124,7 +124,7 @@ impl Taps {
     /// As of a machine that ends.
     async fn close(&self, at: usize) -> Result<Duration, BenchError> {
         self.with(at, |firewall, record, link| {
-            firewall.close(&record.name, link).map_err(step("close a link"))
+            firewall.cut_off(&record.name, link).map_err(step("close a link"))
         })
         .await
     }
@@ -161,7 +161,7 @@ pub async fn measure(ground: &Ground, n: usize, report: &mut Report) -> Result<(
             // The next round's. The kernel is busy with it for a while, which is nobody's who is connected later.
             figures.push((format!("close@{count}"), taps.close((round + 1) % count).await?));
         }
-        figures.push((format!("all_rules@{MANY}"), many.police().await?));
+        figures.push((format!("all_rules@{MANY}"), many.apply().await?));
         for (name, program, arguments) in ALONE {
             figures.push((
                 name.to_owned(),

@@ -154,7 +154,7 @@ impl Place {
             let policed =
                 firewall.enforce(&subnet, policies, &never, std::slice::from_ref(&record));
             policed
-                .and_then(|()| firewall.open(&record.name, &link))
+                .and_then(|()| firewall.admit(&record.name, &link))
                 .map_err(step("set the rules of the machine"))
         };
         self.host.within(job).await

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Mac, Policy, Subnet};
@@ -36,6 +37,11 @@ pub trait LinkApi: Send + Sync + Debug + 'static {
         policies: BTreeMap<OwnerUid, Policy>,
         deny_list: Vec<IpNet>,
     ) -> Result<(), HvError>;
+
+    /// Returns the policies in force, as [`Self::apply_policies`] was given them. It is `None` before
+    /// the first ones, and while it is not certain which ones hold: during a call of
+    /// [`Self::apply_policies`], and after one that failed. The call never blocks.
+    fn policies_in_force(&self) -> Option<Arc<BTreeMap<OwnerUid, Policy>>>;
 
     /// Connects a machine after its rules are in force. If its owner has no policy, the call is
     /// [`HvError::NetworkUnavailable`]. A link that is open already is no error. A machine without

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Flow, Mac, Policy, Subnet, derive_mac};
@@ -36,6 +37,10 @@ impl LinkApi for FakeHypervisor {
         deny_list: Vec<IpNet>,
     ) -> Result<(), HvError> {
         self.call(Op::ApplyPolicies, move |store| store.keep_policies(policies, deny_list)).await
+    }
+
+    fn policies_in_force(&self) -> Option<Arc<BTreeMap<OwnerUid, Policy>>> {
+        self.store.network.applied().map(|applied| Arc::new(applied.policies))
     }
 
     async fn open_link(&self, name: &DomainName) -> Result<(), HvError> {

@@ -16,7 +16,7 @@ type Forgetting<'scope> = ScopedJoinHandle<'scope, Result<(), HvError>>;
 
 impl Firewall {
     /// See [`crate::Hypervisor::open_link`].
-    pub fn open(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
+    pub fn admit(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
         let what = format!("connect machine {name}");
         if device::is_up(&link.nic.tap).map_err(io("look at", &link.nic.tap))? != Some(false) {
             return self.change(|state| self.connect(&what, name, link, None, state));
@@ -105,7 +105,7 @@ impl Firewall {
     }
 
     /// See [`crate::Hypervisor::close_link`].
-    pub fn close(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
+    pub fn cut_off(self: &Arc<Self>, name: &DomainName, link: &Link) -> Result<(), HvError> {
         let what = format!("cut off machine {name}");
         self.set_tap_down(&link.nic.tap)?;
         let was_open = self.change(|state| self.cut(&what, name, link, state))?;

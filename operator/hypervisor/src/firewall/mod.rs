@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! enforce(policies) ─► State (what the rules are to say) ─► RuleTable ─► rules (core) ─► nft
-//! open, close, lease ─► elements of one machine ─────────────────────────────────────► nft
+//! admit, cut_off, lease ─► elements of one machine ─────────────────────────────────────► nft
 //!                  └──► Taps (up or down) ─► netlink
 //! threads: foreign_changes (rules that others changed are put back), host_addresses, flows
 //! ```

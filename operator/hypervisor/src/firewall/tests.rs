@@ -103,7 +103,7 @@ impl Lab {
     }
 
     fn open(&self, machine: &MachineRecord) {
-        self.firewall.open(&machine.name, &self.link(machine)).unwrap();
+        self.firewall.admit(&machine.name, &self.link(machine)).unwrap();
     }
 
     fn is_up(&self, machine: &MachineRecord) -> bool {
@@ -129,13 +129,15 @@ fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
     let lab = Lab::new(2);
     let [one, other] = &lab.machines[..] else { unreachable!() };
     lab.firewall.guard(&lab.subnet).unwrap();
-    let why = lab.firewall.open(&one.name, &lab.link(one)).unwrap_err();
+    assert_eq!(lab.firewall.in_force(), None, "no policy was given yet");
+    let why = lab.firewall.admit(&one.name, &lab.link(one)).unwrap_err();
     assert!(
         matches!(&why, HvError::NetworkUnavailable { .. }) && why.to_string().contains("no policy"),
         "{why}"
     );
     assert!(!lab.is_up(one) && !lab.is_in(one), "without a policy nobody talks");
     lab.enforce();
+    assert_eq!(*lab.firewall.in_force().unwrap(), policies());
     lab.open(one);
     lab.open(one);
     assert!(lab.is_up(one) && lab.is_in(one) && !lab.is_up(other) && !lab.is_in(other));
@@ -147,12 +149,13 @@ fn a_link_is_open_between_open_and_close_and_never_without_a_policy() {
         Traffic::default(),
         "never opened"
     );
-    lab.firewall.close(&one.name, &lab.link(one)).unwrap();
-    lab.firewall.close(&one.name, &lab.link(one)).unwrap();
+    lab.firewall.cut_off(&one.name, &lab.link(one)).unwrap();
+    lab.firewall.cut_off(&one.name, &lab.link(one)).unwrap();
     assert!(!lab.is_up(one) && !lab.is_in(one));
     lab.open(other);
     lab.firewall.enforce(&lab.subnet, BTreeMap::new(), &[], &[]).unwrap();
     assert!(!lab.is_up(other) && !lab.is_in(other), "its owner has no policy any more");
+    assert!(lab.firewall.in_force().unwrap().is_empty());
     lab.firewall.remove().unwrap();
     assert_eq!(said("nft", "list tables"), "");
 }
@@ -180,7 +183,7 @@ fn a_machine_on_a_bridge_of_the_host_is_held_by_its_device() {
         said("nft", &format!("list set bridge {table} stations"))
             .contains(&format!("\"{}\" . {}", nic.tap, nic.mac))
     };
-    lab.firewall.open(&name, &link).unwrap();
+    lab.firewall.admit(&name, &link).unwrap();
     assert!(is_in() && device::is_up(&nic.tap).unwrap().unwrap());
     lab.enforce();
     assert!(is_in(), "new rules keep it");
@@ -189,10 +192,10 @@ fn a_machine_on_a_bridge_of_the_host_is_held_by_its_device() {
         0,
         "there is nothing to count connections by"
     );
-    lab.firewall.close(&name, &link).unwrap();
+    lab.firewall.cut_off(&name, &link).unwrap();
     assert!(!is_in() && !device::is_up(&nic.tap).unwrap().unwrap());
     said("ip", &format!("link delete {}", nic.tap));
-    assert!(lab.firewall.open(&name, &link).unwrap_err().to_string().contains("can't be set up"));
+    assert!(lab.firewall.admit(&name, &link).unwrap_err().to_string().contains("can't be set up"));
     assert!(!is_in(), "a link that doesn't open isn't half open");
 }
 
@@ -377,7 +380,7 @@ fn each_of_64_links_is_opened_and_closed_by_itself() {
     };
     let close_all = |machines: &[&MachineRecord]| {
         for machine in machines {
-            lab.firewall.close(&machine.name, &lab.link(machine)).unwrap();
+            lab.firewall.cut_off(&machine.name, &lab.link(machine)).unwrap();
         }
     };
     let (odd, even): (Vec<_>, Vec<_>) =

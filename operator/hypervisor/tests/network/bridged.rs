@@ -17,7 +17,7 @@ use crate::lan::{LISTENER, Lan, ROUTER_MAC, heard};
 use crate::libvirt_host::guest::{Guest, now};
 use crate::libvirt_host::{TOKEN, took};
 use crate::real::Real;
-use crate::{abroad, attacks};
+use crate::{attacks, lan_attacks};
 
 /// A machine whose address the network gives.
 struct Leased<'a> {
@@ -139,18 +139,18 @@ async fn a_real_attacker_on_a_bridge_of_the_host_gets_nowhere() {
         others: [neighbour.nic(second, &lan), stranger.nic(third, &lan)],
         link: attacker.sh("ls /sys/class/net | grep -v lo").await,
     };
-    abroad::prepare(&ground, &mut attacker).await;
+    lan_attacks::prepare(&ground, &mut attacker).await;
     attacks::reaches_the_internet(&ground, &mut attacker).await;
     took("until all machines are connected", began);
 
     let mut listening = [neighbour.listen().await, stranger.listen().await];
-    abroad::reaches_nothing_private(&lan, &ground, &mut attacker).await;
-    abroad::sends_no_frame(&lan, &ground, &mut attacker).await;
-    abroad::took_nobodys_place(&lan, &ground);
+    lan_attacks::reaches_nothing_private(&lan, &ground, &mut attacker).await;
+    lan_attacks::sends_no_frame(&lan, &ground, &mut attacker).await;
+    lan_attacks::took_nobodys_place(&lan, &ground);
     assert_eq!(lan.heard_beside(), Vec::<String>::new());
     took("the escape table", began);
     where_that_network_is_allowed(&real, &lan, &ground, &mut attacker).await;
-    abroad::took_nobodys_place(&lan, &ground);
+    lan_attacks::took_nobodys_place(&lan, &ground);
     for (machine, (nonce, said)) in [&mut neighbour, &mut stranger].into_iter().zip(&mut listening)
     {
         machine.heard_nobody_but_the_computer(&lan, nonce, said).await;
@@ -158,8 +158,8 @@ async fn a_real_attacker_on_a_bridge_of_the_host_gets_nowhere() {
     let traffic = real.hv.traffic(&first.record.name).await.unwrap();
     assert!(traffic.denied > 100, "{traffic:?}");
     let nonce = attacker.prepare().await;
-    attacker.guest.start(&nonce, &abroad::bpdus(&ground), 0).await;
-    abroad::becomes_no_root(&lan, &ground);
+    attacker.guest.start(&nonce, &lan_attacks::bpdus(&ground), 0).await;
+    lan_attacks::becomes_no_root(&lan, &ground);
     assert_eq!(real.internet.escaped(), 0);
     for spec in &specs {
         real.hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
@@ -181,12 +181,12 @@ async fn where_that_network_is_allowed(
     wider.allow = [Protocol::Tcp, Protocol::Udp, Protocol::Icmp]
         .map(|protocol| Allow { protocol, ports: Vec::new(), cidrs: cidrs.clone() })
         .into();
-    real.police(wider).await;
+    real.apply(wider).await;
     let what = format!("tcp:{}:8000", lan.near);
     let reached = ground.reach(attacker, "", std::slice::from_ref(&what)).await;
     assert_eq!(reached[&what], "ok");
     assert!(!lan.heard_beside().is_empty(), "the computer beside hears");
-    abroad::never(lan, ground, attacker, &[]).await;
+    lan_attacks::never(lan, ground, attacker, &[]).await;
     attacks::reaches_no_host(ground, attacker).await;
     attacks::reaches_no_machine(ground, attacker).await;
 }

@@ -161,10 +161,10 @@ async fn a_real_attacker_with_ipv6_gets_nowhere() {
     assert_eq!(real.hv.traffic(&specs[1].record.name).await.unwrap().denied, 0);
     // The pool goes back to IPv4: its IPv6 ends at once.
     assert!(remembered(&ground.own) > 0);
-    real.police(policy()).await;
+    real.apply(policy()).await;
     assert_eq!(remembered(&ground.own), 0, "the other side may answer no more");
     ipv6::reaches_nothing(&ground, &mut attacker).await;
-    real.police(dual_policy()).await;
+    real.apply(dual_policy()).await;
     ipv6::reaches_the_internet(&ground, &mut attacker).await;
     assert_eq!(real.internet.escaped(), 0);
     for spec in &specs[..2] {

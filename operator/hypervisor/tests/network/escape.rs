@@ -140,9 +140,9 @@ async fn live(real: &Real, attacker: &mut RealMachine) {
     let mut wider = policy();
     let ports = vec![PortRange { first: 8080, last: 8080 }];
     wider.allow.push(Allow { protocol: Protocol::Tcp, ports, cidrs: Vec::new() });
-    real.police(wider).await;
+    real.apply(wider).await;
     let ground = real.ground("");
-    attacks::a_policy_is_tightened(&ground, attacker, || real.police(policy())).await;
+    attacks::a_policy_is_tightened(&ground, attacker, || real.apply(policy())).await;
 }
 
 /// Without a policy of its owner a machine isn't connected at all.

@@ -74,10 +74,10 @@ impl Hog<'_> {
     /// The counter grows by at most `most` in a second, plus the burst. Without the limit it grows
     /// by more.
     async fn is_held(&mut self, verb: &str, limits: LinkLimits, at: &[(&str, &str)], most: u64) {
-        self.police(WIDE).await;
+        self.apply(WIDE).await;
         let nonce = self.begin(verb).await;
         let free = grown(at).await;
-        self.police(limits).await;
+        self.apply(limits).await;
         let held = grown(at).await;
         println!(
             "measured: {verb}: {at:?} grow by {free:.0?} in a second without a limit, and by \
@@ -94,7 +94,7 @@ impl Hog<'_> {
 
     /// No more connections than it may have.
     async fn holds(&mut self, address: &str) {
-        self.police(LinkLimits { connections: CONNECTIONS, ..WIDE }).await;
+        self.apply(LinkLimits { connections: CONNECTIONS, ..WIDE }).await;
         let nonce = self.begin("connect").await;
         let most = usize::try_from(CONNECTIONS).unwrap();
         wait_for("the hog to have its connections", || connections_of(address) >= most / 2);
@@ -103,7 +103,7 @@ impl Hog<'_> {
         println!("measured: it holds {held} connections, and may {most}");
         // Some are over before the list is read.
         assert!(held <= most + 8, "{held} connections");
-        self.police(WIDE).await;
+        self.apply(WIDE).await;
         wait_for("more connections where more may be: the control", || {
             connections_of(address) > 2 * most
         });
@@ -116,7 +116,7 @@ impl Hog<'_> {
     }
 
     /// The neighbour's own limit determines the time of its transfers.
-    async fn police(&self, hog: LinkLimits) {
+    async fn apply(&self, hog: LinkLimits) {
         let good =
             Policy { limits: LinkLimits { bytes_per_second: Some(RATE), ..WIDE }, ..policy() };
         let datagrams = Allow { protocol: Protocol::Udp, ports: Vec::new(), cidrs: Vec::new() };

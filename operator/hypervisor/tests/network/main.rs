@@ -6,7 +6,6 @@
     reason = "a test says by panicking what is wrong"
 )]
 
-mod abroad;
 mod announced;
 mod attacks;
 mod begins;
@@ -23,6 +22,7 @@ mod internet_works;
 mod ipv6;
 mod lab;
 mod lan;
+mod lan_attacks;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
 mod limits;

@@ -48,7 +48,7 @@ impl Real {
             nic: Nic::nat,
             _turn: turn,
         };
-        this.police(policy()).await;
+        this.apply(policy()).await;
         this
     }
 
@@ -57,12 +57,12 @@ impl Real {
         let this = Self { nic: Nic::dual, ..Self::new(name).await };
         this.hv.ipv6().await.unwrap();
         this.internet.attach_ipv6(&this.subnet.bridge, &ula(&this.host.instance).to_string());
-        this.police(dual_policy()).await;
+        this.apply(dual_policy()).await;
         this
     }
 
     /// One policy for both pools and for the template.
-    pub async fn police(&self, policy: Policy) {
+    pub async fn apply(&self, policy: Policy) {
         let owners = ["pool-one", "pool-two", "template"];
         let policies: BTreeMap<_, _> =
             owners.map(|owner| (OwnerUid::new(owner), policy.clone())).into();

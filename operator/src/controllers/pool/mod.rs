@@ -13,7 +13,7 @@ use agentvm_types::PoolUid;
 use kube::runtime::controller::Action;
 
 use super::{Context, Guarded, error::Error};
-pub use network::police_all;
+pub use network::declare_all_policies;
 
 /// A look from time to time, should an event have been missed.
 const SLOW: Duration = Duration::from_secs(30);
@@ -37,7 +37,7 @@ pub async fn reconcile(
         Err(why) => return publish::invalid(pool, &why, &cx).await,
     };
     // First of all: it holds for machines that run.
-    let network = network::police(pool, &want, &cx).await;
+    let network = network::declare_policy(pool, &want, &cx).await;
     let seen = observe::observe(pool, &want, &network, &cx)?;
     let plan = plan(&want, &seen, cx.clock.now());
     let done = execute::execute(pool, &want, &seen, &plan, &cx).await?;

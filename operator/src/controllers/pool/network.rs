@@ -31,7 +31,11 @@ fn is_connected(pool: &AgentVMPool, cx: &Context) -> bool {
 }
 
 /// Puts the pool's policy into force. An error is why it has no network, and so gets no machines.
-pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Result<(), Blocked> {
+pub async fn declare_policy(
+    pool: &AgentVMPool,
+    want: &ValidPool,
+    cx: &Context,
+) -> Result<(), Blocked> {
     let Some(uid) = pool.metadata.uid.clone().map(OwnerUid::new) else { return Ok(()) };
     // Before the earlier machines are taken over, the policies of all other owners would be
     // missing.
@@ -42,10 +46,10 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
     let unavailable = |message: String| Blocked { reason: PoolReason::NetworkUnavailable, message };
     let network = PoolNetwork::of(want);
     if network.attachment == Attachment::Isolated {
-        return links.unpolice(&uid).await.map_err(|why| unavailable(report(&why)));
+        return links.drop_policy(&uid).await.map_err(|why| unavailable(report(&why)));
     }
     let policy = want.policy(pool.metadata.generation.unwrap_or_default());
-    links.police(&uid, policy).await.map_err(|why| unavailable(report(&why)))?;
+    links.set_policy(&uid, policy).await.map_err(|why| unavailable(report(&why)))?;
     match network.attachment {
         Attachment::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => {
             Err(unavailable(format!(
@@ -54,14 +58,14 @@ pub async fn police(pool: &AgentVMPool, want: &ValidPool, cx: &Context) -> Resul
              {bridge} up`), or name one that is there"
             )))
         }
-        Attachment::DualStack => links.ipv6().await.map_err(|why| unavailable(report(&why))),
+        Attachment::DualStack => links.enable_ipv6().await.map_err(|why| unavailable(report(&why))),
         Attachment::Isolated | Attachment::Nat | Attachment::Bridge(_) => Ok(()),
     }
 }
 
 /// The policies of all pools, when the earlier machines are taken over: machines of a missing pool
 /// would be cut off. A pool with an invalid spec has none.
-pub async fn police_all(cx: &Context) {
+pub async fn declare_all_policies(cx: &Context) {
     let pools = cx.caches.pools.state();
     let connected = || {
         pools
@@ -80,7 +84,7 @@ pub async fn police_all(cx: &Context) {
         ))
     });
     let policies: BTreeMap<_, _> = policies.collect();
-    if let Err(why) = cx.machines.links().begin(policies).await {
+    if let Err(why) = cx.machines.links().replace_policies(policies).await {
         tracing::warn!(
             error = &why as &dyn std::error::Error,
             "machines have no network: {}",

@@ -173,7 +173,7 @@ impl Preparation<'_> {
         phases.end("rehydrate");
         // From here on the machine has an address of its own; its rules are in force before its
         // link opens.
-        self.links.open(record).await.map_err(PrepareError::Network)?;
+        self.links.connect(record).await.map_err(PrepareError::Network)?;
         phases.end("network");
         if let Some(nic) = &bridged {
             // The DHCP server may take long: the next machine gets the turn meanwhile.

@@ -60,7 +60,7 @@ impl Lan {
     }
 
     fn open(&self, machine: usize) {
-        self.lab.firewall.open(&self.machines[machine].name, &self.link(machine)).unwrap();
+        self.lab.firewall.admit(&self.machines[machine].name, &self.link(machine)).unwrap();
         let port = format!("link show dev {}", self.link(machine).nic.tap);
         until("the bridge has seen that it is up", || {
             said("bridge", &port).contains("state forwarding")
@@ -176,7 +176,7 @@ fn a_lease_is_there_as_long_as_its_link() {
     assert_eq!(lan.leased(), vec![], "a machine that was reset has none");
     lan.gives(0, OTHER);
     lan.lease(0, OTHER).unwrap();
-    lan.lab.firewall.close(&lan.machines[0].name, &lan.link(0)).unwrap();
+    lan.lab.firewall.cut_off(&lan.machines[0].name, &lan.link(0)).unwrap();
     assert_eq!(lan.leased(), vec![]);
     lan.refused(0, OTHER, "it is not connected");
 }

@@ -48,6 +48,10 @@ impl LinkApi for Libvirt {
         .await
     }
 
+    fn policies_in_force(&self) -> Option<Arc<BTreeMap<OwnerUid, Policy>>> {
+        self.host.firewall.in_force()
+    }
+
     async fn open_link(&self, name: &DomainName) -> Result<(), HvError> {
         let Some(link) = self.link(name).await? else { return Ok(()) };
         let (host, name) = (Arc::clone(&self.host), name.clone());
@@ -71,7 +75,7 @@ impl LinkApi for Libvirt {
         };
         let (host, name) = (Arc::clone(&self.host), name.clone());
         blocking("close a link", move || {
-            link.map_or(Ok(()), |link| host.firewall.close(&name, &link))
+            link.map_or(Ok(()), |link| host.firewall.cut_off(&name, &link))
         })
         .await
     }

@@ -51,7 +51,7 @@ pub fn open(
     if !dir.ready().exists() {
         return refuse("it is not whole");
     }
-    firewall.open(name, link)
+    firewall.admit(name, link)
 }
 
 /// A machine that was made by a process before this one.
@@ -64,7 +64,7 @@ pub fn look(host: &Host, conn: &Connect, name: &DomainName) -> Result<Option<Lin
 
 /// Before a machine ends or begins anew.
 pub fn cut(firewall: &Arc<Firewall>, record: &MachineRecord) -> Result<(), HvError> {
-    record.link().map_or(Ok(()), |link| firewall.close(&record.name, &link))
+    record.link().map_or(Ok(()), |link| firewall.cut_off(&record.name, &link))
 }
 
 /// At the start of a reset: the machine is not heard any more. The time matters here. The remaining
@@ -77,7 +77,7 @@ pub fn set_tap_down(firewall: &Firewall, record: &MachineRecord) -> Result<(), H
 /// A machine that ends takes its tap with it. If the rules cannot be changed now, their remaining
 /// elements name no machine then.
 pub fn gone(firewall: &Arc<Firewall>, name: &DomainName) {
-    let closed = firewall.machines().link(name).map(|link| firewall.close(name, &link));
+    let closed = firewall.machines().link(name).map(|link| firewall.cut_off(name, &link));
     if let Some(Err(error)) = closed {
         tracing::warn!(%name, error = &error as &dyn std::error::Error,
             "a link is left to the next change of the rules");

@@ -1,5 +1,6 @@
-//! Who has which address of the installation's subnet. An address is a machine's from before it is made until it is gone: two of
-//! one address would be one to the rules.
+//! The addresses of the installation's subnet, and the machines that have them. A machine has its
+//! address from before it is made until it is gone: two machines with one address would be one to
+//! the rules.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -12,12 +13,13 @@ use agentvm_core::{
     network::{Subnet, free_address},
 };
 
-/// By name of the machine.
+/// The addresses, by name of the machine.
 #[derive(Debug, Default)]
 pub struct Addresses(Mutex<HashMap<DomainName, Ipv4Addr>>);
 
 impl Addresses {
-    /// The machine's address; the lowest free one where it has none yet. `None`: there is none.
+    /// The machine's address; the lowest free one if it has none yet. `None` means that all are
+    /// taken.
     pub fn lease(&self, subnet: &Subnet, name: &DomainName) -> Option<Ipv4Addr> {
         let mut leases = self.leases();
         if let Some(address) = leases.get(name) {

@@ -1,4 +1,4 @@
-//! How a pool's machines are connected.
+//! The attachment of a pool's machines.
 
 use std::{net::Ipv4Addr, path::Path};
 
@@ -8,24 +8,24 @@ use agentvm_core::{
 };
 use agentvm_crds::NetworkMode;
 
-/// What a machine's network device is plugged into.
+/// The thing that a machine's network device is connected to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Attachment {
-    /// It has none.
+    /// The machine has no device.
     Isolated,
     /// The installation's own bridge.
     Nat,
-    /// The same, with an IPv6 address too.
+    /// NAT, with an IPv6 address too.
     DualStack,
     /// A bridge of the host.
     Bridge(String),
 }
 
-/// What machines of a pool are made and told.
+/// The network settings of a pool's machines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolNetwork {
     pub attachment: Attachment,
-    /// What stands in a machine's `/etc/resolv.conf`.
+    /// The name servers in a machine's `/etc/resolv.conf`.
     pub resolvers: Vec<Ipv4Addr>,
 }
 

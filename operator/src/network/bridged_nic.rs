@@ -1,4 +1,4 @@
-//! What a machine on a bridge of the host is told: who it is on that wire. Where it is there, a DHCP server tells it.
+//! The identity of a machine on a bridge of the host. A DHCP server there gives it its address.
 
 use std::net::Ipv4Addr;
 
@@ -8,16 +8,17 @@ use agentvm_types::Mac;
 
 use super::Network;
 
-/// A machine whose address others give.
+/// A machine whose address a DHCP server gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BridgedNic {
     pub mac: Mac,
-    /// Those of the pool come before what the server offers: in private ranges the rules let through names for these alone.
+    /// The pool's resolvers come before the offered ones: in private ranges the rules pass DNS to
+    /// these only.
     pub resolvers: Vec<Ipv4Addr>,
 }
 
 impl Network {
-    /// Nothing for machines of our own network, or of none.
+    /// `None` for machines of our own network, or of none.
     pub fn bridged_nic(&self, record: &MachineRecord) -> Option<BridgedNic> {
         let nic = record.nic.as_ref()?;
         let Wire::Bridge { .. } = nic.wire else { return None };

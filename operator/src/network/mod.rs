@@ -226,7 +226,8 @@ mod tests {
         }
         let why = network.nic(&name(245), &Attachment::Nat).await.unwrap_err();
         assert!(
-            matches!(&why, HvError::NoCapacity { detail, .. } if detail.contains("192.168.101.0/24")),
+            matches!(&why, HvError::NoCapacity { detail,
+                .. } if detail.contains("192.168.101.0/24")),
             "{why}"
         );
         let (room, full) = network.room().unwrap();

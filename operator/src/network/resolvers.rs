@@ -1,12 +1,12 @@
-//! Whom machines ask for names where nobody says so: whom their host asks.
+//! The default name servers of machines: those of their host.
 
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
-/// Where a host says whom it asks; the first that names one a machine can ask is taken. With systemd-resolved the second names
-/// only the host's own loopback.
+/// The files where a host names its servers. The first file that names a server which a machine can
+/// ask is used. With systemd-resolved, the second file names only the host's own loopback.
 #[derive(Clone, Debug)]
 pub struct ResolverFiles(pub Vec<PathBuf>);
 

@@ -38,8 +38,8 @@ pub trait LinkApi: Send + Sync + Debug + 'static {
         deny_list: Vec<IpNet>,
     ) -> Result<(), HvError>;
 
-    /// Returns the policies in force, as [`Self::apply_policies`] was given them. It is `None` before
-    /// the first ones, and while it is not certain which ones hold: during a call of
+    /// Returns the policies in force, as [`Self::apply_policies`] was given them. It is `None`
+    /// before the first ones, and while it is not certain which ones hold: during a call of
     /// [`Self::apply_policies`], and after one that failed. The call never blocks.
     fn policies_in_force(&self) -> Option<Arc<BTreeMap<OwnerUid, Policy>>>;
 

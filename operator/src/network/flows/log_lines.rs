@@ -1,4 +1,4 @@
-//! How many lines may be written about flows that belong to no run: nothing else bounds them.
+//! The budget of log lines about flows that belong to no run: nothing else bounds them.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ const BURST: u32 = 20;
 /// Then no more until so much later.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// What was written lately.
+/// The lines of the last second.
 #[derive(Debug, Default)]
 pub struct LogLines {
     since: Option<Instant>,
@@ -16,7 +16,8 @@ pub struct LogLines {
 }
 
 impl LogLines {
-    /// Whether one more may be written. `Some`: and how many were not, since the last time.
+    /// May one more line be written? `Some` has the number of lines that were left out since the
+    /// last one.
     pub fn may_write(&mut self, now: Instant) -> Option<u64> {
         if self.since.is_none_or(|since| now.saturating_duration_since(since) >= PAUSE) {
             (self.since, self.written) = (Some(now), 0);

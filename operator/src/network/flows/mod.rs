@@ -1,4 +1,5 @@
-//! What runs try with their network: from the flows that the host logs to log lines, Events, metrics and the run's status.
+//! The network attempts of runs: from the flows that the host logs to log lines, Events, metrics
+//! and the run's status.
 //!
 //! ```text
 //! host: flows ─► watch ─► the book of the run that has the machine ─► log lines, an Event soon after
@@ -22,7 +23,7 @@ use ipnet::IpNet;
 
 use crate::metrics::{Metrics, pool_id};
 
-/// What the machine does from now on is this run's doing. Nothing, where it has no network.
+/// From now on the machine's flows belong to this run. A machine without a network has none.
 pub fn begin_record(recorder: &FlowRecorder, record: &MachineRecord, run_uid: &RunUid, run: &str) {
     let Some(nic) = &record.nic else { return };
     let nearby = match nic.wire {
@@ -37,7 +38,7 @@ pub fn begin_record(recorder: &FlowRecorder, record: &MachineRecord, run_uid: &R
         .begin(&record.name, Owner { run_uid: run_uid.clone(), run: run.to_owned(), pool, nearby });
 }
 
-/// The run is over: what its status says of its network.
+/// The run is over: returns the network part of its status.
 pub async fn finish_record(
     hv: &dyn Hypervisor,
     recorder: &FlowRecorder,
@@ -47,7 +48,8 @@ pub async fn finish_record(
     record.nic.as_ref()?;
     let asked = hv.traffic(&record.name).await;
     let traffic = asked.inspect_err(|why| {
-        tracing::warn!(machine = %record.name, error = why as &dyn std::error::Error, "what the rules counted could not be read; what was logged is told instead");
+        tracing::warn!(machine = %record.name, error = why as &dyn std::error::Error,
+            "what the rules counted could not be read; what was logged is told instead");
     });
     recorder.finish(&record.name, traffic.ok(), metrics)
 }

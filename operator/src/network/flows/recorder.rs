@@ -1,4 +1,5 @@
-//! One record for each run that has a machine right now: opened before its program starts, closed when it is over.
+//! One record for each run that has a machine: opened before its program starts, closed when it is
+//! over.
 
 use std::{
     collections::HashMap,
@@ -17,18 +18,18 @@ use ipnet::IpNet;
 
 use crate::{clock::Clock, metrics::Metrics};
 
-/// From the first thing that was denied to the Event: what comes in a bunch is one Event.
+/// The time from the first denial to the Event: denials that come together are one Event.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between two Events of a run: each costs a write, and a run may cost few.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// Who a machine's flows belong to.
+/// The owner of a machine's flows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub run_uid: RunUid,
     /// For logs: namespace/name.
     pub run: String,
-    /// As in labels: namespace/name.
+    /// The pool as in labels: namespace/name.
     pub pool: String,
     /// The machine's own subnets: the host and the other machines.
     pub nearby: Vec<IpNet>,
@@ -41,7 +42,7 @@ pub struct News {
     pub text: String,
 }
 
-/// What became of a flow here.
+/// The result of recording a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Noted {
     /// Worth a line.
@@ -56,15 +57,15 @@ pub enum Noted {
 #[derive(Clone, Debug, Default)]
 pub struct FlowRecorder {
     records: Arc<Mutex<Records>>,
-    /// What no policy opens.
-    never: Arc<[IpNet]>,
+    /// Destinations that no policy opens.
+    deny_list: Arc<[IpNet]>,
     clock: Clock,
 }
 
 #[derive(Debug, Default)]
 struct Records {
     open: HashMap<DomainName, FlowRecord>,
-    /// Of runs that were over before they were told.
+    /// Records of runs that were over before their Event.
     left: Vec<News>,
 }
 
@@ -76,14 +77,14 @@ struct FlowRecord {
     /// Since when there is news, and when there was an Event.
     news_since: Option<Instant>,
     told: Option<Instant>,
-    /// What metrics have heard of already.
+    /// The counts that the metrics have.
     metered: Traffic,
 }
 
 impl FlowRecorder {
-    /// `never`: what no policy opens.
-    pub fn new(never: &[IpNet], clock: Clock) -> Self {
-        Self { records: Arc::default(), never: never.into(), clock }
+    /// `deny_list`: destinations that no policy opens.
+    pub fn new(deny_list: &[IpNet], clock: Clock) -> Self {
+        Self { records: Arc::default(), deny_list: deny_list.into(), clock }
     }
 
     /// The machine's flows are this run's from now on.
@@ -100,7 +101,8 @@ impl FlowRecorder {
         self.lock().open.insert(machine.clone(), record);
     }
 
-    /// The run is over: what its status says. `traffic` is what the rules counted, where they could be asked.
+    /// The run is over: returns its status. `traffic` has the counters of the rules, if they could
+    /// be read.
     pub fn finish(
         &self,
         machine: &DomainName,
@@ -109,8 +111,8 @@ impl FlowRecorder {
     ) -> Option<RunNetwork> {
         let mut all = self.lock();
         let mut record = all.open.remove(machine)?;
-        // What an Event told of this run a moment ago would have waited for the next one; now there is none.
-        if let Some(text) = record.told.is_none().then(|| record.news(&self.never)).flatten() {
+        // An Event a moment ago would delay the next one; now there is no next one.
+        if let Some(text) = record.told.is_none().then(|| record.news(&self.deny_list)).flatten() {
             all.left.push(News { run_uid: record.owner.run_uid.clone(), text });
         }
         drop(all);
@@ -126,7 +128,8 @@ impl FlowRecorder {
         );
         let unwritten = record.ledger.unwritten(traffic.map(counted));
         if unwritten > 0 {
-            tracing::info!(run = record.owner.run, machine = %machine, "network: {unwritten} more dropped");
+            tracing::info!(run = record.owner.run, machine = %machine,
+                "network: {unwritten} more dropped");
         }
         Some(record.ledger.status(traffic.map(counted)))
     }
@@ -147,7 +150,7 @@ impl FlowRecorder {
         if first { Noted::First(record.owner.clone()) } else { Noted::Again }
     }
 
-    /// What is to be said in Events now.
+    /// The Events that are due now.
     pub fn news(&self, now: Instant) -> Vec<News> {
         let mut all = self.lock();
         let mut told = std::mem::take(&mut all.left);
@@ -159,7 +162,7 @@ impl FlowRecorder {
             if !(gathered && may) {
                 continue;
             }
-            if let Some(text) = record.news(&self.never) {
+            if let Some(text) = record.news(&self.deny_list) {
                 record.told = Some(now);
                 told.push(News { run_uid: record.owner.run_uid.clone(), text });
             }
@@ -173,7 +176,7 @@ impl FlowRecorder {
         self.lock().open.keys().cloned().collect()
     }
 
-    /// What the rules have counted so far of a machine that goes on.
+    /// The counters of the rules so far, for a machine whose run goes on.
     pub fn meter(&self, machine: &DomainName, traffic: Traffic, metrics: &Metrics) {
         if let Some(record) = self.lock().open.get_mut(machine) {
             record.meter(machine, traffic, metrics);
@@ -187,10 +190,10 @@ impl FlowRecorder {
 }
 
 impl FlowRecord {
-    fn news(&mut self, never: &[IpNet]) -> Option<String> {
-        let never: Vec<IpNet> =
-            never.iter().copied().chain(self.owner.nearby.iter().copied()).collect();
-        self.ledger.news(&self.owner.pool, &never)
+    fn news(&mut self, deny_list: &[IpNet]) -> Option<String> {
+        let deny_list: Vec<IpNet> =
+            deny_list.iter().copied().chain(self.owner.nearby.iter().copied()).collect();
+        self.ledger.news(&self.owner.pool, &deny_list)
     }
 
     fn meter(&mut self, machine: &DomainName, traffic: Traffic, metrics: &Metrics) {
@@ -272,7 +275,8 @@ mod tests {
         assert_eq!(recorder.news(start + ms(900)), []);
         let news = recorder.news(start + ms(1000));
         assert!(
-            matches!(news.as_slice(), [only] if only.text.contains("port 1 ") && only.text.contains("port 2 ")),
+            matches!(news.as_slice(), [only] if only.text.contains("port \
+                1 ") && only.text.contains("port 2 ")),
             "{news:?}"
         );
         recorder.note(&denied(3, start + ms(2000)));

@@ -1,4 +1,4 @@
-//! The task that listens to what the host logs, and the one that tells of it.
+//! The task that listens to the host's log, and the task that reports.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,12 +18,13 @@ use crate::{controllers::Context, report::report};
 
 /// Why an Event about a run was written.
 const DENIED: &str = "NetworkDenied";
-/// How often it is looked whether there is something to tell.
+/// The interval of the check for due Events.
 const TELL: Duration = Duration::from_millis(500);
-/// How often the numbers of runs that go on are read: it costs the host a little for each.
+/// The interval at which the counters of current runs are read: each reading costs the host a
+/// little.
 const METER: Duration = Duration::from_secs(15);
 
-/// Listens and tells for ever. Who listens never waits for the API server.
+/// Listens and reports for ever. Listening never waits for the API server.
 pub async fn watch(cx: Arc<Context>, flows: mpsc::Receiver<Flow>) {
     let recorder = &cx.machines.config().flow_recorder;
     tokio::join!(listen(&cx, recorder, flows), tell(&cx, recorder), meter(&cx, recorder));
@@ -42,7 +43,8 @@ async fn listen(cx: &Context, recorder: &FlowRecorder, mut flows: mpsc::Receiver
             Noted::Nobodys => match lines.may_write(cx.clock.instant().into_std()) {
                 Some(0) => tracing::info!(machine = %machine, verdict, "network: {target}"),
                 Some(more) => {
-                    tracing::info!(machine = %machine, verdict, "network: {target}; {more} more dropped");
+                    tracing::info!(machine = %machine, verdict,
+                        "network: {target}; {more} more dropped");
                 }
                 None => {}
             },
@@ -77,7 +79,8 @@ async fn meter(cx: &Context, recorder: &FlowRecorder) {
             match cx.machines.host().traffic(&machine).await {
                 Ok(traffic) => recorder.meter(&machine, traffic, &cx.metrics),
                 Err(why) => {
-                    tracing::debug!(machine = %machine, "its traffic could not be read: {}", report(&why));
+                    tracing::debug!(machine = %machine, "its traffic could not be read: {}",
+                        report(&why));
                 }
             }
         }

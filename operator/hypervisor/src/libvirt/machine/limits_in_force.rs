@@ -1,7 +1,7 @@
 //! The limits of a machine's process: noted when it starts, changed while it lives.
 //!
-//! Only the share's throttle never changes while QEMU runs. A machine that needs another throttle is
-//! not reset, and its next run gets a fresh process.
+//! Only the share's throttle never changes while QEMU runs. A machine that needs another throttle
+//! is not reset, and its next run gets a fresh process.
 
 use serde::{Deserialize, Serialize};
 use virt::domain::{Domain, MemoryParameters, SchedBandwidth, SchedulerInfo};

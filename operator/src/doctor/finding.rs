@@ -1,37 +1,38 @@
-//! What a check says: one finding, in words that lead to a command. Knows nothing of any check.
+//! The result of a check: one finding, whose words lead to a command. This file depends on no
+//! check.
 
 use serde::Serialize;
 
-/// How much a finding matters.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// Right.
     Ok,
-    /// Worth knowing; nothing to do.
+    /// Worth knowing; no action needed.
     Info,
-    /// It works, slower or with less.
+    /// agentvm works, but slower or with less.
     Warning,
-    /// The main job can't be done: no run would be executed.
+    /// No run would be executed on this host.
     Error,
 }
 
 /// The answer of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Stable, for programs and for docs/troubleshooting.md.
+    /// A stable name, for programs and for docs/troubleshooting.md.
     pub id: &'static str,
     pub title: &'static str,
     pub level: Level,
-    /// What there is.
+    /// The state that the check found.
     pub found: String,
-    /// Why it matters.
+    /// The reason why it matters.
     pub why: &'static str,
-    /// What to do; empty where nothing is to be done.
+    /// The remedy; empty if no action is needed.
     pub mend: String,
 }
 
-/// A check that hasn't been answered.
+/// A check before its result.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Check {
     pub id: &'static str,
@@ -61,7 +62,7 @@ impl Check {
     }
 }
 
-/// Can the main job be done?
+/// Whether runs can be executed on this host.
 pub fn can_run(findings: &[Finding]) -> bool {
     findings.iter().all(|finding| finding.level != Level::Error)
 }

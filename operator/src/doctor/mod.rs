@@ -1,9 +1,10 @@
-//! What `agentvm doctor` says: observes the host at the edge (`observe`), judges it in pure code (`judge`), says how to mend it.
+//! `agentvm doctor`: looks at the host at the edge (`observe`), judges it in pure code (`checks`),
+//! and says how to repair it.
 //!
-//! Changes nothing on the host beyond a probe file that it removes again.
+//! Leaves the host unchanged. One check writes a probe file, and removes it again.
 
+mod checks;
 mod finding;
-mod judge;
 pub mod observe;
 mod observed;
 mod report;
@@ -14,5 +15,5 @@ pub use report::{json, text};
 
 /// Looks at the host and judges it. Takes up to a few seconds.
 pub fn findings(places: &observe::Places) -> Vec<Finding> {
-    judge::all(&observe::host(places))
+    checks::all(&observe::host(places))
 }

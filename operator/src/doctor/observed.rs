@@ -1,4 +1,4 @@
-//! What was seen of a host: plain facts, no opinion. The whole input of the judgements.
+//! The facts about a host, without a judgement. They are the whole input of the checks.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 
 use crate::guest_image::GuestImage;
 
-/// Everything that was seen.
+/// All facts.
 #[derive(Clone, Debug)]
 pub struct Observed {
     pub host: Host,
@@ -32,15 +32,16 @@ pub struct Host {
     pub memory_mib: u64,
     pub available_mib: u64,
     pub kernel: String,
-    /// Loaded modules, as in `/proc/modules`, of those that matter; built-in ones show as their device.
+    /// Loaded modules in `/proc/modules`, only those that matter. Built-in modules show by their
+    /// device.
     pub modules: Vec<String>,
     /// The first line of `nft --version`.
     pub nftables: Option<String>,
-    /// Swap on disks, where nothing encrypts it.
+    /// Swap on disks without encryption.
     pub plain_swap: Vec<PathBuf>,
 }
 
-/// Who asks.
+/// The calling user.
 #[derive(Clone, Debug, Default)]
 pub struct User {
     pub name: String,
@@ -54,7 +55,7 @@ pub enum Device {
     #[default]
     Absent,
     Usable,
-    /// There, and what opening it said.
+    /// The node exists, but opening it failed with this error.
     Refused(String),
 }
 
@@ -70,20 +71,21 @@ pub struct Devices {
 #[derive(Clone, Debug, Default)]
 pub struct Security {
     pub apparmor: bool,
-    /// Enforcing, or permissive.
+    /// `true` if enforcing, `false` if permissive.
     pub selinux: Option<bool>,
 }
 
-/// What keeps QEMU in its place.
+/// The layers that confine QEMU.
 #[derive(Clone, Debug, Default)]
 pub struct Confinement {
-    /// What libvirt was told; none where it can't be read.
+    /// libvirt's settings; `None` if they can't be read.
     pub conf: Option<QemuConf>,
-    /// The first of the machines' users; none where they have none of their own.
+    /// The first user id for machines; `None` if machines have no users of their own.
     pub first_uid: Option<u32>,
-    /// Who else has some of these numbers.
+    /// The other owner of some of these ids.
     pub uids_taken_by: Option<String>,
-    /// Whether nftables has a chain that keeps QEMUs from the host's network; none where it can't be asked.
+    /// Whether nftables has a chain that keeps QEMUs from the host's network; `None` if nft does
+    /// not answer.
     pub cut_off: Option<bool>,
     /// cgroup controllers of the kernel.
     pub controllers: Vec<String>,
@@ -91,7 +93,8 @@ pub struct Confinement {
     pub machines: Vec<Confined>,
 }
 
-/// `qemu.conf`, as text without quotes and brackets; none for what it doesn't say.
+/// `qemu.conf`, as text without quotes and brackets. A setting that the file does not have is
+/// `None`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QemuConf {
     pub user: Option<String>,
@@ -103,7 +106,7 @@ pub struct QemuConf {
     pub stdio_handler: Option<String>,
 }
 
-/// A machine's QEMU as the kernel sees it.
+/// The confinement of a machine's QEMU, from the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a layer of its own")]
 pub struct Confined {
@@ -115,17 +118,17 @@ pub struct Confined {
     pub own_mounts: bool,
 }
 
-/// What machines' network needs, and what is in its way.
+/// The host parts that machines' networks need, and the firewalls that may block them.
 #[derive(Clone, Debug, Default)]
 pub struct Network {
-    /// There is a program of this name.
+    /// Whether the program `conntrack` exists.
     pub conntrack: bool,
-    /// `net.ipv4.ip_forward`; none where it can't be read.
+    /// `net.ipv4.ip_forward`; `None` if it can't be read.
     pub forwarding: Option<bool>,
-    /// The host's own, by interface.
+    /// The host's own addresses, by interface.
     pub addresses: Vec<(String, Ipv4Net)>,
     pub droppers: Vec<Dropper>,
-    /// Whom machines ask for names by default.
+    /// The default DNS servers of machines.
     pub resolvers: Vec<Ipv4Addr>,
     pub filter: Filter,
 }
@@ -133,24 +136,24 @@ pub struct Network {
 /// libvirt's own filters on machines' interfaces.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
-    /// Nobody asked for them.
+    /// The filters are not configured.
     #[default]
     Disabled,
     Enabled {
-        /// What keeps libvirt from making them.
+        /// The reason why libvirt can't make them.
         problem: Option<String>,
-        /// iptables sees what is bridged.
+        /// Whether iptables sees bridged packets.
         bridged: bool,
     },
 }
 
-/// A chain of somebody's that drops what is routed and it doesn't let through.
+/// A chain of another program that drops routed packets which its own rules don't accept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropper {
-    /// With its family.
+    /// Family and name.
     pub table: String,
     pub chain: String,
-    /// Docker asks that rules of others are put into another chain of this table.
+    /// Docker wants the rules of other programs in another chain of this table.
     pub docker_user: bool,
 }
 
@@ -159,9 +162,9 @@ pub struct Dropper {
 pub struct HostClock {
     /// Unix seconds.
     pub now: i64,
-    /// When this program was written to disk: a clock before it is behind.
+    /// The time at which this program was written to disk. A clock before it is behind.
     pub built: Option<i64>,
-    /// What the time service says; none where nobody could be asked.
+    /// The answer of the time service; `None` without an answer.
     pub synchronised: Option<bool>,
 }
 
@@ -186,7 +189,7 @@ pub struct Qemu {
 #[derive(Clone, Debug)]
 pub struct Libvirt {
     pub uri: String,
-    /// The daemon's version, or why there is none.
+    /// The daemon's version, or the reason why it gave none.
     pub daemon: Result<String, String>,
     /// The client library's version.
     pub client: Option<String>,
@@ -194,24 +197,24 @@ pub struct Libvirt {
     pub virtlogd: Option<PathBuf>,
 }
 
-/// virtlogd, through which libvirt writes down what a machine's QEMU says.
+/// virtlogd, which writes the log of each machine's QEMU for libvirt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogDaemon {
-    /// Not asked: libvirt doesn't answer, or is somewhere else.
+    /// Not asked, because libvirt doesn't answer or runs elsewhere.
     Unasked,
     Answers,
-    /// It is there or not; this user may not ask it.
+    /// This user may not connect, so its state is unknown.
     Refused,
-    /// What connecting to it said.
+    /// The error of the connection.
     Silent(String),
 }
 
-/// Has KVM booted a kernel here? A device node that opens proves nothing.
+/// Whether KVM has booted a kernel here. A device node that opens is no proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KvmBoot {
     Booted,
     Failed(String),
-    /// It couldn't be tried, and why.
+    /// The reason why it couldn't be tried.
     Untried(String),
 }
 
@@ -223,20 +226,21 @@ pub struct Disk {
     pub examined: PathBuf,
     pub free_mib: Result<u64, String>,
     pub writable: bool,
-    /// Can it keep `user.*` attributes? None where nothing could be written.
+    /// Whether the file system keeps `user.*` attributes; `None` if this user can't write there.
     pub attributes: Option<Result<(), String>>,
-    /// The first folder on the way that other users can't enter.
+    /// The first folder on the path that other users can't enter.
     pub blocked_at: Option<PathBuf>,
-    /// A libvirt that answers keeps its run folder on a disk.
+    /// libvirt answers, and keeps its run folder on a disk.
     pub slow_run_folder: bool,
 }
 
-/// Things that are built. The errors are in words, and say where it was looked for.
+/// The parts that are built. An error is a text for people, and names the places that were
+/// searched.
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// The folder of kube-apiserver.
     pub control_plane: Result<PathBuf, String>,
     pub image: Result<GuestImage, String>,
-    /// The library that QEMU is started with for resets in place.
+    /// The library that QEMU loads for resets in place.
     pub preload: Result<PathBuf, String>,
 }

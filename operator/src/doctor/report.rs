@@ -1,13 +1,13 @@
-//! Findings as text for people and as JSON for programs (schema in docs/troubleshooting.md).
+//! Writes findings as text for people and as JSON for programs (schema in docs/troubleshooting.md).
 
 use serde_json::json;
 
 use super::finding::{Finding, Level, can_run};
 
-/// Room for prose: a terminal of 100 columns minus the margin.
+/// Width of the prose: a terminal of 100 columns minus the margin.
 const WIDTH: usize = 84;
 
-/// A table; what isn't right is followed by why it matters and how to mend it.
+/// A table. The reason and the remedy follow each finding that isn't ok.
 pub fn text(findings: &[Finding], colour: bool) -> String {
     let column =
         findings.iter().map(|finding| finding.title.chars().count()).max().unwrap_or_default();
@@ -25,7 +25,7 @@ pub fn text(findings: &[Finding], colour: bool) -> String {
     format!("{}\n{}", lines.concat(), summary(findings))
 }
 
-/// The stable form.
+/// The stable form for programs.
 pub fn json(findings: &[Finding], time: &str) -> String {
     let report = json!({
         "version": 1,
@@ -65,7 +65,7 @@ fn paint(level: Level, text: &str, colour: bool) -> String {
     if colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
 }
 
-/// Prose below a finding, broken at spaces; lines of its own (commands) are kept.
+/// Prose below a finding, broken at spaces. Line breaks of the text itself (commands) are kept.
 fn paragraph(head: &str, text: &str) -> impl Iterator<Item = String> {
     let heads = std::iter::once(head).chain(std::iter::repeat(""));
     text.lines()

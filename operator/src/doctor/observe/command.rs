@@ -1,4 +1,4 @@
-//! Runs a short program with a deadline and gives back what it printed. Never a shell.
+//! Runs a short program with a deadline and returns its output. Never uses a shell.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use crate::clock::Clock;
 
-/// Enough for `virsh` against a daemon that is just starting; a person is waiting.
+/// Long enough for `virsh` with a daemon that is just starting; short, because a person waits.
 const DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(10);
 
-/// What a program printed on standard output; the error is in words.
+/// The standard output of a program. The error is a text for people.
 pub fn output<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[S]) -> Result<String, String> {
     let program = program.as_ref();
     let name = program.to_string_lossy().into_owned();
@@ -41,25 +41,26 @@ pub fn output<S: AsRef<OsStr>>(program: impl AsRef<OsStr>, args: &[S]) -> Result
     let said = err
         .lines()
         .rfind(|line| !line.trim().is_empty())
-        .unwrap_or("it said nothing")
+        .unwrap_or("it printed no error")
         .trim()
         .to_owned();
     Err(format!("{name}: {said}"))
 }
 
-/// A pipe that nobody reads blocks its writer.
+/// Reads a pipe in a thread, because a full pipe that is not read blocks the writer.
 fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What was read until the error is what there is.
+            // After an error, the bytes read so far are the result.
             let _ = pipe.read_to_end(&mut bytes);
         }
         bytes
     })
 }
 
-/// Waits until the deadline, then ends it. `None` if it had to be ended or can't be waited for.
+/// Waits until the deadline, then kills the child. `None` if the child was killed or waiting
+/// failed.
 fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
     let clock = Clock::system();
     let end = clock.instant() + DEADLINE;
@@ -70,13 +71,13 @@ fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
             Err(_) => break,
         }
     }
-    // It may have ended just now; there is nothing more to be done if it can't be killed.
+    // The child may have ended just now. If it can't be killed, no further step would help.
     let _ = child.kill();
     let _ = child.wait();
     None
 }
 
-/// Where a program is: on the PATH, or among the daemons of a user whose PATH lacks them.
+/// The path of a program: on the PATH, or in the folders of daemons, which a user's PATH may lack.
 pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let daemons = ["/usr/sbin", "/sbin"].map(PathBuf::from);
@@ -86,7 +87,7 @@ pub fn find(program: &str) -> Option<PathBuf> {
         .find(|file| executable(file))
 }
 
-/// Is it a file that somebody may execute?
+/// Whether any user may execute this file.
 pub fn executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     std::fs::metadata(file)
@@ -108,7 +109,7 @@ mod tests {
             output("ls", &["/no/such/path"])
                 .is_err_and(|why| why.starts_with("ls: ") && why.contains("/no/such/path"))
         );
-        assert!(output("false", &[""; 0]).is_err_and(|why| why.contains("said nothing")));
+        assert!(output("false", &[""; 0]).is_err_and(|why| why.contains("printed no error")));
     }
 
     #[test]

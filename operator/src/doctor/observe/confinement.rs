@@ -1,4 +1,5 @@
-//! What libvirt was told about confining QEMU, and how the QEMUs that run now are confined.
+//! Reads libvirt's settings for the confinement of QEMU, and the confinement of the QEMUs that run
+//! now.
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +10,13 @@ use super::command;
 use crate::doctor::observed::{Confined, Confinement, QemuConf};
 
 const CONF: &str = "/etc/libvirt/qemu.conf";
-/// libvirt's notes of what runs. Ours begin with `avm-`.
+/// libvirt's pid files of running machines. Ours begin with `avm-`.
 const PIDS: &str = "/run/libvirt/qemu";
 
 pub(super) fn confinement(first_uid: Option<u32>) -> Confinement {
     Confinement {
-        // Without the file libvirt does as it does by default; one that can't be read is another matter.
+        // Without the file libvirt uses its defaults. A file that can't be read leaves the settings
+        // unknown.
         conf: match fs::read_to_string(CONF) {
             Ok(text) => Some(conf(&text)),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Some(QemuConf::default()),
@@ -43,7 +45,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-/// What the file says of confinement and of who writes logs; what it doesn't say is `None`.
+/// The settings for confinement and for log files. A setting that the file does not have is `None`.
 fn conf(text: &str) -> QemuConf {
     let value = |name: &str| value(text, name);
     QemuConf {
@@ -57,7 +59,8 @@ fn conf(text: &str) -> QemuConf {
     }
 }
 
-/// The value of a setting without its quotes; a list may go over many lines, and loses its brackets' inner space.
+/// The value of a setting without its quotes. A list may have many lines; its items come back
+/// separated by single spaces.
 fn value(text: &str, name: &str) -> Option<String> {
     let code: Vec<&str> =
         text.lines().map(str::trim).filter(|line| !line.starts_with('#')).collect();
@@ -79,7 +82,7 @@ fn value(text: &str, name: &str) -> Option<String> {
     Some(items.join(" "))
 }
 
-/// The rule is made in one piece with its chain.
+/// The operator creates this chain together with its rule, so the chain proves the rule.
 fn cuts_off(chains: &str) -> bool {
     let mut ours = false;
     chains.lines().map(str::trim).any(|line| {
@@ -90,7 +93,7 @@ fn cuts_off(chains: &str) -> bool {
     })
 }
 
-/// Those that limits need, of either version of cgroups.
+/// The enabled controllers of both versions of cgroups, because limits work with either.
 fn controllers(first_version: &str, second_version: &str) -> Vec<String> {
     let enabled = first_version.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -114,7 +117,7 @@ fn machines() -> Vec<Confined> {
         .collect()
 }
 
-/// `None` for a process that has gone meanwhile, or that this user may not look at.
+/// `None` for a process that has ended, or that this user may not inspect.
 fn machine(name: &str, pid: &str) -> Option<Confined> {
     let proc = Path::new("/proc").join(pid);
     let status = fs::read_to_string(proc.join("status")).ok()?;
@@ -140,7 +143,8 @@ mod tests {
     #[test]
     fn qemu_conf_is_read_as_libvirt_does() {
         let text = "# user = \"root\"\nuser = \"qemu\"\n  seccomp_sandbox = 0\nnamespaces = [ ]\n\
-                    cgroup_controllers = [ \"cpu\",\n # no\n \"memory\" ]\nstdio_handler = \"file\"\nusername = \"x\"\n";
+                    cgroup_controllers = [ \"cpu\",\n # no\n \"memory\" ]\nstdio_handler = \
+                    \"file\"\nusername = \"x\"\n";
         let conf = conf(text);
         assert_eq!(
             (conf.user.as_deref(), conf.seccomp_sandbox.as_deref()),
@@ -156,7 +160,8 @@ mod tests {
     fn the_chain_is_ours() {
         let chains = |table: &str| {
             format!(
-                "table inet other {{\n}}\ntable {table} {{\n\tchain x {{\n\t}}\n\tchain from_qemu {{\n\t}}\n}}\n"
+                "table inet other {{\n}}\ntable {table} {{\n\tchain x {{\n\t}}\n\tchain from_qemu \
+                 {{\n\t}}\n}}\n"
             )
         };
         assert!(cuts_off(&chains("inet agentvm_0a1b2c3d")));
@@ -165,7 +170,8 @@ mod tests {
 
     #[test]
     fn controllers_of_both_versions_count() {
-        let first = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t5\t1\nmemory\t0\t5\t1\nblkio\t7\t1\t0\n";
+        let first = "#subsys_name\thierarchy\tnum_cgroups\tenabled\ncpu\t1\t5\t1\nmemory\t0\t5\t1\n\
+                     blkio\t7\t1\t0\n";
         assert_eq!(controllers(first, ""), ["cpu"]);
         assert_eq!(controllers(first, "cpu memory pids\n"), ["cpu", "memory", "pids"]);
     }

@@ -1,4 +1,5 @@
-//! The file system that goldens and machines will be on: room, attributes, and who can get there.
+//! Looks at the file system of goldens and machines: free space, attributes, and whether QEMU's
+//! user can enter.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -39,7 +40,7 @@ fn free_mib(folder: &Path) -> Result<u64, String> {
     Ok(space.f_bavail.saturating_mul(space.f_frsize) >> 20)
 }
 
-/// The folder nearest to the root that QEMU's own user couldn't enter.
+/// The folder nearest to the root that QEMU's own user can't enter.
 fn blocked_at(folder: &Path) -> Option<PathBuf> {
     let mut way: Vec<&Path> = folder.ancestors().collect();
     way.reverse();
@@ -49,13 +50,13 @@ fn blocked_at(folder: &Path) -> Option<PathBuf> {
     way.into_iter().find(closed).map(Path::to_path_buf)
 }
 
-/// Sets an attribute on a file of its own, and removes the file.
+/// Sets an attribute on a probe file, and removes the file.
 fn attributes(folder: &Path) -> Option<Result<(), String>> {
     let probe = folder.join(format!(".agentvm-doctor-{}", std::process::id()));
     let file = File::create_new(&probe).ok()?;
     let set = rustix::fs::fsetxattr(&file, ATTRIBUTE, b"1", XattrFlags::CREATE)
         .map_err(|error| error.to_string());
-    // A file that can't be removed is empty and named for what it is.
+    // If the removal fails, the file that remains is empty and its name says what it is.
     let _ = fs::remove_file(&probe);
     Some(set)
 }

@@ -1,4 +1,5 @@
-//! Processors, memory, user, devices, security modules and clock, as `/proc`, `/sys` and `/dev` tell them.
+//! Reads processors, memory, user, devices, security modules and clock from `/proc`, `/sys` and
+//! `/dev`.
 
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
@@ -8,7 +9,7 @@ use super::{command, swap};
 use crate::clock::Clock;
 use crate::doctor::observed::{Device, Devices, Host, HostClock, Security, User};
 
-/// Modules whose absence is worth a word.
+/// Modules whose absence the doctor reports.
 const MODULES: [&str; 6] = ["kvm", "kvm_intel", "kvm_amd", "vhost_vsock", "loop", "nf_tables"];
 
 pub(super) fn host() -> Host {

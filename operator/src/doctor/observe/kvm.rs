@@ -1,4 +1,5 @@
-//! Does KVM boot a kernel on this host? Asked by booting the guest image's, as the operator does when it starts.
+//! Finds out whether KVM boots a kernel on this host. Boots the guest image's kernel, like the
+//! operator at its start.
 
 use agentvm_hypervisor::libvirt::boots_with_kvm;
 
@@ -8,7 +9,7 @@ use crate::guest_image::GuestImage;
 
 pub(super) fn boot(device: &Device, image: Option<&GuestImage>) -> KvmBoot {
     if *device != Device::Usable {
-        return KvmBoot::Untried("/dev/kvm can't be used".to_owned());
+        return KvmBoot::Untried("/dev/kvm isn't usable".to_owned());
     }
     let Some(image) = image else {
         return KvmBoot::Untried("there is no guest image whose kernel could be booted".to_owned());

@@ -1,4 +1,5 @@
-//! The edge of `doctor` and `version`: looks at the host. Every function gives facts, or says why there are none.
+//! The edge of `doctor` and `version`: looks at the host. Every function returns facts, or the
+//! reason why it has no facts.
 
 pub mod command;
 mod confinement;
@@ -17,22 +18,22 @@ use agentvm_hypervisor::libvirt::LibvirtFilter;
 
 use super::observed::Observed;
 
-/// Where to look.
+/// The places and settings that decide where to look.
 #[derive(Clone, Debug)]
 pub struct Places {
     pub state_dir: PathBuf,
     pub control_plane_dir: Option<PathBuf>,
     pub image_dir: Option<PathBuf>,
     pub libvirt_uri: String,
-    /// The first of the machines' users.
+    /// The first user id for machines.
     pub first_uid: Option<u32>,
-    /// Whom machines ask for names by default.
+    /// The default DNS servers of machines.
     pub resolvers: Vec<Ipv4Addr>,
-    /// Whether libvirt's filters are asked for.
+    /// Whether libvirt's filters are configured.
     pub libvirt_filter: LibvirtFilter,
 }
 
-/// Looks at everything. Takes up to a few seconds: it starts programs and boots a kernel.
+/// Collects all facts. Takes up to a few seconds, because it starts programs and boots a kernel.
 pub fn host(places: &Places) -> Observed {
     let devices = host::devices();
     let parts = parts::parts(places.control_plane_dir.as_deref(), places.image_dir.as_deref());

@@ -1,4 +1,4 @@
-//! What machines' network needs of the host, and what may be in its way.
+//! Looks at the host parts that machines' networks need, and at other firewalls.
 
 use agentvm_hypervisor::libvirt::LibvirtFilter;
 use ipnet::Ipv4Net;
@@ -8,7 +8,7 @@ use crate::doctor::observed::{Dropper, Filter, Network};
 
 pub(super) fn network(places: &Places) -> Network {
     let addresses = command::output("ip", &["-4", "-o", "addr", "show"]).unwrap_or_default();
-    // Empty where it may not be asked: only root may.
+    // Empty for other users, because only root may list chains.
     let chains = command::output("nft", &["list", "chains"]).unwrap_or_default();
     Network {
         conntrack: command::find("conntrack").is_some(),
@@ -20,7 +20,8 @@ pub(super) fn network(places: &Places) -> Network {
     }
 }
 
-/// Only where somebody wants it: most hosts don't, and libvirt would be asked for nothing.
+/// Looks only if the filter is configured. Most hosts don't use it, and the call to libvirt would
+/// be useless there.
 fn filter(places: &Places) -> Filter {
     if places.libvirt_filter == LibvirtFilter::Disabled {
         return Filter::Disabled;
@@ -44,7 +45,8 @@ fn address(line: &str) -> Option<(String, Ipv4Net)> {
     Some((interface.to_owned(), net))
 }
 
-/// Base chains that drop what is routed and no rule of theirs lets through. What our own table lets through has still to pass them.
+/// Base chains that drop routed packets which their own rules don't accept. Packets that our own
+/// table accepts must pass these chains too.
 fn droppers(chains: &str) -> Vec<Dropper> {
     let (mut table, mut chain) = (String::new(), String::new());
     let (mut found, mut dockers) = (Vec::new(), Vec::new());
@@ -59,7 +61,7 @@ fn droppers(chains: &str) -> Vec<Dropper> {
                 dockers.push(table.clone());
             }
         } else if line.contains(" hook forward ") && line.contains("policy drop") {
-            // What is bridged isn't routed.
+            // Bridged packets are not routed.
             if !table.starts_with("bridge ") {
                 found.push(Dropper {
                     table: table.clone(),
@@ -69,7 +71,7 @@ fn droppers(chains: &str) -> Vec<Dropper> {
             }
         }
     }
-    // A table's chains come in any order.
+    // nft may list the chains of a table in any order.
     for dropper in &mut found {
         dropper.docker_user = dockers.contains(&dropper.table);
     }
@@ -135,7 +137,8 @@ table bridge filter {
 
     #[test]
     fn addresses_are_read_as_ip_writes_them() {
-        let line = "3: agentvm0    inet 192.168.101.1/24 brd 192.168.101.255 scope global agentvm0\\       valid_lft forever";
+        let line = "3: agentvm0    inet 192.168.101.1/24 brd 192.168.101.255 scope global \
+                    agentvm0\\       valid_lft forever";
         assert_eq!(
             address(line),
             Some(("agentvm0".to_owned(), "192.168.101.1/24".parse().unwrap()))

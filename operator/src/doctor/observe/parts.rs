@@ -1,4 +1,5 @@
-//! What is built rather than installed: the control plane's programs and the guest image.
+//! Looks for the parts that are built, not installed: the control plane's programs, the guest image
+//! and the preload library.
 
 use std::path::{Path, PathBuf};
 
@@ -20,18 +21,17 @@ pub(super) fn parts(control_plane_dir: Option<&Path>, image_dir: Option<&Path>) 
 }
 
 fn preload() -> Result<PathBuf, String> {
-    let found =
-        find_preload().ok_or_else(|| "libagentvm_preload.so is nowhere to be found".to_owned())?;
+    let found = find_preload().ok_or_else(|| "libagentvm_preload.so was not found".to_owned())?;
     match std::fs::metadata(&found) {
         Ok(meta) if meta.is_file() => Ok(found),
-        Ok(_) => Err(format!("{} is no file", found.display())),
+        Ok(_) => Err(format!("{} is not a file", found.display())),
         Err(why) => Err(format!("{}: {why}", found.display())),
     }
 }
 
-/// What `PROGRAM --version` says after `prefix`.
+/// The text after `prefix` in the output of `PROGRAM --version`.
 pub fn version(program: &Path, prefix: &str) -> Result<String, String> {
     let text = command::output(program, &["--version"])?;
     let version = text.lines().find_map(|line| line.strip_prefix(prefix)).map(str::trim);
-    version.map(str::to_owned).ok_or_else(|| format!("{} names no version", program.display()))
+    version.map(str::to_owned).ok_or_else(|| format!("{} prints no version", program.display()))
 }

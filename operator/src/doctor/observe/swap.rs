@@ -1,26 +1,26 @@
-//! Where this host's memory may be written to when it runs short.
+//! Looks for disks to which this host may write its memory when memory runs short.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 const IN_MEMORY: &str = "/dev/zram";
-/// What device-mapper calls a device that encrypts.
+/// Prefix of device-mapper's ids for devices that encrypt.
 const ENCRYPTED: &str = "CRYPT-";
 
-/// Files and partitions that what is swapped out can be read from later.
+/// Files and partitions that would let people read swapped memory later.
 pub(super) fn plain() -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/swaps").unwrap_or_default();
     entries(&table).into_iter().filter(|device| !is_encrypted(device)).collect()
 }
 
-/// Below a header, one line each that begins with its path.
+/// The table has a header. Each further line begins with a path.
 fn entries(table: &str) -> Vec<PathBuf> {
     let paths = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     paths.filter(|path| !path.starts_with(IN_MEMORY)).map(PathBuf::from).collect()
 }
 
 fn is_encrypted(device: &Path) -> bool {
-    // A name in /dev/mapper leads to the kernel's own, dm-0.
+    // A name in /dev/mapper is a link to the kernel's name, such as dm-0.
     let device = fs::canonicalize(device).unwrap_or_else(|_| device.to_owned());
     let Some(name) = device.strip_prefix("/dev").ok() else { return false };
     let uuid = fs::read_to_string(Path::new("/sys/block").join(name).join("dm/uuid"));
@@ -33,7 +33,8 @@ mod tests {
 
     #[test]
     fn memory_that_is_compressed_is_no_disk() {
-        let table = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n/dev/zram0                              partition\t4194300\t0\t100\n\
+        let table = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n\
+                     /dev/zram0                              partition\t4194300\t0\t100\n\
                      /swapfile                               file\t\t2097148\t0\t-2\n";
         assert_eq!(entries(table), [PathBuf::from("/swapfile")]);
         assert!(entries("").is_empty());

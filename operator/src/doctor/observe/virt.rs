@@ -1,4 +1,5 @@
-//! QEMU and libvirt, asked through their own programs: they answer the same with and without a daemon. virtlogd is asked itself.
+//! Asks QEMU and libvirt through their own programs, which give the same answers with and without a
+//! daemon. virtlogd is asked directly.
 
 use std::path::Path;
 
@@ -32,13 +33,13 @@ pub fn qemu() -> Result<Qemu, String> {
     })
 }
 
-/// The libvirt at a URI, and the programs with which one could be started.
+/// The libvirt at a URI, and the programs that could start one.
 pub fn libvirt(uri: &str) -> Libvirt {
     let asked = command::output("virsh", &["--connect", uri, "version", "--daemon"]);
     let daemon = asked.and_then(|text| {
         let version = after(&text, "Running against daemon: ")
             .or_else(|| after(&text, "Using library: libvirt "));
-        version.map(str::to_owned).ok_or_else(|| "virsh names no version".to_owned())
+        version.map(str::to_owned).ok_or_else(|| "virsh prints no version".to_owned())
     });
     let client = command::output("virsh", &["--version"]).ok().map(|text| text.trim().to_owned());
     Libvirt {
@@ -50,11 +51,11 @@ pub fn libvirt(uri: &str) -> Libvirt {
     }
 }
 
-/// Only connecting tells: the file that a killed daemon left refuses, and where systemd holds the socket, connecting starts
-/// the daemon.
+/// Only a connection tells whether virtlogd answers: the socket file of a killed daemon refuses,
+/// and where systemd holds the socket, the connection starts the daemon.
 fn log_daemon(socket: &Path) -> LogDaemon {
     let connected = SocketAddrUnix::new(socket).and_then(|address| {
-        // Not blocking: one that hangs would have us wait for a place in its queue.
+        // Non-blocking, because a daemon that hangs would make us wait for a place in its queue.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         connect(&socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?, &address)
     });
@@ -94,7 +95,9 @@ mod tests {
     fn the_file_of_a_log_daemon_that_was_killed_is_not_one_that_answers() {
         let dir = tempfile::tempdir().unwrap();
         let socket = dir.path().join("virtlogd-sock");
-        let silent = |said: &str| matches!(log_daemon(&socket), LogDaemon::Silent(why) if why.contains(said));
+        let silent = |said: &str| {
+            matches!(log_daemon(&socket), LogDaemon::Silent(why) if why.contains(said))
+        };
         assert!(silent("No such file"));
         let daemon = UnixListener::bind(&socket).unwrap();
         assert_eq!(log_daemon(&socket), LogDaemon::Answers);

@@ -1,17 +1,17 @@
-//! Who asks, what confines programs here, and the clock.
+//! Checks of the calling user, of the security modules of this host, of swap, and of the clock.
 
 use crate::doctor::finding::{Check, Finding};
 use crate::doctor::observed::{Disk, Host, HostClock, Security, User};
 
-/// A file system may keep times a little differently from the clock.
+/// A file system may keep times that differ a little from the clock.
 const TOLERANCE_SECONDS: i64 = 300;
 
 pub(super) fn user(user: &User) -> Finding {
     const CHECK: Check = Check {
         id: "user",
         title: "User",
-        why: "The operator mounts the machines' shares and gives files to QEMU's user, so it runs as root. Other users reach it \
-              through kubectl.",
+        why: "The operator mounts the machines' shares and gives files to QEMU's user, so it runs \
+              as root. Other users reach it through kubectl.",
     };
     if user.root {
         return CHECK.ok("root");
@@ -38,8 +38,8 @@ pub(super) fn user(user: &User) -> Finding {
         ),
     };
     let mend = format!(
-        "Start `agentvm standalone` or `agentvm operator` with sudo; kubectl works for every user who may read the \
-         kubeconfig.{virsh}"
+        "Start `agentvm standalone` or `agentvm operator` with sudo. kubectl works for every user \
+         who may read the kubeconfig.{virsh}"
     );
     CHECK.warning(format!("{}, {groups}", user.name), mend)
 }
@@ -48,15 +48,16 @@ pub(super) fn security(security: &Security, disk: &Disk) -> Finding {
     const CHECK: Check = Check {
         id: "security-modules",
         title: "AppArmor, SELinux",
-        why: "libvirt confines QEMU by them; folders that they don't know of are denied to QEMU unless told.",
+        why: "libvirt uses them to confine QEMU. They deny QEMU every folder that they don't know.",
     };
     let dir = disk.state_dir.display();
     match (security.apparmor, security.selinux) {
         (true, _) => CHECK.warning(
             "AppArmor is active",
             format!(
-                "If a machine doesn't start and `dmesg | grep apparmor` shows denials of {dir}: add these lines to \
-                 /etc/apparmor.d/local/abstractions/libvirt-qemu, then systemctl reload apparmor\n{}",
+                "If a machine doesn't start and `dmesg | grep apparmor` shows denials of {dir}: \
+                 add these lines to /etc/apparmor.d/local/abstractions/libvirt-qemu, then \
+                 systemctl reload apparmor\n{}",
                 apparmor(&dir.to_string())
             ),
         ),
@@ -72,7 +73,7 @@ pub(super) fn security(security: &Security, disk: &Disk) -> Finding {
     }
 }
 
-/// The lines that are shipped, for another folder.
+/// The AppArmor lines that are shipped, changed for another folder.
 fn apparmor(dir: &str) -> String {
     const SHIPPED: &str = include_str!("../../../../packaging/apparmor/libvirt-qemu");
     const SHIPPED_FOR: &str = "/var/lib/agentvm";
@@ -84,16 +85,18 @@ pub(super) fn swap(host: &Host) -> Finding {
     const CHECK: Check = Check {
         id: "swap",
         title: "Swap",
-        why: "What a machine holds in memory, secrets of runs too, is written where it can be read after the run.",
+        why: "The memory of a machine, with the secrets of its runs, may be written to a disk and \
+              read from there after the run.",
     };
     if host.plain_swap.is_empty() {
-        return CHECK.ok("memory is written to no disk, or encrypted");
+        return CHECK.ok("no memory is written to a disk, or only encrypted");
     }
     let all: Vec<String> = host.plain_swap.iter().map(|path| path.display().to_string()).collect();
     CHECK.warning(
-        format!("memory may be written to {}, not encrypted", all.join(", ")),
-        "Turn it off: swapoff -a, and take its lines out of /etc/fstab. Or encrypt it with a key that is forgotten: the option \
-         `swap` in /etc/crypttab. Swap in compressed memory (zram) is fine.",
+        format!("memory may be written to {}, without encryption", all.join(", ")),
+        "Turn it off: swapoff -a, and take its lines out of /etc/fstab. Or encrypt it with a key \
+         that the host forgets: the option `swap` in /etc/crypttab. Swap in compressed memory \
+         (zram) is fine.",
     )
 }
 
@@ -101,16 +104,17 @@ pub(super) fn clock(clock: HostClock) -> Finding {
     const CHECK: Check = Check {
         id: "clock",
         title: "Clock",
-        why: "Certificates are refused by a clock that is wrong, and machines get the host's time at every run.",
+        why: "With a wrong clock certificates are refused. Machines get the host's time at \
+              every run.",
     };
     let mend =
         "Set the clock and keep it set: timedatectl set-ntp true    (or apt-get install chrony)";
     if clock.built.is_some_and(|built| clock.now + TOLERANCE_SECONDS < built) {
-        return CHECK.error("the clock is behind the time at which this program was made", mend);
+        return CHECK.error("the clock is behind the time at which this program was built", mend);
     }
     match clock.synchronised {
         Some(true) => CHECK.ok("synchronised"),
         Some(false) => CHECK.warning("not synchronised", mend),
-        None => CHECK.info("sane; no time service could be asked whether it is synchronised", ""),
+        None => CHECK.info("plausible; no time service answered whether it is synchronised", ""),
     }
 }

@@ -1,5 +1,6 @@
-//! How machines will get back to their golden state here, and why not by a better way. What this finds possible the operator
-//! still tests on a machine of each golden, sabotage included, before it offers it.
+//! Check of the reset tier: the best tier that this host allows, and the reason why a better one is
+//! not possible. This is only a forecast: the operator tests a tier on a machine of each golden,
+//! sabotage included, before it offers the tier.
 
 use std::path::Path;
 
@@ -10,7 +11,8 @@ use crate::doctor::observed::Observed;
 const CHECK: Check = Check {
     id: "reset-tier",
     title: "Resets",
-    why: "A machine that is reset in place is ready again in tens of milliseconds; a fresh process takes most of a second.",
+    why: "A machine that is reset in place is ready again in tens of milliseconds. A fresh process \
+          takes most of a second.",
 };
 
 pub(super) fn tier(seen: &Observed) -> Finding {
@@ -20,25 +22,28 @@ pub(super) fn tier(seen: &Observed) -> Finding {
     let dir = seen.disk.state_dir.display();
     let confined = if seen.security.apparmor {
         Some(format!(
-            "AppArmor is active and may deny QEMU the library. If pools say Fresh: add\n  {dir}/preload/** mr,\n  \
-             {dir}/machines/*/reset/** rw,\nto /etc/apparmor.d/local/abstractions/libvirt-qemu, then systemctl reload apparmor"
+            "AppArmor is active and may deny QEMU the library. If pools say Fresh: add\n  \
+             {dir}/preload/** mr,\n  {dir}/machines/*/reset/** rw,\nto \
+             /etc/apparmor.d/local/abstractions/libvirt-qemu, then systemctl reload apparmor"
         ))
     } else if seen.security.selinux == Some(true) {
         Some(format!(
-            "SELinux is enforcing and may deny QEMU the library. If pools say Fresh: restorecon -R {dir} after the rule of \
-             the finding above, and look into `ausearch -m avc`."
+            "SELinux is enforcing and may deny QEMU the library. If pools say Fresh: follow the \
+             finding on AppArmor and SELinux, then restorecon -R {dir}, and look into `ausearch -m \
+             avc`."
         ))
     } else {
         None
     };
-    let found = "InPlace (the same process, proven), once its self-test has passed; a pool's status says which";
+    let found = "InPlace (the same process, proven), after its self-test; a pool's status shows \
+                 the tier in use";
     match confined {
         Some(note) => CHECK.info(found, note),
         None => CHECK.ok(found),
     }
 }
 
-/// The first thing that keeps resets in place from being possible, and what to do about it.
+/// The first reason why resets in place are not possible here, and its remedy.
 fn obstacle(seen: &Observed) -> Option<(String, String)> {
     let see = |what: &str| format!("See the finding on {what}.");
     match &seen.virt.qemu {
@@ -57,15 +62,17 @@ fn obstacle(seen: &Observed) -> Option<(String, String)> {
     if let Err(why) = &seen.parts.preload {
         return Some((
             why.clone(),
-            "Put the library beside the agentvm program or into /usr/lib/agentvm, or name it in AGENTVM_PRELOAD. In a \
-             source tree: cargo build -p agentvm-preload"
+            "Put the library beside the agentvm program or into /usr/lib/agentvm, or set \
+             AGENTVM_PRELOAD to its path. In a source tree: cargo build -p agentvm-preload"
                 .to_owned(),
         ));
     }
     let dir = &seen.disk.state_dir;
     unusable(dir).then(|| {
-        let found =
-            format!("{} holds a character that a preloaded library's path can't", dir.display());
+        let found = format!(
+            "{} holds a character that the path of a preloaded library must not have",
+            dir.display()
+        );
         (
             found,
             "Choose another --state-dir or --data-dir, without spaces, colons and dollar signs."
@@ -74,7 +81,7 @@ fn obstacle(seen: &Observed) -> Option<(String, String)> {
     })
 }
 
-/// `LD_PRELOAD` separates by these.
+/// `LD_PRELOAD` separates paths by spaces and colons, and the loader expands dollar signs.
 fn unusable(dir: &Path) -> bool {
     dir.to_string_lossy().contains([' ', ':', '\t', '\n', '$'])
 }

@@ -1,4 +1,5 @@
-//! The judgements: each a pure function from what was seen to one finding. Nothing here looks at the host.
+//! The checks. Each is a pure function from the observed facts to one finding. No check looks at
+//! the host itself.
 
 mod confinement;
 mod hardware;
@@ -13,7 +14,7 @@ mod virt;
 use super::finding::Finding;
 use super::observed::Observed;
 
-/// Every check, in the order in which a person would mend what they find.
+/// Every check, in the order in which a person should repair the findings.
 pub(super) fn all(seen: &Observed) -> Vec<Finding> {
     vec![
         hardware::cpu(&seen.host),

@@ -1,20 +1,20 @@
-//! Versions and the floors below which a recipe is known not to work.
+//! Versions, and the floors below which agentvm is known to fail.
 
 use std::fmt;
 
-/// Major and minor: all that a floor needs.
+/// Major and minor version. A floor needs no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version(pub u32, pub u32);
 
-/// QEMU with `rom=` and `file:` migration: goldens are captured and cloned by these.
+/// QEMU with `rom=` and `file:` migration: agentvm captures and clones goldens with these.
 pub(super) const QEMU_FAST: Version = Version(8, 2);
-/// The oldest QEMU that is thought of.
+/// The oldest QEMU that agentvm considers.
 pub(super) const QEMU_OLDEST: Version = Version(8, 0);
-/// The oldest libvirt that is thought of.
+/// The oldest libvirt that agentvm considers.
 pub(super) const LIBVIRT_OLDEST: Version = Version(9, 0);
 
 impl Version {
-    /// The first two numbers of `10.0.2`, `9.0.0-rc1`, `8.2`.
+    /// The first two numbers of a version such as `10.0.2`, `9.0.0-rc1` or `8.2`.
     pub fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
         Some(Self(numbers.next()?.ok()?, numbers.next()?.ok()?))

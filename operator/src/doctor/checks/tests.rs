@@ -1,4 +1,5 @@
-//! One host for each finding: what is right is ok, what is wrong has its level, and says how to mend it.
+//! Breaks one host for each finding. A good host is ok; a broken host gets the right level and a
+//! remedy.
 
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use crate::doctor::observed::{
 };
 use crate::guest_image::{Description, GuestImage, Part};
 
-/// A host on which everything is as it should be.
+/// A host on which every check is ok.
 fn good() -> Observed {
     Observed {
         host: Host {
@@ -99,7 +100,7 @@ fn machine() -> Confined {
     }
 }
 
-/// Breaks one thing and gives back the one finding that isn't ok.
+/// Breaks one thing and returns the one finding that isn't ok.
 fn broken(id: &str, how: impl FnOnce(&mut Observed)) -> Finding {
     let mut seen = good();
     how(&mut seen);
@@ -112,7 +113,7 @@ fn assert_level(id: &str, level: Level, said: &str, how: impl FnOnce(&mut Observ
     assert!(finding.found.contains(said) || finding.mend.contains(said), "{said}: {finding:?}");
     assert!(
         finding.level < Level::Warning || !finding.mend.is_empty(),
-        "how to mend it? {finding:?}"
+        "the remedy is missing: {finding:?}"
     );
 }
 
@@ -270,7 +271,7 @@ fn a_log_daemon_that_does_not_answer_is_fatal_where_libvirt_needs_it() {
     assert_level("log-daemon", Level::Info, "sudo", |seen| {
         seen.virt.log_daemon = LogDaemon::Refused;
     });
-    assert_level("log-daemon", Level::Ok, "only where libvirt answers", |seen| {
+    assert_level("log-daemon", Level::Ok, "only if libvirt answers", |seen| {
         seen.virt.log_daemon = LogDaemon::Unasked;
     });
 }
@@ -281,7 +282,7 @@ fn the_state_directory_must_be_reachable_for_qemu() {
         seen.disk.blocked_at = Some(PathBuf::from("/root"));
     });
     assert_level("state-dir", Level::Warning, "as root", |seen| seen.disk.writable = false);
-    assert_level("state-dir", Level::Ok, "will be made", |seen| {
+    assert_level("state-dir", Level::Ok, "will be created", |seen| {
         seen.disk.examined = "/var/lib".into();
     });
     assert_level("run-folder", Level::Warning, "mount -t tmpfs", |seen| {
@@ -452,7 +453,7 @@ fn firewalls_that_drop_what_is_routed_are_told_for_each_version_of_ip() {
     let both = dropper("inet strict", "routed", false);
     assert_told(four, "nft insert rule inet strict routed iifname agentvm0 accept", &both);
     assert_told(six, "nft insert rule inet strict routed iifname agentvm0 accept", &both);
-    // iptables would make a chain of its own beside this one.
+    // iptables would make a second chain with this name.
     assert_told(
         four,
         "nft insert rule ip filter forward oifname agentvm0",

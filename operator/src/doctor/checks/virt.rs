@@ -1,12 +1,13 @@
-//! QEMU and libvirt: there, new enough, answering.
+//! Checks of QEMU and libvirt: they are installed, new enough, and answer.
 
 use super::version::{LIBVIRT_OLDEST, QEMU_FAST, QEMU_OLDEST, Version};
 use crate::doctor::finding::{Check, Finding};
 use crate::doctor::observed::{Confinement, Libvirt, LogDaemon, User, Virt};
 use crate::standalone::libvirtd::SYSTEM_URI;
 
-const INSTALL: &str = "Debian 13, Ubuntu 24.04: apt-get install qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-clients\n\
-    Debian 12: the same from bookworm-backports, all of them from that suite (.ci/packages of the repository does it).";
+const INSTALL: &str = "Debian 13, Ubuntu 24.04: apt-get install qemu-system-x86 qemu-utils \
+                       libvirt-daemon-system libvirt-clients\nDebian 12: the same packages, all of \
+                       them from bookworm-backports (.ci/packages of the repository does it).";
 
 pub(super) fn qemu(virt: &Virt) -> Finding {
     const CHECK: Check = Check { id: "qemu", title: "QEMU", why: "QEMU runs the machines." };
@@ -18,7 +19,10 @@ pub(super) fn qemu(virt: &Virt) -> Finding {
         Some(version) if version >= QEMU_FAST => CHECK.ok(qemu.version.clone()),
         Some(version) if version >= QEMU_OLDEST => CHECK.error(
             format!("{}, older than {QEMU_FAST}", qemu.version),
-            format!("Goldens are captured with migration to a file, which QEMU has since {QEMU_FAST}.\n{INSTALL}"),
+            format!(
+                "Goldens are captured with migration to a file, which QEMU supports since \
+                 {QEMU_FAST}.\n{INSTALL}"
+            ),
         ),
         Some(_) => CHECK.error(format!("{}, older than {QEMU_OLDEST}", qemu.version), INSTALL),
         None => CHECK.warning(
@@ -40,7 +44,7 @@ pub(super) fn shares(virt: &Virt) -> Finding {
             "this QEMU has no virtio-9p-pci",
             "Install a QEMU that was built with virtfs; Debian's and Ubuntu's are.",
         ),
-        Err(_) => CHECK.error("there is no QEMU to ask", "See the finding on QEMU."),
+        Err(_) => CHECK.error("there is no QEMU to examine", "See the finding on QEMU."),
     }
 }
 
@@ -65,16 +69,18 @@ pub(super) fn libvirt(virt: &Virt, user: &User) -> Finding {
     }
 }
 
-/// Nobody answers: what to do depends on who asks and on what is installed.
+/// libvirt does not answer. The remedy depends on the calling user and on the programs that are
+/// installed.
 fn silent(check: Check, libvirt: &Libvirt, user: &User, why: &str) -> Finding {
     if libvirt.client.is_none() {
-        return check.warning(format!("there is no virsh to ask {} with", libvirt.uri), INSTALL);
+        return check
+            .warning(format!("there is no virsh, so {} can't be asked", libvirt.uri), INSTALL);
     }
     let found = format!("nothing answers at {}: {why}", libvirt.uri);
     if libvirt.uri != SYSTEM_URI {
         return check.error(
             found,
-            "Correct libvirt.uri (`agentvm config show` says where it comes from), or start that libvirt.",
+            "Correct libvirt.uri (`agentvm config show` prints its origin), or start that libvirt.",
         );
     }
     let missing: Vec<&str> = [("libvirtd", &libvirt.libvirtd), ("virtlogd", &libvirt.virtlogd)]
@@ -87,16 +93,18 @@ fn silent(check: Check, libvirt: &Libvirt, user: &User, why: &str) -> Finding {
     if user.root {
         return check.info(
             format!("nothing answers at {}; `agentvm standalone` starts one", libvirt.uri),
-            "For `agentvm operator`, or to have it always: systemctl enable --now libvirtd\n\
-             (where there is no systemd: virtlogd -d && libvirtd -d)",
+            "For `agentvm operator`, or to have libvirtd always: systemctl enable --now libvirtd\n\
+             (without systemd: virtlogd -d && libvirtd -d)",
         );
     }
-    // Root, who runs the operator, may be answered, and can start one if not.
+    // A warning, because libvirt may answer root, who runs the operator, and root can start a
+    // libvirtd.
     check.warning(
         found,
         format!(
-            "sudo systemctl enable --now libvirtd    (where there is no systemd: sudo virtlogd -d && sudo libvirtd -d)\n\
-             If it runs, {} may not use it: sudo usermod -aG libvirt {}    (then log in again)",
+            "sudo systemctl enable --now libvirtd    (without systemd: sudo virtlogd -d && sudo \
+             libvirtd -d)\nIf it runs, {} may not use it: sudo usermod -aG libvirt {}    (then log \
+             in again)",
             user.name, user.name
         ),
     )
@@ -106,7 +114,8 @@ pub(super) fn log_daemon(virt: &Virt, confinement: &Confinement) -> Finding {
     const CHECK: Check = Check {
         id: "log-daemon",
         title: "virtlogd",
-        why: "libvirt has it write down what a machine's QEMU says, and starts no machine without it.",
+        why: "virtlogd writes the log of each machine's QEMU for libvirt. libvirt starts no \
+              machine without it.",
     };
     let handler = confinement.conf.as_ref().and_then(|conf| conf.stdio_handler.as_deref());
     match &virt.log_daemon {
@@ -114,16 +123,16 @@ pub(super) fn log_daemon(virt: &Virt, confinement: &Confinement) -> Finding {
         _ if handler == Some("file") => {
             CHECK.ok("not needed: stdio_handler is \"file\" in /etc/libvirt/qemu.conf")
         }
-        LogDaemon::Unasked => CHECK.ok("asked only where libvirt answers at qemu:///system"),
+        LogDaemon::Unasked => CHECK.ok("asked only if libvirt answers at qemu:///system"),
         LogDaemon::Refused => {
-            CHECK.info("only root may ask whether it answers", "sudo agentvm doctor")
+            CHECK.info("only root may find out whether it answers", "sudo agentvm doctor")
         }
         LogDaemon::Silent(why) if virt.libvirt.virtlogd.is_none() => {
             CHECK.error(format!("there is no virtlogd, and nothing answers at {why}"), INSTALL)
         }
         LogDaemon::Silent(why) => CHECK.error(
-            format!("libvirt answers and virtlogd doesn't, so no machine starts: {why}"),
-            "systemctl enable --now virtlogd.socket    (where there is no systemd: virtlogd -d)\n\
+            format!("libvirt answers but virtlogd doesn't, so no machine starts: {why}"),
+            "systemctl enable --now virtlogd.socket    (without systemd: virtlogd -d)\n\
              If that fails: systemctl status virtlogd.socket virtlogd.service",
         ),
     }

@@ -1,4 +1,4 @@
-//! Tells `agentvm version` which commit it was built from. Works without git and from a tarball.
+//! Passes the commit of the source to `agentvm version`. Works without git and from a tarball.
 
 use std::process::Command;
 
@@ -8,7 +8,8 @@ fn main() {
     println!("cargo::rustc-env=AGENTVM_COMMIT={}", commit());
 }
 
-/// The packager's word, else git's. A development build doesn't ask git: it would be compiled anew after each commit.
+/// The commit that the packager names, or else git's. A development build doesn't ask git, because
+/// it would be compiled again after each commit.
 fn commit() -> String {
     if let Ok(given) = std::env::var("AGENTVM_COMMIT")
         && !given.is_empty()

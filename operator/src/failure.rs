@@ -1,4 +1,4 @@
-//! How a subcommand ends when it doesn't succeed: what is printed, and the exit code.
+//! The end of a subcommand that fails: the printed error, and the exit code.
 
 use std::error::Error;
 use std::io::{self, Write};
@@ -6,21 +6,21 @@ use std::process::ExitCode;
 
 use crate::config::ConfigError;
 
-/// Failed.
+/// The work failed.
 pub const FAILED: u8 = 1;
-/// Wrong usage or configuration.
+/// The usage or the configuration is wrong.
 pub const USAGE: u8 = 2;
 
-/// Why a subcommand stopped.
+/// The reason why a subcommand stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The configuration can't be used.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// What was asked for can't be, whatever the host.
+    /// The request itself is wrong, on any host.
     #[error("{0}")]
     Usage(String),
-    /// Standard output is gone or full.
+    /// Standard output is closed or full.
     #[error("could not write to standard output")]
     Output(#[source] io::Error),
     /// The work itself failed.
@@ -34,7 +34,8 @@ impl Failure {
         Self::Failed(Box::new(error))
     }
 
-    /// Prints it and says how the process ends. A reader that has seen enough (`| head`) is no failure.
+    /// Prints the error and returns the exit code. A reader that closes the pipe early (`| head`)
+    /// is not a failure.
     pub fn report(&self) -> ExitCode {
         match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -55,7 +56,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Output)
 }
 
-/// `error: …` for each line of the message, and its causes below it.
+/// `error: …` for each line of the message, and the causes below it.
 fn describe(error: &dyn Error) -> String {
     let mut lines: Vec<String> =
         error.to_string().lines().map(|line| format!("error: {line}\n")).collect();

@@ -1,4 +1,5 @@
-//! Finds the default guest image: a folder with `image.json`, named by a flag or built into the cache.
+//! Finds the default guest image: a folder with `image.json`. A flag names it, or a build put it
+//! into the cache.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use serde::Deserialize;
 const DEFAULT_CACHE: &str = "/var/cache/agentvm";
 const DESCRIPTION: &str = "image.json";
 
-/// What `image.json` says of itself, as far as people ask.
+/// The parts of `image.json` that are shown to people.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Description {
@@ -32,33 +33,34 @@ pub struct GuestImage {
 }
 
 impl GuestImage {
-    /// The kernel that its machines boot.
+    /// The kernel that the machines of this image boot.
     pub fn kernel(&self) -> PathBuf {
         self.dir.join(&self.description.kernel.file)
     }
 }
 
-/// Why there is no guest image.
+/// The reason why there is no guest image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
-    /// None was built, or the folder named holds none.
-    #[error("there is no guest image in {}; build one with `make image`, or name its folder with --image-dir", .0.display())]
+    /// No image was built, or the named folder holds no image.
+    #[error("there is no guest image in {}; build one with `make image`, or name its folder with \
+             --image-dir", .0.display())]
     Absent(PathBuf),
-    /// A folder is there and its description can't be used.
+    /// The folder exists, but its description can't be used.
     #[error("{}: not a guest image: {detail}; build it anew with `make image`", file.display())]
     Broken { file: PathBuf, detail: String },
 }
 
-/// The places where guests come from.
+/// The places of guest images.
 #[derive(Clone, Debug, Default)]
 pub struct Images {
     /// The folder of the default guest image; without it, the newest in the build cache.
     pub image_dir: Option<PathBuf>,
-    /// The only folder whose files `spec.source.rootfs.path` can name.
+    /// The only folder whose files `spec.source.rootfs.path` may name.
     pub images_folder: Option<PathBuf>,
 }
 
-/// The image in `dir` if one is given (`--image-dir`), else the newest in the cache.
+/// The image in `dir` if it is given (`--image-dir`), or else the newest in the cache.
 pub fn find(dir: Option<&Path>) -> Result<GuestImage, ImageError> {
     if let Some(dir) = dir {
         return open(dir);
@@ -70,7 +72,7 @@ pub fn find(dir: Option<&Path>) -> Result<GuestImage, ImageError> {
 fn find_newest(cache: &Path) -> Result<GuestImage, ImageError> {
     let finished =
         fs::read_dir(cache).into_iter().flatten().filter_map(Result::ok).filter(|entry| {
-            // The dot is the mark of a build that isn't finished.
+            // A leading dot marks an unfinished build.
             !entry.file_name().as_encoded_bytes().starts_with(b".")
                 && entry.path().join(DESCRIPTION).is_file()
         });

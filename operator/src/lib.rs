@@ -1,4 +1,5 @@
-//! The agentvm operator as a library. `operator/cli` makes the program of it, and `operator/bench` measures it.
+//! The agentvm operator as a library. `operator/cli` builds the program from it, and
+//! `operator/bench` measures it.
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 

@@ -1,4 +1,5 @@
-//! Logs go to standard error, for people or as JSON, with New York's time. Nothing else starts or configures them.
+//! Logs go to standard error, for people or as JSON, with New York time. Only this file starts and
+//! configures them.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -10,14 +11,16 @@ use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::{clock::Clock, failure::Failure};
 
-/// Libraries whose debug output drowns ours: they stay at `info` unless a filter names them.
+/// Libraries with so much debug output that ours would get lost. They stay at `info` unless a
+/// filter names them.
 const NOISY: &str =
     "hyper=info,hyper_util=info,h2=info,rustls=info,tower=info,kube_client=info,kube_runtime=info";
 
-/// The client logs every answer of an API server that is still starting as an error; whoever asks reports what matters.
+/// The client logs every answer of an API server that is still starting as an error. Our own code
+/// reports the errors that matter.
 const STARTING: &str = "kube_client::client=off";
 
-/// Starts logging for the rest of the process. `verbose`: 1 is debug, 2 is trace, whatever `level` says.
+/// Starts logging for the rest of the process. `verbose` wins over `level`: 1 is debug, 2 is trace.
 pub fn start(level: &str, verbose: u8, json: bool) -> Result<(), Failure> {
     let filter = filter(level, verbose).map_err(Failure::Usage)?;
     let colour = std::io::stderr().is_terminal()
@@ -34,7 +37,7 @@ pub fn start(level: &str, verbose: u8, json: bool) -> Result<(), Failure> {
     started.map_err(|error| Failure::Usage(format!("could not start logging: {error}")))
 }
 
-/// A level alone is for our own crates; anything longer is taken as it stands.
+/// Applies a plain level to our own crates only. A filter is used unchanged.
 fn filter(level: &str, verbose: u8) -> Result<EnvFilter, String> {
     let level = match verbose {
         0 => level,
@@ -44,7 +47,7 @@ fn filter(level: &str, verbose: u8) -> Result<EnvFilter, String> {
     let plain = ["error", "warn", "info", "debug", "trace", "off"]
         .contains(&level.to_ascii_lowercase().as_str());
     let quiet = ["debug", "trace"].contains(&level.to_ascii_lowercase().as_str());
-    // A level alone is ours to refine; whoever writes filters knows what they want.
+    // A plain level may be refined. The author of a filter wants exactly that filter.
     let directives = match (plain, quiet) {
         (true, true) => format!("{level},{NOISY},{STARTING}"),
         (true, false) => format!("{level},{STARTING}"),
@@ -52,14 +55,14 @@ fn filter(level: &str, verbose: u8) -> Result<EnvFilter, String> {
     };
     if !plain && !level.contains(['=', ',']) {
         return Err(format!(
-            "--log-level {level}: it is none of error, warn, info, debug, trace, off, nor filters such as \
-             info,agentvm_hypervisor=debug"
+            "--log-level {level}: it is not one of error, warn, info, debug, trace, off, and not a \
+             filter such as info,agentvm_hypervisor=debug"
         ));
     }
     EnvFilter::try_new(directives).map_err(|error| format!("--log-level {level}: {error}"))
 }
 
-/// Times of New York.
+/// Times in New York's time zone.
 struct NewYork(Clock);
 
 impl FormatTime for NewYork {

@@ -2,5 +2,5 @@
 
 /// The version of the release.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit, or a word where it is not known.
+/// The commit, or a word if it is not known.
 pub const COMMIT: &str = env!("AGENTVM_COMMIT");

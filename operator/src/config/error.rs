@@ -1,37 +1,39 @@
-//! What can be wrong with a configuration, in the words of whoever has to correct it.
+//! The mistakes of a configuration, in words that help to correct them.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::Origin;
 
-/// Why there is no configuration.
+/// The reason why there is no valid configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// `--config` names a file that isn't there.
+    /// `--config` names a file that doesn't exist.
     #[error("{}: there is no such file; correct --config, or leave it out", path.display())]
     Missing { path: PathBuf },
-    /// A file is there and can't be read.
-    #[error("{}: could not read it; make it readable for this user, or move it away", path.display())]
+    /// A file exists but can't be read.
+    #[error("{}: could not read it; make it readable for this user, or move \
+             it away", path.display())]
     Unreadable {
         path: PathBuf,
         #[source]
         source: std::io::Error,
     },
-    /// A file isn't YAML, or isn't a mapping of sections.
+    /// A file is not YAML, or not a mapping of sections.
     #[error("{}: not a configuration file: {detail}", path.display())]
     Syntax { path: PathBuf, detail: String },
-    /// Values that can't be used: all of them, so that they can be corrected in one go.
+    /// Values that can't be used. The error lists all of them, so that the user can correct them at
+    /// once.
     #[error("{}", lines(.0))]
     Wrong(Vec<Problem>),
 }
 
-/// One value, or one key, that can't be used.
+/// A value or a key that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     pub origin: Origin,
     pub key: String,
-    /// What is wrong, and what is allowed.
+    /// The mistake, and the values that are allowed.
     pub what: String,
 }
 

@@ -1,4 +1,5 @@
-//! Reads one YAML file into flat entries (`pool.min_size`, text, line, column). Knows no key and judges no value.
+//! Reads one YAML file into flat entries (`pool.min_size`, text, line, column). This file knows no
+//! keys and checks no values.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -8,26 +9,26 @@ use serde_saphyr::{Location, Spanned};
 
 use super::{ConfigError, Origin};
 
-/// Large enough for any configuration, small enough to read without thought.
+/// Large enough for any configuration, and small enough to read into memory.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What it means when the file isn't there.
+/// Decides whether a missing file is a mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
     Fine,
     Refused,
 }
 
-/// What stands at a key.
+/// The content of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Scalar(String),
-    /// Nothing: `key:`.
+    /// The key has no value: `key:`.
     Empty,
     List,
 }
 
-/// A key of a file, from the root.
+/// A key of a file. The path begins at the root.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
     pub path: String,
@@ -35,7 +36,7 @@ pub(super) struct Entry {
     pub origin: Origin,
 }
 
-/// Reads a file; none if there is none and that is fine.
+/// Reads a file. A missing file gives no entries, if it may be missing.
 pub(super) fn read(path: &Path, absent: Absent) -> Result<Vec<Entry>, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let metadata = match std::fs::metadata(path) {
@@ -61,7 +62,7 @@ pub(super) fn read(path: &Path, absent: Absent) -> Result<Vec<Entry>, ConfigErro
     parse(&text, path)
 }
 
-/// The entries of a text, in its order.
+/// The entries of a text, in the order of the text.
 pub(super) fn parse(text: &str, path: &Path) -> Result<Vec<Entry>, ConfigError> {
     let nothing = text.lines().all(|line| matches!(line.trim().bytes().next(), None | Some(b'#')));
     if nothing {

@@ -1,6 +1,7 @@
-//! Flags that set a key of the configuration. Every subcommand that reads the configuration has them.
+//! Flags that set a key of the configuration. Every subcommand that reads the configuration has
+//! them.
 
-// `--help` prints these comments on a terminal: backticks around each name would be noise there.
+// `--help` prints these comments on a terminal, where backticks around each name would disturb.
 #![allow(clippy::doc_markdown)]
 
 use std::path::Path;
@@ -9,42 +10,46 @@ use clap::Args;
 
 use super::{FlagValue, Flags};
 
-/// Flags that set a key of the configuration; each wins over files and environment.
+/// Flags that set a key of the configuration. A flag wins over files and environment.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Settings")]
 pub struct SettingsArgs {
     /// libvirt.uri: the libvirt that runs the machines. [environment: LIBVIRT_DEFAULT_URI] [default: qemu:///system]
     #[arg(long, value_name = "URI")]
     pub libvirt_uri: Option<String>,
-    /// vm.network_mode of pools that name none: nat_filtered, isolated, bridge. [environment: AGENT_VM_NETWORK_MODE]
+    /// vm.network_mode: mode of pools that name no mode: nat_filtered, isolated, bridge.
+    /// [environment: AGENT_VM_NETWORK_MODE]
     #[arg(long, value_name = "MODE")]
     pub network_mode: Option<String>,
-    /// vm.default_profile of goldens that name none: light, standard, intensive.
+    /// vm.default_profile: profile of goldens that name no profile: light, standard, intensive.
     #[arg(long, value_name = "PROFILE")]
     pub default_profile: Option<String>,
-    /// pool.min_size: machines kept ready where a pool doesn't say. [environment: AGENT_VM_POOL_MIN_SIZE]
+    /// pool.min_size: ready machines of pools that name no number. [environment:
+    /// AGENT_VM_POOL_MIN_SIZE]
     #[arg(long, value_name = "N")]
     pub pool_min_size: Option<String>,
-    /// pool.max_size: never more machines than this where a pool doesn't say. [environment: AGENT_VM_POOL_MAX_SIZE]
+    /// pool.max_size: most machines of pools that name no maximum. [environment:
+    /// AGENT_VM_POOL_MAX_SIZE]
     #[arg(long, value_name = "N")]
     pub pool_max_size: Option<String>,
-    /// execution.default_timeout of runs that name none, seconds. [environment: AGENT_VM_EXEC_TIMEOUT]
+    /// execution.default_timeout: seconds for runs that name no timeout. [environment:
+    /// AGENT_VM_EXEC_TIMEOUT]
     #[arg(long, value_name = "SECONDS")]
     pub exec_timeout: Option<String>,
-    /// execution.workspace_path: where the output of runs is kept.
+    /// execution.workspace_path: the folder for the output of runs.
     #[arg(long, value_name = "DIR")]
     pub workspace_path: Option<String>,
-    /// metrics.listen: where Prometheus finds /metrics: ADDRESS:PORT, or off. [environment: AGENT_VM_METRICS_LISTEN] [default:
-    /// 127.0.0.1:9090]
+    /// metrics.listen: the address of /metrics for Prometheus: ADDRESS:PORT, or off. [environment:
+    /// AGENT_VM_METRICS_LISTEN] [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS")]
     pub metrics_listen: Option<String>,
-    /// node.name: this host's name in statuses and Leases. [default: the host's name]
+    /// node.name: the name of this host in statuses and node Leases. [default: the host's name]
     #[arg(long, value_name = "NAME")]
     pub node_name: Option<String>,
 }
 
 impl SettingsArgs {
-    /// What the command line says about the configuration.
+    /// The command line's part of the configuration.
     pub fn flags(&self, config_file: Option<&Path>) -> Flags {
         let given = [
             ("libvirt.uri", "--libvirt-uri", &self.libvirt_uri),

@@ -1,4 +1,5 @@
-//! The keys: path, environment variable and reader of each. One place says what a key is called and may hold.
+//! The keys: path, environment variable and reader of each. This is the only place that defines
+//! names and allowed values.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -13,13 +14,13 @@ use super::value::{self, FirstUid, MEMORY_MAX_MIB};
 /// A key of the configuration.
 pub(super) struct Key<T> {
     pub path: &'static str,
-    /// The environment variable that sets it.
+    /// The environment variable that sets the key.
     pub variable: Option<&'static str>,
-    /// Reads it; the error says what is allowed.
+    /// Reads a value. The error names the values that are allowed.
     pub parse: fn(&str) -> Result<T, String>,
 }
 
-// The ranges of a default are those of the field that it is the default of (crds/).
+// The range of a default is the range of its field in crds/.
 const WEEK: u32 = 7 * 24 * 3600;
 const YEAR: u32 = 365 * 24 * 3600;
 
@@ -69,7 +70,7 @@ pub(super) const EXEC_MAX: Key<u32> =
 pub(super) const WORKSPACE: Key<PathBuf> =
     Key { path: "execution.workspace_path", variable: None, parse: value::absolute_path };
 
-/// Narrower than the field's: what libvirt takes on both cgroup versions.
+/// Narrower than the range of the field: libvirt accepts these values on both cgroup versions.
 pub(super) const CPU_SHARES: Key<u32> = Key {
     path: "security.resource_limits.cpu_shares",
     variable: None,
@@ -81,7 +82,7 @@ pub(super) const MEMORY_HARD_LIMIT: Key<Option<u32>> = Key {
     parse: value::limit::<256, MEMORY_MAX_MIB>,
 };
 
-// The ranges of these are those of a pool's `limits`.
+// The ranges of these keys are the ranges of a pool's `limits`.
 pub(super) const DISK_BYTES: Key<Option<u64>> = Key {
     path: "security.resource_limits.disk_bytes_per_second",
     variable: None,
@@ -125,7 +126,7 @@ pub(super) const NODE_MEMORY: Key<u32> =
 pub(super) const METRICS_LISTEN: Key<Option<SocketAddr>> =
     Key { path: "metrics.listen", variable: Some("AGENT_VM_METRICS_LISTEN"), parse: value::listen };
 
-/// The name that was probably meant. Similar only as a whole, or with the same last part.
+/// The key that the user probably meant: similar as a whole, or with an equal last part.
 pub(super) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
     let score = |name: &str| {

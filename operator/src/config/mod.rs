@@ -1,7 +1,8 @@
-//! Configuration: defaults < `/etc/agent-vm/config.yaml` < the user's file (or `--config`) < environment < flags.
+//! Configuration. Later sources win: defaults, `/etc/agent-vm/config.yaml`, the user's file (or
+//! `--config`), environment, flags.
 //!
-//! [`load`] is the edge: it reads files, environment and host. What follows from them is decided in `resolve`, in
-//! pure code. What a setting means to a machine isn't known here.
+//! [`load`] is the edge: it reads files, environment and host. `resolve` decides in pure code. This
+//! module does not know the effect of a setting on a machine.
 
 mod error;
 mod file;
@@ -28,12 +29,12 @@ pub use settings::{
     ResourceLimits, Settings, VmSettings,
 };
 
-/// The host's file; skipped where there is none.
+/// The host's file; it may be missing.
 pub const HOST_FILE: &str = "/etc/agent-vm/config.yaml";
-/// The user's file, below the home directory; skipped where there is none.
+/// The user's file, below the home directory; it may be missing.
 pub const USER_FILE: &str = ".config/agent-vm/config.yaml";
 
-/// A setting given on the command line.
+/// A setting from the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlagValue {
     /// The key, e.g. `pool.min_size`.
@@ -43,17 +44,18 @@ pub struct FlagValue {
     pub text: String,
 }
 
-/// What the command line says about the configuration.
+/// The command line's part of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags {
-    /// `--config`: read instead of the user's file, and must exist.
+    /// `--config`: this file is read in place of the user's file, and must exist.
     pub config_file: Option<PathBuf>,
     pub values: Vec<FlagValue>,
-    /// Another default for `execution.workspace_path` (`standalone` keeps it in its data directory).
+    /// Replaces the default of `execution.workspace_path` (`standalone` keeps it in its data
+    /// directory).
     pub default_workspace: Option<PathBuf>,
 }
 
-/// Reads everything there is and resolves it.
+/// Reads all sources and resolves them.
 pub fn load(flags: &Flags) -> Result<Loaded, ConfigError> {
     let mut files = Vec::new();
     files.extend(file::read(Path::new(HOST_FILE), file::Absent::Fine)?);

@@ -1,11 +1,11 @@
-//! Where a value comes from: what `agentvm config show` prints beside it and an error names.
+//! The origin of a value. `agentvm config show` prints it, and errors name it.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// Where a value comes from.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "camelCase")]
 pub enum Origin {

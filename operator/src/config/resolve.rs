@@ -1,6 +1,7 @@
-//! The pure merge: which of the given values wins, where it came from, and all that is wrong with any of them.
+//! The pure merge: the value that wins for each key, its origin, and all mistakes in all values.
 //!
-//! Values that lose are judged too: a mistake in a file isn't hidden by a flag that happens to override it.
+//! Values that lose are checked too. Otherwise a flag that overrides a value would hide a mistake
+//! in a file.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +13,20 @@ use super::keys::{Key, nearest};
 use super::value::Value;
 use super::{ConfigError, Flags, HostDefaults, Origin, Problem, Settings};
 
-/// Everything that was given, weakest first where there is an order.
+/// The input of the merge. The files are in order, weakest first.
 pub(super) struct Given<'a> {
-    /// The entries of all files: the host's, then the user's.
+    /// The entries of all files: first the host's file, then the user's.
     pub files: Vec<Entry>,
     pub environment: BTreeMap<String, String>,
     pub flags: &'a Flags,
     pub host: HostDefaults,
 }
 
-/// The configuration, and where each value of it comes from.
+/// The configuration, and the origin of each value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loaded {
     pub settings: Settings,
-    /// One for each key, in the order of the documentation.
+    /// One row for each key, in the order of the documentation.
     pub origins: Vec<Row>,
 }
 
@@ -38,13 +39,13 @@ pub struct Row {
 }
 
 impl Row {
-    /// The value as a file would hold it.
+    /// The value in the form that a file would hold.
     pub fn text(&self) -> String {
         self.value.as_str().map_or_else(|| self.value.to_string(), str::to_owned)
     }
 }
 
-/// Merges and judges.
+/// Merges the layers and checks all values.
 pub(super) fn resolve(given: &Given<'_>) -> Result<Loaded, ConfigError> {
     let mut layers = Layers::new(given);
     let settings =
@@ -57,9 +58,9 @@ pub(super) fn resolve(given: &Given<'_>) -> Result<Loaded, ConfigError> {
     Err(ConfigError::Wrong(layers.problems))
 }
 
-/// The layers while values are being taken out of them.
+/// The layers, while values are taken out of them.
 pub(super) struct Layers {
-    /// For each path what was given, weakest first.
+    /// All given values of each path, weakest first.
     candidates: BTreeMap<String, Vec<(Content, Origin)>>,
     environment: BTreeMap<String, String>,
     flags: BTreeMap<String, Vec<(Content, Origin)>>,
@@ -85,7 +86,7 @@ impl Layers {
         Self { candidates, environment, flags, rows: Vec::new(), problems: Vec::new() }
     }
 
-    /// Takes a key out: the strongest value that was given, else `default`.
+    /// Takes a key out, and returns the strongest given value, or `default`.
     pub fn take<T: Value>(&mut self, key: &Key<T>, default: T) -> T {
         let mut given = self.candidates.remove(key.path).unwrap_or_default();
         given.extend(self.variable(key.variable));
@@ -103,12 +104,13 @@ impl Layers {
         value
     }
 
-    /// Whether a key that was taken out was given by anyone.
+    /// Whether any layer gave a value for a key that was taken out.
     pub fn is_given<T>(&self, key: &Key<T>) -> bool {
         self.rows.iter().any(|row| row.key == key.path && row.origin != Origin::Default)
     }
 
-    /// Two values that don't go together; named by the stronger of their origins, which is the likelier mistake.
+    /// Reports two values that contradict each other. The message begins with the stronger origin,
+    /// because the mistake is more likely there.
     pub fn require(&mut self, holds: bool, low: &'static str, high: &'static str) {
         if holds {
             return;
@@ -116,7 +118,7 @@ impl Layers {
         let find = |key: &str| self.rows.iter().find(|row| row.key == key);
         let (Some(low), Some(high)) = (find(low), find(high)) else { return };
         let what = format!(
-            "{} ({}) is greater than {}, which is {} ({}); lower the one or raise the other",
+            "{} ({}) is greater than {}, which is {} ({}); lower the first or raise the second",
             low.text(),
             low.origin,
             high.key,
@@ -128,7 +130,7 @@ impl Layers {
         self.problems.push(Problem { origin, key: low.key.to_owned(), what });
     }
 
-    /// An empty variable counts as unset, as it does for libvirt and most programs.
+    /// An empty variable counts as unset, like in libvirt and most programs.
     fn variable(&self, name: Option<&str>) -> Option<(Content, Origin)> {
         let name = name?;
         let text = self.environment.get(name).filter(|text| !text.is_empty())?;
@@ -153,13 +155,13 @@ fn read<T>(content: &Content, key: &Key<T>) -> Result<T, String> {
     match content {
         Content::Scalar(text) => (key.parse)(text),
         Content::Empty => {
-            Err("has no value; give it one, or remove the line to have the default".to_owned())
+            Err("has no value; give it one, or remove the line to use the default".to_owned())
         }
         Content::List => Err("is a list; it takes a single value".to_owned()),
     }
 }
 
-/// What is wrong with a path that is no key; nothing if it is an empty section.
+/// The mistake of a path that is not a key. An empty section is not a mistake.
 fn unknown(path: &str, content: &Content, known: &[&str]) -> Option<String> {
     let within: Vec<&str> =
         known.iter().filter_map(|key| key.strip_prefix(path)?.strip_prefix('.')).collect();
@@ -179,7 +181,8 @@ fn unknown(path: &str, content: &Content, known: &[&str]) -> Option<String> {
     Some(format!("there is no such key; the keys are {}", known.join(", ")))
 }
 
-/// Problems are told in the order in which a person looks for them: files from the top, then environment, then flags.
+/// Problems are reported in the order in which a person looks for them: files from the top, then
+/// environment, then flags.
 fn position(origin: &Origin) -> (u8, String, u64, u64) {
     match origin {
         Origin::File { path, line, column } => {

@@ -1,6 +1,6 @@
-//! The settings as the rest of the operator sees them: plain typed values, with their defaults.
+//! The settings for the rest of the operator: plain typed values with their defaults.
 //!
-//! Most of them are defaults for fields that an object leaves out; each says so.
+//! Most settings are defaults for fields that an object leaves out. Each comment names the field.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use super::resolve::Layers;
 use super::value::FirstUid;
 
 const WORKSPACE: &str = "/var/lib/agent-vm/workspace";
-/// Reachable from this host only: what it tells isn't secret, and isn't everybody's either.
+/// Reachable from this host only, because metrics are not secret but also not public.
 const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
 
@@ -40,20 +40,20 @@ pub struct Settings {
 pub struct LibvirtSettings {
     pub uri: String,
     pub connection_timeout: Duration,
-    /// The first of the users that machines run as; none where they all run as QEMU's own.
+    /// The first user id for machines; `None` if all machines run as QEMU's own user.
     pub first_uid: Option<u32>,
 }
 
-/// `vm.*`: defaults of pools and golden snapshots.
+/// `vm.*`: defaults for pools and golden snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmSettings {
-    /// Of a pool without `network.mode`.
+    /// For a pool without `network.mode`.
     pub network_mode: NetworkMode,
-    /// Of a golden without `resources.profile`. Never `Custom`.
+    /// For a golden without `resources.profile`. Never `Custom`.
     pub default_profile: Profile,
 }
 
-/// `pool.*`: defaults of pools, and of the pool that `standalone --default-pool` makes.
+/// `pool.*`: defaults for pools, and for the pool that `standalone --default-pool` makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSettings {
     pub min_size: u32,
@@ -68,22 +68,22 @@ pub struct PoolSettings {
 /// `execution.*`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecutionSettings {
-    /// Of a run without `timeoutSeconds`.
+    /// For a run without `timeoutSeconds`.
     pub default_timeout_seconds: u32,
-    /// Of a pool without `maxRunSeconds`.
+    /// For a pool without `maxRunSeconds`.
     pub max_timeout_seconds: u32,
-    /// Where outputs and shares are kept.
+    /// The folder for outputs and shares.
     pub workspace_path: PathBuf,
 }
 
 /// `security.resource_limits.*`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResourceLimits {
-    /// A machine's CPU weight where the golden says none.
+    /// A machine's CPU weight, for a golden without one.
     pub cpu_shares: u32,
     /// The largest machine that a golden may ask for on this host, MiB.
     pub memory_hard_limit_mib: Option<u32>,
-    /// Of a pool without the same in its `limits`.
+    /// For a pool without this field in its `limits`.
     pub disk_bytes_per_second: Option<u64>,
     pub network_bytes_per_second: ByProfile<Option<u64>>,
     pub packets_per_second: ByProfile<u32>,
@@ -91,7 +91,7 @@ pub struct ResourceLimits {
     pub processes: ByProfile<u32>,
 }
 
-/// A limit that each profile has its own of, unless one is given for all.
+/// A limit that differs by profile, unless one value is given for all profiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ByProfile<T> {
     Each,
@@ -110,15 +110,15 @@ impl<T> ByProfile<T> {
 /// `network.*`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkSettings {
-    /// Of a pool without `network.resolver`.
+    /// For a pool without `network.resolver`.
     pub resolvers: Vec<Ipv4Addr>,
-    /// What no pool can open.
+    /// The deny list: no pool can open these networks.
     pub deny_cidrs: Vec<IpNet>,
-    /// On top of our own rules.
+    /// A filter in addition to our own rules.
     pub libvirt_filter: LibvirtFilter,
 }
 
-/// `node.*`: this host, and what all of its machines together may take.
+/// `node.*`: this host, and the limits of all its machines together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeSettings {
     pub name: String,
@@ -129,9 +129,9 @@ pub struct NodeSettings {
 /// `metrics.*`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MetricsSettings {
-    /// Where `/metrics` is served; nowhere where there is none.
+    /// The address of `/metrics`; `None` if it is not served.
     pub listen: Option<SocketAddr>,
-    /// Somebody asked for it: then it has to be possible.
+    /// A layer set the address. Then a failure to listen is an error.
     pub explicit: bool,
 }
 
@@ -197,7 +197,7 @@ impl Settings {
         settings
     }
 
-    /// What an object gets where it says nothing, as the pure decisions take it.
+    /// The values for fields that an object leaves out, in the form that the core takes.
     pub fn defaults(&self) -> Defaults {
         Defaults {
             run_seconds: self.execution.default_timeout_seconds,

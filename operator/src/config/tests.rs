@@ -1,4 +1,4 @@
-//! Precedence, mistakes and origins, over the pure merge.
+//! Precedence, mistakes and origins, tested over the pure merge.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -60,7 +60,7 @@ fn the_defaults_are_those_of_the_documentation() {
     assert!(loaded.origins.iter().all(|row| row.origin == Origin::Default));
     let mut defaults = agentvm_core::defaults::Defaults::default();
     defaults.network.resolvers.extend(host().resolver);
-    assert_eq!(settings.defaults(), defaults, "one truth about the defaults");
+    assert_eq!(settings.defaults(), defaults, "the defaults have one source");
 }
 
 #[test]
@@ -136,11 +136,9 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
     let said = refused("vm:\n  network_mode: nat\npool:\n  max_size: -1\n  ttl_seconds: soon\n");
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 3, "{said}");
-    assert!(
-        lines[0].starts_with(
-            "f:2:17: vm.network_mode: \"nat\" is none of nat_filtered, isolated, bridge"
-        )
-    );
+    assert!(lines[0].starts_with(
+        "f:2:17: vm.network_mode: \"nat\" is not one of nat_filtered, isolated, bridge"
+    ));
     assert!(lines[1].contains("\"-1\" is not a whole number from 1 to 1000"));
     assert!(lines[2].starts_with("f:5:16: pool.ttl_seconds"));
 }
@@ -158,8 +156,9 @@ fn a_minimum_above_the_maximum_names_both_origins() {
         with(&[], &[("AGENT_VM_POOL_MIN_SIZE", "30")], &Flags::default()).unwrap_err().to_string();
     assert_eq!(
         said,
-        "environment AGENT_VM_POOL_MIN_SIZE: pool.min_size: 30 (environment AGENT_VM_POOL_MIN_SIZE) is greater than \
-         pool.max_size, which is 20 (default); lower the one or raise the other"
+        "environment AGENT_VM_POOL_MIN_SIZE: pool.min_size: 30 (environment \
+         AGENT_VM_POOL_MIN_SIZE) is greater than pool.max_size, which is 20 (default); lower the \
+         first or raise the second"
     );
     assert!(
         refused("execution: {max_timeout: 10}\n")
@@ -176,17 +175,25 @@ fn an_empty_variable_is_unset_and_the_workspace_has_a_default_of_its_own() {
 }
 
 proptest! {
-    /// Whatever subset of the layers names a key, the strongest of them wins and is named as the origin.
+    /// The strongest layer that names a key wins, for any subset of layers. It is also the reported
+    /// origin.
     #[test]
-    fn the_strongest_layer_wins(layers in proptest::array::uniform4(proptest::option::of(0_u32..=20))) {
+    fn the_strongest_layer_wins(
+        layers in proptest::array::uniform4(proptest::option::of(0_u32..=20)),
+    ) {
         let yaml = |n: &u32| format!("pool:\n  min_size: {n}\n");
-        let files: Vec<(&str, String)> =
-            ["host", "user"].into_iter().zip(&layers).filter_map(|(p, n)| Some((p, yaml(n.as_ref()?)))).collect();
+        let files: Vec<(&str, String)> = ["host", "user"]
+            .into_iter()
+            .zip(&layers)
+            .filter_map(|(p, n)| Some((p, yaml(n.as_ref()?))))
+            .collect();
         let files: Vec<(&str, &str)> = files.iter().map(|(p, text)| (*p, text.as_str())).collect();
         let variable = layers[2].map(|n| n.to_string());
         let environment: Vec<(&str, &str)> =
             variable.iter().map(|n| ("AGENT_VM_POOL_MIN_SIZE", n.as_str())).collect();
-        let flags = layers[3].map_or_else(Flags::default, |n| flag("pool.min_size", "--pool-min-size", &n.to_string()));
+        let flags = layers[3].map_or_else(Flags::default, |n| {
+            flag("pool.min_size", "--pool-min-size", &n.to_string())
+        });
         let loaded = with(&files, &environment, &flags).unwrap();
 
         let file = |path: &str| Origin::File { path: path.into(), line: 2, column: 13 };
@@ -196,18 +203,20 @@ proptest! {
             Origin::Environment { variable: "AGENT_VM_POOL_MIN_SIZE".into() },
             Origin::Flag { flag: "--pool-min-size".into() },
         ];
-        let strongest = layers.iter().zip(origins).rev().find_map(|(n, origin)| Some(((*n)?, origin)));
+        let strongest =
+            layers.iter().zip(origins).rev().find_map(|(n, origin)| Some(((*n)?, origin)));
         let (value, origin) = strongest.unwrap_or((5, Origin::Default));
         prop_assert_eq!(loaded.settings.pool.min_size, value);
         prop_assert_eq!(origin_of(&loaded, "pool.min_size"), &origin);
     }
 
-    /// No text of a file makes the loader panic, and what it accepts has a value for each key.
+    /// No text of a file makes the loader panic. An accepted text gives a value for each key.
     #[test]
     fn any_text_is_accepted_or_refused(text in "(?s).{0,200}") {
         if let Ok(entries) = file::parse(&text, Path::new("f")) {
             let flags = Flags::default();
-            let given = Given { files: entries, environment: BTreeMap::new(), flags: &flags, host: host() };
+            let environment = BTreeMap::new();
+            let given = Given { files: entries, environment, flags: &flags, host: host() };
             if let Ok(loaded) = resolve(&given) {
                 prop_assert_eq!(loaded.origins.len(), 29);
             }

@@ -1,4 +1,4 @@
-//! The kinds of values: how each is read from text, and what is said when it can't be.
+//! Reads each kind of value from text. The error message names the values that are allowed.
 
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,10 +12,10 @@ use serde_json::Value as Json;
 
 use super::settings::ByProfile;
 
-/// The largest memory that any key may name, MiB (16 TiB).
+/// The largest memory that any key accepts, MiB (16 TiB).
 pub(super) const MEMORY_MAX_MIB: u32 = 16 << 20;
 
-/// A value that can be shown.
+/// A value that `agentvm config show` can print.
 pub(super) trait Value {
     fn json(&self) -> Json;
 }
@@ -26,7 +26,7 @@ impl Value for u32 {
     }
 }
 
-/// `None` is `unlimited`.
+/// `None` is the text `unlimited`.
 impl Value for Option<u32> {
     fn json(&self) -> Json {
         self.map_or_else(|| Json::from("unlimited"), Json::from)
@@ -39,7 +39,7 @@ impl Value for Option<u64> {
     }
 }
 
-/// `Each` is `profile`.
+/// `Each` is the text `profile`.
 impl<T: Value> Value for ByProfile<T> {
     fn json(&self) -> Json {
         match self {
@@ -61,7 +61,7 @@ impl Value for Vec<IpNet> {
     }
 }
 
-/// As the reader takes it: one text, so that a file, a variable and a flag say it the same way.
+/// One text, in the form that the reader accepts, so that file, variable and flag use one form.
 fn listed<T: Display>(items: &[T]) -> Json {
     if items.is_empty() {
         return Json::from("none");
@@ -120,14 +120,14 @@ impl Value for LibvirtFilter {
     }
 }
 
-/// `None` is `off`.
+/// `None` is the text `off`.
 impl Value for Option<SocketAddr> {
     fn json(&self) -> Json {
         Json::from(self.map_or_else(|| "off".to_owned(), |address| address.to_string()))
     }
 }
 
-/// The first of the users of machines; `None` is `off`.
+/// The first user id for machines; `None` is the text `off`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FirstUid(pub Option<u32>);
 
@@ -137,7 +137,8 @@ impl Value for FirstUid {
     }
 }
 
-/// Above the users that people and distributions make, and below the numbers that some programs take for negative.
+/// The range lies above the users of people and distributions, and below the numbers that some
+/// programs read as negative.
 pub(super) fn first_uid(text: &str) -> Result<FirstUid, String> {
     if text == "off" {
         return Ok(FirstUid(None));
@@ -161,7 +162,7 @@ pub(super) fn limit<const MIN: u32, const MAX: u32>(text: &str) -> Result<Option
     whole::<MIN, MAX>(text).map(Some).map_err(|why| format!("{why}, nor \"unlimited\""))
 }
 
-/// The same, of a number that needs more room.
+/// Like [`limit`], for numbers that need 64 bits.
 pub(super) fn rate<const MIN: u64, const MAX: u64>(text: &str) -> Result<Option<u64>, String> {
     if text == "unlimited" {
         return Ok(None);
@@ -172,14 +173,14 @@ pub(super) fn rate<const MIN: u64, const MAX: u64>(text: &str) -> Result<Option<
     })
 }
 
-/// As [`whole`], or `profile`.
+/// Like [`whole`], or `profile`.
 pub(super) fn whole_by_profile<const MIN: u32, const MAX: u32>(
     text: &str,
 ) -> Result<ByProfile<u32>, String> {
     by_profile(text, whole::<MIN, MAX>)
 }
 
-/// As [`rate`], or `profile`.
+/// Like [`rate`], or `profile`.
 pub(super) fn rate_by_profile<const MIN: u64, const MAX: u64>(
     text: &str,
 ) -> Result<ByProfile<Option<u64>>, String> {
@@ -193,7 +194,8 @@ fn by_profile<T>(text: &str, parse: fn(&str) -> Result<T, String>) -> Result<ByP
     parse(text).map(ByProfile::All).map_err(|why| format!("{why}, nor \"profile\""))
 }
 
-/// IPv4 addresses that can be asked for names. A name isn't taken: who would be asked for it?
+/// Addresses of DNS servers, IPv4 only. A name is not accepted, because no server could resolve it
+/// yet.
 pub(super) fn resolvers(text: &str) -> Result<Vec<Ipv4Addr>, String> {
     let addresses: Vec<Ipv4Addr> = items(text, "an IPv4 address such as 192.0.2.53")?;
     let closed = |address: &&Ipv4Addr| {
@@ -201,19 +203,20 @@ pub(super) fn resolvers(text: &str) -> Result<Vec<Ipv4Addr>, String> {
     };
     match addresses.iter().find(closed) {
         Some(address) => Err(format!(
-            "{address} can't be reached by machines: loopback, link-local, multicast and reserved addresses never are"
+            "{address} can't be a resolver: machines never reach loopback, link-local, multicast \
+             and reserved addresses"
         )),
         None => Ok(addresses),
     }
 }
 
-/// Networks of either version of IP.
+/// Networks of IPv4 and IPv6.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     let networks: Vec<IpNet> = items(text, "a network such as 10.96.0.0/12 or fd12:3456::/48")?;
     Ok(networks.into_iter().map(|network| network.trunc()).collect())
 }
 
-/// `none`, or items with commas or spaces between.
+/// `none`, or items that are separated by commas or spaces.
 fn items<T: std::str::FromStr>(text: &str, what: &str) -> Result<Vec<T>, String> {
     let items = text.split([',', ' ']).filter(|item| !item.is_empty() && text != "none");
     items.map(|item| item.parse().map_err(|_| format!("\"{item}\" is not {what}"))).collect()
@@ -238,7 +241,7 @@ pub(super) fn reuse_policy(text: &str) -> Result<ReusePolicy, String> {
     choice(text, &[("verified_reset", ReusePolicy::VerifiedReset), ("never", ReusePolicy::Never)])
 }
 
-/// An address to listen on, or `off`. A name isn't taken: what it stands for could change.
+/// An address to listen on, or `off`. A name is not accepted, because its address could change.
 pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     if text == "off" {
         return Ok(None);
@@ -249,7 +252,7 @@ pub(super) fn listen(text: &str) -> Result<Option<SocketAddr>, String> {
     })
 }
 
-/// `Custom` isn't among them: a default of no numbers is none.
+/// `Custom` is not accepted, because it would be a default without numbers.
 pub(super) fn profile(text: &str) -> Result<Profile, String> {
     choice(
         text,
@@ -261,7 +264,7 @@ pub(super) fn profile(text: &str) -> Result<Profile, String> {
     )
 }
 
-/// A libvirt URI, as far as it can be judged without libvirt: `driver[+transport]://…`.
+/// A libvirt URI: `driver[+transport]://…`. Only libvirt could check more.
 pub(super) fn uri(text: &str) -> Result<String, String> {
     let scheme = text.split_once("://").map(|(scheme, _)| scheme);
     let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
@@ -274,7 +277,8 @@ pub(super) fn uri(text: &str) -> Result<String, String> {
             Ok(text.to_owned())
         }
         _ => Err(format!(
-            "\"{text}\" is not a libvirt URI such as qemu:///system or qemu+unix:///system?socket=/path"
+            "\"{text}\" is not a libvirt URI such as qemu:///system or \
+             qemu+unix:///system?socket=/path"
         )),
     }
 }
@@ -289,7 +293,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     Err(format!("\"{text}\" is not an absolute path without \"..\""))
 }
 
-/// A Kubernetes node name: what a Lease and a status can carry.
+/// A name that a Kubernetes Lease and a status accept.
 pub(super) fn node_name(text: &str) -> Result<String, String> {
     let label = |part: &str| {
         let inner = part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
@@ -303,8 +307,8 @@ pub(super) fn node_name(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!(
-        "\"{text}\" is not a node name: lower-case letters, digits, '-' and '.', at most 253 characters, \
-         each part beginning and ending with a letter or digit"
+        "\"{text}\" is not a node name: lower-case letters, digits, '-' and '.', at most 253 \
+         characters; each part must begin and end with a letter or digit"
     ))
 }
 
@@ -315,7 +319,7 @@ fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
     let near = super::keys::nearest(text, names.iter().copied())
         .map(|near| format!("; did you mean \"{near}\"?"));
-    Err(format!("\"{text}\" is none of {}{}", names.join(", "), near.unwrap_or_default()))
+    Err(format!("\"{text}\" is not one of {}{}", names.join(", "), near.unwrap_or_default()))
 }
 
 #[cfg(test)]
@@ -341,7 +345,7 @@ mod tests {
     fn lists_are_one_text() {
         let resolvers = resolvers("192.0.2.53, 192.0.2.54").unwrap();
         assert_eq!(resolvers.json(), Json::from("192.0.2.53,192.0.2.54"));
-        assert!(super::resolvers("127.0.0.53").is_err_and(|why| why.contains("never are")));
+        assert!(super::resolvers("127.0.0.53").is_err_and(|why| why.contains("never reach")));
         assert!(super::resolvers("dns.example").is_err_and(|why| why.contains("IPv4 address")));
         assert_eq!(networks("none"), Ok(Vec::new()));
         assert_eq!(networks("10.96.1.0/12").unwrap().json(), Json::from("10.96.0.0/12"));

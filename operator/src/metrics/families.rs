@@ -1,20 +1,21 @@
-//! The metrics by name, and the registry that has them.
+//! The metrics by name, and their registry.
 
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
     core::Collector,
 };
 
-/// From a millisecond to a minute: a reset in place and a boot in software emulation are both in it.
+/// From a millisecond to a minute, because it covers both a reset in place and a boot under
+/// software emulation.
 const MACHINE: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
     10.0, 30.0, 60.0,
 ];
-/// From a tenth of a second to a day: whatever people let run.
+/// From a tenth of a second to a day, because the programs of runs differ that much.
 const PROGRAM: &[f64] =
     &[0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 
-/// All of them.
+/// All metrics.
 pub(super) struct Families {
     registry: Registry,
     pub boot: HistogramVec,
@@ -48,14 +49,15 @@ impl Families {
         };
         let build = gauge(
             "agentvm_build_info",
-            "1, with what is at work in its labels.",
+            "Always 1; the labels have the version and the commit of the operator.",
             &["version", "commit"],
         )?;
         build.with_label_values(&[crate::version::VERSION, crate::version::COMMIT]).set(1);
         Ok(Self {
             boot: seconds(
                 "agent_vm_boot_duration_seconds",
-                "From the begin of making a machine until it could be lent, by how it was made.",
+                "Time from the begin of a machine's creation until the machine could be lent, by \
+                 kind of creation.",
                 &["pool_id", "kind"],
                 MACHINE,
             )?,
@@ -66,13 +68,14 @@ impl Families {
             )?,
             acquire: seconds(
                 "agent_vm_pool_acquire_duration_seconds",
-                "From the durable claim until the machine acknowledged what it shall execute. cold: the run had waited.",
+                "Time from the durable claim until the machine acknowledged its program. cold: the \
+                 run had waited.",
                 &["pool_id", "result"],
                 MACHINE,
             )?,
             reset: seconds(
                 "agent_vm_reset_duration_seconds",
-                "From the begin of a reset until its proof was complete, or had failed.",
+                "Time from the begin of a reset until its proof was complete, or had failed.",
                 &["pool_id", "tier", "result"],
                 MACHINE,
             )?,
@@ -83,44 +86,46 @@ impl Families {
             )?,
             unshared: gauge(
                 "agent_vm_unshared_memory_bytes",
-                "Memory of a machine's process that goes away with it: all but what it shares of its golden.",
+                "Memory that a machine's process does not share with its golden. It becomes free \
+                 when the machine ends.",
                 &["vm_id"],
             )?,
             connections: counter(
                 "agent_vm_network_connections_total",
-                "Connections of runs that were let through, and packets of theirs that were not.",
+                "Connections of runs that the rules accepted, and packets of runs that the rules \
+                 dropped.",
                 &["pool_id", "verdict"],
             )?,
             received: counter(
                 "agent_vm_network_receive_bytes_total",
-                "Bytes that a machine received while runs had it.",
+                "Bytes that a machine received during runs.",
                 &["vm_id"],
             )?,
             sent: counter(
                 "agent_vm_network_transmit_bytes_total",
-                "Bytes that a machine sent while runs had it, dropped ones too.",
+                "Bytes that a machine sent during runs, including dropped bytes.",
                 &["vm_id"],
             )?,
             executions: counter(
                 "agent_execution_total",
-                "Runs that are over, by reason.",
+                "Runs that ended, by reason.",
                 &["status", "pool_id"],
             )?,
             execution: seconds(
                 "agent_execution_duration_seconds",
-                "How long the programs of runs ran.",
+                "Running time of the programs of runs.",
                 &["pool_id"],
                 PROGRAM,
             )?,
             reconcile: seconds(
                 "agentvm_reconcile_duration_seconds",
-                "Looks at objects.",
+                "Duration of reconciles.",
                 &["kind"],
                 MACHINE,
             )?,
             reconcile_errors: counter(
                 "agentvm_reconcile_errors_total",
-                "Looks at objects that failed and are tried again.",
+                "Reconciles that failed and are tried again.",
                 &["kind", "error"],
             )?,
             api_writes: counter(
@@ -132,13 +137,10 @@ impl Families {
         })
     }
 
-    /// In the format of Prometheus; what can't be written is left out.
+    /// The text in the format of Prometheus. Empty if the encoding fails.
     pub fn text(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_else(|why| {
-            tracing::warn!(
-                error = &why as &dyn std::error::Error,
-                "the metrics could not be written"
-            );
+            tracing::warn!(error = &why as &dyn std::error::Error, "could not encode the metrics");
             String::new()
         })
     }

@@ -1,4 +1,5 @@
-//! Series go away with their object. Which there are is asked of the metrics themselves: nobody keeps a second list.
+//! Removes the series of an object that is gone. The metrics themselves list the series, so no
+//! second list has to be kept.
 
 use std::collections::HashMap;
 
@@ -18,12 +19,13 @@ impl Families {
     }
 
     pub fn forget_machine(&self, name: &str) {
-        // Absent is fine.
+        // A missing series is fine.
         let _ = self.unshared.remove_label_values(&[name]);
         let _ = self.memory.remove_label_values(&[name]);
     }
 
-    /// Apart from the other: a counter goes on from run to run, for as long as the machine is there.
+    /// Separate from the other series: these counters continue from run to run while the machine
+    /// exists.
     pub fn forget_traffic(&self, name: &str) {
         let _ = self.received.remove_label_values(&[name]);
         let _ = self.sent.remove_label_values(&[name]);

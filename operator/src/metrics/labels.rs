@@ -1,25 +1,25 @@
-//! The closed sets that labels are made of.
+//! The closed sets of label values.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-/// How a pool is called in labels.
+/// The name of a pool in labels.
 pub fn pool_id(namespace: &str, name: &str) -> String {
     format!("{namespace}/{name}")
 }
 
-/// The same of a pool's metadata.
+/// The name of a pool in labels, from the pool's metadata.
 pub fn pool_label(meta: &ObjectMeta) -> String {
     pool_id(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
-/// How a machine came to be.
+/// The way in which a machine was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BootKind {
-    /// Booted from disk.
+    /// A boot from disk.
     Cold,
     /// A fresh process from golden memory.
     Clone,
-    /// The same process, brought back.
+    /// A process that was reset in place.
     Reset,
 }
 
@@ -33,14 +33,14 @@ impl BootKind {
     }
 }
 
-/// What came of a reset.
+/// The result of a reset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResetResult {
     /// Proven from outside, and the guest agrees.
     Proven,
-    /// The proof failed: the machine is in quarantine, or gone.
+    /// The proof failed. The machine is in quarantine, or gone.
     NotProven,
-    /// It could not be carried out.
+    /// The reset could not be carried out.
     Failed,
 }
 
@@ -54,12 +54,12 @@ impl ResetResult {
     }
 }
 
-/// Whether a run found a machine.
+/// Whether a machine was ready when the run came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AcquireKind {
-    /// One was ready when it came.
+    /// A machine was ready.
     Hit,
-    /// It waited for one.
+    /// The run waited for a machine.
     Cold,
 }
 
@@ -72,7 +72,7 @@ impl AcquireKind {
     }
 }
 
-/// What is written to the API server.
+/// The kind of an object that is written to the API server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     AgentRun,
@@ -92,11 +92,11 @@ impl Kind {
     }
 }
 
-/// How it is written.
+/// The kind of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     Create,
-    /// A status, replaced as a whole.
+    /// Replaces a whole status.
     Update,
     Delete,
 }

@@ -1,7 +1,8 @@
-//! What this operator counts and measures, and where Prometheus reads it.
+//! The counters and measurements of this operator, and the page where Prometheus reads them.
 //!
-//! [`Metrics`] is a handle that everyone may have: cloning is cheap, and without a listener every call is nothing. Names and
-//! labels are an interface; label values are closed sets, but for names of objects, which go away with their object.
+//! [`Metrics`] is a handle that every part may have: a clone is cheap, and without a listener every
+//! call does nothing. Names and labels are an interface. Label values are closed sets, except names
+//! of objects; these go away with their object.
 
 mod families;
 mod forget;
@@ -31,7 +32,7 @@ pub struct Metrics(Option<Arc<Inner>>);
 
 struct Inner {
     families: Families,
-    /// The machines that each pool has series of.
+    /// The machines with series, by pool.
     machines: Mutex<HashMap<String, HashSet<String>>>,
 }
 
@@ -42,7 +43,7 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Counts nothing.
+    /// A handle that counts nothing.
     pub fn off() -> Self {
         Self::default()
     }
@@ -58,27 +59,28 @@ impl Metrics {
         }
     }
 
-    /// A machine was made, by a boot, by a clone of the golden, or by a reset; until it was ready to be lent.
+    /// A machine was made by a boot, by a clone of the golden, or by a reset. The time ends when
+    /// the machine can be lent.
     pub fn booted(&self, pool: &str, kind: BootKind, took: Duration) {
         self.with(|all| {
             all.boot.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64());
         });
     }
 
-    /// A machine was brought back to its golden state, or was not.
+    /// A reset of a machine ended, proven or not.
     pub fn reset(&self, pool: &str, tier: Tier, result: ResetResult, took: Duration) {
         let labels = [pool, tier.label(), result.as_str()];
         self.with(|all| all.reset.with_label_values(&labels).observe(took.as_secs_f64()));
     }
 
-    /// A claimed machine has acknowledged what it shall execute; since the claim.
+    /// A claimed machine acknowledged its program. The time begins with the claim.
     pub fn acquired(&self, pool: &str, kind: AcquireKind, took: Duration) {
         self.with(|all| {
             all.acquire.with_label_values(&[pool, kind.as_str()]).observe(took.as_secs_f64());
         });
     }
 
-    /// A run is over. `status` is the reason of its end; `ran` how long its program ran.
+    /// A run ended. `status` is the reason of its end; `ran` is the time of its program.
     pub fn run_ended(&self, pool: &str, status: &str, ran: Option<Duration>) {
         self.with(|all| {
             all.executions.with_label_values(&[status, pool]).inc();
@@ -88,7 +90,7 @@ impl Metrics {
         });
     }
 
-    /// What a pool has on this node.
+    /// The machines of a pool on this node.
     pub fn pool(&self, pool: &str, counts: Counts) {
         let states = [
             ("warm", counts.warm),
@@ -104,7 +106,8 @@ impl Metrics {
         });
     }
 
-    /// What a pool's machines cost the host: all of them, so that the series of those that are gone go.
+    /// The memory that a pool's machines take from the host. The caller passes all machines, so the
+    /// series of missing machines are removed.
     pub fn machines(&self, pool: &str, usage: &[(DomainName, Usage)]) {
         let Some(inner) = &self.0 else { return };
         let all = &inner.families;
@@ -123,7 +126,7 @@ impl Metrics {
         }
     }
 
-    /// What a machine did with its network on behalf of a run, since it was asked last.
+    /// The traffic of a machine during a run, since the last call.
     pub fn network(&self, pool: &str, machine: &DomainName, more: Traffic) {
         self.with(|all| {
             all.connections.with_label_values(&[pool, "allowed"]).inc_by(more.allowed);
@@ -133,27 +136,27 @@ impl Metrics {
         });
     }
 
-    /// A machine is gone, or another process: its counters end.
+    /// A machine is gone, or its process was replaced, so its counters end.
     pub fn machine_gone(&self, machine: &DomainName) {
         self.with(|all| all.forget_traffic(machine.as_str()));
     }
 
-    /// Something was sent to the API server.
+    /// A write to the API server was sent.
     pub fn api_write(&self, kind: Kind, verb: Verb) {
         self.with(|all| all.api_writes.with_label_values(&[kind.as_str(), verb.as_str()]).inc());
     }
 
-    /// A look at an object, from its begin to its end, whatever came of it.
+    /// A reconcile ended, with any result.
     pub fn reconciled(&self, kind: &str, took: Duration) {
         self.with(|all| all.reconcile.with_label_values(&[kind]).observe(took.as_secs_f64()));
     }
 
-    /// A look at an object failed; `error` is a word out of a closed set.
+    /// A reconcile failed. `error` is from a closed set.
     pub fn reconcile_failed(&self, kind: &str, error: &str) {
         self.with(|all| all.reconcile_errors.with_label_values(&[kind, error]).inc());
     }
 
-    /// Forgets pools that are gone, with their machines. Takes names as [`pool_id`] makes them.
+    /// Forgets pools that are gone, with their machines. Takes names in the form of [`pool_id`].
     pub fn keep_pools(&self, exists: impl Fn(&str) -> bool) {
         let Some(inner) = &self.0 else { return };
         inner.families.keep_pools(&exists);
@@ -164,7 +167,7 @@ impl Metrics {
         }
     }
 
-    /// Everything, as Prometheus reads it.
+    /// All metrics in the format of Prometheus.
     pub fn text(&self) -> String {
         self.0.as_ref().map(|inner| inner.families.text()).unwrap_or_default()
     }

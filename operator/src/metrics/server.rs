@@ -1,5 +1,6 @@
-//! `GET /metrics` for Prometheus and `GET /healthz` for whoever asks whether the process answers. Nothing else, to nobody else:
-//! no secrets are told, and no more is done for a stranger than a few connections with a deadline.
+//! Serves `GET /metrics` for Prometheus and `GET /healthz` for health checks. It has no other paths
+//! and tells no secrets. The number of connections is bounded, and each has a deadline, so a
+//! stranger can't use up the process.
 
 use crate::config::MetricsSettings;
 use crate::failure::Failure;
@@ -23,14 +24,14 @@ use tokio::{
 
 use super::Metrics;
 
-/// Connections that are answered at the same time.
+/// The number of connections that are answered at the same time.
 const CONNECTIONS: usize = 16;
-/// How long one may last.
+/// The longest time of a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// After a connection that could not be taken (no file handle is left, as a rule).
+/// The pause after a failed accept. Usually the process has no free file handle then.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// A server at work; it ends with this.
+/// A running server. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Server {
     pub address: SocketAddr,
@@ -43,7 +44,7 @@ impl Drop for Server {
     }
 }
 
-/// Listens and answers from now on.
+/// Listens on the address and answers from now on.
 pub async fn serve(address: SocketAddr, metrics: Metrics) -> io::Result<Server> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
@@ -52,13 +53,13 @@ pub async fn serve(address: SocketAddr, metrics: Metrics) -> io::Result<Server> 
 
 async fn accept(listener: TcpListener, metrics: Metrics) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    // Closed never; then nobody could be answered anyway.
+    // The semaphore is never closed. If it were, no connection could be answered.
     while let Ok(place) = places.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((stream, _)) => {
                 let metrics = metrics.clone();
                 tokio::spawn(async move {
-                    // A client that went away, or took too long, is its own affair.
+                    // A client that left or took too long is not our error.
                     let _ = timeout(PATIENCE, answer(stream, metrics)).await;
                     drop(place);
                 });
@@ -66,7 +67,7 @@ async fn accept(listener: TcpListener, metrics: Metrics) {
             Err(why) => {
                 tracing::warn!(
                     error = &why as &dyn std::error::Error,
-                    "a connection for metrics could not be taken"
+                    "could not accept a connection for metrics"
                 );
                 sleep(PAUSE).await;
             }
@@ -79,7 +80,7 @@ async fn answer(stream: TcpStream, metrics: Metrics) -> hyper::Result<()> {
         let response = respond(request.method(), request.uri().path(), &metrics);
         std::future::ready(Ok::<_, Infallible>(response))
     });
-    // Scrapes are seconds apart: a connection that is kept would take the place of another.
+    // A kept connection would take the place of another client, because scrapes are seconds apart.
     let mut connection = http1::Builder::new();
     connection.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
     connection.serve_connection(TokioIo::new(stream), service).await
@@ -99,7 +100,8 @@ fn respond(method: &Method, path: &str, metrics: &Metrics) -> Response<Full<Byte
     response
 }
 
-/// Serves metrics where it is asked for. The default address may be somebody else's: nothing stops for that.
+/// Serves metrics if the configuration has an address. Another program may use the default address,
+/// so a failure there stops nothing.
 pub async fn listen(settings: MetricsSettings) -> Result<(Metrics, Option<Server>), Failure> {
     let Some(address) = settings.listen else { return Ok((Metrics::off(), None)) };
     let metrics = Metrics::new().map_err(Failure::failed)?;
@@ -109,12 +111,12 @@ pub async fn listen(settings: MetricsSettings) -> Result<(Metrics, Option<Server
             Ok((metrics, Some(server)))
         }
         Err(why) if settings.explicit => Err(Failure::Usage(format!(
-            "metrics.listen: {address} can't be listened on: {why}; name another address, or say off"
+            "metrics.listen: agentvm can't listen on {address}: {why}; set another address, or off"
         ))),
         Err(why) => {
             tracing::warn!(
-                "there are no metrics: {address} can't be listened on: {why}; set metrics.listen \
-                 (--metrics-listen) to another address, or to off"
+                "there are no metrics: agentvm can't listen on {address}: {why}; set \
+                 metrics.listen (--metrics-listen) to another address, or to off"
             );
             Ok((Metrics::off(), None))
         }

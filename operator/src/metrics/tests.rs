@@ -1,4 +1,4 @@
-//! Names as the documentation has them, closed labels, and series that go away with their object.
+//! Names from the documentation, closed sets of labels, and series that go away with their object.
 
 use super::*;
 
@@ -34,8 +34,10 @@ fn every_name_and_label_is_as_documented() {
         "agent_vm_pool_size{pool_id=\"ns/a\",state=\"warm\"} 2",
         "agent_vm_pool_size{pool_id=\"ns/a\",state=\"resetting\"} 1",
         "agent_vm_boot_duration_seconds_count{kind=\"clone\",pool_id=\"ns/a\"} 1",
-        "agent_vm_reset_duration_seconds_bucket{pool_id=\"ns/a\",result=\"proven\",tier=\"in_place\",le=\"0.025\"} 1",
-        "agent_vm_reset_duration_seconds_bucket{pool_id=\"ns/a\",result=\"proven\",tier=\"in_place\",le=\"0.015\"} 0",
+        "agent_vm_reset_duration_seconds_bucket\
+         {pool_id=\"ns/a\",result=\"proven\",tier=\"in_place\",le=\"0.025\"} 1",
+        "agent_vm_reset_duration_seconds_bucket\
+         {pool_id=\"ns/a\",result=\"proven\",tier=\"in_place\",le=\"0.015\"} 0",
         "agent_vm_pool_acquire_duration_seconds_count{pool_id=\"ns/a\",result=\"hit\"} 1",
         "agent_vm_unshared_memory_bytes{vm_id=\"m-1\"} 41943040",
         "agent_vm_memory_usage_bytes{vm_id=\"m-1\"} 94371840",
@@ -72,7 +74,7 @@ fn series_of_pools_go_with_the_pool_and_take_its_machines_along() {
     assert!(text.contains("ns/b") && text.contains("m-3"));
     assert!(
         text.contains("agentvm_reconcile_duration_seconds_count{kind=\"AgentRun\"} 1"),
-        "no object's, so they stay"
+        "these series belong to no object, so they stay"
     );
 }
 

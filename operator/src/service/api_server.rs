@@ -1,4 +1,5 @@
-//! Where the API server is: no machine reaches it, whatever its pool allows. An operator that doesn't know it lets none run.
+//! Finds the address of the API server. Machines must not reach it, whatever their pool allows. An
+//! operator that does not know the address starts no machine.
 
 use std::{
     io,
@@ -13,16 +14,19 @@ use tokio::time::{sleep, timeout_at};
 use crate::clock::Clock;
 use crate::failure::Failure;
 
-/// How long its name may take to be known: a host that has just started may have no resolver yet.
+/// The time limit for the lookup of its name: a host that has just started may have no resolver
+/// yet.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two tries.
+/// The pause between two tries.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Nobody said what its name stands for.
+/// The lookup of the API server's name failed.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the API server's address isn't known, so machines can't be kept from it: looking up {host}, of {url}, failed for {seconds} s; mend this \
-     host's names (/etc/resolv.conf, /etc/hosts), or have the kubeconfig's server name an address (with tls-server-name: {host})"
+    "the address of the API server is not known, so agentvm can't keep machines away from it: \
+     looking up {host}, of {url}, failed for {seconds} s; mend this host's names \
+     (/etc/resolv.conf, /etc/hosts), or write an address as the kubeconfig's server (with \
+     tls-server-name: {host})"
 )]
 struct Unknown {
     host: String,
@@ -32,7 +36,8 @@ struct Unknown {
     why: io::Error,
 }
 
-/// Its addresses as they are now. Those of one that moves belong into `network.deny_cidrs`.
+/// The addresses of the API server at this moment. If its address can change, all its addresses
+/// belong into `network.deny_cidrs`.
 pub async fn networks(config: &Config) -> Result<Vec<IpNet>, Failure> {
     let url = &config.cluster_url;
     let Some(host) = url.host() else {
@@ -40,7 +45,7 @@ pub async fn networks(config: &Config) -> Result<Vec<IpNet>, Failure> {
             "{url} names no API server: correct `server` in the kubeconfig"
         )));
     };
-    // In a URL, and nowhere else, an address of IPv6 stands in brackets.
+    // Only in a URL an IPv6 address has brackets.
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = url.port_u16().unwrap_or(443);
     let lookup = || async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) };
@@ -53,7 +58,7 @@ pub async fn networks(config: &Config) -> Result<Vec<IpNet>, Failure> {
     }
 }
 
-/// Asks until there is an answer with an address in it; the last error when `within` has passed.
+/// Asks until an answer has an address. Returns the last error when `within` has passed.
 async fn until_known(
     within: Duration,
     again: Duration,
@@ -69,7 +74,7 @@ async fn until_known(
             }
             Ok(Ok(_)) => io::Error::other("it has no address"),
             Ok(Err(why)) => why,
-            Err(_) => io::Error::new(io::ErrorKind::TimedOut, "nobody answers"),
+            Err(_) => io::Error::new(io::ErrorKind::TimedOut, "no answer in time"),
         };
         if clock.instant() + again > deadline {
             return Err(why);
@@ -89,7 +94,7 @@ mod tests {
 
     use super::*;
 
-    /// Needs no name.
+    /// An address as the host, so no lookup is needed.
     async fn of(url: &str) -> Vec<String> {
         let found = networks(&Config::new(url.parse().unwrap())).await.unwrap();
         found.iter().map(ToString::to_string).collect()
@@ -102,7 +107,7 @@ mod tests {
         assert_eq!(of("https://[2001:db8::1]:6443").await, ["2001:db8::1/128"]);
     }
 
-    /// Fails so often, and then finds two.
+    /// Fails this often, and then returns two addresses.
     async fn after(failures: u32, within: Duration) -> (io::Result<Vec<IpAddr>>, u32) {
         let asked = Cell::new(0);
         let lookup = async || {

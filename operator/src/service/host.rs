@@ -1,8 +1,9 @@
-//! Starts all that a host without a cluster needs, and ends it in order.
+//! Starts all parts that a host without a cluster needs, and ends them in order.
 //!
 //! ```text
 //! control plane ─ kinds ─┐
-//! libvirtd ──────────────┴─ operator ─ ready ─ … ─ runs end ─ machines end ─ libvirtd, control plane end
+//! libvirtd ──────────────┴─ operator ─ ready ─ … ─ runs end ─ machines end ─┐
+//!                                                 control plane, libvirtd end
 //! ```
 
 use std::{
@@ -21,12 +22,13 @@ use crate::{
     standalone::libvirtd::{Libvirtd, Released},
 };
 
-/// The time that current runs get to end, and after them the machines. With all else it stays below 20 s.
+/// The time that current runs get to end, and after them the machines. Together with all other
+/// steps it stays below 20 s.
 const GRACE: Duration = Duration::from_secs(10);
 const LIBVIRTD: Duration = Duration::from_secs(6);
 const CONTROL_PLANE: Duration = Duration::from_secs(5);
 
-/// What to start, and where.
+/// The parts to start, and their places.
 #[derive(Debug)]
 pub struct HostOptions<'a> {
     pub folder: &'a Path,
@@ -36,7 +38,7 @@ pub struct HostOptions<'a> {
     pub default_pool: bool,
 }
 
-/// All that is to be ended in the end.
+/// The parts that must be ended.
 #[derive(Debug, Default)]
 pub struct Parts {
     pub control_plane: Option<ControlPlane>,
@@ -44,7 +46,8 @@ pub struct Parts {
     pub served: Option<Served>,
 }
 
-/// Starts everything, and returns the path of the kubeconfig. `parts` holds all that was started, after a failure too.
+/// Starts everything, and returns the path of the kubeconfig. `parts` holds all started parts, also
+/// after a failure.
 pub async fn start(
     options: HostOptions<'_>,
     settings: &Settings,
@@ -56,7 +59,7 @@ pub async fn start(
         ControlPlane::start(ControlPlaneConfig::new(folder, binaries)),
         Libvirtd::ensure(&settings.libvirt.uri, &reaper_folder),
     );
-    // Both are kept before either's failure is looked at: what was started is ended.
+    // Keep both results before a failure of either returns, so that `stop` ends all started parts.
     let control_plane = control_plane.map(|started| parts.control_plane.insert(started));
     let libvirtd = libvirtd.map(|found| parts.libvirtd.insert(found));
     let control_plane = control_plane.map_err(Failure::failed)?;
@@ -71,20 +74,23 @@ pub async fn start(
     Ok(control_plane.kubeconfig_path().to_owned())
 }
 
-/// Ends everything in order.
+/// Ends all parts in order.
 pub async fn stop(parts: Parts, folder: &Path) {
     if let Some(Served { operator, libvirt, .. }) = parts.served {
         operator.stop(GRACE, true).await;
         libvirt.release().await;
     }
-    // A start that was broken off may have left one that nobody holds.
+    // An interrupted start may have left a libvirtd that `parts` does not hold.
     if let Some(libvirtd) =
         parts.libvirtd.or_else(|| Libvirtd::left_behind(&folder.join("libvirt")))
     {
         match libvirtd.release(LIBVIRTD).await {
             Released::NotOurs | Released::Ended => {}
             Released::LeftRunning { machines } => {
-                tracing::warn!("libvirtd goes on: {} machines of others run on it", machines.len());
+                tracing::warn!(
+                    "libvirtd keeps running, because {} machines of other programs use it",
+                    machines.len()
+                );
             }
             Released::StillEnding { reaper } => {
                 tracing::warn!(reaper, "libvirtd has not ended yet");

@@ -1,4 +1,5 @@
-//! What `standalone` puts into its API server: the kinds, and with `--default-pool` a golden and a pool.
+//! Installs objects into the API server of `standalone`: the kinds, and with `--default-pool` a
+//! golden and a pool.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::failure::Failure;
 
-/// The field manager of what is applied here.
+/// The field manager of the applied objects.
 const MANAGER: &str = "agentvm-standalone";
 const ESTABLISHED: Duration = Duration::from_secs(30);
 const NAMESPACE: &str = "default";
@@ -36,7 +37,8 @@ pub async fn kinds(client: &Client) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A golden of the default image and a pool of it, of the configured sizes. What is there already stays as it is.
+/// A golden of the default image and a pool of it, with the configured sizes. Existing objects stay
+/// unchanged.
 pub async fn default_pool(client: &Client) -> Result<(), Failure> {
     let source = Source { builtin: Some(Builtin::Debian), rootfs: None };
     let golden = GoldenSnapshotSpec { source, description: None, resources: None, setup: None };

@@ -1,4 +1,4 @@
-//! Brings an operator to work on this host, and ends it in order. The command line and the benches use it.
+//! Starts an operator on this host, and ends it in order. The command line and the benches use it.
 //!
 //! ```text
 //! operator: settings ─► libvirt, metrics ─► Operator

@@ -1,4 +1,5 @@
-//! From settings to an operator at work. `agentvm operator` and `agentvm standalone` both start it here.
+//! Makes a running operator from settings. `agentvm operator` and `agentvm standalone` both start
+//! it here.
 
 use std::{
     path::{Path, PathBuf},
@@ -21,9 +22,9 @@ use crate::{
     metrics::{self, Metrics},
 };
 
-/// Limit of a machine's share. Sparse: it costs what is written.
+/// Size limit of a machine's share. The file is sparse, so it takes only the space of written data.
 const SHARE_BYTES: u64 = 2 << 30;
-/// How long `standalone` waits for the host before it says that it is ready all the same.
+/// The longest time that `standalone` waits for the host before it reports that it is ready anyway.
 const HOST_PATIENCE: Duration = Duration::from_mins(1);
 
 /// This host's libvirt, and the operator on top of it.
@@ -31,7 +32,7 @@ const HOST_PATIENCE: Duration = Duration::from_mins(1);
 pub struct Served {
     pub operator: Operator,
     pub libvirt: Libvirt,
-    /// Serves `/metrics` for as long as this is kept.
+    /// Serves `/metrics` until this is dropped.
     pub metrics: Option<metrics::Server>,
 }
 
@@ -64,14 +65,14 @@ pub async fn serve(
 }
 
 impl Served {
-    /// Returns when the host is ready, or after a while with a word on why it isn't.
+    /// Returns when the host is ready. After a time limit it returns too, and logs the reason.
     pub async fn host_ready(&self) {
         let mut host = self.operator.host();
         let ready = host.wait_for(|state| matches!(state, HostState::Ready(_)));
         if tokio::time::timeout(HOST_PATIENCE, ready).await.is_err()
             && let HostState::Unknown(why) = &*host.borrow()
         {
-            tracing::warn!("runs will be accepted and wait: {why}");
+            tracing::warn!("runs are accepted, but they wait: {why}");
         }
     }
 }
@@ -102,11 +103,9 @@ fn operator_config(
     }
 }
 
-/// Makes a folder that QEMU's user can pass through (and not list).
+/// Makes a folder that QEMU's user can enter but not list.
 pub fn make_traversable(folder: &Path) -> Result<(), Failure> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder);
-    made.map_err(|why| {
-        Failure::Usage(format!("the folder {} can't be made: {why}", folder.display()))
-    })
+    made.map_err(|why| Failure::Usage(format!("can't make the folder {}: {why}", folder.display())))
 }

@@ -13,12 +13,12 @@ pub fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, 
         .build()
         .map_err(Failure::failed)?;
     let done = runtime.block_on(work);
-    // Blocking calls that nobody waits for any more (a libvirt that hangs) don't keep the process.
+    // Blocking calls without a waiter (a libvirt that hangs) must not keep the process alive.
     runtime.shutdown_timeout(Duration::from_secs(1));
     done
 }
 
-/// SIGINT and SIGTERM, from the moment this is made.
+/// SIGINT and SIGTERM. Signals are caught from the creation of this value on.
 #[derive(Debug)]
 pub struct EndSignals {
     interrupt: Signal,
@@ -33,11 +33,11 @@ impl EndSignals {
         })
     }
 
-    /// Waits for the first of them.
+    /// Waits for the first signal.
     pub async fn next(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => tracing::info!("interrupted: ending in order"),
-            _ = self.terminate.recv() => tracing::info!("told to end: ending in order"),
+            _ = self.terminate.recv() => tracing::info!("terminated: ending in order"),
         }
     }
 }

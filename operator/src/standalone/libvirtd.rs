@@ -1,5 +1,5 @@
-//! Sees to it that a libvirtd answers: the host's own if there is one, else one that we start under a reaper which
-//! outlives us. Who started it ends it, and only if no machine of someone else would lose it.
+//! Ensures that a libvirtd answers: the host's own, or one that we start under a reaper that
+//! outlives us. Its starter ends it, unless machines of other programs still need it.
 
 use std::fs;
 use std::io;
@@ -17,53 +17,55 @@ use super::reaper::{self, DaemonSpec, ReaperFiles, ReaperState};
 use super::run_folder;
 use crate::clock::Clock;
 
-/// The only libvirt that we start: others are somewhere else, or start on their own.
+/// The only libvirt that we start. Any other one runs elsewhere, or starts on its own.
 pub const SYSTEM_URI: &str = "qemu:///system";
-/// Of libvirtd, and of the daemon that newer hosts run in its place.
+/// The sockets of libvirtd, and of the daemon that newer hosts run in its place.
 const SOCKETS: [&str; 2] = ["/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"];
 pub const VIRTLOGD_SOCKET: &str = "/run/libvirt/virtlogd-sock";
-/// libvirt's QEMU driver keeps the number of each machine's process here.
+/// libvirt's QEMU driver keeps the pid of each machine's process here.
 const MACHINES: &str = "/run/libvirt/qemu";
 pub const RUN_FOLDER: &str = "/run/libvirt";
-/// Daemons live where an ordinary user's PATH doesn't look.
+/// Folders of daemons, which an ordinary user's PATH lacks.
 const SYSTEM_FOLDERS: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/local/sbin", "/usr/bin"];
 const POLL: Duration = Duration::from_millis(25);
 const UP_WITHIN: Duration = Duration::from_secs(30);
 
-/// Who serves libvirt.
+/// The owner of the libvirtd that answers.
 #[derive(Debug)]
 pub enum Libvirtd {
-    /// Someone else: it was there before us, or it is elsewhere.
+    /// Another program: the libvirtd ran before us, or it runs elsewhere.
     Found,
-    /// Our reaper, started by us or by an earlier process on the same data folder.
+    /// Our reaper. This process started it, or an earlier process on this data folder.
     Ours { reaper: ProcessId, resumed: bool },
 }
 
-/// What became of it in the end.
+/// The result of a release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Released {
     /// It isn't ours to end.
     NotOurs,
     /// It has ended.
     Ended,
-    /// It goes on, because these machines run on it.
+    /// It keeps running, because these machines use it.
     LeftRunning { machines: Vec<String> },
-    /// It was told to end and hasn't yet.
+    /// It got a signal and has not ended yet.
     StillEnding { reaper: i32 },
 }
 
-/// No libvirtd answers, and none could be started.
+/// No libvirtd answers, and we could not start one.
 #[derive(Debug, thiserror::Error)]
 pub enum LibvirtdError {
     #[error(
-        "no libvirtd answers at {SYSTEM_URI}, and starting one takes root; have it started (systemctl enable --now \
-         libvirtd), or run as root"
+        "no libvirtd answers at {SYSTEM_URI}, and only root may start one; start it (systemctl \
+         enable --now libvirtd), or run as root"
     )]
     NotRoot,
-    #[error("this user may not use {}; add it to the group libvirt (usermod -aG libvirt,kvm USER) and log in again", socket.display())]
+    #[error("this user may not use {}; add it to the group libvirt (usermod -aG libvirt,kvm USER) \
+             and log in again", socket.display())]
     NoAccess { socket: PathBuf },
     #[error(
-        "no libvirtd answers at {SYSTEM_URI}, and {program} isn't installed; install libvirt-daemon-system (make packages)"
+        "no libvirtd answers at {SYSTEM_URI}, and {program} isn't installed; install \
+         libvirt-daemon-system (make packages)"
     )]
     Missing { program: &'static str },
     #[error("could not start the reaper in {}", state_dir.display())]
@@ -72,17 +74,19 @@ pub enum LibvirtdError {
         #[source]
         why: io::Error,
     },
-    #[error("libvirtd didn't answer {} s after its start; see the logs in {}", UP_WITHIN.as_secs(), state_dir.display())]
+    #[error("libvirtd didn't answer {} s after its start; see the logs \
+             in {}", UP_WITHIN.as_secs(), state_dir.display())]
     NotUp { state_dir: PathBuf },
 }
 
 impl Libvirtd {
-    /// Makes sure that a libvirtd answers at `uri`; `state_dir` is the reaper's folder, `DATA_DIR/libvirt`.
+    /// Ensures that a libvirtd answers at `uri`. `state_dir` is the reaper's folder,
+    /// `DATA_DIR/libvirt`.
     pub async fn ensure(uri: &str, state_dir: &Path) -> Result<Self, LibvirtdError> {
         Self::ensure_with(uri, state_dir, Path::new("/proc/self/exe")).await
     }
 
-    /// The same with another file than our own as the program that has the subcommand `__reaper`.
+    /// Like [`Self::ensure`], with another program than our own for the subcommand `__reaper`.
     pub async fn ensure_with(
         uri: &str,
         state_dir: &Path,
@@ -95,7 +99,7 @@ impl Libvirtd {
             .map_err(|why| LibvirtdError::Reaper { state_dir: state_dir.to_owned(), why })?;
         let files = ReaperFiles::new(&state_dir);
         if let Some(ReaperState { reaper, .. }) = files.living() {
-            // It restarts what died, so that waiting is enough.
+            // The reaper restarts daemons that died, so waiting is enough.
             until_up(&files).await?;
             return Ok(Self::Ours { reaper, resumed: true });
         }
@@ -109,7 +113,7 @@ impl Libvirtd {
             daemon("virtlogd", program("virtlogd")?, VIRTLOGD_SOCKET),
             daemon("libvirtd", program("libvirtd")?, SOCKETS[0]),
         ];
-        // What libvirt knows of machines that run would be hidden from it.
+        // A mount would hide libvirt's files about running machines.
         if running_machines(Path::new(MACHINES)).is_empty() {
             run_folder::keep_in_memory(Path::new(RUN_FOLDER));
         }
@@ -120,13 +124,15 @@ impl Libvirtd {
         Ok(Self::Ours { reaper, resumed: false })
     }
 
-    /// What an earlier process on the same data folder, or a start that was broken off, left running.
+    /// The libvirtd that an earlier process on this data folder, or an interrupted start, left
+    /// running.
     pub fn left_behind(state_dir: &Path) -> Option<Self> {
         let state = ReaperFiles::new(state_dir).living()?;
         Some(Self::Ours { reaper: state.reaper, resumed: true })
     }
 
-    /// Ends the libvirtd that we started, unless machines still run on it: ours are gone by now, so they are others'.
+    /// Ends the libvirtd that we started, unless machines still run on it. Our machines are gone by
+    /// now, so these belong to other programs.
     pub async fn release(self, deadline: Duration) -> Released {
         let Self::Ours { reaper, .. } = self else { return Released::NotOurs };
         let machines = running_machines(Path::new(MACHINES));
@@ -166,7 +172,7 @@ async fn start_reaper(
     agentvm: &Path,
 ) -> io::Result<()> {
     files.write_daemons(daemons)?;
-    // Ends as soon as it has started the real one.
+    // This process ends when it has started the detached reaper.
     let status = Command::new(agentvm)
         .args([reaper::SUBCOMMAND, reaper::STATE_DIR_FLAG])
         .arg(files.folder())
@@ -195,7 +201,7 @@ async fn until_up(files: &ReaperFiles) -> Result<ProcessId, LibvirtdError> {
     }
 }
 
-/// Whether a libvirtd accepts us. The file that a dead one left refuses connections.
+/// Whether a libvirtd accepts our connection. The socket file of a dead one refuses it.
 pub fn anyone_answers() -> Result<bool, LibvirtdError> {
     for socket in SOCKETS {
         match UnixStream::connect(socket) {
@@ -220,7 +226,7 @@ fn running_machines(folder: &Path) -> Vec<String> {
     entries
         .filter(|path| path.extension().is_some_and(|extension| extension == "pid") && alive(path))
         .filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned()))
-        // The driver's own lock stands among them.
+        // The driver's own lock file has the same extension.
         .filter(|name| name != "driver")
         .collect()
 }

@@ -1,5 +1,6 @@
-//! One process uses a data folder at a time. The kernel holds the lock and lets it go when its holder dies,
-//! however it dies; what stands in the file is for people, and says whether the last one ended well.
+//! Ensures that only one process uses a data folder. The kernel holds the lock, and releases it at
+//! any death of its holder. The content of the file is for people, and shows whether the last
+//! holder ended in order.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::process::ProcessId;
 
-/// The sole use of a data folder, until this is dropped.
+/// The exclusive use of a data folder, until this is dropped.
 #[derive(Debug)]
 pub struct DataDirLock {
     file: File,
@@ -18,7 +19,8 @@ pub struct DataDirLock {
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error(
-        "the data folder {} is in use by process {}; end that one, or name another folder with --data-dir",
+        "the data folder {} is in use by process {}; end that process, or name another folder with \
+         --data-dir",
         data_dir.display(),
         holder.map_or("(unknown)".into(), |pid| pid.to_string())
     )]
@@ -32,7 +34,7 @@ pub enum LockError {
 }
 
 impl DataDirLock {
-    /// Takes the folder, which is made if missing.
+    /// Locks the folder, and makes it if it is missing.
     pub fn acquire(data_dir: &Path) -> Result<Self, LockError> {
         let path = data_dir.join("lock");
         let failed = |why| LockError::File { path: path.clone(), why };
@@ -59,7 +61,8 @@ impl DataDirLock {
         Ok(Self { file, left_by })
     }
 
-    /// The process that used the folder before and died without saying so: what it was doing isn't finished.
+    /// The process that used the folder before and died without releasing it. Its work is
+    /// unfinished.
     pub fn left_by(&self) -> Option<i32> {
         self.left_by
     }
@@ -67,9 +70,10 @@ impl DataDirLock {
 
 impl Drop for DataDirLock {
     fn drop(&mut self) {
-        // Only the next one's message depends on it.
+        // Only the message of the next holder depends on it.
         let _ = self.file.set_len(0);
-        // Closing alone would leave it to a child that was forked this moment and hasn't yet become its program.
+        // Closing the file is not enough: a child that was forked at this moment and has not called
+        // exec yet would keep the lock.
         let _ = self.file.unlock();
     }
 }
@@ -109,7 +113,7 @@ mod tests {
     fn a_folder_that_a_dead_process_left_is_taken_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
-        // A process takes the lock as we do, signs, and is killed.
+        // A process takes the lock like we do, writes its id, and is killed.
         let mut child = std::process::Command::new("flock")
             .args(["--no-fork", path.to_str().unwrap(), "sh", "-c"])
             .arg(format!(

@@ -1,4 +1,5 @@
-//! What one host without a cluster needs beside the operator: sole use of a data folder, and a libvirtd.
+//! The parts that one host without a cluster needs beside the operator: sole use of a data folder,
+//! and a libvirtd.
 //!
 //! ```text
 //!   agentvm standalone ──holds──► DIR/lock
@@ -6,7 +7,7 @@
 //!        └─starts─► agentvm __reaper ──► virtlogd, libvirtd ──► QEMU, QEMU, …
 //! ```
 //!
-//! Nothing here knows of Kubernetes or of what the machines are for.
+//! This module does not depend on Kubernetes or on the purpose of the machines.
 
 pub mod libvirtd;
 pub mod lock;

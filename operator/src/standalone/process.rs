@@ -1,4 +1,4 @@
-//! Who a process is: its number, and when it started. A number alone is given to another one sooner or later.
+//! Identifies a process by its number and its start time. A number alone is reused sooner or later.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-/// A process that can't be mistaken for a later one of the same number.
+/// The identity of a process. A later process with the same number has another identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProcessId {
@@ -16,16 +16,16 @@ pub struct ProcessId {
 }
 
 impl ProcessId {
-    /// The caller.
+    /// The calling process.
     pub fn current() -> io::Result<Self> {
         Self::of(rustix::process::getpid().as_raw_nonzero().get())
     }
 
-    /// The living process of that number; one that ended and wasn't waited for doesn't count.
+    /// The living process with this number. A zombie does not count.
     pub fn of(pid: i32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         let gone = || io::Error::from(io::ErrorKind::NotFound);
-        // The name before the last parenthesis may hold anything, spaces and parentheses included.
+        // The name may contain spaces and parentheses, so parse after the last parenthesis.
         let (_, fields) = stat.rsplit_once(')').ok_or_else(gone)?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let state = *fields.first().ok_or_else(gone)?;
@@ -33,15 +33,15 @@ impl ProcessId {
         if matches!(state, "Z" | "X") { Err(gone()) } else { Ok(Self { pid, start_ticks }) }
     }
 
-    /// Whether it still runs.
+    /// Whether the process still runs.
     pub fn is_alive(self) -> bool {
         Self::of(self.pid).is_ok_and(|now| now == self)
     }
 
-    /// Sends a signal, if it still runs.
+    /// Sends a signal, if the process still runs.
     pub fn signal(self, signal: Signal) {
         if let (true, Some(pid)) = (self.is_alive(), Pid::from_raw(self.pid)) {
-            // It may have ended meanwhile, which is what signals here are for.
+            // The process may have ended meanwhile, which is the aim of our signals.
             let _ = rustix::process::kill_process(pid, signal);
         }
     }

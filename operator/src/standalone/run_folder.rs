@@ -1,7 +1,8 @@
-//! libvirt's run folder in memory, where the host keeps it on a disk.
+//! Keeps libvirt's run folder in memory, on hosts that keep it on a disk.
 //!
-//! libvirtd writes a machine's state there, and waits for the disk, each time one is paused or resumed: a quarter of a reset in place.
-//! Hosts with an init have `/run` in memory; containers and small systems without one often don't.
+//! libvirtd writes a machine's state there at each pause and resume, and waits for the disk. This
+//! takes a quarter of a reset in place. Hosts with an init have `/run` in memory; containers and
+//! small systems without an init often do not.
 
 use std::ffi::CStr;
 use std::fs::{self, DirBuilder};
@@ -13,26 +14,28 @@ use agentvm_hypervisor::in_memory;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-/// A few kilobytes for each machine, and their sockets.
+/// Enough for a few kilobytes for each machine, and its sockets.
 const OPTIONS: &CStr = c"mode=0755,size=64m";
-/// What the table of mounts says it is, so that we know it for ours.
+/// The source name in the table of mounts, by which we recognise our own mount.
 const SOURCE: &str = "agentvm-run";
 
-/// Mounts a file system in memory there, unless it is one. Whoever calls it knows that nothing of what is there now is in use.
-/// What this process can't do costs time, not correctness: it is said and no more.
+/// Mounts a file system in memory there, unless the folder is one already. The caller knows that no
+/// file of the folder is in use. A failure is only logged, because it costs time, not correctness.
 pub fn keep_in_memory(folder: &Path) {
     match try_keep(folder) {
         Ok(true) => {
-            tracing::info!(folder = %folder.display(), "libvirt's run folder was on a disk and is in memory now");
+            tracing::info!(folder = %folder.display(), "libvirt's run folder was on a disk and is \
+                                                        in memory now");
         }
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(folder = %folder.display(), %error, "libvirt's run folder stays on a disk: pauses wait for it");
+            tracing::warn!(folder = %folder.display(), %error, "libvirt's run folder stays on a \
+                                                                disk: pauses wait for it");
         }
     }
 }
 
-/// Whether the folder (or, where there is none, the one it would be in) is a disk's.
+/// Whether the folder is on a disk. For a missing folder its parent decides.
 pub fn is_on_disk(folder: &Path) -> bool {
     let there = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     !in_memory(there).unwrap_or(true)
@@ -40,7 +43,7 @@ pub fn is_on_disk(folder: &Path) -> bool {
 
 fn try_keep(folder: &Path) -> io::Result<bool> {
     DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
-    // Two that start at once must not mount over one another.
+    // The lock keeps two processes that start together from mounting over one another.
     let above = folder.parent().unwrap_or(Path::new("/"));
     let turn = open(above, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     flock(&turn, FlockOperation::LockExclusive)?;
@@ -52,7 +55,7 @@ fn try_keep(folder: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Takes away what [`keep_in_memory`] mounted, unless somebody uses it by now.
+/// Removes the mount of [`keep_in_memory`], unless another program uses it.
 pub fn give_back(folder: &Path) {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     if is_ours(&table, folder) {
@@ -61,7 +64,7 @@ pub fn give_back(folder: &Path) {
     }
 }
 
-/// The last mount on the folder is the one that is seen.
+/// The last mount on the folder is the visible one.
 fn is_ours(table: &str, folder: &Path) -> bool {
     let on_it = |line: &&str| line.split(' ').nth(4).is_some_and(|at| Path::new(at) == folder);
     let source = |line: &str| Some(line.split_once(" - ")?.1.split(' ').nth(1)? == SOURCE);
@@ -83,7 +86,7 @@ mod tests {
                 && !is_ours(&line("tmpfs"), folder)
                 && !is_ours("", folder)
         );
-        assert!(!is_ours(&(line(SOURCE) + &line("tmpfs")), folder), "somebody mounted over it");
+        assert!(!is_ours(&(line(SOURCE) + &line("tmpfs")), folder), "another mount covers it");
         assert!(!is_ours(&line(SOURCE), Path::new("/run")));
     }
 

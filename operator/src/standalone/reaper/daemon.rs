@@ -1,4 +1,4 @@
-//! One daemon: what it is, whether it runs, and when to start it again.
+//! One daemon: its specification, its state, and the time of its next start.
 //!
 //! ```text
 //!   Due ──start──► Running ──died──► Due (after a pause that grows)
@@ -22,25 +22,26 @@ use crate::standalone::process::ProcessId;
 
 const RESTART: Backoff =
     Backoff { first: Duration::from_millis(200), cap: Duration::from_secs(10) };
-/// Who ran this long is well: its next death starts at the first pause again.
+/// A daemon that ran this long is healthy: after its next death, the pause is short again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
-/// How often to look whether someone else's daemon has gone.
+/// The interval between checks whether a foreign daemon has gone.
 const FOREIGN_RECHECK: Duration = Duration::from_secs(1);
-/// A log that grew beyond this is begun anew.
+/// A log that is longer than this is emptied.
 const MOST_LOG_BYTES: u64 = 4 << 20;
 
-/// A daemon to be kept running, as data.
+/// The specification of a daemon that the reaper keeps running.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DaemonSpec {
     pub name: String,
-    /// Stays in the foreground.
+    /// The program must stay in the foreground.
     pub program: PathBuf,
     pub args: Vec<String>,
-    /// Answers when the daemon is up. If it does before we start ours, there is one already.
+    /// A socket that answers when the daemon is up. If it answers before our start, another daemon
+    /// runs already.
     pub socket: Option<PathBuf>,
 }
 
-/// A daemon and how it fares.
+/// A daemon and its state.
 #[derive(Debug)]
 pub struct Daemon {
     pub spec: DaemonSpec,
@@ -67,7 +68,7 @@ impl Daemon {
         }
     }
 
-    /// When to look at it again; `None` while it runs.
+    /// The time of the next check; `None` while it runs.
     pub fn due(&self) -> Option<Instant> {
         match self.state {
             State::Due(at) => Some(at),
@@ -75,18 +76,18 @@ impl Daemon {
         }
     }
 
-    /// Whether clients are served, by this daemon or another's.
+    /// Whether clients are served, by this daemon or a foreign one.
     pub fn answers(&self) -> bool {
         self.spec.socket.as_deref().is_none_or(answers)
     }
 
-    /// Starts it if it is time. A start that fails counts as a death.
+    /// Starts the daemon if its start is due. A failed start counts as a death.
     pub fn start_if_due(&mut self, now: Instant) {
         if self.due().is_none_or(|due| due > now) {
             return;
         }
         if self.spec.socket.as_deref().is_some_and(answers) {
-            tracing::debug!(daemon = self.spec.name, "one that isn't ours runs already");
+            tracing::debug!(daemon = self.spec.name, "a foreign daemon runs already");
             self.state = State::Due(now + FOREIGN_RECHECK);
             return;
         }
@@ -96,13 +97,14 @@ impl Daemon {
                 self.state = State::Running { id, since: now };
             }
             Err(error) => {
-                tracing::warn!(daemon = self.spec.name, program = %self.spec.program.display(), %error, "cannot start");
+                let DaemonSpec { name, program, .. } = &self.spec;
+                tracing::warn!(daemon = name, program = %program.display(), %error, "cannot start");
                 self.wait_after_death(now);
             }
         }
     }
 
-    /// Takes note of its end.
+    /// Records the daemon's end.
     pub fn died(&mut self, now: Instant) {
         if let State::Running { since, .. } = self.state
             && now.duration_since(since) >= WELL_AFTER
@@ -112,10 +114,10 @@ impl Daemon {
         self.wait_after_death(now);
     }
 
-    /// Empties a log that grew too long; the daemon goes on at its beginning, because it appends.
+    /// Empties a log that is too long. The daemon continues at the beginning, because it appends.
     pub fn bound_log(&self) {
         if fs::metadata(&self.log).is_ok_and(|log| log.len() > MOST_LOG_BYTES) {
-            // Nothing depends on it but the disk's room, and the next look comes soon.
+            // A failure costs only disk space, and the next check comes soon.
             let _ = OpenOptions::new().write(true).open(&self.log).and_then(|log| log.set_len(0));
         }
     }
@@ -135,12 +137,13 @@ impl Daemon {
             .stderr(log)
             .spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        // One that ended within this instant is a zombie: it has no identity any more, but waiting will find it.
+        // A daemon that ended at this moment is a zombie without an identity, but waiting still
+        // finds it.
         ProcessId::of(pid)
     }
 }
 
-/// Whether someone accepts connections there.
+/// Whether a server accepts connections on this socket.
 pub fn answers(socket: &Path) -> bool {
     UnixStream::connect(socket).is_ok()
 }
@@ -206,7 +209,7 @@ mod tests {
         drop(foreign); // its socket's file stays, as a killed daemon's does
         let deadline = now + Duration::from_secs(10);
         let mut later = now;
-        // A child that another test forks this moment holds the listener until it becomes its program.
+        // A child that another test forks at this moment holds the listener until it calls exec.
         let id = loop {
             later += FOREIGN_RECHECK;
             daemon.start_if_due(later);
@@ -215,7 +218,7 @@ mod tests {
                 None => {
                     assert!(
                         Clock::system().instant() < deadline,
-                        "it is started when the other one is gone"
+                        "it is started after the foreign one is gone"
                     );
                 }
             }

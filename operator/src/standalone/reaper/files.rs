@@ -1,4 +1,4 @@
-//! What the reaper and the one that started it tell each other, as files in one folder.
+//! The files by which the reaper and its starter exchange data, in one folder.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -16,7 +16,7 @@ pub struct ReaperFiles {
     folder: PathBuf,
 }
 
-/// Who the reaper and its daemons are, for the next `standalone` on the same data.
+/// The identities of the reaper and its daemons, for the next `standalone` on this data folder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReaperState {
     pub reaper: ProcessId,
@@ -38,12 +38,12 @@ impl ReaperFiles {
         self.folder.join("reaper.log")
     }
 
-    /// What a daemon prints.
+    /// The output of a daemon.
     pub fn daemon_log(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.log"))
     }
 
-    /// Written before the reaper is started.
+    /// The starter writes this before it starts the reaper.
     pub fn write_daemons(&self, daemons: &[DaemonSpec]) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         self.write("daemons.json", &serde_json::to_vec_pretty(daemons)?)
@@ -57,19 +57,20 @@ impl ReaperFiles {
         self.write("reaper.json", &serde_json::to_vec_pretty(state)?)
     }
 
-    /// The state of a reaper that lives; a dead one's is as good as none.
+    /// The state of a reaper that lives. The state of a dead one is ignored.
     pub fn living(&self) -> Option<ReaperState> {
         let state: ReaperState =
             serde_json::from_slice(&fs::read(self.folder.join("reaper.json")).ok()?).ok()?;
         state.reaper.is_alive().then_some(state)
     }
 
-    /// An ending reaper says so; a state that stays behind says that it was killed, and nothing more.
+    /// A reaper that ends in order removes its state. A state that remains shows that the reaper
+    /// was killed.
     pub fn remove_state(&self) {
         let _ = fs::remove_file(self.folder.join("reaper.json"));
     }
 
-    /// `None`: another reaper lives here.
+    /// `None` if another reaper runs in this folder.
     pub fn lock(&self) -> io::Result<Option<File>> {
         let file = OpenOptions::new()
             .write(true)

@@ -1,8 +1,9 @@
-//! `agentvm __reaper`: a process that outlives the one that started it, and that every QEMU is a descendant of.
+//! `agentvm __reaper`: a process that outlives its starter. Every QEMU is its descendant.
 //!
-//! It starts daemons, keeps them running, and takes over whatever loses its parent: a QEMU that ended is gone at
-//! once then, where the host's own init may take seconds, for which libvirt waits (host facts, trap 3). It ends on
-//! SIGTERM, its daemons before it, in the reverse of their order; what the daemons started is left alone.
+//! It starts daemons, keeps them running, and adopts every descendant that loses its parent. An
+//! ended QEMU is therefore gone at once. The host's own init may take seconds, and libvirt waits
+//! for it (host facts, trap 3). The reaper ends on SIGTERM. It first ends its daemons in reverse
+//! order, and leaves the processes that they started alone.
 //!
 //! ```text
 //!  standalone ─► __reaper ─► __reaper --detached ──► daemon, daemon     (children)
@@ -24,13 +25,13 @@ use std::process::{Command, ExitCode, Stdio};
 pub use daemon::DaemonSpec;
 pub use files::{ReaperFiles, ReaperState};
 
-/// The hidden subcommand's name, and its arguments'.
+/// The name of the hidden subcommand and of its arguments.
 pub const SUBCOMMAND: &str = "__reaper";
 pub const STATE_DIR_FLAG: &str = "--state-dir";
 const DETACHED_FLAG: &str = "--detached";
 
-/// What the hidden subcommand does. Without `detached` it starts itself again and ends, so that the reaper isn't a
-/// child of the one that asked for it.
+/// The hidden subcommand. Without `detached` it starts itself again and ends, so that the reaper is
+/// not a child of the calling process.
 pub fn main(state_dir: &Path, detached: bool) -> ExitCode {
     let files = ReaperFiles::new(state_dir);
     let outcome = if detached { run(&files) } else { detach(&files).map_err(Into::into) };
@@ -45,7 +46,7 @@ pub fn main(state_dir: &Path, detached: bool) -> ExitCode {
 
 fn detach(files: &ReaperFiles) -> io::Result<()> {
     let log = OpenOptions::new().create(true).append(true).open(files.log())?;
-    // The path of our own file may name a newer one by now.
+    // The path of our own file may lead to a newer file by now.
     Command::new("/proc/self/exe")
         .arg0("agentvm")
         .args([SUBCOMMAND, STATE_DIR_FLAG])
@@ -60,7 +61,7 @@ fn detach(files: &ReaperFiles) -> io::Result<()> {
 }
 
 fn run(files: &ReaperFiles) -> Result<(), Box<dyn Error>> {
-    // Fails only for the leader of a group, which then has a session already.
+    // Fails only for the leader of a group, which has a session already.
     let _ = rustix::process::setsid();
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     let Some(lock) = files.lock()? else {

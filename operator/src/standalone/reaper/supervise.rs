@@ -1,4 +1,4 @@
-//! The reaper's loop: start what is due, wait for whoever ends, until told to stop.
+//! The reaper's loop: starts due daemons and waits for ended processes, until it gets a signal.
 
 use std::io;
 use std::time::Duration;
@@ -12,13 +12,14 @@ use super::{DaemonSpec, ReaperFiles, ReaperState};
 use crate::clock::Clock;
 use crate::standalone::process::ProcessId;
 
-/// How long a daemon may take to answer before those that need it are started all the same.
+/// The time limit for a daemon to answer. After it, the daemons that need this one are started
+/// anyway.
 const UP_WITHIN: Duration = Duration::from_secs(10);
 const UP_POLL: Duration = Duration::from_millis(20);
-/// How long a daemon may take to end.
+/// The time limit for a daemon to end.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
-/// How often logs are looked at while nothing happens.
+/// The interval between checks of the logs while no process ends.
 const IDLE_CHECK: Duration = Duration::from_mins(10);
 
 struct Supervisor<'a> {
@@ -61,7 +62,8 @@ impl Supervisor<'_> {
     async fn keep_running(&mut self) -> io::Result<()> {
         loop {
             self.reap();
-            // Before the daemons are up too: a start may be broken off, and who ends us must find us.
+            // Publish before the daemons run: an interrupted start must leave a reaper that others
+            // can find and end.
             self.publish()?;
             self.start_due().await;
             self.publish()?;
@@ -75,7 +77,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Waits for everyone who has ended, ours and adopted ones.
+    /// Waits for every ended process, our own and adopted ones.
     fn reap(&mut self) {
         while let Ok(Some((pid, status))) = rustix::process::wait(WaitOptions::NOHANG) {
             let pid = pid.as_raw_nonzero().get();
@@ -95,7 +97,8 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Each in its turn: libvirtd looks for virtlogd when a machine starts, and never again.
+    /// Starts daemons one after the other, because libvirtd looks for virtlogd only when a machine
+    /// starts.
     async fn start_due(&mut self) {
         for index in 0..self.daemons.len() {
             self.daemons[index].start_if_due(self.clock.instant());
@@ -110,7 +113,7 @@ impl Supervisor<'_> {
         }
     }
 
-    /// Most of those who end are adopted, and change nothing.
+    /// Skips equal content, because most ended processes are adopted and change nothing.
     fn publish(&mut self) -> io::Result<()> {
         let daemons = self
             .daemons

@@ -1,7 +1,8 @@
-//! `agentvm bench acquire`: from a durable claim to the agent's word that the command is being executed.
+//! `agentvm bench acquire`: measures from a durable claim to the agent's acknowledgement of the
+//! command.
 //!
-//! Runs go through the whole product, whose own status says how long that took. Beside it: what one write to the API server takes,
-//! and how far a machine is that is reverted, or booted, when it is wanted.
+//! Runs go through the whole product, and its own status has the times. For comparison: the time of
+//! one write to the API server, and of a machine that is reverted or booted on demand.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,14 +20,14 @@ use super::product::Laps;
 use super::report::Report;
 use super::rounds::{Contender, Round, alternate};
 
-/// So many machines that one is always ready for the next run.
+/// With this many machines, one is always ready for the next run.
 const POOL: u32 = 4;
-/// Rounds of a revert: nobody claims a 99th percentile of it.
+/// Rounds of a revert. They need not give a 99th percentile.
 const REVERTS: usize = 20;
-/// A run that is over, for writes to its status.
+/// A run that ended, for writes to its status.
 const PROBE: &str = "probe";
 
-/// Everything in turn.
+/// Measures all contenders in turn.
 pub async fn run(
     lab: &Arc<Lab>,
     full: Full,
@@ -52,9 +53,10 @@ pub async fn run(
         ("cold_boot/warm", "cold_boot/acknowledged", "warm/acknowledged"),
     ]);
     report.notes.push(format!(
-        "warm: acquireMillis and startMillis of a run's status, whole milliseconds: claim durable, machine of {memory_mib} MiB resumed, \
-         input written, EXECUTE acknowledged; api: one write to a run's status and its answer; libvirt_revert and cold_boot: from the \
-         call to EXECUTE acknowledged"
+        "warm: acquireMillis and startMillis of a run's status, whole milliseconds: claim durable, \
+         machine of {memory_mib} MiB resumed, input written, EXECUTE acknowledged; api: one write \
+         to a run's status and its answer; libvirt_revert and cold_boot: from the call to EXECUTE \
+         acknowledged"
     ));
     Ok(report)
 }
@@ -72,7 +74,8 @@ impl Contender for Warm {
     }
 
     async fn round(&mut self) -> Result<Round, BenchError> {
-        // Warm: nothing else is being prepared. What a claim takes beside that, `run --rate` shows.
+        // Wait until no other machine is being prepared. `run --rate` shows the time of a claim
+        // beside such work.
         self.full.settled(POOL).await?;
         self.next += 1;
         let name = format!("run-{}", self.next);
@@ -80,8 +83,8 @@ impl Contender for Warm {
         let seen = self.full.succeeded(&name).await?;
         let status = seen.run.as_ref().and_then(|run| run.status.as_ref());
         let timings = status.and_then(|status| status.timings.as_ref());
-        let timings =
-            timings.ok_or_else(|| BenchError::Found(format!("{name} doesn't say what it took")))?;
+        let timings = timings
+            .ok_or_else(|| BenchError::Found(format!("the status of {name} has no times")))?;
         let took = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
         let (acquire, start) = (took(timings.acquire_millis), took(timings.start_millis));
         Ok(Round::default()
@@ -91,7 +94,7 @@ impl Contender for Warm {
     }
 }
 
-/// What the claim costs before: one write and its answer.
+/// One write and its answer, which are part of a claim.
 struct StatusWrite {
     full: Arc<Full>,
     next: usize,
@@ -114,7 +117,7 @@ impl Contender for StatusWrite {
     }
 }
 
-/// A machine that is made ready when it is wanted.
+/// A machine that is made ready only on demand.
 struct OnDemand(Ordinary);
 
 #[async_trait::async_trait(?Send)]

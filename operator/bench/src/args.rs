@@ -1,6 +1,6 @@
 //! The flags of `agentvm bench`.
 
-// These comments are what `--help` prints on a terminal: backticks around each name would be noise there.
+// `--help` prints these comments on a terminal, where backticks around each name would disturb.
 #![allow(clippy::doc_markdown)]
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use agentvm_operator::config::SettingsArgs;
 
-/// How figures are printed.
+/// The format of the figures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BenchOutput {
     /// For people.
@@ -18,10 +18,10 @@ pub enum BenchOutput {
     Json,
 }
 
-/// What the measured machines are connected to.
+/// The network of the measured machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum BenchNetwork {
-    /// As pools are by default: a network device, and rules that hold it.
+    /// The default of pools: a network device, and rules that limit it.
     Nat,
     /// No network device.
     Isolated,
@@ -35,15 +35,18 @@ pub struct BenchArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Which {
-    /// From a used machine to one in its golden state: in place, in a fresh process, by libvirt's revert and restore, by a boot.
+    /// From a used machine to its golden state: in place, in a fresh process, by libvirt's revert
+    /// and restore, by a boot.
     Reset {
-        /// Sizes of the machines, MiB. From 2048 on, about a GiB of it is filled before the capture.
+        /// Sizes of the machines, MiB. From 2048 on, about a GiB of the memory is filled before the
+        /// capture.
         #[arg(long, value_name = "MIB", value_delimiter = ',', default_values_t = [512, 2048])]
         memory: Vec<u32>,
         #[command(flatten)]
         common: Common,
     },
-    /// From a durable claim to the agent's word that the command is being executed, beside a write to the API server.
+    /// From a durable claim to the agent's acknowledgement of the command, beside a write to the
+    /// API server.
     Acquire {
         /// Size of the machines, MiB.
         #[arg(long, value_name = "MIB", default_value_t = 512)]
@@ -51,13 +54,20 @@ pub enum Which {
         #[command(flatten)]
         common: Common,
     },
-    /// A command that does nothing, from its creation to the moment when a watcher sees that it has succeeded.
+    /// A command that does nothing, from its creation to the moment when a watcher sees its
+    /// success.
     Run {
-        /// Instead: so many runs a second through a pool of two, whatever becomes of those before.
+        /// Measure this rate instead: so many runs a second through a pool of two, without a wait
+        /// for earlier runs.
         #[arg(long, value_name = "PER_SECOND", value_parser = rate)]
         rate: Option<f64>,
-        /// For how long, with --rate.
-        #[arg(long, value_name = "SECONDS", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        /// Duration with --rate, seconds.
+        #[arg(
+            long,
+            value_name = "SECONDS",
+            default_value_t = 200,
+            value_parser = clap::value_parser!(u32).range(1..=86_400)
+        )]
         seconds: u32,
         /// Size of the machines, MiB.
         #[arg(long, value_name = "MIB", default_value_t = 512)]
@@ -65,7 +75,8 @@ pub enum Which {
         #[command(flatten)]
         common: Common,
     },
-    /// What idle machines of one golden cost the host, beside the memory that they offer; -n is how many there are, 8 by default.
+    /// The memory cost of idle machines of one golden, beside the memory that they offer. -n is the
+    /// number of machines, 8 by default.
     Density {
         /// Size of the machines, MiB.
         #[arg(long, value_name = "MIB", default_value_t = 512)]
@@ -73,7 +84,8 @@ pub enum Which {
         #[command(flatten)]
         common: Common,
     },
-    /// What 10, 100 and 1,000 finished runs, and 1, 4 and 16 machines, do to a claim, to memory and to the API server.
+    /// The effect of 10, 100 and 1,000 finished runs, and of 1, 4 and 16 machines, on a claim, on
+    /// memory and on the API server.
     Scale {
         /// Size of the machines, MiB.
         #[arg(long, value_name = "MIB", default_value_t = 512)]
@@ -81,7 +93,8 @@ pub enum Which {
         #[command(flatten)]
         common: Common,
     },
-    /// What the rules that hold machines cost: throughput and answers with and without them, and opening a link where 64 are open.
+    /// The cost of the network rules: throughput and answers with and without them, and the opening
+    /// of a link beside 64 open ones.
     Network {
         /// Size of the machine, MiB.
         #[arg(long, value_name = "MIB", default_value_t = 512)]
@@ -89,12 +102,13 @@ pub enum Which {
         #[command(flatten)]
         common: Common,
     },
-    /// From nothing to a pool of prepared machines: as pools do it, and one after the other.
+    /// From nothing to a pool of prepared machines: in parallel like pools, and one after the
+    /// other.
     Fill {
         /// Size of the machines, MiB.
         #[arg(long, value_name = "MIB", default_value_t = 512)]
         memory: u32,
-        /// How many machines.
+        /// Number of machines.
         #[arg(long, value_name = "N", default_value_t = 8)]
         machines: u32,
         #[command(flatten)]
@@ -116,25 +130,27 @@ impl Which {
     }
 }
 
-/// What every bench understands.
+/// Flags of every bench.
 #[derive(Clone, Debug, Args)]
 pub struct Common {
-    /// How often each thing is measured. The default is each bench's own.
+    /// Number of measurements of each figure. The default differs by bench.
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub n: Option<u32>,
-    /// How the figures are printed; with -v the table also shows where the time went.
+    /// Format of the figures. With -v the table also shows the time of each step.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: BenchOutput,
-    /// How agentvm's own machines are connected; ordinary domains that they are compared with have no network.
+    /// Network of agentvm's own machines. The ordinary domains for comparison have no network.
     #[arg(long, value_name = "MODE", default_value = "nat")]
     pub network: BenchNetwork,
-    /// Folder in which the bench makes one of its own; removed in the end. QEMU's user must be able to traverse it. Default: /var/tmp.
+    /// Folder in which the bench makes one of its own, and removes it at the end. QEMU's user must
+    /// be able to enter it. Default: /var/tmp.
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// The default guest image: a folder with `image.json`. Default: the newest in the build cache.
     #[arg(long, value_name = "DIR")]
     pub image_dir: Option<PathBuf>,
-    /// Folder with etcd, kube-apiserver and kube-controller-manager. Default: $KUBEBUILDER_ASSETS, PATH, the build cache.
+    /// Folder with etcd, kube-apiserver and kube-controller-manager. Default: $KUBEBUILDER_ASSETS,
+    /// PATH, the build cache.
     #[arg(long, value_name = "DIR")]
     pub control_plane_dir: Option<PathBuf>,
     #[command(flatten)]

@@ -1,4 +1,5 @@
-//! A container of the guest's root filesystem, where there is a `runc`: what most people isolate runs with today.
+//! A container of the guest's root filesystem, on hosts with `runc`. Most people isolate runs with
+//! containers today.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -19,7 +20,8 @@ pub struct Container {
 }
 
 impl Container {
-    /// A bundle whose root is the image, read-only. Inside: why there is none.
+    /// A bundle whose root is the image, read-only. The inner error is the reason why there is no
+    /// bundle.
     pub async fn find(lab: &Lab) -> Result<Result<Self, String>, BenchError> {
         if Command::new("runc").arg("--version").stdout(Stdio::null()).status().await.is_err() {
             return Ok(Err("runc isn't installed".to_owned()));
@@ -45,24 +47,34 @@ impl Container {
     }
 }
 
-/// The file that the guests' disks are made of.
+/// The file from which the guests' disks are made.
 fn rootfs(image: &Path) -> Result<PathBuf, BenchError> {
     let text = std::fs::read(image.join("image.json")).map_err(step("read the guest image"))?;
     let manifest: Value = serde_json::from_slice(&text).map_err(step("read the guest image"))?;
     Ok(image.join(manifest["rootfs"]["file"].as_str().unwrap_or("rootfs.raw")))
 }
 
-/// As little as `true` needs, with the namespaces that everyone uses.
+/// A minimal configuration for `true`, with the usual namespaces.
 fn config(root: &Path) -> Value {
     let namespaces: Vec<Value> =
         ["pid", "mount", "ipc", "uts", "network"].map(|kind| json!({"type": kind})).to_vec();
     json!({
         "ociVersion": "1.0.2",
-        "process": {"user": {"uid": 0, "gid": 0}, "args": ["true"], "env": ["PATH=/usr/bin:/bin"], "cwd": "/"},
+        "process": {
+            "user": {"uid": 0, "gid": 0},
+            "args": ["true"],
+            "env": ["PATH=/usr/bin:/bin"],
+            "cwd": "/",
+        },
         "root": {"path": root, "readonly": true},
         "mounts": [
             {"destination": "/proc", "type": "proc", "source": "proc"},
-            {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=65536k"]},
+            {
+                "destination": "/dev",
+                "type": "tmpfs",
+                "source": "tmpfs",
+                "options": ["nosuid", "mode=755", "size=65536k"],
+            },
         ],
         "linux": {"namespaces": namespaces},
     })
@@ -94,7 +106,7 @@ impl Drop for Container {
     fn drop(&mut self) {
         let root = self.bundle.join("rootfs");
         if let Err(why) = rustix::mount::unmount(&root, rustix::mount::UnmountFlags::DETACH) {
-            tracing::warn!(folder = %root.display(), %why, "it could not be unmounted");
+            tracing::warn!(folder = %root.display(), %why, "could not unmount it");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What the operator and the API server count of themselves, read as anyone's monitoring reads it.
+//! Counters of the operator and the API server, read from their metrics like a monitoring system
+//! reads them.
 
 use std::net::SocketAddr;
 
@@ -13,9 +14,9 @@ use super::error::{BenchError, step};
 /// Counters at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Counters {
-    /// Writes to runs and Events that the API server has taken, everyone's.
+    /// Writes to runs and Events that the API server accepted, from all clients.
     pub writes: f64,
-    /// Reconciliations of runs, and the seconds that they took.
+    /// Reconciles of runs, and their total seconds.
     pub reconciles: f64,
     pub reconcile_seconds: f64,
 }
@@ -54,7 +55,7 @@ async fn get(address: SocketAddr) -> std::io::Result<String> {
     Ok(text)
 }
 
-/// All series of a name whose labels have one of the values.
+/// The sum of all series of a name whose labels have one of the values.
 fn sum(metrics: &str, name: &str, labels: &[(&str, &[&str])]) -> f64 {
     let series = metrics
         .lines()

@@ -1,6 +1,8 @@
-//! `agentvm bench density`: what idle machines cost the host, beside what they are sold as.
+//! `agentvm bench density`: measures the memory that idle machines take from the host, beside the
+//! memory that they offer.
 //!
-//! Machines of one golden share its pages; what only one of them has is what another machine costs.
+//! Machines of one golden share its pages. The unshared pages of one machine are the cost of
+//! another machine.
 
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use super::product::Machine;
 use super::report::{Report, Unit};
 use super::rounds::bar;
 
-/// Makes `count` machines, leaves them as a pool would, and weighs each.
+/// Makes `count` machines, leaves them idle like a pool, and measures the memory of each.
 pub async fn run(lab: &Arc<Lab>, memory_mib: u32, count: usize) -> Result<Report, BenchError> {
     let mut report = Report::new("density", lab.host());
     let golden = lab.golden(memory_mib, Vec::new()).await?;
@@ -22,7 +24,8 @@ pub async fn run(lab: &Arc<Lab>, memory_mib: u32, count: usize) -> Result<Report
         machines.push(machine);
         bar.inc(1);
     }
-    // Only now, with all of them there: what is shared by two is charged to each by half.
+    // Measure when all machines exist, because the kernel charges each of two users of a page with
+    // a half.
     for machine in &machines {
         let usage = lab.hv.usage(machine.name()).await.map_err(step("weigh a machine"))?;
         report.add("idle/unshared", Unit::Mebibytes, mebibytes(usage.unshared_bytes));
@@ -33,13 +36,14 @@ pub async fn run(lab: &Arc<Lab>, memory_mib: u32, count: usize) -> Result<Report
     report.compare(&[("idle_unshared/full_ram", "idle/unshared", "full_ram")]);
     report.host.insert("goldenMiB".to_owned(), (golden.memory_bytes >> 20).into());
     report.notes.push(format!(
-        "{count} machines of {memory_mib} MiB, prepared and parked; unshared: the proportional set of QEMU without the golden's \
-         pages, which goes away with the machine; resident counts the golden's pages in each"
+        "{count} machines of {memory_mib} MiB, prepared and parked; unshared: the proportional set \
+         of QEMU without the golden's pages, which becomes free when the machine ends; resident \
+         counts the golden's pages in each machine"
     ));
     Ok(report)
 }
 
-/// Machines have less memory than a float can count.
+/// The memory of a machine is far below the precision of a float.
 #[allow(clippy::cast_precision_loss)]
 pub fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)

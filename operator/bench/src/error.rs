@@ -1,11 +1,11 @@
-//! Why a bench ended without figures.
+//! The reasons why a bench ended without figures.
 
 use std::error::Error;
 
-/// One step went wrong.
+/// A failed step.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    #[error("interrupted; nothing of the bench is left")]
+    #[error("interrupted; the bench has removed all its parts")]
     Interrupted,
     #[error("the bench could not {what}")]
     Step {

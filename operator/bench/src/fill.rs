@@ -1,4 +1,5 @@
-//! `agentvm bench fill`: from nothing to a pool's worth of prepared machines, as pools do it and one after the other.
+//! `agentvm bench fill`: measures from nothing to a pool of prepared machines, in parallel like
+//! pools, and one after the other.
 
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use super::product::Machine;
 use super::report::Report;
 use super::rounds::{Contender, Round, alternate};
 
-/// Fills a pool of `count` again and again.
+/// Fills a pool of `count` machines again and again.
 pub async fn run(
     lab: &Arc<Lab>,
     memory_mib: u32,
@@ -21,7 +22,7 @@ pub async fn run(
 ) -> Result<Report, BenchError> {
     let mut report = Report::new("fill", lab.host());
     let golden = lab.golden(memory_mib, Vec::new()).await?;
-    // As many at a time as the operator makes.
+    // The operator makes this many machines at a time.
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let fill =
         |name, at_once| Fill { lab: lab.clone(), golden: golden.clone(), name, at_once, count };
@@ -30,8 +31,8 @@ pub async fn run(
     alternate(&mut contenders, n, "", &mut report).await?;
     report.compare(&[("one_by_one/parallel", "one_by_one/filled", "parallel/filled")]);
     report.notes.push(format!(
-        "{count} machines of {memory_mib} MiB from nothing to prepared and parked; parallel: {cores} at a time, as the operator does \
-         on this host"
+        "{count} machines of {memory_mib} MiB from nothing to prepared and parked; parallel: \
+         {cores} at a time, like the operator on this host"
     ));
     Ok(report)
 }

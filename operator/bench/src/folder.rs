@@ -1,4 +1,4 @@
-//! A folder for one bench, which goes with it.
+//! A folder for one bench, which is removed with the bench.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -11,7 +11,8 @@ use super::error::{BenchError, step};
 pub struct Throwaway(PathBuf);
 
 impl Throwaway {
-    /// Below `parent`, which QEMU's user must be able to walk through. The name is short: sockets stand below it.
+    /// Makes a folder below `parent`, which QEMU's user must be able to enter. The name is short,
+    /// because paths of sockets are limited.
     pub fn make(parent: &Path) -> Result<Self, BenchError> {
         fs::create_dir_all(parent)
             .map_err(step(format!("make the folder {}", parent.display())))?;
@@ -32,12 +33,12 @@ impl Throwaway {
         &self.0
     }
 
-    /// Goldens and machines.
+    /// The folder for goldens and machines.
     pub fn host(&self) -> PathBuf {
         self.0.join("host")
     }
 
-    /// The reaper's.
+    /// The folder for the reaper.
     pub fn libvirt(&self) -> PathBuf {
         self.0.join("libvirt")
     }
@@ -46,7 +47,8 @@ impl Throwaway {
 impl Drop for Throwaway {
     fn drop(&mut self) {
         if let Err(why) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(folder = %self.0.display(), %why, "the folder of the bench could not be removed");
+            let folder = self.0.display();
+            tracing::warn!(%folder, %why, "could not remove the folder of the bench");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The whole product on the bench's host: what `agentvm standalone` starts, with a golden, a pool, and someone who watches runs.
+//! The whole product on the bench's host: the parts that `agentvm standalone` starts, with a
+//! golden, a pool, and a watcher of runs.
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -22,34 +23,34 @@ use tokio::time::{Instant, sleep, timeout};
 use super::error::{BenchError, step};
 
 const NAMESPACE: &str = "default";
-/// A capture without KVM takes a minute; no run of a bench takes longer.
+/// A capture without KVM takes a minute. No run of a bench takes longer than this.
 const PATIENCE: Duration = Duration::from_mins(5);
 /// Longer than a pool waits between two writes of its status.
 const SETTLED: Duration = Duration::from_millis(1200);
 
-/// A client of the product, as a user has one.
+/// A client of the product, like a user's.
 pub struct Full {
     pub client: Client,
-    /// Where the operator serves its metrics.
+    /// The address of the operator's metrics.
     pub metrics: Option<SocketAddr>,
     network: NetworkMode,
     seen: watch::Receiver<HashMap<String, Seen>>,
     watcher: JoinHandle<()>,
 }
 
-/// What a watcher has seen of a run, and when.
+/// The times at which a watcher saw the states of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub claimed: Option<Instant>,
     pub finished: Option<Instant>,
     pub succeeded: bool,
-    /// How it ended, in a word.
+    /// The reason of its end, in one word.
     pub reason: String,
     pub run: Option<Arc<AgentRun>>,
 }
 
 impl Full {
-    /// Takes a client of an API server that has the kinds and an operator.
+    /// Takes a client of an API server with the kinds and an operator.
     pub fn new(client: Client, metrics: Option<SocketAddr>, network: NetworkMode) -> Self {
         let (tell, seen) = watch::channel(HashMap::new());
         let watcher = tokio::spawn(follow(client.clone(), tell));
@@ -63,7 +64,8 @@ impl Full {
         Api::namespaced(self.client.clone(), NAMESPACE)
     }
 
-    /// A golden of this size and a pool `default` of it; returns when its machines are warm.
+    /// Makes a golden of this size and a pool `default` of it. Returns when the pool's machines are
+    /// warm.
     pub async fn pool(&self, memory_mib: u32, min: u32, max: u32) -> Result<(), BenchError> {
         let custom = json!({"vcpus": 1, "memoryMiB": memory_mib, "diskGiB": 4});
         let resources = json!({"profile": "Custom", "custom": custom});
@@ -71,7 +73,9 @@ impl Full {
         self.create::<GoldenSnapshot>("default", golden).await?;
         let warm = json!({"min": min, "max": max});
         let pool = json!({
-            "goldenSnapshotRef": {"name": "default"}, "warm": warm, "network": {"mode": self.network},
+            "goldenSnapshotRef": {"name": "default"},
+            "warm": warm,
+            "network": {"mode": self.network},
         });
         self.create::<AgentVMPool>("default", pool).await?;
         self.until_warm(min).await
@@ -101,8 +105,9 @@ impl Full {
         Err(BenchError::Found(format!("the pool never had {wanted} warm machines: {why}")))
     }
 
-    /// As [`Full::until_warm`], and what was going on is over. Pools write their status once a second at the most, so one that says
-    /// that all is well is believed when it still says so a while later.
+    /// Like [`Full::until_warm`], and also waits until the current work ends. Pools write their
+    /// status at most once a second. So a good status counts only if it is still good a while
+    /// later.
     pub async fn settled(&self, wanted: u32) -> Result<(), BenchError> {
         loop {
             self.until_warm(wanted).await?;
@@ -123,7 +128,10 @@ impl Full {
         K: Clone + Debug + Serialize + DeserializeOwned,
     {
         let object = json!({
-            "apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec,
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"name": name},
+            "spec": spec,
         });
         let object: K = serde_json::from_value(object).map_err(step(format!("write {name}")))?;
         self.api()
@@ -139,7 +147,7 @@ impl Full {
         Ok(began)
     }
 
-    /// What the watcher has seen of a run, once it is over.
+    /// The times of a run, after its end.
     pub async fn finished(&self, name: &str) -> Result<Seen, BenchError> {
         let mut seen = self.seen.clone();
         let over = seen.wait_for(|all| all.get(name).is_some_and(|run| run.finished.is_some()));
@@ -149,7 +157,7 @@ impl Full {
         all.get(name).cloned().ok_or_else(|| BenchError::Found(format!("{name} is gone")))
     }
 
-    /// The same; it must have succeeded.
+    /// Like [`Full::finished`]; the run must have succeeded.
     pub async fn succeeded(&self, name: &str) -> Result<Seen, BenchError> {
         let seen = self.finished(name).await?;
         if seen.succeeded {
@@ -166,7 +174,7 @@ impl Drop for Full {
     }
 }
 
-/// Writes down when something was seen of any run.
+/// Records the time when each state of each run is seen.
 async fn follow(client: Client, tell: watch::Sender<HashMap<String, Seen>>) {
     let api: Api<AgentRun> = Api::namespaced(client, NAMESPACE);
     let mut events =

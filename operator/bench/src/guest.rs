@@ -1,4 +1,4 @@
-//! What a bench says to an agent: the same session, the same messages as the product's.
+//! The bench's conversations with an agent. They use the product's session and messages.
 
 use std::time::Duration;
 
@@ -14,9 +14,9 @@ use agentvm_operator::{
     network::Network,
 };
 
-/// The longest that anything here takes is a boot without KVM.
+/// The longest step here is a boot without KVM.
 pub const PATIENCE: Duration = Duration::from_mins(4);
-/// What a run costs a machine before it is brought back: about 20 MiB of memory.
+/// The traces of a run in its machine: about 20 MiB of memory.
 pub const LOAD: &str = "dd if=/dev/zero of=/dev/shm/load bs=1M count=20 2>/dev/null";
 
 /// A command that has succeeded.
@@ -26,13 +26,14 @@ pub struct Ran {
     pub acknowledged: Duration,
 }
 
-/// The agent's first answer after a boot, a restore, a revert or a reset. Nobody has given it a token yet.
+/// The agent's first answer after a boot, a restore, a revert or a reset. The agent has no token
+/// yet.
 pub async fn hello(hv: &dyn Hypervisor, name: &DomainName) -> Result<Session, BenchError> {
     let opened = reach(hv, name, None, PATIENCE).await;
     Ok(opened.map_err(step(format!("reach the agent in {name}")))?.0)
 }
 
-/// Makes the machine one of its own and runs a shell command in it as root; the command must succeed.
+/// Gives the machine an identity and runs a shell command in it as root. The command must succeed.
 pub async fn run(
     session: &mut Session,
     links: &Network,
@@ -44,7 +45,7 @@ pub async fn run(
     execute(session, record, &["/bin/sh", "-c", command]).await
 }
 
-/// Its own name, nonce and network, as pools give them to their machines.
+/// Gives the machine its name, nonce and network, like pools do.
 async fn identify(
     session: &mut Session,
     links: &Network,
@@ -57,7 +58,7 @@ async fn identify(
     links.connect(record).await.map_err(step("connect the machine"))
 }
 
-/// Makes the machine one of its own and has it go the way of a run once.
+/// Gives the machine an identity and runs a rehearsal in it.
 pub async fn warm(
     session: &mut Session,
     links: &Network,
@@ -67,7 +68,7 @@ pub async fn warm(
     session.warm(PATIENCE).await.map_err(step("warm a machine"))
 }
 
-/// How long a command may take.
+/// The time limit of a command.
 const TIMEOUT: Duration = Duration::from_mins(10);
 
 /// EXECUTE to RESULT, in a machine that holds the nonce of `record`.
@@ -79,7 +80,7 @@ pub async fn execute(
     execute_within(session, record, argv, TIMEOUT).await
 }
 
-/// The same for a command that goes on for as long as its machine.
+/// Like [`execute`], for a command that runs as long as its machine.
 pub async fn execute_endless(
     session: &mut Session,
     record: &MachineRecord,
@@ -88,7 +89,7 @@ pub async fn execute_endless(
     execute_within(session, record, argv, Duration::ZERO).await
 }
 
-/// Zero is no timeout.
+/// A limit of zero means no timeout.
 async fn execute_within(
     session: &mut Session,
     record: &MachineRecord,
@@ -106,7 +107,7 @@ async fn execute_within(
     };
     let began = Instant::now();
     let taken = session.execute(message, PATIENCE).await;
-    let mut execution = taken.map_err(step("have a command executed"))?;
+    let mut execution = taken.map_err(step("execute a command"))?;
     let acknowledged = began.elapsed();
     let result = execution.collect(|_| {}).await.map_err(step("follow a command"))?;
     match result.exit_code {

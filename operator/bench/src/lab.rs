@@ -1,5 +1,5 @@
-//! The host of a bench: a folder that goes with it, a libvirtd under our reaper where none ran, goldens captured as the
-//! product captures them. Whatever ends the bench, nothing of it stays.
+//! The host of a bench: a temporary folder, a libvirtd under our reaper if none ran, and goldens
+//! that are captured like the product's. No part of it stays after any end of the bench.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -32,9 +32,9 @@ use agentvm_operator::network::{Attachment, Network};
 use agentvm_operator::service::{self, HostOptions};
 use agentvm_operator::standalone::libvirtd::{Libvirtd, Released};
 
-/// Whose machines those of a bench are.
+/// The owner of a bench's machines.
 pub const OWNER: &str = "bench";
-/// How long libvirtd may take to end.
+/// The time limit for the end of libvirtd.
 const LIBVIRTD: Duration = Duration::from_secs(6);
 
 /// A host to measure on.
@@ -55,7 +55,7 @@ pub struct Lab {
     parts: AsyncMutex<Option<(PathBuf, service::Parts)>>,
 }
 
-/// A machine as a bench wants it.
+/// The size of a bench's machine.
 pub fn size(memory_mib: u32) -> Resources {
     Resources { vcpus: 1, memory_mib, disk_gib: 4, cpu_shares: 1024 }
 }
@@ -121,7 +121,7 @@ impl Lab {
         }))
     }
 
-    /// The devices of machines that are measured.
+    /// The devices of measured machines.
     fn layout(&self) -> DeviceLayout {
         match self.network {
             BenchNetwork::Nat => DeviceLayout::Nic,
@@ -129,15 +129,15 @@ impl Lab {
         }
     }
 
-    /// What they are plugged into.
-    pub fn plug(&self) -> Attachment {
+    /// The network to which they are attached.
+    pub fn attachment(&self) -> Attachment {
         match self.network {
             BenchNetwork::Nat => Attachment::Nat,
             BenchNetwork::Isolated => Attachment::Isolated,
         }
     }
 
-    /// As a pool says it.
+    /// The network mode, in the form of a pool.
     fn mode(&self) -> NetworkMode {
         match self.network {
             BenchNetwork::Nat => NetworkMode::NatFiltered,
@@ -145,7 +145,7 @@ impl Lab {
         }
     }
 
-    /// Captures a golden of this size; `setup` runs in it before.
+    /// Captures a golden of this size. `setup` runs in it before the capture.
     pub async fn golden(&self, memory_mib: u32, setup: Vec<Step>) -> Result<Golden, BenchError> {
         let recipe = Recipe {
             source: SourceKind::Debian,
@@ -177,10 +177,10 @@ impl Lab {
         }
         self.goldens
             .get(&key)
-            .ok_or_else(|| BenchError::Found("the golden is gone again".to_owned()))
+            .ok_or_else(|| BenchError::Found("the golden is missing after its capture".to_owned()))
     }
 
-    /// An ordinary domain to compare with; removed with the lab.
+    /// An ordinary domain for comparison. It is removed with the lab.
     pub fn baseline(&self, name: &str, memory_mib: u32) -> Baseline {
         let name = DomainName::from_recorded(format!("avm-{}-{name}", self.instance));
         let baseline = Baseline::new(&self.libvirt, name, self.image.clone(), size(memory_mib));
@@ -188,7 +188,7 @@ impl Lab {
         baseline
     }
 
-    /// Starts the whole product beside, as `agentvm standalone` does; it ends with the lab.
+    /// Starts the whole product, like `agentvm standalone`. It ends with the lab.
     pub async fn product(&self, common: &Common, settings: &Settings) -> Result<Full, BenchError> {
         let folder = self.folder.join("all");
         std::fs::create_dir(&folder).map_err(step("make a folder for the product"))?;
@@ -204,7 +204,8 @@ impl Lab {
             images: Images { image_dir: Some(self.image.clone()), images_folder: None },
             default_pool: false,
         };
-        // What is started stands in `parts` from the first moment, however this ends.
+        // `parts` holds every started part from its start on, so that it is ended after a failure
+        // too.
         let mut parts = self.parts.lock().await;
         let (_, parts) = parts.insert((folder.clone(), service::Parts::default()));
         let started = service::start(options, &settings, parts).await;
@@ -224,7 +225,7 @@ impl Lab {
         ))
     }
 
-    /// What the figures come from.
+    /// Facts about the host, for the report.
     pub fn host(&self) -> Map<String, Value> {
         let HostFacts {
             qemu_version,
@@ -241,22 +242,32 @@ impl Lab {
         };
         let libvirtd = if self.ours { "under agentvm's reaper" } else { "found running" };
         let build = if cfg!(debug_assertions) { "debug" } else { "release" };
+        let (version, commit) =
+            (agentvm_operator::version::VERSION, agentvm_operator::version::COMMIT);
         let fields = json!({
-            "agentvm": format!("{} ({}, {build})", agentvm_operator::version::VERSION, agentvm_operator::version::COMMIT),
-            "accelerator": accelerator, "cpu": cpu_model, "cpus": cpus, "memoryMiB": memory_mib, "qemu": qemu_version,
-            "libvirt": libvirt_version, "libvirtd": libvirtd, "kernel": kernel_version, "layout": self.layout().as_str(),
+            "agentvm": format!("{version} ({commit}, {build})"),
+            "accelerator": accelerator,
+            "cpu": cpu_model,
+            "cpus": cpus,
+            "memoryMiB": memory_mib,
+            "qemu": qemu_version,
+            "libvirt": libvirt_version,
+            "libvirtd": libvirtd,
+            "kernel": kernel_version,
+            "layout": self.layout().as_str(),
         });
         if let Value::Object(fields) = fields { fields } else { Map::new() }
     }
 
-    /// What spoils a comparison on this host.
+    /// A fact about this host that spoils a comparison.
     pub fn caveat(&self) -> Option<String> {
-        let said = "libvirtd was running before: where process 1 takes its time to reap (containers without an init), everything that \
-                    ends a QEMU process looks slower than under agentvm's reaper; stop that libvirtd for comparable figures";
+        let said = "libvirtd was running before: if process 1 reaps slowly (in containers without \
+                    an init), every way that ends a QEMU process looks slower than under agentvm's \
+                    reaper; stop that libvirtd for comparable figures";
         (!self.ours).then(|| said.to_owned())
     }
 
-    /// Ends all that was measured, and gives its disk back.
+    /// Ends all measured parts, and frees their disk space.
     pub async fn stop(&self) {
         if let Some((folder, parts)) = self.parts.lock().await.take() {
             service::stop(parts, &folder).await;
@@ -272,24 +283,29 @@ impl Lab {
             std::mem::take(&mut *self.baselines.lock().unwrap_or_else(PoisonError::into_inner));
         for baseline in baselines {
             if let Err(why) = baseline.remove().await {
-                tracing::warn!(domain = %baseline.name(), error = &why as &dyn std::error::Error, "it could not be removed");
+                let error = &why as &dyn std::error::Error;
+                tracing::warn!(domain = %baseline.name(), error, "could not remove the domain");
             }
         }
         for machine in self.hv.list().await.unwrap_or_default() {
             if let Err(why) = self.hv.destroy(&machine.record.name, Stop::Force).await {
-                tracing::warn!(machine = %machine.record.name, error = &why as &dyn std::error::Error, "it could not be removed");
+                let (name, error) = (&machine.record.name, &why as &dyn std::error::Error);
+                tracing::warn!(machine = %name, error, "could not remove the machine");
             }
         }
     }
 }
 
-/// Ends the libvirtd that a bench has started. Also where the start itself was broken off.
+/// Ends the libvirtd that a bench has started, also after an interrupted start.
 pub async fn end_libvirtd(folder: &Path) {
     let Some(libvirtd) = Libvirtd::left_behind(folder) else { return };
     match libvirtd.release(LIBVIRTD).await {
         Released::NotOurs | Released::Ended => {}
         Released::LeftRunning { machines } => {
-            tracing::warn!("libvirtd goes on: {} machines of others run on it", machines.len());
+            tracing::warn!(
+                "libvirtd keeps running, because {} machines of other programs use it",
+                machines.len()
+            );
         }
         Released::StillEnding { reaper } => tracing::warn!(reaper, "libvirtd has not ended yet"),
     }

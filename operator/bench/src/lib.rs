@@ -1,10 +1,13 @@
-//! `agentvm bench`: what agentvm promises, measured beside what others do, on the same host in the same process.
+//! `agentvm bench`: measures agentvm beside the usual alternatives, on the same host and in the
+//! same process.
 //!
 //! ```text
-//! cli ─► mod: a host that goes with the bench (lab, folder) ─► reset · acquire · run · density · fill · scale · network
-//!                                                                └► rounds: contenders take turns ─► report: table or JSON (stats)
+//! cli ─► lib: a host that goes with the bench (lab, folder)
+//!         └► reset · acquire · run · density · fill · scale · network
+//!             └► rounds: contenders take turns ─► report: table or JSON (stats)
 //! ```
-//! Contenders of agentvm's own (`product`) go through the product's calls; baselines (`ordinary`) through libvirt's.
+//! Contenders of agentvm's own (`product`) use the product's calls. Baselines (`ordinary`) use
+//! libvirt's calls.
 #![forbid(unsafe_code)]
 
 mod acquire;
@@ -46,7 +49,7 @@ use folder::Throwaway;
 use lab::Lab;
 use report::Report;
 
-/// Short, because sockets stand below it; where QEMU's user can walk to.
+/// Short, because paths of sockets are limited; and QEMU's user can enter it.
 const PARENT: &str = "/var/tmp";
 
 /// Runs the subcommand.
@@ -60,7 +63,7 @@ pub fn run(
         network::refuse(common).map_err(Failure::failed)?;
     }
     let mut settings = config::load(&common.settings.flags(config_file))?.settings;
-    // An address of our own: another operator may be at work on this host.
+    // An address of our own, because another operator may run on this host.
     settings.metrics =
         MetricsSettings { listen: Some((Ipv4Addr::LOCALHOST, 0).into()), explicit: true };
     let image = guest_image::find(common.image_dir.as_deref()).map_err(Failure::failed)?.dir;

@@ -1,4 +1,4 @@
-//! What others do on libvirt to get a machine back: revert a snapshot, restore a saved image, boot.
+//! The usual ways on libvirt to get a machine back: revert a snapshot, restore a saved image, boot.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::product::{Laps, record};
 use super::rounds::{Contender, Round};
 use agentvm_operator::agent::{Session, fresh_nonce, quiesce, rehydrate};
 
-/// A boot takes so long that a few show what it takes.
+/// A boot takes so long that a few rounds suffice.
 const BOOTS: usize = 5;
 
-/// How an ordinary domain gets back.
+/// The way in which an ordinary domain gets back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     Revert,
@@ -34,7 +34,7 @@ impl Way {
         }
     }
 
-    /// How many of `n` rounds are enough.
+    /// The number of rounds, of `n`, that suffice.
     pub fn rounds(self, n: usize) -> usize {
         if self == Self::Boot { n.min(BOOTS) } else { n }
     }
@@ -43,13 +43,13 @@ impl Way {
 /// An ordinary domain.
 pub struct Ordinary {
     pub way: Way,
-    /// With its agent, between a first answer and the next time it gets back.
+    /// The session with its agent, between its first answer and its next return to the snapshot.
     pub session: Option<Session>,
     lab: Arc<Lab>,
     baseline: Baseline,
-    /// For what the agent is told; libvirt knows nothing of it.
+    /// The identity that the agent gets. libvirt does not know it.
     record: MachineRecord,
-    /// A shell command that comes before the snapshot.
+    /// A shell command that runs before the snapshot.
     setup: Option<String>,
 }
 
@@ -72,7 +72,7 @@ impl Ordinary {
         self.baseline.name()
     }
 
-    /// Boots it and makes what it gets back to.
+    /// Boots it and makes the state to which it returns.
     pub async fn prepare(&mut self) -> Result<(), BenchError> {
         self.boot().await?;
         self.hello().await?;
@@ -94,7 +94,7 @@ impl Ordinary {
         self.hello().await
     }
 
-    /// A run has left its traces in it.
+    /// Lets a run leave its traces in it.
     pub async fn used(&mut self) -> Result<(), BenchError> {
         if self.session.is_none() {
             self.prepare().await?;
@@ -105,7 +105,7 @@ impl Ordinary {
         self.execute(&mut session, LOAD).await.map(drop)
     }
 
-    /// Its way back, until its vCPUs run again.
+    /// Returns to the saved state, until the vCPUs run again.
     pub async fn back(&self) -> Result<(), BenchError> {
         match self.way {
             Way::Revert => self.baseline.revert().await.map_err(step("revert to a snapshot")),
@@ -124,12 +124,12 @@ impl Ordinary {
     }
 
     pub fn take(&mut self) -> Result<Session, BenchError> {
-        self.session
-            .take()
-            .ok_or_else(|| BenchError::Found("nobody talks to an ordinary domain".to_owned()))
+        self.session.take().ok_or_else(|| {
+            BenchError::Found("there is no session with an ordinary domain".to_owned())
+        })
     }
 
-    /// Another incarnation, as far as its agent is concerned.
+    /// Gives the agent another incarnation.
     pub async fn identity(&mut self, session: &mut Session) -> Result<(), BenchError> {
         self.record.nonce = random()?;
         rehydrate(session, &self.record, None, false, jiff::Timestamp::now())
@@ -141,7 +141,7 @@ impl Ordinary {
         guest::execute(session, &self.record, &["/bin/sh", "-c", command]).await
     }
 
-    /// So that it doesn't take part in what is measured next.
+    /// Stops the machine, so that it does not disturb the next measurement.
     pub async fn pause(&self) -> Result<(), BenchError> {
         self.lab.hv.pause(self.machine()).await.map_err(step("pause an ordinary domain"))
     }
@@ -174,7 +174,7 @@ impl Contender for Ordinary {
         let ready = laps.lap("hello");
         self.pause().await?;
         let round = laps.into_round();
-        // vCPUs that begin to boot have restored nothing.
+        // vCPUs that begin to boot have restored nothing, so a boot has no such figure.
         let round = if self.way == Way::Boot { round } else { round.figure("restored", restored) };
         Ok(round.figure("ready", ready))
     }

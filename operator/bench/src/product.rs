@@ -1,4 +1,4 @@
-//! agentvm's own ways back to the golden state, through the same calls as its operator's.
+//! agentvm's own ways back to the golden state, through the calls that its operator makes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use agentvm_operator::agent::{Session, fresh_nonce, matches_golden, wake};
 /// The limit of a machine's share.
 const SHARE_BYTES: u64 = 64 << 20;
 
-/// Of nobody's pool, without an incarnation yet.
+/// The record of a machine without a pool and without an incarnation yet.
 pub fn record(lab: &Lab, golden: &GoldenKey, slot: u32) -> MachineRecord {
     MachineRecord {
         name: DomainName::for_slot(&lab.instance, &PoolUid::new("bench"), slot),
@@ -39,18 +39,18 @@ pub fn record(lab: &Lab, golden: &GoldenKey, slot: u32) -> MachineRecord {
     }
 }
 
-/// A machine that isn't anyone's pool's.
+/// A machine without a pool.
 pub struct Machine {
     pub lab: Arc<Lab>,
     pub spec: MachineSpec,
-    /// What the golden's agent said of itself.
+    /// The description that the golden's agent gave of itself.
     guest: String,
-    /// With the agent, from its first answer on.
+    /// The session with the agent, from its first answer on.
     pub session: Option<Session>,
 }
 
 impl Machine {
-    /// Nothing is made yet.
+    /// Makes nothing on the host yet.
     pub fn new(lab: &Arc<Lab>, golden: &Golden, slot: u32) -> Result<Self, BenchError> {
         let spec = MachineSpec {
             record: record(lab, &golden.key, slot),
@@ -65,7 +65,7 @@ impl Machine {
         Ok(machine)
     }
 
-    /// From here on it is another incarnation.
+    /// Begins another incarnation.
     pub fn incarnate(&mut self) -> Result<(), BenchError> {
         let random = || fresh_nonce().map_err(step("get random bytes"));
         (self.spec.record.nonce, self.spec.record.token) = (random()?, random()?.into());
@@ -79,8 +79,11 @@ impl Machine {
 
     pub async fn create(&mut self) -> Result<(), BenchError> {
         let (lab, record) = (&self.lab, &mut self.spec.record);
-        record.nic =
-            lab.links.nic(&record.name, &lab.plug()).await.map_err(step("connect a machine"))?;
+        record.nic = lab
+            .links
+            .nic(&record.name, &lab.attachment())
+            .await
+            .map_err(step("connect a machine"))?;
         self.lab.hv.create(&self.spec).await.map_err(step("create a machine"))
     }
 
@@ -98,7 +101,8 @@ impl Machine {
         self.lab.hv.pause(self.name()).await.map_err(step("pause a machine"))
     }
 
-    /// Lets it run and takes its agent's first answer, which must be the golden's: the second half of the proof. When it ran.
+    /// Resumes the machine and takes its agent's first answer. The answer must be the golden's: it
+    /// is the second half of the proof. Returns the time of the resume.
     pub async fn wake(&mut self) -> Result<Instant, BenchError> {
         let woken = wake(&*self.lab.hv, self.name(), guest::PATIENCE).await;
         let (session, hello, running) = woken.map_err(step(format!("wake {}", self.name())))?;
@@ -108,7 +112,8 @@ impl Machine {
         Ok(running)
     }
 
-    /// Made, given its identity, warmed and parked: a machine as a pool keeps it.
+    /// Makes a machine in the state of a pool's idle machine: created, identified, warmed and
+    /// parked.
     pub async fn prepare(&mut self) -> Result<(), BenchError> {
         self.create().await?;
         self.wake().await?;
@@ -119,7 +124,8 @@ impl Machine {
         parked.map_err(step("park a machine"))
     }
 
-    /// A run leaves its traces in it; it is made first where it isn't there, and waits after its first answer.
+    /// Lets a run leave its traces. Makes the machine first if it is missing, and keeps the session
+    /// after its first answer.
     pub async fn used(&mut self) -> Result<(), BenchError> {
         if self.session.is_none() {
             self.create().await?;
@@ -129,12 +135,12 @@ impl Machine {
         let mut session = self
             .session
             .take()
-            .ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
+            .ok_or_else(|| BenchError::Found("there is no session with the machine".to_owned()))?;
         guest::run(&mut session, &self.lab.links, &self.spec.record, true, LOAD).await.map(drop)
     }
 }
 
-/// The same process, brought back.
+/// A reset in place: the same process.
 pub struct InPlace(pub Machine);
 
 #[async_trait::async_trait(?Send)]
@@ -169,7 +175,7 @@ impl Contender for InPlace {
     }
 }
 
-/// Another process in place of the one before.
+/// A fresh process in place of the one before.
 pub struct Fresh(pub Machine);
 
 #[async_trait::async_trait(?Send)]
@@ -208,12 +214,12 @@ impl Laps {
         Self { began: Instant::now(), last: Duration::ZERO, round: Round::default() }
     }
 
-    /// A step is over; the time since the beginning.
+    /// Ends a step now. Returns the time since the beginning.
     pub fn lap(&mut self, phase: &str) -> Duration {
         self.lap_at(phase, Instant::now())
     }
 
-    /// The same for one that was over at that time.
+    /// Ends a step at that time.
     pub fn lap_at(&mut self, phase: &str, at: Instant) -> Duration {
         let now = at.saturating_duration_since(self.began);
         self.round = std::mem::take(&mut self.round).phase(phase, now.saturating_sub(self.last));

@@ -1,4 +1,4 @@
-//! What a bench found, for people and for programs. Pure: the fields are stable.
+//! The results of a bench, for people and for programs. Pure. The fields are stable.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::stats::{Samples, Summary, ratios};
 
-/// What is measured. It stands in the names of the figures.
+/// The unit of a figure. It is part of the figure's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
     Millis,
@@ -39,7 +39,7 @@ impl Unit {
     }
 }
 
-/// One thing that was measured again and again.
+/// One figure with its measurements.
 #[derive(Clone, Debug)]
 pub struct Subject {
     pub name: String,
@@ -47,16 +47,16 @@ pub struct Subject {
     pub samples: Samples,
 }
 
-/// All of a bench.
+/// All results of a bench.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub bench: &'static str,
     pub host: Map<String, Value>,
     pub subjects: Vec<Subject>,
     pub ratios: BTreeMap<String, f64>,
-    /// By subject, in order: each step with its row.
+    /// The steps of each subject in order, each with its row.
     pub phases: Vec<(String, Vec<(String, Samples)>)>,
-    /// What a reader has to know.
+    /// Facts that a reader must know.
     pub notes: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ impl Report {
         }
     }
 
-    /// Adds what one step of a subject took.
+    /// Adds the time of one step of a subject.
     pub fn add_phase(&mut self, subject: &str, phase: &str, millis: f64) {
         let at = self.phases.iter().position(|(name, _)| name == subject).unwrap_or_else(|| {
             self.phases.push((subject.to_owned(), Vec::new()));
@@ -97,7 +97,8 @@ impl Report {
         }
     }
 
-    /// Turns rotate, so that rows come as they may: those of one `suffix` are put into this order, behind all others.
+    /// Puts the rows of one `suffix` into this order, behind all others. The turns rotate, so rows
+    /// come in any order.
     pub fn in_order_of(&mut self, contenders: &[&str], suffix: &str) {
         let place = |name: &str| {
             let contender = name.split('/').next().unwrap_or_default().trim_end_matches(suffix);
@@ -117,7 +118,7 @@ impl Report {
         self.subjects.iter().find(|subject| subject.name == name).map(|subject| &subject.samples)
     }
 
-    /// Adds ratios of medians: name, above, below. One of which a part was not measured is left out.
+    /// Adds ratios of medians: name, above, below. A ratio without both medians is left out.
     pub fn compare(&mut self, wanted: &[(&str, &str, &str)]) {
         let found =
             ratios(wanted.iter().copied(), |name| self.summary(name).map(|summary| summary.p50));
@@ -137,13 +138,17 @@ impl Report {
             })
             .collect();
         let all = json!({
-            "bench": self.bench, "host": self.host, "subjects": subjects, "ratios": self.ratios, "phases": phases,
+            "bench": self.bench,
+            "host": self.host,
+            "subjects": subjects,
+            "ratios": self.ratios,
+            "phases": phases,
             "notes": self.notes,
         });
         format!("{all:#}\n")
     }
 
-    /// The table; with `phases`, also where the time went.
+    /// The table. With `phases`, also the time of each step.
     pub fn table(&self, phases: bool) -> String {
         let width =
             self.subjects.iter().map(|s| s.name.len()).chain(self.ratios.keys().map(String::len));
@@ -206,7 +211,7 @@ fn subject_json(subject: &Subject) -> Option<Value> {
     Some(Value::Object(fields))
 }
 
-/// To a microsecond.
+/// Rounds milliseconds to a microsecond.
 fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
@@ -239,7 +244,9 @@ mod tests {
         let json: Value = serde_json::from_str(&report().json()).unwrap();
         assert_eq!(json["bench"], "reset");
         assert_eq!(json["host"]["cpus"], 2);
-        let first = json!({"name": "in_place/restored", "n": 3, "min_ms": 20.0, "p50_ms": 22.0, "p99_ms": 24.0});
+        let first = json!({
+            "name": "in_place/restored", "n": 3, "min_ms": 20.0, "p50_ms": 22.0, "p99_ms": 24.0
+        });
         assert_eq!(json["subjects"][0], first);
         assert_eq!(json["ratios"], json!({"libvirt_revert/ready : in_place/restored": 30.0}));
         assert_eq!(json["phases"], json!({"in_place": {"load": 13.5}}));

@@ -1,6 +1,7 @@
-//! `agentvm bench reset`: from a machine that a run has used to one in its golden state, by every way there is.
+//! `agentvm bench reset`: measures from a used machine to its golden state, in every possible way.
 //!
-//! Two figures each: *restored*, its vCPUs run again; *ready*, its agent has answered. Ours include the proof.
+//! There are two figures for each way. *restored*: the vCPUs run again. *ready*: the agent has
+//! answered. Our own figures include the proof.
 
 use std::sync::Arc;
 
@@ -14,12 +15,13 @@ use super::product::{Fresh, InPlace, Machine};
 use super::report::Report;
 use super::rounds::{Contender, alternate};
 
-/// From this size on, a GiB of memory is touched before the capture.
+/// From this size on, the bench touches a GiB of memory before the capture.
 const LARGE_MIB: u32 = 2048;
-/// Into the only file system of a machine's memory that outlives a command. The agent and the kernel have about 130 MiB besides.
+/// Fills the only file system in a machine's memory that outlives a command. The agent and the
+/// kernel take about 130 MiB more.
 const TOUCH: &str = "yes agentvm | head -c 960M > /run/touched";
 
-/// Runs it for each size; names of all but the first carry theirs.
+/// Measures each size. The names of all sizes but the first have the size as a suffix.
 pub async fn run(lab: &Arc<Lab>, sizes: &[u32], n: usize) -> Result<Report, BenchError> {
     let mut report = Report::new("reset", lab.host());
     for (index, memory_mib) in sizes.iter().enumerate() {
@@ -49,7 +51,7 @@ async fn one_size(
         .golden(memory_mib, command.map(|command| Step { command, timeout_seconds: 600 }).collect())
         .await?;
     let tiers =
-        lab.hv.tiers(&golden.key).await.map_err(super::error::step("test the ways back"))?;
+        lab.hv.tiers(&golden.key).await.map_err(super::error::step("test the reset tiers"))?;
     let mut contenders: Vec<Box<dyn Contender>> = Vec::new();
     if tiers.tier == Tier::InPlace {
         contenders.push(Box::new(InPlace(Machine::new(lab, &golden, 0)?)));
@@ -95,9 +97,10 @@ fn compare(report: &mut Report, suffix: &str) {
 fn notes(sizes: &[u32]) -> String {
     let sizes: Vec<String> = sizes.iter().map(u32::to_string).collect();
     format!(
-        "machines of {} MiB (from {LARGE_MIB} MiB on, 960 MiB are filled before the capture); a command dirties 20 MiB before each \
-         reset; restored: vCPUs run again; ready: the agent has answered; in_place includes stop and proof, fresh and \
-         libvirt_restore include the end of the process before; all but the one being measured stand still",
+        "machines of {} MiB (from {LARGE_MIB} MiB on, 960 MiB are filled before the capture); a \
+         command dirties 20 MiB before each reset; restored: vCPUs run again; ready: the agent has \
+         answered; in_place includes stop and proof, fresh and libvirt_restore include the end of \
+         the process before; all machines but the measured one are paused",
         sizes.join(" and ")
     )
 }

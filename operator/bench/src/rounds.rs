@@ -1,4 +1,4 @@
-//! Contenders take turns, so that whatever the host does meanwhile happens to all of them.
+//! Contenders take turns, so that changes on the host affect all of them.
 
 use std::time::Duration;
 
@@ -7,22 +7,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::error::BenchError;
 use super::report::{Report, Unit};
 
-/// Someone who gets a machine back to its golden state, or does whatever else is compared.
+/// A contender: it brings a machine back to its golden state, or does other work that is compared.
 #[async_trait::async_trait(?Send)]
 pub trait Contender {
     /// The first part of its figures' names.
     fn name(&self) -> &'static str;
 
-    /// How many of `n` rounds it takes part in: some take long.
+    /// The number of rounds, of `n`, in which the contender takes part. Slow ones take part in
+    /// fewer rounds.
     fn wanted(&self, n: usize) -> usize {
         n
     }
 
-    /// Once: getting ready is not measured, and again to do it.
+    /// One round. The preparation, and the preparation of the next round, are not measured.
     async fn round(&mut self) -> Result<Round, BenchError>;
 }
 
-/// What one round showed.
+/// The results of one round.
 #[derive(Debug, Default)]
 pub struct Round {
     figures: Vec<(&'static str, Unit, f64)>,
@@ -34,7 +35,7 @@ impl Round {
         self.value(name, Unit::Millis, millis(took))
     }
 
-    /// Of something else than time.
+    /// A value that is not a time.
     pub fn value(mut self, name: &'static str, unit: Unit, value: f64) -> Self {
         self.figures.push((name, unit, value));
         self
@@ -46,7 +47,8 @@ impl Round {
     }
 }
 
-/// Lets all of them have their rounds. The first round is for warming up and isn't counted; `suffix` is added to all names.
+/// Lets all contenders have their rounds. The first round warms up and isn't counted. `suffix` is
+/// added to all names.
 pub async fn alternate(
     contenders: &mut [Box<dyn Contender>],
     n: usize,
@@ -62,7 +64,7 @@ pub async fn alternate(
             }
             bar.set_message(format!("{}{suffix}", contender.name()));
             let found = contender.round().await?;
-            // Whoever asks why a row has the tail that it has needs to know what went before.
+            // The order of the rounds helps to explain the slowest values of a row.
             tracing::debug!(contender = contender.name(), round, ?found, "measured");
             if round > 0 {
                 note(report, contender.name(), suffix, found);
@@ -89,7 +91,7 @@ pub fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// On standard error, and only where that is a terminal.
+/// A progress bar on standard error, only if that is a terminal.
 pub fn bar(bench: &'static str, length: usize) -> ProgressBar {
     let template = "{prefix} [{bar:30}] {pos}/{len} {msg} ({eta} left)";
     let style =
@@ -102,7 +104,8 @@ fn order(count: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |at| (at + round) % count)
 }
 
-/// Rounds of someone who takes part in `wanted` of `n` are spread over all of them. Who takes part rarely does without warming up.
+/// Spreads `wanted` rounds of a contender over all `n` rounds. A contender with few rounds has no
+/// warm-up.
 fn takes_part(wanted: usize, n: usize, round: usize) -> bool {
     if round == 0 { wanted >= n } else { round * wanted / n != (round - 1) * wanted / n }
 }

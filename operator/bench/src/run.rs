@@ -1,6 +1,8 @@
-//! `agentvm bench run`: a command that does nothing, from its creation to the moment when a watcher sees that it has succeeded.
+//! `agentvm bench run`: measures a command that does nothing, from its creation to the moment when
+//! a watcher sees its success.
 //!
-//! Beside it what a user would do without agentvm: a machine booted for each run, a container of the same root filesystem.
+//! For comparison, the alternatives without agentvm: a machine that is booted for each run, and a
+//! container of the guest's root filesystem.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,12 +18,12 @@ use super::product::Laps;
 use super::report::{Report, Unit};
 use super::rounds::{Contender, Round, alternate, bar, millis};
 
-/// How many runs are compared at both ends of a long row.
+/// The number of runs at each end of a long row that are compared.
 const ENDS: usize = 50;
-/// Warm machines.
+/// The number of warm machines.
 const POOL: u32 = 2;
 
-/// One after the other, each with a warm machine.
+/// Measures one run after the other, each with a warm machine.
 pub async fn run(
     lab: &Arc<Lab>,
     full: Full,
@@ -44,8 +46,9 @@ pub async fn run(
         ("runc/agentvm", "runc/succeeded", "agentvm/succeeded"),
     ]);
     report.notes.push(format!(
-        "command: [true]; agentvm: from before the create to a watcher that sees Succeeded, etcd syncs every write, pool of {POOL} \
-         machines of {memory_mib} MiB; cold_boot and runc: no API, from the start of the machine or container to the exit code, and its removal"
+        "command: [true]; agentvm: from before the create to a watcher that sees Succeeded, etcd \
+         syncs every write, pool of {POOL} machines of {memory_mib} MiB; cold_boot and runc: no \
+         API, from the start of the machine or container to the exit code, and its removal"
     ));
     Ok(report)
 }
@@ -78,7 +81,8 @@ impl Contender for Runs {
     }
 }
 
-/// What the status says of where the time went. Not of the queue: an object knows the second of its creation only.
+/// The times of the steps, from the status. The time in the queue is missing, because an object has
+/// only the second of its creation.
 fn phases(round: Round, seen: &Seen) -> Round {
     let status = seen.run.as_ref().and_then(|run| run.status.as_ref());
     let Some(timings) = status.and_then(|status| status.timings.as_ref()) else { return round };
@@ -92,7 +96,7 @@ fn phases(round: Round, seen: &Seen) -> Round {
     steps.into_iter().fold(round, |round, (step, millis)| round.phase(step, took(millis)))
 }
 
-/// `rate` runs a second for `seconds`, whatever becomes of those before.
+/// Starts `rate` runs a second for `seconds`, without a wait for earlier runs.
 pub async fn at_a_rate(
     lab: &Arc<Lab>,
     full: Full,
@@ -104,7 +108,7 @@ pub async fn at_a_rate(
     full.pool(memory_mib, POOL, POOL).await?;
     let period = Duration::from_secs_f64(1.0 / rate);
     let count = (f64::from(seconds) * rate).round().max(1.0);
-    // Bounded by the flags' own ranges.
+    // The ranges of the flags bound this number.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let count = count as usize;
     let bar = bar("run", count);
@@ -136,7 +140,8 @@ pub async fn at_a_rate(
     Ok(report)
 }
 
-/// From the durable claim to the agent's word, as the status has it: two whole numbers of milliseconds.
+/// The time from the durable claim to the agent's acknowledgement, from the status: two whole
+/// numbers of milliseconds.
 fn acknowledged(seen: &Seen) -> f64 {
     let timings =
         seen.run.as_ref().and_then(|run| run.status.as_ref()?.timings.clone()).unwrap_or_default();
@@ -146,7 +151,7 @@ fn acknowledged(seen: &Seen) -> f64 {
 
 fn summarize(report: &mut Report, failed: &[String]) {
     let all = report.samples("rate/succeeded").cloned().unwrap_or_default();
-    // Of a short row, its halves: a run isn't compared with itself.
+    // A short row is cut into halves, so that no run is compared with itself.
     let ends = ENDS.min(all.first(usize::MAX).len() / 2);
     for (name, part) in [("rate/first", all.first(ends)), ("rate/last", all.last(ends))] {
         for value in part {
@@ -155,12 +160,12 @@ fn summarize(report: &mut Report, failed: &[String]) {
     }
     report.compare(&[("last/first", "rate/last", "rate/first")]);
     report.notes.push(match failed {
-        [] => "none failed".to_owned(),
+        [] => "no run failed".to_owned(),
         [first, ..] => format!("{} did not succeed; {first}", failed.len()),
     });
 }
 
-/// A machine booted for the run, and thrown away.
+/// A machine that is booted for the run, and then removed.
 struct Boot(Ordinary);
 
 #[async_trait::async_trait(?Send)]

@@ -1,4 +1,5 @@
-//! `agentvm bench scale`: what finished runs and more machines do to a claim, to the operator's memory and to the API server.
+//! `agentvm bench scale`: measures the effect of finished runs and of machines on a claim, on the
+//! operator's memory and on the API server.
 
 use std::sync::Arc;
 
@@ -15,15 +16,15 @@ use super::lab::Lab;
 use super::report::{Report, Unit};
 use super::rounds::{bar, millis};
 
-/// Warm machines, with few finished runs.
+/// Numbers of warm machines, with few finished runs.
 const MACHINES: [u32; 3] = [1, 4, 16];
-/// Finished runs, with [`BESIDE`] machines.
+/// Numbers of finished runs, with [`BESIDE`] machines.
 const OBJECTS: [usize; 3] = [10, 100, 1000];
 const BESIDE: u32 = 4;
-/// Objects that are made at the same time.
+/// The number of objects that are created at the same time.
 const AT_ONCE: usize = 16;
 
-/// One size after the other; each is measured `n` times.
+/// Measures one size after the other, each `n` times.
 pub async fn run(
     lab: &Arc<Lab>,
     full: Full,
@@ -55,9 +56,11 @@ pub async fn run(
         ("claim_machines_16/1", "machines_16/claimed", "machines_1/claimed"),
     ]);
     report.notes.push(format!(
-        "machines of {memory_mib} MiB; claimed: from before the create of a run to a watcher that sees its claim; objects: finished \
-         runs that are kept (they were cancelled at once), and those of the bench; api_writes: to runs and Events, the user's create \
-         included, for each run, as kube-apiserver counts them; reconcile_mean: of the operator's reconciliations of runs, by its own metrics; rss: of this process, operator and bench"
+        "machines of {memory_mib} MiB; claimed: from before the create of a run to a watcher that \
+         sees its claim; objects: finished runs that are kept (they were cancelled at once), and \
+         the runs of the bench; api_writes: to runs and Events, the user's create included, for \
+         each run, counted by kube-apiserver; reconcile_mean: of the operator's reconciles of \
+         runs, by its own metrics; rss: of this process, operator and bench"
     ));
     Ok(report)
 }
@@ -65,7 +68,7 @@ pub async fn run(
 struct Scale {
     full: Full,
     report: Report,
-    /// Runs that are over.
+    /// Runs that ended.
     finished: usize,
     next: usize,
     bar: indicatif::ProgressBar,
@@ -90,7 +93,7 @@ impl Scale {
 
     async fn measure(&mut self, label: &str, machines: u32, n: usize) -> Result<(), BenchError> {
         self.bar.set_message(label.to_owned());
-        // The first is for warming up.
+        // The first one warms up.
         self.one(None, machines).await?;
         let before = self.counters().await?;
         for _ in 0..n {
@@ -100,7 +103,7 @@ impl Scale {
         // The Event of a run comes after its end.
         self.full.settled(machines).await?;
         let after = self.counters().await?;
-        // It comes nowhere near what a float can count.
+        // The value is far below the precision of a float.
         #[allow(clippy::cast_precision_loss)]
         let writes = (after.writes - before.writes) / n as f64;
         self.report.add(&format!("{label}/api_writes"), Unit::Count, writes);

@@ -1,8 +1,8 @@
-//! What is said of a row of measurements. Pure.
+//! Statistics of a row of measurements. Pure.
 
 use std::collections::BTreeMap;
 
-/// Values of one thing, in the order in which they were measured.
+/// Values of one figure, in the order of measurement.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Samples(Vec<f64>);
 
@@ -11,7 +11,7 @@ impl Samples {
         self.0.push(value);
     }
 
-    /// `None` when nothing was measured.
+    /// `None` if the row is empty.
     pub fn summary(&self) -> Option<Summary> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -19,18 +19,18 @@ impl Samples {
         Some(Summary { n: sorted.len(), min, p50, p99 })
     }
 
-    /// At most `n`, from the beginning.
+    /// At most `n` values, from the beginning.
     pub fn first(&self, n: usize) -> Vec<f64> {
         self.0.iter().take(n).copied().collect()
     }
 
-    /// At most `n`, up to the end.
+    /// At most `n` values, up to the end.
     pub fn last(&self, n: usize) -> Vec<f64> {
         self.0.iter().skip(self.0.len().saturating_sub(n)).copied().collect()
     }
 
     pub fn mean(&self) -> f64 {
-        // No host measures so often that a count loses digits.
+        // The number of measurements is far below the precision of a float.
         #[allow(clippy::cast_precision_loss)]
         let n = self.0.len().max(1) as f64;
         self.0.iter().sum::<f64>() / n
@@ -46,7 +46,7 @@ pub struct Summary {
     pub p99: f64,
 }
 
-/// Of an even number of values: between the two in the middle.
+/// For an even number of values, the mean of the two in the middle.
 fn median(sorted: &[f64]) -> Option<f64> {
     let middle = sorted.len() / 2;
     let upper = *sorted.get(middle)?;
@@ -56,19 +56,19 @@ fn median(sorted: &[f64]) -> Option<f64> {
     Some(f64::midpoint(*sorted.get(middle - 1)?, upper))
 }
 
-/// The smallest value that `percent` of all are no greater than: always one that was measured. With fewer than 100 values the
-/// 99th is the greatest.
+/// The smallest value that is at least as large as `percent` of all values. It is always a measured
+/// value. With fewer than 100 values the 99th percentile is the greatest value.
 fn nearest_rank(sorted: &[f64], percent: usize) -> Option<f64> {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied()
 }
 
-/// `a / b`, for people who read ratios: three significant places are more than enough.
+/// `a / b`, rounded to three decimal places, which is enough for readers.
 pub fn ratio(a: f64, b: f64) -> Option<f64> {
     (b > 0.0).then(|| (a / b * 1000.0).round() / 1000.0)
 }
 
-/// Ratios of medians that were asked for and can be had, by name.
+/// The requested ratios of medians, by name. A ratio without both medians is left out.
 pub fn ratios<'a>(
     wanted: impl IntoIterator<Item = (&'a str, &'a str, &'a str)>,
     median_of: impl Fn(&str) -> Option<f64>,
@@ -131,7 +131,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_said_was_measured_and_in_order(values in prop::collection::vec(0_u32..10_000, 1..300)) {
+        fn what_is_said_was_measured_and_in_order(
+            values in prop::collection::vec(0_u32..10_000, 1..300),
+        ) {
             let row = samples(values.iter().copied());
             let said = row.summary().unwrap();
             prop_assert!(said.min <= said.p50 && said.p50 <= said.p99);

@@ -1,6 +1,7 @@
-//! The command line: every flag with the help that a person needs to use it. Nothing is read or done here.
+//! The command line: every flag, with the help that a person needs to use it. This file only
+//! declares the flags.
 
-// These comments are what `--help` prints on a terminal: backticks around each name would be noise there.
+// `--help` prints these comments on a terminal, where backticks around each name would disturb.
 #![allow(clippy::doc_markdown)]
 
 use std::path::PathBuf;
@@ -11,20 +12,27 @@ use agentvm_bench::BenchArgs;
 use agentvm_operator::config::SettingsArgs;
 use agentvm_operator::guest_image::Images;
 
-/// Where a host's operator keeps goldens and machines unless told otherwise.
+/// The default folder for goldens and machines.
 pub const STATE_DIR: &str = "/var/lib/agentvm";
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration.
 
-Configuration: defaults, then /etc/agent-vm/config.yaml, then ~/.config/agent-vm/config.yaml (or --config FILE), then
-the environment, then flags; the later wins. `agentvm config show` prints each value and where it comes from.
+Configuration: defaults, then /etc/agent-vm/config.yaml, then ~/.config/agent-vm/config.yaml (or
+--config FILE), then the environment, then flags; the later wins. `agentvm config show` prints each
+value and its origin.
 
-Begin with `agentvm doctor`: it checks this host and says how to mend what it finds.";
+Begin with `agentvm doctor`: it checks this host and names the remedy for each problem.";
 
-/// Runs command-line coding agents in KVM machines, each of them provably in its golden state.
+/// Runs command-line coding agents in KVM machines. Each machine is provably in its golden state.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "agentvm", version, after_help = AFTER_HELP, propagate_version = true, disable_help_subcommand = true)]
+#[command(
+    name = "agentvm",
+    version,
+    after_help = AFTER_HELP,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: GlobalArgs,
@@ -32,13 +40,14 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// What every subcommand understands.
+/// Flags of every subcommand.
 #[derive(Clone, Debug, Args)]
 pub struct GlobalArgs {
-    /// Configuration file, read instead of ~/.config/agent-vm/config.yaml; it must exist.
+    /// Configuration file, read in place of ~/.config/agent-vm/config.yaml. It must exist.
     #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// What is logged: error, warn, info, debug, trace, or filters such as `info,agentvm_hypervisor=debug`.
+    /// Log level: error, warn, info, debug, trace; or filters such as
+    /// `info,agentvm_hypervisor=debug`.
     #[arg(
         long,
         global = true,
@@ -47,7 +56,7 @@ pub struct GlobalArgs {
         default_value = "info"
     )]
     pub log_level: String,
-    /// How it is logged, to standard error; times are New York's, with their offset.
+    /// Log format. Logs go to standard error, with New York times and their offset.
     #[arg(
         long,
         global = true,
@@ -61,7 +70,7 @@ pub struct GlobalArgs {
     pub verbose: u8,
 }
 
-/// How logs look.
+/// The format of logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// A line for people.
@@ -70,7 +79,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How a command answers.
+/// The format of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Output {
     /// For people.
@@ -81,28 +90,29 @@ pub enum Output {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
-    /// Take runs on this host for an API server that is there already: a cluster's, k3s's, `standalone`'s.
+    /// Execute runs on this host for an existing API server: a cluster's, k3s's, or `standalone`'s.
     Operator(Box<OperatorArgs>),
-    /// Take runs on this host with nothing else there: starts etcd, kube-apiserver and the operator.
+    /// Execute runs on a host without a cluster: starts etcd, kube-apiserver and the operator.
     ///
-    /// Prints `ready: export KUBECONFIG=…` when runs are accepted. SIGTERM or Ctrl-C ends all of it.
+    /// Prints `ready: export KUBECONFIG=…` when it accepts runs. SIGTERM or Ctrl-C ends all parts.
     Standalone(Box<StandaloneArgs>),
-    /// Measure what agentvm promises, beside what others do, on this host.
+    /// Measure agentvm and the usual alternatives on this host.
     ///
-    /// Works in a folder of its own, which is removed in the end. Takes minutes; -n 3 gives an impression.
+    /// Works in a folder of its own, and removes it at the end. Takes minutes; -n 3 gives an
+    /// impression.
     Bench(Box<BenchArgs>),
-    /// Check this host: what is missing for running machines, why it matters and how to mend it.
+    /// Check this host: missing parts for machines, the reasons why they matter, and the remedies.
     ///
-    /// Ends with 1 only if the main job can't be done here. Changes nothing.
+    /// Exits with 1 only if this host can't execute runs. Changes nothing.
     Doctor(DoctorArgs),
     /// Show the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Print the custom resource definitions, to be piped into `kubectl apply -f -`.
+    /// Print the custom resource definitions, for `kubectl apply -f -`.
     Crds,
     /// Print the versions of agentvm and of everything that it uses on this host.
     Version(VersionArgs),
-    /// Keeps the libvirtd that `standalone` started, and outlives it.
+    /// Keep the libvirtd that `standalone` started. This process outlives it.
     #[command(name = "__reaper", hide = true)]
     Reaper {
         #[arg(long)]
@@ -114,7 +124,7 @@ pub enum Command {
 
 #[derive(Clone, Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Print every value and where it comes from.
+    /// Print every value and its origin.
     Show {
         #[arg(short, long, value_name = "FORMAT", default_value = "text")]
         output: Output,
@@ -123,16 +133,17 @@ pub enum ConfigCommand {
     },
 }
 
-/// What the operator needs, in a cluster or beside one.
+/// Flags of the operator, in a cluster or beside one.
 #[derive(Clone, Debug, Args)]
 pub struct OperatorArgs {
-    /// The API server to serve. Default: $KUBECONFIG, the pod's service account, ~/.kube/config.
+    /// The kubeconfig of the API server. Default: $KUBECONFIG, the pod's service account,
+    /// ~/.kube/config.
     #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// A context of that file. Default: its current one.
+    /// A context of this kubeconfig. Default: its current context.
     #[arg(long, value_name = "NAME")]
     pub context: Option<String>,
-    /// Where goldens, machines and their disks are kept; QEMU's user must be able to traverse it.
+    /// Folder for goldens, machines and their disks. QEMU's user must be able to enter it.
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub state_dir: PathBuf,
     #[command(flatten)]
@@ -141,16 +152,18 @@ pub struct OperatorArgs {
     pub settings: SettingsArgs,
 }
 
-/// What `standalone` needs: a control plane and an operator in one process.
+/// Flags of `standalone`, which runs a control plane and an operator in one process.
 #[derive(Clone, Debug, Args)]
 pub struct StandaloneArgs {
-    /// Where everything is kept: certificates, etcd's data, goldens, machines, `kubeconfig`. A restart finds it again.
+    /// Folder for all data: certificates, etcd's data, goldens, machines, `kubeconfig`. A restart
+    /// uses it again.
     #[arg(long, value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// Folder with etcd, kube-apiserver and kube-controller-manager. Default: $KUBEBUILDER_ASSETS, PATH, the build cache.
+    /// Folder with etcd, kube-apiserver and kube-controller-manager. Default: $KUBEBUILDER_ASSETS,
+    /// PATH, the build cache.
     #[arg(long, value_name = "DIR")]
     pub control_plane_dir: Option<PathBuf>,
-    /// Make a golden snapshot and a pool, both named `default`, out of the configured defaults.
+    /// Make a golden snapshot and a pool from the configured defaults, both named `default`.
     #[arg(long)]
     pub default_pool: bool,
     #[command(flatten)]
@@ -159,13 +172,14 @@ pub struct StandaloneArgs {
     pub settings: SettingsArgs,
 }
 
-/// Where guests come from.
+/// The places of guest images.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ImageArgs {
     /// The default guest image: a folder with `image.json`. Default: the newest in the build cache.
     #[arg(long, value_name = "DIR")]
     pub image_dir: Option<PathBuf>,
-    /// The only folder that `spec.source.rootfs.path` of a golden snapshot can name files of. Default: none, and such goldens are refused.
+    /// The only folder whose files `spec.source.rootfs.path` of a golden snapshot may name.
+    /// Default: no folder, and such goldens are refused.
     #[arg(long, value_name = "DIR")]
     pub images_folder: Option<PathBuf>,
 }
@@ -180,7 +194,8 @@ impl From<ImageArgs> for Images {
 pub struct DoctorArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Output,
-    /// The directory whose disk is checked: --state-dir of `operator`, --data-dir of `standalone`.
+    /// The directory whose disk is checked: --state-dir of `operator`, or --data-dir of
+    /// `standalone`.
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub state_dir: PathBuf,
     #[command(flatten)]
@@ -199,10 +214,11 @@ pub struct VersionArgs {
     pub settings: SettingsArgs,
 }
 
-/// Where built parts are looked for.
+/// The places of built parts.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PlaceArgs {
-    /// Folder with etcd, kube-apiserver and kube-controller-manager. Default: $KUBEBUILDER_ASSETS, PATH, the build cache.
+    /// Folder with etcd, kube-apiserver and kube-controller-manager. Default: $KUBEBUILDER_ASSETS,
+    /// PATH, the build cache.
     #[arg(long, value_name = "DIR")]
     pub control_plane_dir: Option<PathBuf>,
     /// The guest image: a folder with `image.json`. Default: the newest in the build cache.

@@ -1,4 +1,4 @@
-//! `agentvm config show`: each value of the configuration and where it comes from.
+//! `agentvm config show`: prints each value of the configuration and its origin.
 
 use std::process::ExitCode;
 

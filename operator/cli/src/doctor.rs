@@ -1,4 +1,4 @@
-//! `agentvm doctor`: asks for the findings and prints them.
+//! `agentvm doctor`: collects the findings and prints them.
 
 use std::{io::IsTerminal, process::ExitCode};
 
@@ -13,7 +13,7 @@ use agentvm_operator::{
     doctor::{self, observe::Places},
 };
 
-/// Runs the subcommand: 1 if the main job can't be done on this host.
+/// Runs the subcommand. The exit code is 1 if this host can't execute runs.
 pub fn run(args: &DoctorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
     let loaded = config::load(&args.settings.flags(global.config.as_deref()))?;
     let places = Places {

@@ -1,4 +1,5 @@
-//! The command line of `agentvm`: parses it, starts logging, and hands over to one file for each subcommand.
+//! The command line of `agentvm`: parses it, starts logging, and calls one file for each
+//! subcommand.
 
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
@@ -23,7 +24,8 @@ pub use args::{Cli, Command, GlobalArgs, OperatorArgs, StandaloneArgs};
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        // clap prints help and version to standard output with 0, and mistakes to standard error with 2.
+        // clap prints help and version to standard output with 0, and mistakes to standard error
+        // with 2.
         Err(error) => error.exit(),
     };
     dispatch(cli).unwrap_or_else(|failure| failure.report())

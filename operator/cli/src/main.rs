@@ -1,4 +1,4 @@
-//! The binary `agentvm`: everything is in the library, so that tests can reach it.
+//! The binary `agentvm`. All code is in the library, so that tests can reach it.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;

@@ -1,7 +1,7 @@
-//! `agentvm operator`: serves an API server that is there already. What the DaemonSet runs.
+//! `agentvm operator`: serves an existing API server. The DaemonSet runs it.
 //!
-//! Told to end, it claims nothing more, lets what runs finish within the grace period, and leaves its idle machines to the
-//! operator that comes after it.
+//! After a signal it claims no more machines, lets current runs finish within the grace period, and
+//! leaves its idle machines to the next operator.
 
 use std::{process::ExitCode, time::Duration};
 
@@ -14,7 +14,7 @@ use agentvm_operator::service::{EndSignals, api_server_networks, block_on, serve
 
 use super::{Failure, GlobalArgs, OperatorArgs};
 
-/// How long runs that are under way get. A pod has 30 s in all by default.
+/// The grace period of current runs. A pod has 30 s in all by default.
 const GRACE: Duration = Duration::from_secs(20);
 
 pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
@@ -32,14 +32,15 @@ pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure
             served = start => served?,
             () = end.next() => return Ok(ExitCode::SUCCESS),
         };
-        tracing::info!(node = %settings.node.name, "the operator is at work");
+        tracing::info!(node = %settings.node.name, "the operator is running");
         end.next().await;
         served.operator.stop(GRACE, false).await;
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// `--kubeconfig`, else `KUBECONFIG`, else the pod's service account, else `~/.kube/config`.
+/// `--kubeconfig`, or else `KUBECONFIG`, or else the pod's service account, or else
+/// `~/.kube/config`.
 async fn client_config(args: &OperatorArgs) -> Result<Config, Failure> {
     let options =
         KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };

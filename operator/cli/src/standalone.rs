@@ -1,8 +1,9 @@
-//! `agentvm standalone`: one host with nothing on it becomes one that takes runs.
+//! `agentvm standalone`: makes a host without a cluster execute runs.
 //!
 //! ```text
 //! lock DIR ─┬─ control plane ─ kinds ─┐
-//!           └─ libvirtd ──────────────┴─ operator ─ "ready: …" ─ signal ─ runs end ─ machines end ─ libvirtd, control plane end
+//!           └─ libvirtd ──────────────┴─ operator ─ "ready: …" ─ signal ─ runs end ─ machines end
+//!                                             ─ libvirtd, control plane end
 //! ```
 
 use std::process::ExitCode;
@@ -25,7 +26,7 @@ pub fn run(args: &StandaloneArgs, global: &GlobalArgs) -> Result<ExitCode, Failu
     let folder = args.data_dir.canonicalize().map_err(Failure::failed)?;
     let lock = DataDirLock::acquire(&folder).map_err(Failure::failed)?;
     if let Some(pid) = lock.left_by() {
-        tracing::info!(pid, "the last process on this folder did not end in order: taking over");
+        tracing::info!(pid, "the last process on this folder did not end in order; taking over");
     }
     let options = HostOptions {
         folder: &folder,

@@ -1,4 +1,4 @@
-//! `agentvm version`: of agentvm itself and of everything that it uses on this host.
+//! `agentvm version`: the versions of agentvm and of everything that it uses on this host.
 
 use std::process::ExitCode;
 
@@ -11,10 +11,10 @@ use agentvm_operator::config;
 use agentvm_operator::doctor::observe::{self, parts, virt};
 use agentvm_operator::guest_image;
 
-/// One component: its version, or why none is known.
+/// One component with its version, or with the reason why the version is not known.
 #[derive(Debug, Serialize)]
 struct Component {
-    /// Stable, for programs.
+    /// A stable name, for programs.
     id: &'static str,
     name: &'static str,
     version: Option<String>,
@@ -22,7 +22,7 @@ struct Component {
     problem: Option<String>,
 }
 
-/// Runs the subcommand. What isn't there is no failure: it is said.
+/// Runs the subcommand. A missing component is shown, and is not a failure.
 pub fn run(args: &VersionArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
     let settings = config::load(&args.settings.flags(global.config.as_deref()))?.settings;
     let mut components = vec![component("agentvm", "agentvm", Ok(own()))];

@@ -1,12 +1,14 @@
-//! The binary as a person meets it: exit codes, what is said and where, and answers that programs can read.
-#![allow(clippy::unwrap_used, clippy::panic)] // a test file; clippy knows only of functions marked as tests
+//! The binary from a person's view: exit codes, messages and their streams, and answers that
+//! programs can read.
+// Clippy treats only functions with #[test] as tests.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// Runs `agentvm` with nothing of this machine's configuration but what the test gives it.
+/// Runs `agentvm` without this machine's configuration, only with the configuration of the test.
 fn agentvm(home: &Path, environment: &[(&str, &str)], args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_agentvm"));
     command.args(args).env("HOME", home).envs(environment.iter().copied());

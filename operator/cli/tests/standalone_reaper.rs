@@ -1,7 +1,7 @@
-//! The reaper as a process of its own, first with daemons that are shell scripts, then with the real libvirtd in
-//! namespaces where no other one is.
+//! Tests the reaper as a process of its own: first with shell scripts as daemons, then with the
+//! real libvirtd in namespaces without another one.
 
-// Clippy takes only functions with #[test] for tests.
+// Clippy treats only functions with #[test] as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -30,7 +30,7 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A reaper that is ended, its daemons with it, when the test is over, however it is.
+/// A reaper. At every end of the test it is ended together with its daemons.
 struct Reaper {
     files: ReaperFiles,
 }
@@ -99,7 +99,7 @@ fn a_reaper_is_nobodys_child_and_restarts_what_dies() {
     assert_ne!(
         stat(id.pid, 1),
         i32::try_from(std::process::id()).unwrap(),
-        "it must outlive who started it"
+        "it must outlive its starter"
     );
     assert_eq!(stat(id.pid, 3), id.pid, "a session of its own: no terminal's Ctrl-C reaches it");
 
@@ -114,7 +114,7 @@ fn a_reaper_is_nobodys_child_and_restarts_what_dies() {
 fn what_loses_its_parent_is_adopted_reaped_and_spared() {
     let dir = tempfile::tempdir().unwrap();
     let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
-    // As libvirtd starts a QEMU: in the background of a process that ends.
+    // libvirtd starts a QEMU like this: in the background of a process that ends.
     let orphans = format!(
         "for f in {} {}; do (setsid sleep 600 & echo $! >$f); done; exec sleep 600",
         one.display(),
@@ -134,7 +134,7 @@ fn what_loses_its_parent_is_adopted_reaped_and_spared() {
     let daemon = reaper.daemon("parent").unwrap();
     drop(reaper);
     assert!(!daemon.is_alive());
-    assert!(two.is_alive(), "what a daemon started isn't the reaper's to end");
+    assert!(two.is_alive(), "the reaper must not end processes that a daemon started");
     two.signal(Signal::KILL);
 }
 
@@ -177,10 +177,10 @@ fn a_folder_has_one_reaper() {
     assert_eq!(reaper.state(), state);
 }
 
-/// Set for the half of the test that runs where no libvirtd is.
+/// Set for the half of the test that runs in the namespaces without a libvirtd.
 const INSIDE: &str = "AGENTVM_TEST_IN_NAMESPACE";
 
-/// Folders of a libvirtd: each is an empty one of its own in the namespace.
+/// Folders of a libvirtd. Each is an empty mount in the namespace.
 const FOLDERS: &str = "/run /var/lib/libvirt /var/log/libvirt /var/cache/libvirt /etc/libvirt";
 
 #[test]
@@ -197,7 +197,7 @@ fn a_real_libvirtd_is_started_kept_found_again_and_ended() {
         rustix::process::geteuid().is_root(),
         "a libvirtd of our own takes root, as in production"
     );
-    // libvirt's run folder is on a disk there, as on hosts without an init.
+    // libvirt's run folder is on a disk there, like on hosts without an init.
     let disk = tempfile::tempdir_in("/var/tmp").unwrap();
     let mount = format!(
         "for d in {FOLDERS}; do mount -t tmpfs tmpfs $d || exit 1; done
@@ -234,7 +234,7 @@ async fn the_life_of_a_libvirtd() {
     let run = Path::new("/run/libvirt");
     assert!(!run_folder::is_on_disk(run), "each pause and resume would wait for the disk");
 
-    // It is restarted, and the sockets that a killed one leaves don't matter.
+    // A killed daemon is restarted. The sockets that it leaves do no harm.
     for name in ["libvirtd", "virtlogd"] {
         let first = cleanup.daemon(name).unwrap();
         first.signal(Signal::KILL);
@@ -242,7 +242,8 @@ async fn the_life_of_a_libvirtd() {
     }
     until("it serves again", || serves().then_some(()));
 
-    // The next process on the same folder knows it for its own; one on another folder knows it isn't.
+    // The next process on this folder takes the libvirtd for its own. A process on another folder
+    // does not.
     let again = ensure(&state_dir).await;
     assert!(
         matches!(again, Libvirtd::Ours { reaper: id, resumed: true } if id == reaper),
@@ -252,7 +253,7 @@ async fn the_life_of_a_libvirtd() {
     assert!(matches!(other, Libvirtd::Found), "{other:?}");
     assert_eq!(other.release(DEADLINE).await, Released::NotOurs);
 
-    // Someone else's machine keeps it from being ended.
+    // Another program's machine keeps libvirtd from being ended.
     let machine = PathBuf::from("/run/libvirt/qemu/someone-elses.pid");
     fs::write(&machine, std::process::id().to_string()).unwrap();
     assert_eq!(
@@ -267,12 +268,12 @@ async fn the_life_of_a_libvirtd() {
     assert_eq!(again.release(DEADLINE).await, Released::Ended);
     println!("ended in {:?}", began.elapsed());
     assert!(daemons.iter().all(|id| !id.is_alive()));
-    assert!(run_folder::is_on_disk(run), "it is as it was");
+    assert!(run_folder::is_on_disk(run), "the mount is removed");
 
     what_a_dead_host_left(&state_dir).await;
 }
 
-/// Everything killed at once, as when the power fails: files of all kinds stay, and nothing is in the way.
+/// Kills everything at once, like a power failure: all kinds of files stay, and they do no harm.
 async fn what_a_dead_host_left(state_dir: &Path) {
     let libvirtd = ensure(state_dir).await;
     let Libvirtd::Ours { reaper, .. } = libvirtd else { panic!("{libvirtd:?}") };
@@ -284,9 +285,10 @@ async fn what_a_dead_host_left(state_dir: &Path) {
     for (_, id) in daemons {
         id.signal(Signal::KILL);
     }
-    // A killed daemon's main thread is a zombie before its others have let go of its sockets.
+    // The main thread of a killed daemon is a zombie before its other threads have closed its
+    // sockets.
     for socket in ["/run/libvirt/libvirt-sock", "/run/libvirt/virtlogd-sock"] {
-        until("nobody answers", || UnixStream::connect(socket).is_err().then_some(()));
+        until("no server answers", || UnixStream::connect(socket).is_err().then_some(()));
     }
     assert!(
         UnixListener::bind("/run/libvirt/libvirt-sock").is_err(),
@@ -295,7 +297,7 @@ async fn what_a_dead_host_left(state_dir: &Path) {
     let next = ensure(state_dir).await;
     assert!(matches!(next, Libvirtd::Ours { resumed: false, .. }), "{next:?}");
     assert!(serves());
-    // Whoever comes next may end it as well.
+    // The next process may end it as well.
     let left = Libvirtd::left_behind(state_dir).unwrap();
     assert_eq!(left.release(DEADLINE).await, Released::Ended);
     assert!(Libvirtd::left_behind(state_dir).is_none());

@@ -1,5 +1,5 @@
-//! Finds the programs of the control plane. A place counts only if it holds all of them, so that one release
-//! of etcd never meets the API server of another by accident.
+//! Finds the programs of the control plane. A place counts only if it has all of them. Otherwise
+//! etcd of one release could run with the API server of another release by accident.
 
 use std::env;
 use std::ffi::OsString;
@@ -22,18 +22,18 @@ pub struct Binaries {
     pub etcd: PathBuf,
     pub api_server: PathBuf,
     pub controller_manager: PathBuf,
-    /// For people; nothing here needs it.
+    /// For people only. The control plane does not use it.
     pub kubectl: Option<PathBuf>,
 }
 
 impl Binaries {
-    /// Looks in `dir` only, if it is given (`--control-plane-dir`); else in `KUBEBUILDER_ASSETS`, on the `PATH`,
-    /// and in the cache that `make controlplane` fills.
+    /// Searches only `dir`, if it is given (`--control-plane-dir`). Otherwise searches
+    /// `KUBEBUILDER_ASSETS`, the `PATH`, and the cache that `make controlplane` fills.
     pub fn find(dir: Option<&Path>) -> Result<Self, BinariesError> {
         Self::find_in(&Places::from_environment(dir))
     }
 
-    /// The path of one of them.
+    /// The path of one program.
     pub fn path(&self, component: Component) -> &Path {
         match component {
             Component::Etcd => &self.etcd,
@@ -53,7 +53,8 @@ impl Binaries {
         Err(BinariesError { looked })
     }
 
-    /// The programs, each from the first folder that has it; or the names of those that none has.
+    /// The programs, each from the first folder that has it; or the names of the programs that are
+    /// in no folder.
     fn in_folders(folders: &[PathBuf]) -> Result<Self, Vec<&'static str>> {
         let find = |name: &str| {
             folders.iter().map(|folder| folder.join(name)).find(|path| is_executable(path))
@@ -83,7 +84,7 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// No place holds a whole control plane.
+/// No place has a complete control plane.
 #[derive(Debug)]
 pub struct BinariesError {
     looked: Vec<Looked>,
@@ -99,21 +100,22 @@ impl fmt::Display for BinariesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "found no complete control plane (etcd, kube-apiserver, kube-controller-manager); looked in:"
+            "found no complete control plane (etcd, kube-apiserver, kube-controller-manager); \
+             looked in:"
         )?;
         for Looked { place, missing } in &self.looked {
             write!(f, "\n  {place}: no {}", missing.join(", no "))?;
         }
         write!(
             f,
-            "\nbuild one with `make controlplane`, or name the folder that holds them with --control-plane-dir"
+            "\nbuild one with `make controlplane`, or name their folder with --control-plane-dir"
         )
     }
 }
 
 impl std::error::Error for BinariesError {}
 
-/// Where to look, as the environment gives it.
+/// The places to search, from the environment.
 #[derive(Debug, Default)]
 struct Places {
     dir: Option<PathBuf>,
@@ -168,14 +170,15 @@ impl Places {
     }
 }
 
-/// The builds in the cache: first the one of the versions that this program was built with, then the newest.
+/// The builds in the cache: first the build for the versions that this program was compiled with,
+/// then the newest.
 fn cached_builds(cache: &Path) -> Vec<PathBuf> {
     let own = build_key();
     let mut builds: Vec<(bool, SystemTime, PathBuf)> = fs::read_dir(cache)
         .into_iter()
         .flatten()
         .filter_map(Result::ok)
-        // The dot is the mark of a build that isn't finished.
+        // A leading dot marks an unfinished build.
         .filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."))
         .filter_map(|entry| {
             let modified = entry.metadata().and_then(|meta| meta.modified()).ok()?;
@@ -186,7 +189,7 @@ fn cached_builds(cache: &Path) -> Vec<PathBuf> {
     builds.into_iter().map(|(_, _, path)| path).collect()
 }
 
-/// The name that the script `build` gives to what it makes: the hash of all that decides its content.
+/// The name of the result of the script `build`: the hash of all inputs that decide its content.
 fn build_key() -> String {
     let mut hash = Sha256::new();
     hash.update(include_bytes!("../go.mod"));

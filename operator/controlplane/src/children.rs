@@ -1,4 +1,5 @@
-//! One task keeps one child running: it starts it, starts it again with a growing pause when it dies, and ends it.
+//! One task keeps one child running. It starts the child, restarts it after its death with a
+//! growing pause, and ends it.
 //!
 //! ```text
 //!   Starting ──► Running ──died──► Waiting ──pause over──► Starting
@@ -20,29 +21,29 @@ use crate::spawner::{self, Running};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// Who ran this long is well: its next death starts at the first pause again.
+/// A child that ran this long is healthy: after its next death, the pause is short again.
 const WELL_AFTER: Duration = Duration::from_secs(30);
 const LAST_LINES: usize = 8;
 
-/// Something that happened to a child.
+/// An event of a child.
 #[derive(Clone, Debug)]
 pub struct ChildEvent {
     pub component: Component,
     pub happened: Happened,
 }
 
-/// What happened to it.
+/// The kind of the event.
 #[derive(Clone, Debug)]
 pub enum Happened {
-    /// It runs. `restarts` counts how often it was started again.
+    /// The child runs. `restarts` counts its restarts.
     Started { pid: u32, restarts: u32 },
-    /// It ended without being told to; it will be started again.
+    /// The child ended without our request. It will be restarted.
     Died { how: String, last_lines: String },
-    /// It couldn't be started; it will be tried again.
+    /// The child couldn't be started. The task will try again.
     NotStarted { why: String },
 }
 
-/// A child that is kept running. Dropping this kills it.
+/// A child that a task keeps running. Dropping this kills the child.
 #[derive(Debug)]
 pub struct Child {
     stop: Option<oneshot::Sender<Duration>>,
@@ -56,7 +57,7 @@ impl Child {
         Self { stop: Some(stop), task }
     }
 
-    /// Ends it: SIGTERM, and SIGKILL after `grace`.
+    /// Ends the child: SIGTERM, and SIGKILL after `grace`.
     pub async fn stop(mut self, grace: Duration) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(grace);
@@ -77,7 +78,7 @@ async fn keep_running(
     mut stop: oneshot::Receiver<Duration>,
 ) {
     let component = line.component;
-    // Nobody has to listen.
+    // A receiver is optional.
     let tell = |happened| drop(events.send(ChildEvent { component, happened }));
     let mut pause = Pause::default();
     for restarts in 0.. {
@@ -102,7 +103,7 @@ async fn keep_running(
     }
 }
 
-/// Ends a running child; whoever doesn't go in time is made to.
+/// Ends a running child. Kills it if it does not end in time.
 async fn end(mut running: Running, grace: Duration) {
     running.signal(Signal::TERM);
     if timeout(grace, running.wait()).await.is_err() {
@@ -115,11 +116,16 @@ async fn end(mut running: Running, grace: Duration) {
 fn died(line: &CommandLine, how: std::io::Result<ExitStatus>) -> Happened {
     let how = how.map_or_else(|error| error.to_string(), |status| status.to_string());
     let last_lines = log_file::last_lines(&line.log, LAST_LINES);
-    tracing::warn!(component = %line.component, how, log = %line.log.display(), "a part of the control plane died");
+    tracing::warn!(
+        component = %line.component,
+        how,
+        log = %line.log.display(),
+        "a part of the control plane died"
+    );
     Happened::Died { how, last_lines }
 }
 
-/// How long to wait before the next start.
+/// The pause before the next start.
 #[derive(Debug, Default)]
 struct Pause {
     deaths: u32,

@@ -9,11 +9,12 @@ use crate::config::{Config, Durability};
 use crate::layout::Layout;
 use crate::ports::Ports;
 
-/// The address that Kubernetes gives to the service `kubernetes`: the first of the range of services.
+/// The address that Kubernetes gives to the service `kubernetes`: the first address of the range
+/// for services.
 pub const API_SERVICE_ADDRESS: &str = "10.0.0.1";
 const SERVICE_RANGE: &str = "10.0.0.0/24";
 
-/// What to run for a component, and where its output goes.
+/// The command of a component, and the file for its output.
 #[derive(Clone, Debug)]
 pub struct CommandLine {
     pub component: Component,
@@ -50,7 +51,8 @@ impl Commands<'_> {
 
     fn etcd(&self) -> Vec<OsString> {
         let client = format!("https://127.0.0.1:{}", self.ports.etcd);
-        // One member has no peers, but etcd wants an address for them: the kernel chooses one at each start.
+        // etcd wants an address for its peers, although one member has no peers. The kernel chooses
+        // a port at each start.
         let peer = "https://127.0.0.1:0";
         let pki = self.pki;
         let (identity, authority) = (pki.etcd_server.file(), pki.etcd_ca.certificate_file());
@@ -71,7 +73,8 @@ impl Commands<'_> {
             path("--peer-cert-file", identity),
             path("--peer-key-file", identity),
             text("--enable-grpc-gateway=false"),
-            // One host's objects: a snapshot every so many writes bounds etcd's memory.
+            // A snapshot after this number of writes bounds etcd's memory. It suffices for the
+            // objects of one host.
             text("--snapshot-count=5000"),
             text("--max-snapshots=1"),
             text("--max-wals=1"),
@@ -92,7 +95,8 @@ impl Commands<'_> {
             path("--etcd-keyfile", pki.etcd_client.file()),
             text("--bind-address=127.0.0.1"),
             text("--advertise-address=127.0.0.1"),
-            // Loopback isn't an address that an Endpoints object may hold, and nothing here reads one.
+            // An Endpoints object must not hold a loopback address, and no part of this system
+            // reads one.
             text("--endpoint-reconciler-type=none"),
             text(format!("--secure-port={}", self.ports.api_server)),
             path("--tls-cert-file", pki.api_server.file()),
@@ -112,10 +116,10 @@ impl Commands<'_> {
         vec![
             path("--kubeconfig", &self.layout.controller_manager_kubeconfig()),
             text("--controllers=garbage-collector-controller,namespace-controller"),
-            // Each controller with the rights of its own role only.
+            // Each controller gets only the rights of its own role.
             text("--use-service-account-credentials=true"),
             text("--leader-elect=false"),
-            // Nothing is served: there is nobody to ask it.
+            // It serves no port, because no part asks it.
             text("--secure-port=0"),
             text("--profiling=false"),
         ]
@@ -126,7 +130,7 @@ fn text(argument: impl Into<String>) -> OsString {
     argument.into().into()
 }
 
-/// A path may hold bytes that aren't text.
+/// A path may contain bytes that are not text.
 fn path(name: &str, value: &Path) -> OsString {
     let mut argument = OsString::from(name);
     argument.push("=");

@@ -14,7 +14,7 @@ pub enum Component {
 }
 
 impl Component {
-    /// The name of its executable file, which is also the stem of its log's.
+    /// The name of its executable file, and the stem of its log file.
     pub fn program(self) -> &'static str {
         match self {
             Self::Etcd => "etcd",

@@ -1,4 +1,4 @@
-//! What a control plane is started with.
+//! The configuration of a control plane.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,20 +8,23 @@ use crate::Binaries;
 /// The port that Kubernetes' own tools use for an API server.
 const USUAL_PORT: u16 = 6443;
 
-/// How a control plane is to be started. The caller makes sure that one process uses a data folder at a time.
+/// The configuration of a control plane. The caller ensures that only one process uses a data
+/// folder at a time.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Holds everything that is kept: etcd's data, certificates, logs and the kubeconfig. Made if missing.
+    /// The folder for all data: etcd's data, certificates, logs and the kubeconfig. It is made if
+    /// it is missing.
     pub data_dir: PathBuf,
     /// The programs to run.
     pub binaries: Binaries,
-    /// The API server's port if it is free; another is taken otherwise. `None`: any.
+    /// The API server's port if it is free. Otherwise another port is chosen. `None`: any port.
     pub preferred_port: Option<u16>,
-    /// Whether to run kube-controller-manager. Without it, deleted namespaces and owners leave their content behind.
+    /// Whether to run kube-controller-manager. Without it, the content of deleted namespaces and
+    /// owners stays.
     pub controller_manager: bool,
     /// Whether data must survive a power cut.
     pub durability: Durability,
-    /// How long the start may take before it counts as failed.
+    /// The time limit for a start.
     pub start_timeout: Duration,
 }
 

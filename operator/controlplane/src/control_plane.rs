@@ -1,4 +1,4 @@
-//! The control plane as a whole: starts it, says when it is ready, ends it in order.
+//! The control plane as a whole: starts it, tells when it is ready, and ends it in order.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -13,16 +13,18 @@ use crate::readiness;
 use crate::{Component, Config};
 
 const REMEMBERED_EVENTS: usize = 64;
-/// Someone else may take a port between our look and the child's.
+/// Another program may take a port after our check and before the child's start.
 const PORT_ATTEMPTS: u32 = 4;
 const PORT_TAKEN: &str = "address already in use";
-/// Longer than this nobody waits for the API server: what it knows is etcd's, and its graceful end can take a minute.
+/// The longest wait for the API server. It has no data outside of etcd, and its graceful end can
+/// take a minute.
 const API_SERVER_GRACE: Duration = Duration::from_secs(2);
 const CONTROLLER_MANAGER_GRACE: Duration = Duration::from_secs(1);
-/// Even a shutdown in a hurry lets etcd close its files.
+/// A fast shutdown also gives etcd the time to close its files.
 const LEAST_ETCD_GRACE: Duration = Duration::from_secs(2);
 
-/// A running control plane. Dropping it kills its children; [`ControlPlane::shutdown`] ends them in order.
+/// A running control plane. Dropping it kills its children. [`ControlPlane::shutdown`] ends them in
+/// order.
 #[derive(Debug)]
 pub struct ControlPlane {
     kubeconfig_path: PathBuf,
@@ -34,7 +36,7 @@ pub struct ControlPlane {
     etcd: Child,
 }
 
-/// A control plane could not be started. Nothing of it runs then.
+/// A control plane could not be started. No part of it runs.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("could not prepare a control plane in {}", data_dir.display())]
@@ -45,7 +47,8 @@ pub enum StartError {
     },
     #[error("could not run {} ({why}); build it with `make controlplane`", program.display())]
     NotStarted { program: PathBuf, why: String },
-    #[error("{component} ended at its start ({how}); the last lines of {} are:\n{last_lines}", log.display())]
+    #[error("{component} ended at its start ({how}); the last lines of {} are:\n\
+             {last_lines}", log.display())]
     Died { component: Component, how: String, log: PathBuf, last_lines: String },
     #[error(
         "the control plane wasn't ready after {} s ({last}); see the logs in {}",
@@ -60,7 +63,7 @@ pub enum StartError {
 }
 
 impl ControlPlane {
-    /// Starts everything and returns when the API can be used.
+    /// Starts everything and returns when the API is usable.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         let mut attempt = 0;
         loop {
@@ -70,7 +73,10 @@ impl ControlPlane {
                 Err(StartError::Died { last_lines, .. })
                     if attempt < PORT_ATTEMPTS && last_lines.contains(PORT_TAKEN) =>
                 {
-                    tracing::info!(attempt, "a port was taken in the last moment; choosing others");
+                    tracing::info!(
+                        attempt,
+                        "another program took a port just before the start; choosing other ports"
+                    );
                 }
                 outcome => return outcome,
             }
@@ -82,23 +88,23 @@ impl ControlPlane {
         &self.kubeconfig_path
     }
 
-    /// Its text.
+    /// The text of this kubeconfig.
     pub fn kubeconfig(&self) -> &str {
         &self.kubeconfig
     }
 
-    /// The same for kube's client.
+    /// This kubeconfig in the form for kube's client.
     pub fn client_config(&self) -> ClientConfig {
         self.client_config.clone()
     }
 
-    /// What happens to the children from now on.
+    /// The events of the children from now on.
     pub fn events(&self) -> broadcast::Receiver<ChildEvent> {
         self.events.subscribe()
     }
 
-    /// Ends everything, the store last, so that it has all there was to write. Takes `deadline` at the longest,
-    /// but gives the store two seconds in any case.
+    /// Ends everything, the store last, so that the store gets all writes. Takes at most
+    /// `deadline`, but always gives the store two seconds.
     pub async fn shutdown(self, deadline: Duration) {
         let began = Instant::now();
         let left = |most: Duration| deadline.saturating_sub(began.elapsed()).min(most);
@@ -114,14 +120,16 @@ impl ControlPlane {
             readiness::client_config(&prepared.kubeconfig).await.map_err(StartError::Kubeconfig)?;
         let client = kube::Client::try_from(client_config.clone()).map_err(StartError::Client)?;
         let (events, mut seen) = broadcast::channel(REMEMBERED_EVENTS);
-        // Both at once: the API server waits for its store.
+        // Both start together, because the API server waits for its store.
         let etcd = Child::keep_running(prepared.etcd.clone(), events.clone());
         let api_server = Child::keep_running(prepared.api_server.clone(), events.clone());
 
         let mut last = String::new();
         let outcome = tokio::select! {
             failure = first_failure(&mut seen, &prepared) => Err(Some(failure)),
-            ready = timeout(config.start_timeout, readiness::ready(&client, &mut last)) => ready.map_err(|_| None),
+            ready = timeout(config.start_timeout, readiness::ready(&client, &mut last)) => {
+                ready.map_err(|_| None)
+            }
         };
         if let Err(failure) = outcome {
             api_server.stop(Duration::ZERO).await;
@@ -158,7 +166,8 @@ async fn prepare_in_background(config: &Config, attempt: u32) -> Result<Prepared
     outcome.map_err(|why| StartError::Prepare { data_dir: config.data_dir.clone(), why })
 }
 
-/// Waits for a child to fail. During a start any death is final: a restart would only repeat it, later and unseen.
+/// Waits until a child fails. During a start every death is final: a restart would only fail again
+/// later, unnoticed.
 async fn first_failure(
     events: &mut broadcast::Receiver<ChildEvent>,
     prepared: &Prepared,

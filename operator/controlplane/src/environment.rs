@@ -1,15 +1,16 @@
-//! What of our environment the children get: etcd takes every `ETCD_…` for a flag, and Go programs take proxies and
-//! kubeconfigs from it, none of which is meant for them.
+//! Chooses the environment of the children. It is not ours: etcd takes every `ETCD_…` variable for
+//! a flag, and Go programs read proxies and kubeconfigs from variables that are meant for other
+//! programs.
 
 use std::ffi::OsString;
 
-/// Where programs and temporary files are, and how Go's memory is tuned by someone who knows better.
+/// The places of programs and temporary files, and the settings of users who tune Go's memory.
 const KEPT: [&str; 5] = ["PATH", "TMPDIR", "GOGC", "GOMEMLIMIT", "GOMAXPROCS"];
-/// Collects garbage earlier than Go does by itself: 50 MB less for an idle control plane, at no CPU that could be
-/// measured.
+/// Collects garbage earlier than Go's default. This saves 50 MB in an idle control plane; its CPU
+/// cost could not be measured.
 const FRUGAL: (&str, &str) = ("GOGC", "50");
 
-/// The environment of every child, out of what `ours` gives.
+/// The environment of every child, from the variables of `ours`.
 pub fn of_children(ours: impl Fn(&str) -> Option<OsString>) -> Vec<(&'static str, OsString)> {
     let mut environment: Vec<_> =
         KEPT.into_iter().filter_map(|name| Some((name, ours(name)?))).collect();

@@ -1,22 +1,24 @@
-//! Private folders, and files that appear whole or not at all.
+//! Private folders, and files that are written completely or not at all.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Makes a folder that only this user can enter, whatever it was before.
+/// Makes a folder that only this user can enter. Changes the mode of an existing folder.
 pub fn private_dir(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
-/// Writes a file that only this user can read. A crash leaves the old content or the new.
+/// Writes a file that only this user can read. After a crash the file has the old content or the
+/// new one.
 ///
-/// The temporary name is fixed, so that crashes don't pile up leftovers: a data folder has one writer.
+/// The temporary name is fixed, so that crashes don't leave more and more files. A data folder has
+/// only one writer.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_added_extension("tmp");
-    // One that is left of a crash may have another mode.
+    // A file that a crash left may have another mode.
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

@@ -1,11 +1,11 @@
-//! Writes kubeconfigs: all in one file, so that it can be copied.
+//! Writes kubeconfigs. All parts are in one file, so that people can copy it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::certificates::{Authority, Identity};
 
-/// A kubeconfig for `identity`, as YAML. Nothing in it needs quoting.
+/// A kubeconfig for `identity`, as YAML. Its values need no quotes.
 pub fn render(port: u16, authority: &Authority, identity: &Identity) -> String {
     format!(
         "apiVersion: v1

@@ -1,4 +1,4 @@
-//! Where things lie in the data folder.
+//! The paths in the data folder.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ impl Layout {
         self.logs().join(format!("{component}.log"))
     }
 
-    /// The ports that were used last.
+    /// The ports of the last start.
     pub fn ports(&self) -> PathBuf {
         self.root.join("ports.json")
     }

@@ -1,5 +1,6 @@
-//! A real Kubernetes API on one host that has none: starts the unmodified etcd, kube-apiserver and
-//! kube-controller-manager as child processes, keeps them running, and ends them in order.
+//! Runs a real Kubernetes API on one host that has no cluster. It starts the unmodified etcd,
+//! kube-apiserver and kube-controller-manager as child processes, keeps them running, and ends them
+//! in order.
 //!
 //! ```text
 //!  Binaries::find ─► Config ─► ControlPlane::start ─► ready ─► events, client ─► shutdown
@@ -8,10 +9,11 @@
 //!                               └ /readyz, then kube-controller-manager
 //! ```
 //!
-//! Everything listens on loopback only, every connection is mutual TLS, and no child outlives this process,
-//! however it ends. This crate knows nothing of virtual machines, nor of agentvm's own API types.
+//! Everything listens on loopback only, every connection uses mutual TLS, and no child outlives
+//! this process, also not after a crash. This crate does not depend on virtual machines or on
+//! agentvm's own API types.
 
-#![deny(unsafe_code)] // `spawner` alone may, and says why
+#![deny(unsafe_code)] // only `spawner` may use it, and states its reason
 
 mod binaries;
 mod certificates;

@@ -1,18 +1,19 @@
-//! A child's log: a file that is bounded, and whose end can be shown to a person.
+//! A child's log: a file with a size limit, whose last lines can be shown to a person.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-/// With the one before it kept, a log takes at most twice this.
+/// A log takes at most twice this size, because the log before it is kept.
 const MOST_BYTES: u64 = 16 << 20;
-/// How much of the end is read to find the last lines.
+/// The number of bytes at the end that are searched for the last lines.
 const TAIL_BYTES: u64 = 8 << 10;
 
 /// Copies `output` into the log until it ends. Runs on a thread of its own.
 ///
-/// A log that can't be written must not stop the child, which would block on a full pipe: its output is dropped then.
+/// If the log can't be written, the output is dropped. Otherwise the child would block on a full
+/// pipe.
 pub fn pump(mut output: impl Read, path: &Path) {
     let mut log = BoundedLog::open(path, MOST_BYTES);
     let mut buffer = vec![0; 16 << 10];
@@ -22,7 +23,8 @@ pub fn pump(mut output: impl Read, path: &Path) {
         }
         let written = log.as_mut().map_or(Ok(()), |log| log.write(&buffer[..length]));
         if let Err(error) = written {
-            tracing::warn!(log = %path.display(), %error, "could not write a log; what follows is dropped");
+            let log = path.display();
+            tracing::warn!(%log, %error, "could not write a log; all further output is dropped");
             log = Err(error);
         }
     }

@@ -1,15 +1,17 @@
-//! Whether a program is for this kind of machine. The C library hands a program that the kernel doesn't know to the
-//! shell, whose complaint helps nobody: so this is looked at before anything starts.
+//! Detects programs for another kind of machine. The C library passes a program that the kernel
+//! can't execute to the shell, whose error message is misleading. Therefore the check runs before
+//! any start.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 const MAGIC: &[u8] = b"\x7fELF";
-/// Where an ELF header says which machine it is for.
+/// The field of an ELF header that has the machine.
 const MACHINE: std::ops::Range<usize> = 18..20;
 
-/// Whether it is an ELF program of another machine than the one we run on. A script is for every machine.
+/// Whether the file is an ELF program for another machine than this one. A script runs on every
+/// machine.
 pub fn is_foreign(program: &Path) -> io::Result<bool> {
     let header = header(program)?;
     if !header.starts_with(MAGIC) {

@@ -1,5 +1,5 @@
-//! Which ports to listen on: those of last time if they are free, so that a kubeconfig that someone copied keeps
-//! working; else the preferred one; else any.
+//! Chooses the ports to listen on. The last ports are used again if they are free, so that copies
+//! of a kubeconfig keep working. Otherwise the preferred port is used, or else any free port.
 
 use std::fs;
 use std::io;
@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::files;
 
-/// Below the range from which the kernel takes the source ports of outgoing connections, which could otherwise
-/// hold one of ours at the moment a child is restarted.
+/// Lies below the range from which the kernel takes source ports of outgoing connections. Such a
+/// connection could hold our port while a child is restarted.
 const SEARCH: std::ops::Range<u16> = 20_000..30_000;
 const MOST_TRIED: u16 = 1_000;
 
-/// The ports of one control plane, and what was asked for when they were chosen.
+/// The ports of one control plane, and the preference at the time of the choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
     pub api_server: u16,
@@ -24,7 +24,8 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Those of last time, unless there are none or they can't be read: they are a convenience.
+    /// The last ports. `None` if they are missing or can't be read, because they are only a
+    /// convenience.
     pub fn load(path: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
@@ -33,7 +34,8 @@ impl Ports {
         files::write_private(path, &serde_json::to_vec(&self)?)
     }
 
-    /// Chooses ports that `is_free` says are; `seed` spreads the search of those who choose at the same time.
+    /// Chooses ports for which `is_free` holds. `seed` spreads the search of control planes that
+    /// choose at one time.
     pub fn choose(
         last: Option<Self>,
         preferred: Option<u16>,
@@ -63,7 +65,7 @@ fn searched(seed: u32) -> impl Iterator<Item = u16> {
     })
 }
 
-/// Whether a server could listen on that port of loopback now.
+/// Whether a server could listen on this port of loopback now.
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }

@@ -1,4 +1,4 @@
-//! Everything that must lie in the data folder before a child starts.
+//! Makes everything that the data folder must contain before a child starts.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
@@ -15,18 +15,20 @@ use crate::layout::Layout;
 use crate::machine;
 use crate::ports::{self, Ports};
 
-/// Something that has to be there before a start isn't.
+/// A precondition of the start is missing.
 #[derive(Debug, thiserror::Error)]
 pub enum PrepareError {
-    #[error("cannot write {}; name a data folder that this user may write, on a disk with room", path.display())]
+    #[error("cannot write {}; name a data folder that this user may write to, on a disk with free \
+             space", path.display())]
     NotWritable {
         path: PathBuf,
         #[source]
         why: io::Error,
     },
-    #[error("no free port on 127.0.0.1 between 20000 and 29999; end what uses them")]
+    #[error("no free port on 127.0.0.1 between 20000 and 29999; end the programs that use them")]
     NoPort,
-    #[error("{} isn't a program for this machine; build one with `make controlplane`", program.display())]
+    #[error("{} isn't a program for this machine; build one with `make \
+             controlplane`", program.display())]
     Foreign { program: PathBuf },
     #[error("cannot read {}; build it with `make controlplane`", program.display())]
     Unreadable {
@@ -38,7 +40,7 @@ pub enum PrepareError {
     Pki(#[source] PkiError),
 }
 
-/// What is ready to be started.
+/// The parts of a control plane that is ready to start.
 #[derive(Debug)]
 pub struct Prepared {
     pub kubeconfig_path: PathBuf,
@@ -48,12 +50,13 @@ pub struct Prepared {
     pub controller_manager: CommandLine,
 }
 
-/// Makes folders, certificates and kubeconfigs, and chooses ports. `attempt` above 0: the last ports were taken.
+/// Makes folders, certificates and kubeconfigs, and chooses ports. If `attempt` is above 0, the
+/// last ports were taken.
 pub fn prepare(config: &Config, attempt: u32) -> Result<Prepared, PrepareError> {
     for component in [Component::Etcd, Component::ApiServer, Component::ControllerManager] {
         check_program(config.binaries.path(component))?;
     }
-    // The children run in the data folder, and are told absolute paths.
+    // The children run in the data folder, and get absolute paths.
     let root = std::path::absolute(&config.data_dir)
         .map_err(|why| PrepareError::NotWritable { path: config.data_dir.clone(), why })?;
     let layout = Layout::new(root);
@@ -95,8 +98,8 @@ fn choose_ports(config: &Config, layout: &Layout, attempt: u32) -> Result<Ports,
     Ok(ports)
 }
 
-/// Of process and folder: two control planes, in one process too, look for ports in different places, and neither takes
-/// the one that the other is about to come back to.
+/// Depends on process and folder. Two control planes, also in one process, then look for ports in
+/// different places. Neither takes the port that the other one is about to use again.
 fn seed(data_dir: &Path) -> u32 {
     let mut hash = DefaultHasher::new();
     (std::process::id(), data_dir).hash(&mut hash);

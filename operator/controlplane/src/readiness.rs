@@ -1,5 +1,5 @@
-//! When a control plane may be used: the API server says that it is ready (its first roles written included), and
-//! the namespace `default` exists.
+//! Decides when a control plane is usable: the API server reports that it is ready (it has written
+//! its first roles), and the namespace `default` exists.
 
 use std::time::Duration;
 
@@ -7,7 +7,8 @@ use kube::config::{Config as ClientConfig, KubeConfigOptions, Kubeconfig, Kubeco
 use tokio::time::sleep;
 
 const PAUSE: Duration = Duration::from_millis(50);
-/// `/readyz` holds the hooks after start, of which one writes the first roles; the namespaces come on their own.
+/// `/readyz` includes the hooks after the start, and one of them writes the first roles. The
+/// namespaces are created separately.
 const PROOFS: [&str; 2] = ["/readyz", "/api/v1/namespaces/default"];
 
 /// A client configuration from the text of a kubeconfig.
@@ -16,7 +17,8 @@ pub async fn client_config(kubeconfig: &str) -> Result<ClientConfig, KubeconfigE
     ClientConfig::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await
 }
 
-/// Waits until the API can be used; the caller sets the deadline. Says in `last` what it still waits for.
+/// Waits until the API is usable. The caller sets the deadline. `last` has the current reason for
+/// the wait.
 pub async fn ready(client: &kube::Client, last: &mut String) {
     for proof in PROOFS {
         while let Err(why) = ask(client, proof).await {

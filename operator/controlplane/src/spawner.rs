@@ -1,7 +1,7 @@
-//! Starts children that the kernel kills when this process ends, however it ends.
+//! Starts children that the kernel kills when this process ends in any way.
 //!
-//! The kernel ties that to the *thread* that started the child, and threads of an async runtime come and go: so one
-//! thread starts them all and lives as long as the process.
+//! The kernel kills them when the *thread* ends that started them, and threads of an async runtime
+//! come and go. Therefore one thread starts all children, and lives as long as the process.
 
 use std::io;
 use std::process::{ExitStatus, Stdio};
@@ -34,28 +34,29 @@ impl Running {
         self.child.id()
     }
 
-    /// Asks it to end. One that has ended already needs no telling.
+    /// Asks the child to end. Does nothing if it has ended already.
     pub fn signal(&self, signal: Signal) {
         if let Some(pid) =
             self.child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw)
         {
-            // Not yet waited for, so the number is still this child's.
+            // The child was not waited for yet, so the number still belongs to it.
             let _ = rustix::process::kill_process(pid, signal);
         }
     }
 
-    /// Waits for its end. Safe to give up and call again.
+    /// Waits for its end. A caller may cancel the wait and call it again.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await
     }
 
-    /// Waits until the last of its output is in the log.
+    /// Waits until the last output is in the log.
     pub async fn finish_log(self) {
         let _ = tokio::task::spawn_blocking(move || self.log.join()).await;
     }
 }
 
-/// Starts a program in a process group of its own, so that a terminal's Ctrl-C reaches only us and the end is in order.
+/// Starts a program in a process group of its own, so that a terminal's Ctrl-C reaches only us and
+/// the children end in order.
 pub async fn spawn(line: &CommandLine) -> io::Result<Running> {
     let (output, input) = io::pipe()?;
     let mut command = Command::new(&line.program);
@@ -87,15 +88,16 @@ fn die_with_us(command: &mut Command) {
     let us = rustix::process::getpid();
     let ask = move || {
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        // We may have died before the kernel was asked.
+        // We may have died before the kernel got the request.
         if rustix::process::getppid() == Some(us) {
             Ok(())
         } else {
             Err(io::Error::from_raw_os_error(3))
         }
     };
-    // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes two raw system calls
-    // (rustix calls the kernel directly), compares two integers, and neither allocates nor takes a lock.
+    // SAFETY: between fork and exec only async-signal-safe work is allowed. The closure makes two
+    // raw system calls (rustix calls the kernel directly), compares two integers, and neither
+    // allocates nor takes a lock.
     unsafe { command.pre_exec(ask) };
 }
 
@@ -105,16 +107,16 @@ fn orders() -> io::Result<&'static mpsc::Sender<Order>> {
         return Ok(orders);
     }
     let (sender, receiver) = mpsc::channel();
-    // Two callers may come here at once: the second's thread ends at once, without having started anything.
+    // If two callers come here at one time, the thread of the second ends at once without a start.
     thread::Builder::new().name("child spawner".into()).spawn(move || serve(&receiver))?;
     Ok(ORDERS.get_or_init(|| sender))
 }
 
 fn serve(orders: &mpsc::Receiver<Order>) {
     while let Ok(Order { mut command, runtime, reply }) = orders.recv() {
-        // The child's end is noticed by the caller's runtime.
+        // The caller's runtime notices the child's end.
         let _context = runtime.enter();
-        // Nobody waits any more: the child is dropped, which kills it.
+        // If the caller is gone, the child is dropped, which kills it.
         let _ = reply.send(command.spawn());
     }
 }

@@ -1,4 +1,5 @@
-//! For tests of this and other crates: one real control plane for each test process, started when first asked for.
+//! Support for tests of this and other crates: one real control plane for each test process,
+//! started at its first use.
 
 use std::io;
 use std::path::Path;
@@ -8,8 +9,8 @@ use tokio::sync::{OnceCell, oneshot};
 
 use crate::{Binaries, BinariesError, Config, ControlPlane, Durability, StartError};
 
-/// `read` returns when the test process ends, and its end of the pipe is closed with it. The second try of `rm` is for somebody who wrote while
-/// being killed.
+/// `read` returns when the test process ends, because its end of the pipe closes then. `rm` runs
+/// twice, because a killed process may still have written during the first run.
 const JANITOR: &str = r#"read -r _
 for round in 1 2 3 4 5; do
     found=
@@ -30,8 +31,8 @@ pub struct Shared {
 }
 
 impl Shared {
-    /// A client for the caller's runtime, as administrator. Not to be shared between tests: its connections belong
-    /// to the runtime that made them, and end with it.
+    /// A client for the caller's runtime, as administrator. Tests must not share it: its
+    /// connections belong to the runtime that made them, and end with that runtime.
     pub fn client(&self) -> Result<kube::Client, kube::Error> {
         kube::Client::try_from(self.control_plane.client_config())
     }
@@ -55,25 +56,26 @@ pub enum SharedError {
     Gone,
 }
 
-/// The shared control plane. It ends with the process, and its data is removed then.
+/// The shared control plane. It ends with the process, and then its data is removed.
 pub async fn shared() -> Result<&'static Shared, SharedError> {
     static SHARED: OnceCell<Shared> = OnceCell::const_new();
     SHARED.get_or_try_init(on_its_own_thread).await
 }
 
-/// A control plane for one test, which may change the cluster itself. It ends with the process, too.
+/// A control plane for one test that changes the cluster itself. It also ends with the process.
 pub async fn private() -> Result<&'static Shared, SharedError> {
     Ok(Box::leak(Box::new(on_its_own_thread().await?)))
 }
 
-/// Starts a control plane in a runtime of its own: the runtime of a test ends with that test.
+/// Starts a control plane in a runtime of its own, because the runtime of a test ends with that
+/// test.
 async fn on_its_own_thread() -> Result<Shared, SharedError> {
     let (reply, started) = oneshot::channel();
     std::thread::spawn(move || run(reply));
     started.await.map_err(|_| SharedError::Gone)?
 }
 
-/// A configuration for a test's own control plane: any ports, and nothing synced.
+/// The configuration of a test's own control plane: any ports, and no syncs to the disk.
 pub fn config(data_dir: &Path) -> Result<Config, BinariesError> {
     let usual = Config::new(data_dir, Binaries::find(None)?);
     Ok(Config { preferred_port: None, durability: Durability::UnsafeNoFsync, ..usual })
@@ -86,7 +88,7 @@ fn run(reply: oneshot::Sender<Result<Shared, SharedError>>) {
     };
     runtime.block_on(async {
         let _ = reply.send(start().await);
-        // Keeps the children's tasks going; the process's end stops all of it.
+        // Keeps the children's tasks running until the process ends.
         std::future::pending::<()>().await;
     });
 }
@@ -103,8 +105,9 @@ async fn start() -> Result<Shared, SharedError> {
     Ok(Shared { control_plane })
 }
 
-/// Ends whatever names a folder in its command line, removes the folder, and does so when this process ends, however it ends: statics
-/// aren't dropped.
+/// Starts a process that waits for any end of this one. It then kills every process whose command
+/// line names the folder, and removes the folder. A destructor can't do this, because statics are
+/// not dropped.
 pub fn remove_when_we_end(folder: &Path) -> io::Result<()> {
     use std::os::unix::process::CommandExt as _;
     let mut janitor: Child = Command::new("sh")

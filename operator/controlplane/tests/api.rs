@@ -1,5 +1,6 @@
-//! What the API does and whom it refuses. All tests here share one control plane.
-// Clippy takes only functions with #[test] for tests.
+//! The behaviour of the API, and the clients that it refuses. All tests here share one control
+//! plane.
+// Clippy treats only functions with #[test] as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -49,7 +50,7 @@ async fn an_administrator_of_the_api_cannot_reach_the_store() {
         serde_json::from_slice(&std::fs::read(data_dir.join("ports.json")).unwrap()).unwrap();
     let mut config = administrator().await;
     config.cluster_url = format!("https://127.0.0.1:{}", ports["etcd"]).parse().unwrap();
-    config.accept_invalid_certs = true; // it is the store that has to refuse
+    config.accept_invalid_certs = true; // the store itself must refuse
     let request = http::Request::get("/version").body(Vec::new()).unwrap();
     let error = Client::try_from(config).unwrap().request_text(request).await.unwrap_err();
     let said = format!("{error:?}");

@@ -1,5 +1,5 @@
-//! What is said when a start fails, and that nothing is left running then.
-// Clippy takes only functions with #[test] for tests.
+//! A failed start gives a clear message and leaves no process behind.
+// Clippy treats only functions with #[test] as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -79,7 +79,8 @@ async fn a_start_that_takes_too_long_says_what_it_waited_for() {
     }
 }
 
-/// Someone takes the port after we looked: the first start of each program gets a taken one, by a script in between.
+/// Another program takes the port after our check: a script gives the first start of each program a
+/// port that is in use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_port_that_is_taken_in_the_last_moment_is_replaced() {
     let dir = tempfile::tempdir().unwrap();
@@ -88,8 +89,9 @@ async fn a_port_that_is_taken_in_the_last_moment_is_replaced() {
     let sabotaged = |name: &str, real: &Path, flag: &str| {
         let once = dir.path().join(format!("{name}-once"));
         let script = format!(
-            "#!/bin/sh\nif mkdir {once} 2>/dev/null; then\n  for arg; do shift; set -- \"$@\" \"$(echo \"$arg\" | sed \
-             's#^\\({flag}.*[:=]\\)[0-9]*$#\\1{taken}#')\"; done\nfi\nexec {real} \"$@\"\n",
+            "#!/bin/sh\nif mkdir {once} 2>/dev/null; then\n  for arg; do shift; set -- \"$@\" \
+             \"$(echo \"$arg\" | sed 's#^\\({flag}.*[:=]\\)[0-9]*$#\\1{taken}#')\"; done\nfi\nexec \
+             {real} \"$@\"\n",
             once = once.display(),
             real = real.display(),
         );

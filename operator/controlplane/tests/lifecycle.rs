@@ -1,5 +1,5 @@
-//! Starting, stopping, starting again; children that die; a parent that dies. On the real programs.
-// Clippy takes only functions with #[test] for tests.
+//! Start, stop and restart of the real programs; children that die; a parent that dies.
+// Clippy treats only functions with #[test] as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
@@ -42,7 +42,7 @@ async fn a_restart_finds_its_data_and_its_ports() {
     let began = Instant::now();
     let second = ControlPlane::start(config).await.unwrap();
     println!("second start to ready: {:?}", began.elapsed());
-    assert_eq!(second.kubeconfig(), kubeconfig, "a copy that someone made goes on working");
+    assert_eq!(second.kubeconfig(), kubeconfig, "copies of the kubeconfig keep working");
     let api: Api<ConfigMap> =
         Api::default_namespaced(kube::Client::try_from(second.client_config()).unwrap());
     assert_eq!(api.get("kept").await.unwrap().data.unwrap()["key"], "value");

@@ -24,13 +24,18 @@ const SOURCE: &str = "agentvm-run";
 pub fn keep_in_memory(folder: &Path) {
     match try_keep(folder) {
         Ok(true) => {
-            tracing::info!(folder = %folder.display(), "libvirt's run folder was on a disk and is \
-                                                        in memory now");
+            tracing::info!(
+                folder = %folder.display(),
+                "libvirt's run folder was on a disk and is in memory now"
+            );
         }
         Ok(false) => {}
         Err(error) => {
-            tracing::warn!(folder = %folder.display(), %error, "libvirt's run folder stays on a \
-                                                                disk: pauses wait for it");
+            tracing::warn!(
+                folder = %folder.display(),
+                %error,
+                "libvirt's run folder stays on a disk: pauses wait for it"
+            );
         }
     }
 }

@@ -1,5 +1,6 @@
-//! What it takes to open a machine's link, to open it again and to close it, with few machines and with many: the product's own calls
-//! on taps that nobody is behind, in a namespace of their own. Beside it: all rules written anew, nft and conntrack with nothing to do.
+//! Measures the time to open, reopen and close a machine's link, with few machines and with many.
+//! It makes the product's own calls on taps without machines, in a namespace of their own. For
+//! comparison, it writes all rules at once, and runs nft and conntrack without any work.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,21 +19,22 @@ use crate::error::{BenchError, step};
 use crate::report::{Report, Unit};
 use crate::rounds::{bar, millis};
 
-/// How many machines a full host has.
+/// The number of machines on a full host.
 pub const MANY: usize = 64;
-/// What is in each of the operator's calls, whatever it changes: nft that is told nothing, conntrack that looks for an address that nobody has.
+/// Parts of each call of the operator, without its change: nft with empty input, and conntrack with
+/// an unused address.
 const ALONE: [(&str, &str, &[&str]); 2] = [
     ("nft_alone", "nft", &["-f", "-"]),
     ("conntrack_alone", "conntrack", &["-D", "-f", "ipv4", "-s", "192.0.2.1"]),
 ];
 
-/// What the rules are made of.
+/// The inputs of the rules.
 #[derive(Clone, Debug)]
 pub struct Ground {
     pub subnet: Subnet,
     pub policy: Policy,
-    pub never: Vec<IpNet>,
-    /// A machine like all others.
+    pub deny_list: Vec<IpNet>,
+    /// The model of all machines.
     pub record: MachineRecord,
 }
 
@@ -41,7 +43,7 @@ impl Ground {
         BTreeMap::from([(self.record.owner_uid.clone(), self.policy.clone())])
     }
 
-    /// The machine of this number.
+    /// The machine with this number.
     fn machine(&self, number: usize, slot: u32) -> Option<MachineRecord> {
         let address = self.subnet.machines().nth(number)?;
         Some(MachineRecord {
@@ -53,7 +55,7 @@ impl Ground {
     }
 }
 
-/// Machines that are only taps. One of them waits for its link to be opened, all others are open.
+/// Taps without machines. The link of one is closed and waits to be opened; all others are open.
 struct Taps {
     namespace: Namespace,
     firewall: Arc<Firewall>,
@@ -90,21 +92,21 @@ impl Taps {
         Ok(this)
     }
 
-    /// All rules written anew, in one transaction: what a changed policy takes.
+    /// Writes all rules in one transaction, like for a changed policy.
     async fn apply(&self) -> Result<Duration, BenchError> {
         let (firewall, ground) = (self.firewall.clone(), self.ground.clone());
         let records: Vec<_> = self.machines.iter().map(|(record, _)| record.clone()).collect();
         let job = move || {
             let began = Instant::now();
             firewall
-                .enforce(&ground.subnet, ground.policies(), &ground.never, &records)
+                .enforce(&ground.subnet, ground.policies(), &ground.deny_list, &records)
                 .map_err(step("write all rules"))?;
             Ok(began.elapsed())
         };
         self.namespace.within(job).await
     }
 
-    /// As of a machine that is made.
+    /// Opens a link, like for a new machine.
     async fn open(&self, at: usize) -> Result<Duration, BenchError> {
         self.with(at, |firewall, record, link| {
             firewall.admit(&record.name, link).map_err(step("open a link"))
@@ -112,7 +114,8 @@ impl Taps {
         .await
     }
 
-    /// As of a machine that is brought back: its reset has set its tap down, and its rules are there still.
+    /// Opens a link again, like after a reset: the reset has set the tap down, but its rules still
+    /// exist.
     async fn reopen(&self, at: usize) -> Result<Duration, BenchError> {
         self.with(at, |firewall, _, link| {
             firewall.set_tap_down(&link.nic.tap).map_err(step("set a tap down"))
@@ -121,7 +124,7 @@ impl Taps {
         self.open(at).await
     }
 
-    /// As of a machine that ends.
+    /// Closes a link, like at the end of a machine.
     async fn close(&self, at: usize) -> Result<Duration, BenchError> {
         self.with(at, |firewall, record, link| {
             firewall.cut_off(&record.name, link).map_err(step("close a link"))
@@ -149,7 +152,7 @@ impl Taps {
     }
 }
 
-/// All subjects in turn; the first round isn't counted.
+/// Measures all figures in turn. The first round isn't counted.
 pub async fn measure(ground: &Ground, n: usize, report: &mut Report) -> Result<(), BenchError> {
     let (one, many) = (Taps::new(ground, 1).await?, Taps::new(ground, MANY).await?);
     let bar = bar("links", n);
@@ -158,7 +161,8 @@ pub async fn measure(ground: &Ground, n: usize, report: &mut Report) -> Result<(
         for (taps, count) in [(&one, 1), (&many, MANY)] {
             figures.push((format!("open@{count}"), taps.open(round % count).await?));
             figures.push((format!("reopen@{count}"), taps.reopen(round % count).await?));
-            // The next round's. The kernel is busy with it for a while, which is nobody's who is connected later.
+            // This closes the next round's link. The kernel then works for a while, which must not
+            // disturb a measured link.
             figures.push((format!("close@{count}"), taps.close((round + 1) % count).await?));
         }
         figures.push((format!("all_rules@{MANY}"), many.apply().await?));
@@ -179,14 +183,14 @@ pub async fn measure(ground: &Ground, n: usize, report: &mut Report) -> Result<(
     Ok(())
 }
 
-/// One process.
+/// Runs one process.
 fn alone(program: &str, arguments: &[&str]) -> Result<Duration, BenchError> {
     let began = Instant::now();
     let output =
         fed(Command::new(program).args(arguments), "").map_err(step(format!("run {program}")))?;
     let took = began.elapsed();
     let said = String::from_utf8_lossy(&output.stderr);
-    // conntrack says so and ends with 1 where there was nothing to forget.
+    // If conntrack finds no entry to delete, it reports this and exits with 1.
     if output.status.success() || said.contains("0 flow entries") {
         return Ok(took);
     }

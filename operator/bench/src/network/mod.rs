@@ -1,5 +1,6 @@
-//! `agentvm bench network`: what the rules that hold machines cost. How much a machine gets through, with them and without any; and what
-//! it takes to open a machine's link on a host that has many.
+//! `agentvm bench network`: measures the cost of the network rules. It measures a machine's
+//! throughput with and without rules, and the time to open a machine's link on a host with many
+//! machines.
 
 mod links;
 mod namespace;
@@ -30,14 +31,14 @@ use agentvm_operator::doctor::observe::command;
 use links::{Ground, MANY};
 use place::Place;
 
-/// What the rules of one machine may take, ms, in the median, where there are [`MANY`].
+/// The limit for the rules of one machine, ms in the median, beside [`MANY`] machines.
 const TARGET: f64 = 10.0;
 
-/// Before anything is made: what is in the way.
+/// Reports obstacles before any part is made.
 pub fn refuse(common: &Common) -> Result<(), BenchError> {
     if common.network == BenchNetwork::Isolated {
         return Err(BenchError::Found(
-            "bench network measures machines with a network: leave --network away".to_owned(),
+            "bench network measures machines with a network: leave out --network".to_owned(),
         ));
     }
     let programs = [
@@ -67,15 +68,16 @@ pub async fn run(
     let subnet = lab.hv.subnet().await.map_err(step("make the machines' network"))?;
     let golden = lab.golden(memory_mib, Vec::new()).await?;
     let mut machine = Machine::new(lab, &golden, 0)?;
-    let never = defaults.network.deny_cidrs;
-    let mut ground = Ground { subnet, policy, never, record: machine.spec.record.clone() };
+    let deny_list = defaults.network.deny_cidrs;
+    let mut ground = Ground { subnet, policy, deny_list, record: machine.spec.record.clone() };
     through(&mut machine, &ground, n, &mut report).await?;
-    // With the network device that it was made with.
+    // The record of the network device with which the machine was made.
     ground.record.clone_from(&machine.spec.record);
     lab.clear().await;
     if command::find(stand_in::PYTHON).is_some() {
         let place =
-            Place::new(ground.subnet.clone(), ground.record.clone(), ground.never.clone()).await?;
+            Place::new(ground.subnet.clone(), ground.record.clone(), ground.deny_list.clone())
+                .await?;
         let _machine = place.stand_in().await?;
         throughput::measure(place, ground.policy.clone(), throughput::WIRE, n, &mut report).await?;
     } else {
@@ -91,7 +93,7 @@ pub async fn run(
     Ok(report)
 }
 
-/// A machine as a pool makes it, but that its link is opened elsewhere.
+/// A machine like a pool's, except that its link is opened in the namespace.
 async fn through(
     machine: &mut Machine,
     ground: &Ground,
@@ -101,19 +103,23 @@ async fn through(
     machine.create().await?;
     machine.wake().await?;
     let record: &MachineRecord = &machine.spec.record;
-    let mut session =
-        machine.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
+    let mut session = machine
+        .session
+        .take()
+        .ok_or_else(|| BenchError::Found("there is no session with the machine".to_owned()))?;
     let network = machine.lab.links.guest_network(record);
     let given = rehydrate(&mut session, record, network, false, jiff::Timestamp::now()).await;
     given.map_err(step("give the machine its identity"))?;
-    let place = Place::new(ground.subnet.clone(), record.clone(), ground.never.clone()).await?;
-    place.plug().await?;
+    let place = Place::new(ground.subnet.clone(), record.clone(), ground.deny_list.clone()).await?;
+    place.move_tap().await?;
     let address = talk::ADDRESS.to_string();
     let argv = ["python3", "-c", talk::SCRIPT, &address];
+    let policy = ground.policy.clone();
     tokio::select! {
-        done = throughput::measure(place, ground.policy.clone(), throughput::MACHINE, n, report) => done,
+        done = throughput::measure(place, policy, throughput::MACHINE, n, report) => done,
         ended = guest::execute_endless(&mut session, record, &argv) => {
-            Err(ended.err().unwrap_or_else(|| BenchError::Found("the machine talks no more".to_owned())))
+            let ended_early = || BenchError::Found("the machine's program ended".to_owned());
+            Err(ended.err().unwrap_or_else(ended_early))
         }
     }
 }
@@ -147,16 +153,21 @@ fn verdict(report: &Report) -> Option<String> {
     let median = report.summary(&format!("open@{MANY}"))?.p50;
     let word = if median <= TARGET { "met" } else { "missed" };
     Some(format!(
-        "target: the rules of one machine within {TARGET} ms in the median at {MANY} machines: {word} ({median:.1} ms)"
+        "target: the rules of one machine within {TARGET} ms in the median at {MANY} machines: \
+         {word} ({median:.1} ms)"
     ))
 }
 
 fn notes(memory_mib: u32) -> String {
     format!(
-        "a machine of {memory_mib} MiB moves {} MiB over one connection in each direction, in namespaces of the bench's own; rules: the \
-         default policy without a limit of bandwidth; no_rules: no table, so that nothing is masqueraded or tracked either; wire: a process of the host in the machine's place; answer: one byte \
-         there and back; connection: what connect takes in the machine; open, reopen and close: the operator's calls on taps that nobody is behind, \
-         for a machine that is made, was reset, ends, with the processes of nft and conntrack; all_rules: written anew in one transaction; nft_alone, conntrack_alone: with nothing to do",
+        "a machine of {memory_mib} MiB moves {} MiB over one connection in each direction, in \
+         namespaces of the bench's own; rules: the default policy without a limit of bandwidth; \
+         no_rules: no table, so no masquerading and no tracking either; wire: a process of the \
+         host in place of the machine; answer: one byte there and back; connection: the time of \
+         connect in the machine; open, reopen and close: the operator's calls on taps without a \
+         machine, for a machine that is made, was reset, ends, with the processes of nft and \
+         conntrack; all_rules: all rules written in one transaction; nft_alone, conntrack_alone: \
+         without any work",
         talk::BYTES >> 20
     )
 }

@@ -1,4 +1,4 @@
-//! Network namespaces that only this process knows: nothing in them is anybody's else, and they go with it, however it ends.
+//! Private network namespaces of this process. They end with the process at any death.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,18 +10,19 @@ use tokio::sync::oneshot;
 
 use crate::error::{BenchError, step};
 
-/// There for as long as this is, or a thread in it.
+/// A namespace. It exists as long as this value, or as a thread in it.
 #[derive(Debug)]
 pub struct Namespace(File);
 
 impl Namespace {
-    /// With nothing but a loopback, which is down.
+    /// A namespace with only a loopback device, which is down.
     pub fn new() -> Result<Self, BenchError> {
         Self::make().map_err(step("make a network namespace"))
     }
 
     fn make() -> io::Result<Self> {
-        // Leaving its own namespace is unsafe for a process with threads, so another one does, and is over when this one has hold of it.
+        // `unshare` is unsafe in a process with threads. Therefore another process makes the
+        // namespace, and ends when this process holds it.
         let mut other = Command::new("unshare")
             .args(["--net", "sh", "-c", "echo && exec cat"])
             .stdin(Stdio::piped())
@@ -32,16 +33,17 @@ impl Namespace {
         let file = File::open(format!("/proc/{}/ns/net", other.id()));
         let _ = other.kill();
         other.wait()?;
-        said.map_err(|_| io::Error::other("unshare --net failed: it takes root"))?;
+        said.map_err(|_| io::Error::other("unshare --net failed: only root may use it"))?;
         Ok(Self(file?))
     }
 
-    /// What `ip` calls it, from wherever it is started.
+    /// A path by which `ip` finds the namespace from any other one.
     pub fn path(&self) -> String {
         format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
     }
 
-    /// Does a job on a thread in it. The thread ends with the job; sockets, programs and threads that it has made stay.
+    /// Does a job on a thread in the namespace. The thread ends with the job. Its sockets, programs
+    /// and threads stay.
     pub async fn within<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> Result<T, BenchError> + Send + 'static,
@@ -61,13 +63,13 @@ impl Namespace {
         receiver.await.map_err(step("hear of a thread in a network namespace"))?
     }
 
-    /// Commands of `ip`, one in a line.
+    /// Runs commands of `ip`, one on each line.
     pub async fn ip(&self, commands: String) -> Result<(), BenchError> {
         self.within(move || ip(&commands)).await
     }
 }
 
-/// The same where the calling thread is.
+/// Runs commands of `ip` in the namespace of the calling thread.
 pub fn ip(commands: &str) -> Result<(), BenchError> {
     let Output { status, stderr, .. } =
         fed(Command::new("ip").args(["-batch", "-"]), commands).map_err(step("run ip"))?;
@@ -75,10 +77,10 @@ pub fn ip(commands: &str) -> Result<(), BenchError> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&stderr);
-    Err(BenchError::Found(format!("ip: {}; it was to do:\n{commands}", said.trim())))
+    Err(BenchError::Found(format!("ip: {}; its commands were:\n{commands}", said.trim())))
 }
 
-/// Runs a program that reads this text.
+/// Runs a program with this text as its input.
 pub fn fed(command: &mut Command, text: &str) -> io::Result<Output> {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;

@@ -1,6 +1,7 @@
-//! Where a machine's traffic is measured: two namespaces, one in the host's place and one in the internet's, and the machine's tap moved
-//! into the first. No packet of it is ever where the host's are, the bench needs no route and no rule of the host, and the product's rules
-//! can be taken away here without being put back.
+//! The place where a machine's traffic is measured: two namespaces, one for the host and one for
+//! the internet. The machine's tap is moved into the first one. Its packets never meet the packets
+//! of the host. The bench needs no route and no rule of the host, and can remove the product's
+//! rules here without their return.
 //!
 //! ```text
 //! machine ── tap ─ bridge, rules (host) ─ veth ── (internet) 203.0.113.80
@@ -21,15 +22,15 @@ use crate::error::{BenchError, step};
 
 /// The host's address on the wire to the internet.
 const HOST: &str = "203.0.113.254";
-/// Whether what crosses a bridge is shown to the rules of what is routed as well.
+/// Whether the kernel also shows bridged packets to the rules for routed packets.
 const BRIDGED: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
-/// What holds the machine.
+/// The rules for the machine.
 #[derive(Clone, Debug)]
 pub enum Held {
-    /// What the product writes, with this policy.
+    /// The product's rules, with this policy.
     ByRules(Policy),
-    /// Nothing: no table, so that nothing is masqueraded or tracked either.
+    /// No rules and no table, so no masquerading and no tracking either.
     ByNothing,
 }
 
@@ -40,35 +41,36 @@ pub struct Place {
     subnet: Subnet,
     record: MachineRecord,
     link: Link,
-    never: Vec<IpNet>,
-    /// The rules that are in force.
+    deny_list: Vec<IpNet>,
+    /// The firewall with the rules in force.
     firewall: Option<Arc<Firewall>>,
 }
 
 impl Place {
-    /// The machine's tap isn't here yet.
+    /// The machine's tap is not moved yet.
     pub async fn new(
         subnet: Subnet,
         record: MachineRecord,
-        never: Vec<IpNet>,
+        deny_list: Vec<IpNet>,
     ) -> Result<Self, BenchError> {
         let link = record
             .link()
             .ok_or_else(|| BenchError::Found("the machine has no network device".to_owned()))?;
         let (host, internet) = (Namespace::new()?, Namespace::new()?);
-        let this = Self { host, internet, subnet, record, link, never, firewall: None };
+        let this = Self { host, internet, subnet, record, link, deny_list, firewall: None };
         this.wire().await?;
         Ok(this)
     }
 
-    /// As libvirt and the product make it on the host.
+    /// Makes the network like libvirt and the product make it on the host.
     async fn wire(&self) -> Result<(), BenchError> {
         let Subnet { bridge, gateway, prefix } = &self.subnet;
         let mac = Firewall::new(&self.record.instance).gateway_mac();
         let bridged = fs::read_to_string(BRIDGED).ok();
         let commands = format!(
             "link set lo up\n\
-             link add {bridge} address {mac} type bridge stp_state 0 forward_delay 0 no_linklocal_learn 1\n\
+             link add {bridge} address {mac} type bridge stp_state 0 forward_delay 0 \
+             no_linklocal_learn 1\n\
              addr add {gateway}/{prefix} dev {bridge}\n\
              link set {bridge} up\n\
              link add wire type veth peer name wire netns {}\n\
@@ -87,24 +89,26 @@ impl Place {
         self.host.within(job).await?;
         let net = self.subnet.net();
         let commands = format!(
-            "link set lo up\naddr add {ADDRESS}/24 dev wire\nlink set wire up\nroute add {net} via {HOST}\n"
+            "link set lo up\naddr add {ADDRESS}/24 dev wire\nlink set wire up\nroute add {net} via \
+             {HOST}\n"
         );
         let job = move || {
             ip(&commands)?;
-            // No connection begins with what one before it has learnt: by rules and without, machines have other addresses here.
+            // A connection must not reuse what an earlier one learnt, because machines have other
+            // addresses here with and without rules.
             fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1")
                 .map_err(step("set up a network namespace"))
         };
         self.internet.within(job).await
     }
 
-    /// Takes the machine's tap out of the host. It is down from then on, until somebody says what holds it.
-    pub async fn plug(&self) -> Result<(), BenchError> {
+    /// Moves the machine's tap out of the host. It is down from then on, until [`Self::hold`].
+    pub async fn move_tap(&self) -> Result<(), BenchError> {
         ip(&format!("link set dev {} netns {}", self.link.nic.tap, self.host.path()))?;
         self.attach().await
     }
 
-    /// Puts a process of the host in the machine's place.
+    /// Puts a process of the host in place of the machine.
     pub async fn stand_in(&self) -> Result<StandIn, BenchError> {
         let Subnet { gateway, prefix, .. } = &self.subnet;
         let Nic { tap, mac, .. } = &self.link.nic;
@@ -120,7 +124,8 @@ impl Place {
         self.attach().await?;
         let gateway_mac = Firewall::new(&self.record.instance).gateway_mac();
         let commands = format!(
-            "link set {DEVICE} address {mac} up\naddr add {address}/{prefix} dev {DEVICE}\nroute add default via {gateway}\n\
+            "link set {DEVICE} address {mac} up\naddr add {address}/{prefix} dev {DEVICE}\nroute \
+             add default via {gateway}\n\
              neigh replace {gateway} lladdr {gateway_mac} nud permanent dev {DEVICE}"
         );
         StandIn::start(machine, commands).await
@@ -134,7 +139,7 @@ impl Place {
         self.host.ip(commands).await
     }
 
-    /// Changes what holds the machine, and waits until it calls.
+    /// Changes the rules for the machine, and waits until the machine connects.
     pub async fn hold(&mut self, held: &Held) -> Result<Talk, BenchError> {
         match held {
             Held::ByRules(policy) => self.rule(policy.clone()).await?,
@@ -147,12 +152,12 @@ impl Place {
         let instance = &self.record.instance;
         let firewall =
             self.firewall.get_or_insert_with(|| Arc::new(Firewall::new(instance))).clone();
-        let (subnet, record, link, never) =
-            (self.subnet.clone(), self.record.clone(), self.link.clone(), self.never.clone());
+        let (subnet, record, link, deny_list) =
+            (self.subnet.clone(), self.record.clone(), self.link.clone(), self.deny_list.clone());
         let job = move || {
             let policies = BTreeMap::from([(record.owner_uid.clone(), policy)]);
             let policed =
-                firewall.enforce(&subnet, policies, &never, std::slice::from_ref(&record));
+                firewall.enforce(&subnet, policies, &deny_list, std::slice::from_ref(&record));
             policed
                 .and_then(|()| firewall.admit(&record.name, &link))
                 .map_err(step("set the rules of the machine"))
@@ -163,7 +168,8 @@ impl Place {
     async fn free(&mut self) -> Result<(), BenchError> {
         let (firewall, tap) = (self.firewall.take(), self.link.nic.tap.clone());
         let job = move || {
-            // Dropped here: the watch over these rules, which would put them back, ends with it.
+            // Drop the firewall here, so that its watch ends. Otherwise the watch would write the
+            // rules again.
             firewall
                 .map_or(Ok(()), |firewall| firewall.remove())
                 .map_err(step("take the rules away"))?;
@@ -190,7 +196,7 @@ mod tests {
     )]
     async fn a_machine_is_measured_with_rules_and_without_in_turn() {
         let ground = example("/bench-place-test");
-        let place = Place::new(ground.subnet, ground.record, ground.never).await.unwrap();
+        let place = Place::new(ground.subnet, ground.record, ground.deny_list).await.unwrap();
         let _machine = place.stand_in().await.unwrap();
         let mut report = Report::new("network", serde_json::Map::new());
         throughput::measure(place, ground.policy, throughput::WIRE, 2, &mut report).await.unwrap();
@@ -209,7 +215,7 @@ mod tests {
     )]
     async fn without_rules_there_are_none_and_with_them_they_hold() {
         let ground = example("/bench-rules-test");
-        let mut place = Place::new(ground.subnet, ground.record, ground.never).await.unwrap();
+        let mut place = Place::new(ground.subnet, ground.record, ground.deny_list).await.unwrap();
         let _machine = place.stand_in().await.unwrap();
         let mut tables = Vec::new();
         for held in

@@ -1,4 +1,5 @@
-//! A machine that is only a namespace with a process in it: as fast as the host, so that nothing hides what the rules cost.
+//! A process in a namespace in place of a machine. It is as fast as the host, so the cost of the
+//! rules becomes visible.
 
 use std::process::{Child, Command};
 
@@ -6,12 +7,12 @@ use super::namespace::Namespace;
 use super::talk;
 use crate::error::{BenchError, step};
 
-/// What runs `talk.py` here, as a machine's own does there.
+/// Runs `talk.py` here, like a machine's own Python does there.
 pub const PYTHON: &str = "python3";
-/// Its end of the wire.
+/// The process's end of the wire.
 pub const DEVICE: &str = "eth0";
 
-/// Gone with the value.
+/// Ends when it is dropped.
 #[derive(Debug)]
 pub struct StandIn {
     _namespace: Namespace,
@@ -19,13 +20,14 @@ pub struct StandIn {
 }
 
 impl StandIn {
-    /// `commands` give [`DEVICE`], which is in the namespace already, what a machine is told of its network.
+    /// `commands` configure [`DEVICE`], which is in the namespace already, like a machine's
+    /// network.
     pub async fn start(namespace: Namespace, commands: String) -> Result<Self, BenchError> {
         namespace.ip(commands).await?;
         let start = || {
             let mut python = Command::new(PYTHON);
             python.args(["-c", talk::SCRIPT, &talk::ADDRESS.to_string()]);
-            python.spawn().map_err(step(format!("start {PYTHON} in a machine's place")))
+            python.spawn().map_err(step(format!("start {PYTHON} in place of a machine")))
         };
         let process = namespace.within(start).await?;
         Ok(Self { _namespace: namespace, process })

@@ -1,5 +1,6 @@
-# In the machine: `talk.py ADDRESS` connects to port 443 there, again and again, and does what it is told: a letter and a number.
-# The end of a connection is not the end: nobody may be listening, or let it through, for a while. It ends with who has started it.
+# Runs in the machine. `talk.py ADDRESS` connects to port 443 there again and again, and reads
+# tasks: a letter and a number. It connects again after a failure, because for a while the host may
+# not listen or the rules may not accept. It ends with its parent.
 import os
 import socket
 import sys

@@ -1,4 +1,5 @@
-//! The other side of `talk.py`: tells a machine to send, to take, to answer and to begin connections, and looks at the clock.
+//! The host's side of `talk.py`: tells a machine to send, receive, answer and open connections, and
+//! measures the times.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,23 +14,23 @@ use crate::error::{BenchError, step};
 
 /// Runs in the machine, with [`ADDRESS`] as its argument.
 pub const SCRIPT: &str = include_str!("talk.py");
-/// What the machine reaches for. A documentation address: it is nobody's.
+/// The destination of the machine. A documentation address, which belongs to no host.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
-/// In each direction, each round.
+/// The bytes in each direction, in each round.
 pub const BYTES: u64 = 256 << 20;
-/// Answers, and connections, of each round.
+/// The answers, and the connections, of each round.
 const ANSWERS: u64 = 50;
 const BEGINNINGS: u64 = 10;
-/// Two ports that any policy lets through by default.
+/// Two ports that every policy opens by default.
 const CONTROL: u16 = 443;
 const BEGUN: u16 = 80;
-/// Of one step, of the slowest machine.
+/// The time limit of one step on the slowest machine.
 const PATIENCE: Duration = Duration::from_mins(2);
-/// How long a port may be taken by the round before.
+/// The time for which the last round may still hold a port.
 const FREED: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(5);
 
-/// A machine that has called.
+/// A machine that has connected.
 #[derive(Debug)]
 pub struct Talk {
     machine: TcpStream,
@@ -38,7 +39,8 @@ pub struct Talk {
 }
 
 impl Talk {
-    /// Waits for a machine. Nobody listened before this, so what is heard has come by the rules of now.
+    /// Waits for a machine. The port was closed before, so the connection came through the current
+    /// rules.
     pub async fn hear(namespace: &Namespace) -> Result<Self, BenchError> {
         let (begun, control) = (listen(namespace, BEGUN).await?, listen(namespace, CONTROL).await?);
         let (machine, _): (_, SocketAddr) =
@@ -58,7 +60,7 @@ impl Talk {
         Ok(began.elapsed())
     }
 
-    /// The machine is sent to, and says when it has all of it.
+    /// The machine receives, and reports when it has all bytes.
     pub async fn received(&mut self) -> Result<Duration, BenchError> {
         let began = Instant::now();
         let job = async {
@@ -75,7 +77,7 @@ impl Talk {
         Ok(began.elapsed())
     }
 
-    /// From a byte to its answer; the median of many.
+    /// The time from a byte to its answer: the median of many.
     pub async fn answered(&mut self) -> Result<Duration, BenchError> {
         let job = async {
             self.tell(b'e', ANSWERS).await?;
@@ -91,7 +93,7 @@ impl Talk {
         patiently("be answered by the machine", job).await
     }
 
-    /// A new connection of the machine, by its own clock; the median of some.
+    /// The time of a new connection of the machine, by its own clock: the median of some.
     pub async fn begun(&mut self) -> Result<Duration, BenchError> {
         let job = async {
             self.tell(b'b', BEGINNINGS).await?;
@@ -132,7 +134,8 @@ async fn listen(namespace: &Namespace, port: u16) -> Result<TcpListener, BenchEr
     let bind = move || Ok(std::net::TcpListener::bind((ADDRESS, port)));
     let bound = loop {
         match namespace.within(bind).await? {
-            // A process that has just been started holds all that this one had open, the last round's listener too, until it is another program.
+            // A new process holds all open files of this one until it calls exec, also the listener
+            // of the last round.
             Err(why) if why.kind() == io::ErrorKind::AddrInUse && Instant::now() < deadline => {
                 sleep(AGAIN).await;
             }

@@ -1,4 +1,4 @@
-//! A place to measure in, for all tests of this bench; and what it says of itself.
+//! A place to measure in, for all tests of this bench; and the bench's messages.
 
 use std::net::Ipv4Addr;
 
@@ -13,7 +13,7 @@ use super::*;
 use crate::args::BenchArgs;
 use crate::report::Unit;
 
-/// As on a host that nobody has said anything about.
+/// Like on a host without configuration.
 pub fn example(instance: &str) -> Ground {
     let defaults = Defaults::default();
     let instance = InstanceId::for_state_dir(instance);
@@ -35,10 +35,10 @@ pub fn example(instance: &str) -> Ground {
         instance,
     };
     let policy = policy(None, None, 0, &defaults, Profile::Standard).unwrap();
-    Ground { subnet, policy, never: Vec::new(), record }
+    Ground { subnet, policy, deny_list: Vec::new(), record }
 }
 
-/// The flags as a program has them.
+/// The flags, in a program.
 #[derive(Parser)]
 struct CommandLine {
     #[command(flatten)]
@@ -57,7 +57,7 @@ fn machines_without_a_network_are_refused_before_anything_is_made() {
     };
     let why = refused(&["--network", "isolated"]).unwrap_err();
     assert!(why.contains("leave --network away"), "{why}");
-    assert_eq!(refused(&["-n", "1"]), Ok(()), "what it takes is here");
+    assert_eq!(refused(&["-n", "1"]), Ok(()), "all required programs are here");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! How much a machine gets through its network and how soon, with the product's rules and without any.
+//! Measures throughput and latency of a machine's network, with and without the product's rules.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,16 @@ use crate::error::BenchError;
 use crate::report::{Report, Unit};
 use crate::rounds::{Contender, Round, alternate};
 
-/// So many that no machine sends or gets more in a second: the rule is there, and never says no.
+/// So high that no machine sends or gets more in a second: the rule exists, but never drops.
 const PLENTY: u32 = 10_000_000;
 
-/// What the two ways are called where a machine is measured,
+/// The names of the two figures for a machine,
 pub const MACHINE: [&str; 2] = ["rules", "no_rules"];
-/// and where a process of the host is in its place.
+/// and for a process of the host in its place.
 pub const WIRE: [&str; 2] = ["wire_rules", "wire_no_rules"];
 
-/// Both subjects in turn, with the machine that calls from `place`. `policy`: the one of pools that ask for nothing.
+/// Measures both in turn, with the machine that connects from `place`. `policy` is the default
+/// policy of pools.
 pub async fn measure(
     place: Place,
     mut policy: Policy,
@@ -29,7 +30,7 @@ pub async fn measure(
     n: usize,
     report: &mut Report,
 ) -> Result<(), BenchError> {
-    // A limit would be all that is measured, once the second's worth is used up that the kernel gives in advance.
+    // A limit would dominate the measurement after the first second's burst.
     (policy.limits.bytes_per_second, policy.limits.packets_per_second) = (None, PLENTY);
     let place = Arc::new(Mutex::new(place));
     let mut contenders: Vec<Box<dyn Contender>> = vec![
@@ -39,7 +40,7 @@ pub async fn measure(
     alternate(&mut contenders, n, "", report).await
 }
 
-/// One way to hold the machine.
+/// One variant of the rules for the machine.
 struct Way {
     name: &'static str,
     held: Held,

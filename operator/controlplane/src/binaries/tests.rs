@@ -1,4 +1,4 @@
-//! Which place wins, and what is said when none does.
+//! The place that wins, and the message when no place is complete.
 
 use std::fs::Permissions;
 

@@ -10,7 +10,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use super::validity::{self, AUTHORITY};
 use super::{PkiError, read, write};
 
-/// Signs certificates, and is what their readers trust.
+/// Signs certificates. Their readers trust this authority.
 #[derive(Debug)]
 pub struct Authority {
     name: &'static str,
@@ -20,7 +20,8 @@ pub struct Authority {
 }
 
 impl Authority {
-    /// The authority of that name in `folder`; a new one if there is none that is good for long enough.
+    /// The authority of this name in `folder`. A new one, if the old one is missing or expires too
+    /// soon.
     pub fn load_or_create(
         folder: &Path,
         name: &'static str,
@@ -34,7 +35,8 @@ impl Authority {
         let text = if let Some(text) = kept {
             text
         } else {
-            // What the old one signed goes first: after a crash in between nothing is trusted by mistake.
+            // Remove the old authority's certificates first, so that a crash in between leaves no
+            // certificate that is trusted by mistake.
             forget_signed(folder, name)?;
             let text = create(name, now).map_err(sign)?;
             write(&file, &text)?;
@@ -42,7 +44,7 @@ impl Authority {
         };
         let key = KeyPair::from_pem(key_of(&text)).map_err(sign)?;
         let certificate = certificate_of(&text).to_owned();
-        // etcd refuses a file of trusted certificates that holds anything else.
+        // etcd refuses a file of trusted certificates with other content.
         write(&certificate_file, &certificate)?;
         Ok(Self { name, key, certificate, certificate_file })
     }
@@ -51,7 +53,7 @@ impl Authority {
         &self.certificate
     }
 
-    /// The certificate alone, for those who trust it.
+    /// The certificate alone, for clients that trust it.
     pub fn certificate_file(&self) -> &Path {
         &self.certificate_file
     }
@@ -61,7 +63,7 @@ impl Authority {
         Ok(params.signed_by(key, &issuer)?.pem())
     }
 
-    /// The folder of what it signed.
+    /// The folder of its signed certificates.
     pub fn folder(&self, root: &Path) -> PathBuf {
         signed_folder(root, self.name)
     }
@@ -74,7 +76,8 @@ fn create(name: &str, now: SystemTime) -> Result<String, rcgen::Error> {
     Ok(format!("{stamp}{}{}", params.self_signed(&key)?.pem(), key.serialize_pem()))
 }
 
-/// The same from the name alone every time, so that a loaded authority signs as the one that was created did.
+/// Depends on the name alone, so that a loaded authority signs exactly like the one that was
+/// created.
 fn params_of(name: &str) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
@@ -104,7 +107,7 @@ pub fn key_of(text: &str) -> &str {
     text.find(KEY).map_or("", |at| &text[at..])
 }
 
-/// The certificate in it.
+/// The certificate in a file that holds a certificate and its key.
 pub fn certificate_of(text: &str) -> &str {
     let end = text.find(KEY).unwrap_or(text.len());
     text.find(CERTIFICATE).filter(|start| *start < end).map_or("", |start| &text[start..end])

@@ -1,4 +1,4 @@
-//! A certificate and its key, in one file: a pair that a crash can't tear apart.
+//! A certificate and its key, in one file, so that a crash can't separate the pair.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use super::validity::{self, IDENTITY};
 use super::{PkiError, read, write};
 use crate::files;
 
-/// What a certificate says.
+/// The content of a certificate.
 #[derive(Debug)]
 pub struct Profile {
     pub name: &'static str,
@@ -38,7 +38,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// The identity that `authority` signed before; a new one if there is none that is good for long enough.
+    /// The identity that `authority` signed before. A new one, if the old one is missing or expires
+    /// too soon.
     pub fn load_or_issue(
         folder: &Path,
         authority: &Authority,
@@ -60,7 +61,7 @@ impl Identity {
         Ok(Self { file, text })
     }
 
-    /// Holds both; Kubernetes and etcd take the same file as certificate and as key.
+    /// Contains certificate and key. Kubernetes and etcd take the same file for both.
     pub fn file(&self) -> &Path {
         &self.file
     }

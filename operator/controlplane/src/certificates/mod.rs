@@ -1,14 +1,15 @@
-//! Who may speak to whom: the certificates of one control plane, made once, kept in `pki/`, renewed in time.
+//! The certificates of one control plane. They are made once, kept in `pki/`, and renewed in time.
 //!
 //! ```text
 //!   etcd-ca ──────┬─ etcd-server        the API server trusts etcd by it
-//!                 └─ etcd-client        etcd trusts the API server by it, and nobody else
+//!                 └─ etcd-client        etcd trusts the API server by it, and no other client
 //!   kubernetes-ca ┬─ api-server         clients trust the API server by it
 //!                 ├─ admin              system:masters
 //!                 └─ controller-manager
 //! ```
 //!
-//! Two authorities, because etcd obeys whoever its authority has signed for: no certificate of the API opens etcd.
+//! There are two authorities, because etcd obeys every client whose certificate its authority has
+//! signed. So no certificate of the API opens etcd.
 
 mod authority;
 mod identity;
@@ -25,7 +26,7 @@ pub use authority::Authority;
 pub use identity::Identity;
 use identity::Profile;
 
-/// Everything that is signed or signs here, loaded or made.
+/// All keys and certificates, loaded or made.
 #[derive(Debug)]
 pub struct Pki {
     pub etcd_ca: Authority,
@@ -37,20 +38,21 @@ pub struct Pki {
     pub controller_manager: Identity,
     /// Signs the tokens of service accounts.
     pub service_account_key: PathBuf,
-    /// Verifies them.
+    /// Verifies these tokens.
     pub service_account_public_key: PathBuf,
 }
 
 /// A certificate or key could not be made or kept.
 #[derive(Debug, thiserror::Error)]
 pub enum PkiError {
-    #[error("could not read or write {}; give agentvm a data folder that it may write", path.display())]
+    #[error("could not read or write {}; give agentvm a data folder that it may \
+             write to", path.display())]
     File {
         path: PathBuf,
         #[source]
         why: io::Error,
     },
-    #[error("could not make {what}; delete {} to have it made anew", path.display())]
+    #[error("could not make {what}; delete {}, and agentvm makes it again", path.display())]
     Sign {
         what: &'static str,
         path: PathBuf,
@@ -63,7 +65,7 @@ const SERVER: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ServerAuth;
 const CLIENT: ExtendedKeyUsagePurpose = ExtendedKeyUsagePurpose::ClientAuth;
 
 const LOOPBACK: &[&str] = &["localhost", "127.0.0.1", "::1"];
-/// Loopback, and the names under which Kubernetes' own clients know an API server.
+/// Loopback, and the names by which Kubernetes' own clients know an API server.
 const API_SERVER_NAMES: &[&str] = &[
     "localhost",
     "127.0.0.1",
@@ -76,7 +78,8 @@ const API_SERVER_NAMES: &[&str] = &[
 ];
 
 impl Pki {
-    /// Loads what is in `folder` and makes what is missing, unreadable or about to expire.
+    /// Loads the content of `folder`, and makes all parts that are missing, unreadable or about to
+    /// expire.
     pub fn load_or_issue(folder: &Path, now: SystemTime) -> Result<Self, PkiError> {
         files::private_dir(folder).map_err(|why| PkiError::File { path: folder.into(), why })?;
         let etcd_ca = Authority::load_or_create(folder, "etcd-ca", now)?;
@@ -87,7 +90,7 @@ impl Pki {
             common_name: "agentvm etcd",
             organization: None,
             names: LOOPBACK,
-            // etcd is a client of itself: of its own gateway, and of its peers.
+            // etcd is a client of itself: its gateway and its peers connect to it.
             usages: &[SERVER, CLIENT],
         };
         let etcd_client = Profile::client("etcd-client", "agentvm kube-apiserver", None);
@@ -120,7 +123,7 @@ impl Pki {
     }
 }
 
-/// The key pair for tokens; kept for good, or tokens that were given out would stop working.
+/// The key pair for tokens. It is kept for good, because a new pair would invalidate all tokens.
 fn service_account_keys(folder: &Path) -> Result<(PathBuf, PathBuf), PkiError> {
     let private = folder.join("service-account.key");
     let public = folder.join("service-account.pub");

@@ -1,4 +1,4 @@
-//! Kept across starts, renewed in time, private.
+//! Certificates are kept across starts, renewed in time, and private.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -41,7 +41,7 @@ fn a_new_authority_signs_everything_anew() {
     assert_eq!(
         first.etcd_client.certificate(),
         second.etcd_client.certificate(),
-        "another authority's"
+        "it belongs to another authority"
     );
 }
 

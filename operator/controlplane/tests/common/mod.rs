@@ -1,5 +1,5 @@
-//! What the tests share: looking at processes, and waiting with a deadline.
-// Each test file uses its part; and clippy takes only functions with #[test] for tests.
+//! Helpers that the tests share: they find processes, and wait with a deadline.
+// Each test file uses only a part. Clippy treats only functions with #[test] as tests.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ pub fn kill(pid: u32) {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
 }
 
-/// Waits until `holds`, looking often.
+/// Polls until `holds`.
 pub async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !holds().await {

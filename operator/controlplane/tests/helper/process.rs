@@ -1,4 +1,5 @@
-//! Runs a control plane in the data folder that it is given until it is killed. For tests of what outlives it.
+//! Runs a control plane in the given data folder until it is killed. Tests use it to look for
+//! processes that outlive it.
 
 use std::error::Error;
 use std::path::Path;

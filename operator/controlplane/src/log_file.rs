@@ -23,8 +23,11 @@ pub fn pump(mut output: impl Read, path: &Path) {
         }
         let written = log.as_mut().map_or(Ok(()), |log| log.write(&buffer[..length]));
         if let Err(error) = written {
-            let log = path.display();
-            tracing::warn!(%log, %error, "could not write a log; all further output is dropped");
+            tracing::warn!(
+                log = %path.display(),
+                %error,
+                "could not write a log; all further output is dropped"
+            );
             log = Err(error);
         }
     }

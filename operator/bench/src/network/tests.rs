@@ -56,7 +56,7 @@ fn machines_without_a_network_are_refused_before_anything_is_made() {
         refuse(cli.args.which.common()).map_err(|why| why.to_string())
     };
     let why = refused(&["--network", "isolated"]).unwrap_err();
-    assert!(why.contains("leave --network away"), "{why}");
+    assert!(why.contains("leave out --network"), "{why}");
     assert_eq!(refused(&["-n", "1"]), Ok(()), "all required programs are here");
 }
 

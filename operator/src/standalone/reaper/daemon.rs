@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   Due ──start──► Running ──died──► Due (after a pause that grows)
-//!    └─someone else's answers──► Due (asked again later; two of them would fight)
+//!    └─a foreign one answers──► Due (asked again later; two of them would fight)
 //! ```
 
 use std::fs::{self, OpenOptions};

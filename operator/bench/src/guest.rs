@@ -35,35 +35,35 @@ pub async fn hello(hv: &dyn Hypervisor, name: &DomainName) -> Result<Session, Be
 /// Makes the machine one of its own and runs a shell command in it as root; the command must succeed.
 pub async fn run(
     session: &mut Session,
-    links: &Network,
+    network: &Network,
     record: &MachineRecord,
     share: bool,
     command: &str,
 ) -> Result<Ran, BenchError> {
-    identify(session, links, record, share).await?;
+    identify(session, network, record, share).await?;
     execute(session, record, &["/bin/sh", "-c", command]).await
 }
 
 /// Its own name, nonce and network, as pools give them to their machines.
 async fn identify(
     session: &mut Session,
-    links: &Network,
+    network: &Network,
     record: &MachineRecord,
     share: bool,
 ) -> Result<(), BenchError> {
-    let network = links.guest_network(record);
-    let given = rehydrate(session, record, network, share, Timestamp::now()).await;
+    let guest_network = network.guest_network(record);
+    let given = rehydrate(session, record, guest_network, share, Timestamp::now()).await;
     given.map_err(step("give the machine its identity"))?;
-    links.connect(record).await.map_err(step("connect the machine"))
+    network.connect(record).await.map_err(step("connect the machine"))
 }
 
 /// Makes the machine one of its own and has it go the way of a run once.
 pub async fn warm(
     session: &mut Session,
-    links: &Network,
+    network: &Network,
     record: &MachineRecord,
 ) -> Result<(), BenchError> {
-    identify(session, links, record, true).await?;
+    identify(session, network, record, true).await?;
     session.warm(PATIENCE).await.map_err(step("warm a machine"))
 }
 

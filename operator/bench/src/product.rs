@@ -79,14 +79,17 @@ impl Machine {
 
     pub async fn create(&mut self) -> Result<(), BenchError> {
         let (lab, record) = (&self.lab, &mut self.spec.record);
-        record.nic =
-            lab.links.nic(&record.name, &lab.plug()).await.map_err(step("connect a machine"))?;
+        record.nic = lab
+            .network
+            .nic(&record.name, &lab.attachment())
+            .await
+            .map_err(step("connect a machine"))?;
         self.lab.hv.create(&self.spec).await.map_err(step("create a machine"))
     }
 
     pub async fn destroy(&self) -> Result<(), BenchError> {
         self.lab.hv.destroy(self.name(), Stop::Force).await.map_err(step("destroy a machine"))?;
-        self.lab.links.free_address(self.name());
+        self.lab.network.free_address(self.name());
         Ok(())
     }
 
@@ -113,7 +116,7 @@ impl Machine {
         self.create().await?;
         self.wake().await?;
         if let Some(session) = &mut self.session {
-            guest::warm(session, &self.lab.links, &self.spec.record).await?;
+            guest::warm(session, &self.lab.network, &self.spec.record).await?;
         }
         let parked = self.lab.hv.park(self.name(), "bench").await;
         parked.map_err(step("park a machine"))
@@ -130,7 +133,7 @@ impl Machine {
             .session
             .take()
             .ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
-        guest::run(&mut session, &self.lab.links, &self.spec.record, true, LOAD).await.map(drop)
+        guest::run(&mut session, &self.lab.network, &self.spec.record, true, LOAD).await.map(drop)
     }
 }
 

@@ -103,7 +103,7 @@ async fn through(
     let record: &MachineRecord = &machine.spec.record;
     let mut session =
         machine.session.take().ok_or_else(|| BenchError::Found("nobody talks to it".to_owned()))?;
-    let network = machine.lab.links.guest_network(record);
+    let network = machine.lab.network.guest_network(record);
     let given = rehydrate(&mut session, record, network, false, jiff::Timestamp::now()).await;
     given.map_err(step("give the machine its identity"))?;
     let place = Place::new(ground.subnet.clone(), record.clone(), ground.never.clone()).await?;

@@ -1,4 +1,5 @@
-//! One record for each run that has a machine right now: opened before its program starts, closed when it is over.
+//! One flow record for each run that has a machine: it begins before the run's program starts, and
+//! is finished when the run is over.
 
 use std::{
     collections::HashMap,
@@ -17,12 +18,12 @@ use ipnet::IpNet;
 
 use crate::{clock::Clock, metrics::Metrics};
 
-/// From the first thing that was denied to the Event: what comes in a bunch is one Event.
+/// From the first denied flow to the Event: denied flows within this time are one Event.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between two Events of a run: each costs a write, and a run may cost few.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// Who a machine's flows belong to.
+/// The run that a machine's flows belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub run_uid: RunUid,
@@ -34,37 +35,37 @@ pub struct Owner {
     pub nearby: Vec<IpNet>,
 }
 
-/// Something that an Event is to say.
+/// The text of an Event about a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     pub run_uid: RunUid,
     pub text: String,
 }
 
-/// What became of a flow here.
+/// The place of a flow in the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Noted {
-    /// Worth a line.
+    /// The first flow like it: worth a log line.
     First(Owner),
-    /// There was one like it before.
+    /// The record has a flow like it.
     Again,
     /// No run has the machine.
     Nobodys,
 }
 
-/// The books of all machines; cloning is cheap.
+/// The flow records of all machines. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub struct FlowRecorder {
     records: Arc<Mutex<Records>>,
-    /// What no policy opens.
-    never: Arc<[IpNet]>,
+    /// Destinations that no policy opens.
+    deny_list: Arc<[IpNet]>,
     clock: Clock,
 }
 
 #[derive(Debug, Default)]
 struct Records {
     open: HashMap<DomainName, FlowRecord>,
-    /// Of runs that were over before they were told.
+    /// Of runs that ended before their Event was written.
     left: Vec<News>,
 }
 
@@ -76,14 +77,14 @@ struct FlowRecord {
     /// Since when there is news, and when there was an Event.
     news_since: Option<Instant>,
     told: Option<Instant>,
-    /// What metrics have heard of already.
+    /// The traffic that the metrics have counted already.
     metered: Traffic,
 }
 
 impl FlowRecorder {
-    /// `never`: what no policy opens.
-    pub fn new(never: &[IpNet], clock: Clock) -> Self {
-        Self { records: Arc::default(), never: never.into(), clock }
+    /// `deny_list`: destinations that no policy opens.
+    pub fn new(deny_list: &[IpNet], clock: Clock) -> Self {
+        Self { records: Arc::default(), deny_list: deny_list.into(), clock }
     }
 
     /// The machine's flows are this run's from now on.
@@ -110,7 +111,7 @@ impl FlowRecorder {
         let mut all = self.lock();
         let mut record = all.open.remove(machine)?;
         // What an Event told of this run a moment ago would have waited for the next one; now there is none.
-        if let Some(text) = record.told.is_none().then(|| record.news(&self.never)).flatten() {
+        if let Some(text) = record.told.is_none().then(|| record.news(&self.deny_list)).flatten() {
             all.left.push(News { run_uid: record.owner.run_uid.clone(), text });
         }
         drop(all);
@@ -159,7 +160,7 @@ impl FlowRecorder {
             if !(gathered && may) {
                 continue;
             }
-            if let Some(text) = record.news(&self.never) {
+            if let Some(text) = record.news(&self.deny_list) {
                 record.told = Some(now);
                 told.push(News { run_uid: record.owner.run_uid.clone(), text });
             }
@@ -187,10 +188,10 @@ impl FlowRecorder {
 }
 
 impl FlowRecord {
-    fn news(&mut self, never: &[IpNet]) -> Option<String> {
-        let never: Vec<IpNet> =
-            never.iter().copied().chain(self.owner.nearby.iter().copied()).collect();
-        self.ledger.news(&self.owner.pool, &never)
+    fn news(&mut self, deny_list: &[IpNet]) -> Option<String> {
+        let deny_list: Vec<IpNet> =
+            deny_list.iter().copied().chain(self.owner.nearby.iter().copied()).collect();
+        self.ledger.news(&self.owner.pool, &deny_list)
     }
 
     fn meter(&mut self, machine: &DomainName, traffic: Traffic, metrics: &Metrics) {

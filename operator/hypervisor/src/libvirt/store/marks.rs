@@ -3,6 +3,7 @@
 //! The order is what makes a crash harmless: a mark that says something good is written after it has become true, and taken away
 //! before it stops being true.
 
+use agentvm_files::{Durability, WholeFile};
 use agentvm_types::Token;
 use std::fs;
 use std::io::ErrorKind;
@@ -72,8 +73,7 @@ pub fn set_record(dir: &MachineDir, record: &MachineRecord) -> Result<(), HvErro
 
 /// Whole or not at all, for readers and for a killed operator; not for a host that crashes, which takes the machine with it: so nothing waits for a disk.
 fn replace(path: &Path, content: &[u8]) -> Result<(), HvError> {
-    let half = path.with_extension("tmp");
-    fs::write(&half, content).and_then(|()| fs::rename(&half, path)).map_err(io("write", path))
+    WholeFile::at(path, Durability::Process).write(content).map_err(io("write", path))
 }
 
 #[cfg(test)]

@@ -140,9 +140,15 @@ fn default_mode() -> i32 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OutputSpec {
-    /// Paths to take, relative to `/workspace/output`. `*` and `?` match within a name, `**` across
-    /// folders, e.g. `["report.txt", "logs/**"]`. At most 64 items of 1 to 1024 characters; an
-    /// empty list takes nothing. Default: `["**"]`, all.
+    /// Patterns of the paths to take, relative to `/workspace/output`, e.g. `["report.txt",
+    /// "logs/**"]`. `*` matches any characters within a name, also a leading dot. `?` matches one
+    /// byte within a name (`é` has two). `**` as a whole name matches any number of folders:
+    /// `logs/**` matches `logs` and all below it, `**/*.xml` matches in every folder. `{a,b}`
+    /// matches `a` or `b`; braces nest up to 4 deep. `[ab]` and `[a-z]` match one ASCII character
+    /// of these, `[!ab]` one byte that is none of these, never `/`. `\` takes the special meaning
+    /// from the next character. Upper and lower case differ. At most 64 items of 1 to 1024
+    /// characters; those with wildcards have at most 2048 bytes together. An empty list takes
+    /// nothing. Default: `["**"]`, all.
     #[serde(default = "default_include")]
     #[schemars(
         length(max = 64),

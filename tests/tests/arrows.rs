@@ -46,8 +46,13 @@ fn listed_by_cargo(member: &str, more: &[&str]) -> BTreeSet<String> {
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     let text = String::from_utf8(listed.stdout).unwrap();
     let names = text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned);
-    let all: BTreeSet<_> = names.filter(|name| name != member).collect();
-    assert!(all.contains("serde"), "{member} without serde: the list was not understood: {all:?}");
+    let all: BTreeSet<_> = names.collect();
+    assert!(all.contains(member), "{member} is not in its list, which was not understood: {all:?}");
+    let all: BTreeSet<_> = all.into_iter().filter(|name| name != member).collect();
+    assert!(
+        all.contains("serde") || member == "agentvm-files",
+        "{member} without serde: the list was not understood: {all:?}"
+    );
     all
 }
 
@@ -84,7 +89,10 @@ fn the_hypervisor_knows_no_kubernetes_and_no_guest() {
         "agentvm-hypervisor",
         &["kube-client", "kube-runtime", "agentvm-guest-agent", "agentvm-controlplane"],
     );
-    assert_ours("agentvm-hypervisor", &["agentvm-core", "agentvm-crds", "agentvm-types"]);
+    assert_ours(
+        "agentvm-hypervisor",
+        &["agentvm-core", "agentvm-crds", "agentvm-files", "agentvm-types"],
+    );
 }
 
 #[test]
@@ -104,9 +112,14 @@ fn identities_and_shared_nouns_need_nothing_but_serde_and_thiserror() {
 }
 
 #[test]
+fn files_need_nothing_but_the_standard_library() {
+    assert!(pulled_in_by("agentvm-files").is_empty());
+}
+
+#[test]
 fn the_control_plane_knows_no_machines() {
     assert_without("agentvm-controlplane", &["virt", "virt-sys"]);
-    assert_ours("agentvm-controlplane", &[]);
+    assert_ours("agentvm-controlplane", &["agentvm-files"]);
 }
 
 #[test]

@@ -36,35 +36,35 @@ pub async fn hello(hv: &dyn Hypervisor, name: &DomainName) -> Result<Session, Be
 /// Gives the machine an identity and runs a shell command in it as root. The command must succeed.
 pub async fn run(
     session: &mut Session,
-    links: &Network,
+    network: &Network,
     record: &MachineRecord,
     share: bool,
     command: &str,
 ) -> Result<Ran, BenchError> {
-    identify(session, links, record, share).await?;
+    identify(session, network, record, share).await?;
     execute(session, record, &["/bin/sh", "-c", command]).await
 }
 
 /// Gives the machine its name, nonce and network, like pools do.
 async fn identify(
     session: &mut Session,
-    links: &Network,
+    network: &Network,
     record: &MachineRecord,
     share: bool,
 ) -> Result<(), BenchError> {
-    let network = links.guest_network(record);
-    let given = rehydrate(session, record, network, share, Timestamp::now()).await;
+    let guest_network = network.guest_network(record);
+    let given = rehydrate(session, record, guest_network, share, Timestamp::now()).await;
     given.map_err(step("give the machine its identity"))?;
-    links.connect(record).await.map_err(step("connect the machine"))
+    network.connect(record).await.map_err(step("connect the machine"))
 }
 
 /// Gives the machine an identity and runs a rehearsal in it.
 pub async fn warm(
     session: &mut Session,
-    links: &Network,
+    network: &Network,
     record: &MachineRecord,
 ) -> Result<(), BenchError> {
-    identify(session, links, record, true).await?;
+    identify(session, network, record, true).await?;
     session.warm(PATIENCE).await.map_err(step("warm a machine"))
 }
 

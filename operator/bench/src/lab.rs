@@ -45,8 +45,8 @@ pub struct Lab {
     pub instance: InstanceId,
     pub folder: PathBuf,
     pub image: PathBuf,
-    pub links: Network,
-    network: BenchNetwork,
+    pub network: Network,
+    attached: BenchNetwork,
     ours: bool,
     goldens: Goldens,
     events: AsyncMutex<mpsc::UnboundedReceiver<OwnerUid>>,
@@ -97,17 +97,18 @@ impl Lab {
             setup_policy: setup_policy.clone(),
             linger: goldens::LINGER,
         };
-        let links = Network::new(hv.clone(), instance.clone(), defaults.network.deny_cidrs);
+        let machines_network =
+            Network::new(hv.clone(), instance.clone(), defaults.network.deny_cidrs);
         if network == BenchNetwork::Nat {
-            links
+            machines_network
                 .set_policy(&OwnerUid::new(OWNER), setup_policy)
                 .await
                 .map_err(step("set the rules of machines"))?;
         }
         Ok(Arc::new(Self {
-            goldens: Goldens::new(hv.clone(), links.clone(), config, sender),
-            links,
-            network,
+            goldens: Goldens::new(hv.clone(), machines_network.clone(), config, sender),
+            network: machines_network,
+            attached: network,
             libvirt,
             hv,
             facts,
@@ -123,15 +124,15 @@ impl Lab {
 
     /// The devices of measured machines.
     fn layout(&self) -> DeviceLayout {
-        match self.network {
+        match self.attached {
             BenchNetwork::Nat => DeviceLayout::Nic,
             BenchNetwork::Isolated => DeviceLayout::Isolated,
         }
     }
 
-    /// The network to which they are attached.
+    /// What they are plugged into.
     pub fn attachment(&self) -> Attachment {
-        match self.network {
+        match self.attached {
             BenchNetwork::Nat => Attachment::Nat,
             BenchNetwork::Isolated => Attachment::Isolated,
         }
@@ -139,7 +140,7 @@ impl Lab {
 
     /// The network mode, in the form of a pool.
     fn mode(&self) -> NetworkMode {
-        match self.network {
+        match self.attached {
             BenchNetwork::Nat => NetworkMode::NatFiltered,
             BenchNetwork::Isolated => NetworkMode::Isolated,
         }

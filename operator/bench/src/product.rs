@@ -80,7 +80,7 @@ impl Machine {
     pub async fn create(&mut self) -> Result<(), BenchError> {
         let (lab, record) = (&self.lab, &mut self.spec.record);
         record.nic = lab
-            .links
+            .network
             .nic(&record.name, &lab.attachment())
             .await
             .map_err(step("connect a machine"))?;
@@ -89,7 +89,7 @@ impl Machine {
 
     pub async fn destroy(&self) -> Result<(), BenchError> {
         self.lab.hv.destroy(self.name(), Stop::Force).await.map_err(step("destroy a machine"))?;
-        self.lab.links.free_address(self.name());
+        self.lab.network.free_address(self.name());
         Ok(())
     }
 
@@ -118,7 +118,7 @@ impl Machine {
         self.create().await?;
         self.wake().await?;
         if let Some(session) = &mut self.session {
-            guest::warm(session, &self.lab.links, &self.spec.record).await?;
+            guest::warm(session, &self.lab.network, &self.spec.record).await?;
         }
         let parked = self.lab.hv.park(self.name(), "bench").await;
         parked.map_err(step("park a machine"))
@@ -136,7 +136,7 @@ impl Machine {
             .session
             .take()
             .ok_or_else(|| BenchError::Found("there is no session with the machine".to_owned()))?;
-        guest::run(&mut session, &self.lab.links, &self.spec.record, true, LOAD).await.map(drop)
+        guest::run(&mut session, &self.lab.network, &self.spec.record, true, LOAD).await.map(drop)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Private folders, and files that are written completely or not at all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
+
+use agentvm_files::{Durability, WholeFile};
 
 /// Makes a folder that only this user can enter. Changes the mode of an existing folder.
 pub fn private_dir(path: &Path) -> io::Result<()> {
@@ -11,23 +13,9 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
-/// Writes a file that only this user can read. After a crash the file has the old content or the
-/// new one.
-///
-/// The temporary name is fixed, so that crashes don't leave more and more files. A data folder has
-/// only one writer.
+/// Writes a file that only this user can read. A crash of the host leaves the old content or the new.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = path.with_added_extension("tmp");
-    // A file that a crash left may have another mode.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    WholeFile::at(path, Durability::Name).exact_mode(0o600).write(content)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 pub mod calendar;
 pub mod defaults;
+pub mod globs;
 pub mod golden;
 pub mod invalid_spec;
 pub mod limits;

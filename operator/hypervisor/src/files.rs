@@ -1,10 +1,10 @@
 //! Small file work with errors that name the file.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::Path;
 
+use agentvm_files::{Durability, WholeFile};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::HvError;
@@ -28,16 +28,13 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), HvError> {
     let text = serde_json::to_vec_pretty(value)
         .map_err(std::io::Error::other)
         .map_err(io("write", path))?;
-    let half = path.with_extension("tmp");
-    let written = fs::write(&half, text).and_then(|()| fs::File::open(&half)?.sync_all());
-    written.and_then(|()| fs::rename(&half, path)).map_err(io("write", path))
+    WholeFile::at(path, Durability::Content).write(&text).map_err(io("write", path))
 }
 
-/// A file that only root can read.
+/// A file that only root can read. A reset writes it, so no call waits for a disk.
 pub fn write_secret(path: &Path, text: &str) -> Result<(), HvError> {
-    let file =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(io("write", path))
+    let file = WholeFile::at(path, Durability::Process).exact_mode(0o600);
+    file.write(text.as_bytes()).map_err(io("write", path))
 }
 
 /// `None` when there is no such file, or its content is not valid.

@@ -17,7 +17,7 @@ impl Context {
     pub fn defaults(&self) -> Defaults {
         let mut defaults = self.configured.clone();
         defaults.network.machines_ipv6 = Some(ula(&self.machines.config().instance));
-        if let Some(subnet) = self.machines.links().known_subnet() {
+        if let Some(subnet) = self.machines.network().known_subnet() {
             defaults.network.machines = subnet.net();
         }
         defaults

@@ -111,15 +111,15 @@ impl Operator {
             .map_err(|why| StartError::Folder(config.runs.clone(), why))?;
         let (machine_events, machine_queue) = mpsc::unbounded_channel();
         let (golden_events, golden_queue) = mpsc::unbounded_channel();
-        let links = Network::new(
+        let network = Network::new(
             hv.clone(),
             config.instance.clone(),
             config.defaults.network.deny_cidrs.clone(),
         );
         let machines =
-            Machines::new(hv.clone(), links.clone(), machines_config(&config), machine_events);
+            Machines::new(hv.clone(), network.clone(), machines_config(&config), machine_events);
         let goldens_config = goldens_config(&config, image_digest)?;
-        let goldens = Goldens::new(hv, links, goldens_config, golden_events);
+        let goldens = Goldens::new(hv, network, goldens_config, golden_events);
         let (host_state, host) =
             watch::channel(HostState::Unknown("the host was not asked yet".to_owned()));
         let (router, queues) = router();

@@ -76,7 +76,7 @@ async fn sweep_policies(cx: &Context) {
     let mut owners = uids(&cx.caches.pools, OwnerUid::new);
     owners.extend(uids(&cx.caches.snapshots, OwnerUid::new));
     owners.extend(cx.machines.owners().0.into_iter().map(OwnerUid::from));
-    if let Err(why) = cx.machines.links().retain_policies(|uid| owners.contains(uid)).await {
+    if let Err(why) = cx.machines.network().retain_policies(|uid| owners.contains(uid)).await {
         tracing::warn!(
             error = &why as &dyn std::error::Error,
             "the rules of machines could not be changed: {}",

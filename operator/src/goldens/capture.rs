@@ -115,7 +115,7 @@ pub(super) async fn capture(
             return done;
         }
     }
-    inner.links.free_address(&name);
+    inner.network.free_address(&name);
     done
 }
 
@@ -132,8 +132,9 @@ async fn template(
         .map_err(|why| CaptureError::Image(ImageError::Read(std::io::Error::other(why))))?
         .map_err(CaptureError::Image)?;
     let name = DomainName::for_template(&inner.config.instance, key);
-    let plug = if *layout == DeviceLayout::Nic { Attachment::Nat } else { Attachment::Isolated };
-    let nic = inner.links.nic(&name, &plug).await.map_err(CaptureError::Start)?;
+    let attachment =
+        if *layout == DeviceLayout::Nic { Attachment::Nat } else { Attachment::Isolated };
+    let nic = inner.network.nic(&name, &attachment).await.map_err(CaptureError::Start)?;
     Ok(TemplateSpec {
         record: MachineRecord {
             name,
@@ -201,22 +202,23 @@ async fn set_up(
     record: &MachineRecord,
     say: impl FnMut(String),
 ) -> Result<(), CaptureError> {
-    let (links, owner, clock) = (&inner.links, &record.owner_uid, &inner.config.clock);
+    let (network, owner, clock) = (&inner.network, &record.owner_uid, &inner.config.clock);
     if record.nic.is_none() || recipe.setup_network == SetupNetworkMode::Isolated {
         return Setup { session, record, network: None, clock }.run(&recipe.steps, say).await;
     }
-    links
+    network
         .set_policy(owner, inner.config.setup_policy.clone())
         .await
         .map_err(CaptureError::Network)?;
-    let network = links.guest_network(record);
-    rehydrate(session, record, network.clone(), false, clock.now())
+    let guest_network = network.guest_network(record);
+    rehydrate(session, record, guest_network.clone(), false, clock.now())
         .await
         .map_err(CaptureError::Identity)?;
-    links.connect(record).await.map_err(CaptureError::Network)?;
-    let done = Setup { session, record, network, clock }.run(&recipe.steps, say).await;
-    let closed = links.disconnect(record).await.map_err(CaptureError::Network);
-    if let Err(why) = links.drop_policy(owner).await {
+    network.connect(record).await.map_err(CaptureError::Network)?;
+    let done =
+        Setup { session, record, network: guest_network, clock }.run(&recipe.steps, say).await;
+    let closed = network.disconnect(record).await.map_err(CaptureError::Network);
+    if let Err(why) = network.drop_policy(owner).await {
         tracing::warn!(
             template = %record.name,
             error = &why as &dyn std::error::Error,

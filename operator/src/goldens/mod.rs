@@ -84,7 +84,7 @@ struct State {
 #[derive(Debug)]
 struct Inner {
     hv: Arc<dyn Hypervisor>,
-    links: Network,
+    network: Network,
     config: Config,
     state: Mutex<State>,
     turn: Semaphore,
@@ -114,13 +114,14 @@ pub struct Goldens {
 impl Goldens {
     pub fn new(
         hv: Arc<dyn Hypervisor>,
-        links: Network,
+        network: Network,
         config: Config,
         events: mpsc::UnboundedSender<OwnerUid>,
     ) -> Self {
         let turn = Semaphore::new(1);
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-        let inner = Inner { hv, links, config, state: Mutex::default(), turn, events, tasks, end };
+        let inner =
+            Inner { hv, network, config, state: Mutex::default(), turn, events, tasks, end };
         Self { inner: Arc::new(inner) }
     }
 

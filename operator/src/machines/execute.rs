@@ -81,7 +81,7 @@ impl Task {
             stop,
             max_processes: self.limits().processes,
             claim,
-            bridged: inner.links.bridged_nic(&self.record),
+            bridged: inner.network.bridged_nic(&self.record),
             progress: Progress::since(begun),
         };
         let attempt = attempt.run(session);

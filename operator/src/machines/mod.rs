@@ -84,7 +84,7 @@ pub struct Config {
 #[derive(Debug)]
 struct Inner {
     hv: Arc<dyn Hypervisor>,
-    links: Network,
+    network: Network,
     config: Config,
     board: Mutex<Board>,
     /// No code holds this lock and the board's at the same time.
@@ -126,14 +126,14 @@ pub struct Machines {
 impl Machines {
     pub fn new(
         hv: Arc<dyn Hypervisor>,
-        links: Network,
+        network: Network,
         config: Config,
         events: mpsc::UnboundedSender<Event>,
     ) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let inner = Inner {
             hv,
-            links,
+            network,
             creation: Semaphore::new(config.parallel.max(1)),
             resets: Semaphore::new(cores.max(2)),
             config,
@@ -155,8 +155,8 @@ impl Machines {
         &self.inner.hv
     }
 
-    pub fn links(&self) -> &Network {
-        &self.inner.links
+    pub fn network(&self) -> &Network {
+        &self.inner.network
     }
 
     /// Starts to make a machine in an empty slot. A slot that is taken stays as it is.

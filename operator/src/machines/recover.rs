@@ -56,7 +56,7 @@ impl Machines {
                 _ => &mut found.lost,
             };
             *counter += 1;
-            self.inner.links.take_over(&machine.record);
+            self.inner.network.take_over(&machine.record);
             self.spawn(machine.record, size, guest, life, origin);
         }
         Ok(found)

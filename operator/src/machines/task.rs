@@ -179,7 +179,7 @@ impl Task {
             );
             sleep(Backoff::MACHINE.after(failures, self.record.name.as_str())).await;
         }
-        self.inner.links.free_address(&self.record.name);
+        self.inner.network.free_address(&self.record.name);
         self.inner.config.metrics.machine_gone(&self.record.name);
         self.inner.board().remove(&self.key);
         self.tell_pool();

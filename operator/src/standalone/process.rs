@@ -1,8 +1,8 @@
 //! Identifies a process by its number and its start time. A number alone is reused sooner or later.
 
-use std::fs;
 use std::io;
 
+use agentvm_files::ProcessStat;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
@@ -23,14 +23,11 @@ impl ProcessId {
 
     /// The living process with this number. A zombie does not count.
     pub fn of(pid: i32) -> io::Result<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let gone = || io::Error::from(io::ErrorKind::NotFound);
-        // The name may contain spaces and parentheses, so parse after the last parenthesis.
-        let (_, fields) = stat.rsplit_once(')').ok_or_else(gone)?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let state = *fields.first().ok_or_else(gone)?;
-        let start_ticks = fields.get(19).and_then(|field| field.parse().ok()).ok_or_else(gone)?;
-        if matches!(state, "Z" | "X") { Err(gone()) } else { Ok(Self { pid, start_ticks }) }
+        let stat = ProcessStat::of(pid)?;
+        match stat.state {
+            'Z' | 'X' => Err(io::ErrorKind::NotFound.into()),
+            _ => Ok(Self { pid, start_ticks: stat.started }),
+        }
     }
 
     /// Whether the process still runs.

@@ -12,7 +12,6 @@ mod nic;
 mod policy;
 pub mod rules;
 mod subnet;
-mod table;
 mod validate;
 
 pub use agentvm_crds::Protocol;
@@ -23,6 +22,6 @@ pub use ledger::{Counted, Ledger};
 pub use mac::derive_mac;
 pub use nic::{Link, Nic, Wire};
 pub use policy::{Allow, LinkLimits, Policy, PortRange};
+pub use rules::Table;
 pub use subnet::{Subnet, free_address, gateway6, ula};
-pub use table::Table;
 pub use validate::{bridge, policy};

@@ -15,6 +15,7 @@ use super::{
     program::{CODE_FOLDER, Program, program},
 };
 use crate::defaults::Defaults;
+use crate::globs;
 use crate::invalid_spec::InvalidSpec;
 
 /// The longest name of an environment variable, in bytes.
@@ -101,7 +102,7 @@ pub fn validate(
         backoff_limit: at_least("spec.backoffLimit", spec.backoff_limit, 0)?,
         priority: spec.priority,
         cancelled: spec.desired_state == DesiredState::Cancelled,
-        include: spec.output.include.clone(),
+        include: include(&spec.output.include)?,
         max_bytes: u64::try_from(spec.output.max_bytes)
             .map_err(|_| InvalidSpec::new("spec.output.maxBytes", "must not be negative"))?,
     })
@@ -144,6 +145,14 @@ fn at_least(path: &str, value: i32, least: u32) -> Result<u32, InvalidSpec> {
         .ok()
         .filter(|v| *v >= least)
         .ok_or_else(|| InvalidSpec::new(path, format!("must be at least {least}, is {value}")))
+}
+
+fn include(patterns: &[String]) -> Result<Vec<String>, InvalidSpec> {
+    globs::check(patterns).map_err(|error| {
+        let item = error.index.map_or_else(String::new, |index| format!("[{index}]"));
+        InvalidSpec::new(format!("spec.output.include{item}"), error.problem)
+    })?;
+    Ok(patterns.to_vec())
 }
 
 fn env(vars: &[EnvVar]) -> Result<Vec<EnvItem>, InvalidSpec> {
@@ -324,6 +333,8 @@ mod tests {
             (json!({"queueTimeoutSeconds": 0}), "spec.queueTimeoutSeconds"),
             (json!({"backoffLimit": -1}), "spec.backoffLimit"),
             (json!({"output": {"maxBytes": -1}}), "spec.output.maxBytes"),
+            (json!({"output": {"include": ["*", "a[b"]}}), "spec.output.include[1]"),
+            (json!({"output": {"include": vec!["*"; 65]}}), "spec.output.include"),
             (json!({"env": [{"name": "1A"}]}), "spec.env[0].name"),
             (json!({"env": [{"name": "A=B"}]}), "spec.env[0].name"),
             (json!({"env": [{"name": "A"}, {"name": "A"}]}), "spec.env[1].name"),

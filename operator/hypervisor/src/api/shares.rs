@@ -44,7 +44,7 @@ impl Debug for InputFile {
 /// The files to take from `output`, and their limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectSpec {
-    /// Globs of paths relative to `output`: `*` within a name, `**` across folders.
+    /// Globs of paths relative to `output`, with the grammar of `agentvm_core::globs`.
     pub include: Vec<String>,
     /// Bytes of content, over all files.
     pub max_bytes: u64,

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use agentvm_files::ProcessStat;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
@@ -18,24 +19,6 @@ const POLL: Duration = Duration::from_millis(5);
 pub struct Agent {
     pid: i32,
     began: u64,
-}
-
-/// The content of `/proc/PID/stat`.
-struct Stat {
-    parent: i32,
-    state: char,
-    began: u64,
-}
-
-fn stat(pid: i32) -> Option<Stat> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything, so count from the last one.
-    let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
-    Some(Stat {
-        state: fields.first()?.chars().next()?,
-        parent: fields.get(1)?.parse().ok()?,
-        began: fields.get(19)?.parse().ok()?,
-    })
 }
 
 impl Agent {
@@ -52,8 +35,8 @@ impl Agent {
         command.current_dir(dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn()?;
         let pid = i32::try_from(child.id()).map_err(std::io::Error::other)?;
-        let agent = Self { pid, began: stat(pid).map_or(0, |s| s.began) };
-        // Its exit status must be taken while this process lives, or it stays a zombie.
+        let agent = Self { pid, began: ProcessStat::of(pid).map_or(0, |s| s.started) };
+        // Somebody has to take its exit status while this process lives, or it stays a zombie.
         std::thread::spawn(move || child.wait());
         let deadline = Instant::now() + LISTEN;
         while !listens(&socket) {
@@ -78,7 +61,7 @@ impl Agent {
             line.split(|byte| *byte == 0).any(|argument| argument == socket)
         };
         let all = processes().into_iter().filter(|(pid, _)| is_agent(pid));
-        all.map(|(pid, stat)| Self { pid, began: stat.began }).collect()
+        all.map(|(pid, stat)| Self { pid, began: stat.started }).collect()
     }
 
     /// Resident bytes, and its own bytes among them.
@@ -92,11 +75,12 @@ impl Agent {
     }
 
     pub fn is_alive(self) -> bool {
-        stat(self.pid).is_some_and(|s| s.began == self.began && s.state != 'Z')
+        ProcessStat::of(self.pid).is_ok_and(|s| s.started == self.began && s.state != 'Z')
     }
 
     pub fn is_stopped(self) -> bool {
-        stat(self.pid).is_some_and(|s| s.began == self.began && matches!(s.state, 'T' | 't'))
+        ProcessStat::of(self.pid)
+            .is_ok_and(|s| s.started == self.began && matches!(s.state, 'T' | 't'))
     }
 
     /// Stops the whole machine. The agent first, so that it starts nothing more.
@@ -149,7 +133,7 @@ impl Agent {
 
     /// The agent's descendants, and orphans that work in the machine's folder.
     fn tree(self, dir: &Path) -> BTreeSet<i32> {
-        let all: HashMap<i32, Stat> = processes();
+        let all: HashMap<i32, ProcessStat> = processes();
         let mut found = BTreeSet::new();
         let mut roots = vec![self.pid];
         while let Some(parent) = roots.pop() {
@@ -173,10 +157,12 @@ fn listens(socket: &Path) -> bool {
         .any(|line| line.contains(" 00010000 ") && line.ends_with(&*socket.to_string_lossy()))
 }
 
-fn processes() -> HashMap<i32, Stat> {
+fn processes() -> HashMap<i32, ProcessStat> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse().ok());
-    pids.filter_map(|pid| Some((pid, stat(pid)?))).filter(|(_, s)| s.state != 'Z').collect()
+    pids.filter_map(|pid| Some((pid, ProcessStat::of(pid).ok()?)))
+        .filter(|(_, s)| s.state != 'Z')
+        .collect()
 }
 
 fn send(pid: i32, signal: Signal) {

@@ -11,18 +11,21 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use agentvm_core::globs::Globs;
 use agentvm_core::names::hex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
-use super::glob::Globs;
 use super::tree;
 use super::virtfs::{self, GuestType};
 use crate::{CollectSpec, Collected, CollectedFile, HvError, SkippedEntry};
 
 /// So many skipped entries are named; the rest is counted.
 const MAX_SKIPPED: usize = 100;
+/// The patterns and the paths come from a tenant. Together they decide how long the matches take.
+/// 100,000 entries with paths of 335 bytes stay below it.
+const MAX_PATH_BYTES: usize = 32 << 20;
 /// A guest that is still running may do this at any moment; it costs that file only.
 const CHANGED: &str = "it changed while it was looked at";
 
@@ -37,7 +40,9 @@ pub fn collect(share: &Path, spec: &CollectSpec, into: &Path) -> Result<Collecte
     let root = tree::open_root(share).map_err(|e| io("open the share", share, e.into()))?;
     let output = tree::open_folder(&root, "output")
         .map_err(|e| io("open the output of", share, e.into()))?;
-    let mut walk = Walk::new(spec, target);
+    let globs = Globs::new(&spec.include)
+        .map_err(HvError::failed("compile the patterns of the output's paths"))?;
+    let mut walk = Walk::new(spec, globs, target);
     walk.run(output).map_err(|e| io("copy the output of", share, e))?;
     let mut found = walk.found;
     found.files.sort_by(|a, b| a.path.cmp(&b.path));
@@ -60,15 +65,17 @@ struct Walk<'a> {
     found: Collected,
     entries: usize,
     bytes: u64,
+    /// Bytes of all paths that were matched.
+    path_bytes: usize,
 }
 
 /// A folder still to be looked into: its path from `output`, names only.
 type Pending = (Vec<String>, OwnedFd);
 
 impl<'a> Walk<'a> {
-    fn new(spec: &'a CollectSpec, target: OwnedFd) -> Self {
-        let globs = Globs::new(&spec.include);
-        Self { spec, globs, target, found: Collected::default(), entries: 0, bytes: 0 }
+    fn new(spec: &'a CollectSpec, globs: Globs, target: OwnedFd) -> Self {
+        let found = Collected::default();
+        Self { spec, globs, target, found, entries: 0, bytes: 0, path_bytes: 0 }
     }
 
     fn run(&mut self, output: OwnedFd) -> std::io::Result<()> {
@@ -133,7 +140,12 @@ impl<'a> Walk<'a> {
             },
             FileType::RegularFile => {
                 let full = shown().join("/");
-                if self.globs.matches(&full) {
+                self.path_bytes += full.len();
+                if self.path_bytes > MAX_PATH_BYTES {
+                    self.found.too_large = Some(format!(
+                        "paths of more than {MAX_PATH_BYTES} bytes, of all files together"
+                    ));
+                } else if self.globs.matches(&full) {
                     self.file(path, folder, name, text, full)?;
                 }
             }

@@ -4,7 +4,6 @@
 //! not know libvirt.
 
 pub mod collect;
-pub mod glob;
 pub mod input;
 pub mod share;
 mod tree;

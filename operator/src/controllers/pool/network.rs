@@ -22,7 +22,7 @@ const INTERFACES: &str = "/sys/class/net";
 /// judged. If it cannot be made, the step that puts the pool's policy into force says why.
 pub async fn prepare(pool: &AgentVMPool, cx: &Context) {
     if matches!(*cx.host.borrow(), HostState::Ready(_)) && is_connected(pool, cx) {
-        let _ = cx.machines.links().subnet().await;
+        let _ = cx.machines.network().subnet().await;
     }
 }
 
@@ -42,15 +42,15 @@ pub async fn declare_policy(
     if !matches!(*cx.host.borrow(), HostState::Ready(_)) {
         return Ok(());
     }
-    let links = cx.machines.links();
+    let network = cx.machines.network();
     let unavailable = |message: String| Blocked { reason: PoolReason::NetworkUnavailable, message };
-    let network = PoolNetwork::of(want);
-    if network.attachment == Attachment::Isolated {
-        return links.drop_policy(&uid).await.map_err(|why| unavailable(report(&why)));
+    let attachment = PoolNetwork::of(want).attachment;
+    if attachment == Attachment::Isolated {
+        return network.drop_policy(&uid).await.map_err(|why| unavailable(report(&why)));
     }
     let policy = want.policy(pool.metadata.generation.unwrap_or_default());
-    links.set_policy(&uid, policy).await.map_err(|why| unavailable(report(&why)))?;
-    match network.attachment {
+    network.set_policy(&uid, policy).await.map_err(|why| unavailable(report(&why)))?;
+    match attachment {
         Attachment::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => {
             Err(unavailable(format!(
                 "spec.network.bridge: this node has no bridge {bridge:?}; make it (`ip link add \
@@ -58,7 +58,9 @@ pub async fn declare_policy(
              {bridge} up`), or name one that is there"
             )))
         }
-        Attachment::DualStack => links.enable_ipv6().await.map_err(|why| unavailable(report(&why))),
+        Attachment::DualStack => {
+            network.enable_ipv6().await.map_err(|why| unavailable(report(&why)))
+        }
         Attachment::Isolated | Attachment::Nat | Attachment::Bridge(_) => Ok(()),
     }
 }
@@ -74,7 +76,7 @@ pub async fn declare_all_policies(cx: &Context) {
             .filter(|pool| is_connected(pool, cx))
     };
     if connected().next().is_some() {
-        let _ = cx.machines.links().subnet().await;
+        let _ = cx.machines.network().subnet().await;
     }
     let policies = connected().filter_map(|pool| {
         let want = cx.valid_pool(pool).ok()?;
@@ -84,7 +86,7 @@ pub async fn declare_all_policies(cx: &Context) {
         ))
     });
     let policies: BTreeMap<_, _> = policies.collect();
-    if let Err(why) = cx.machines.links().replace_policies(policies).await {
+    if let Err(why) = cx.machines.network().replace_policies(policies).await {
         tracing::warn!(
             error = &why as &dyn std::error::Error,
             "machines have no network: {}",

@@ -64,7 +64,7 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> GoldenState {
 fn room_for(want: &ValidPool, memory_mib: u32, cx: &Context) -> Room {
     let (machines, memory) = cx.machines.in_use();
     let addresses =
-        cx.machines.links().room().filter(|_| want.network_mode == NetworkMode::NatFiltered);
+        cx.machines.network().room().filter(|_| want.network_mode == NetworkMode::NatFiltered);
     let addresses = addresses.map(|(machines, limit)| Room { machines, limit });
     room(cx.budget, InUse { machines, memory_mib: memory }, memory_mib, addresses)
 }

@@ -46,7 +46,7 @@ pub async fn publish_status(
         accelerator,
         tier: cx.machines.tier(&uid),
         unshared: usage.iter().map(|(_, usage)| usage.unshared_bytes).collect(),
-        network_generation: cx.machines.links().generation_in_force(&OwnerUid::from(&uid)),
+        network_generation: cx.machines.network().generation_in_force(&OwnerUid::from(&uid)),
         last_error: trouble.as_ref().map(|trouble| (trouble.reason, trouble.message.as_str())),
     };
     let old = pool.status.clone().unwrap_or_default();

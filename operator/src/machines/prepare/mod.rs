@@ -90,7 +90,7 @@ impl Task {
         let inner = self.inner.clone();
         // The semaphore is closed only when the operator stops; then the machine is not needed.
         let turn = inner.creation.acquire().await.map_err(|_| PrepareError::Stopping)?;
-        let nic = inner.links.nic(&self.record.name, attachment).await;
+        let nic = inner.network.nic(&self.record.name, attachment).await;
         self.record.nic = nic.map_err(PrepareError::Network)?;
         let spec = self.spec(tier);
         self.measured(tier, self.preparation(&spec, &inner.creation).create(turn)).await
@@ -115,9 +115,9 @@ impl Task {
 
     fn preparation<'a>(&'a self, spec: &'a MachineSpec, turns: &'a Semaphore) -> Preparation<'a> {
         let Self { inner, guest, reuses, .. } = self;
-        let Inner { hv, links, claims, stopping, .. } = &**inner;
+        let Inner { hv, network, claims, stopping, .. } = &**inner;
         let (hv, clock, reuses) = (&**hv, &inner.config.clock, *reuses);
-        Preparation { hv, links, claims, turns, stopping, clock, spec, guest, reuses }
+        Preparation { hv, network, claims, turns, stopping, clock, spec, guest, reuses }
     }
 
     /// The machine is parked: a run may claim it from here on.

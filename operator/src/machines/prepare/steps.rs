@@ -47,7 +47,7 @@ pub struct Ready {
 #[derive(Debug)]
 pub struct Preparation<'a> {
     pub hv: &'a dyn Hypervisor,
-    pub links: &'a Network,
+    pub network: &'a Network,
     pub claims: &'a ClaimGate,
     /// The turns for work that takes the host's own time.
     pub turns: &'a Semaphore,
@@ -164,7 +164,8 @@ impl Preparation<'_> {
         phases: &mut Phases<'_>,
     ) -> Result<(Vec<Ipv4Addr>, SemaphorePermit<'t>), PrepareError> {
         let record = &self.spec.record;
-        let (network, bridged) = (self.links.guest_network(record), self.links.bridged_nic(record));
+        let (network, bridged) =
+            (self.network.guest_network(record), self.network.bridged_nic(record));
         let told = network.as_ref().map(|network| &network.resolvers);
         let resolvers =
             told.or(bridged.as_ref().map(|nic| &nic.resolvers)).cloned().unwrap_or_default();
@@ -173,7 +174,7 @@ impl Preparation<'_> {
         phases.end("rehydrate");
         // From here on the machine has an address of its own; its rules are in force before its
         // link opens.
-        self.links.connect(record).await.map_err(PrepareError::Network)?;
+        self.network.connect(record).await.map_err(PrepareError::Network)?;
         phases.end("network");
         if let Some(nic) = &bridged {
             // The DHCP server may take long: the next machine gets the turn meanwhile.

@@ -1,5 +1,5 @@
-//! One record for each run that has a machine: opened before its program starts, closed when it is
-//! over.
+//! One flow record for each run that has a machine: it begins before the run's program starts, and
+//! is finished when the run is over.
 
 use std::{
     collections::HashMap,
@@ -18,12 +18,12 @@ use ipnet::IpNet;
 
 use crate::{clock::Clock, metrics::Metrics};
 
-/// The time from the first denial to the Event: denials that come together are one Event.
+/// From the first denied flow to the Event: denied flows within this time are one Event.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between two Events of a run: each costs a write, and a run may cost few.
 const AGAIN: Duration = Duration::from_mins(1);
 
-/// The owner of a machine's flows.
+/// The run that a machine's flows belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owner {
     pub run_uid: RunUid,
@@ -35,25 +35,25 @@ pub struct Owner {
     pub nearby: Vec<IpNet>,
 }
 
-/// Something that an Event is to say.
+/// The text of an Event about a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct News {
     pub run_uid: RunUid,
     pub text: String,
 }
 
-/// The result of recording a flow.
+/// The place of a flow in the records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Noted {
-    /// Worth a line.
+    /// The first flow like it: worth a log line.
     First(Owner),
-    /// There was one like it before.
+    /// The record has a flow like it.
     Again,
     /// No run has the machine.
     Nobodys,
 }
 
-/// The books of all machines; cloning is cheap.
+/// The flow records of all machines. A clone shares them.
 #[derive(Clone, Debug, Default)]
 pub struct FlowRecorder {
     records: Arc<Mutex<Records>>,
@@ -65,7 +65,7 @@ pub struct FlowRecorder {
 #[derive(Debug, Default)]
 struct Records {
     open: HashMap<DomainName, FlowRecord>,
-    /// Records of runs that were over before their Event.
+    /// Of runs that ended before their Event was written.
     left: Vec<News>,
 }
 
@@ -77,7 +77,7 @@ struct FlowRecord {
     /// Since when there is news, and when there was an Event.
     news_since: Option<Instant>,
     told: Option<Instant>,
-    /// The counts that the metrics have.
+    /// The traffic that the metrics have counted already.
     metered: Traffic,
 }
 
@@ -111,7 +111,7 @@ impl FlowRecorder {
     ) -> Option<RunNetwork> {
         let mut all = self.lock();
         let mut record = all.open.remove(machine)?;
-        // An Event a moment ago would delay the next one; now there is no next one.
+        // What an Event told of this run a moment ago would have waited for the next one; now there is none.
         if let Some(text) = record.told.is_none().then(|| record.news(&self.deny_list)).flatten() {
             all.left.push(News { run_uid: record.owner.run_uid.clone(), text });
         }

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use agentvm_files::{Durability, WholeFile};
 use serde::{Deserialize, Serialize};
 
 use super::DaemonSpec;
@@ -85,8 +86,6 @@ impl ReaperFiles {
     }
 
     fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let temporary = self.folder.join(format!("{name}.tmp"));
-        fs::write(&temporary, content)?;
-        fs::rename(&temporary, self.folder.join(name))
+        WholeFile::at(&self.folder.join(name), Durability::Process).write(content)
     }
 }

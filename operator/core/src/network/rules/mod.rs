@@ -35,11 +35,11 @@ pub use connection::{Connection, lets_through};
 pub use elements::{add_link, remove_link};
 pub use forward::DEFAULT_PORTS;
 pub use leases::{Lease, grant, list as list_leases, listed as listed_leases, revoke, was_heard};
-pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU};
+pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU, Table};
 pub use ranges::{names_private, nowhere, private};
 pub use write::{write, write_anew, write_none, write_qemu_only};
 
-use super::{Link, Mac, Policy, Subnet, Table};
+use super::{Link, Mac, Policy, Subnet};
 
 /// Everything that the rules are made of.
 #[derive(Clone, Debug)]

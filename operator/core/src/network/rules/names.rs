@@ -1,8 +1,56 @@
-//! Names of chains and sets. None of them is a word of nft's language.
+//! Names of one installation's table, chains and sets, and its NFLOG group. They are derived, so that
+//! several installations share a host. No name is a word of nft's language.
+
+use ipnet::Ipv6Net;
 
 use super::ir::Version;
-use crate::names::short_hash;
+use crate::names::{InstanceId, short_hash};
+use crate::network::ula;
 use agentvm_types::OwnerUid;
+
+/// The nftables table of one installation, in the families `bridge` and `inet`, and the other names
+/// that are derived from the installation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    name: String,
+    tap_prefix: String,
+    log_group: u16,
+    ula: Ipv6Net,
+}
+
+impl Table {
+    pub fn of(instance: &InstanceId) -> Self {
+        let id = instance.as_str();
+        let group = u16::from_str_radix(&short_hash(&["nflog", id], 4), 16).unwrap_or_default();
+        Self {
+            name: format!("agentvm_{id}"),
+            tap_prefix: format!("avm{}-", id.chars().take(4).collect::<String>()),
+            // Small numbers are what people give by hand.
+            log_group: 1024 + group % (u16::MAX - 1024),
+            ula: ula(instance),
+        }
+    }
+
+    /// Name of the table in both families.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The beginning of the names of this installation's taps, and of no others.
+    pub fn tap_prefix(&self) -> String {
+        self.tap_prefix.clone()
+    }
+
+    /// Where machines that have IPv6 have their addresses.
+    pub fn ula(&self) -> Ipv6Net {
+        self.ula
+    }
+
+    /// The NFLOG group that verdicts are told to.
+    pub fn log_group(&self) -> u16 {
+        self.log_group
+    }
+}
 
 pub(super) const FAMILY_BRIDGE: &str = "bridge";
 pub(super) const FAMILY_INET: &str = "inet";

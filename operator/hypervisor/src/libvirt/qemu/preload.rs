@@ -4,10 +4,11 @@
 //! state directory, whose own path is checked.
 
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use agentvm_core::names::hex;
+use agentvm_files::{Durability, WholeFile};
 use sha2::{Digest, Sha256};
 
 use crate::HvError;
@@ -63,15 +64,17 @@ fn copy(source: &Path, folder: &Path) -> Result<PathBuf, HvError> {
         return Ok(at);
     }
     // Renamed when it is whole: another machine may be starting with it.
-    let half = folder.join(format!(".tmp-{}", std::process::id()));
-    fs::write(&half, &library).map_err(io("write", &half))?;
-    fs::set_permissions(&half, fs::Permissions::from_mode(0o555)).map_err(io("open up", &half))?;
-    fs::rename(&half, &at).map_err(io("put in place", &at))?;
+    // Two processes may copy it at the same time.
+    let file = WholeFile::at(&at, Durability::Process).exact_mode(0o555);
+    let file = file.temporary_name(format!(".tmp-{}", std::process::id()));
+    file.write(&library).map_err(io("write", &at))?;
     Ok(at)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]

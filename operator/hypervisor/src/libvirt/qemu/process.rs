@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use agentvm_core::names::{DomainName, hex};
+use agentvm_files::ProcessStat;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
@@ -43,7 +44,7 @@ impl Identity {
         let file = fs::metadata(&exe).map_err(io("look at", &exe))?;
         Ok(Self {
             pid,
-            started: started(&stat).ok_or_else(|| unreadable(pid))?,
+            started: ProcessStat::parse(&stat).ok_or_else(|| unreadable(pid))?.started,
             command_line: hex(&Sha256::digest(&arguments)),
             program: fs::read_link(&exe).map_err(io("read", &exe))?,
             program_file: (file.dev(), file.ino()),
@@ -81,13 +82,8 @@ pub fn folder(pid: u32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
 }
 
-/// The 22nd field; the second is a name in parentheses that may hold anything.
-fn started(stat: &str) -> Option<u64> {
-    stat.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
-}
-
-/// The process that libvirt runs for a machine now. If libvirt sees other process IDs than we do,
-/// the number belongs to another process, or to none.
+/// The process that libvirt runs for a machine now. Where libvirt has other process IDs than we see, the number is nobody's or
+/// somebody else's.
 pub fn pid(name: &DomainName) -> Result<u32, HvError> {
     let file = Path::new(PIDS).join(format!("{name}.pid"));
     let text = fs::read_to_string(&file).map_err(io("read", &file))?;
@@ -170,12 +166,5 @@ mod tests {
         assert!(!is_of(b"qemu\0-name\0guest=avm-1-2-33,debug-threads=on\0", &name));
         assert!(!is_of(b"grep\0x guest=avm-1-2-3,\0", &name));
         assert!(pid(&name).is_err());
-    }
-
-    #[test]
-    fn a_name_with_parentheses_and_spaces_moves_no_field() {
-        let rest = (4..30).map(|n| n.to_string()).collect::<Vec<_>>().join(" ");
-        assert_eq!(started(&format!("1 (a) b ) R {rest}")), Some(22));
-        assert_eq!(started("garbage"), None);
     }
 }

@@ -4,6 +4,7 @@
 //! The order makes a crash harmless: a good mark is written after it has become true, and removed
 //! before it stops being true.
 
+use agentvm_files::{Durability, WholeFile};
 use agentvm_types::Token;
 use std::fs;
 use std::io::ErrorKind;
@@ -75,8 +76,7 @@ pub fn set_record(dir: &MachineDir, record: &MachineRecord) -> Result<(), HvErro
 /// It is whole for readers and for a killed operator, but not for a crash of the host, which ends
 /// the machine as well. So nothing waits for a disk.
 fn replace(path: &Path, content: &[u8]) -> Result<(), HvError> {
-    let half = path.with_extension("tmp");
-    fs::write(&half, content).and_then(|()| fs::rename(&half, path)).map_err(io("write", path))
+    WholeFile::at(path, Durability::Process).write(content).map_err(io("write", path))
 }
 
 #[cfg(test)]

@@ -13,7 +13,8 @@ pub fn private_dir(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 
-/// Writes a file that only this user can read. A crash of the host leaves the old content or the new.
+/// Writes a file that only this user can read. After a crash of the host the file has the old
+/// content or the new one.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     WholeFile::at(path, Durability::Name).exact_mode(0o600).write(content)
 }

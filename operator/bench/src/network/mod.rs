@@ -103,8 +103,10 @@ async fn through(
     machine.create().await?;
     machine.wake().await?;
     let record: &MachineRecord = &machine.spec.record;
-    let mut session =
-        machine.session.take().ok_or_else(|| BenchError::Found("there is no session with the machine".to_owned()))?;
+    let mut session = machine
+        .session
+        .take()
+        .ok_or_else(|| BenchError::Found("there is no session with the machine".to_owned()))?;
     let network = machine.lab.network.guest_network(record);
     let given = rehydrate(&mut session, record, network, false, jiff::Timestamp::now()).await;
     given.map_err(step("give the machine its identity"))?;

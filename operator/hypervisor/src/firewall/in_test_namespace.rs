@@ -1,19 +1,23 @@
-//! Tests that need a network of their own: each runs again, in a new namespace.
+//! Tests that need a network of their own: each runs again, in a new network namespace.
 
 use std::process::Command;
 
 const INSIDE: &str = "AGENTVM_TEST_IN_NAMESPACE";
 
-/// `true` inside; `false` when it ran inside and passed. A test that is not found by its name has
-/// not passed.
+/// `true` in the namespace; `false` when the test ran there and passed. Panics if the test is not
+/// found by its name, because then it ran nowhere.
 pub fn inside(module: &str, test: &str, environment: &[(&str, String)]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return true;
     }
-    let (_, module) = module.split_once("::").unwrap();
+    // The first part of the module's path is the crate, which the harness leaves out.
+    let name = match module.split_once("::") {
+        Some((_, module)) => format!("{module}::{test}"),
+        None => test.to_owned(),
+    };
     let mut again = Command::new("unshare");
     again.arg("--net").arg(std::env::current_exe().unwrap());
-    again.args(["--exact", &format!("{module}::{test}"), "--nocapture"]).env(INSIDE, "1");
+    again.args(["--exact", &name, "--nocapture"]).env(INSIDE, "1");
     again.envs(environment.iter().map(|(name, value)| (*name, value)));
     let done = again.output().unwrap();
     let said =

@@ -2,9 +2,9 @@
 //! and the run's status.
 //!
 //! ```text
-//! host: flows ─► watch ─► the book of the run that has the machine ─► log lines, an Event soon after
+//! host: flows ─► watch ─► record of the run with the machine ─► log lines, an Event soon after
 //!                                      │ closed with the attempt
-//!                                      └─► status.network: what the rules counted, and the first destinations
+//!                                      └─► status.network: counts of the rules, first destinations
 //! ```
 //! Nothing waits for it: a run is never slower for what is written about it.
 

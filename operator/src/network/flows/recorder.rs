@@ -111,7 +111,7 @@ impl FlowRecorder {
     ) -> Option<RunNetwork> {
         let mut all = self.lock();
         let mut record = all.open.remove(machine)?;
-        // What an Event told of this run a moment ago would have waited for the next one; now there is none.
+        // News after the last Event waits for the next Event; a run that is over has no next one.
         if let Some(text) = record.told.is_none().then(|| record.news(&self.deny_list)).flatten() {
             all.left.push(News { run_uid: record.owner.run_uid.clone(), text });
         }

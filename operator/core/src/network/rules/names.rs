@@ -1,5 +1,5 @@
-//! Names of one installation's table, chains and sets, and its NFLOG group. They are derived, so that
-//! several installations share a host. No name is a word of nft's language.
+//! Names of one installation's table, chains and sets, and its NFLOG group. They are derived, so
+//! that several installations share a host. No name is a word of nft's language.
 
 use ipnet::Ipv6Net;
 

@@ -82,8 +82,8 @@ pub fn folder(pid: u32) -> PathBuf {
     Path::new("/proc").join(pid.to_string())
 }
 
-/// The process that libvirt runs for a machine now. Where libvirt has other process IDs than we see, the number is nobody's or
-/// somebody else's.
+/// The process that libvirt runs for a machine now. If libvirt sees other process IDs than we do,
+/// the number belongs to another process, or to none.
 pub fn pid(name: &DomainName) -> Result<u32, HvError> {
     let file = Path::new(PIDS).join(format!("{name}.pid"));
     let text = fs::read_to_string(&file).map_err(io("read", &file))?;

@@ -66,6 +66,7 @@ check: ## Formatting, clippy, and every test that needs neither root nor program
 	.ci/toolchain
 	pkg-config --exists libvirt || { echo "check: the headers of libvirt are missing; install libvirt-dev and pkg-config" >&2; exit 1; }
 	step "format" cargo fmt --all --check
+	step "width" .ci/width
 	step "clippy" cargo clippy --locked --workspace --all-targets -- -D warnings
 	step "tests" cargo test --quiet --locked --workspace
 
@@ -94,6 +95,7 @@ test: controlplane image lint ## Every test there is, on real parts.
 lint: packages ## Formatting, clippy on all rungs, licences and sources of dependencies.
 	@$(STEP)
 	step "format" cargo fmt --all --check
+	step "width" .ci/width
 	step "clippy" cargo clippy --locked --workspace --all-targets --features $(ALL_TESTS) -- -D warnings
 	command -v cargo-deny >/dev/null || step "install cargo-deny" cargo install --locked --root "$(AGENTVM_CACHE)/tools" cargo-deny@0.20.2
 	step "dependencies" cargo deny --log-level error check bans licenses sources

@@ -19,29 +19,21 @@ pub struct Outside(Child);
 
 impl Outside {
     /// Starts `binary` (`fake-operator`) on the world's machines and namespace.
-    pub async fn start(binary: &Path, world: &World) -> Result<Self, Error> {
-        Self::begin(binary, world, None).await
+    pub fn start(binary: &Path, world: &World) -> Result<Self, Error> {
+        Self::begin(binary, world, None)
     }
 
     /// Starts it so that the `nth` resume of a machine never ends.
-    pub async fn start_and_hang_at_resume(
-        binary: &Path,
-        world: &World,
-        nth: u64,
-    ) -> Result<Self, Error> {
-        Self::begin(binary, world, Some((HANG_AT, nth.to_string()))).await
+    pub fn start_and_hang_at_resume(binary: &Path, world: &World, nth: u64) -> Result<Self, Error> {
+        Self::begin(binary, world, Some((HANG_AT, nth.to_string())))
     }
 
     /// Starts it so that it ends, as if killed, before it takes this step for the first time.
-    pub async fn start_and_die_at(binary: &Path, world: &World, step: Step) -> Result<Self, Error> {
-        Self::begin(binary, world, Some((DIE_AT, serde_json::to_string(&step)?))).await
+    pub fn start_and_die_at(binary: &Path, world: &World, step: Step) -> Result<Self, Error> {
+        Self::begin(binary, world, Some((DIE_AT, serde_json::to_string(&step)?)))
     }
 
-    async fn begin(
-        binary: &Path,
-        world: &World,
-        fault: Option<(&str, String)>,
-    ) -> Result<Self, Error> {
+    fn begin(binary: &Path, world: &World, fault: Option<(&str, String)>) -> Result<Self, Error> {
         let log =
             File::options().create(true).append(true).open(world.folder.join("operator.log"))?;
         let mut command = Command::new(binary);

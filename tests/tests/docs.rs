@@ -55,7 +55,8 @@ fn quoted(page: &str) -> Vec<String> {
 fn rust_file(text: &str) -> Option<(&str, Option<&str>)> {
     let (path, function) = text.split_once("::").map_or((text, None), |(path, f)| (path, Some(f)));
     let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/_-.".contains(c));
-    (path.ends_with(".rs") && plain).then_some((path, function))
+    let named = Path::new(path).extension().is_some_and(|extension| extension == "rs");
+    (named && plain).then_some((path, function))
 }
 
 #[test]

@@ -275,10 +275,9 @@ async fn a_session_that_breaks_while_the_machine_waits_is_opened_again() {
 #[tokio::test]
 async fn a_new_operator_lends_what_was_parked_with_its_proof_and_keeps_what_is_in_quarantine() {
     let world = World::at_rest().await;
-    let operator = async || {
-        Outside::start(Path::new(env!("CARGO_BIN_EXE_fake-operator")), &world).await.unwrap()
-    };
-    let first = operator().await;
+    let operator =
+        || Outside::start(Path::new(env!("CARGO_BIN_EXE_fake-operator")), &world).unwrap();
+    let first = operator();
     warm(&world, json!({"warm": {"min": 2, "max": 3}, "healthCheckSeconds": 1})).await;
     run(&world, "first", "true").await;
     idle(&world, 2).await;
@@ -292,7 +291,7 @@ async fn a_new_operator_lends_what_was_parked_with_its_proof_and_keeps_what_is_i
         .quarantine(&suspect.name, i64::try_from(now).unwrap() + 4, "a test says so")
         .await
         .unwrap();
-    let _second = operator().await;
+    let _second = operator();
     let after = run(&world, "after", "true").await;
     assert_eq!(
         machine(&after),

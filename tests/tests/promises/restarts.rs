@@ -17,8 +17,8 @@ use serde_json::json;
 const KILLS: u32 = 20;
 const LINES: u32 = 300;
 
-async fn operator(world: &World) -> Outside {
-    Outside::start(Path::new(env!("CARGO_BIN_EXE_fake-operator")), world).await.unwrap()
+fn operator(world: &World) -> Outside {
+    Outside::start(Path::new(env!("CARGO_BIN_EXE_fake-operator")), world).unwrap()
 }
 
 /// The nonces of all machines.
@@ -88,7 +88,7 @@ async fn twenty_kills_at_random_moments_lose_nothing() {
     println!("seed {seed}");
     let mut random = Random(seed);
     let world = World::at_rest().await;
-    let first = operator(&world).await;
+    let first = operator(&world);
     world.warm_pool("default", 2, 4).await;
     first.kill().unwrap();
     let mut runs = 0;
@@ -97,12 +97,12 @@ async fn twenty_kills_at_random_moments_lose_nothing() {
             talkative(&world, runs).await;
             runs += 1;
         }
-        let operator = operator(&world).await;
+        let operator = operator(&world);
         tokio::time::sleep(Duration::from_millis(150 + random.below(700))).await;
         operator.kill().unwrap();
     }
     println!("{runs} runs");
-    let last = operator(&world).await;
+    let last = operator(&world);
     for n in 0..runs {
         assert_whole(&world, n).await;
     }
@@ -133,11 +133,11 @@ async fn unfinished(world: &World, runs: u32) -> u32 {
 #[tokio::test]
 async fn a_new_operator_takes_over_idle_machines() {
     let world = World::at_rest().await;
-    let first = operator(&world).await;
+    let first = operator(&world);
     world.warm_pool("default", 2, 2).await;
     let before = nonces(&world).await;
     first.kill().unwrap();
-    let _second = operator(&world).await;
+    let _second = operator(&world);
     world.script("after", "true", json!({})).await;
     let run = world.finished("after").await;
     assert_eq!(reason(&run, "Succeeded"), "True/Completed");
@@ -229,7 +229,7 @@ async fn a_machine_that_holds_the_input_of_a_run_is_lent_to_no_other() {
     let world = World::at_rest().await;
     // The first resume prepares the machine; the second belongs to the claim.
     let binary = Path::new(env!("CARGO_BIN_EXE_fake-operator"));
-    let first = Outside::start_and_hang_at_resume(binary, &world, 2).await.unwrap();
+    let first = Outside::start_and_hang_at_resume(binary, &world, 2).unwrap();
     world.warm_pool("default", 1, 1).await;
     let machine = world.fake.list().await.unwrap().remove(0);
     let files = json!({"files": [{"path": "secret", "content": "of the first run"}]});
@@ -238,7 +238,7 @@ async fn a_machine_that_holds_the_input_of_a_run_is_lent_to_no_other() {
     until_true("its input is there", || async { input.exists() }).await;
     first.kill().unwrap();
     world.delete::<AgentRun>("first").await;
-    let _second = operator(&world).await;
+    let _second = operator(&world);
     world.script("after", "ls /workspace/input", json!({})).await;
     let after = world.finished("after").await.status.unwrap();
     assert_eq!(after.stdout.as_deref(), Some(""), "it found something of another run");

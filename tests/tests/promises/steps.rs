@@ -12,8 +12,8 @@ use serde_json::json;
 
 const OPERATOR: &str = env!("CARGO_BIN_EXE_fake-operator");
 
-async fn dies_at(world: &World, step: Step) -> Outside {
-    Outside::start_and_die_at(Path::new(OPERATOR), world, step).await.unwrap()
+fn dies_at(world: &World, step: Step) -> Outside {
+    Outside::start_and_die_at(Path::new(OPERATOR), world, step).unwrap()
 }
 
 async fn ended(operator: Outside, step: Step) {
@@ -54,7 +54,7 @@ async fn assert_whole(world: &World, name: &str) -> Nonce {
 /// Starts another operator: two runs get proven machines, then everything is deleted.
 async fn goes_on(world: &World, step: Step, before: &[&str]) {
     let was = world.fake.list().await.unwrap();
-    let next = Outside::start(Path::new(OPERATOR), world).await.unwrap();
+    let next = Outside::start(Path::new(OPERATOR), world).unwrap();
     let mut nonces = Vec::new();
     for name in ["one", "two"] {
         script(world, name).await;
@@ -87,7 +87,7 @@ async fn goes_on(world: &World, step: Step, before: &[&str]) {
 async fn on_the_way_to_a_machine(steps: impl IntoIterator<Item = Step>) {
     for step in steps {
         let world = World::at_rest().await;
-        let operator = dies_at(&world, step).await;
+        let operator = dies_at(&world, step);
         world.pool("default", 1, 1).await;
         ended(operator, step).await;
         goes_on(&world, step, &[]).await;
@@ -108,7 +108,7 @@ async fn of_a_creation() {
 async fn of_a_reset() {
     for step in ResetStep::ALL.map(Step::Reset) {
         let world = World::at_rest().await;
-        let operator = dies_at(&world, step).await;
+        let operator = dies_at(&world, step);
         world.warm_pool("default", 1, 1).await;
         script(&world, "before").await;
         ended(operator, step).await;

@@ -73,7 +73,7 @@ pub(super) fn security(security: &Security, disk: &Disk) -> Finding {
     }
 }
 
-/// The AppArmor lines that are shipped, changed for another folder.
+/// The shipped lines for `AppArmor`, changed for another folder.
 fn apparmor(dir: &str) -> String {
     const SHIPPED: &str = include_str!("../../../../packaging/apparmor/libvirt-qemu");
     const SHIPPED_FOR: &str = "/var/lib/agentvm";

@@ -90,8 +90,7 @@ pub fn flows(firewall: &Arc<Firewall>) -> Option<Receiver<Flow>> {
     let listening = firewall.listen_to_flows();
     listening
         .inspect_err(|why| {
-            tracing::warn!(error = %why,
-        "what machines try with their network can't be read")
+            tracing::warn!(error = %why, "the log of the machines' connections cannot be read");
         })
         .ok()
 }

@@ -23,7 +23,7 @@ use crate::libvirt::qemu::qemu_user::QemuUser;
 use crate::{HvError, MachineLimits, Resources};
 
 /// Devices that QEMU's q35 brings unasked, and libvirt does not ask for: an AHCI controller, the
-/// bus of the memory modules, a PS/2 controller with mouse and keyboard, VMware's port and mouse.
+/// bus of the memory modules, a PS/2 controller with mouse and keyboard, `VMware`'s port and mouse.
 /// Our guests use none of them, and each is code that a guest can talk to.
 const LEFT_OUT: &str = "sata=off,smbus=off,i8042=off,vmport=off";
 

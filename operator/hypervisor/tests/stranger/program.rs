@@ -9,7 +9,7 @@
     reason = "a test ends where something is not as it should be"
 )]
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Lines, StdinLock, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -19,11 +19,12 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_millis(300);
 
 fn main() {
-    for line in std::io::stdin().lock().lines() {
+    let mut lines = std::io::stdin().lock().lines();
+    while let Some(line) = lines.next() {
         let line = line.unwrap();
         let (verb, object) = line.split_once(' ').unwrap();
         if verb == "talk" {
-            return talk(object.parse().unwrap());
+            return talk(object.parse().unwrap(), lines);
         }
         let done = attempt(verb, Path::new(object));
         let came = done.map_or_else(|why| format!("{:?}", why.kind()), |()| "done".to_owned());
@@ -54,9 +55,9 @@ fn attempt(verb: &str, path: &Path) -> std::io::Result<()> {
 
 /// Keeps one connection, and sends a byte over it for each further line. `said` means that the
 /// kernel has the byte.
-fn talk(at: SocketAddr) {
+fn talk(at: SocketAddr, further_lines: Lines<StdinLock<'_>>) {
     let mut stream = TcpStream::connect(at).unwrap();
-    for _ in std::io::stdin().lock().lines() {
+    for _ in further_lines {
         let _ = stream.write_all(b"x");
         println!("said");
     }

@@ -89,7 +89,7 @@ test: controlplane image lint ## Every test there is, on real parts.
 	@$(STEP)
 	export AGENTVM_IMAGE=$$(guest-agent/image/build)
 	$(BUILD_TESTS)
-	step "tests" cargo test --locked --workspace --features $(ALL_TESTS)
+	step "tests" cargo test --no-fail-fast --locked --workspace --features $(ALL_TESTS)
 
 .PHONY: lint
 lint: packages ## Formatting, clippy on all rungs, licences and sources of dependencies.

@@ -48,14 +48,14 @@ up: controlplane image build ## Run `agentvm standalone` in the foreground: make
 	@[ -n "$(DATA_DIR)" ] || { echo "up: say where to keep the data: make up DATA_DIR=/var/lib/agentvm" >&2; exit 2; }
 	exec target/release/agentvm standalone --data-dir "$(DATA_DIR)"
 
-# Tests stand on four rungs; CONTRIBUTING.md says which. Each rung above the first is a feature of the crates
-# that have such tests. `make test` sets them all, so that one build serves all rungs.
+# Tests stand on four rungs; CONTRIBUTING.md says which. Each rung above the first is a feature of
+# the crates that have such tests. `make test` sets them all, so that one build serves all rungs.
 API_TESTS := agentvm-tests/api-tests,agentvm-controlplane/api-tests
 HOST_TESTS := agentvm-core/host-tests,agentvm-guest-agent/host-tests,agentvm-hypervisor/host-tests,agentvm-preload/host-tests,agentvm-bench/host-tests,agentvm-cli/host-tests,agentvm-e2e/host-tests
 ALL_TESTS := $(API_TESTS),$(HOST_TESTS)
 
-# Builds all tests, and says where the parts are that they start. Built again one by one, with other features,
-# these would take minutes.
+# Builds all tests, and says where the parts are that they start. Built again one by one, with other
+# features, these would take minutes.
 BUILD_TESTS = step "build the tests" cargo test --locked --workspace --features $(ALL_TESTS) --no-run; \
 	step "build the preload library" cargo build --locked -p agentvm-preload --lib; \
 	export AGENTVM_BIN=$$PWD/target/debug/agentvm AGENTVM_GUEST=$$PWD/target/debug/agentvm-guest

@@ -130,7 +130,7 @@ impl Lab {
         }
     }
 
-    /// What they are plugged into.
+    /// The network to which they are attached.
     pub fn attachment(&self) -> Attachment {
         match self.attached {
             BenchNetwork::Nat => Attachment::Nat,

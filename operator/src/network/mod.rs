@@ -59,8 +59,8 @@ impl Network {
         Self { inner: Arc::new(Inner { hv, instance, subnet, addresses, policies }) }
     }
 
-    /// Returns the network device of a machine that is to be made; `None` where it has none. The
-    /// same name gets the same device again.
+    /// Returns the network device of a machine that is to be made; `None` where it has none.
+    /// A name gets its device again.
     pub async fn nic(
         &self,
         name: &DomainName,

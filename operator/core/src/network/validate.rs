@@ -187,7 +187,7 @@ fn resolvers(
     let address: Ipv4Addr = text.parse().map_err(|_| {
         InvalidSpec::new(
             path,
-            format!("\"{text}\" is not an IPv4 address; names and IPv6 are not taken"),
+            format!("\"{text}\" is not an IPv4 address; names and IPv6 are not accepted"),
         )
     })?;
     match closed(IpAddr::from(address).into(), defaults) {

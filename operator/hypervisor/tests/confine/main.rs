@@ -7,12 +7,12 @@
     reason = "a test says by panicking what is wrong"
 )]
 
+mod changed_limits;
 mod layers;
 #[path = "../libvirt_host/mod.rs"]
 mod libvirt_host;
 mod limits;
 mod memory;
-mod relimit;
 mod sockets;
 #[path = "../stranger/mod.rs"]
 mod stranger;

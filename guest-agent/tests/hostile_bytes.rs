@@ -13,7 +13,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use agentvm_guest_agent::protocol::{
     Blob, Execute, FileChunk, GuestAck, GuestIpv6, GuestLease, GuestMessage, GuestNetwork,
-    HostHello, HostMessage, Inspection, Mac, Nonce, Output, Rehydrate, RunAs, Stop, StreamId,
+    HostHello, HostMessage, Inspection, Mac, Nonce, OutputChunk, Rehydrate, RunAs, Stop, StreamId,
     Token, encode,
 };
 
@@ -74,7 +74,7 @@ fn seed() -> Vec<u8> {
     let lease = GuestLease { mac, resolvers: vec![], time_unix_nanos: 1, patience_millis: 1000 };
     let chunk =
         FileChunk { path: "p".into(), mode: 0o644, size: 4, offset: 0, data: b"AGVM".to_vec() };
-    let output = Output { stream: StreamId::Stdout, offset: 7, data: b"AGVM\x01".to_vec() };
+    let output = OutputChunk { stream: StreamId::Stdout, offset: 7, data: b"AGVM\x01".to_vec() };
     let inspection = Some(Inspection::new(
         Some(nonce.clone()),
         vec!["init<".into()],

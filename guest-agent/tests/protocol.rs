@@ -13,7 +13,7 @@ use std::net::Ipv4Addr;
 use agentvm_guest_agent::protocol::{
     Blob, Decoder, EnvVar, Execute, FileChunk, Frame, FrameError, FrameType, GuestIpv6,
     GuestMessage, GuestNetwork, HEADER_LEN, HostMessage, MAX_PAYLOAD, Mac, MessageError, Nonce,
-    Output, Rehydrate, Replay, ReplayError, RunAs, Secret, StreamId, Token, encode,
+    OutputChunk, Rehydrate, Replay, ReplayError, RunAs, Secret, StreamId, Token, encode,
 };
 use proptest::prelude::*;
 
@@ -119,7 +119,7 @@ proptest! {
         let file = HostMessage::File(FileChunk { path, mode, size, offset, data: data.clone() });
         prop_assert_eq!(HostMessage::from_frame(&file.clone().into_frame().unwrap()).unwrap(),
             file);
-        let output = GuestMessage::Output(Output { stream: StreamId::Stderr, offset, data });
+        let output = GuestMessage::Output(OutputChunk { stream: StreamId::Stderr, offset, data });
         prop_assert_eq!(GuestMessage::from_frame(&output.clone().into_frame().unwrap()).unwrap(),
             output);
     }

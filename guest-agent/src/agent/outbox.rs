@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use agentvm_guest_agent::protocol::{CHUNK, GuestMessage, Output, StreamId};
+use agentvm_guest_agent::protocol::{CHUNK, GuestMessage, OutputChunk, StreamId};
 
 use crate::attempt::Attempt;
 
@@ -77,7 +77,7 @@ impl Progress {
             let data = replay.read_from(offset, CHUNK).unwrap_or_default();
             if !data.is_empty() {
                 *cursor = offset + data.len() as u64;
-                return Some(GuestMessage::Output(Output { stream, offset, data }));
+                return Some(GuestMessage::Output(OutputChunk { stream, offset, data }));
             }
         }
         let result = attempt.result().filter(|_| !self.result_sent)?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    Blob, Decoder, Execute, Frame, GuestAck, GuestMessage, HostMessage, Nonce, Output, RunAs,
+    Blob, Decoder, Execute, Frame, GuestAck, GuestMessage, HostMessage, Nonce, OutputChunk, RunAs,
     StreamId, encode,
 };
 use tokio::time::timeout;
@@ -51,7 +51,7 @@ async fn finish(mut attempt: Attempt) {
     let data = attempt.stdout.replay().read_from(0, usize::MAX).unwrap_or_default();
     let said = [
         Some(GuestMessage::Ack(GuestAck::Execute { nonce })),
-        Some(GuestMessage::Output(Output { stream: StreamId::Stdout, offset: 0, data })),
+        Some(GuestMessage::Output(OutputChunk { stream: StreamId::Stdout, offset: 0, data })),
         attempt.result().cloned().map(GuestMessage::Result),
     ];
     for message in said.into_iter().flatten() {

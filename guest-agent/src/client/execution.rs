@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Client, ClientError};
 use crate::protocol::{
-    Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, Output, Resume, Stop, StreamId,
-    WireResult,
+    Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, OutputChunk, Resume, Stop,
+    StreamId, WireResult,
 };
 
 /// An attempt that the agent was told to run, seen over one connection.
@@ -21,7 +21,7 @@ pub struct Execution<'a, S> {
 #[derive(Debug)]
 pub enum AttemptEvent {
     /// The program wrote this. The agent keeps it until the host acknowledges it.
-    Output(Output),
+    Output(OutputChunk),
     /// The attempt ended. The agent repeats this on each RESUME until the host acknowledges it.
     Result(WireResult),
     /// A message that changes nothing: STATUS, PING or a late acknowledgement. The agent lives.
@@ -93,7 +93,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Execution<'_, S> {
     /// acknowledged; so is the result.
     pub async fn collect(
         &mut self,
-        mut keep: impl FnMut(&Output),
+        mut keep: impl FnMut(&OutputChunk),
     ) -> Result<WireResult, ClientError> {
         loop {
             match self.next().await? {

@@ -48,7 +48,7 @@ pub use io::{FrameReader, FrameWriter, ReadError, WriteError};
 pub use message::{
     AttemptReport, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck,
     GuestHello, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage,
-    Inspection, InspectionError, MessageError, Output, Ping, Rehydrate, Resume, RunAs, Status,
+    Inspection, InspectionError, MessageError, OutputChunk, Ping, Rehydrate, Resume, RunAs, Status,
     Stop, StreamId, StreamRange, StreamTotals, WireResult,
 };
 pub use replay::{Replay, ReplayError};

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use agentvm_guest_agent::client::{AttemptEvent, Client, ClientError, Execution};
 use agentvm_guest_agent::protocol::{
-    Blob, Execute, GuestHello, GuestMessage, GuestNetwork, HostHello, HostMessage, Nonce, Output,
-    Rehydrate, Resume, StreamId, Token, WireResult,
+    Blob, Execute, GuestHello, GuestMessage, GuestNetwork, HostHello, HostMessage, Nonce,
+    OutputChunk, Rehydrate, Resume, StreamId, Token, WireResult,
 };
 use tokio::net::UnixStream;
 
@@ -124,7 +124,7 @@ impl Collected {
         }
     }
 
-    fn add(&mut self, output: &Output) {
+    fn add(&mut self, output: &OutputChunk) {
         let stream = match output.stream {
             StreamId::Stdout => &mut self.stdout,
             StreamId::Stderr => &mut self.stderr,

@@ -37,7 +37,7 @@ pub struct Cli {
     #[command(flatten)]
     pub global: GlobalArgs,
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// Flags of every subcommand.
@@ -81,7 +81,7 @@ pub enum LogFormat {
 
 /// The format of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
+pub enum OutputFormat {
     /// For people.
     Text,
     /// For programs; the fields are stable.
@@ -89,7 +89,7 @@ pub enum Output {
 }
 
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Execute runs on this host for an existing API server: a cluster's, k3s's, or `standalone`'s.
     Operator(Box<OperatorArgs>),
     /// Execute runs on a host without a cluster: starts etcd, kube-apiserver and the operator.
@@ -127,7 +127,7 @@ pub enum ConfigCommand {
     /// Print every value and its origin.
     Show {
         #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-        output: Output,
+        output: OutputFormat,
         #[command(flatten)]
         settings: SettingsArgs,
     },
@@ -193,7 +193,7 @@ impl From<ImageArgs> for Images {
 #[derive(Clone, Debug, Args)]
 pub struct DoctorArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    pub output: Output,
+    pub output: OutputFormat,
     /// The directory whose disk is checked: --state-dir of `operator`, or --data-dir of
     /// `standalone`.
     #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
@@ -207,7 +207,7 @@ pub struct DoctorArgs {
 #[derive(Clone, Debug, Args)]
 pub struct VersionArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    pub output: Output,
+    pub output: OutputFormat,
     #[command(flatten)]
     pub places: PlaceArgs,
     #[command(flatten)]

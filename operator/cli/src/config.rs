@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::args::{ConfigCommand, GlobalArgs, Output};
+use super::args::{ConfigCommand, GlobalArgs, OutputFormat};
 use super::{Failure, print};
 use agentvm_operator::config::{self, Row};
 
@@ -13,8 +13,8 @@ pub fn run(command: &ConfigCommand, global: &GlobalArgs) -> Result<ExitCode, Fai
     let ConfigCommand::Show { output, settings } = command;
     let loaded = config::load(&settings.flags(global.config.as_deref()))?;
     print(&match output {
-        Output::Text => table(&loaded.origins),
-        Output::Json => format!("{:#}\n", json!({ "settings": loaded.origins })),
+        OutputFormat::Text => table(&loaded.origins),
+        OutputFormat::Json => format!("{:#}\n", json!({ "settings": loaded.origins })),
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -4,7 +4,7 @@ use std::{io::IsTerminal, process::ExitCode};
 
 use super::{
     Failure, GlobalArgs,
-    args::{DoctorArgs, Output},
+    args::{DoctorArgs, OutputFormat},
     print,
 };
 use agentvm_operator::{
@@ -29,8 +29,8 @@ pub fn run(args: &DoctorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> 
     let colour = std::io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     print(&match args.output {
-        Output::Text => doctor::text(&findings, colour),
-        Output::Json => {
+        OutputFormat::Text => doctor::text(&findings, colour),
+        OutputFormat::Json => {
             doctor::json(&findings, &agentvm_core::calendar::text(Clock::system().now()))
         }
     })?;

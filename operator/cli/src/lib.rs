@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use agentvm_operator::failure::{Failure, print};
-pub use args::{Cli, Command, GlobalArgs, OperatorArgs, StandaloneArgs};
+pub use args::{Cli, CliCommand, GlobalArgs, OperatorArgs, StandaloneArgs};
 
 /// The whole program.
 pub fn main() -> ExitCode {
@@ -39,16 +39,16 @@ fn dispatch(cli: Cli) -> Result<ExitCode, Failure> {
         global.log_format == args::LogFormat::Json,
     )?;
     match cli.command {
-        Command::Bench(args) => {
+        CliCommand::Bench(args) => {
             agentvm_bench::run(&args, global.config.as_deref(), global.verbose > 0)
         }
-        Command::Doctor(args) => doctor::run(&args, &global),
-        Command::Config(args) => config::run(&args, &global),
-        Command::Crds => crds::run(),
-        Command::Operator(args) => operator::run(&args, &global),
-        Command::Standalone(args) => standalone::run(&args, &global),
-        Command::Version(args) => version::run(&args, &global),
-        Command::Reaper { state_dir, detached } => {
+        CliCommand::Doctor(args) => doctor::run(&args, &global),
+        CliCommand::Config(args) => config::run(&args, &global),
+        CliCommand::Crds => crds::run(),
+        CliCommand::Operator(args) => operator::run(&args, &global),
+        CliCommand::Standalone(args) => standalone::run(&args, &global),
+        CliCommand::Version(args) => version::run(&args, &global),
+        CliCommand::Reaper { state_dir, detached } => {
             Ok(agentvm_operator::standalone::reaper::main(&state_dir, detached))
         }
     }

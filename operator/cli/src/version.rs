@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use agentvm_controlplane::Binaries;
 use serde::Serialize;
 
-use super::args::{GlobalArgs, Output, VersionArgs};
+use super::args::{GlobalArgs, OutputFormat, VersionArgs};
 use super::{Failure, print};
 use agentvm_operator::config;
 use agentvm_operator::doctor::observe::{self, parts, virt};
@@ -30,8 +30,8 @@ pub fn run(args: &VersionArgs, global: &GlobalArgs) -> Result<ExitCode, Failure>
     components.extend(control_plane(args));
     components.extend(guest(args));
     print(&match args.output {
-        Output::Text => table(&components),
-        Output::Json => format!("{:#}\n", serde_json::json!({ "components": components })),
+        OutputFormat::Text => table(&components),
+        OutputFormat::Json => format!("{:#}\n", serde_json::json!({ "components": components })),
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -45,12 +45,12 @@ pub enum Happened {
 
 /// A child that a task keeps running. Dropping this kills the child.
 #[derive(Debug)]
-pub struct Child {
+pub struct SupervisedProcess {
     stop: Option<oneshot::Sender<Duration>>,
     task: JoinHandle<()>,
 }
 
-impl Child {
+impl SupervisedProcess {
     pub fn keep_running(line: CommandLine, events: broadcast::Sender<ChildEvent>) -> Self {
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(keep_running(line, events, stopped));
@@ -66,7 +66,7 @@ impl Child {
     }
 }
 
-impl Drop for Child {
+impl Drop for SupervisedProcess {
     fn drop(&mut self) {
         self.task.abort();
     }

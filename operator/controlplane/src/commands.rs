@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::Component;
 use crate::certificates::Pki;
 use crate::config::{Config, Durability};
-use crate::layout::Layout;
+use crate::layout::DataLayout;
 use crate::ports::Ports;
 
 /// The address that Kubernetes gives to the service `kubernetes`: the first address of the range
@@ -28,7 +28,7 @@ pub struct CommandLine {
 #[derive(Debug)]
 pub struct Commands<'a> {
     pub config: &'a Config,
-    pub layout: &'a Layout,
+    pub layout: &'a DataLayout,
     pub pki: &'a Pki,
     pub ports: Ports,
 }

@@ -7,7 +7,7 @@ use kube::config::{Config as ClientConfig, KubeconfigError};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::timeout;
 
-use crate::children::{Child, ChildEvent, Happened};
+use crate::children::{ChildEvent, Happened, SupervisedProcess};
 use crate::prepare::{PrepareError, Prepared, prepare};
 use crate::readiness;
 use crate::{Component, Config};
@@ -31,9 +31,9 @@ pub struct ControlPlane {
     kubeconfig: String,
     client_config: ClientConfig,
     events: broadcast::Sender<ChildEvent>,
-    controller_manager: Option<Child>,
-    api_server: Child,
-    etcd: Child,
+    controller_manager: Option<SupervisedProcess>,
+    api_server: SupervisedProcess,
+    etcd: SupervisedProcess,
 }
 
 /// A control plane could not be started. No part of it runs.
@@ -121,8 +121,9 @@ impl ControlPlane {
         let client = kube::Client::try_from(client_config.clone()).map_err(StartError::Client)?;
         let (events, mut seen) = broadcast::channel(REMEMBERED_EVENTS);
         // Both start together, because the API server waits for its store.
-        let etcd = Child::keep_running(prepared.etcd.clone(), events.clone());
-        let api_server = Child::keep_running(prepared.api_server.clone(), events.clone());
+        let etcd = SupervisedProcess::keep_running(prepared.etcd.clone(), events.clone());
+        let api_server =
+            SupervisedProcess::keep_running(prepared.api_server.clone(), events.clone());
 
         let mut last = String::new();
         let outcome = tokio::select! {
@@ -143,7 +144,7 @@ impl ControlPlane {
         }
         let controller_manager = config
             .controller_manager
-            .then(|| Child::keep_running(prepared.controller_manager, events.clone()));
+            .then(|| SupervisedProcess::keep_running(prepared.controller_manager, events.clone()));
         let Prepared { kubeconfig_path, kubeconfig, .. } = prepared;
         Ok(Self {
             kubeconfig_path,

@@ -6,11 +6,11 @@ use crate::Component;
 
 /// The paths in a data folder.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct DataLayout {
     root: PathBuf,
 }
 
-impl Layout {
+impl DataLayout {
     pub fn new(root: PathBuf) -> Self {
         Self { root }
     }

@@ -11,7 +11,7 @@ use crate::commands::{CommandLine, Commands};
 use crate::config::Config;
 use crate::files;
 use crate::kubeconfig;
-use crate::layout::Layout;
+use crate::layout::DataLayout;
 use crate::machine;
 use crate::ports::{self, Ports};
 
@@ -59,7 +59,7 @@ pub fn prepare(config: &Config, attempt: u32) -> Result<Prepared, PrepareError> 
     // The children run in the data folder, and get absolute paths.
     let root = std::path::absolute(&config.data_dir)
         .map_err(|why| PrepareError::NotWritable { path: config.data_dir.clone(), why })?;
-    let layout = Layout::new(root);
+    let layout = DataLayout::new(root);
     for folder in [layout.pki(), layout.etcd(), layout.logs()] {
         files::private_dir(&folder).map_err(not_writable(&folder))?;
     }
@@ -89,7 +89,7 @@ fn check_program(program: &Path) -> Result<(), PrepareError> {
     }
 }
 
-fn choose_ports(config: &Config, layout: &Layout, attempt: u32) -> Result<Ports, PrepareError> {
+fn choose_ports(config: &Config, layout: &DataLayout, attempt: u32) -> Result<Ports, PrepareError> {
     let path = layout.ports();
     let seed = seed(&config.data_dir).wrapping_add(attempt);
     let ports = Ports::choose(Ports::load(&path), config.preferred_port, seed, ports::is_free)

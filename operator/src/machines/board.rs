@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 
 use super::{
     claim_priority::{ClaimGate, ClaimGuard},
-    commands::Command,
+    commands::MachineCommand,
 };
 use crate::network::PoolNetwork;
 
@@ -40,7 +40,7 @@ pub struct Entry {
     usage: Option<Usage>,
     /// The claim under way. The task takes it over; it is dropped at the latest with the claim.
     claim: Option<ClaimGuard>,
-    commands: mpsc::UnboundedSender<Command>,
+    commands: mpsc::UnboundedSender<MachineCommand>,
 }
 
 impl Entry {
@@ -48,7 +48,7 @@ impl Entry {
         record: &MachineRecord,
         size: Resources,
         life: Life,
-        commands: mpsc::UnboundedSender<Command>,
+        commands: mpsc::UnboundedSender<MachineCommand>,
     ) -> Self {
         let (name, golden) = (record.name.clone(), record.golden.clone());
         Self { name, golden, size, life, usage: None, claim: None, commands }
@@ -73,7 +73,7 @@ impl Entry {
         done.is_ok()
     }
 
-    fn send(&self, command: Command) -> bool {
+    fn send(&self, command: MachineCommand) -> bool {
         self.commands.send(command).is_ok()
     }
 
@@ -124,16 +124,16 @@ impl Board {
 
     /// Decides about a command that has arrived at its machine. An accepted command takes effect
     /// under the same lock, so nothing comes between.
-    pub fn obey(&mut self, key: &SlotKey, command: &Command) -> Admission {
+    pub fn obey(&mut self, key: &SlotKey, command: &MachineCommand) -> Admission {
         // A machine without an entry is gone.
         let Some(entry) = self.slots.get_mut(key) else { return admit(&Life::Ending, command) };
         let admission = admit(&entry.life, command);
         let event = match command {
             _ if admission != Admission::Accept => return admission,
-            Command::Execute { .. } => Event::Execute,
-            Command::Stop { cause, .. } => Event::Stop(*cause),
+            MachineCommand::Execute { .. } => Event::Execute,
+            MachineCommand::Stop { cause, .. } => Event::Stop(*cause),
             // The task changes the life when it knows whether the machine is reset or removed.
-            Command::Release { .. } | Command::End => return admission,
+            MachineCommand::Release { .. } | MachineCommand::End => return admission,
         };
         entry.must(event);
         admission
@@ -228,7 +228,7 @@ impl Board {
     }
 
     /// Sends a command to the machine that a run has. `command` gets the nonce of its incarnation.
-    pub fn tell_run(&self, run: &RunUid, command: impl FnOnce(Nonce) -> Command) -> bool {
+    pub fn tell_run(&self, run: &RunUid, command: impl FnOnce(Nonce) -> MachineCommand) -> bool {
         self.of_run(run).is_some_and(|entry| {
             let nonce = entry.life.incarnation().map(|it| it.nonce.clone());
             nonce.is_some_and(|nonce| entry.send(command(nonce)))
@@ -241,7 +241,7 @@ impl Board {
         entry.is_some_and(|entry| {
             let retired = entry.on(Event::Retire).is_ok();
             if retired {
-                entry.send(Command::End);
+                entry.send(MachineCommand::End);
             }
             retired
         })
@@ -276,7 +276,7 @@ impl Board {
     /// Tells every machine to end.
     pub fn end_all(&mut self) {
         for entry in self.slots.values() {
-            entry.send(Command::End);
+            entry.send(MachineCommand::End);
         }
     }
 

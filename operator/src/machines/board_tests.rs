@@ -19,7 +19,7 @@ struct World {
     board: Board,
     claims: ClaimGate,
     key: SlotKey,
-    received: mpsc::UnboundedReceiver<Command>,
+    received: mpsc::UnboundedReceiver<MachineCommand>,
 }
 
 impl World {
@@ -99,7 +99,7 @@ fn a_machine_that_is_brought_back_is_another_one_to_the_run_that_had_it() {
     assert!(matches!(world.attempt(1), Some(AttemptState::Ended(_))));
     world.on(Event::Reset);
     assert!(world.attempt(1).is_none() && world.attempt(2).is_none());
-    let release = |nonce| Command::Release { nonce };
+    let release = |nonce| MachineCommand::Release { nonce };
     assert!(!world.board.tell_run(&run(), release), "a second release doesn't reach it");
     world.retire();
     assert_eq!(world.board.seen(&world.key.pool_uid)[&0], SlotSeen::Resetting);
@@ -108,7 +108,7 @@ fn a_machine_that_is_brought_back_is_another_one_to_the_run_that_had_it() {
     world.on(Event::Quarantine { until: Timestamp::MAX });
     assert!(world.acquire().is_none(), "nobody gets what is in quarantine");
     world.retire();
-    assert!(matches!(world.received.try_recv(), Ok(Command::End)));
+    assert!(matches!(world.received.try_recv(), Ok(MachineCommand::End)));
 }
 
 #[test]
@@ -138,7 +138,8 @@ fn a_claim_that_no_task_took_over_ends_with_its_machine() {
 #[test]
 fn an_accepted_command_takes_effect_at_once_and_an_illegal_event_none() {
     let mut world = World::with_idle(prepared());
-    let stop = |n| Command::Stop { nonce: nonce(n), cause: agentvm_core::run::StopCause::Evicted };
+    let stop =
+        |n| MachineCommand::Stop { nonce: nonce(n), cause: agentvm_core::run::StopCause::Evicted };
     assert!(!world.board.on(&world.key, Event::Reset) && world.board.is_idle(&world.key));
     world.acquire().unwrap();
     assert_eq!(world.attempt(1), Some(AttemptState::Claimed));

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::{AttemptSpec, Inner, board::SlotKey};
 
 /// A command for a machine's task.
-pub type Command = machine::Command<Box<AttemptSpec>>;
+pub type MachineCommand = machine::MachineCommand<Box<AttemptSpec>>;
 
 /// The commands that arrive at a machine.
 #[derive(Debug)]
@@ -19,7 +19,7 @@ pub struct Inbox {
     pub inner: Arc<Inner>,
     pub key: SlotKey,
     pub machine: DomainName,
-    pub commands: mpsc::UnboundedReceiver<Command>,
+    pub commands: mpsc::UnboundedReceiver<MachineCommand>,
 }
 
 impl Inbox {
@@ -28,7 +28,7 @@ impl Inbox {
     /// more.
     ///
     /// This is safe to cancel: no command is lost.
-    pub async fn next(&mut self) -> Option<Command> {
+    pub async fn next(&mut self) -> Option<MachineCommand> {
         loop {
             let command = self.commands.recv().await?;
             let admission = self.inner.board().obey(&self.key, &command);
@@ -48,7 +48,7 @@ impl Inbox {
 
     /// Notes a command that the board accepted in a state in which this task does not expect it.
     /// Board and task disagree about the state then, which is a defect.
-    pub fn unexpected(&self, command: &Command) {
+    pub fn unexpected(&self, command: &MachineCommand) {
         tracing::error!(
             machine = %self.machine,
             command = command.name(),

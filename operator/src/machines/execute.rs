@@ -12,7 +12,7 @@ use tokio::{sync::watch, time::Instant};
 use super::{
     AttemptSpec,
     attempt::{Attempt, GRACE, Progress, SLACK, Store, stopped},
-    commands::Command,
+    commands::MachineCommand,
     finish::Finish,
     task::Task,
 };
@@ -48,9 +48,11 @@ impl Task {
     async fn released(&mut self, intact: bool) -> Left {
         while let Some(command) = self.inbox.next().await {
             match command {
-                Command::Release { .. } => return Left::Behind { intact },
-                Command::End => return Left::Dropped,
-                Command::Execute { .. } | Command::Stop { .. } => self.inbox.unexpected(&command),
+                MachineCommand::Release { .. } => return Left::Behind { intact },
+                MachineCommand::End => return Left::Dropped,
+                MachineCommand::Execute { .. } | MachineCommand::Stop { .. } => {
+                    self.inbox.unexpected(&command)
+                }
             }
         }
         Left::Dropped
@@ -92,12 +94,12 @@ impl Task {
                 biased;
                 command = self.inbox.next() => match command {
                     // Only the first Stop is accepted.
-                    Some(Command::Stop { cause, .. }) => {
+                    Some(MachineCommand::Stop { cause, .. }) => {
                         forced_at = Some(inner.config.clock.instant() + GRACE + SLACK);
                         let _ = tell_stop.send(Some(cause));
                     }
-                    Some(Command::Release { .. } | Command::End) | None => return None,
-                    Some(execute @ Command::Execute { .. }) => self.inbox.unexpected(&execute),
+                    Some(MachineCommand::Release { .. } | MachineCommand::End) | None => return None,
+                    Some(execute @ MachineCommand::Execute { .. }) => self.inbox.unexpected(&execute),
                 },
                 report = &mut attempt => break report,
                 () = at(forced_at) => return Some((forced(*tell_stop.borrow()), false)),

@@ -3,7 +3,7 @@
 use agentvm_core::run::{AttemptState, Claim, StopCause};
 use agentvm_types::{Nonce, PoolUid, RunUid};
 
-use super::{AttemptSpec, Machines, commands::Command};
+use super::{AttemptSpec, Machines, commands::MachineCommand};
 
 impl Machines {
     /// Takes an idle machine for a run. This is a change in memory: no call leaves the process.
@@ -30,16 +30,16 @@ impl Machines {
     /// The claim is durable: the machine executes the attempt. `false` when the machine is gone.
     pub fn execute(&self, spec: AttemptSpec) -> bool {
         let (run, spec) = (spec.run_uid.clone(), Box::new(spec));
-        self.inner.board().tell_run(&run, |nonce| Command::Execute { nonce, spec })
+        self.inner.board().tell_run(&run, |nonce| MachineCommand::Execute { nonce, spec })
     }
 
     pub fn stop(&self, run: &RunUid, cause: StopCause) {
-        self.inner.board().tell_run(run, |nonce| Command::Stop { nonce, cause });
+        self.inner.board().tell_run(run, |nonce| MachineCommand::Stop { nonce, cause });
     }
 
     /// The run's end is durable: its machine is reset or removed. A run without a machine is no
     /// error.
     pub fn release(&self, run: &RunUid) {
-        self.inner.board().tell_run(run, |nonce| Command::Release { nonce });
+        self.inner.board().tell_run(run, |nonce| MachineCommand::Release { nonce });
     }
 }

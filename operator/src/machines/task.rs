@@ -26,7 +26,7 @@ use tokio::time::sleep;
 use super::{
     AttemptSpec, Inner,
     board::SlotKey,
-    commands::{Command, Inbox},
+    commands::{Inbox, MachineCommand},
     execute::Left,
 };
 use crate::{
@@ -96,9 +96,9 @@ impl Task {
             tokio::select! {
                 biased;
                 command = self.inbox.next() => match command {
-                    Some(Command::Execute { spec, .. }) => return Some(spec),
-                    Some(Command::Release { .. } | Command::End) | None => return None,
-                    Some(stop @ Command::Stop { .. }) => self.inbox.unexpected(&stop),
+                    Some(MachineCommand::Execute { spec, .. }) => return Some(spec),
+                    Some(MachineCommand::Release { .. } | MachineCommand::End) | None => return None,
+                    Some(stop @ MachineCommand::Stop { .. }) => self.inbox.unexpected(&stop),
                 },
                 why = &mut lost => {
                     if self.inner.board().retire(&self.key) {
@@ -121,9 +121,9 @@ impl Task {
             tokio::select! {
                 biased;
                 command = self.inbox.next() => match command {
-                    Some(Command::End) | None => return,
+                    Some(MachineCommand::End) | None => return,
                     Some(other @ (
-                        Command::Execute { .. } | Command::Stop { .. } | Command::Release { .. }
+                        MachineCommand::Execute { .. } | MachineCommand::Stop { .. } | MachineCommand::Release { .. }
                     )) => self.inbox.unexpected(&other),
                 },
                 () = &mut over => return,

@@ -5,17 +5,17 @@
 //!   FILE:   mode u32 | size u64 | offset u64 | path length u16 | path | bytes
 //! ```
 
-use super::{FileChunk, MessageError, Output, StreamId};
+use super::{FileChunk, MessageError, OutputChunk, StreamId};
 use crate::protocol::frame::{Frame, FrameType};
 
-pub(super) fn output_frame(output: &Output) -> Frame {
+pub(super) fn output_frame(output: &OutputChunk) -> Frame {
     let mut payload = Vec::with_capacity(8 + output.data.len());
     payload.extend_from_slice(&output.offset.to_be_bytes());
     payload.extend_from_slice(&output.data);
     Frame { kind: FrameType::Output, flags: 0, stream: output.stream as u32, payload }
 }
 
-pub(super) fn output(frame: &Frame) -> Result<Output, MessageError> {
+pub(super) fn output(frame: &Frame) -> Result<OutputChunk, MessageError> {
     let malformed = || MessageError::Binary(FrameType::Output);
     let stream = [StreamId::Stdout, StreamId::Stderr]
         .into_iter()
@@ -25,7 +25,7 @@ pub(super) fn output(frame: &Frame) -> Result<Output, MessageError> {
     let offset = u64::from_be_bytes(*offset);
     // An offset near the end of the number space would overflow in every reader.
     offset.checked_add(data.len() as u64).ok_or_else(malformed)?;
-    Ok(Output { stream, offset, data: data.to_vec() })
+    Ok(OutputChunk { stream, offset, data: data.to_vec() })
 }
 
 pub(super) fn file_frame(chunk: &FileChunk) -> Result<Frame, MessageError> {

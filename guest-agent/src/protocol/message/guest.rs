@@ -126,7 +126,7 @@ pub enum StreamId {
 
 /// Bytes as the attempt wrote them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Output {
+pub struct OutputChunk {
     /// The stream of the output.
     pub stream: StreamId,
     /// The offset of the first byte in the stream.
@@ -135,7 +135,7 @@ pub struct Output {
     pub data: Vec<u8>,
 }
 
-impl Output {
+impl OutputChunk {
     /// One past the last byte.
     pub fn end(&self) -> u64 {
         self.offset.saturating_add(self.data.len() as u64)

@@ -11,7 +11,7 @@ mod lease;
 mod network;
 
 pub use guest::{
-    AttemptReport, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, Output, Status,
+    AttemptReport, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, OutputChunk, Status,
     StreamId, StreamRange, StreamTotals, WireResult,
 };
 pub use host::{
@@ -47,7 +47,7 @@ pub enum HostMessage {
 pub enum GuestMessage {
     Hello(GuestHello),
     Ack(GuestAck),
-    Output(Output),
+    Output(OutputChunk),
     Status(Status),
     Result(WireResult),
     Error(ErrorReport),

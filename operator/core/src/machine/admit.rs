@@ -14,7 +14,7 @@ use crate::run::StopCause;
 /// The commands of a run name the incarnation that the run has. A command that arrives late can
 /// therefore never reach the next incarnation of the same machine.
 #[derive(Clone, Debug)]
-pub enum Command<S> {
+pub enum MachineCommand<S> {
     /// The claim is durable: execute, or find out how far the attempt is.
     Execute { nonce: Nonce, spec: S },
     /// Stop the attempt; it ends with this cause.
@@ -25,7 +25,7 @@ pub enum Command<S> {
     End,
 }
 
-impl<S> Command<S> {
+impl<S> MachineCommand<S> {
     /// The name of the command, for messages.
     pub fn name(&self) -> &'static str {
         match self {
@@ -68,15 +68,15 @@ pub enum Denied {
 }
 
 /// Decides about a command.
-pub fn admit<S>(life: &Life, command: &Command<S>) -> Admission {
+pub fn admit<S>(life: &Life, command: &MachineCommand<S>) -> Admission {
     match command {
-        Command::Execute { nonce, .. } => execute(life, nonce),
-        Command::Stop { nonce, .. } => stop(life, nonce),
-        Command::Release { nonce } => release(life, nonce),
+        MachineCommand::Execute { nonce, .. } => execute(life, nonce),
+        MachineCommand::Stop { nonce, .. } => stop(life, nonce),
+        MachineCommand::Release { nonce } => release(life, nonce),
         // The operator ends all machines, or a pool retires one. Neither asks for the state: a task
         // that makes or resets its machine reads the command as soon as that is done. A machine
         // that is retired is `Ending` before its task reads this.
-        Command::End => match life {
+        MachineCommand::End => match life {
             Life::Creating
             | Life::Idle(_)
             | Life::Claimed { .. }

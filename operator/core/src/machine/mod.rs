@@ -59,7 +59,7 @@
 //! | `Claim`, `GiveBack` | the controller of runs, through the board: no task is asked |
 //! | `Retire` | the controller of pools, and the task that finds its idle machine lost |
 //!
-//! The controller of runs causes the others indirectly: it sends a [`Command`], [`admit`] decides,
+//! The controller of runs causes the others indirectly: it sends a [`MachineCommand`], [`admit`] decides,
 //! and the task acts.
 //!
 //! # The laws
@@ -75,7 +75,7 @@ mod prepared;
 mod tests;
 mod views;
 
-pub use admit::{Admission, Command, Denied, admit};
+pub use admit::{Admission, Denied, MachineCommand, admit};
 pub use life::{Event, Illegal, Incarnation, Life};
 pub use prepared::{Evidence, Prepared};
 pub use views::{Numbers, attempt, can_update_limits, is_held_for, is_idle, numbers, owner, slot};

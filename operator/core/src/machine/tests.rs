@@ -103,13 +103,13 @@ fn life() -> impl Strategy<Value = Life> {
     })
 }
 
-fn command(kind: u8, n: u8) -> Command<()> {
+fn command(kind: u8, n: u8) -> MachineCommand<()> {
     let nonce = nonce(n);
     match kind {
-        0 => Command::Execute { nonce, spec: () },
-        1 => Command::Stop { nonce, cause: StopCause::Cancelled },
-        2 => Command::Release { nonce },
-        _ => Command::End,
+        0 => MachineCommand::Execute { nonce, spec: () },
+        1 => MachineCommand::Stop { nonce, cause: StopCause::Cancelled },
+        2 => MachineCommand::Release { nonce },
+        _ => MachineCommand::End,
     }
 }
 

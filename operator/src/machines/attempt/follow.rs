@@ -5,7 +5,7 @@ use std::time::Duration;
 use agentvm_core::run::{AttemptEnd, StopCause};
 use agentvm_guest_agent::{
     client::{AttemptEvent, ClientError, Execution},
-    protocol::{Output, Resume, StreamId, WireResult},
+    protocol::{OutputChunk, Resume, StreamId, WireResult},
 };
 use agentvm_hypervisor::Channel;
 use tokio::time::sleep_until;
@@ -74,7 +74,7 @@ impl Attempt<'_> {
     async fn take(
         &mut self,
         execution: &mut Execution<'_, Channel>,
-        output: Output,
+        output: OutputChunk,
     ) -> Result<(), Interrupted> {
         let (store, limit) = (self.store.clone(), self.spec.max_stream_bytes);
         let stream = output.stream;

@@ -3,19 +3,16 @@
 //! After a signal it claims no more machines, lets current runs finish within the grace period, and
 //! leaves its idle machines to the next operator.
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-use agentvm_operator::service::{EndSignals, api_server_networks, block_on, serve};
+use agentvm_operator::service::{EndSignals, POD_GRACE, api_server_networks, block_on, serve};
 
 use super::{Failure, GlobalArgs, OperatorArgs};
-
-/// The grace period of current runs. A pod has 30 s in all by default.
-const GRACE: Duration = Duration::from_secs(20);
 
 pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure> {
     let mut settings =
@@ -34,7 +31,7 @@ pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure
         };
         tracing::info!(node = %settings.node.name, "the operator is running");
         end.next().await;
-        served.operator.stop(GRACE, false).await;
+        served.operator.stop(POD_GRACE, false).await;
         Ok(ExitCode::SUCCESS)
     })
 }

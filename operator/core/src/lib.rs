@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 
+pub mod backoff;
 pub mod calendar;
 pub mod defaults;
 pub mod globs;
@@ -15,6 +16,5 @@ pub mod machine;
 pub mod names;
 pub mod network;
 pub mod pool;
-pub mod retry;
 pub mod run;
 pub mod status;

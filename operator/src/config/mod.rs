@@ -12,6 +12,7 @@ mod keys;
 mod origin;
 mod resolve;
 mod settings;
+mod unknown_key;
 mod value;
 
 #[cfg(test)]

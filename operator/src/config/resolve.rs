@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::Value as Json;
 
 use super::file::{Content, Entry};
-use super::keys::{Key, nearest};
+use super::keys::Key;
+use super::unknown_key::unknown;
 use super::value::Value;
 use super::{ConfigError, Flags, HostDefaults, Origin, Problem, Settings};
 
@@ -159,26 +160,6 @@ fn read<T>(content: &Content, key: &Key<T>) -> Result<T, String> {
         }
         Content::List => Err("is a list; it takes a single value".to_owned()),
     }
-}
-
-/// The mistake of a path that is not a key. An empty section is not a mistake.
-fn unknown(path: &str, content: &Content, known: &[&str]) -> Option<String> {
-    let within: Vec<&str> =
-        known.iter().filter_map(|key| key.strip_prefix(path)?.strip_prefix('.')).collect();
-    if !within.is_empty() {
-        let keys = within.join(", ");
-        return (*content != Content::Empty)
-            .then(|| format!("is a section, not a value; its keys: {keys}"));
-    }
-    let parent =
-        known.iter().find(|key| path.strip_prefix(**key).is_some_and(|rest| rest.starts_with('.')));
-    if let Some(parent) = parent {
-        return Some(format!("there is no such key: {parent} takes a value, not a section"));
-    }
-    if let Some(near) = nearest(path, known.iter().copied()) {
-        return Some(format!("there is no such key; did you mean {near}?"));
-    }
-    Some(format!("there is no such key; the keys are {}", known.join(", ")))
 }
 
 /// Problems are reported in the order in which a person looks for them: files from the top, then

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agentvm_core::retry::Backoff;
+use agentvm_core::backoff::Backoff;
 
 /// Counts failed reconciles, by the UID of the object.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use agentvm_core::{retry::Backoff, run::open_attempt};
+use agentvm_core::{backoff::Backoff, run::open_attempt};
 use agentvm_crds::AgentRun;
 use agentvm_hypervisor::{HostFacts, HvError};
 use agentvm_types::{Nonce, RunUid};

@@ -16,10 +16,10 @@ use std::{
 };
 
 use agentvm_core::{
+    backoff::Backoff,
     golden::{self, DeviceLayout, KeyFacts, Local, Recipe},
     names::{GoldenKey, InstanceId},
     network::Policy,
-    retry::Backoff,
 };
 use agentvm_crds::GoldenReason;
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, HvError, Hypervisor};

@@ -51,7 +51,7 @@ impl Task {
                 MachineCommand::Release { .. } => return Left::Behind { intact },
                 MachineCommand::End => return Left::Dropped,
                 MachineCommand::Execute { .. } | MachineCommand::Stop { .. } => {
-                    self.inbox.unexpected(&command)
+                    self.inbox.unexpected(&command);
                 }
             }
         }
@@ -98,8 +98,12 @@ impl Task {
                         forced_at = Some(inner.config.clock.instant() + GRACE + SLACK);
                         let _ = tell_stop.send(Some(cause));
                     }
-                    Some(MachineCommand::Release { .. } | MachineCommand::End) | None => return None,
-                    Some(execute @ MachineCommand::Execute { .. }) => self.inbox.unexpected(&execute),
+                    Some(MachineCommand::Release { .. } | MachineCommand::End) | None => {
+                        return None;
+                    }
+                    Some(execute @ MachineCommand::Execute { .. }) => {
+                        self.inbox.unexpected(&execute);
+                    }
                 },
                 report = &mut attempt => break report,
                 () = at(forced_at) => return Some((forced(*tell_stop.borrow()), false)),

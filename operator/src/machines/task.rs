@@ -13,10 +13,10 @@
 use std::{sync::Arc, time::Duration};
 
 use agentvm_core::{
+    backoff::Backoff,
     machine::{Event, Evidence},
     names::DomainName,
     pool::{AfterRun, UsedMachine, after_run},
-    retry::Backoff,
 };
 use agentvm_hypervisor::{MachineRecord, PowerState, Stop};
 use agentvm_types::MachineLimits;
@@ -97,7 +97,9 @@ impl Task {
                 biased;
                 command = self.inbox.next() => match command {
                     Some(MachineCommand::Execute { spec, .. }) => return Some(spec),
-                    Some(MachineCommand::Release { .. } | MachineCommand::End) | None => return None,
+                    Some(MachineCommand::Release { .. } | MachineCommand::End) | None => {
+                        return None;
+                    }
                     Some(stop @ MachineCommand::Stop { .. }) => self.inbox.unexpected(&stop),
                 },
                 why = &mut lost => {
@@ -123,7 +125,9 @@ impl Task {
                 command = self.inbox.next() => match command {
                     Some(MachineCommand::End) | None => return,
                     Some(other @ (
-                        MachineCommand::Execute { .. } | MachineCommand::Stop { .. } | MachineCommand::Release { .. }
+                        MachineCommand::Execute { .. }
+                        | MachineCommand::Stop { .. }
+                        | MachineCommand::Release { .. }
                     )) => self.inbox.unexpected(&other),
                 },
                 () = &mut over => return,

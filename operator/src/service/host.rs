@@ -6,14 +6,12 @@
 //!                                                 control plane, libvirtd end
 //! ```
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use agentvm_controlplane::{Binaries, Config as ControlPlaneConfig, ControlPlane};
 use kube::Client;
 
+use super::shutdown::{CONTROL_PLANE, HOST_GRACE, LIBVIRTD};
 use super::{Served, install, serve};
 use crate::{
     config::Settings,
@@ -21,12 +19,6 @@ use crate::{
     guest_image::Images,
     standalone::libvirtd::{Libvirtd, Released},
 };
-
-/// The time that current runs get to end, and after them the machines. Together with all other
-/// steps it stays below 20 s.
-const GRACE: Duration = Duration::from_secs(10);
-const LIBVIRTD: Duration = Duration::from_secs(6);
-const CONTROL_PLANE: Duration = Duration::from_secs(5);
 
 /// The parts to start, and their places.
 #[derive(Debug)]
@@ -77,7 +69,7 @@ pub async fn start(
 /// Ends all parts in order.
 pub async fn stop(parts: Parts, folder: &Path) {
     if let Some(Served { operator, libvirt, .. }) = parts.served {
-        operator.stop(GRACE, true).await;
+        operator.stop(HOST_GRACE, true).await;
         libvirt.release().await;
     }
     // An interrupted start may have left a libvirtd that `parts` does not hold.

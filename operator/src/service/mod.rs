@@ -10,8 +10,10 @@ mod host;
 mod install;
 mod operator;
 mod runtime;
+mod shutdown;
 
 pub use api_server::networks as api_server_networks;
 pub use host::{HostOptions, Parts, start, stop};
 pub use operator::{Served, make_traversable, serve};
 pub use runtime::{EndSignals, block_on};
+pub use shutdown::POD_GRACE;

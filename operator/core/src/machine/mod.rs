@@ -59,8 +59,8 @@
 //! | `Claim`, `GiveBack` | the controller of runs, through the board: no task is asked |
 //! | `Retire` | the controller of pools, and the task that finds its idle machine lost |
 //!
-//! The controller of runs causes the others indirectly: it sends a [`MachineCommand`], [`admit`] decides,
-//! and the task acts.
+//! The controller of runs causes the others indirectly: it sends a [`MachineCommand`], [`admit`]
+//! decides, and the task acts.
 //!
 //! # The laws
 //!

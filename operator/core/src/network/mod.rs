@@ -21,7 +21,7 @@ pub use flow::{Destination, Flow, FlowVerdict, Target, TargetKind};
 pub use ledger::{Counted, Ledger};
 pub use mac::derive_mac;
 pub use nic::{Link, Nic, Wire};
-pub use policy::{Allow, LinkLimits, Policy, PortRange};
+pub use policy::{Allow, DEFAULT_PORTS, LinkLimits, Policy, PortRange};
 pub use rules::Table;
 pub use subnet::{Subnet, free_address, gateway6, ula};
 pub use validate::{bridge, policy};

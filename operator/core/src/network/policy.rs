@@ -7,6 +7,9 @@ use agentvm_crds::Protocol;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+/// TCP ports of public addresses that every machine reaches: SSH, HTTP, HTTPS, git.
+pub const DEFAULT_PORTS: [u16; 4] = [22, 80, 443, 9418];
+
 /// The reachable destinations of the machines of one pool, and their limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

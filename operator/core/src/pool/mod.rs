@@ -9,6 +9,7 @@ mod plan;
 mod reset_limits;
 mod reuse;
 mod status;
+mod tier_failures;
 mod tiers;
 mod trouble;
 mod validate;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use agentvm_types::{PoolUid, Tier, TierReport};
 use jiff::{Timestamp, ToSpan};
 
-use super::reuse::Streak;
+use super::tier_failures::Streak;
 use crate::names::GoldenKey;
 
 /// The time after which a self-test is repeated that could not be carried out: the host was full,

@@ -6,7 +6,7 @@ use agentvm_crds::PoolReason;
 use agentvm_types::{PoolUid, Tier};
 use jiff::Timestamp;
 
-use crate::retry::Backoff;
+use crate::backoff::Backoff;
 
 /// The failures in a row of one pool.
 #[derive(Clone, Debug)]

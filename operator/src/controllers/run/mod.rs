@@ -1,7 +1,7 @@
 //! The controller of `AgentRun`.
 
 mod attempt_spec;
-mod end;
+mod end_metrics;
 mod execute;
 mod finished;
 mod observe;

@@ -12,7 +12,7 @@ use kube::{Resource, runtime::controller::Action};
 
 use super::{
     super::{Context, error::Error, publish::publish},
-    end::End,
+    end_metrics::End,
 };
 use crate::metrics::pool_id;
 

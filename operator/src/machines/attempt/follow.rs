@@ -1,7 +1,5 @@
 //! An attempt under way: its output is kept, its end is waited for, a stop is passed on.
 
-use std::time::Duration;
-
 use agentvm_core::run::{AttemptEnd, StopCause};
 use agentvm_guest_agent::{
     client::{AttemptEvent, ClientError, Execution},
@@ -10,11 +8,8 @@ use agentvm_guest_agent::{
 use agentvm_hypervisor::Channel;
 use tokio::time::sleep_until;
 
-use super::{Attempt, GRACE, SLACK, report::Interrupted, store::Taken};
+use super::{Attempt, GRACE, SLACK, report::Interrupted, store::Taken, time_limits::EVICTED};
 use crate::agent::Session;
-
-/// From SIGTERM to SIGKILL when the operator has to stop: its own time is short.
-const EVICTED: Duration = Duration::from_secs(3);
 
 impl Attempt<'_> {
     /// Asks for everything that is not kept yet.

@@ -16,14 +16,15 @@
 
 mod follow;
 mod report;
+mod session;
 mod spec;
 mod start;
 mod store;
+mod time_limits;
 
 use std::time::Duration;
 
 use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
-use agentvm_guest_agent::protocol::{AttemptState, GuestHello, WireResult};
 use agentvm_hypervisor::{Hypervisor, MachineRecord, PowerState};
 use tokio::{
     sync::watch,
@@ -32,28 +33,17 @@ use tokio::{
 
 use super::claim_priority::ClaimGuard;
 use crate::{
-    agent::{Session, SessionError, reach},
+    agent::{Session, SessionError},
     clock::Clock,
     network::BridgedNic,
 };
 use report::{Interrupted, attempt_end};
+use time_limits::{LOST_AFTER, RECONNECT};
 
 pub use report::{AttemptReport, stopped};
 pub use spec::{AttemptSpec, SecretFile};
 pub use store::Store;
-
-/// From SIGTERM to SIGKILL in the guest.
-pub const GRACE: Duration = Duration::from_secs(5);
-/// An agent gets this on top of timeout and grace before the host ends the machine itself.
-pub const SLACK: Duration = Duration::from_secs(30);
-/// A machine that was running counts as lost when it was silent for so long.
-const LOST_AFTER: Duration = Duration::from_mins(1);
-/// The length of one try to reach the agent.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A session that was kept open counts as broken when it was silent about EXECUTE for so long. A
-/// new session tells more.
-const KEPT_PATIENCE: Duration = Duration::from_secs(5);
-const RECONNECT: Duration = Duration::from_millis(200);
+pub use time_limits::{GRACE, SLACK};
 
 /// An attempt under way.
 pub struct Attempt<'a> {
@@ -112,65 +102,6 @@ impl Attempt<'_> {
         };
         let Progress { acquired, acknowledged, .. } = self.progress;
         AttemptReport { result, wire, acquired, acknowledged }
-    }
-
-    /// One session: from EXECUTE or HELLO to RESULT, or to an interruption.
-    async fn session(&mut self, kept: Option<Session>) -> Result<WireResult, Interrupted> {
-        let mut session = match kept {
-            Some(session) => self.on_kept(session).await?,
-            None => self.on_new().await?,
-        };
-        self.follow(&mut session).await
-    }
-
-    /// One resume, one message. The input is written meanwhile: no program reads it before EXECUTE.
-    async fn on_kept(&mut self, mut session: Session) -> Result<Session, Interrupted> {
-        self.may_start()?;
-        let (resumed, put) = tokio::join!(self.resumed(), self.put_input());
-        self.progress.acquired = Some(resumed?);
-        put?;
-        // A stop may have come meanwhile: nothing was sent yet.
-        self.may_start()?;
-        self.start(&mut session, KEPT_PATIENCE).await?;
-        Ok(session)
-    }
-
-    async fn on_new(&mut self) -> Result<Session, Interrupted> {
-        let running = self.resumed().await?;
-        self.progress.acquired.get_or_insert(running);
-        let token = Some(&self.record.token);
-        let (mut session, hello) = reach(self.hv, &self.record.name, token, PATIENCE).await?;
-        self.progress.last_contact = self.clock.instant();
-        match self.state(&hello)? {
-            AttemptState::Held => {
-                self.may_start()?;
-                self.put_input().await?;
-                self.start(&mut session, PATIENCE).await?;
-            }
-            AttemptState::Running | AttemptState::Finished => self.resume(&mut session).await?,
-        }
-        Ok(session)
-    }
-
-    async fn resumed(&self) -> Result<Instant, Interrupted> {
-        let resumed = self.hv.resume(&self.record.name).await;
-        resumed.map_err(|why| Interrupted::Broken(SessionError::Open(why)))?;
-        Ok(self.clock.instant())
-    }
-
-    /// The state of our nonce, as the agent reports it. Other nonces prove nothing.
-    fn state(&mut self, hello: &GuestHello) -> Result<AttemptState, Interrupted> {
-        let ours = hello.attempt.as_ref().filter(|a| a.nonce == self.record.nonce);
-        if ours.is_some_and(|a| a.state != AttemptState::Held) {
-            self.progress.sent = true;
-        }
-        ours.map(|a| a.state).ok_or_else(|| {
-            self.progress.sent = true;
-            Interrupted::Over(
-                AttemptEnd::GuestLost,
-                "its agent does not know this attempt".to_owned(),
-            )
-        })
     }
 
     /// The end of an attempt whose session broke; `None` when another session is worth a try.

@@ -6,17 +6,14 @@ use agentvm_core::run::AttemptEnd;
 use agentvm_guest_agent::protocol::{Blob, Execute};
 
 use super::{
-    Attempt, GRACE, PATIENCE, millis,
+    Attempt, GRACE, millis,
     report::{Interrupted, stopped, unleased},
+    time_limits::{LEASE, PATIENCE},
 };
 use crate::{
     agent::{Session, lease, lease_message, program},
     report::report,
 };
-
-/// A DHCP server has this time for a machine whose lease expired while it was parked. A run waits
-/// for it.
-const LEASE: Duration = Duration::from_secs(10);
 
 impl Attempt<'_> {
     pub(super) fn may_start(&self) -> Result<(), Interrupted> {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use agentvm_core::retry::Backoff;
+use agentvm_core::backoff::Backoff;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 

@@ -12,15 +12,13 @@
 //! ```
 
 mod daemon;
+mod detach;
 mod files;
 mod supervise;
 
 use std::error::Error;
-use std::fs::OpenOptions;
-use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 pub use daemon::DaemonSpec;
 pub use files::{ReaperFiles, ReaperState};
@@ -34,7 +32,7 @@ const DETACHED_FLAG: &str = "--detached";
 /// not a child of the calling process.
 pub fn main(state_dir: &Path, detached: bool) -> ExitCode {
     let files = ReaperFiles::new(state_dir);
-    let outcome = if detached { run(&files) } else { detach(&files).map_err(Into::into) };
+    let outcome = if detached { run(&files) } else { detach::detach(&files).map_err(Into::into) };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -44,26 +42,8 @@ pub fn main(state_dir: &Path, detached: bool) -> ExitCode {
     }
 }
 
-fn detach(files: &ReaperFiles) -> io::Result<()> {
-    let log = OpenOptions::new().create(true).append(true).open(files.log())?;
-    // The path of our own file may lead to a newer file by now.
-    Command::new("/proc/self/exe")
-        .arg0("agentvm")
-        .args([SUBCOMMAND, STATE_DIR_FLAG])
-        .arg(files.folder())
-        .arg(DETACHED_FLAG)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()?;
-    Ok(())
-}
-
 fn run(files: &ReaperFiles) -> Result<(), Box<dyn Error>> {
-    // Fails only for the leader of a group, which has a session already.
-    let _ = rustix::process::setsid();
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    detach::own_session()?;
     let Some(lock) = files.lock()? else {
         tracing::info!("another reaper serves this folder already");
         return Ok(());

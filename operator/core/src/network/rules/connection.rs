@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use agentvm_crds::Protocol;
 use ipnet::IpNet;
 
-use super::forward::DEFAULT_PORTS;
 use super::ranges::{names_private, nowhere, private};
+use crate::network::DEFAULT_PORTS;
 use crate::network::{Allow, Policy};
 
 const DNS: u16 = 53;

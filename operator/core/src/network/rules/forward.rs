@@ -16,10 +16,7 @@ use super::names::{
     ALLOWED, DENIED, LIMITED, OwnerChains, PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT, REFUSE,
 };
 use super::ranges::{names_private, nowhere, private, to};
-use crate::network::{Allow, Policy, PortRange};
-
-/// TCP ports of public addresses that every machine reaches: SSH, HTTP, HTTPS, git.
-pub const DEFAULT_PORTS: [u16; 4] = [22, 80, 443, 9418];
+use crate::network::{Allow, DEFAULT_PORTS, Policy, PortRange};
 
 /// The chains that every policy shares.
 pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {

@@ -33,7 +33,6 @@ use ipnet::IpNet;
 
 pub use connection::{Connection, lets_through};
 pub use elements::{add_link, remove_link};
-pub use forward::DEFAULT_PORTS;
 pub use leases::{Lease, grant, list as list_leases, listed as listed_leases, revoke, was_heard};
 pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU, Table};
 pub use ranges::{names_private, nowhere, private};

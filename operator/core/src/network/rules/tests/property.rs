@@ -10,7 +10,8 @@ use proptest::prelude::*;
 
 use super::sample::Sample;
 use super::walk::{ALL, Packet, Walk, Wire};
-use crate::network::rules::{Connection, DEFAULT_PORTS, lets_through, nowhere, private};
+use crate::network::DEFAULT_PORTS;
+use crate::network::rules::{Connection, lets_through, nowhere, private};
 use crate::network::{Allow, Mac, Policy, PortRange};
 
 /// Addresses near the edges of the ranges, and arbitrary ones.

@@ -30,7 +30,7 @@ use agentvm_operator::goldens::{self, Goldens, Owner, Wanted};
 use agentvm_operator::guest_image::Images;
 use agentvm_operator::network::{Attachment, Network};
 use agentvm_operator::service::{self, HostOptions};
-use agentvm_operator::standalone::libvirtd::{Libvirtd, Released};
+use agentvm_operator::standalone::libvirtd::Libvirtd;
 
 /// The owner of a bench's machines.
 pub const OWNER: &str = "bench";
@@ -299,15 +299,7 @@ impl Lab {
 
 /// Ends the libvirtd that a bench has started, also after an interrupted start.
 pub async fn end_libvirtd(folder: &Path) {
-    let Some(libvirtd) = Libvirtd::left_behind(folder) else { return };
-    match libvirtd.release(LIBVIRTD).await {
-        Released::NotOurs | Released::Ended => {}
-        Released::LeftRunning { machines } => {
-            tracing::warn!(
-                "libvirtd keeps running, because {} machines of other programs use it",
-                machines.len()
-            );
-        }
-        Released::StillEnding { reaper } => tracing::warn!(reaper, "libvirtd has not ended yet"),
+    if let Some(libvirtd) = Libvirtd::left_behind(folder) {
+        libvirtd.release(LIBVIRTD).await.log();
     }
 }

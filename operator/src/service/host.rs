@@ -14,10 +14,7 @@ use kube::Client;
 use super::shutdown::{CONTROL_PLANE, HOST_GRACE, LIBVIRTD};
 use super::{Served, install, serve};
 use crate::{
-    config::Settings,
-    failure::Failure,
-    guest_image::Images,
-    standalone::libvirtd::{Libvirtd, Released},
+    config::Settings, failure::Failure, guest_image::Images, standalone::libvirtd::Libvirtd,
 };
 
 /// The parts to start, and their places.
@@ -76,18 +73,7 @@ pub async fn stop(parts: Parts, folder: &Path) {
     if let Some(libvirtd) =
         parts.libvirtd.or_else(|| Libvirtd::left_behind(&folder.join("libvirt")))
     {
-        match libvirtd.release(LIBVIRTD).await {
-            Released::NotOurs | Released::Ended => {}
-            Released::LeftRunning { machines } => {
-                tracing::warn!(
-                    "libvirtd keeps running, because {} machines of other programs use it",
-                    machines.len()
-                );
-            }
-            Released::StillEnding { reaper } => {
-                tracing::warn!(reaper, "libvirtd has not ended yet");
-            }
-        }
+        libvirtd.release(LIBVIRTD).await.log();
     }
     if let Some(control_plane) = parts.control_plane {
         control_plane.shutdown(CONTROL_PLANE).await;

@@ -52,6 +52,22 @@ pub enum Released {
     StillEnding { reaper: i32 },
 }
 
+impl Released {
+    /// Says in the log why libvirtd still runs, if it is ours and does.
+    pub fn log(&self) {
+        match self {
+            Self::NotOurs | Self::Ended => {}
+            Self::LeftRunning { machines } => tracing::warn!(
+                "libvirtd keeps running, because {} machines of other programs use it",
+                machines.len()
+            ),
+            Self::StillEnding { reaper } => {
+                tracing::warn!(reaper, "libvirtd has not ended yet");
+            }
+        }
+    }
+}
+
 /// No libvirtd answers, and we could not start one.
 #[derive(Debug, thiserror::Error)]
 pub enum LibvirtdError {

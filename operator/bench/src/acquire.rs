@@ -5,7 +5,6 @@
 //! one write to the API server, and of a machine that is reverted or booted on demand.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use agentvm_crds::AgentRun;
 use kube::api::{Patch, PatchParams};
@@ -13,7 +12,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::error::{BenchError, step};
-use super::full::Full;
+use super::full::{Full, status_time};
 use super::lab::Lab;
 use super::ordinary::{Ordinary, Way};
 use super::product::Laps;
@@ -81,12 +80,11 @@ impl Contender for Warm {
         let name = format!("run-{}", self.next);
         self.full.start(&name).await?;
         let seen = self.full.succeeded(&name).await?;
-        let status = seen.run.as_ref().and_then(|run| run.status.as_ref());
-        let timings = status.and_then(|status| status.timings.as_ref());
-        let timings = timings
+        let timings = seen
+            .timings()
             .ok_or_else(|| BenchError::Found(format!("the status of {name} has no times")))?;
-        let took = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
-        let (acquire, start) = (took(timings.acquire_millis), took(timings.start_millis));
+        let (acquire, start) =
+            (status_time(timings.acquire_millis), status_time(timings.start_millis));
         Ok(Round::default()
             .figure("acknowledged", acquire + start)
             .phase("acquire", acquire)

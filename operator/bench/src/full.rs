@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, GoldenSnapshot, NetworkMode};
+use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, GoldenSnapshot, NetworkMode, Timings};
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::{Patch, PatchParams, PostParams};
@@ -47,6 +47,18 @@ pub struct Seen {
     /// The reason of its end, in one word.
     pub reason: String,
     pub run: Option<Arc<AgentRun>>,
+}
+
+impl Seen {
+    /// The times in the run's status.
+    pub fn timings(&self) -> Option<&Timings> {
+        self.run.as_ref()?.status.as_ref()?.timings.as_ref()
+    }
+}
+
+/// A time of a status, which counts whole milliseconds.
+pub fn status_time(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
 impl Full {

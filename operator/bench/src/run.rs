@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::container::Container;
 use super::error::BenchError;
-use super::full::{Full, Seen};
+use super::full::{Full, Seen, status_time};
 use super::lab::Lab;
 use super::ordinary::{Ordinary, Way};
 use super::product::Laps;
@@ -84,16 +84,14 @@ impl Contender for Runs {
 /// The times of the steps, from the status. The time in the queue is missing, because an object has
 /// only the second of its creation.
 fn phases(round: Round, seen: &Seen) -> Round {
-    let status = seen.run.as_ref().and_then(|run| run.status.as_ref());
-    let Some(timings) = status.and_then(|status| status.timings.as_ref()) else { return round };
+    let Some(timings) = seen.timings() else { return round };
     let steps = [
         ("acquire", timings.acquire_millis),
         ("start", timings.start_millis),
         ("execute", timings.execute_millis),
         ("collect", timings.collect_millis),
     ];
-    let took = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
-    steps.into_iter().fold(round, |round, (step, millis)| round.phase(step, took(millis)))
+    steps.into_iter().fold(round, |round, (step, millis)| round.phase(step, status_time(millis)))
 }
 
 /// Starts `rate` runs a second for `seconds`, without a wait for earlier runs.
@@ -143,10 +141,8 @@ pub async fn at_a_rate(
 /// The time from the durable claim to the agent's acknowledgement, from the status: two whole
 /// numbers of milliseconds.
 fn acknowledged(seen: &Seen) -> f64 {
-    let timings =
-        seen.run.as_ref().and_then(|run| run.status.as_ref()?.timings.clone()).unwrap_or_default();
-    let both = timings.acquire_millis.saturating_add(timings.start_millis);
-    millis(Duration::from_millis(u64::try_from(both).unwrap_or(0)))
+    let both = seen.timings().map_or(0, |t| t.acquire_millis.saturating_add(t.start_millis));
+    millis(status_time(both))
 }
 
 fn summarize(report: &mut Report, failed: &[String]) {

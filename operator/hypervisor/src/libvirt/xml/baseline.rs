@@ -40,9 +40,7 @@ impl BaselineXml {
             .child(el("features").child(el("acpi")))
             .child(common::cpu(self.kvm))
             .child(el("clock").attr("offset", "utc"))
-            .child(el("on_poweroff").text("destroy"))
-            .child(el("on_reboot").text("destroy"))
-            .child(el("on_crash").text("destroy"))
+            .children(common::ends())
             .child(self.devices())
             .child(common::label(self.user))
             .render()
@@ -51,24 +49,14 @@ impl BaselineXml {
     /// It has no share: a share would have to be unmounted for every snapshot, and leaving it out
     /// favours the baseline. So do the missing USB, graphics and balloon.
     fn devices(&self) -> Element {
-        let source = |file: PathBuf| el("source").attr("file", file.display());
-        let disk = el("disk")
-            .attr("type", "file")
-            .attr("device", "disk")
-            .child(el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", "unsafe"))
-            .child(source(self.dir.overlay()))
-            .child(el("target").attr("dev", "vda").attr("bus", "virtio"));
-        let rng = el("rng")
-            .attr("model", "virtio")
-            .child(el("backend").attr("model", "random").text("/dev/urandom"));
         el("devices")
             .child(el("emulator").text(self.emulator.display()))
-            .child(disk)
+            .child(common::disk(&self.dir.overlay()))
             .child(el("controller").attr("type", "usb").attr("model", "none"))
             .child(common::console(&self.dir.console()))
             .child(common::channel(&self.dir.channel()))
             .child(el("memballoon").attr("model", "none"))
-            .child(rng)
+            .child(common::rng())
     }
 }
 

@@ -1,5 +1,5 @@
 //! Parts of a domain's XML that our machines and the baselines of the benches share: the boot
-//! files, the CPU, the access.
+//! files, the CPU, the devices, the access.
 
 use std::path::Path;
 
@@ -25,6 +25,28 @@ pub fn cpu(kvm: bool) -> Element {
     }
     let model = el("model").attr("fallback", "forbid").text("Nehalem");
     el("cpu").attr("mode", "custom").attr("match", "exact").attr("check", "none").child(model)
+}
+
+/// The overlay is thrown away with its machine, so nothing of it needs to reach the disk.
+pub fn disk(overlay: &Path) -> Element {
+    el("disk")
+        .attr("type", "file")
+        .attr("device", "disk")
+        .child(el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", "unsafe"))
+        .child(el("source").attr("file", overlay.display()))
+        .child(el("target").attr("dev", "vda").attr("bus", "virtio"))
+}
+
+pub fn rng() -> Element {
+    el("rng")
+        .attr("model", "virtio")
+        .child(el("backend").attr("model", "random").text("/dev/urandom"))
+}
+
+/// Whatever a guest does to itself, it does not come back by itself: only the operator makes
+/// machines.
+pub fn ends() -> [Element; 3] {
+    ["on_poweroff", "on_reboot", "on_crash"].map(|event| el(event).text("destroy"))
 }
 
 /// libvirt's log daemon writes it and bounds it.

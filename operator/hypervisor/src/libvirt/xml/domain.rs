@@ -93,11 +93,7 @@ impl DomainSpec {
             .child(el("features").child(el("acpi")))
             .child(common::cpu(self.kvm))
             .child(el("clock").attr("offset", "utc"))
-            // Whatever a guest does to itself, it does not come back by itself: only the operator
-            // makes machines.
-            .child(el("on_poweroff").text("destroy"))
-            .child(el("on_reboot").text("destroy"))
-            .child(el("on_crash").text("destroy"))
+            .children(common::ends())
             .child(self.devices())
             .child(common::label(self.user))
             .child(self.command_line())
@@ -111,28 +107,16 @@ impl DomainSpec {
     fn devices(&self) -> Element {
         el("devices")
             .child(el("emulator").text(self.emulator.display()))
-            .child(self.disk())
+            .child(common::disk(&self.overlay).children(limits::disk(&self.limits)).child(slot(2)))
             .child(el("controller").attr("type", "usb").attr("model", "none"))
             .child(el("controller").attr("type", "virtio-serial").attr("index", 0).child(slot(3)))
             .child(self.filesystem())
             .child(common::console(&self.console))
             .child(common::channel(&self.channel))
             .child(el("memballoon").attr("model", "none"))
-            .child(rng())
+            .child(common::rng().child(slot(5)))
             .children(self.vsock.then(vsock))
             .children(self.plug.as_ref().map(|plug| interface(plug).child(slot(7))))
-    }
-
-    /// The overlay is thrown away with its machine, so nothing of it needs to reach the disk.
-    fn disk(&self) -> Element {
-        el("disk")
-            .attr("type", "file")
-            .attr("device", "disk")
-            .child(el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", "unsafe"))
-            .child(el("source").attr("file", self.overlay.display()))
-            .child(el("target").attr("dev", "vda").attr("bus", "virtio"))
-            .children(limits::disk(&self.limits))
-            .child(slot(2))
     }
 
     fn filesystem(&self) -> Element {
@@ -189,13 +173,6 @@ impl DomainSpec {
         };
         variables.into_iter().map(element).collect()
     }
-}
-
-fn rng() -> Element {
-    el("rng")
-        .attr("model", "virtio")
-        .child(el("backend").attr("model", "random").text("/dev/urandom"))
-        .child(slot(5))
 }
 
 fn vsock() -> Element {

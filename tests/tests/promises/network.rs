@@ -22,6 +22,12 @@ async fn connected(world: &World, name: &str, count: u32, network: Value) -> Age
     world.says::<AgentVMPool>(name, "Ready", "True/Filled").await
 }
 
+/// Makes a pool `default` of one machine with a network. It need not become ready.
+async fn pool_of_one(world: &World) {
+    let spec = json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}});
+    world.pool_with("default", spec).await;
+}
+
 async fn machines(world: &World) -> Vec<Machine> {
     world
         .fake
@@ -105,12 +111,7 @@ async fn without_a_policy_in_force_there_is_no_machine() {
         world.fake.faults().nth(Op::ApplyPolicies, nth, refused());
     }
     world.start().await;
-    world
-        .pool_with(
-            "default",
-            json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}}),
-        )
-        .await;
+    pool_of_one(&world).await;
     let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
     assert!(
         said(&pool).contains("there is no nft") && network_generation(&pool).is_none(),
@@ -134,12 +135,7 @@ async fn a_machine_that_cannot_be_connected_is_not_lent() {
     };
     world.fake.faults().next(Op::OpenLink, refused());
     world.start().await;
-    world
-        .pool_with(
-            "default",
-            json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}}),
-        )
-        .await;
+    pool_of_one(&world).await;
     let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
     assert!(said(&pool).contains("the bridge is gone"), "{}", said(&pool));
     assert_eq!(world.fake.faults().calls(Op::Park), 0);
@@ -158,12 +154,7 @@ async fn a_subnet_without_addresses_is_said_with_its_name() {
         world.fake.faults().nth(Op::Subnet, nth, full());
     }
     world.start().await;
-    world
-        .pool_with(
-            "default",
-            json!({"warm": {"min": 1, "max": 1}, "network": {"mode": "NatFiltered"}}),
-        )
-        .await;
+    pool_of_one(&world).await;
     let golden = world.says::<GoldenSnapshot>("default", "Ready", "False/NoCapacity").await;
     assert!(condition(&golden, "Ready").unwrap().message.contains("192.168.101.0/24"));
     world.fake.faults().clear();

@@ -3,50 +3,33 @@
 //! This file does not know the users of the names. All names fit into a libvirt domain name, a file
 //! name and a label value.
 
-use agentvm_types::PoolUid;
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
+use agentvm_types::{PoolUid, text_type};
 use sha2::{Digest, Sha256};
 
-macro_rules! text_type {
+macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-        #[serde(transparent)]
-        pub struct $name(String);
+        text_type!($(#[$doc])* $name);
 
         impl $name {
-            /// The text, as it stands in XML, paths and statuses.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-
             /// Takes a text that this program wrote itself (metadata, a status); nothing is derived
             /// from it.
             pub fn from_recorded(text: impl Into<String>) -> Self {
                 Self(text.into())
             }
         }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
     };
 }
 
-text_type!(
+name!(
     /// The libvirt domain of one slot of one pool, or of a golden's template.
     DomainName
 );
-text_type!(
+name!(
     /// One installation of the operator on one host. It tells the domains of one installation from
     /// those of another on one libvirt.
     InstanceId
 );
-text_type!(
+name!(
     /// One golden on one host: recipe, layout, QEMU, libvirt, kernel, accelerator and CPU model.
     GoldenKey
 );

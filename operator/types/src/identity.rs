@@ -2,32 +2,50 @@
 //!
 //! The API server has checked these texts already; nothing is parsed here.
 
-use std::{borrow::Borrow, fmt};
+use std::borrow::Borrow;
 
-use serde::{Deserialize, Serialize};
-
-macro_rules! identity {
+/// Makes a type of a text that stands for one thing. Each crate adds the constructors that fit.
+#[macro_export]
+macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(
+            Clone,
+            Debug,
+            PartialEq,
+            Eq,
+            Hash,
+            PartialOrd,
+            Ord,
+            ::serde::Serialize,
+            ::serde::Deserialize,
+        )]
         #[serde(transparent)]
         pub struct $name(String);
 
         impl $name {
-            /// Takes the text as the API server or our own records have it.
-            pub fn new(text: impl Into<String>) -> Self {
-                Self(text.into())
-            }
-
-            /// The text, as it stands in objects, records and logs.
+            /// The text, as it stands in objects, records, paths and logs.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
                 f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+macro_rules! identity {
+    ($(#[$doc:meta])* $name:ident) => {
+        text_type!($(#[$doc])* $name);
+
+        impl $name {
+            /// Takes the text as the API server or our own records have it.
+            pub fn new(text: impl Into<String>) -> Self {
+                Self(text.into())
             }
         }
 

@@ -15,7 +15,6 @@ pub mod logging;
 pub mod machines;
 pub mod metrics;
 pub mod network;
-pub mod report;
 pub mod service;
 pub mod standalone;
 pub mod version;

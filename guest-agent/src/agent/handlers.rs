@@ -7,10 +7,10 @@ use agentvm_guest_agent::protocol::{
     GuestLease, GuestMessage, HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate,
     Resume, Stop, StreamRange,
 };
+use agentvm_types::report;
 
 use crate::agent::{Agent, Identity};
 use crate::attempt::Attempt;
-use crate::log::chain;
 use crate::platform::Platform;
 use crate::ready::{Ready, StartError};
 use crate::rehearsal::{self, rehearse};
@@ -138,7 +138,7 @@ impl Agent {
         }
         self.unready().await;
         if let Err(why) = self.platform.rehydrate(&order) {
-            return self.refuse(ErrorCode::Failed, chain(&why), Some(nonce));
+            return self.refuse(ErrorCode::Failed, report(&why), Some(nonce));
         }
         self.identity = Some(Identity { nonce: order.nonce, token: order.token });
         self.answer(GuestMessage::Ack(GuestAck::Rehydrate { nonce }));
@@ -162,7 +162,7 @@ impl Agent {
         }
         match self.platform.lease(order).await {
             Ok(address) => self.answer(GuestMessage::Ack(GuestAck::Lease { address })),
-            Err(why) => self.refuse(ErrorCode::Failed, chain(&why), None),
+            Err(why) => self.refuse(ErrorCode::Failed, report(&why), None),
         }
     }
 
@@ -190,7 +190,7 @@ impl Agent {
                     session.outbox.resume(0, 0);
                 }
             }
-            Err(why) => self.refuse(ErrorCode::Failed, chain(&why), Some(nonce)),
+            Err(why) => self.refuse(ErrorCode::Failed, report(&why), Some(nonce)),
         }
     }
 
@@ -225,7 +225,7 @@ impl Agent {
             self.unready().await;
             match self.make_ready().await {
                 Ok(ready) => self.ready = Some(ready),
-                Err(why) => return self.refuse(ErrorCode::Failed, chain(&why), None),
+                Err(why) => return self.refuse(ErrorCode::Failed, report(&why), None),
             }
         }
         self.answer(GuestMessage::Ack(GuestAck::Warm));
@@ -250,9 +250,9 @@ impl Agent {
         match workspace::write_chunk(&self.platform.secrets(), chunk, self.platform.owner()) {
             Ok(offset) => self.answer(GuestMessage::Ack(GuestAck::File { path, offset })),
             Err(why @ workspace::FileError::Io { .. }) => {
-                self.refuse(ErrorCode::Failed, chain(&why), None);
+                self.refuse(ErrorCode::Failed, report(&why), None);
             }
-            Err(why) => self.refuse(ErrorCode::Invalid, chain(&why), None),
+            Err(why) => self.refuse(ErrorCode::Invalid, report(&why), None),
         }
     }
 
@@ -280,13 +280,13 @@ impl Agent {
         }
         self.unready().await;
         if let Err(why) = self.platform.quiesce() {
-            return self.refuse(ErrorCode::Failed, chain(&why), None);
+            return self.refuse(ErrorCode::Failed, report(&why), None);
         }
         // A host's page cache is its own affair.
         if matches!(self.platform, Platform::Machine(_))
             && let Err(why) = rehearse(&self.platform, &rehearsal::OF_GOLDEN).await
         {
-            return self.refuse(ErrorCode::Failed, chain(&why), None);
+            return self.refuse(ErrorCode::Failed, report(&why), None);
         }
         self.platform.settle().await;
         self.identity = None;

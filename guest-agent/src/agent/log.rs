@@ -3,6 +3,8 @@
 
 use std::error::Error;
 
+use agentvm_types::report;
+
 /// Something that happened.
 pub fn info(what: &str) {
     eprintln!("agentvm-guest: {what}");
@@ -10,16 +12,5 @@ pub fn info(what: &str) {
 
 /// Something that went wrong, with its causes.
 pub fn error(what: &str, why: &dyn Error) {
-    eprintln!("agentvm-guest: {what}: {}", chain(why));
-}
-
-/// An error and its causes in one line.
-pub fn chain(why: &dyn Error) -> String {
-    let mut line = why.to_string();
-    let mut next = why.source();
-    while let Some(cause) = next {
-        line = format!("{line}: {cause}");
-        next = cause.source();
-    }
-    line
+    eprintln!("agentvm-guest: {what}: {}", report(why));
 }

@@ -120,7 +120,7 @@ async fn read<R: AsyncRead + Unpin>(mut reader: FrameReader<R>, sender: mpsc::Se
             // A stretch of garbage between frames says nothing that the next bad frame wouldn't.
             Err(ReadError::Frame(FrameError::Garbage)) => continue,
             Err(why @ (ReadError::Frame(_) | ReadError::Stalled)) => {
-                Incoming::Bad(log::chain(&why))
+                Incoming::Bad(agentvm_types::report(&why))
             }
             Ok(None) | Err(ReadError::Io(_)) => Incoming::Closed,
         };
@@ -133,7 +133,7 @@ async fn read<R: AsyncRead + Unpin>(mut reader: FrameReader<R>, sender: mpsc::Se
 
 #[allow(clippy::needless_pass_by_value, reason = "the shape of map_or_else")]
 fn bad_message(why: MessageError) -> Incoming {
-    Incoming::Bad(log::chain(&why))
+    Incoming::Bad(agentvm_types::report(&why))
 }
 
 async fn write<W: AsyncWrite + Unpin>(

@@ -78,17 +78,6 @@ impl HvError {
         move |error| Self::Failed { what, source: Box::new(error) }
     }
 
-    /// The error and its causes in one line, for places that hold no chain.
-    pub(crate) fn with_cause(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
-    }
-
     /// Did libvirt, QEMU or this crate refuse the operation? Then the same call fails again.
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Failed { .. })

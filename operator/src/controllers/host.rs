@@ -6,12 +6,11 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use agentvm_core::{backoff::Backoff, run::open_attempt};
 use agentvm_crds::AgentRun;
 use agentvm_hypervisor::{HostFacts, HvError};
-use agentvm_types::{Nonce, RunUid};
+use agentvm_types::{Nonce, RunUid, report};
 use kube::{Api, Client, api::ListParams};
 use tokio::{sync::watch, time::sleep};
 
 use super::{Context, Guarded, error::Error, pool};
-use crate::report::report;
 
 /// Between two looks at a host that answers.
 const INTERVAL: Duration = Duration::from_secs(10);

@@ -11,12 +11,12 @@ use agentvm_core::{
 };
 use agentvm_crds::GoldenSnapshot;
 use agentvm_hypervisor::HostFacts;
-use agentvm_types::{OwnerUid, PoolUid, RunUid};
+use agentvm_types::{OwnerUid, PoolUid, RunUid, report};
 use kube::{Resource, runtime::reflector::Store};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::{Context, Guarded, HostState, golden::asked};
-use crate::{metrics::pool_label, report::report};
+use crate::metrics::pool_label;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 

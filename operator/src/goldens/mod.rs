@@ -23,7 +23,7 @@ use agentvm_core::{
 };
 use agentvm_crds::GoldenReason;
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, HvError, Hypervisor};
-use agentvm_types::OwnerUid;
+use agentvm_types::{OwnerUid, report};
 use tokio::{
     sync::{Semaphore, mpsc},
     time::Instant,
@@ -243,7 +243,7 @@ impl Goldens {
 
 impl Inner {
     fn note_failure(&self, key: &GoldenKey, owner: &Owner, why: &CaptureError) {
-        let message = crate::report::report(why);
+        let message = report(why);
         tracing::warn!(golden = %owner.name, key = %key, "the capture failed: {message}");
         let mut state = self.state();
         let failures = state.failures.entry(key.clone()).or_default();

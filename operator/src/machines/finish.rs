@@ -7,11 +7,12 @@ use agentvm_core::run::{AttemptEnd, AttemptResult, FinishedAttempt, Outcome};
 use agentvm_crds::{OutputFile, OutputStatus, Timings};
 use agentvm_guest_agent::protocol::StreamId;
 use agentvm_hypervisor::{Collected, Hypervisor, MachineRecord};
+use agentvm_types::report;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::attempt::{AttemptReport, AttemptSpec, Store};
-use crate::{clock::Clock, report::report};
+use crate::clock::Clock;
 
 /// The bytes of a stream that are read for the status. The core cuts further.
 const TAIL: u64 = 64 * 1024;

@@ -1,10 +1,9 @@
 //! The self-test of a golden: which tier its machines can use on this host.
 
 use agentvm_core::names::GoldenKey;
-use agentvm_types::{PoolUid, TierReport};
+use agentvm_types::{PoolUid, TierReport, report};
 
 use super::Machines;
-use crate::report::report;
 
 impl Machines {
     /// Tests the tiers of this golden, unless they are known or a test is under way. Until then its

@@ -7,6 +7,7 @@
 mod identity;
 mod mac;
 mod nonce;
+mod report;
 mod size;
 mod tier;
 mod token;
@@ -14,6 +15,7 @@ mod token;
 pub use identity::{NodeName, OwnerUid, PoolUid, RunUid};
 pub use mac::{Mac, MacError, deserialize_unicast};
 pub use nonce::{Nonce, NonceError};
+pub use report::report;
 pub use size::{MachineLimits, Resources};
 pub use tier::{Tier, TierReport};
 pub use token::Token;

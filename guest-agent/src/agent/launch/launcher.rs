@@ -156,7 +156,7 @@ fn unable(what: &str, why: &dyn std::fmt::Display) -> (i32, String) {
 fn surround(isolation: Option<&Isolation>) -> Result<(), (i32, String)> {
     match isolation {
         Some(isolation) => sandbox::enter(isolation)
-            .map_err(|why| unable("the sandbox could not be set up", &crate::log::chain(&why))),
+            .map_err(|why| unable("the sandbox could not be set up", &agentvm_types::report(&why))),
         None => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|why| unable("subreaper", &why)),
     }

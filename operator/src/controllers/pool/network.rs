@@ -7,12 +7,11 @@ use agentvm_core::{
     pool::{Blocked, ValidPool, network_mode},
 };
 use agentvm_crds::{AgentVMPool, PoolReason};
-use agentvm_types::OwnerUid;
+use agentvm_types::{OwnerUid, report};
 
 use crate::{
     controllers::{Context, HostState},
     network::{Attachment, PoolNetwork, bridge_exists},
-    report::report,
 };
 
 /// Where the kernel lists interfaces.

@@ -2,12 +2,10 @@
 
 use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
 use agentvm_guest_agent::{client::ClientError, protocol as wire};
+use agentvm_types::report;
 use tokio::time::Instant;
 
-use crate::{
-    agent::{SessionError, Unleased},
-    report::report,
-};
+use crate::agent::{SessionError, Unleased};
 
 /// The end of an attempt, with the times that its phases took.
 #[derive(Debug)]

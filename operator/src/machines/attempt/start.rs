@@ -4,16 +4,14 @@ use std::time::Duration;
 
 use agentvm_core::run::AttemptEnd;
 use agentvm_guest_agent::protocol::{Blob, Execute};
+use agentvm_types::report;
 
 use super::{
     Attempt, GRACE, millis,
     report::{Interrupted, stopped, unleased},
     time_limits::{LEASE, PATIENCE},
 };
-use crate::{
-    agent::{Session, lease, lease_message, program},
-    report::report,
-};
+use crate::agent::{Session, lease, lease_message, program};
 
 impl Attempt<'_> {
     pub(super) fn may_start(&self) -> Result<(), Interrupted> {

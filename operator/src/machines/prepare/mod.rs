@@ -12,6 +12,7 @@ use agentvm_core::{
     pool::ResetLimits,
 };
 use agentvm_hypervisor::{MachineSpec, Tier};
+use agentvm_types::report;
 use jiff::Timestamp;
 use tokio::sync::Semaphore;
 
@@ -23,7 +24,6 @@ use crate::{
     agent::Session,
     metrics::{BootKind, ResetResult, pool_id},
     network::Attachment,
-    report::report,
 };
 
 pub use error::PrepareError;

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use agentvm_core::network::Flow;
+use agentvm_types::report;
 use kube::Resource;
 use tokio::{
     sync::mpsc,
@@ -14,7 +15,7 @@ use super::{
     log_lines::LogLines,
     recorder::{FlowRecorder, Noted},
 };
-use crate::{controllers::Context, report::report};
+use crate::controllers::Context;
 
 /// Why an Event about a run was written.
 const DENIED: &str = "NetworkDenied";

@@ -10,6 +10,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
+use agentvm_types::report;
+
 use tokio::sync::oneshot;
 use virt::connect::Connect;
 
@@ -129,7 +131,7 @@ impl Link {
         match (result, self.is_alive()) {
             (Err(error), false) => {
                 self.close();
-                Err(HvError::Unavailable { uri: self.uri.clone(), detail: error.with_cause() })
+                Err(HvError::Unavailable { uri: self.uri.clone(), detail: report(&error) })
             }
             (result, _) => result,
         }

@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use std::path::Path;
 use std::process::Command;
 
+use agentvm_types::report;
+
 use crate::HvError;
 use crate::files::run;
 
@@ -61,7 +63,7 @@ pub fn or_full(error: HvError, what: &str, folder: &Path) -> HvError {
     let detail = format!(
         "the file system of {} is full; free some of it ({})",
         folder.display(),
-        error.with_cause()
+        report(&error)
     );
     HvError::NoCapacity { what: what.to_owned(), detail }
 }

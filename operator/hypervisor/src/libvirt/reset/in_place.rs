@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agentvm_core::pool::ResetLimits;
+use agentvm_types::report;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
@@ -254,7 +255,7 @@ impl<'a> Reset<'a> {
             return Err(self.monitor.clone());
         }
         // QEMU gives the second answer when an earlier load was refused; both mean paused.
-        match monitor::status(&self.domain).map_err(|e| e.with_cause())?.as_str() {
+        match monitor::status(&self.domain).map_err(|e| report(&e))?.as_str() {
             "paused" | "restore-vm" => Ok(()),
             other => Err(format!("QEMU says that the machine is {other}")),
         }

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::GoldenKey;
+use agentvm_types::report;
 use virt::connect::Connect;
 
 use super::golden_caches::GoldenCaches;
@@ -99,7 +100,7 @@ impl SelfTest<'_> {
         match create::create(self.host, self.conn, &self.spec, ALWAYS) {
             Ok(()) => {}
             Err(error) if error.is_transient() => return Err(error),
-            Err(error) => return self.boot(&error.with_cause()),
+            Err(error) => return self.boot(&report(&error)),
         }
         match self.in_place() {
             Ok(()) => Ok(TierReport::in_place()),
@@ -200,7 +201,7 @@ impl From<HvError> for Failure {
             | HvError::OutcomeUnknown { .. }
             | HvError::Killed { .. }
             | HvError::NoCapacity { .. } => Self::NoVerdict(error),
-            other => Self::Verdict(format!("the self-test failed: {}", other.with_cause())),
+            other => Self::Verdict(format!("the self-test failed: {}", report(&other))),
         }
     }
 }

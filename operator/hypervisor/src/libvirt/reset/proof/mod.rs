@@ -7,9 +7,11 @@ pub mod memory;
 pub mod process;
 mod qcow2;
 
+use agentvm_types::report;
+
 use crate::HvError;
 
 /// A thing that cannot be checked is not proven.
 pub fn flat(found: Result<Result<(), String>, HvError>) -> Result<(), String> {
-    found.map_err(|e| e.with_cause())?
+    found.map_err(|e| report(&e))?
 }

@@ -1,9 +1,11 @@
 //! Is it still the process that the machine was made in? That one alone was told to drop its pages.
 
+use agentvm_types::report;
+
 use crate::libvirt::qemu::process::Identity;
 
 pub fn check(made_in: &Identity) -> Result<(), String> {
-    let now = Identity::of(made_in.pid).map_err(|e| e.with_cause())?;
+    let now = Identity::of(made_in.pid).map_err(|e| report(&e))?;
     made_in.difference(&now).map_or(Ok(()), Err)
 }
 

@@ -1,3 +1,5 @@
+//! Tests of the globs: their meaning, their mistakes and their bounds.
+
 use super::*;
 use proptest::prelude::*;
 

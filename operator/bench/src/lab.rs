@@ -3,9 +3,8 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use agentvm_controlplane::Binaries;
 use agentvm_core::golden::DeviceLayout;
@@ -34,8 +33,6 @@ use agentvm_operator::standalone::libvirtd::Libvirtd;
 
 /// The owner of a bench's machines.
 pub const OWNER: &str = "bench";
-/// The time limit for the end of libvirtd.
-const LIBVIRTD: Duration = Duration::from_secs(6);
 
 /// A host to measure on.
 pub struct Lab {
@@ -294,12 +291,5 @@ impl Lab {
                 tracing::warn!(machine = %name, error, "could not remove the machine");
             }
         }
-    }
-}
-
-/// Ends the libvirtd that a bench has started, also after an interrupted start.
-pub async fn end_libvirtd(folder: &Path) {
-    if let Some(libvirtd) = Libvirtd::left_behind(folder) {
-        libvirtd.release(LIBVIRTD).await.log();
     }
 }

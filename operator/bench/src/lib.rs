@@ -39,7 +39,7 @@ use std::sync::Arc;
 use agentvm_operator::config::{self, MetricsSettings, Settings};
 use agentvm_operator::failure::{Failure, print};
 use agentvm_operator::guest_image;
-use agentvm_operator::service::{EndSignals, block_on};
+use agentvm_operator::service::{self, EndSignals, block_on};
 use args::{BenchOutput, Which};
 
 pub use args::BenchArgs;
@@ -72,7 +72,8 @@ pub fn run(
         let folder = common.data_dir.as_deref().unwrap_or(Path::new(PARENT));
         let folder = Throwaway::make(folder).map_err(Failure::failed)?;
         let done = on_a_host(&args.which, &settings, image, &folder, &mut end).await;
-        lab::end_libvirtd(&folder.libvirt()).await;
+        // A libvirtd of an interrupted start is in no part.
+        service::stop(service::Parts::default(), folder.path()).await;
         done.map_err(Failure::failed)
     })?;
     print(&match common.output {

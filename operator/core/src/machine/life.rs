@@ -117,7 +117,8 @@ impl Life {
     }
 
     /// The incarnation that can be lent or is lent. A machine that is being made, reset, kept or
-    /// removed has none.
+    /// removed has none. Such a machine gets the limits of the moment when it is prepared, so a
+    /// change of its pool's limits is not for it now.
     pub fn incarnation(&self) -> Option<&Incarnation> {
         match self {
             Self::Idle(prepared) | Self::Claimed { prepared, .. } => Some(&prepared.incarnation),

@@ -255,7 +255,7 @@ proptest! {
         let noted = after.incarnation().is_some_and(|it| it.limits == Some(limits));
         prop_assert_eq!(noted, named);
         prop_assert_eq!(after.name(), life.name());
-        prop_assert_eq!(can_update_limits(&life), is_idle(&life) || owner(&life).is_some());
+        prop_assert_eq!(life.incarnation().is_some(), is_idle(&life) || owner(&life).is_some());
     }
 
     #[test]

@@ -75,9 +75,3 @@ pub fn is_idle(life: &Life) -> bool {
 pub fn is_held_for(life: &Life, run: &RunUid) -> bool {
     matches!(life, Life::Claimed { .. } | Life::Found { .. }) && owner(life) == Some(run)
 }
-
-/// Whether a change of its pool's limits is for this machine now. A machine that is made or reset
-/// gets the limits of that moment, so it is compared when it is prepared.
-pub fn can_update_limits(life: &Life) -> bool {
-    life.incarnation().is_some()
-}

@@ -1,6 +1,7 @@
 //! The clock: the only place of the operator that reads the time.
 //!
-//! Everything else takes a [`Clock`], so that a test decides what time it is.
+//! Machines, goldens, controllers and the sessions with agents take a [`Clock`], so that a test
+//! decides what time it is. The start of the process and of its daemons uses the host's clock.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::error::{BenchError, step};
 use agentvm_operator::{
     agent::{Session, program, reach, rehydrate},
+    clock::Clock,
     network::Network,
 };
 
@@ -29,7 +30,7 @@ pub struct Ran {
 /// The agent's first answer after a boot, a restore, a revert or a reset. The agent has no token
 /// yet.
 pub async fn hello(hv: &dyn Hypervisor, name: &DomainName) -> Result<Session, BenchError> {
-    let opened = reach(hv, name, None, PATIENCE).await;
+    let opened = reach(hv, name, None, &Clock::system(), PATIENCE).await;
     Ok(opened.map_err(step(format!("reach the agent in {name}")))?.0)
 }
 

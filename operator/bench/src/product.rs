@@ -17,6 +17,7 @@ use super::guest::{self, LOAD};
 use super::lab::{Lab, OWNER};
 use super::rounds::{Contender, Round};
 use agentvm_operator::agent::{Session, fresh_nonce, matches_golden, wake};
+use agentvm_operator::clock::Clock;
 
 /// The limit of a machine's share.
 const SHARE_BYTES: u64 = 64 << 20;
@@ -104,7 +105,7 @@ impl Machine {
     /// Resumes the machine and takes its agent's first answer. The answer must be the golden's: it
     /// is the second half of the proof. Returns the time of the resume.
     pub async fn wake(&mut self) -> Result<Instant, BenchError> {
-        let woken = wake(&*self.lab.hv, self.name(), guest::PATIENCE).await;
+        let woken = wake(&*self.lab.hv, self.name(), &Clock::system(), guest::PATIENCE).await;
         let (session, hello, running) = woken.map_err(step(format!("wake {}", self.name())))?;
         matches_golden(&self.guest, &hello)
             .map_err(|why| BenchError::Found(format!("{} is not proven: {why}", self.name())))?;

@@ -30,18 +30,20 @@ pub async fn reach(
     hv: &dyn Hypervisor,
     name: &DomainName,
     token: Option<&Token>,
+    clock: &Clock,
     patience: Duration,
 ) -> Result<(Session, GuestHello), SessionError> {
-    try_until(hv, name, Greeting { token, inspect: false }, patience).await
+    try_until(hv, name, Greeting { token, inspect: false }, clock, patience).await
 }
 
 /// Reaches an agent that has no token yet, and asks it for an inspection of its machine.
 pub async fn inspect(
     hv: &dyn Hypervisor,
     name: &DomainName,
+    clock: &Clock,
     patience: Duration,
 ) -> Result<(Session, GuestHello), SessionError> {
-    try_until(hv, name, Greeting { token: None, inspect: true }, patience).await
+    try_until(hv, name, Greeting { token: None, inspect: true }, clock, patience).await
 }
 
 /// Lets a paused machine run and inspects it. The greeting waits in the channel when the machine
@@ -49,12 +51,12 @@ pub async fn inspect(
 pub async fn wake(
     hv: &dyn Hypervisor,
     name: &DomainName,
+    clock: &Clock,
     patience: Duration,
 ) -> Result<(Session, GuestHello, Instant), WakeError> {
-    let clock = Clock::system();
     let resumed =
         async { hv.resume(name).await.map(|()| clock.instant()).map_err(WakeError::Resume) };
-    let greeted = async { inspect(hv, name, patience).await.map_err(WakeError::Session) };
+    let greeted = async { inspect(hv, name, clock, patience).await.map_err(WakeError::Session) };
     let (running, (session, hello)) = tokio::try_join!(resumed, greeted)?;
     Ok((session, hello, running))
 }
@@ -63,9 +65,9 @@ async fn try_until(
     hv: &dyn Hypervisor,
     name: &DomainName,
     greeting: Greeting<'_>,
+    clock: &Clock,
     patience: Duration,
 ) -> Result<(Session, GuestHello), SessionError> {
-    let clock = Clock::system();
     let deadline = clock.instant() + patience;
     let mut last = None;
     loop {

@@ -172,8 +172,9 @@ async fn boot_and_write(
         Accelerator::Tcg { .. } => BOOT_TCG,
     };
     inner.hv.boot_template(spec).await.map_err(CaptureError::Start)?;
-    let (mut session, _) =
-        reach(&*inner.hv, name, None, patience).await.map_err(CaptureError::Boot)?;
+    let (mut session, _) = reach(&*inner.hv, name, None, &inner.config.clock, patience)
+        .await
+        .map_err(CaptureError::Boot)?;
     rehydrate(&mut session, &spec.record, None, false, inner.config.clock.now())
         .await
         .map_err(CaptureError::Identity)?;
@@ -235,7 +236,7 @@ async fn look_again(
     patience: Duration,
 ) -> Result<Inspection, CaptureError> {
     sleep(BETWEEN_LOOKS).await;
-    let (_, hello) = inspect(&*inner.hv, name, patience).await?;
+    let (_, hello) = inspect(&*inner.hv, name, &inner.config.clock, patience).await?;
     let missing = ClientError::Unexpected("a HELLO that does not say what it sees");
     Ok(hello.inspection.ok_or(missing)?)
 }

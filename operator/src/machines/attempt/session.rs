@@ -40,7 +40,8 @@ impl Attempt<'_> {
         let running = self.resumed().await?;
         self.progress.acquired.get_or_insert(running);
         let token = Some(&self.record.token);
-        let (mut session, hello) = reach(self.hv, &self.record.name, token, PATIENCE).await?;
+        let (mut session, hello) =
+            reach(self.hv, &self.record.name, token, self.clock, PATIENCE).await?;
         self.progress.last_contact = self.clock.instant();
         match self.state(&hello)? {
             AttemptState::Held => {

@@ -128,7 +128,7 @@ impl Preparation<'_> {
 
     async fn awake(&self, tier: Tier) -> Result<(Session, GuestHello), PrepareError> {
         let patience = if tier == Tier::Boot { FIRST_ANSWER_BOOT } else { FIRST_ANSWER };
-        let woken = agent::wake(self.hv, &self.spec.record.name, patience).await;
+        let woken = agent::wake(self.hv, &self.spec.record.name, self.clock, patience).await;
         let (session, hello, _) = woken.map_err(|why| match why {
             WakeError::Resume(why) => PrepareError::Power(why),
             WakeError::Session(why) => PrepareError::Session(why),

@@ -7,13 +7,13 @@ use std::{
     time::Duration,
 };
 
-use agentvm_core::{defaults::Defaults, pool::Budget};
+use agentvm_core::{defaults::Defaults, pool::Budget, status::Decided};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_types::NodeName;
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{
-    Client,
+    Client, Resource,
     core::DeserializeGuard,
     runtime::reflector::{ObjectRef, Store},
 };
@@ -119,6 +119,11 @@ impl Context {
             failures: Failures::default(),
             writes,
         }
+    }
+
+    /// The generation and the time of an object's status that is decided now.
+    pub fn decided(&self, object: &impl Resource) -> Decided {
+        Decided { generation: object.meta().generation, now: self.clock.now() }
     }
 
     /// Told to stop: nothing new is claimed or made.

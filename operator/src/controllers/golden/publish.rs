@@ -3,7 +3,6 @@
 use agentvm_core::{
     calendar,
     golden::{DeviceLayout, Local, News, Recipe, least, news, next_status, node_entry},
-    status::Decided,
 };
 use agentvm_crds::{
     GoldenNode, GoldenReason, GoldenSnapshot, GoldenSnapshotStatus, SetupNetworkMode,
@@ -78,7 +77,7 @@ fn status(
     } else {
         entries
     };
-    let decided = Decided { generation: snapshot.metadata.generation, now: cx.clock.now() };
+    let decided = cx.decided(snapshot);
     next_status(old, digest, entries, &local, decided)
 }
 

@@ -7,12 +7,7 @@ use agentvm_core::{
 use agentvm_crds::{AgentVMPool, NetworkMode};
 use kube::ResourceExt;
 
-use crate::controllers::{
-    Context, HostState,
-    error::Error,
-    pool::pool_uid,
-    run::{waiting, waiting_count},
-};
+use crate::controllers::{Context, HostState, error::Error, pool::pool_uid, run::waiting};
 
 /// Looks; changes nothing.
 pub fn observe(
@@ -30,7 +25,7 @@ pub fn observe(
         .and_then(|key| cx.goldens.get(key))
         .map(|golden| golden.resources.memory_mib);
     let room = size.map_or_else(Room::default, |memory_mib| room_for(want, memory_mib, cx));
-    let queued = waiting_count(waiting(cx, &namespace, &pool.name_any()).len());
+    let queued = waiting(cx, &namespace, &pool.name_any()).len().try_into().unwrap_or(u32::MAX);
     let hold_until = cx.machines.trouble(&uid).map(|trouble| trouble.hold_until);
     Ok(PoolFacts { slots: cx.machines.seen(&uid), queued, room, golden, hold_until })
 }

@@ -9,7 +9,6 @@ use agentvm_core::{
         Counts, NodeFacts, Plan, PoolFacts, ValidPool, invalid_status, newly_degraded, next_status,
         node_entry, settle_memory, wait_before_write,
     },
-    status::Decided,
 };
 use agentvm_crds::AgentVMPool;
 use agentvm_hypervisor::{Accelerator, Usage};
@@ -53,7 +52,7 @@ pub async fn publish_status(
     let before = old.nodes.iter().find(|node| node.name == cx.node.as_str());
     let entry =
         settle_memory(before, node_entry(want, seen, plan, facts), cx.writes.since(uid.as_str()));
-    let next = next_status(&old, entry, decided(pool, cx));
+    let next = next_status(&old, entry, cx.decided(pool));
     if old == next {
         return Ok(None);
     }
@@ -80,14 +79,10 @@ fn tell_metrics(
     metrics.machines(&label, usage);
 }
 
-fn decided(pool: &AgentVMPool, cx: &Context) -> Decided {
-    Decided { generation: pool.metadata.generation, now: cx.clock.now() }
-}
-
 /// Says once that the spec cannot be carried out. Nothing more is done before it changes.
 pub async fn invalid(pool: &AgentVMPool, why: &InvalidSpec, cx: &Context) -> Result<Action, Error> {
     let old = pool.status.clone().unwrap_or_default();
-    let next = invalid_status(&old, why, decided(pool, cx));
+    let next = invalid_status(&old, why, cx.decided(pool));
     if publish(cx, pool, next).await? {
         cx.recorder
             .warning(&pool.object_ref(&()), "InvalidSpec", "Validate", &why.to_string())

@@ -21,7 +21,7 @@ use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{Context, Guarded, error::Error};
 
-pub use waiting::{waiting, waiting_count};
+pub use waiting::waiting;
 
 /// The longest time between two looks, should an event have been missed.
 const SLOW: Duration = Duration::from_secs(30);
@@ -42,7 +42,7 @@ impl Run<'_> {
 
     /// The generation and the time of a status that is decided now.
     pub fn decided(&self, cx: &Context) -> Decided {
-        Decided { generation: self.object.metadata.generation, now: cx.clock.now() }
+        cx.decided(self.object)
     }
 }
 

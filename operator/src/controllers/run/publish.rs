@@ -5,7 +5,7 @@ use std::time::Duration;
 use agentvm_core::{
     invalid_spec::InvalidSpec,
     run::{finished, is_finished},
-    status::{Decided, find},
+    status::find,
 };
 use agentvm_crds::{AgentRun, AgentRunStatus, SucceededReason, condition_type};
 use kube::{Resource, runtime::controller::Action};
@@ -49,7 +49,7 @@ pub async fn ended(run: &AgentRun, reason: &str, message: &str, cx: &Context) {
 pub async fn invalid(run: &AgentRun, why: &InvalidSpec, cx: &Context) -> Result<Action, Error> {
     let old = run.status.clone().unwrap_or_default();
     let reason = SucceededReason::InvalidSpec;
-    let decided = Decided { generation: run.metadata.generation, now: cx.clock.now() };
+    let decided = cx.decided(run);
     let next = finished(&old, reason, &why.to_string(), decided);
     status(run, next, cx).await?;
     ended(run, reason.as_str(), &why.to_string(), cx).await;

@@ -46,8 +46,3 @@ pub fn entry(run: &AgentRun) -> Option<QueueEntry> {
 pub fn created(run: &AgentRun) -> Timestamp {
     run.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
 }
-
-/// The largest number that a pool's plan can count.
-pub fn waiting_count(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
-}

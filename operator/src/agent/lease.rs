@@ -8,7 +8,7 @@ use agentvm_guest_agent::{client::ClientError, protocol::GuestLease};
 use agentvm_hypervisor::{HvError, Hypervisor};
 use jiff::Timestamp;
 
-use super::{Session, unix_nanos};
+use super::{Session, millis, unix_nanos};
 use crate::network::BridgedNic;
 
 /// The agent gets this on top of the time that the DHCP server has.
@@ -29,7 +29,7 @@ pub fn lease_message(nic: &BridgedNic, patience: Duration, now: Timestamp) -> Gu
         mac: nic.mac,
         resolvers: nic.resolvers.clone(),
         time_unix_nanos: unix_nanos(now),
-        patience_millis: u64::try_from(patience.as_millis()).unwrap_or(u64::MAX),
+        patience_millis: millis(patience),
     }
 }
 

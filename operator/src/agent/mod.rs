@@ -18,6 +18,8 @@ mod program;
 mod random;
 mod reach;
 
+use std::time::Duration;
+
 use agentvm_guest_agent::client::Client;
 use agentvm_hypervisor::Channel;
 use jiff::Timestamp;
@@ -32,6 +34,11 @@ pub use reach::{inspect, reach, wake};
 
 /// A session with the agent of a machine.
 pub type Session = Client<Channel>;
+
+/// A duration in the form that the protocol uses.
+pub fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// A time in the form that the protocol uses.
 fn unix_nanos(time: Timestamp) -> u64 {

@@ -8,7 +8,7 @@ use agentvm_hypervisor::MachineRecord;
 use tokio::time::timeout;
 
 use crate::{
-    agent::{Session, fresh_nonce, program, rehydrate},
+    agent::{Session, fresh_nonce, millis, program, rehydrate},
     clock::Clock,
 };
 
@@ -71,7 +71,7 @@ impl Setup<'_> {
             cwd: Some("/root".to_owned()),
             run_as: RunAs::Root,
             timeout_millis: u64::from(step.timeout_seconds) * 1000,
-            grace_millis: u64::try_from(GRACE.as_millis()).unwrap_or(5000),
+            grace_millis: millis(GRACE),
             max_stdout_bytes: MAX_OUTPUT,
             max_stderr_bytes: MAX_OUTPUT,
             ..program(nonce, step.command.clone(), self.clock.now())?

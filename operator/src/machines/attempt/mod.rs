@@ -22,8 +22,6 @@ mod start;
 mod store;
 mod time_limits;
 
-use std::time::Duration;
-
 use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
 use agentvm_hypervisor::{Hypervisor, MachineRecord, PowerState};
 use tokio::{
@@ -124,8 +122,4 @@ impl Attempt<'_> {
     fn ended(&self, end: AttemptEnd, message: String) -> AttemptResult {
         AttemptResult { end, started: self.progress.sent, message }
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

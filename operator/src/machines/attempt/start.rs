@@ -7,11 +7,11 @@ use agentvm_guest_agent::protocol::{Blob, Execute};
 use agentvm_types::report;
 
 use super::{
-    Attempt, GRACE, millis,
+    Attempt, GRACE,
     report::{Interrupted, stopped, unleased},
     time_limits::{LEASE, PATIENCE},
 };
-use crate::agent::{Session, lease, lease_message, program};
+use crate::agent::{Session, lease, lease_message, millis, program};
 
 impl Attempt<'_> {
     pub(super) fn may_start(&self) -> Result<(), Interrupted> {

@@ -71,23 +71,25 @@ impl Pools {
     }
 
     /// The facts about a machine of this slot whose run is over, as far as its pool knows them.
-    /// `None`: the pool is gone.
+    /// Its task adds the number of resets, and whether the machine is intact. `None`: the pool is
+    /// gone.
     pub fn used(
         &self,
         key: &SlotKey,
         golden: &GoldenKey,
         nic: Option<&Nic>,
+        (reuses, intact): (u32, bool),
         now: Timestamp,
     ) -> Option<UsedMachine> {
         let pool = self.get(&key.pool_uid)?;
         Some(UsedMachine {
             policy: pool.reuse_policy,
             max_reuses: pool.max_reuses,
-            reuses: 0,
+            reuses,
             golden_wanted: pool.golden.as_ref() == Some(golden)
                 && pool.network.attachment.fits(nic),
             slot_wanted: key.slot < pool.max,
-            intact: true,
+            intact,
             in_place: self.tiers.resets_in_place(&pool.uid, golden, now),
         })
     }
@@ -224,7 +226,7 @@ mod tests {
 
     fn in_place(pools: &Pools, slot: u32) -> bool {
         let key = SlotKey { pool_uid: uid(), slot };
-        let used = pools.used(&key, &golden(), None, Timestamp::UNIX_EPOCH).unwrap();
+        let used = pools.used(&key, &golden(), None, (0, true), Timestamp::UNIX_EPOCH).unwrap();
         after_run(&used) == AfterRun::Reset
     }
 
@@ -254,6 +256,6 @@ mod tests {
         pools.keep(|_| false);
         let key = SlotKey { pool_uid: uid(), slot: 0 };
         assert!(pools.get(&uid()).is_none());
-        assert!(pools.used(&key, &golden(), None, now).is_none());
+        assert!(pools.used(&key, &golden(), None, (0, true), now).is_none());
     }
 }

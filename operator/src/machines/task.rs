@@ -16,7 +16,7 @@ use agentvm_core::{
     backoff::Backoff,
     machine::{Event, Evidence},
     names::DomainName,
-    pool::{AfterRun, UsedMachine, after_run},
+    pool::{AfterRun, after_run},
 };
 use agentvm_hypervisor::{MachineRecord, PowerState, Stop};
 use agentvm_types::MachineLimits;
@@ -138,9 +138,9 @@ impl Task {
     /// After the release of an attempt: a reset, or `None` when the machine is to be removed.
     fn next_use(&mut self, intact: bool) -> Option<Origin> {
         let (nic, now) = (self.record.nic.as_ref(), self.inner.now());
-        let used = self.inner.pools().used(&self.key, &self.record.golden, nic, now)?;
-        let slot_wanted = used.slot_wanted && !self.inner.stopping();
-        let used = UsedMachine { reuses: self.reuses, intact, slot_wanted, ..used };
+        let past = (self.reuses, intact);
+        let mut used = self.inner.pools().used(&self.key, &self.record.golden, nic, past, now)?;
+        used.slot_wanted &= !self.inner.stopping();
         if let AfterRun::Replace { why } = after_run(&used) {
             tracing::debug!(machine = %self.record.name, "a machine is replaced: {why}");
             return None;

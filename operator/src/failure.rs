@@ -4,12 +4,14 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use agentvm_types::causes;
+
 use crate::config::ConfigError;
 
 /// The work failed.
-pub const FAILED: u8 = 1;
+const FAILED: u8 = 1;
 /// The usage or the configuration is wrong.
-pub const USAGE: u8 = 2;
+const USAGE: u8 = 2;
 
 /// The reason why a subcommand stopped.
 #[derive(Debug, thiserror::Error)]
@@ -60,8 +62,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 fn describe(error: &dyn Error) -> String {
     let mut lines: Vec<String> =
         error.to_string().lines().map(|line| format!("error: {line}\n")).collect();
-    let causes = std::iter::successors(error.source(), |cause: &&dyn Error| (*cause).source());
-    lines.extend(causes.map(|cause| format!("  because: {cause}\n")));
+    lines.extend(causes(error).map(|cause| format!("  because: {cause}\n")));
     lines.concat()
 }
 

@@ -15,7 +15,7 @@ mod token;
 pub use identity::{NodeName, OwnerUid, PoolUid, RunUid};
 pub use mac::{Mac, MacError, deserialize_unicast};
 pub use nonce::{Nonce, NonceError};
-pub use report::report;
+pub use report::{causes, report};
 pub use size::{MachineLimits, Resources};
 pub use tier::{Tier, TierReport};
 pub use token::Token;

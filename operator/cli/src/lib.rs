@@ -4,8 +4,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::disallowed_methods)]
 
-pub mod args;
-
+mod args;
 mod config;
 mod crds;
 mod doctor;
@@ -18,7 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use agentvm_operator::failure::{Failure, print};
-pub use args::{Cli, CliCommand, GlobalArgs, OperatorArgs, StandaloneArgs};
+use args::{Cli, CliCommand, GlobalArgs, OperatorArgs, StandaloneArgs};
 
 /// The whole program.
 pub fn main() -> ExitCode {

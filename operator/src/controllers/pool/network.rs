@@ -1,4 +1,4 @@
-//! Puts a pool's network policy and limits into force, at once and for machines with a run too.
+//! Puts a pool's network policy into force, at once and for machines with a run too.
 
 use std::{collections::BTreeMap, path::Path};
 

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-/// `LogLines` at a time.
+/// The lines that may be written at a time.
 const BURST: u32 = 20;
 /// Then no more until so much later.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// The lines of the last second.
+/// The lines written since the last pause, and the number of lines that were left out.
 #[derive(Debug, Default)]
 pub struct LogLines {
     since: Option<Instant>,

@@ -1,10 +1,9 @@
 //! Decisions about pools: validation, the slots to fill or empty, resets, and the status.
 
 mod budget;
-mod entry;
 mod golden;
 mod limits;
-mod pacing;
+mod node_entry;
 mod plan;
 mod reset_limits;
 mod reuse;
@@ -13,11 +12,11 @@ mod tier_failures;
 mod tiers;
 mod trouble;
 mod validate;
+mod write_pacing;
 
 pub use budget::{Budget, InUse, Room, lacks_room, room};
-pub use entry::{Counts, NodeFacts, node_entry};
 pub use golden::{GoldenState, usable};
-pub use pacing::{settle_memory, wait_before_write};
+pub use node_entry::{Counts, NodeFacts, node_entry};
 pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, plan};
 pub use reset_limits::ResetLimits;
 pub use reuse::{AfterRun, UsedMachine, after_run};
@@ -26,6 +25,7 @@ pub use tiers::TierChoice;
 pub use trouble::{Trouble, Troubles};
 pub(crate) use validate::bytes;
 pub use validate::{ValidPool, network_mode, validate};
+pub use write_pacing::{settle_memory, wait_before_write};
 
 #[cfg(test)]
 mod fixture {

@@ -2,7 +2,6 @@
 
 mod expiry;
 mod facts;
-mod pacing;
 mod paths;
 mod plan;
 mod program;
@@ -10,10 +9,10 @@ mod queue;
 mod result;
 mod status;
 mod validate;
+mod write_pacing;
 
 pub use expiry::{Expiry, expiry};
 pub use facts::{AttemptState, MissingRef, PoolState, RunFacts, attempts, waits_since};
-pub use pacing::wait_is_worth_a_write;
 pub use paths::check_relative_path;
 pub use plan::{Plan, Step, StopCause, Wait, plan};
 pub use program::{CODE_FOLDER, Program, program};
@@ -25,3 +24,4 @@ pub use status::{
 pub use validate::{
     Content, EnvItem, EnvValue, FileItem, KeyOf, ValidRun, allowed_seconds, validate,
 };
+pub use write_pacing::wait_is_worth_a_write;

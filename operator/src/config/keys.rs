@@ -125,32 +125,3 @@ pub(super) const NODE_MEMORY: Key<u32> =
 
 pub(super) const METRICS_LISTEN: Key<Option<SocketAddr>> =
     Key { path: "metrics.listen", variable: Some("AGENT_VM_METRICS_LISTEN"), parse: value::listen };
-
-/// The key that the user probably meant: similar as a whole, or with an equal last part.
-pub(super) fn nearest<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_owned();
-    let score = |name: &str| {
-        let whole = strsim::jaro_winkler(text, name);
-        let tail = strsim::jaro_winkler(&last(text), &last(name));
-        if last(text) == last(name) { 1.0 + whole } else { f64::midpoint(whole, tail) }
-    };
-    names
-        .map(|name| (name, score(name)))
-        .filter(|(_, score)| *score > 0.85)
-        .max_by(|a, b| a.1.total_cmp(&b.1))
-        .map(|(name, _)| name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::nearest;
-
-    #[test]
-    fn a_typing_error_and_a_wrong_section_are_recognised_and_nonsense_is_not() {
-        let names = ["pool.min_size", "pool.max_size", "execution.max_timeout"];
-        assert_eq!(nearest("pool.min_sise", names.into_iter()), Some("pool.min_size"));
-        assert_eq!(nearest("vm.min_size", names.into_iter()), Some("pool.min_size"));
-        assert_eq!(nearest("pool.minsize", names.into_iter()), Some("pool.min_size"));
-        assert_eq!(nearest("monitoring.anomaly_detection", names.into_iter()), None);
-    }
-}

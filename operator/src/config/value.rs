@@ -317,7 +317,7 @@ fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
         return Ok(*value);
     }
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    let near = super::keys::nearest(text, names.iter().copied())
+    let near = super::unknown_key::nearest(text, names.iter().copied())
         .map(|near| format!("; did you mean \"{near}\"?"));
     Err(format!("\"{text}\" is not one of {}{}", names.join(", "), near.unwrap_or_default()))
 }

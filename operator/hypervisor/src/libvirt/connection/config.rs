@@ -7,7 +7,7 @@ use agentvm_core::names::InstanceId;
 
 use crate::StepHook;
 use crate::libvirt::qemu::preload::find_preload;
-use crate::libvirt::qemu::slot_user;
+use crate::libvirt::qemu::users::uids;
 
 /// Whether machines' interfaces have filters of libvirt's, beside our own rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,13 +66,13 @@ pub struct LibvirtConfig {
 
 impl LibvirtConfig {
     /// The first number of the machines' users by default.
-    pub const FIRST_UID: u32 = slot_user::FIRST_UID;
+    pub const FIRST_UID: u32 = uids::FIRST_UID;
     /// The number of the machines' users.
-    pub const UIDS: u32 = slot_user::UIDS;
+    pub const UIDS: u32 = uids::UIDS;
 
     /// The owner of one of those numbers, by the tables of users and of subordinate users.
     pub fn uids_taken_by(first: u32, passwd: &str, subordinate: &[&str]) -> Option<String> {
-        slot_user::taken_by(first, passwd, subordinate)
+        uids::taken_by(first, passwd, subordinate)
     }
 
     pub fn new(state_dir: impl Into<PathBuf>, instance: InstanceId) -> Self {

@@ -12,7 +12,7 @@ use crate::libvirt::connection::domain;
 use crate::libvirt::host::state::Host;
 use crate::libvirt::machine::{observe, power, start};
 use crate::libvirt::qemu::disk;
-use crate::libvirt::qemu::qemu_user::QemuUser;
+use crate::libvirt::qemu::users::QemuUser;
 use crate::libvirt::store::goldens::CapturedLayout;
 use crate::libvirt::store::image::Image;
 use crate::libvirt::store::state_folder::GoldenDir;

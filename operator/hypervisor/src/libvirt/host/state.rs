@@ -13,8 +13,8 @@ use crate::HvError;
 use crate::files::io;
 use crate::firewall::Firewall;
 use crate::libvirt::connection::config::LibvirtConfig;
-use crate::libvirt::qemu::machine_users::MachineUsers;
-use crate::libvirt::qemu::{preload, slot_user};
+use crate::libvirt::qemu::preload;
+use crate::libvirt::qemu::users::{MachineUsers, uids};
 use crate::libvirt::store::state_folder::StateFolder;
 use crate::locks::Locks;
 use crate::workspace::share;
@@ -48,8 +48,7 @@ impl Host {
         let folder = make_state_folder(&config.state_dir)?;
         let users = MachineUsers::prepare(&folder, config.first_uid)?;
         share::propagate(&folder.machines())?;
-        let firewall =
-            Firewall::confining(&config.instance, config.first_uid.map(slot_user::block));
+        let firewall = Firewall::confining(&config.instance, config.first_uid.map(uids::block));
         let gateway_mac = firewall.gateway_mac();
         Ok(Self {
             users,

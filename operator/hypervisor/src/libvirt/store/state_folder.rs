@@ -104,7 +104,7 @@ impl MachineDir {
         self.0.join("console.log")
     }
 
-    /// The user of its QEMU; see `qemu/slot_user.rs`.
+    /// The user of its QEMU; see `qemu/users/uids.rs`.
     pub fn user(&self) -> PathBuf {
         self.0.join("user")
     }

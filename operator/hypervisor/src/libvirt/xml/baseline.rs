@@ -10,7 +10,7 @@ use agentvm_core::names::DomainName;
 
 use super::common;
 use super::element::{Element, el};
-use crate::libvirt::qemu::qemu_user::QemuUser;
+use crate::libvirt::qemu::users::QemuUser;
 use crate::libvirt::store::state_folder::MachineDir;
 use crate::{HvError, Resources};
 

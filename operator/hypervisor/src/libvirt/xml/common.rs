@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::element::{Element, el};
-use crate::libvirt::qemu::qemu_user::QemuUser;
+use crate::libvirt::qemu::users::QemuUser;
 
 pub fn os(kernel: &Path, initrd: &Path, cmdline: &str) -> Element {
     el("os")

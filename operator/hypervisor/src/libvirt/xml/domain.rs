@@ -19,7 +19,7 @@ use super::element::{Element, el, uuid};
 use super::interface::{Plug, interface};
 use super::limits;
 use crate::libvirt::qemu::preload::{MEMORY_ENV, SOCKET_ENV};
-use crate::libvirt::qemu::qemu_user::QemuUser;
+use crate::libvirt::qemu::users::QemuUser;
 use crate::{HvError, MachineLimits, Resources};
 
 /// Devices that QEMU's q35 brings unasked, and libvirt does not ask for: an AHCI controller, the

@@ -1,4 +1,4 @@
-//! A user for each machine's QEMU: a guest that breaks out finds only its own files open.
+//! The number of a machine's user: a guest that breaks out finds only its own files open.
 //!
 //! The numbers have no names: no line of `/etc/passwd` is written. They are a block of their own
 //! that no distribution gives away (above users, subordinate users, containers and directory

@@ -5,8 +5,7 @@ use std::sync::Mutex;
 
 use agentvm_core::names::DomainName;
 
-use super::qemu_user::QemuUser;
-use super::slot_user;
+use super::{QemuUser, uids};
 use crate::HvError;
 use crate::libvirt::store::state_folder::StateFolder;
 use crate::locks::lock;
@@ -31,7 +30,7 @@ impl MachineUsers {
         let shared = QemuUser::find()?;
         shared.can_reach(&folder.machines())?;
         if let Some(first) = first_uid {
-            slot_user::check_block(first)?;
+            uids::check_block(first)?;
             QemuUser { uid: first, ..shared }.can_reach(&folder.machines())?;
         }
         Ok(Self { folder: folder.clone(), shared, first_uid, choosing: Mutex::default() })
@@ -44,7 +43,7 @@ impl MachineUsers {
 
     /// The user that a machine's QEMU runs as.
     pub fn of(&self, name: &DomainName) -> QemuUser {
-        slot_user::of(&self.folder, name).map_or(self.shared, |uid| QemuUser { uid, ..self.shared })
+        uids::of(&self.folder, name).map_or(self.shared, |uid| QemuUser { uid, ..self.shared })
     }
 
     /// The way in which files get into a machine's share.
@@ -61,10 +60,10 @@ impl MachineUsers {
             return Ok(self.shared);
         };
         let _choosing = lock(&self.choosing);
-        let uid = slot_user::choose(&self.folder, name, first)?;
+        let uid = uids::choose(&self.folder, name, first)?;
         let user = QemuUser { uid, ..self.shared };
         user.make_folder(&at)?;
-        slot_user::write(&self.folder, name, uid)?;
+        uids::write(&self.folder, name, uid)?;
         Ok(user)
     }
 

@@ -6,21 +6,15 @@
 //! subreaper and does that itself.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
-use agentvm_guest_agent::protocol::RunAs;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
+use super::command::{self, Refusal, unable};
 use super::{Event, Isolation, Order, Spec, sandbox, tree};
-use crate::users;
-
-/// A shell's exit codes for a command that does not exist, and for one that cannot be run.
-const NOT_FOUND: i32 = 127;
-const NOT_RUNNABLE: i32 = 126;
 
 #[derive(Debug, thiserror::Error)]
 enum LauncherError {
@@ -60,7 +54,7 @@ fn supervise() -> Result<(), LauncherError> {
     report(&control, &Event::Ready)?;
     // Without one the agent has no more use for this launcher.
     let Some(spec) = next::<Spec>(&mut orders)? else { return Ok(()) };
-    let main = match start(&spec, isolated) {
+    let main = match command::start(&spec, isolated) {
         Ok(main) => main,
         Err(refusal) => return refuse(&control, refusal),
     };
@@ -97,7 +91,7 @@ fn next<T: serde::de::DeserializeOwned>(
 }
 
 /// A shell does so too: the reason becomes the command's stderr.
-fn refuse(control: &UnixStream, (code, message): (i32, String)) -> Result<(), LauncherError> {
+fn refuse(control: &UnixStream, Refusal { code, message }: Refusal) -> Result<(), LauncherError> {
     let _ = writeln!(std::io::stderr(), "{message}");
     report(control, &Event::Refused { code, message })
 }
@@ -148,78 +142,12 @@ fn verdict(status: WaitStatus) -> (Option<i32>, Option<i32>) {
     (status.exit_status(), status.terminating_signal())
 }
 
-fn unable(what: &str, why: &dyn std::fmt::Display) -> (i32, String) {
-    (NOT_RUNNABLE, format!("agentvm: {what}: {why}"))
-}
-
 /// Everything that needs nothing of the command's.
-fn surround(isolation: Option<&Isolation>) -> Result<(), (i32, String)> {
+fn surround(isolation: Option<&Isolation>) -> Result<(), Refusal> {
     match isolation {
         Some(isolation) => sandbox::enter(isolation)
             .map_err(|why| unable("the sandbox could not be set up", &agentvm_types::report(&why))),
         None => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
             .map_err(|why| unable("subreaper", &why)),
     }
-}
-
-/// Starts the command, or says with which code and words a shell would have refused.
-fn start(spec: &Spec, isolated: bool) -> Result<Pid, (i32, String)> {
-    let (program, arguments) =
-        spec.argv.split_first().ok_or_else(|| unable("nothing to run", &"argv is empty"))?;
-    if !spec.cwd.is_dir() {
-        return Err(unable(
-            &spec.cwd.display().to_string(),
-            &"the working directory does not exist",
-        ));
-    }
-    let stdin = stdin_of(spec).map_err(|why| unable("stdin", &why))?;
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env_clear()
-        .envs(spec.env.iter().map(|(k, v)| (k, v)))
-        .current_dir(&spec.cwd)
-        .stdin(stdin);
-    if isolated && spec.run_as == RunAs::Agent {
-        command.uid(users::AGENT_UID).gid(users::AGENT_GID);
-    }
-    crate::sys::in_own_session(&mut command);
-    if isolated {
-        sandbox::mortal();
-    }
-    let spawned = command.spawn();
-    if isolated {
-        sandbox::immortal();
-    }
-    let child = spawned.map_err(|why| refusal(program, &why))?;
-    i32::try_from(child.id())
-        .ok()
-        .and_then(Pid::from_raw)
-        .ok_or_else(|| unable(program, &"no process id"))
-}
-
-fn refusal(program: &str, why: &std::io::Error) -> (i32, String) {
-    match why.kind() {
-        std::io::ErrorKind::NotFound => {
-            (NOT_FOUND, format!("agentvm: {program}: command not found"))
-        }
-        std::io::ErrorKind::PermissionDenied => {
-            (NOT_RUNNABLE, format!("agentvm: {program}: permission denied"))
-        }
-        _ => (NOT_RUNNABLE, format!("agentvm: {program}: {why}")),
-    }
-}
-
-/// An anonymous file: unlike a pipe, it needs no writer.
-fn stdin_of(spec: &Spec) -> std::io::Result<Stdio> {
-    let Some(bytes) = &spec.stdin else { return Ok(Stdio::null()) };
-    let mut file = File::from(rustix::fs::memfd_create("stdin", rustix::fs::MemfdFlags::CLOEXEC)?);
-    file.write_all(&bytes.0)?;
-    file.rewind()?;
-    // Opened anew, so that the command can't write to it.
-    Ok(OwnedFd::from(File::open(format!(
-        "/proc/self/fd/{}",
-        std::os::fd::AsRawFd::as_raw_fd(&file)
-    ))?)
-    .into())
 }

@@ -14,13 +14,14 @@
 //! command, and reaps the processes that the command leaves behind. When the command ends, all of
 //! its descendants end. The agent never forks into anything but the launcher.
 
+mod command;
 mod launcher;
 mod sandbox;
-mod spawn;
+mod start_launcher;
 mod tree;
 
 pub use launcher::run as run_launcher;
-pub use spawn::{LaunchError, Launched, launch};
+pub use start_launcher::{LaunchError, Launched, launch};
 
 use std::path::PathBuf;
 

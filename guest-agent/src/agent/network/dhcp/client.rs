@@ -11,8 +11,8 @@
 
 use std::time::Duration;
 
+use super::lease_terms::Terms;
 use super::message::{Ask, Said, Talk, ask, hear};
-use super::terms::Terms;
 
 /// Between two questions at first, doubled each time up to the longest.
 const FIRST: Duration = Duration::from_secs(1);

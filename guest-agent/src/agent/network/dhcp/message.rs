@@ -7,7 +7,7 @@ use std::net::Ipv4Addr;
 
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
 
-use super::terms::{Offered, Terms};
+use super::lease_terms::{Offered, Terms};
 
 /// The size that fits into a frame. Servers keep to it.
 pub const LONGEST: u16 = 1500;

@@ -10,8 +10,8 @@ use tokio::net::UdpSocket;
 use tokio::time::sleep;
 
 use super::client::{Client, Effect};
+use super::lease_terms::Terms;
 use super::message::LONGEST;
-use super::terms::Terms;
 use crate::log;
 
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::BROADCAST, 67);

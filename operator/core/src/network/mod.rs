@@ -4,8 +4,10 @@
 //! nft.
 
 mod denied;
+mod event_pacing;
 mod families;
 mod flow;
+mod free_networks;
 mod ledger;
 mod mac;
 mod nic;
@@ -16,8 +18,12 @@ mod validate;
 
 pub use agentvm_crds::Protocol;
 pub use agentvm_types::Mac;
+pub use event_pacing::EventPacing;
 pub use families::ipv6;
 pub use flow::{Destination, Flow, FlowVerdict, Target, TargetKind};
+pub use free_networks::{
+    ALL_TAKEN, FIRST_BRIDGE, MachineNetwork, SUBNET_PREFIX, Taken, free_networks,
+};
 pub use ledger::{Counted, Ledger};
 pub use mac::derive_mac;
 pub use nic::{Link, Nic, Wire};

@@ -4,12 +4,12 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use agentvm_core::{
     names::DomainName,
-    network::{Counted, Flow, Ledger},
+    network::{Counted, EventPacing, Flow, Ledger},
 };
 use agentvm_crds::RunNetwork;
 use agentvm_hypervisor::Traffic;
@@ -17,11 +17,6 @@ use agentvm_types::RunUid;
 use ipnet::IpNet;
 
 use crate::{clock::Clock, metrics::Metrics};
-
-/// From the first denied flow to the Event: denied flows within this time are one Event.
-const GATHER: Duration = Duration::from_secs(1);
-/// Between two Events of a run: each costs a write, and a run may cost few.
-const AGAIN: Duration = Duration::from_mins(1);
 
 /// The run that a machine's flows belong to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,9 +69,7 @@ struct FlowRecord {
     owner: Owner,
     opened: Instant,
     ledger: Ledger,
-    /// Since when there is news, and when there was an Event.
-    news_since: Option<Instant>,
-    told: Option<Instant>,
+    pacing: EventPacing,
     /// The traffic that the metrics have counted already.
     metered: Traffic,
 }
@@ -94,8 +87,7 @@ impl FlowRecorder {
             owner,
             opened: self.clock.instant().into_std(),
             ledger,
-            news_since: None,
-            told: None,
+            pacing: EventPacing::default(),
             metered,
         };
         self.lock().open.insert(machine.clone(), record);
@@ -112,7 +104,9 @@ impl FlowRecorder {
         let mut all = self.lock();
         let mut record = all.open.remove(machine)?;
         // News after the last Event waits for the next Event; a run that is over has no next one.
-        if let Some(text) = record.told.is_none().then(|| record.news(&self.deny_list)).flatten() {
+        if !record.pacing.had_event()
+            && let Some(text) = record.news(&self.deny_list)
+        {
             all.left.push(News { run_uid: record.owner.run_uid.clone(), text });
         }
         drop(all);
@@ -144,8 +138,8 @@ impl FlowRecorder {
             return Noted::Nobodys;
         };
         let first = record.ledger.note(flow);
-        if record.ledger.has_news() && record.news_since.is_none() {
-            record.news_since = Some(flow.at);
+        if record.ledger.has_news() {
+            record.pacing.on_news(flow.at);
         }
         if first { Noted::First(record.owner.clone()) } else { Noted::Again }
     }
@@ -153,22 +147,13 @@ impl FlowRecorder {
     /// The Events that are due now.
     pub fn news(&self, now: Instant) -> Vec<News> {
         let mut all = self.lock();
-        let mut told = std::mem::take(&mut all.left);
-        for record in all.open.values_mut() {
-            let gathered = record
-                .news_since
-                .is_some_and(|since| now.saturating_duration_since(since) >= GATHER);
-            let may = record.told.is_none_or(|told| now.saturating_duration_since(told) >= AGAIN);
-            if !(gathered && may) {
-                continue;
-            }
-            if let Some(text) = record.news(&self.deny_list) {
-                record.told = Some(now);
-                told.push(News { run_uid: record.owner.run_uid.clone(), text });
-            }
-            record.news_since = record.ledger.has_news().then_some(now);
+        let mut due = std::mem::take(&mut all.left);
+        for record in all.open.values_mut().filter(|record| record.pacing.is_due(now)) {
+            let text = record.news(&self.deny_list);
+            record.pacing.on_event(now, text.is_some(), record.ledger.has_news());
+            due.extend(text.map(|text| News { run_uid: record.owner.run_uid.clone(), text }));
         }
-        told
+        due
     }
 
     /// Machines of runs.
@@ -209,10 +194,13 @@ fn counted(traffic: Traffic) -> Counted {
 #[cfg(test)]
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
+    use std::time::Duration;
 
     use agentvm_core::network::{Destination, FlowVerdict, Protocol, Target, TargetKind};
 
     use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
 
     fn machine() -> DomainName {
         DomainName::from_recorded("m")
@@ -281,10 +269,10 @@ mod tests {
         );
         recorder.note(&denied(3, start + ms(2000)));
         assert_eq!(recorder.news(start + ms(5000)), [], "it was told a moment ago");
-        assert_eq!(recorder.news(start + AGAIN + ms(1000)).len(), 1);
-        recorder.note(&denied(4, start + AGAIN + ms(2000)));
+        assert_eq!(recorder.news(start + MINUTE + ms(1000)).len(), 1);
+        recorder.note(&denied(4, start + MINUTE + ms(2000)));
         recorder.finish(&machine(), None, &Metrics::off());
-        assert_eq!(recorder.news(start + AGAIN + AGAIN), [], "its status says the rest");
+        assert_eq!(recorder.news(start + MINUTE + MINUTE), [], "its status says the rest");
     }
 
     #[test]

@@ -1,15 +1,13 @@
 //! The libvirt network of this installation: a bridge that nothing but machines is plugged into.
-//!
-//! The first installation of a host has the well-known names and addresses. Another one takes names
-//! of its own and the next free addresses.
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::sync::Mutex;
 
 use agentvm_core::names::InstanceId;
-use agentvm_core::network::{Mac, Subnet};
+use agentvm_core::network::{
+    ALL_TAKEN, FIRST_BRIDGE, Mac, MachineNetwork, SUBNET_PREFIX, Taken, free_networks,
+};
 use ipnet::Ipv4Net;
 use rustix::fs::FlockOperation;
 use virt::connect::Connect;
@@ -20,14 +18,9 @@ use crate::firewall::netlink::{bridge, device};
 use crate::firewall::{ipv6, unavailable};
 use crate::libvirt::connection::domain::refused;
 use crate::libvirt::xml::element::{attribute_of, text_of};
-use crate::libvirt::xml::network::{self, Ours, PREFIX};
+use crate::libvirt::xml::network;
 use crate::locks::lock;
 
-const FIRST_NAME: &str = "agent-nat-filtered";
-const FIRST_BRIDGE: &str = "agentvm0";
-/// The third number of 192.168.x.0/24.
-const FIRST_NET: u8 = 101;
-const OTHER_NETS: std::ops::RangeInclusive<u8> = 102..=199;
 /// Another process may take addresses at the moment of the choice. After five tries the cause is
 /// another one.
 const TRIES: usize = 5;
@@ -42,7 +35,7 @@ const CHOOSING: &str = "/run/agentvm-network.lock";
 pub struct NatNetwork {
     instance: InstanceId,
     gateway_mac: Mac,
-    known: Mutex<Option<Ours>>,
+    known: Mutex<Option<MachineNetwork>>,
 }
 
 impl NatNetwork {
@@ -51,7 +44,7 @@ impl NatNetwork {
     }
 
     /// Finds the network, starts it, or makes it.
-    pub fn ensure(&self, conn: &Connect) -> Result<Ours, HvError> {
+    pub fn ensure(&self, conn: &Connect) -> Result<MachineNetwork, HvError> {
         let mut known = lock(&self.known);
         if let Some(ours) = known.as_ref().filter(|ours| is_there(&ours.subnet.bridge)) {
             return Ok(ours.clone());
@@ -97,7 +90,10 @@ pub fn is_there(bridge: &str) -> bool {
     matches!(device::is_up(bridge), Ok(Some(_)))
 }
 
-fn find(conn: &Connect, instance: &InstanceId) -> Result<Option<(Network, Ours)>, HvError> {
+fn find(
+    conn: &Connect,
+    instance: &InstanceId,
+) -> Result<Option<(Network, MachineNetwork)>, HvError> {
     for network in conn.list_all_networks(0).map_err(refused("list the networks"))? {
         // One that is removed at this moment has no XML any more.
         let Ok(xml) = network.xml_desc(0) else { continue };
@@ -112,7 +108,11 @@ fn find(conn: &Connect, instance: &InstanceId) -> Result<Option<(Network, Ours)>
 }
 
 /// `None` means that its addresses have been taken meanwhile, and it is gone.
-fn start(network: &Network, ours: Ours, instance: &InstanceId) -> Result<Option<Ours>, HvError> {
+fn start(
+    network: &Network,
+    ours: MachineNetwork,
+    instance: &InstanceId,
+) -> Result<Option<MachineNetwork>, HvError> {
     if network.is_active().unwrap_or(false) {
         return Ok(Some(ours));
     }
@@ -128,11 +128,11 @@ fn start(network: &Network, ours: Ours, instance: &InstanceId) -> Result<Option<
 
 /// libvirt refuses taken names and used addresses, but not those of a network that starts at this
 /// moment. So installations choose one after the other.
-fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError> {
+fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<MachineNetwork, HvError> {
     let _turn = turn();
-    let taken = Taken::look(conn)?;
+    let taken = look(conn)?;
     let mut why_not = Vec::new();
-    for choice in choices(instance, &taken).into_iter().take(TRIES) {
+    for choice in free_networks(instance, &taken).into_iter().take(TRIES) {
         let made =
             conn.define_network_xml(&network::xml(&choice, instance, mac)?).and_then(|network| {
                 network.create().inspect_err(|_| {
@@ -148,8 +148,8 @@ fn make(conn: &Connect, instance: &InstanceId, mac: Mac) -> Result<Ours, HvError
             Err(why) => why_not.push(format!("{}: {}", choice.subnet.net(), why.message())),
         }
     }
-    let all_taken = || "all of 192.168.101.0/24 to 192.168.199.0/24 are in use".to_owned();
-    Err(unavailable("make a libvirt network", why_not.first().cloned().unwrap_or_else(all_taken)))
+    let why = why_not.first().cloned().unwrap_or_else(|| ALL_TAKEN.to_owned());
+    Err(unavailable("make a libvirt network", why))
 }
 
 /// Until it is dropped, no other process of this host chooses. If the file cannot be made (a
@@ -160,60 +160,28 @@ fn turn() -> Option<File> {
     Some(file)
 }
 
-/// The subnets of others.
-#[derive(Debug, Default)]
-struct Taken {
-    names: BTreeSet<String>,
-    bridges: BTreeSet<String>,
-    nets: Vec<Ipv4Net>,
-}
-
-impl Taken {
-    fn look(conn: &Connect) -> Result<Self, HvError> {
-        let mut taken = Self {
-            nets: routes(&fs::read_to_string("/proc/net/route").unwrap_or_default()),
-            ..Self::default()
-        };
-        for network in conn.list_all_networks(0).map_err(refused("list the networks"))? {
-            let Ok(xml) = network.xml_desc(0) else { continue };
-            taken.names.extend(text_of(&xml, "name"));
-            taken.bridges.extend(attribute_of(&xml, "bridge", "name"));
-            let address =
-                attribute_of(&xml, "ip", "address").and_then(|text| text.parse::<Ipv4Addr>().ok());
-            taken.nets.extend(address.and_then(|address| Ipv4Net::new(address, PREFIX).ok()));
-        }
-        Ok(taken)
+/// The names and addresses that others have.
+fn look(conn: &Connect) -> Result<Taken, HvError> {
+    let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let mut taken = Taken { nets: read_routes(&routes), ..Taken::default() };
+    for network in conn.list_all_networks(0).map_err(refused("list the networks"))? {
+        let Ok(xml) = network.xml_desc(0) else { continue };
+        taken.names.extend(text_of(&xml, "name"));
+        taken.bridges.extend(attribute_of(&xml, "bridge", "name"));
+        let address =
+            attribute_of(&xml, "ip", "address").and_then(|text| text.parse::<Ipv4Addr>().ok());
+        taken.nets.extend(address.and_then(|address| Ipv4Net::new(address, SUBNET_PREFIX).ok()));
     }
-
-    fn overlaps(&self, net: Ipv4Net) -> bool {
-        self.nets
-            .iter()
-            .any(|taken| taken.contains(&net.network()) || net.contains(&taken.network()))
+    // A bridge of another program is in no list of libvirt.
+    if is_there(FIRST_BRIDGE) {
+        taken.bridges.insert(FIRST_BRIDGE.to_owned());
     }
-}
-
-/// In the order in which they are tried.
-fn choices(instance: &InstanceId, taken: &Taken) -> Vec<Ours> {
-    let subnet = |bridge: &str, third: u8| Subnet {
-        bridge: bridge.to_owned(),
-        gateway: Ipv4Addr::new(192, 168, third, 1),
-        prefix: PREFIX,
-    };
-    let first_names = !taken.names.contains(FIRST_NAME)
-        && !taken.bridges.contains(FIRST_BRIDGE)
-        && !is_there(FIRST_BRIDGE);
-    let first = first_names
-        .then(|| Ours { name: FIRST_NAME.to_owned(), subnet: subnet(FIRST_BRIDGE, FIRST_NET) });
-    let bridge: String = format!("avmb{instance}").chars().take(15).collect();
-    let other =
-        |third| Ours { name: format!("{FIRST_NAME}-{instance}"), subnet: subnet(&bridge, third) };
-    let all = first.into_iter().chain(OTHER_NETS.map(other));
-    all.filter(|ours| !taken.overlaps(ours.subnet.net())).collect()
+    Ok(taken)
 }
 
 /// Destinations of the host's routes, without the default: `/proc/net/route` has them as numbers of
 /// the host's byte order.
-fn routes(table: &str) -> Vec<Ipv4Net> {
+fn read_routes(table: &str) -> Vec<Ipv4Net> {
     let number = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::swap_bytes);
     let route = |line: &str| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -227,30 +195,11 @@ fn routes(table: &str) -> Vec<Ipv4Net> {
 mod tests {
     use super::*;
 
-    fn id() -> InstanceId {
-        InstanceId::for_state_dir("/var/lib/agentvm")
-    }
-
-    #[test]
-    fn the_first_has_the_names_that_people_know_and_others_their_own() {
-        let bridge = format!("avmb{}", id());
-        assert!(bridge.len() <= 15, "{bridge}");
-        let names = BTreeSet::from([FIRST_NAME.to_owned()]);
-        let nets = vec!["192.168.100.0/22".parse().unwrap(), "192.168.105.7/32".parse().unwrap()];
-        let all = choices(&id(), &Taken { names, nets, ..Taken::default() });
-        assert_eq!(all[0].name, format!("{FIRST_NAME}-{}", id()));
-        assert_eq!(
-            all[0].subnet,
-            Subnet { bridge, gateway: Ipv4Addr::new(192, 168, 104, 1), prefix: 24 }
-        );
-        assert_eq!(all[1].subnet.gateway, Ipv4Addr::new(192, 168, 106, 1));
-    }
-
     #[test]
     fn routes_are_read_and_the_default_is_none() {
         let table = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\n\
                      eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                      eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n";
-        assert_eq!(routes(table), ["192.0.2.0/24".parse().unwrap()]);
+        assert_eq!(read_routes(table), ["192.0.2.0/24".parse().unwrap()]);
     }
 }

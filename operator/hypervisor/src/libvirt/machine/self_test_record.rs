@@ -11,8 +11,8 @@ use agentvm_types::{Nonce, OwnerUid, PoolUid, Token};
 
 use crate::libvirt::host::at_work::AtWork;
 use crate::libvirt::store::goldens::Whole;
-use crate::libvirt::xml::network::PREFIX;
 use crate::{MachineKind, MachineLimits, MachineRecord, MachineSpec, Tier};
+use agentvm_core::network::SUBNET_PREFIX;
 
 /// The owner of these machines, in the place of an owner's UID.
 const OWNER: &str = "self-test";
@@ -73,6 +73,6 @@ fn nic(instance: &InstanceId, name: &DomainName) -> Nic {
             short_hash(&["tap", name.as_str()], 6)
         ),
         mac: derive_mac(&["self-test", name.as_str()]),
-        wire: Wire::Nat { address: none, prefix: PREFIX, gateway: none, ipv6: None },
+        wire: Wire::Nat { address: none, prefix: SUBNET_PREFIX, gateway: none, ipv6: None },
     }
 }

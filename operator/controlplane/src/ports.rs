@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::files;
+use crate::private_files;
 
 /// Lies below the range from which the kernel takes source ports of outgoing connections. Such a
 /// connection could hold our port while a child is restarted.
@@ -31,7 +31,7 @@ impl Ports {
     }
 
     pub fn save(self, path: &Path) -> io::Result<()> {
-        files::write_private(path, &serde_json::to_vec(&self)?)
+        private_files::write_private(path, &serde_json::to_vec(&self)?)
     }
 
     /// Chooses ports for which `is_free` holds. `seed` spreads the search of control planes that

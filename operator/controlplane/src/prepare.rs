@@ -9,11 +9,11 @@ use crate::Component;
 use crate::certificates::{Pki, PkiError};
 use crate::commands::{CommandLine, Commands};
 use crate::config::Config;
-use crate::files;
 use crate::kubeconfig;
 use crate::layout::DataLayout;
 use crate::machine;
 use crate::ports::{self, Ports};
+use crate::private_files;
 
 /// A precondition of the start is missing.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +61,7 @@ pub fn prepare(config: &Config, attempt: u32) -> Result<Prepared, PrepareError> 
         .map_err(|why| PrepareError::NotWritable { path: config.data_dir.clone(), why })?;
     let layout = DataLayout::new(root);
     for folder in [layout.pki(), layout.etcd(), layout.logs()] {
-        files::private_dir(&folder).map_err(not_writable(&folder))?;
+        private_files::private_dir(&folder).map_err(not_writable(&folder))?;
     }
     let pki = Pki::load_or_issue(&layout.pki(), SystemTime::now()).map_err(PrepareError::Pki)?;
     let ports = choose_ports(config, &layout, attempt)?;
@@ -107,7 +107,7 @@ fn seed(data_dir: &Path) -> u32 {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), PrepareError> {
-    files::write_private(path, text.as_bytes()).map_err(not_writable(path))
+    private_files::write_private(path, text.as_bytes()).map_err(not_writable(path))
 }
 
 fn not_writable(path: &Path) -> impl FnOnce(io::Error) -> PrepareError {

@@ -10,7 +10,7 @@ use rcgen::{
 use super::authority::{Authority, certificate_of, key_of};
 use super::validity::{self, IDENTITY};
 use super::{PkiError, read, write};
-use crate::files;
+use crate::private_files;
 
 /// The content of a certificate.
 #[derive(Debug)]
@@ -47,7 +47,8 @@ impl Identity {
         now: SystemTime,
     ) -> Result<Self, PkiError> {
         let folder = authority.folder(folder);
-        files::private_dir(&folder).map_err(|why| PkiError::File { path: folder.clone(), why })?;
+        private_files::private_dir(&folder)
+            .map_err(|why| PkiError::File { path: folder.clone(), why })?;
         let file = folder.join(format!("{}.pem", profile.name));
         if let Some(text) = read(&file)?.filter(|text| validity::is_fresh(text, IDENTITY, now)) {
             return Ok(Self { file, text });

@@ -21,7 +21,7 @@ use std::time::SystemTime;
 
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair};
 
-use crate::files;
+use crate::private_files;
 pub use authority::Authority;
 pub use identity::Identity;
 use identity::Profile;
@@ -81,7 +81,8 @@ impl Pki {
     /// Loads the content of `folder`, and makes all parts that are missing, unreadable or about to
     /// expire.
     pub fn load_or_issue(folder: &Path, now: SystemTime) -> Result<Self, PkiError> {
-        files::private_dir(folder).map_err(|why| PkiError::File { path: folder.into(), why })?;
+        private_files::private_dir(folder)
+            .map_err(|why| PkiError::File { path: folder.into(), why })?;
         let etcd_ca = Authority::load_or_create(folder, "etcd-ca", now)?;
         let kubernetes_ca = Authority::load_or_create(folder, "kubernetes-ca", now)?;
         let service_account = service_account_keys(folder)?;
@@ -147,7 +148,7 @@ fn read(path: &Path) -> Result<Option<String>, PkiError> {
 }
 
 fn write(path: &Path, text: &str) -> Result<(), PkiError> {
-    files::write_private(path, text.as_bytes())
+    private_files::write_private(path, text.as_bytes())
         .map_err(|why| PkiError::File { path: path.into(), why })
 }
 

@@ -10,7 +10,9 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-use crate::{DataDir, Error, agentvm, guest_image};
+use agentvm_testing::{agentvm, guest_image};
+
+use crate::{DataDir, Error};
 
 /// The time from the start to `ready:`. On two idle cores it is about 5 s.
 const READY_WITHIN: Duration = Duration::from_mins(2);

@@ -16,7 +16,8 @@ use agentvm_guest_agent::protocol::{
     AttemptState, Blob, EnvVar, ErrorCode, Execute, FileChunk, GuestAck, GuestMessage, HostAck,
     HostHello, HostMessage, Ping, Secret, Stop, StreamTotals,
 };
-use process::{Agent, TOKEN, is_alive, wait_until};
+use agentvm_testing::wait_until;
+use process::{Agent, TOKEN, is_alive};
 use session::{Collected, DEADLINE, Session, nonce, order};
 
 #[tokio::test]

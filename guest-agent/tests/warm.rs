@@ -15,7 +15,8 @@ use std::time::Duration;
 use agentvm_guest_agent::protocol::{
     AttemptState, Blob, ErrorCode, GuestAck, GuestMessage, HostAck, HostMessage, Ping, Stop,
 };
-use process::{Agent, TOKEN, is_alive, wait_until};
+use agentvm_testing::wait_until;
+use process::{Agent, TOKEN, is_alive};
 use session::{Collected, Session, nonce, order};
 
 const WARM: GuestMessage = GuestMessage::Ack(GuestAck::Warm);

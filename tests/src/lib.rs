@@ -7,19 +7,20 @@ mod outside;
 mod wire;
 mod world;
 
-pub use agents::{agent_binary, scratch};
+pub use agents::agent_binary;
+pub use agentvm_testing::Error;
 pub use look::{Conditioned, condition, reason};
 pub use outside::{DIE_AT, HANG_AT, Outside};
 pub use wire::{Sent, Wire, operator_client};
-pub use world::{PATIENCE, World, operator_config, until_true};
+pub use world::{World, operator_config};
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use agentvm_controlplane::Binaries;
-use agentvm_controlplane::test_support::{Shared, private, shared};
+use agentvm_testing::control_plane::{Shared, private, shared};
 use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, PostParams};
@@ -28,9 +29,6 @@ use tokio::sync::OnceCell;
 
 /// The time that an API server may take to serve new kinds.
 const ESTABLISHED_WITHIN: Duration = Duration::from_secs(30);
-
-/// An error that keeps a test from beginning.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// A namespace on an API server, which the tests of a process share.
 #[derive(Clone)]
@@ -97,11 +95,6 @@ impl Bench {
         command.args(["--namespace", &self.namespace]).args(args);
         Ok(tokio::task::spawn_blocking(move || command.output()).await??)
     }
-}
-
-/// The top folder of the repository.
-pub fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Installs our kinds as their manifests say, and waits until they are served.

@@ -7,7 +7,6 @@
 )]
 
 use std::fmt::Debug;
-use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor};
 use agentvm_operator::clock::Clock;
 use agentvm_operator::controllers::{Operator, OperatorConfig};
 use agentvm_operator::metrics::Metrics;
+use agentvm_testing::{PATIENCE, scratch};
 use agentvm_types::NodeName;
 use k8s_openapi::NamespaceResourceScope;
 use kube::Resource;
@@ -27,10 +27,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::{Bench, Conditioned, Error, Wire, agent_binary, operator_client, scratch};
-
-/// The longest wait of a test. Only a broken product comes near it.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+use crate::{Bench, Conditioned, Error, Wire, agent_binary, operator_client};
 
 /// A namespace, a fake host and an operator. The machines end together with this value.
 #[derive(Debug)]
@@ -255,16 +252,6 @@ pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorC
         linger: Duration::ZERO,
         metrics: Metrics::off(),
     })
-}
-
-/// Waits until a condition holds that no object shows.
-pub async fn until_true<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
-    let mut tick = tokio::time::interval(Duration::from_millis(20));
-    while !holds().await {
-        assert!(tokio::time::Instant::now() < deadline, "never so: {what}");
-        tick.tick().await;
-    }
 }
 
 fn warm(pool: &AgentVMPool) -> u32 {

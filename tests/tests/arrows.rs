@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use agentvm_tests::repository;
+use agentvm_testing::repository;
 
 /// The names of all packages that a member needs when it is built alone, without its tests.
 fn pulled_in_by(member: &str) -> BTreeSet<String> {
@@ -23,28 +23,21 @@ fn asked_for_by(member: &str) -> BTreeSet<String> {
     listed_by_cargo(member, &["--depth", "1"])
 }
 
-fn listed_by_cargo(member: &str, more: &[&str]) -> BTreeSet<String> {
+fn tree(member: &str, format: &str, more: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let listed = Command::new(cargo)
-        .args([
-            "tree",
-            "--offline",
-            "--locked",
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-            "-p",
-            member,
-        ])
+        .args(["tree", "--offline", "--locked", "--edges", "normal", "--prefix", "none"])
+        .args(["--format", format, "-p", member])
         .args(more)
         .current_dir(repository())
         .output()
         .unwrap();
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
-    let text = String::from_utf8(listed.stdout).unwrap();
+    String::from_utf8(listed.stdout).unwrap()
+}
+
+fn listed_by_cargo(member: &str, more: &[&str]) -> BTreeSet<String> {
+    let text = tree(member, "{p}", more);
     let names = text.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned);
     let all: BTreeSet<_> = names.collect();
     assert!(all.contains(member), "{member} is not in its list, which was not understood: {all:?}");
@@ -126,6 +119,21 @@ fn the_control_plane_knows_no_machines() {
 fn the_operator_knows_neither_its_command_line_nor_its_benches() {
     assert_without("agentvm-operator", &["agentvm-cli", "agentvm-bench"]);
     assert_without("agentvm-bench", &["agentvm-cli"]);
+}
+
+/// A member's features, as they are when the program `agentvm` is built.
+fn features_in_the_product(member: &str) -> Vec<String> {
+    let lines = tree("agentvm-cli", "{p} {f}", &[]);
+    let lines = lines.lines().filter(|line| line.split(' ').next() == Some(member));
+    let features = lines.map(|line| line.trim_end_matches("(*)").rsplit(") ").next().unwrap());
+    features.flat_map(|all| all.trim().split(',')).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_product_has_no_part_that_only_tests_need() {
+    assert_without("agentvm-cli", &["agentvm-testing", "agentvm-tests", "tempfile", "proptest"]);
+    assert!(!features_in_the_product("agentvm-hypervisor").contains(&"fault-injection".to_owned()));
+    assert!(features_in_the_product("agentvm-guest-agent").contains(&"client".to_owned()));
 }
 
 #[test]

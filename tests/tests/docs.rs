@@ -8,7 +8,7 @@
 use std::fs::{read_dir, read_to_string};
 use std::path::{Path, PathBuf};
 
-use agentvm_tests::repository;
+use agentvm_testing::repository;
 
 /// All files below a folder, without build results.
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {

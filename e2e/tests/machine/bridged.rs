@@ -10,7 +10,7 @@ use kube::runtime::wait::await_condition;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::lan::{Lan, NAME, SERVER};
+use agentvm_testing::networks::lan::{Lan, NAME, SERVER};
 
 /// The address at which the test network's server answers DNS.
 const RESOLVER: &str = "203.0.113.53";

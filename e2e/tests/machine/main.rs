@@ -5,14 +5,6 @@ mod basics;
 mod bridged;
 mod freshness;
 mod hostile_output;
-#[allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "other tests count what its server says"
-)]
-#[path = "../../../operator/hypervisor/tests/links/lan.rs"]
-mod lan;
 mod network;
 mod root;
 mod secrets;

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_e2e::{Host, PATIENCE, processes};
+use agentvm_testing::wait_until_async;
 use kube::api::ListParams;
 
 use crate::numbered;
@@ -117,17 +118,8 @@ async fn executing(host: &Host) -> Vec<String> {
 }
 
 async fn until_gone(data_dir: &Path, programs: &[&str]) {
-    until(&format!("none of {programs:?} is left"), || {
+    wait_until_async(&format!("none of {programs:?} is left"), async || {
         programs.iter().all(|program| processes(data_dir, program).is_empty())
     })
     .await;
-}
-
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    let mut look = tokio::time::interval(Duration::from_millis(20));
-    while !holds() {
-        assert!(Instant::now() < deadline, "it never was so that {what}");
-        look.tick().await;
-    }
 }

@@ -3,7 +3,8 @@
 use std::net::TcpListener;
 use std::process::Command;
 
-use agentvm_e2e::{Host, agentvm, guest_image, processes};
+use agentvm_e2e::{Host, processes};
+use agentvm_testing::{agentvm, guest_image};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::PostParams;
 use kube::config::Kubeconfig;

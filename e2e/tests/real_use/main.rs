@@ -8,18 +8,16 @@
     reason = "a test ends where something is not as it should be"
 )]
 
-#[path = "../../../operator/hypervisor/tests/libvirt_host/internet/mod.rs"]
-#[allow(unused_imports, reason = "not every test needs all of it")]
-mod internet;
-
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use agentvm_crds::{AgentVMPool, GoldenSnapshot};
 use agentvm_e2e::{Host, holding};
-use internet::offers::{GitServer, IN_REPOSITORY, INSTALL, INSTALLED, REPOSITORY};
-use internet::{DNS, Internet};
+use agentvm_testing::networks::internet::offers::{
+    GitServer, IN_REPOSITORY, INSTALL, INSTALLED, REPOSITORY,
+};
+use agentvm_testing::networks::internet::{DNS, Internet};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use serde_json::json;

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use agentvm_guest_agent::protocol::{Execute, Nonce, WireResult};
+use agentvm_testing::wait_until;
 use tempfile::TempDir;
 
-use crate::session::{Collected, DEADLINE, Session, nonce, order};
+use crate::session::{Collected, Session, nonce, order};
 
 pub const TOKEN: &str = "the token";
 
@@ -71,14 +71,6 @@ impl Drop for Agent {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
-    }
-}
-
-pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !done() {
-        assert!(Instant::now() < deadline, "waited too long: {what}");
-        std::thread::yield_now();
     }
 }
 

@@ -14,21 +14,11 @@ use agentvm_operator::standalone::libvirtd::{Libvirtd, Released};
 use agentvm_operator::standalone::process::ProcessId;
 use agentvm_operator::standalone::reaper::{DaemonSpec, ReaperFiles, ReaperState};
 use agentvm_operator::standalone::run_folder;
+use agentvm_testing::wait_for;
 use rustix::process::Signal;
 
 const AGENTVM: &str = env!("CARGO_BIN_EXE_agentvm");
 const DEADLINE: Duration = Duration::from_secs(30);
-
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(began.elapsed() < DEADLINE, "{what}: not within {DEADLINE:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// A reaper. At every end of the test it is ended together with its daemons.
 struct Reaper {
@@ -41,7 +31,7 @@ impl Reaper {
         reaper.files.write_daemons(daemons).unwrap();
         reaper.launch();
         let all = |state: &ReaperState| state.daemons.len() == daemons.len();
-        until("all daemons run", || reaper.files.living().filter(all));
+        wait_for("all daemons run", || reaper.files.living().filter(all));
         reaper
     }
 
@@ -67,7 +57,7 @@ impl Drop for Reaper {
     fn drop(&mut self) {
         if let Some(state) = self.files.living() {
             state.reaper.signal(Signal::TERM);
-            until("the reaper ends", || (!state.reaper.is_alive()).then_some(()));
+            wait_for("the reaper ends", || (!state.reaper.is_alive()).then_some(()));
         }
     }
 }
@@ -88,7 +78,7 @@ fn stat(pid: i32, field: usize) -> i32 {
 }
 
 fn number_in(path: &Path) -> i32 {
-    until("a number is written", || fs::read_to_string(path).ok()?.trim().parse().ok())
+    wait_for("a number is written", || fs::read_to_string(path).ok()?.trim().parse().ok())
 }
 
 #[test]
@@ -105,7 +95,7 @@ fn a_reaper_is_nobodys_child_and_restarts_what_dies() {
 
     let first = reaper.daemon("sleeper").unwrap();
     first.signal(Signal::KILL);
-    let second = until("it is restarted", || reaper.daemon("sleeper").filter(|id| *id != first));
+    let second = wait_for("it is restarted", || reaper.daemon("sleeper").filter(|id| *id != first));
     assert!(second.is_alive());
     assert_eq!(reaper.state().reaper, id);
 }
@@ -123,11 +113,13 @@ fn what_loses_its_parent_is_adopted_reaped_and_spared() {
     let reaper = Reaper::start(dir.path(), &[script("parent", &orphans)]);
     let [one, two] = [one, two].map(|path| number_in(&path));
     let id = reaper.state().reaper;
-    until("they are adopted", || (stat(one, 1) == id.pid && stat(two, 1) == id.pid).then_some(()));
+    wait_for("they are adopted", || {
+        (stat(one, 1) == id.pid && stat(two, 1) == id.pid).then_some(())
+    });
 
     ProcessId::of(one).unwrap().signal(Signal::KILL);
     let began = Instant::now();
-    until("it is waited for", || (!Path::new(&format!("/proc/{one}")).exists()).then_some(()));
+    wait_for("it is waited for", || (!Path::new(&format!("/proc/{one}")).exists()).then_some(()));
     println!("an adopted process was gone {:?} after its end", began.elapsed());
 
     let two = ProcessId::of(two).unwrap();
@@ -152,7 +144,7 @@ fn daemons_end_in_the_reverse_of_their_order_and_the_stubborn_are_killed() {
     let stubborn = script("stubborn", "trap '' TERM; while :; do sleep 0.1; done");
     let reaper = Reaper::start(dir.path(), &[polite("first"), stubborn, polite("second")]);
     for name in ["first", "second"] {
-        until("its trap is set", || {
+        wait_for("its trap is set", || {
             fs::read(reaper.files.daemon_log(name)).ok().filter(|log| !log.is_empty())
         });
     }
@@ -169,7 +161,7 @@ fn a_folder_has_one_reaper() {
     let reaper = Reaper::start(dir.path(), &[script("sleeper", "exec sleep 600")]);
     let state = reaper.state();
     reaper.launch();
-    until("the second says so", || {
+    wait_for("the second says so", || {
         fs::read_to_string(reaper.files.log())
             .ok()
             .filter(|log| log.contains("another reaper serves this folder"))
@@ -238,9 +230,9 @@ async fn the_life_of_a_libvirtd() {
     for name in ["libvirtd", "virtlogd"] {
         let first = cleanup.daemon(name).unwrap();
         first.signal(Signal::KILL);
-        until("it is restarted", || cleanup.daemon(name).filter(|id| *id != first));
+        wait_for("it is restarted", || cleanup.daemon(name).filter(|id| *id != first));
     }
-    until("it serves again", || serves().then_some(()));
+    wait_for("it serves again", || serves().then_some(()));
 
     // The next process on this folder takes the libvirtd for its own. A process on another folder
     // does not.
@@ -278,7 +270,7 @@ async fn what_a_dead_host_left(state_dir: &Path) {
     let libvirtd = ensure(state_dir).await;
     let Libvirtd::Ours { reaper, .. } = libvirtd else { panic!("{libvirtd:?}") };
     let files = ReaperFiles::new(state_dir);
-    let daemons = until("both are known", || {
+    let daemons = wait_for("both are known", || {
         files.living().map(|state| state.daemons).filter(|all| all.len() == 2)
     });
     reaper.signal(Signal::KILL);
@@ -288,7 +280,7 @@ async fn what_a_dead_host_left(state_dir: &Path) {
     // The main thread of a killed daemon is a zombie before its other threads have closed its
     // sockets.
     for socket in ["/run/libvirt/libvirt-sock", "/run/libvirt/virtlogd-sock"] {
-        until("no server answers", || UnixStream::connect(socket).is_err().then_some(()));
+        wait_for("no server answers", || UnixStream::connect(socket).is_err().then_some(()));
     }
     assert!(
         UnixListener::bind("/run/libvirt/libvirt-sock").is_err(),

@@ -32,7 +32,6 @@ mod prepare;
 mod private_files;
 mod readiness;
 mod spawner;
-pub mod test_support;
 
 pub use binaries::{Binaries, BinariesError};
 pub use children::{ChildEvent, Happened};

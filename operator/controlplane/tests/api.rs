@@ -7,8 +7,9 @@ mod common;
 
 use std::path::Path;
 
-use agentvm_controlplane::test_support::shared;
-use common::{config_map, create_config_map, until};
+use agentvm_testing::control_plane::shared;
+use agentvm_testing::wait_until_async;
+use common::{config_map, create_config_map};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, ObjectMeta, PostParams};
@@ -64,7 +65,7 @@ async fn a_deleted_namespace_is_emptied_and_goes() {
     create_config_map(&client, "to-be-deleted", "content").await;
     let namespaces = Api::<Namespace>::all(client);
     namespaces.delete("to-be-deleted", &DeleteParams::default()).await.unwrap();
-    until("the namespace goes", async || {
+    wait_until_async("the namespace goes", async || {
         namespaces.get_opt("to-be-deleted").await.unwrap().is_none()
     })
     .await;
@@ -86,7 +87,10 @@ async fn what_a_deleted_object_owned_is_collected() {
     }]);
     api.create(&PostParams::default(), &dependent).await.unwrap();
     api.delete("owner", &DeleteParams::background()).await.unwrap();
-    until("the owned object goes", async || api.get_opt("owned").await.unwrap().is_none()).await;
+    wait_until_async("the owned object goes", async || {
+        api.get_opt("owned").await.unwrap().is_none()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use agentvm_controlplane::{Config, ControlPlane, StartError, test_support};
+use agentvm_controlplane::{Config, ControlPlane, StartError};
+use agentvm_testing::control_plane;
 
 fn program(path: &Path, content: &str) -> PathBuf {
     fs::write(path, content).unwrap();
@@ -27,7 +28,7 @@ async fn a_data_folder_that_is_a_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
-    let error = failure(test_support::config(&file).unwrap()).await;
+    let error = failure(control_plane::config(&file).unwrap()).await;
     assert!(error.to_string().contains(file.to_str().unwrap()), "{error}");
     let cause = error.source().unwrap().to_string();
     assert!(cause.contains("cannot write") && cause.contains("name a data folder"), "{cause}");
@@ -36,7 +37,7 @@ async fn a_data_folder_that_is_a_file_is_named() {
 #[tokio::test]
 async fn a_program_for_another_machine_is_named() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = test_support::config(dir.path()).unwrap();
+    let mut config = control_plane::config(dir.path()).unwrap();
     config.binaries.etcd = program(&dir.path().join("etcd-of-another-world"), "\x7fELF nonsense");
     let error = failure(config).await;
     let said = error.source().unwrap().to_string();
@@ -49,7 +50,7 @@ async fn a_program_for_another_machine_is_named() {
 #[tokio::test]
 async fn a_child_that_dies_at_its_start_shows_its_last_words() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = test_support::config(dir.path()).unwrap();
+    let mut config = control_plane::config(dir.path()).unwrap();
     config.binaries.api_server = program(
         &dir.path().join("broken"),
         "#!/bin/sh\necho 'the moon is in the wrong phase' >&2\nexit 3\n",
@@ -69,7 +70,7 @@ async fn a_child_that_dies_at_its_start_shows_its_last_words() {
 #[tokio::test]
 async fn a_start_that_takes_too_long_says_what_it_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let mut config = test_support::config(dir.path()).unwrap();
+    let mut config = control_plane::config(dir.path()).unwrap();
     config.binaries.api_server =
         program(&dir.path().join("sleeper"), "#!/bin/sh\nexec sleep 600\n");
     config.start_timeout = Duration::from_secs(1);
@@ -97,7 +98,7 @@ async fn a_port_that_is_taken_in_the_last_moment_is_replaced() {
         );
         program(&dir.path().join(name), &script)
     };
-    let mut config = test_support::config(&dir.path().join("data")).unwrap();
+    let mut config = control_plane::config(&dir.path().join("data")).unwrap();
     config.binaries.etcd = sabotaged("first-etcd", &config.binaries.etcd, "--listen-client-urls");
     config.binaries.api_server =
         sabotaged("first-api-server", &config.binaries.api_server, "--secure-port");

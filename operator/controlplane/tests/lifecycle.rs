@@ -10,8 +10,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, io};
 
-use agentvm_controlplane::{Config, ControlPlane, Happened, test_support};
-use common::{children, create_config_map, kill, process_group, until};
+use agentvm_controlplane::{Config, ControlPlane, Happened};
+use agentvm_testing::{control_plane, wait_until_async};
+use common::{children, create_config_map, kill, process_group};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 
@@ -20,7 +21,7 @@ const SHUTDOWN: Duration = Duration::from_secs(15);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_finds_its_data_and_its_ports() {
     let dir = tempfile::tempdir().unwrap();
-    let config = test_support::config(dir.path()).unwrap();
+    let config = control_plane::config(dir.path()).unwrap();
 
     let began = Instant::now();
     let first = ControlPlane::start(config.clone()).await.unwrap();
@@ -54,7 +55,8 @@ async fn a_taken_port_gets_another() {
     let dir = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let config = Config { preferred_port: Some(port), ..test_support::config(dir.path()).unwrap() };
+    let config =
+        Config { preferred_port: Some(port), ..control_plane::config(dir.path()).unwrap() };
     let control_plane = ControlPlane::start(config).await.unwrap();
     let url = control_plane.client_config().cluster_url;
     assert_eq!(url.host(), Some("127.0.0.1"));
@@ -66,11 +68,11 @@ async fn a_taken_port_gets_another() {
 async fn a_child_that_is_killed_comes_back_and_nothing_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let control_plane =
-        ControlPlane::start(test_support::config(dir.path()).unwrap()).await.unwrap();
+        ControlPlane::start(control_plane::config(dir.path()).unwrap()).await.unwrap();
     let client = kube::Client::try_from(control_plane.client_config()).unwrap();
     create_config_map(&client, "default", "kept").await;
     let api: Api<ConfigMap> = Api::default_namespaced(client);
-    until("all three run", async || children(dir.path()).len() == 3).await;
+    wait_until_async("all three run", async || children(dir.path()).len() == 3).await;
 
     let mut events = control_plane.events();
     for (name, pid) in children(dir.path()) {
@@ -85,15 +87,15 @@ async fn a_child_that_is_killed_comes_back_and_nothing_is_lost() {
         let again = events.recv().await.unwrap();
         assert!(matches!(again.happened, Happened::Started { restarts: 1, .. }), "{again:?}");
     }
-    until("the API answers again", async || api.get("kept").await.is_ok()).await;
+    wait_until_async("the API answers again", async || api.get("kept").await.is_ok()).await;
     control_plane.shutdown(SHUTDOWN).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dropped_control_plane_leaves_no_child() {
     let dir = tempfile::tempdir().unwrap();
-    drop(ControlPlane::start(test_support::config(dir.path()).unwrap()).await.unwrap());
-    until("its children end", async || children(dir.path()).is_empty()).await;
+    drop(ControlPlane::start(control_plane::config(dir.path()).unwrap()).await.unwrap());
+    wait_until_async("its children end", async || children(dir.path()).is_empty()).await;
 }
 
 #[tokio::test]
@@ -108,14 +110,14 @@ async fn a_parent_that_is_killed_leaves_no_orphan_and_a_usable_folder() {
     io::BufRead::read_line(&mut io::BufReader::new(parent.stdout.take().unwrap()), &mut line)
         .unwrap();
     assert_eq!(line, "ready\n");
-    until("all three run", async || children(dir.path()).len() == 3).await;
+    wait_until_async("all three run", async || children(dir.path()).len() == 3).await;
 
     parent.kill().unwrap();
     parent.wait().unwrap();
     let began = Instant::now();
-    until("no orphan is left", async || children(dir.path()).is_empty()).await;
+    wait_until_async("no orphan is left", async || children(dir.path()).is_empty()).await;
     println!("orphans gone after {:?}", began.elapsed());
 
-    let next = ControlPlane::start(test_support::config(dir.path()).unwrap()).await.unwrap();
+    let next = ControlPlane::start(control_plane::config(dir.path()).unwrap()).await.unwrap();
     next.shutdown(SHUTDOWN).await;
 }

@@ -8,6 +8,7 @@
 
 mod api;
 mod error;
+#[cfg(feature = "fault-injection")]
 pub mod fake;
 mod files;
 mod firewall;
@@ -29,5 +30,7 @@ pub use error::HvError;
 pub use files::in_memory;
 pub use firewall::{Firewall, ipv6};
 pub use proof::{Check, Proof};
-pub use step_hook::{HookAction, StepHook};
+#[cfg(feature = "fault-injection")]
+pub use step_hook::HookAction;
+pub use step_hook::StepHook;
 pub use steps::{CaptureStep, CloneStep, ResetStep, Step};

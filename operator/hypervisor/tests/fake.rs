@@ -8,7 +8,6 @@
 )]
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use agentvm_core::names::{DomainName, GoldenKey, short_hash};
 use agentvm_core::pool::ResetLimits;
@@ -18,6 +17,7 @@ use agentvm_hypervisor::{
     MachineLimits, MachineRecord, MachineSpec, Mark, PowerState, Proof, Resources, ShareApi, Step,
     StepHook, Stop, TemplateSpec, Tier,
 };
+use agentvm_testing::{PATIENCE, holds_within_async};
 use agentvm_types::{OwnerUid, PoolUid, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -110,14 +110,7 @@ fn ticks(fake: &FakeHypervisor, name: &DomainName) -> String {
 /// Waits until the machine is seen to do something.
 async fn moves(fake: &FakeHypervisor, name: &DomainName) -> bool {
     let before = ticks(fake, name);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-        if ticks(fake, name) != before {
-            return true;
-        }
-    }
-    false
+    holds_within_async(PATIENCE, async || ticks(fake, name) != before).await
 }
 
 fn child_lives(fake: &FakeHypervisor, name: &DomainName) -> bool {

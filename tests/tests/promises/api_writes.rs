@@ -7,7 +7,8 @@
 use std::time::Duration;
 
 use agentvm_crds::AgentVMPool;
-use agentvm_tests::{Sent, World, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{Sent, World};
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::json;
@@ -36,7 +37,7 @@ async fn quiet(world: &World) {
         let still = since.elapsed() > Duration::from_millis(1500);
         async move { still }
     };
-    until_true("the operator is quiet", look).await;
+    wait_until_async("the operator is quiet", look).await;
 }
 
 fn of<'a>(writes: &'a [Sent], part: &'a str) -> usize {
@@ -51,8 +52,10 @@ async fn a_run_that_finds_a_machine() {
     let before = world.wire.writes().len();
     world.script("run", "echo done", json!({})).await;
     world.finished("run").await;
-    until_true("its Event is written", || async { events(&world, "run").await == ["Completed"] })
-        .await;
+    wait_until_async("its Event is written", || async {
+        events(&world, "run").await == ["Completed"]
+    })
+    .await;
     quiet(&world).await;
     let writes = world.wire.writes().split_off(before);
     let (status, events, pool) =
@@ -121,6 +124,6 @@ async fn nothing_is_written_while_nothing_changes() {
     let before = world.wire.writes().len();
     // Longer than every timer that looks without an event, but the slowest.
     let end = Instant::now() + Duration::from_secs(12);
-    until_true("some time", || async { Instant::now() > end }).await;
+    wait_until_async("some time", || async { Instant::now() > end }).await;
     assert_eq!(world.wire.writes().split_off(before), []);
 }

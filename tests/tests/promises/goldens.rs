@@ -5,7 +5,8 @@ use agentvm_crds::{AgentVMPool, GoldenNodeState, GoldenSnapshot};
 use agentvm_hypervisor::HvError;
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{GoldenApi, MachineApi};
-use agentvm_tests::{World, condition, reason, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{World, condition, reason};
 use serde_json::{Value, json};
 
 fn debian(steps: &[&str]) -> Value {
@@ -106,7 +107,7 @@ async fn one_recipe_is_captured_once_and_goes_with_its_last_snapshot() {
     assert_eq!(reason(&world.finished("run").await, "Succeeded"), "True/Completed");
     let swept = || async { world.fake.goldens().await.unwrap().is_empty() };
     world.delete::<AgentVMPool>("default").await;
-    until_true("the golden is swept", swept).await;
+    wait_until_async("the golden is swept", swept).await;
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use agentvm_core::names::DomainName;
 use agentvm_crds::AgentVMPool;
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{HvError, MachineApi, MachineKind, MachineLimits, MachineRecord};
-use agentvm_tests::{World, reason, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{World, reason};
 use agentvm_types::Nonce;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -50,7 +51,7 @@ async fn edited_limits_reach_idle_machines_and_those_that_run_within_a_second() 
         let changed = Instant::now();
         edit(&world, json!({"cpuQuotaPercent": wanted})).await;
         let held = || async { [&busy, &idle].iter().all(|name| quota(&world, name) == wanted) };
-        until_true("both are held to it", held).await;
+        wait_until_async("both are held to it", held).await;
         assert!(changed.elapsed() < Duration::from_secs(1), "{:?}", changed.elapsed());
         let told = |pool: &AgentVMPool| {
             let limits = pool.status.as_ref().and_then(|status| status.nodes.first()?.limits);
@@ -90,13 +91,13 @@ async fn machines_whose_share_has_another_rate_are_replaced_when_nobody_has_them
         let now = nonce(idle.clone()).await;
         now.is_some() && now != before && disk(&idle) == Some(1 << 20)
     };
-    until_true("the idle one is another", replaced).await;
+    wait_until_async("the idle one is another", replaced).await;
     assert_eq!(disk(&busy), Some(1 << 20), "the disk of the one at work is held to it at once");
     assert_eq!(world.fake.faults().calls(Op::Destroy), destroyed + 1);
     std::fs::write(gate, "").unwrap();
     world.finished("run").await;
     let gone = || async { world.fake.faults().calls(Op::Destroy) == destroyed + 2 };
-    until_true("the other goes after its run", gone).await;
+    wait_until_async("the other goes after its run", gone).await;
     assert_eq!(
         world.fake.faults().calls(Op::Reset),
         resets + 1,
@@ -113,14 +114,16 @@ async fn what_could_not_be_changed_is_tried_again_and_a_restart_changes_nothing(
         || Fault::Fail(HvError::Refused { what: "change it".into(), detail: "no cgroup".into() });
     world.fake.faults().next(Op::UpdateLimits, fails());
     edit(&world, json!({"cpuQuotaPercent": 50})).await;
-    until_true("it is tried again", || async { quota(&world, &name) == Some(50) }).await;
+    wait_until_async("it is tried again", || async { quota(&world, &name) == Some(50) }).await;
     world.stop(Duration::from_secs(5), false).await;
     let nonce = machines(&world).await[0].nonce.clone();
     let calls = world.fake.faults().calls(Op::UpdateLimits);
     world.start().await;
     // The new operator does not know the machine's limits, so it sets them once.
-    until_true("it is told", || async { world.fake.faults().calls(Op::UpdateLimits) == calls + 1 })
-        .await;
+    wait_until_async("it is told", || async {
+        world.fake.faults().calls(Op::UpdateLimits) == calls + 1
+    })
+    .await;
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
     assert_eq!(machines(&world).await[0].nonce, nonce);
     let wanted =

@@ -2,7 +2,8 @@
 //! so it has a control plane of its own.
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
-use agentvm_tests::{World, reason, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{World, reason};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
 };
@@ -74,8 +75,10 @@ async fn store_malformed(world: &World, name: &str) {
     let specs = [json!({"source": 5}), json!({"goldenSnapshotRef": 5}), json!({"command": "true"})];
     let schemas = set_schemas(world, None).await;
     for (kind, spec) in PLURALS.into_iter().zip(specs) {
-        until_true("the API server takes it", || create_malformed(world, kind, name, spec.clone()))
-            .await;
+        wait_until_async("the API server takes it", || {
+            create_malformed(world, kind, name, spec.clone())
+        })
+        .await;
     }
     set_schemas(world, Some(&schemas)).await;
 }

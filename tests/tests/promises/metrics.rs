@@ -3,7 +3,8 @@
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_operator::metrics::Metrics;
-use agentvm_tests::{World, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::World;
 use serde_json::json;
 
 /// The value of a series; 0 without the series.
@@ -29,7 +30,7 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
     world.says::<AgentVMPool>("default", "Ready", "True/Filled").await;
     let pool = format!("{}/default", world.bench.namespace);
     let warm = format!("agent_vm_pool_size{{pool_id=\"{pool}\",state=\"warm\"}}");
-    until_true("a warm machine is counted", || async { is(value(&metrics, &warm), 1) }).await;
+    wait_until_async("a warm machine is counted", || async { is(value(&metrics, &warm), 1) }).await;
 
     world.script("run", "true", json!({})).await;
     world.finished("run").await;
@@ -43,7 +44,7 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
             && is(value(&metrics, &ended("NonZeroExit")), 1)
             && is(value(&metrics, &all), 2)
     };
-    until_true("both runs are counted", counted).await;
+    wait_until_async("both runs are counted", counted).await;
     let hit = format!(
         "agent_vm_pool_acquire_duration_seconds_count{{pool_id=\"{pool}\",result=\"hit\"}}"
     );
@@ -57,7 +58,7 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
         format!("agent_vm_boot_duration_seconds_count{{kind=\"clone\",pool_id=\"{pool}\"}}"),
         format!("agent_vm_boot_duration_seconds_count{{kind=\"reset\",pool_id=\"{pool}\"}}"),
     ] {
-        until_true("machines are measured as they are made", || async {
+        wait_until_async("machines are measured as they are made", || async {
             value(&metrics, &series) >= 1.0
         })
         .await;
@@ -71,12 +72,12 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
             u32::try_from(sent).unwrap(),
         )
     };
-    until_true("every write to a run is counted", as_sent).await;
+    wait_until_async("every write to a run is counted", as_sent).await;
     assert!(
         value(&metrics, "agentvm_reconcile_duration_seconds_count{kind=\"AgentVMPool\"}") >= 1.0
     );
     let memory = || async { metrics.text().contains("agent_vm_unshared_memory_bytes{vm_id=") };
-    until_true("idle machines are measured", memory).await;
+    wait_until_async("idle machines are measured", memory).await;
 
     world.delete::<AgentRun>("run").await;
     world.delete::<AgentRun>("fails").await;
@@ -86,5 +87,5 @@ async fn what_happens_is_counted_and_forgotten_with_its_pool() {
         let text = metrics.text();
         !text.contains(&pool) && !text.contains("vm_id")
     };
-    until_true("the pool's series are gone", gone).await;
+    wait_until_async("the pool's series are gone", gone).await;
 }

@@ -11,7 +11,8 @@ use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{
     GoldenApi, HookAction, HvError, Machine, MachineApi, MachineKind, ResetStep, Step, StepHook,
 };
-use agentvm_tests::{World, condition, reason, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{World, condition, reason};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -86,7 +87,7 @@ async fn a_changed_policy_reaches_machines_that_run_within_a_second() {
     let changed = Instant::now();
     world.patch::<AgentVMPool>("default", json!({"spec": {"network": allow(8080)}})).await;
     let follows = || async { policy(&world, &pool).is_some_and(|policy| policy.generation == 2) };
-    until_true("the policy follows", follows).await;
+    wait_until_async("the policy follows", follows).await;
     assert!(changed.elapsed() < Duration::from_secs(1), "{:?}", changed.elapsed());
     assert_eq!(policy(&world, &pool).unwrap().allow.len(), 1);
     // No machine was cut off for that.
@@ -256,13 +257,13 @@ async fn a_machine_is_cut_off_before_it_is_brought_back_and_connected_again_afte
         world.finished(name).await;
     }
     let back = || async { open_while_reset.lock().unwrap().len() == 2 };
-    until_true("both machines were brought back", back).await;
+    wait_until_async("both machines were brought back", back).await;
     assert_eq!(*open_while_reset.lock().unwrap(), [false, false]);
     let again = || async {
         let all = machines(&world).await;
         !all.is_empty() && all.iter().all(|machine| world.fake.is_open(&machine.record.name))
     };
-    until_true("they are connected again", again).await;
+    wait_until_async("they are connected again", again).await;
 }
 
 #[tokio::test]
@@ -278,7 +279,7 @@ async fn idle_machines_that_were_told_another_resolver_are_replaced() {
         let all = machines(&world).await;
         all.len() == 1 && all[0].record.nonce != before && world.fake.is_open(&all[0].record.name)
     };
-    until_true("another machine is there", replaced).await;
+    wait_until_async("another machine is there", replaced).await;
 }
 
 #[tokio::test]
@@ -301,7 +302,7 @@ async fn a_pool_that_asks_for_ipv6_has_machines_with_it_and_one_that_goes_back_h
             && six(&all).is_empty()
             && all.iter().all(|machine| world.fake.is_open(&machine.record.name))
     };
-    until_true("machines without it are there", replaced).await;
+    wait_until_async("machines without it are there", replaced).await;
     assert!(!policy(&world, &pool).unwrap().ipv6);
 }
 
@@ -340,7 +341,7 @@ async fn links_outlive_the_operator_and_addresses_are_not_given_twice() {
     let three = || async {
         machines(&world).await.iter().filter(|m| world.fake.is_open(&m.record.name)).count() == 3
     };
-    until_true("three are connected", three).await;
+    wait_until_async("three are connected", three).await;
     let after: BTreeSet<_> = machines(&world).await.iter().map(address).collect();
     assert!(after.is_superset(&before) && after.len() == 3, "{before:?} {after:?}");
     // The earlier machines were left alone.
@@ -366,7 +367,7 @@ async fn a_deleted_pools_policy_goes_with_its_last_machine() {
     let other = connected(&world, "other", 1, json!({"mode": "NatFiltered"})).await;
     world.delete::<AgentVMPool>("other").await;
     let gone = || async { policy(&world, &other).is_none() };
-    until_true("the other's policy is gone", gone).await;
+    wait_until_async("the other's policy is gone", gone).await;
     assert!(
         policy(&world, &pool).is_some() && world.fake.is_open(&name),
         "its machine is still at work"
@@ -374,7 +375,7 @@ async fn a_deleted_pools_policy_goes_with_its_last_machine() {
     std::fs::write(gate, "").unwrap();
     world.finished("run").await;
     let gone = || async { policy(&world, &pool).is_none() };
-    until_true("its policy is gone too", gone).await;
+    wait_until_async("its policy is gone too", gone).await;
 }
 
 #[tokio::test]
@@ -420,7 +421,7 @@ async fn a_setup_has_a_network_and_the_golden_has_none_of_it() {
         world.fake.list().await.unwrap().first().map(|machine| machine.record.name.clone())
     };
     let open = || async { template().await.is_some_and(|name| world.fake.is_open(&name)) };
-    until_true("the setup is connected", open).await;
+    wait_until_async("the setup is connected", open).await;
     assert!(world.fake.network().applied().unwrap().policies.contains_key(uid.as_str()));
     std::fs::write(gate, "").unwrap();
     world.says::<GoldenSnapshot>("golden", "Ready", "True/Captured").await;

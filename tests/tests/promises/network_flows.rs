@@ -9,7 +9,8 @@ use agentvm_core::network::{Destination, Flow, FlowVerdict, Protocol, Target, Ta
 use agentvm_crds::{AgentRun, AgentVMPool, RunNetwork};
 use agentvm_hypervisor::{MachineApi, Traffic};
 use agentvm_operator::metrics::Metrics;
-use agentvm_tests::{World, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::World;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::json;
@@ -41,7 +42,7 @@ async fn begun(world: &World, name: &str) -> DomainName {
     let script =
         format!("touch {}; until [ -e {} ]; do sleep 0.02; done", begun.display(), gate.display());
     world.script(name, &script, json!({})).await;
-    until_true("the run has begun", || async { begun.exists() }).await;
+    wait_until_async("the run has begun", || async { begun.exists() }).await;
     DomainName::from_recorded(world.running(name).await.status.unwrap().vm_name.unwrap())
 }
 
@@ -94,8 +95,10 @@ async fn a_run_that_is_denied_something_says_so_and_what_to_do_about_it() {
     }
     let traffic = Traffic { allowed: 5, denied: 12, received_bytes: 3000, sent_bytes: 200 };
     world.fake.network().set_traffic(&machine, traffic);
-    until_true("an Event while it runs", || async { told(&world, "curious").await.len() == 1 })
-        .await;
+    wait_until_async("an Event while it runs", || async {
+        told(&world, "curious").await.len() == 1
+    })
+    .await;
     let event = told(&world, "curious").await.remove(0);
     let pool = format!("{}/default", world.bench.namespace);
     for part in [
@@ -117,7 +120,8 @@ async fn a_run_that_is_denied_something_says_so_and_what_to_do_about_it() {
         top,
         [("203.0.113.9", Some(8080), "TCP", 2), ("169.254.169.254", Some(80), "TCP", 1)]
     );
-    until_true("its end is told too", || async { writes(&world, "curious").await == 4 }).await;
+    wait_until_async("its end is told too", || async { writes(&world, "curious").await == 4 })
+        .await;
     let text = metrics.text();
     for line in [
         format!("agent_vm_network_connections_total{{pool_id=\"{pool}\",verdict=\"allowed\"}} 5"),
@@ -142,10 +146,10 @@ async fn a_thousand_denied_destinations_stay_small() {
             22
         )));
     }
-    until_true("an Event", || async { !told(&world, "scan").await.is_empty() }).await;
+    wait_until_async("an Event", || async { !told(&world, "scan").await.is_empty() }).await;
     let network = let_go(&world, "scan").await;
     assert_eq!((network.denied, network.top_denied.len()), (1000, 10));
-    until_true("its end is told too", || async { writes(&world, "scan").await >= 4 }).await;
+    wait_until_async("its end is told too", || async { writes(&world, "scan").await >= 4 }).await;
     let events = told(&world, "scan").await;
     assert!(events.len() == 1 && events[0].len() <= 1000, "{events:?}");
     assert!(events[0].contains("10.9.0.0 port 22") && events[0].ends_with("more"), "{events:?}");
@@ -158,8 +162,10 @@ async fn a_run_that_is_over_before_anyone_looked_is_told_of_all_the_same() {
     let machine = begun(&world, "hasty").await;
     world.fake.network().send(flow(&machine, FlowVerdict::Limited, [203, 0, 113, 9], 443));
     assert_eq!(let_go(&world, "hasty").await.denied, 1);
-    until_true("an Event after its end", || async { !told(&world, "hasty").await.is_empty() })
-        .await;
+    wait_until_async("an Event after its end", || async {
+        !told(&world, "hasty").await.is_empty()
+    })
+    .await;
     assert!(told(&world, "hasty").await[0].contains("raise spec.limits"));
     let next = begun(&world, "next").await;
     assert_eq!(next, machine);

@@ -3,7 +3,8 @@
 
 use agentvm_crds::{AgentVMPool, PoolNode};
 use agentvm_hypervisor::Tier;
-use agentvm_tests::{World, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::World;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::json;
@@ -79,5 +80,5 @@ async fn resets_that_fail_again_and_again_degrade_the_pool_with_an_event_and_lea
         let all = world.bench.api::<Event>().list(&ListParams::default()).await.unwrap();
         all.items.iter().any(|event| event.reason.as_deref() == Some("ResetFailing"))
     };
-    until_true("an Event tells it", told).await;
+    wait_until_async("an Event tells it", told).await;
 }

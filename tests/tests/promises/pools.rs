@@ -7,7 +7,8 @@ use std::time::Duration;
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{HvError, MachineApi};
-use agentvm_tests::{World, condition, reason, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{World, condition, reason};
 use agentvm_types::{Nonce, OwnerUid};
 use serde_json::json;
 use tokio::time::Instant;
@@ -101,7 +102,7 @@ async fn scale_changes_min() {
     world.bench.kubectl(&["scale", "avmp/default", "--replicas", "1"]).await.unwrap();
     world.until("default", "shrunk", warm(1)).await;
     let kept = || async { nonces(&world).await.len() == 1 };
-    until_true("two are gone", kept).await;
+    wait_until_async("two are gone", kept).await;
     assert!(before.is_superset(&nonces(&world).await), "none was made anew");
 }
 
@@ -116,7 +117,7 @@ async fn idle_machines_are_replaced_when_they_are_old_or_dead_or_of_another_gold
             let now = nonces(&world).await;
             now.len() == 1 && now.is_disjoint(before)
         };
-        until_true(what, fresh).await;
+        wait_until_async(what, fresh).await;
         world.until("default", what, warm(1)).await;
     };
     world.until("default", "filled", warm(1)).await;
@@ -210,11 +211,11 @@ async fn a_deleted_pool_ends_its_idle_machines_and_lets_claimed_ones_finish() {
     world.running("run").await;
     world.delete::<AgentVMPool>("default").await;
     let one = || async { world.fake.list().await.unwrap().len() == 1 };
-    until_true("the idle one is gone", one).await;
+    wait_until_async("the idle one is gone", one).await;
     open_gate(&world);
     assert_eq!(world.finished("run").await.status.unwrap().stdout.unwrap(), "finished\n");
     let none = || async { world.fake.list().await.unwrap().is_empty() };
-    until_true("the other one is gone", none).await;
+    wait_until_async("the other one is gone", none).await;
 }
 
 #[tokio::test]
@@ -232,7 +233,7 @@ async fn runs_go_when_their_time_is_over_and_take_what_they_left_with_them() {
     let folder = world.folder.join("runs").join(uid);
     assert!(folder.join("1/output/x").exists());
     world.gone::<AgentRun>("short-lived").await;
-    until_true("its folder is gone", || async { !folder.exists() }).await;
+    wait_until_async("its folder is gone", || async { !folder.exists() }).await;
     world.script("deleted", "sleep 600", json!({})).await;
     let machine = world.running("deleted").await.status.unwrap().vm_name.unwrap();
     let nonce = world
@@ -245,7 +246,7 @@ async fn runs_go_when_their_time_is_over_and_take_what_they_left_with_them() {
         .unwrap();
     world.delete::<AgentRun>("deleted").await;
     let ended = || async { !nonces(&world).await.contains(&nonce.record.nonce) };
-    until_true("a deleted run's machine is gone", ended).await;
+    wait_until_async("a deleted run's machine is gone", ended).await;
     world.until("default", "and replaced", warm(1)).await;
 }
 

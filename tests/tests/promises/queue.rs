@@ -2,7 +2,8 @@
 //! never lost.
 
 use agentvm_crds::{AgentRun, AgentVMPool};
-use agentvm_tests::{World, condition, reason, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{World, condition, reason};
 use agentvm_types::OwnerUid;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -54,7 +55,8 @@ async fn priority_goes_before_creation_and_creation_before_the_rest() {
         waits(&world, name).await;
         // Creation times have a resolution of a second.
         let created = Timestamp::now().as_second();
-        until_true("another second", || async { Timestamp::now().as_second() > created }).await;
+        wait_until_async("another second", || async { Timestamp::now().as_second() > created })
+            .await;
     }
     std::fs::write(gate, "").unwrap();
     for name in ["low", "first", "urgent", "second"] {

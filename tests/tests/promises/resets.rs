@@ -7,7 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use agentvm_crds::{AgentRun, AgentVMPool, ResetStatus};
 use agentvm_hypervisor::fake::{Fault, Op};
 use agentvm_hypervisor::{HvError, Machine, MachineApi, Mark, Proof, Tier};
-use agentvm_tests::{Outside, World, reason, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{Outside, World, reason};
 use agentvm_types::Nonce;
 use kube::ResourceExt;
 use kube::api::ListParams;
@@ -30,7 +31,7 @@ async fn idle(world: &World, wanted: usize) {
             all.iter().filter(|machine| matches!(machine.mark, Mark::Parked { .. })).count();
         parked == wanted && all.iter().all(|machine| machine.mark != Mark::None)
     };
-    until_true("machines are parked", so).await;
+    wait_until_async("machines are parked", so).await;
 }
 
 /// Runs a script, waits until it is over, and gives its machine the time to come back.
@@ -88,7 +89,7 @@ async fn two_runs_on_one_machine_are_two_incarnations_of_it() {
     let before = faults.calls(Op::Connect);
     let begun = world.outside("begun");
     gated(&world, "third", &format!("touch {}", begun.display())).await;
-    until_true("it executes", || async { begun.exists() }).await;
+    wait_until_async("it executes", || async { begun.exists() }).await;
     assert_eq!(faults.calls(Op::Connect), before);
     open_gate(&world);
     assert_eq!(machine(&world.finished("third").await).0, machine_b);
@@ -174,7 +175,8 @@ async fn what_fails_its_proof_is_kept_for_a_look_and_lent_to_nobody() {
         }
         open_gate(&world);
         let (suspect, nonce) = machine(&world.finished("first").await);
-        until_true("it is in quarantine", || async { !quarantined(&world).await.is_empty() }).await;
+        wait_until_async("it is in quarantine", || async { !quarantined(&world).await.is_empty() })
+            .await;
         let kept = quarantined(&world).await.remove(0);
         assert_eq!(kept.record.name.as_str(), suspect, "{check}");
         let Mark::Quarantined { why, .. } = &kept.mark else { panic!("{kept:?}") };
@@ -200,7 +202,7 @@ async fn idle_beside(world: &World, wanted: usize) {
         // The machine at work is parked too until it is resumed.
         parked == wanted && all.len() == wanted + 1
     };
-    until_true("machines are parked", so).await;
+    wait_until_async("machines are parked", so).await;
 }
 
 #[tokio::test]
@@ -216,7 +218,8 @@ async fn quarantine_is_nothing_where_it_has_no_time_and_follows_an_edit() {
     world.fake.knobs().sabotage("memory", 1);
     open_gate(&world);
     let (suspect, _) = machine(&world.finished("kept").await);
-    until_true("it is in quarantine", || async { !quarantined(&world).await.is_empty() }).await;
+    wait_until_async("it is in quarantine", || async { !quarantined(&world).await.is_empty() })
+        .await;
     assert_eq!(quarantined(&world).await[0].record.name.as_str(), suspect);
 }
 
@@ -226,9 +229,9 @@ async fn quarantine_ends_with_its_time() {
     warm(&world, json!({"warm": {"min": 1, "max": 2}, "quarantineSeconds": 5})).await;
     world.fake.knobs().sabotage("memory", 1);
     run(&world, "first", "true").await;
-    until_true("it is kept", || async { !quarantined(&world).await.is_empty() }).await;
+    wait_until_async("it is kept", || async { !quarantined(&world).await.is_empty() }).await;
     assert_eq!(world.fake.faults().calls(Op::Quarantine), 1);
-    until_true("its time is over", || async { quarantined(&world).await.is_empty() }).await;
+    wait_until_async("its time is over", || async { quarantined(&world).await.is_empty() }).await;
 }
 
 #[tokio::test]
@@ -305,7 +308,7 @@ async fn a_new_operator_lends_what_was_parked_with_its_proof_and_keeps_what_is_i
         serde_json::to_value(reset(&after)).unwrap(),
         "what proved it then proves it now"
     );
-    until_true("its time is over", || async { quarantined(&world).await.is_empty() }).await;
+    wait_until_async("its time is over", || async { quarantined(&world).await.is_empty() }).await;
     let lent = world.bench.api::<AgentRun>().list(&ListParams::default()).await.unwrap();
     assert!(
         lent.iter().all(|run| machine(run).1 != suspect.nonce || run.name_any() == "first"),
@@ -322,7 +325,7 @@ async fn an_idle_machine_that_runs_is_lent_to_nobody() {
     let gone = || async {
         world.fake.list().await.unwrap().iter().all(|machine| machine.record.nonce != suspect.nonce)
     };
-    until_true("it is gone", gone).await;
+    wait_until_async("it is gone", gone).await;
     idle(&world, 1).await;
     assert_ne!(machine(&run(&world, "after", "true").await).1, suspect.nonce);
 }

@@ -10,7 +10,8 @@ use agentvm_core::names::DomainName;
 use agentvm_crds::{AgentRun, AgentVMPool};
 use agentvm_hypervisor::MachineApi;
 use agentvm_hypervisor::fake::{Fault, Op};
-use agentvm_tests::{Outside, World, reason, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{Outside, World, reason};
 use agentvm_types::Nonce;
 use serde_json::json;
 
@@ -112,11 +113,11 @@ async fn twenty_kills_at_random_moments_lose_nothing() {
     }
     world.delete::<AgentVMPool>("default").await;
     let none = || async { world.fake.list().await.unwrap().is_empty() };
-    until_true("no machine is left", none).await;
+    wait_until_async("no machine is left", none).await;
     assert_eq!(processes_of(&world), Vec::<String>::new());
     let folders =
         || async { std::fs::read_dir(world.folder.join("runs")).unwrap().next().is_none() };
-    until_true("what runs left is gone with them", folders).await;
+    wait_until_async("what runs left is gone with them", folders).await;
     drop(last);
 }
 
@@ -154,7 +155,7 @@ async fn a_machine_that_is_lost_costs_an_attempt_and_a_bad_exit_does_not() {
     let lose = async |name: &str| {
         let machine = world.running(name).await.status.unwrap().vm_name.unwrap();
         let begun = world.share(&machine).join("work/begun");
-        until_true("it executes", || async { begun.exists() }).await;
+        wait_until_async("it executes", || async { begun.exists() }).await;
         world.fake.kill_machine(&DomainName::from_recorded(machine)).unwrap();
     };
     world.script("once", "touch begun; sleep 600", json!({})).await;
@@ -235,7 +236,7 @@ async fn a_machine_that_holds_the_input_of_a_run_is_lent_to_no_other() {
     let files = json!({"files": [{"path": "secret", "content": "of the first run"}]});
     world.script("first", "cat /workspace/input/secret", files).await;
     let input = world.share(machine.record.name.as_str()).join("input/secret");
-    until_true("its input is there", || async { input.exists() }).await;
+    wait_until_async("its input is there", || async { input.exists() }).await;
     first.kill().unwrap();
     world.delete::<AgentRun>("first").await;
     let _second = operator(&world);

@@ -147,7 +147,7 @@ async fn a_run_is_cancelled_while_it_waits_and_while_it_executes() {
             .iter()
             .all(|machine| machine.record.nonce.as_str() != nonce)
     };
-    agentvm_tests::until_true("its machine is gone, or another incarnation", gone).await;
+    agentvm_testing::wait_until_async("its machine is gone, or another incarnation", gone).await;
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use agentvm_core::defaults::Defaults;
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, Profile};
-use agentvm_tests::{Bench, repository};
+use agentvm_testing::repository;
+use agentvm_tests::Bench;
 use kube::ResourceExt;
 use kube::api::ListParams;
 

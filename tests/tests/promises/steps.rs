@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::{CaptureStep, CloneStep, Machine, MachineApi, Mark, ResetStep, Step};
-use agentvm_tests::{Outside, World, reason, until_true};
+use agentvm_testing::wait_until_async;
+use agentvm_tests::{Outside, World, reason};
 use agentvm_types::Nonce;
 use serde_json::json;
 
@@ -18,7 +19,7 @@ fn dies_at(world: &World, step: Step) -> Outside {
 
 async fn ended(operator: Outside, step: Step) {
     let operator = Mutex::new(operator);
-    until_true(&format!("it ended before {step:?}"), || async {
+    wait_until_async(&format!("it ended before {step:?}"), || async {
         operator.lock().unwrap().has_ended().unwrap()
     })
     .await;
@@ -76,7 +77,7 @@ async fn goes_on(world: &World, step: Step, before: &[&str]) {
     world.delete::<GoldenSnapshot>("default").await;
     let folder = world.folder.join("host");
     let count = |name: &str| std::fs::read_dir(folder.join(name)).map_or(0, Iterator::count);
-    until_true(&format!("{step:?}: nothing is left"), || async {
+    wait_until_async(&format!("{step:?}: nothing is left"), || async {
         count("machines") + count("goldens") == 0
     })
     .await;

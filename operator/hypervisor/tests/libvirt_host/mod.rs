@@ -6,10 +6,10 @@ pub mod leftovers;
 pub mod neighbour;
 
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Once, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Once;
+use std::time::Instant;
 
 use self::guest::Guest;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId, short_hash};
@@ -19,6 +19,7 @@ use agentvm_hypervisor::{
     Golden, GoldenApi, HostApi, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources,
     TemplateSpec, Tier,
 };
+use agentvm_testing::{guest_image, wait_until};
 use agentvm_types::{Nonce, OwnerUid, PoolUid, Token};
 
 pub fn took(what: &str, since: Instant) {
@@ -51,33 +52,8 @@ fn need_libvirtd() {
             // check below decides.
             let _ = Command::new(daemon).args(["-d", "--timeout", "300"]).status().unwrap();
         }
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !answers() || !logs() {
-            assert!(Instant::now() < deadline, "libvirtd never answered");
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_until("libvirtd answers", || answers() && logs());
     });
-}
-
-/// `AGENTVM_IMAGE`, or the image that the image's builder names. It is asked once, because it may
-/// have to build.
-pub fn image() -> PathBuf {
-    static IMAGE: OnceLock<PathBuf> = OnceLock::new();
-    IMAGE
-        .get_or_init(|| std::env::var_os("AGENTVM_IMAGE").map_or_else(build_image, PathBuf::from))
-        .clone()
-}
-
-fn build_image() -> PathBuf {
-    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../guest-agent/image/build");
-    let output = Command::new(&build).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{}: {}",
-        build.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8(output.stdout).unwrap().lines().last().unwrap().into()
 }
 
 /// A state directory of its own, which is an installation of its own.
@@ -99,7 +75,7 @@ impl TestHost {
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o711))
             .unwrap();
         let instance = InstanceId::for_state_dir(dir.path().to_str().unwrap());
-        Self { dir, instance, image: image() }
+        Self { dir, instance, image: guest_image().unwrap().to_owned() }
     }
 
     pub fn config(&self) -> LibvirtConfig {

@@ -7,13 +7,13 @@ use agentvm_core::network::{Mac, Nic, derive_mac};
 use agentvm_hypervisor::libvirt::LibvirtFilter;
 use agentvm_hypervisor::{GoldenApi, LinkApi, MachineApi, Stop, Tier};
 
-use crate::internet::DNS;
-use crate::lan::{Lan, SERVER};
 use crate::leased::{on, order, woken};
 use crate::libvirt_host::leftovers::virsh;
 use crate::libvirt_host::{TOKEN, took};
 use crate::pair::{OTHER, OTHER_V6, OWN, OWN_V6, PEER, PEER_V6, Pair};
 use crate::plugged::{Plugged, reach};
+use agentvm_testing::networks::internet::DNS;
+use agentvm_testing::networks::lan::{Lan, SERVER};
 
 /// A filter that was found, by its UUID; removed with it where a test failed.
 struct Found {

@@ -7,11 +7,11 @@ use agentvm_core::network::Nic;
 use agentvm_guest_agent::protocol::{GuestLease, Mac};
 use agentvm_hypervisor::{HvError, LinkApi, MachineApi, MachineSpec, Stop};
 
-use crate::internet::DNS;
-use crate::lan::{Lan, NAME, SERVER};
 use crate::libvirt_host::TOKEN;
 use crate::libvirt_host::guest::{Guest, now};
 use crate::plugged::Plugged;
+use agentvm_testing::networks::internet::DNS;
+use agentvm_testing::networks::lan::{Lan, NAME, SERVER};
 
 const SECOND: u64 = 1_000_000_000;
 

@@ -11,9 +11,6 @@ mod bridged;
 mod filtered;
 mod idle;
 #[allow(unused_imports, reason = "these tests look at no packets")]
-#[path = "../libvirt_host/internet/mod.rs"]
-mod internet;
-mod lan;
 mod leased;
 #[allow(dead_code, reason = "these goldens have a network device")]
 #[path = "../libvirt_host/mod.rs"]

@@ -11,9 +11,9 @@ use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig, LibvirtFilter};
 use agentvm_hypervisor::{Golden, GoldenApi, LinkApi, MachineSpec};
 use agentvm_types::OwnerUid;
 
-use crate::internet::{DNS, Internet, WEB};
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
+use agentvm_testing::networks::internet::{DNS, Internet, WEB};
 
 pub struct Plugged {
     pub hv: Libvirt,

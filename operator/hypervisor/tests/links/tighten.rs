@@ -3,9 +3,9 @@
 use agentvm_core::network::{Allow, PortRange, Protocol};
 use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
-use crate::internet::WEB;
 use crate::libvirt_host::TOKEN;
 use crate::plugged::Plugged;
+use agentvm_testing::networks::internet::WEB;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_is_tightened_ends_what_it_forbids_and_nothing_else() {

@@ -10,8 +10,8 @@ use agentvm_core::names::InstanceId;
 use agentvm_core::network::{Subnet, gateway6, ula};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::ground::wait_for;
 use crate::lab::ip;
+use agentvm_testing::wait_until;
 
 const SETTINGS: &str = "/proc/sys/net/ipv6/conf";
 /// A router with a prefix for an hour: `icmp6`, without its checksum, which the kernel writes.
@@ -57,7 +57,7 @@ impl Announced {
 
     /// Until the host has heard it: links take a moment to come up.
     fn announce(&self) {
-        wait_for("a route by an announcement", || {
+        wait_until("a route by an announcement", || {
             let router = self.router();
             let _ = Command::new("ip")
                 .args(["netns", "exec", &router, "python3", "-c", ANNOUNCE])

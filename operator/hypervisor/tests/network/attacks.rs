@@ -1,13 +1,12 @@
 //! The escape table: the attempts of a machine of any kind. The test names the attacker for each
 //! attack.
 
-use std::time::{Duration, Instant};
-
 use crate::frames;
 use crate::ground::{Ground, HostServers, Machine, PATIENT, host_addresses, host_ports};
-use crate::internet::{
+use agentvm_testing::networks::internet::{
     DNS, ICMP, NODE, NOT_NODE, OTHER_DNS, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB,
 };
+use agentvm_testing::{PATIENCE, holds_within_async};
 
 /// The frames that are tried, by the beginning of their marks. The threat model lists them; each
 /// kind occurs at least once.
@@ -199,22 +198,12 @@ pub async fn a_policy_is_tightened<F: Future>(
     ground.internet.seen.forget();
     let holding = format!("python3 /tmp/holding.py {WEB}:443 {WEB}:8080");
     let tightened = async {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        // Both talk.
-        while ground
-            .internet
-            .seen
-            .count(TCP, WEB, 443)
-            .min(ground.internet.seen.count(TCP, WEB, 8080))
-            < 5
-        {
-            if Instant::now() > deadline {
-                return false;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let talks = |port| ground.internet.seen.count(TCP, WEB, port) >= 5;
+        let both = holds_within_async(PATIENCE, async || talks(443) && talks(8080)).await;
+        if both {
+            tighten().await;
         }
-        tighten().await;
-        true
+        both
     };
     let (said, tightened) = tokio::join!(machine.sh(&holding), tightened);
     assert!(tightened, "both were to talk before: {said}; {:?}", ground.internet.seen.all());

@@ -6,8 +6,8 @@ use std::process::Command;
 use agentvm_core::network::LinkLimits;
 
 use crate::ground::{Machine, TURN};
-use crate::internet::WEB;
 use crate::lab::Lab;
+use agentvm_testing::networks::internet::WEB;
 
 const CONNECTIONS: u32 = 64;
 /// The limits that `rules/limits.rs` derives from this number of connections: in a second, and at

@@ -12,12 +12,12 @@ use agentvm_hypervisor::libvirt::Libvirt;
 use agentvm_hypervisor::{LinkApi, MachineApi, MachineSpec, Stop};
 
 use crate::ground::{Ground, Machine, policy};
-use crate::internet::DNS;
 use crate::lan::{LISTENER, Lan, ROUTER_MAC, heard};
 use crate::libvirt_host::guest::{Guest, now};
 use crate::libvirt_host::{TOKEN, took};
 use crate::real::Real;
 use crate::{attacks, lan_attacks};
+use agentvm_testing::networks::internet::DNS;
 
 /// A machine whose address the network gives.
 struct Leased<'a> {

@@ -8,11 +8,11 @@ use agentvm_core::network::{Allow, FlowVerdict, LinkLimits, Nic, PortRange, Prot
 use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::ground::{Machine, dual_policy, policy};
-use crate::internet::{PRIVATE_V6, WEB, WEB_V6};
 use crate::lab::Lab;
 use crate::libvirt_host::took;
 use crate::real::Real;
 use crate::{attacks, ipv6};
+use agentvm_testing::networks::internet::{PRIVATE_V6, WEB, WEB_V6};
 
 #[tokio::test]
 async fn an_attacker_with_ipv6_gets_nowhere() {

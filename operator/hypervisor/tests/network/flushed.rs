@@ -10,9 +10,10 @@ use agentvm_core::network::Table;
 use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::attacks;
-use crate::ground::{HostServers, wait_for};
+use crate::ground::HostServers;
 use crate::libvirt_host::{TOKEN, took};
 use crate::real::Real;
+use agentvm_testing::wait_until;
 
 /// Knocks at a port of the host without end.
 const KNOCK: &str = "import socket, sys, time\n\
@@ -55,7 +56,7 @@ async fn while_gone(real: &Real, name: &DomainName, table: &Table, servers: &Hos
                 .success()
         );
     }
-    wait_for("the rules to be back", || there(table));
+    wait_until("the rules to be back", || there(table));
     took("rules that were removed are back", began);
     // Packets on their way have been counted by then.
     denied(real, name, 20).await;
@@ -97,7 +98,7 @@ async fn rules_that_somebody_removed_are_back_at_once() {
         .unwrap()
         .send_to(b"control", (real.subnet.gateway, servers.udp))
         .unwrap();
-    wait_for("the server to hear the host", || servers.asked() == heard + 1);
+    wait_until("the server to hear the host", || servers.asked() == heard + 1);
     attacks::reaches_the_internet(&ground, &mut machine).await;
     attacks::reaches_no_host(&ground, &mut machine).await;
     real.hv.destroy(name, Stop::Force).await.unwrap();

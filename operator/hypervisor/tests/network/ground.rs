@@ -9,13 +9,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use agentvm_core::network::{LinkLimits, Mac, Nic, Policy, Subnet};
 
-use crate::internet::{
+use agentvm_testing::networks::internet::{
     DNS, HOST_PUBLIC_V6, Internet, NODE, NODE_V6, PRIVATE, PRIVATE_V6, WEB, WEB_V6,
 };
+use agentvm_testing::wait_until;
 
 /// Tests with real guests and tests that measure hold this lock: they share few processors.
 pub static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -214,16 +215,8 @@ impl HostServers {
             connected.unwrap_or_else(|why| panic!("{address}: {why}"));
             let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
             UdpSocket::bind(any).unwrap().send_to(b"control", (address, self.udp)).unwrap();
-            wait_for("the host's servers to count", || self.asked() == before + 2);
+            wait_until("the host's servers to count", || self.asked() == before + 2);
         }
         self.asked.store(0, Ordering::Relaxed);
-    }
-}
-
-pub fn wait_for(what: &str, holds: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !holds() {
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }

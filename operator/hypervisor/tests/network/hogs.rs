@@ -12,12 +12,13 @@ use agentvm_guest_agent::protocol::Nonce;
 use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 use agentvm_types::OwnerUid;
 
-use crate::ground::{Machine, node_networks, policy, wait_for};
-use crate::internet::WEB;
+use crate::ground::{Machine, node_networks, policy};
 use crate::libvirt_host::TOKEN;
 use crate::libvirt_host::neighbour::hardly_feels;
 use crate::limits::connections_of;
 use crate::real::{Real, RealMachine};
+use agentvm_testing::networks::internet::WEB;
+use agentvm_testing::wait_until;
 
 /// So little that a transfer takes its time by the limit, however fast the host is.
 const RATE: u64 = 1 << 19;
@@ -97,14 +98,14 @@ impl Hog<'_> {
         self.apply(LinkLimits { connections: CONNECTIONS, ..WIDE }).await;
         let nonce = self.begin("connect").await;
         let most = usize::try_from(CONNECTIONS).unwrap();
-        wait_for("the hog to have its connections", || connections_of(address) >= most / 2);
+        wait_until("the hog to have its connections", || connections_of(address) >= most / 2);
         self.neighbour("connect").await;
         let held = connections_of(address);
         println!("measured: it holds {held} connections, and may {most}");
         // Some are over before the list is read.
         assert!(held <= most + 8, "{held} connections");
         self.apply(WIDE).await;
-        wait_for("more connections where more may be: the control", || {
+        wait_until("more connections where more may be: the control", || {
             connections_of(address) > 2 * most
         });
         self.bad.0.stop(&nonce).await;

@@ -5,8 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::internet::offers::{GitServer, IN_REPOSITORY, REPOSITORY};
-use crate::internet::{
+use agentvm_testing::networks::internet::offers::{GitServer, IN_REPOSITORY, REPOSITORY};
+use agentvm_testing::networks::internet::{
     DNS, ICMP, Internet, NODE, NODE_V6, NOT_NODE, NOWHERE_V6, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP,
     WEB, WEB_V6,
 };

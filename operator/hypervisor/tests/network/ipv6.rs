@@ -5,7 +5,9 @@ use std::process::Command;
 use crate::attacks::{frames_sent, not_reached, reaches_no_port};
 use crate::frames;
 use crate::ground::{Ground, Machine, PATIENT, host_addresses_of_ipv6};
-use crate::internet::{ICMP_V6, Kind, NODE_V6, NOWHERE_V6, PORTS, PRIVATE_V6, TCP, WEB_V6};
+use agentvm_testing::networks::internet::{
+    ICMP_V6, Kind, NODE_V6, NOWHERE_V6, PORTS, PRIVATE_V6, TCP, WEB_V6,
+};
 
 /// A ping.
 const ECHO: u16 = 128;

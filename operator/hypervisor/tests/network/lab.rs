@@ -15,7 +15,7 @@ use agentvm_core::network::{Link, Mac, Nic, Policy, Subnet, Table};
 use agentvm_types::OwnerUid;
 
 use crate::ground::{Ground, Machine, node_networks, policy};
-use crate::internet::Internet;
+use agentvm_testing::networks::internet::Internet;
 
 const GATEWAY_MAC: [u8; 6] = [0x52, 0x54, 0, 1, 1, 1];
 

@@ -12,9 +12,10 @@ use agentvm_core::names::InstanceId;
 use agentvm_core::network::Subnet;
 use ipnet::Ipv4Net;
 
-use crate::ground::{HostServers, PATIENT, host_addresses, wait_for};
-use crate::internet::{DNS, Internet, WEB};
+use crate::ground::{HostServers, PATIENT, host_addresses};
 use crate::lab::ip;
+use agentvm_testing::networks::internet::{DNS, Internet, WEB};
+use agentvm_testing::wait_until;
 
 pub const ROUTER_MAC: &str = "52:54:00:02:02:01";
 pub const HOST_MAC: &str = "52:54:00:02:02:02";
@@ -136,8 +137,8 @@ impl<'a> Lan<'a> {
         let says = |log: &tempfile::NamedTempFile, what: &str| {
             std::fs::read_to_string(log.path()).unwrap().contains(what)
         };
-        wait_for("a DHCP server", || says(&self.served, "DHCP, IP range"));
-        wait_for("a listener", || says(&self.heard, "heard 127.0.0.1"));
+        wait_until("a DHCP server", || says(&self.served, "DHCP, IP range"));
+        wait_until("a listener", || says(&self.heard, "heard 127.0.0.1"));
     }
 
     /// From here, all is reached that machines are not to reach.

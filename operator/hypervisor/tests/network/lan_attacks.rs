@@ -7,11 +7,12 @@ use std::process::Command;
 
 use crate::attacks::not_reached;
 use crate::frames::marks;
-use crate::ground::{Ground, Machine, host_addresses, wait_for};
-use crate::internet::{NODE, PORTS, PRIVATE, PRIVATE_V6};
+use crate::ground::{Ground, Machine, host_addresses};
 use crate::lab::ip;
 use crate::lan::{HOST_MAC, Lan, NEAR_MAC, ROUTER_MAC};
 use crate::spy::Spy;
+use agentvm_testing::networks::internet::{NODE, PORTS, PRIVATE, PRIVATE_V6};
+use agentvm_testing::wait_until;
 
 /// The frames that are tried, by the beginning of their marks. The threat model lists them; each
 /// kind occurs at least once.
@@ -168,7 +169,7 @@ pub fn becomes_no_root(lan: &Lan<'_>, ground: &Ground<'_>) {
         std::fs::read_to_string(format!("/sys/class/net/{file}")).unwrap().trim().to_owned()
     };
     ip(&format!("link set {bridge} type bridge stp_state 1"));
-    wait_for("its port to be switched off", || {
+    wait_until("its port to be switched off", || {
         of(format!("{}/brport/state", ground.own.tap)) == "0"
     });
     assert_eq!(of(format!("{bridge}/bridge/root_id")), of(format!("{bridge}/bridge/bridge_id")));

@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 use agentvm_core::network::{Allow, LinkLimits, Protocol};
 
 use crate::ground::{Machine, TURN};
-use crate::internet::WEB;
 use crate::lab::{Lab, Namespace, nft};
+use agentvm_testing::networks::internet::WEB;
 
 const RATE: u64 = 1 << 20;
 const BYTES: u64 = 3 << 20;
@@ -94,7 +94,7 @@ async fn a_hog_takes_no_more_than_its_own() {
     let neighbour = lab.links[1].nic.address().unwrap().to_string();
     let hog = Hog::new(&lab.machine(1));
     // Its own datagrams are in the way of its connections.
-    crate::ground::wait_for("the hog to be well under way", || {
+    agentvm_testing::wait_until("the hog to be well under way", || {
         connections_of(&neighbour) >= CONNECTIONS as usize / 2
     });
     let beside = [takes(&mut machine, "get").await, takes(&mut machine, "put").await];

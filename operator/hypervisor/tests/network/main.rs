@@ -16,8 +16,6 @@ mod flushed;
 mod frames;
 mod ground;
 mod hogs;
-#[path = "../libvirt_host/internet/mod.rs"]
-mod internet;
 mod internet_works;
 mod ipv6;
 mod lab;

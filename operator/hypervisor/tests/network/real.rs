@@ -13,9 +13,9 @@ use agentvm_types::OwnerUid;
 use tokio::sync::MutexGuard;
 
 use crate::ground::{Ground, Machine, TURN, dual_policy, node_networks, policy};
-use crate::internet::{DNS, Internet};
 use crate::libvirt_host::guest::Guest;
 use crate::libvirt_host::{TOKEN, TestHost};
+use agentvm_testing::networks::internet::{DNS, Internet};
 
 /// An installation with a bridge of its own, behind which the test's internet is all there is.
 pub struct Real {

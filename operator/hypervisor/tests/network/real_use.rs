@@ -7,9 +7,11 @@ use std::process::Command;
 use agentvm_hypervisor::{LinkApi, MachineApi, Stop};
 
 use crate::ground::Machine;
-use crate::internet::offers::{GitServer, IN_REPOSITORY, INSTALL, INSTALLED, REPOSITORY};
 use crate::libvirt_host::TestHost;
 use crate::real::Real;
+use agentvm_testing::networks::internet::offers::{
+    GitServer, IN_REPOSITORY, INSTALL, INSTALLED, REPOSITORY,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn packages_are_installed_and_a_repository_is_cloned() {

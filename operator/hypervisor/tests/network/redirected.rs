@@ -5,8 +5,8 @@
 use std::process::Command;
 
 use crate::attacks;
-use crate::internet::{TCP, WEB};
 use crate::lab::{Lab, nft};
+use agentvm_testing::networks::internet::{TCP, WEB};
 
 /// A foreign table that redirects only packets from this lab's machines.
 struct Published(String);

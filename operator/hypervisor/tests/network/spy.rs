@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use crate::ground::wait_for;
+use agentvm_testing::wait_until;
 
 /// Link and direction of each mark.
 type Sightings = BTreeMap<String, BTreeSet<(String, String)>>;
@@ -47,7 +47,7 @@ impl Spy {
     pub fn until(&self, mark: &str, link: &str) {
         let there =
             || self.seen().get(mark).is_some_and(|seen| seen.iter().any(|(at, _)| at == link));
-        wait_for(&format!("{mark} on {link}"), there);
+        wait_until(&format!("{mark} on {link}"), there);
     }
 }
 

@@ -2,7 +2,8 @@
 //! libvirt's folders are empty.
 
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+
+use agentvm_testing::wait_until;
 
 const INSIDE: &str = "AGENTVM_TEST_IN_NAMESPACE";
 const FOLDERS: [&str; 4] = ["/run/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/etc/libvirt"];
@@ -45,14 +46,10 @@ impl Libvirtd {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let deadline = Instant::now() + Duration::from_mins(1);
         let answers = || {
             Command::new("virsh").args(["-q", "-c", "qemu:///system", "version"]).output().unwrap()
         };
-        while !answers().status.success() {
-            assert!(Instant::now() < deadline, "libvirtd never answered");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_until("libvirtd answers", || answers().status.success());
         child
     }
 

@@ -1,6 +1,7 @@
 //! On a bridge of the host: the address that a machine may use, the settings of its port, and the
 //! host's addresses in the rules.
 
+use agentvm_testing::wait_until;
 use agentvm_types::{OwnerUid, PoolUid};
 use std::net::UdpSocket;
 
@@ -62,7 +63,7 @@ impl Lan {
     fn open(&self, machine: usize) {
         self.lab.firewall.admit(&self.machines[machine].name, &self.link(machine)).unwrap();
         let port = format!("link show dev {}", self.link(machine).nic.tap);
-        until("the bridge has seen that it is up", || {
+        wait_until("the bridge has seen that it is up", || {
             said("bridge", &port).contains("state forwarding")
         });
     }
@@ -104,14 +105,6 @@ impl Lan {
 
     fn of(&self, machine: usize, address: Ipv4Addr) -> Vec<(String, Ipv4Addr)> {
         vec![(self.link(machine).nic.tap, address)]
-    }
-}
-
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::yield_now();
     }
 }
 
@@ -162,11 +155,11 @@ fn a_lease_is_there_as_long_as_its_link() {
     lan.enforce();
     assert_eq!(lan.leased(), lan.of(0, GIVEN), "new rules keep it");
     said("nft", &format!("delete table bridge {}", lan.lab.firewall.table().name()));
-    until("the rules are put back", || lan.rules("table").contains("chain"));
+    wait_until("the rules are put back", || lan.rules("table").contains("chain"));
     assert_eq!(lan.leased(), lan.of(0, GIVEN), "rules that are put back have it");
     let next = Arc::new(Firewall::new(&InstanceId::for_state_dir("/firewall-test")));
     let before = Arc::downgrade(&std::mem::replace(&mut lan.lab.firewall, next));
-    until("the watches of the one before hold it", || before.strong_count() == 0);
+    wait_until("the watches of the one before hold it", || before.strong_count() == 0);
     lan.enforce();
     assert_eq!(lan.leased(), lan.of(0, GIVEN), "an operator that was restarted finds it");
     lan.open(0);
@@ -203,9 +196,9 @@ fn the_rules_know_the_host_s_addresses_and_its_port_what_a_guest_may_not_say() {
     lan.open(0);
     assert!(knows("198.51.100.7"), "it is looked at when a machine is connected");
     said("ip", "addr add 198.51.100.70/24 dev wan0");
-    until("a new address is known", || knows("198.51.100.70"));
+    wait_until("a new address is known", || knows("198.51.100.70"));
     said("ip", "link delete wan0");
-    until("one that is gone is forgotten", || !knows("198.51.100.7"));
+    wait_until("one that is gone is forgotten", || !knows("198.51.100.7"));
     let (tap, mac) = (lan.link(0).nic.tap, lan.link(0).nic.mac);
     let port = said("bridge", &format!("-d link show dev {tap}"));
     assert!(port.contains("guard on") && port.contains("learning off"), "{port}");

@@ -1,28 +1,12 @@
-//! Support for tests of this and other crates: one real control plane for each test process,
-//! started at its first use.
+//! One real control plane for each test process, started at its first use.
 
 use std::io;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
+use agentvm_controlplane::{Binaries, BinariesError, Config, ControlPlane, Durability, StartError};
 use tokio::sync::{OnceCell, oneshot};
 
-use crate::{Binaries, BinariesError, Config, ControlPlane, Durability, StartError};
-
-/// `read` returns when the test process ends, because its end of the pipe closes then. `rm` runs
-/// twice, because a killed process may still have written during the first run.
-const JANITOR: &str = r#"read -r _
-for round in 1 2 3 4 5; do
-    found=
-    for pid in /proc/[0-9]*; do
-        pid=${pid#/proc/}
-        if [ "$pid" != $$ ] && tr '\0' ' ' 2>/dev/null < /proc/$pid/cmdline | grep -qF "$1/"; then
-            found=1; kill -9 "$pid" 2>/dev/null
-        fi
-    done
-    [ -n "$found" ] || break
-done
-rm -rf -- "$1" || rm -rf -- "$1""#;
+use crate::scratch;
 
 /// A control plane that all tests of a process share. Each test uses namespaces of its own.
 #[derive(Debug)]
@@ -46,8 +30,8 @@ impl Shared {
 /// The shared control plane could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum SharedError {
-    #[error("could not make a temporary data folder")]
-    Folder(#[source] io::Error),
+    #[error("could not start the runtime of the shared control plane")]
+    Runtime(#[source] io::Error),
     #[error("tests run on a real control plane")]
     Binaries(#[source] BinariesError),
     #[error("could not start the shared control plane")]
@@ -84,7 +68,7 @@ pub fn config(data_dir: &Path) -> Result<Config, BinariesError> {
 fn run(reply: oneshot::Sender<Result<Shared, SharedError>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(why) => return drop(reply.send(Err(SharedError::Folder(why)))),
+        Err(why) => return drop(reply.send(Err(SharedError::Runtime(why)))),
     };
     runtime.block_on(async {
         let _ = reply.send(start().await);
@@ -94,30 +78,7 @@ fn run(reply: oneshot::Sender<Result<Shared, SharedError>>) {
 }
 
 async fn start() -> Result<Shared, SharedError> {
-    let folder = tempfile::Builder::new()
-        .prefix("agentvm-test-")
-        .tempdir()
-        .map_err(SharedError::Folder)?
-        .keep();
-    remove_when_we_end(&folder).map_err(SharedError::Folder)?;
-    let config = config(&folder).map_err(SharedError::Binaries)?;
+    let config = config(&scratch()).map_err(SharedError::Binaries)?;
     let control_plane = ControlPlane::start(config).await.map_err(SharedError::Start)?;
     Ok(Shared { control_plane })
-}
-
-/// Starts a process that waits for any end of this one. It then kills every process whose command
-/// line names the folder, and removes the folder. A destructor can't do this, because statics are
-/// not dropped.
-pub fn remove_when_we_end(folder: &Path) -> io::Result<()> {
-    use std::os::unix::process::CommandExt as _;
-    let mut janitor: Child = Command::new("sh")
-        .args(["-c", JANITOR, "janitor"])
-        .arg(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()?;
-    std::mem::forget(janitor.stdin.take());
-    Ok(())
 }

@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::{PATIENCE, holds_within};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RawProtocol, RecvFlags, SocketFlags, SocketType, recv, socket_with,
@@ -49,14 +50,8 @@ impl Seen {
     /// Waits until a kind of packet has been seen. This is for the controls: the watcher is a
     /// thread of its own.
     pub fn until(&self, protocol: u8, to: impl Into<IpAddr>, port: u16) -> bool {
-        let (to, deadline) = (to.into(), Instant::now() + Duration::from_secs(30));
-        while self.count(protocol, to, port) == 0 {
-            if Instant::now() > deadline {
-                return false;
-            }
-            std::thread::yield_now();
-        }
-        true
+        let to = to.into();
+        holds_within(PATIENCE, || self.count(protocol, to, port) > 0)
     }
 
     fn add(&self, kind: Kind) {

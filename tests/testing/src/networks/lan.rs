@@ -3,7 +3,8 @@
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+
+use crate::{PATIENCE, holds_within};
 
 /// The machine that everything of it runs on.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -89,11 +90,8 @@ impl Lan {
     }
 
     pub fn until(&self, what: &str, holds: impl Fn(&str) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !holds(&self.said()) {
-            assert!(Instant::now() < deadline, "{what}: not within 30 s\n{}", self.said());
-            std::thread::yield_now();
-        }
+        let held = holds_within(PATIENCE, || holds(&self.said()));
+        assert!(held, "{what}: not within {PATIENCE:?}\n{}", self.said());
     }
 
     fn said(&self) -> String {

@@ -6,7 +6,6 @@
 //! machine. The namespace has a routing table of its own, which serves only packets from the
 //! guests' bridge. The host's own way to the world stays as it is, and several tests can have one
 //! internet each.
-#![allow(dead_code, reason = "not every test needs all of it")]
 
 pub mod offers;
 mod seen;

@@ -51,6 +51,13 @@ fn quoted(page: &str) -> Vec<String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
+/// `a/{b,c/d}.rs` is two paths.
+fn expanded(text: &str) -> Vec<String> {
+    let parts = text.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)));
+    let Some((head, (choices, tail))) = parts else { return vec![text.to_owned()] };
+    choices.split(',').flat_map(|choice| expanded(&format!("{head}{choice}{tail}"))).collect()
+}
+
 /// `file.rs`, `folder/file.rs` or `folder/file.rs::test`, if it names a Rust file.
 fn rust_file(text: &str) -> Option<(&str, Option<&str>)> {
     let (path, function) = text.split_once("::").map_or((text, None), |(path, f)| (path, Some(f)));
@@ -63,7 +70,7 @@ fn rust_file(text: &str) -> Option<(&str, Option<&str>)> {
 fn every_rust_file_and_test_that_a_page_names_is_there() {
     let (tree, mut named) = (tree(), 0);
     for page in pages(&tree) {
-        for text in quoted(&read_to_string(page).unwrap()) {
+        for text in quoted(&read_to_string(page).unwrap()).iter().flat_map(|all| expanded(all)) {
             let Some((path, function)) = rust_file(&text) else { continue };
             named += 1;
             let mut meant = tree.iter().filter(|file| file.ends_with(path)).peekable();

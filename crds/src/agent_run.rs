@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::agent_run_inputs::{Code, EnvVar, InputFileSpec, OutputSpec};
 use crate::agent_run_rules::{cancelled_for_good, text_fits_into_a_spec};
-use crate::rules::{immutable, names_a_program, one_of_two};
 use crate::schema::explain_values;
+use crate::shared_rules::{immutable, names_a_program, one_of_two};
 use crate::{AgentRunStatus, LocalRef};
 
 /// The second half of the message that refuses a change of a run's field.

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::agent_run_rules::{
     name_of_a_variable, out_of_our_folder, permission_bits, secret_stays_off_the_disk,
 };
-use crate::rules::{exactly_one_of, no_control_characters, not_both, one_of_two, relative_path};
 use crate::schema::explain_values;
+use crate::shared_rules::{
+    exactly_one_of, no_control_characters, not_both, one_of_two, relative_path,
+};
 
 /// A program as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

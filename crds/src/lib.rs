@@ -21,8 +21,8 @@ mod manifests;
 mod network;
 mod reasons;
 mod reference;
-mod rules;
 mod schema;
+mod shared_rules;
 
 pub use agent_run::{AgentRun, AgentRunSpec, DesiredState, RunAs};
 pub use agent_run_inputs::{

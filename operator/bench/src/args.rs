@@ -128,6 +128,20 @@ impl Which {
             | Self::Fill { common, .. } => common,
         }
     }
+
+    /// The number of measurements of each figure.
+    pub fn rounds(&self) -> usize {
+        let default = match self {
+            Self::Density { .. } => 8,
+            Self::Acquire { .. } => 200,
+            Self::Reset { .. }
+            | Self::Run { .. }
+            | Self::Scale { .. }
+            | Self::Network { .. }
+            | Self::Fill { .. } => 20,
+        };
+        self.common().n.map_or(default, |n| usize::try_from(n).unwrap_or(default))
+    }
 }
 
 /// Flags of every bench.
@@ -155,12 +169,6 @@ pub struct Common {
     pub control_plane_dir: Option<PathBuf>,
     #[command(flatten)]
     pub settings: SettingsArgs,
-}
-
-impl Common {
-    pub fn rounds(&self, default: usize) -> usize {
-        self.n.map_or(default, |n| usize::try_from(n).unwrap_or(default))
-    }
 }
 
 fn rate(text: &str) -> Result<f64, String> {

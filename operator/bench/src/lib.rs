@@ -111,25 +111,23 @@ async fn measure(which: &Which, settings: &Settings, lab: &Arc<Lab>) -> Result<R
         Which::Run { rate, seconds, memory, .. } => {
             let full = lab.product(common, settings).await?;
             match rate {
-                None => run::run(lab, full, *memory, common.rounds(20)).await,
+                None => run::run(lab, full, *memory, which.rounds()).await,
                 Some(rate) => run::at_a_rate(lab, full, *memory, *rate, *seconds).await,
             }
         }
         Which::Acquire { memory, .. } => {
             let full = lab.product(common, settings).await?;
-            acquire::run(lab, full, *memory, common.rounds(200)).await
+            acquire::run(lab, full, *memory, which.rounds()).await
         }
         Which::Scale { memory, .. } => {
             let full = lab.product(common, settings).await?;
-            scale::run(lab, full, *memory, common.rounds(20)).await
+            scale::run(lab, full, *memory, which.rounds()).await
         }
-        Which::Reset { memory, .. } => reset::run(lab, memory, common.rounds(20)).await,
-        Which::Density { memory, .. } => density::run(lab, *memory, common.rounds(8)).await,
-        Which::Network { memory, .. } => {
-            network::run(lab, settings, *memory, common.rounds(20)).await
-        }
+        Which::Reset { memory, .. } => reset::run(lab, memory, which.rounds()).await,
+        Which::Density { memory, .. } => density::run(lab, *memory, which.rounds()).await,
+        Which::Network { memory, .. } => network::run(lab, settings, *memory, which.rounds()).await,
         Which::Fill { memory, machines, .. } => {
-            fill::run(lab, *memory, *machines, common.rounds(20)).await
+            fill::run(lab, *memory, *machines, which.rounds()).await
         }
     }
 }

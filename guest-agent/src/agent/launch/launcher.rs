@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
-use super::command::{self, Refusal, unable};
+use super::start_command::{self, Refusal, unable};
 use super::{Event, Isolation, Order, Spec, sandbox, tree};
 
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ fn supervise() -> Result<(), LauncherError> {
     report(&control, &Event::Ready)?;
     // Without one the agent has no more use for this launcher.
     let Some(spec) = next::<Spec>(&mut orders)? else { return Ok(()) };
-    let main = match command::start(&spec, isolated) {
+    let main = match start_command::start(&spec, isolated) {
         Ok(main) => main,
         Err(refusal) => return refuse(&control, refusal),
     };

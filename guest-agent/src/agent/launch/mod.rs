@@ -14,9 +14,9 @@
 //! command, and reaps the processes that the command leaves behind. When the command ends, all of
 //! its descendants end. The agent never forks into anything but the launcher.
 
-mod command;
 mod launcher;
 mod sandbox;
+mod start_command;
 mod start_launcher;
 mod tree;
 

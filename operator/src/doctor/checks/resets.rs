@@ -4,7 +4,8 @@
 
 use std::path::Path;
 
-use super::version::{LIBVIRT_OLDEST, QEMU_FAST, Version};
+use super::version::Version;
+use super::virt::{OLDEST_LIBVIRT, OLDEST_QEMU};
 use crate::doctor::finding::{Check, Finding};
 use crate::doctor::observed::Observed;
 
@@ -48,16 +49,19 @@ fn obstacle(seen: &Observed) -> Option<(String, String)> {
     let see = |what: &str| format!("See the finding on {what}.");
     match &seen.virt.qemu {
         Err(why) => return Some((why.clone(), see("QEMU"))),
-        Ok(qemu) if Version::parse(&qemu.version).is_some_and(|version| version < QEMU_FAST) => {
-            return Some((format!("QEMU {} is older than {QEMU_FAST}", qemu.version), see("QEMU")));
+        Ok(qemu) if Version::parse(&qemu.version).is_some_and(|version| version < OLDEST_QEMU) => {
+            return Some((
+                format!("QEMU {} is older than {OLDEST_QEMU}", qemu.version),
+                see("QEMU"),
+            ));
         }
         Ok(_) => {}
     }
     let libvirt = seen.virt.libvirt.daemon.as_ref().ok();
     if let Some(version) =
-        libvirt.filter(|text| Version::parse(text).is_some_and(|found| found < LIBVIRT_OLDEST))
+        libvirt.filter(|text| Version::parse(text).is_some_and(|found| found < OLDEST_LIBVIRT))
     {
-        return Some((format!("libvirt {version} is older than {LIBVIRT_OLDEST}"), see("libvirt")));
+        return Some((format!("libvirt {version} is older than {OLDEST_LIBVIRT}"), see("libvirt")));
     }
     if let Err(why) = &seen.parts.preload {
         return Some((

@@ -177,7 +177,7 @@ fn memory_and_disk_have_a_floor_and_a_recommendation() {
 #[test]
 fn old_or_missing_qemu_and_libvirt_are_fatal() {
     let version = |text: &str| Ok(Qemu { version: text.into(), has_9p: true, has_vsock: true });
-    assert_level("qemu", Level::Error, "older than 8.0", |seen| seen.virt.qemu = version("7.2.1"));
+    assert_level("qemu", Level::Error, "older than 8.2", |seen| seen.virt.qemu = version("7.2.1"));
     assert_level("qemu", Level::Error, "older than 8.2", |seen| seen.virt.qemu = version("8.1.0"));
     assert_level("qemu", Level::Ok, "8.2", |seen| seen.virt.qemu = version("8.2.0"));
     assert_level("qemu", Level::Warning, "unknown", |seen| seen.virt.qemu = version("mine"));

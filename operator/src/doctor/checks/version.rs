@@ -1,17 +1,10 @@
-//! Versions, and the floors below which agentvm is known to fail.
+//! Versions, read and compared as numbers.
 
 use std::fmt;
 
 /// Major and minor version. A floor needs no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Version(pub u32, pub u32);
-
-/// QEMU with `rom=` and `file:` migration: agentvm captures and clones goldens with these.
-pub(super) const QEMU_FAST: Version = Version(8, 2);
-/// The oldest QEMU that agentvm considers.
-pub(super) const QEMU_OLDEST: Version = Version(8, 0);
-/// The oldest libvirt that agentvm considers.
-pub(super) const LIBVIRT_OLDEST: Version = Version(9, 0);
 
 impl Version {
     /// The first two numbers of a version such as `10.0.2`, `9.0.0-rc1` or `8.2`.

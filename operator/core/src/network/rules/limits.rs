@@ -1,5 +1,5 @@
-//! The rates at which a machine may send and receive. They apply before any other rule looks at its
-//! frames.
+//! The rates at which a machine may send, receive and fill the log. The first two apply before any
+//! other rule looks at its frames.
 
 use super::ir::{Chain, Ether, Rule, Set, SetKind, Side, Then, When, rule};
 use super::names::OwnerChains;
@@ -8,6 +8,11 @@ use agentvm_types::OwnerUid;
 
 /// Room for every machine of a host, several times over: a full set would not limit anything.
 pub(super) const METER_SIZE: u32 = 65_535;
+
+/// The log lines of one machine and one verdict in a second, and the burst.
+pub(super) const LOG_RATE: &str = "10/second burst 50 packets";
+/// The bytes of a packet that show its destination.
+pub(super) const LOG_BYTES: u32 = 96;
 
 /// Connections count for a machine, by either version of IP. The MAC has been pinned by then.
 pub(super) const STATION: &str = "ether saddr";

@@ -6,16 +6,11 @@ use ipnet::IpNet;
 
 use super::ir::{Chain, Ether, LogKey, Rule, Set, SetKind, Side, Then, Transport, Version, When};
 use super::limits::{
-    METER_SIZE, STATION, begins_set, byte_burst, bytes_set, connections_set, interface,
-    packet_burst, packets_set,
+    LOG_BYTES, LOG_RATE, METER_SIZE, STATION, begins_set, byte_burst, bytes_set, connections_set,
+    interface, packet_burst, packets_set,
 };
 use super::names::{CALLERS, HEARD, LEASED, LINKED, PINNED, POOLS, STATIONS, of};
 use crate::network::PortRange;
-
-/// The log lines of one machine and one verdict in a second, and the burst.
-const LOG_RATE: &str = "10/second burst 50 packets";
-/// The bytes of a packet that show its destination.
-const LOG_BYTES: u32 = 96;
 
 /// Fields of a DHCP message, as bits behind the start of its UDP header: a question, from no relay,
 /// or an answer; its cookie; its client; the given address. nft has no words for them, so all are

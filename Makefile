@@ -121,8 +121,8 @@ coverage: controlplane image ## Line coverage of all tests (installs cargo-llvm-
 	$(BUILD_TESTS)
 	cp "$$plain" "$$built/"
 	step "tests" cargo test --no-fail-fast --locked --workspace --features $(ALL_TESTS)
-	cargo llvm-cov report --json --summary-only --output-path target/coverage.json
-	.ci/coverage target/coverage.json
+	cargo llvm-cov report --lcov --output-path target/coverage.lcov
+	.ci/coverage target/coverage.lcov
 
 .PHONY: fuzz
 fuzz: ## Fuzz the wire protocol for a minute (needs nightly and cargo-fuzz).

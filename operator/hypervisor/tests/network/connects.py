@@ -1,5 +1,7 @@
-# In the guest, as anybody: tries to reach what the arguments name, all at once, and says what came of each.
-#   tcp:ADDRESS:PORT   ok | refused | silent | an error's name   (ok: connected, and the other side answered)
+# In the guest, as anybody: tries to reach what the arguments name, all at once. It says for each
+# what came of it.
+#   tcp:ADDRESS:PORT   ok | refused | silent | an error's name
+#                      (ok: it connected, and the other side answered)
 #   udp:ADDRESS:PORT   ok | silent | …       (ADDRESS: of either version of IP)
 #   ping:ADDRESS       ok | silent | …
 #   dns:NAME@RESOLVER  the address | silent | none
@@ -57,14 +59,19 @@ class Try:
 
     def udp(self, rest):
         address, _, port = rest.rpartition(":")
-        self.start(family(address), socket.SOCK_DGRAM, 0, (address, int(port)), question("web.test"))
+        self.start(
+            family(address), socket.SOCK_DGRAM, 0, (address, int(port)), question("web.test")
+        )
 
     def ping(self, address):
         raw = socket.SOCK_RAW if os.getuid() == 0 else socket.SOCK_DGRAM
         if family(address) == socket.AF_INET:
             return self.start(socket.AF_INET, raw, 1, (address, 0), echo(1))
         # The kernel writes the checksum.
-        self.start(socket.AF_INET6, raw, socket.IPPROTO_ICMPV6, (address, 0), struct.pack("!BBHHH", 128, 0, 0, 1, 1) + b"escape")
+        self.start(
+            socket.AF_INET6, raw, socket.IPPROTO_ICMPV6, (address, 0),
+            struct.pack("!BBHHH", 128, 0, 0, 1, 1) + b"escape",
+        )
 
     def dns(self, rest):
         name, _, resolver = rest.partition("@")
@@ -97,7 +104,11 @@ class Try:
                 # Somebody took the connection, and ended it.
                 self.end("ok")
         except OSError as error:
-            self.end("refused" if error.errno == errno.ECONNREFUSED else errno.errorcode.get(error.errno, str(error)))
+            self.end(
+                "refused"
+                if error.errno == errno.ECONNREFUSED
+                else errno.errorcode.get(error.errno, str(error))
+            )
 
 
 tries = [Try(what) for what in sys.argv[1:]]

@@ -1,5 +1,6 @@
-# In the guest: `fetch.py get|put ADDRESS:PORT BYTES` moves that many bytes and says how many milliseconds it took;
-# `fetch.py hog ADDRESS:PORT` sends all it can, by connections without end and by datagrams, until it is ended.
+# In the guest: `fetch.py get|put ADDRESS:PORT BYTES` moves that many bytes and says how many
+# milliseconds it took. `fetch.py hog ADDRESS:PORT` sends all it can until it is ended. It opens
+# connections without end and sends datagrams.
 import socket
 import sys
 import time

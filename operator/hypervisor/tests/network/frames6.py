@@ -1,5 +1,8 @@
-# In a guest with IPv6, as its root: as `frames.py`, frames of IPv6. Arguments: NAME=VALUE of salt and
-#   link mac ip gateway gateway_mac  its own;  peer_mac peer_ip unused  in its network;  web host node private  addresses.
+# In a guest with IPv6, as its root: sends frames of IPv6, as `frames.py` does. Arguments:
+# NAME=VALUE of salt and
+#   link mac ip gateway gateway_mac  its own
+#   peer_mac peer_ip unused          in its network
+#   web host node private            addresses
 import socket
 import struct
 import sys
@@ -36,7 +39,9 @@ def checksum(source, to, protocol, body):
 
 
 def tcp(source, to, port, data, flags=2):
-    head = lambda check: struct.pack("!HHIIBBHHH", 42000 + count, port, 1, 0, 0x50, flags, 8192, check, 0)
+    head = lambda check: struct.pack(
+        "!HHIIBBHHH", 42000 + count, port, 1, 0, 0x50, flags, 8192, check, 0
+    )
     return head(checksum(source, to, TCP, head(0) + data)) + data
 
 
@@ -63,7 +68,10 @@ def syn(name, port=80, source=OWN, to=WEB, flags=2, **more):
 
 
 def said(name, kind, body, source=OWN, to=WEB, code=0, hops=255, **more):
-    send(ICMP, icmp(source, to, kind, code, body + mark(name)), source=source, to=to, hops=hops, **more)
+    send(
+        ICMP, icmp(source, to, kind, code, body + mark(name)),
+        source=source, to=to, hops=hops, **more,
+    )
 
 
 def group(to):
@@ -76,8 +84,10 @@ def solicited(of):
 
 def spoofed():
     for name, source in [
-        ("neighbour", it["peer_ip"]), ("unused", it["unused"]), ("gateway", it["gateway"]), ("host", it["host"]),
-        ("public", "2001:db8::77"), ("link-local", "fe80::5054:ff:fe00:1"), ("none", "::"), ("loopback", "::1"),
+        ("neighbour", it["peer_ip"]), ("unused", it["unused"]), ("gateway", it["gateway"]),
+        ("host", it["host"]),
+        ("public", "2001:db8::77"), ("link-local", "fe80::5054:ff:fe00:1"), ("none", "::"),
+        ("loopback", "::1"),
         ("group", "ff02::1"), ("mapped", "::ffff:192.168.101.10"), ("private", "fd00:99::77"),
     ]:
         syn("spoof-" + name, source=source)
@@ -96,7 +106,10 @@ def neighbours():
     said("nd-who-has-gateway", 135, ask(gate), to=solicited(gate), to_mac=group(solicited(gate)))
     said("nd-ask-gateway", 135, ask(gate), to=gate)
     said("nd-ask-neighbour", 135, ask(peer), to=peer, to_mac=PEER)
-    said("nd-detect", 135, b"\0" * 4 + address(peer), source="::", to=solicited(peer), to_mac=group(solicited(peer)))
+    said(
+        "nd-detect", 135, b"\0" * 4 + address(peer),
+        source="::", to=solicited(peer), to_mac=group(solicited(peer)),
+    )
     said("nd-i-am-neighbour", 136, tell(peer), to="ff02::1", to_mac=group("ff02::1"))
     said("nd-neighbour-to-gateway", 136, tell(peer), to=gate)
     said("nd-i-am-gateway", 136, tell(gate), to=peer, to_mac=PEER)
@@ -111,8 +124,14 @@ def neighbours():
     redirect = b"\0" * 4 + address(OWN) + address(WEB)
     said("redirect-host", 137, redirect, to=gate)
     said("redirect-neighbour", 137, redirect, to=peer, to_mac=PEER)
-    said("group-report", 131, b"\0" * 4 + address("ff02::fb"), to="ff02::fb", to_mac=group("ff02::fb"))
-    said("group-query", 130, b"\0" * 4 + address("::"), source="fe80::1", to="ff02::1", to_mac=group("ff02::1"))
+    said(
+        "group-report", 131, b"\0" * 4 + address("ff02::fb"),
+        to="ff02::fb", to_mac=group("ff02::fb"),
+    )
+    said(
+        "group-query", 130, b"\0" * 4 + address("::"),
+        source="fe80::1", to="ff02::1", to_mac=group("ff02::1"),
+    )
     said("name-query", 139, b"\0" * 12, to=gate)
     dhcp = udp("fe80::1", "ff02::1:2", 547, mark("dhcp-ask"), 546)
     send(17, dhcp, source="fe80::1", to="ff02::1:2", to_mac=group("ff02::1:2"))
@@ -123,7 +142,9 @@ def neighbours():
     syn("web-by-neighbours-mac", to_mac=PEER)
     syn("routed-to-neighbour", port=8000, to=peer)
     syn("routed-to-unused", port=8000, to=it["unused"])
-    for name, to in [("all", "ff02::1"), ("mdns", "ff02::fb"), ("site", "ff05::1"), ("world", "ff0e::1")]:
+    for name, to in [
+        ("all", "ff02::1"), ("mdns", "ff02::fb"), ("site", "ff05::1"), ("world", "ff0e::1"),
+    ]:
         send(17, udp(OWN, to, 5353, mark("multicast-" + name)), to=to, to_mac=group(to))
 
 
@@ -131,16 +152,26 @@ def headers():
     pad = b"\1\4\0\0\0\0"
     inner = lambda name, port=80, to=WEB: tcp(OWN, to, port, mark(name))
     for name, kind, rest in [
-        ("hops", HOPS, pad), ("options", OPTIONS, pad), ("shim", 140, pad), ("mobility", 135, pad), ("identity", 139, pad),
-        ("experiment", 253, pad), ("routing-old", ROUTING, b"\0\1\0\0\0\0"), ("routing-segments", ROUTING, b"\4\0\0\0\0\0"),
+        ("hops", HOPS, pad), ("options", OPTIONS, pad), ("shim", 140, pad), ("mobility", 135, pad),
+        ("identity", 139, pad),
+        ("experiment", 253, pad), ("routing-old", ROUTING, b"\0\1\0\0\0\0"),
+        ("routing-segments", ROUTING, b"\4\0\0\0\0\0"),
         ("authentication", AH, b"\0\0\0\0\0\0"), ("encrypted", ESP, b"\0\0\0\0\0\0"),
     ]:
         send(kind, struct.pack("!BB", TCP, 0) + rest + inner("header-" + name))
     # By way of another address: routers that believe it send it on to the last one.
     by_way = struct.pack("!BBBBI", TCP, 2, 0, 1, 0) + address(it["private"])
     send(ROUTING, by_way + inner("header-source-route"))
-    send(HOPS, struct.pack("!BB", OPTIONS, 0) + pad + struct.pack("!BB", TCP, 0) + pad + inner("header-two"))
-    send(HOPS, struct.pack("!BB", ICMP, 0) + b"\5\2\0\0\1\0" + icmp(OWN, WEB, 128, 0, mark("header-alert")))
+    send(
+        HOPS,
+        struct.pack("!BB", OPTIONS, 0) + pad + struct.pack("!BB", TCP, 0) + pad
+        + inner("header-two"),
+    )
+    send(
+        HOPS,
+        struct.pack("!BB", ICMP, 0) + b"\5\2\0\0\1\0"
+        + icmp(OWN, WEB, 128, 0, mark("header-alert")),
+    )
     send(HOPS, struct.pack("!BBBBI", TCP, 0, 0xC2, 4, 70000) + inner("header-jumbo"), length=0)
     send(NONE, mark("header-none"))
     send(41, b"\x60" + b"\0" * 39 + mark("six-in-six"))
@@ -153,15 +184,22 @@ def headers():
     send(FRAGMENT, piece(TCP, 8, 0, 1) + body[8:])
     send(FRAGMENT, piece(TCP, 0, 0, 2) + inner("fragment-atomic"))
     send(FRAGMENT, piece(TCP, 40, 0, 3) + mark("fragment-later-only"))
-    send(FRAGMENT, piece(OPTIONS, 0, 0, 4) + struct.pack("!BB", TCP, 0) + pad + inner("fragment-header"))
+    send(
+        FRAGMENT,
+        piece(OPTIONS, 0, 0, 4) + struct.pack("!BB", TCP, 0) + pad + inner("fragment-header"),
+    )
 
 
 def packets():
     for name, to in [
-        ("node", it["node"]), ("private", it["private"]), ("host", it["host"]), ("gateway", it["gateway"]), ("loopback", "::1"),
-        ("none", "::"), ("link-local", "fe80::1"), ("site-local", "fec0::1"), ("group", "ff02::1"), ("group-world", "ff0e::1"),
-        ("six-to-four", "2002:a63:1::1"), ("teredo", "2001:0:a63:1::1"), ("nat64", "64:ff9b::a63:1"), ("nat64-local", "64:ff9b:1::1"),
-        ("mapped", "::ffff:10.99.0.1"), ("discard", "100::1"), ("unassigned", "4000::1"), ("own", OWN),
+        ("node", it["node"]), ("private", it["private"]), ("host", it["host"]),
+        ("gateway", it["gateway"]), ("loopback", "::1"),
+        ("none", "::"), ("link-local", "fe80::1"), ("site-local", "fec0::1"), ("group", "ff02::1"),
+        ("group-world", "ff0e::1"),
+        ("six-to-four", "2002:a63:1::1"), ("teredo", "2001:0:a63:1::1"),
+        ("nat64", "64:ff9b::a63:1"), ("nat64-local", "64:ff9b:1::1"),
+        ("mapped", "::ffff:10.99.0.1"), ("discard", "100::1"), ("unassigned", "4000::1"),
+        ("own", OWN),
     ]:
         syn("to-" + name, to=to)
         said("to-%s-ping" % name, 128, b"\0\1\0\1", to=to, hops=64)
@@ -170,10 +208,19 @@ def packets():
     syn("port-synack", port=8080, flags=18)
     send(17, udp(OWN, WEB, 53, mark("port-dns")))
     send(17, udp(OWN, WEB, 443, mark("port-quic")))
-    quoted = struct.pack("!IHBB", 6 << 28, 20, TCP, 64) + address(WEB) + address(it["peer_ip"]) + b"\1\xbb\xa4\x10" + b"\0" * 16
-    for name, kind, code in [("unreachable", 1, 4), ("too-big", 2, 0), ("exceeded", 3, 0), ("problem", 4, 0), ("reply", 129, 0)]:
+    quoted = (
+        struct.pack("!IHBB", 6 << 28, 20, TCP, 64) + address(WEB) + address(it["peer_ip"])
+        + b"\1\xbb\xa4\x10" + b"\0" * 16
+    )
+    for name, kind, code in [
+        ("unreachable", 1, 4), ("too-big", 2, 0), ("exceeded", 3, 0), ("problem", 4, 0),
+        ("reply", 129, 0),
+    ]:
         said("icmp-" + name, kind, struct.pack("!I", 1280) + quoted, code=code)
-        said("icmp-%s-neighbour" % name, kind, struct.pack("!I", 1280) + quoted, code=code, to=it["peer_ip"])
+        said(
+            "icmp-%s-neighbour" % name, kind, struct.pack("!I", 1280) + quoted,
+            code=code, to=it["peer_ip"],
+        )
 
 
 syn("control")

@@ -1,7 +1,10 @@
 
 
-# On a network of somebody else's: beside what `frames.py` tries, whose functions these are. More arguments:
-#   lan_host lan_host_mac  the host there;  near near_mac  another computer;  hosts  addresses of the host, reached by the gateway.
+# On a network of somebody else's: tries this beside what `frames.py` tries, and uses its functions.
+# More arguments:
+#   lan_host lan_host_mac  the host there
+#   near near_mac          another computer
+#   hosts                  addresses of the host that are reached by the gateway
 HOST, HOST_MAC, NEAR, NEAR_MAC = it["lan_host"], it["lan_host_mac"], it["near"], it["near_mac"]
 NOBODY = "00:00:00:00:00:00"
 
@@ -26,14 +29,19 @@ def claims():
 
 def learning():
     # Groups that bridges don't forward, in the name of those whose frames are wanted.
-    for name, whose in [("gateway", GATE), ("near", NEAR_MAC), ("host", HOST_MAC), ("neighbour", PEER)]:
+    for name, whose in [
+        ("gateway", GATE), ("near", NEAR_MAC), ("host", HOST_MAC), ("neighbour", PEER),
+    ]:
         for last in (0, 3, 14):
             send("01:80:c2:00:00:%02x" % last, whose, 0x88CC, mark("place-%x-of-%s" % (last, name)))
 
 
 def leases():
     def ask(name, to, to_mac=GATE, sport=68, dport=67, source=it["ip"]):
-        send(to_mac, ME, IP, ip(source, to, 17, udp(source, to, dport, mark("lease-" + name), sport)))
+        send(
+            to_mac, ME, IP,
+            ip(source, to, 17, udp(source, to, dport, mark("lease-" + name), sport)),
+        )
 
     ask("ask-private", it["private"])
     ask("ask-metadata", "169.254.169.254")
@@ -54,21 +62,35 @@ def leases():
     question("lease-question-for-near", NEAR_MAC)
     question("lease-question-for-neighbour", PEER)
     question("lease-question-relayed", ME, relay=it["gateway"])
-    v6("router-near", NEAR_MAC, "fe80::1", 58, struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + mark("router-near"))
+    v6(
+        "router-near", NEAR_MAC, "fe80::1", 58,
+        struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + mark("router-near"),
+    )
 
 
 def question(name, whose, relay="0.0.0.0"):
-    body = struct.pack("!BBBBIHH", 1, 1, 6, 0, 7, 0, 0x8000) + b"\0" * 12 + socket.inet_aton(relay) + mac(whose) + b"\0" * 202
+    body = (
+        struct.pack("!BBBBIHH", 1, 1, 6, 0, 7, 0, 0x8000) + b"\0" * 12
+        + socket.inet_aton(relay) + mac(whose) + b"\0" * 202
+    )
     called = mark(name)
     body += b"\x63\x82\x53\x63\x35\1\1" + bytes([12, len(called)]) + called + b"\xff"
-    send(ALL, ME, IP, ip("0.0.0.0", "255.255.255.255", 17, udp("0.0.0.0", "255.255.255.255", 67, body, 68)))
+    send(
+        ALL, ME, IP,
+        ip("0.0.0.0", "255.255.255.255", 17, udp("0.0.0.0", "255.255.255.255", 67, body, 68)),
+    )
 
 
 def host():
-    for name, to in [("own", HOST)] + [("other-%d" % n, to) for n, to in enumerate(it["hosts"].split(","))]:
+    for name, to in [("own", HOST)] + [
+        ("other-%d" % n, to) for n, to in enumerate(it["hosts"].split(","))
+    ]:
         for way, to_mac in [("straight", HOST_MAC), ("routed", GATE)]:
             syn("host-%s-%s" % (name, way), to=to, port=22, to_mac=to_mac)
-            send(to_mac, ME, IP, ip(it["ip"], to, 17, udp(it["ip"], to, 53, mark("host-%s-%s-udp" % (name, way)))))
+            send(
+                to_mac, ME, IP,
+                ip(it["ip"], to, 17, udp(it["ip"], to, 53, mark("host-%s-%s-udp" % (name, way)))),
+            )
     syn("host-as-router", to_mac=HOST_MAC)
     arp("host-arp", 1, ME, it["ip"], NOBODY, HOST, HOST_MAC)
 
@@ -77,13 +99,26 @@ def near():
     for name, to_mac in [("straight", NEAR_MAC), ("routed", GATE), ("all", ALL)]:
         syn("near-" + name, to=NEAR, port=8000, to_mac=to_mac)
     syn("near-as-router", to=it["private"], to_mac=NEAR_MAC)
-    send(NEAR_MAC, ME, VLAN, struct.pack("!H", 5) + struct.pack("!H", IP) + ip(it["ip"], NEAR, 6, tcp(it["ip"], NEAR, 8000, mark("near-vlan"))))
-    send(ALL, ME, IP, ip(it["ip"], "224.0.0.1", 2, struct.pack("!BBHI", 0x11, 100, 0, 0) + mark("near-querier")))
+    send(
+        NEAR_MAC, ME, VLAN,
+        struct.pack("!H", 5) + struct.pack("!H", IP)
+        + ip(it["ip"], NEAR, 6, tcp(it["ip"], NEAR, 8000, mark("near-vlan"))),
+    )
+    send(
+        ALL, ME, IP,
+        ip(
+            it["ip"], "224.0.0.1", 2,
+            struct.pack("!BBHI", 0x11, 100, 0, 0) + mark("near-querier"),
+        ),
+    )
 
 
 syn("control")
-# Whose place is taken has it again with the next frame of its own: that comes last, and the permitted one would go astray.
-for attacks in (spoofed, neighbours, six, framing, packets, fragments, claims, leases, host, near, learning):
+# A computer whose place is taken has it again with the next frame of its own. So `learning` comes
+# last, because otherwise the permitted frame would go astray.
+for attacks in (
+    spoofed, neighbours, six, framing, packets, fragments, claims, leases, host, near, learning,
+):
     attacks()
 syn("control-end")
 print("sent", *sorted(marks))

@@ -1,4 +1,5 @@
-# In the guest: `hogs.py stream|flood|connect ADDRESS:PORT` takes all that it can get, until it is ended.
+# In the guest: `hogs.py stream|flood|connect ADDRESS:PORT` takes all that it can get until it is
+# ended.
 import socket
 import sys
 import threading

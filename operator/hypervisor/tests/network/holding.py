@@ -1,5 +1,5 @@
-# In the guest: holds a connection to each argument (ADDRESS:PORT) and talks over all of them until one falls silent, or
-# for a minute. Says, for each: `ADDRESS:PORT talks | silent`, in the end.
+# In the guest: holds a connection to each argument (ADDRESS:PORT) and talks over all of them until
+# one falls silent, or for a minute. In the end it says for each: `ADDRESS:PORT talks | silent`.
 import socket
 import sys
 import time

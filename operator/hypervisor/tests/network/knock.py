@@ -1,5 +1,6 @@
-# On the host, as root: puts a datagram on a machine's wire, past all rules. Arguments: TAP, MAC and address of the machine; MAC and address
-# of whoever says it, and its port; the machine's port.
+# On the host, as root: puts a datagram on a machine's wire, past all rules. The arguments are TAP,
+# MAC and address of the machine; then MAC, address and port of the one who says it; then the
+# machine's port.
 import socket
 import struct
 import sys

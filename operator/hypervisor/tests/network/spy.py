@@ -1,5 +1,7 @@
-# On the host: says for each frame that carries a mark of this salt (its argument) where it was seen, as `LINK in|out NAME`. `in`: received from the link,
-# `out`: sent to it. A machine's frames are always `in` on its own tap; anything else is the way they took from there.
+# On the host: watches for frames that carry a mark of this salt (its argument). It says for each
+# where it was seen, as `LINK in|out NAME`. `in` means that it was received from the link. `out`
+# means that it was sent to the link. A machine's frames are always `in` on its own tap. Anything
+# else is the way that they took from there.
 import re
 import socket
 import sys

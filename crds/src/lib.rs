@@ -8,7 +8,8 @@
 #![expect(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
 
 mod agent_run;
-mod agent_run_inputs;
+mod agent_run_files;
+mod agent_run_program;
 mod agent_run_rules;
 mod agent_run_status;
 mod agent_vm_pool;
@@ -25,9 +26,8 @@ mod schema;
 mod shared_rules;
 
 pub use agent_run::{AgentRun, AgentRunSpec, DesiredState, RunAs};
-pub use agent_run_inputs::{
-    Code, ContentSource, EnvVar, InputFileSpec, KeyRef, Language, OutputSpec, Place, ValueSource,
-};
+pub use agent_run_files::{ContentSource, InputFileSpec, OutputSpec, Place};
+pub use agent_run_program::{Code, EnvVar, KeyRef, Language, ValueSource};
 pub use agent_run_status::{
     AcceptedReason, AgentRunStatus, Attempt, OutputFile, OutputStatus, ResetCheck, ResetStatus,
     ScheduledReason, SucceededReason, Timings,

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agentvm_core::pool::ResetLimits;
-use agentvm_types::report;
 use virt::connect::Connect;
 use virt::domain::Domain;
 
@@ -236,7 +235,8 @@ impl<'a> Reset<'a> {
         self.checks = std::thread::scope(|scope| {
             // For half of the time the kernel walks page tables; the other checks run meanwhile.
             let memory = scope.spawn(|| proof::flat(proof::memory::check(pid, &golden, bytes)));
-            let monitor = self.monitor().map_err(|why| why.chars().take(500).collect());
+            let monitor = proof::monitor::check(&self.domain, &self.monitor)
+                .map_err(|why| why.chars().take(500).collect());
             let process = proof::process::check(&self.process);
             let disk = proof::flat(self.disk.check(&self.dir.overlay()));
             let memory =
@@ -248,17 +248,6 @@ impl<'a> Reset<'a> {
                 check("memory", memory),
             ]
         });
-    }
-
-    fn monitor(&self) -> Result<(), String> {
-        if !self.monitor.is_empty() {
-            return Err(self.monitor.clone());
-        }
-        // QEMU gives the second answer when an earlier load was refused; both mean paused.
-        match monitor::status(&self.domain).map_err(|e| report(&e))?.as_str() {
-            "paused" | "restore-vm" => Ok(()),
-            other => Err(format!("QEMU says that the machine is {other}")),
-        }
     }
 
     fn record(&self) -> Result<(), HvError> {

@@ -4,6 +4,7 @@
 
 pub mod disk;
 pub mod memory;
+pub mod monitor;
 pub mod process;
 mod qcow2;
 

@@ -7,9 +7,9 @@ use kube::config::{Config as ClientConfig, KubeconfigError};
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::time::timeout;
 
-use crate::children::{ChildEvent, Happened, SupervisedProcess};
 use crate::prepare::{PrepareError, Prepared, prepare};
 use crate::readiness;
+use crate::restarts::{ChildEvent, Happened, SupervisedProcess};
 use crate::{Component, Config};
 
 const REMEMBERED_EVENTS: usize = 64;

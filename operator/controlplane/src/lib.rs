@@ -17,7 +17,6 @@
 
 mod binaries;
 mod certificates;
-mod children;
 mod commands;
 mod component;
 mod config;
@@ -31,11 +30,12 @@ mod ports;
 mod prepare;
 mod private_files;
 mod readiness;
+mod restarts;
 mod spawner;
 
 pub use binaries::{Binaries, BinariesError};
-pub use children::{ChildEvent, Happened};
 pub use component::Component;
 pub use config::{Config, Durability};
 pub use control_plane::{ControlPlane, StartError};
 pub use prepare::PrepareError;
+pub use restarts::{ChildEvent, Happened};

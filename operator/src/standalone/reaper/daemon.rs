@@ -1,4 +1,4 @@
-//! One daemon: its specification, its state, and the time of its next start.
+//! One daemon: its specification, its state, its start and its end.
 //!
 //! ```text
 //!   Due ──start──► Running ──died──► Due (after a pause that grows)
@@ -13,17 +13,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use agentvm_core::backoff::Backoff;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::restarts::Restarts;
 use crate::clock::Clock;
 use crate::standalone::process::ProcessId;
 
-const RESTART: Backoff =
-    Backoff { first: Duration::from_millis(200), cap: Duration::from_secs(10) };
-/// A daemon that ran this long is healthy: after its next death, the pause is short again.
-const WELL_AFTER: Duration = Duration::from_secs(30);
 /// The interval between checks whether a foreign daemon has gone.
 const FOREIGN_RECHECK: Duration = Duration::from_secs(1);
 /// A log that is longer than this is emptied.
@@ -47,7 +43,7 @@ pub struct Daemon {
     pub spec: DaemonSpec,
     log: PathBuf,
     state: State,
-    deaths: u32,
+    restarts: Restarts,
 }
 
 #[derive(Debug)]
@@ -58,7 +54,12 @@ enum State {
 
 impl Daemon {
     pub fn new(spec: DaemonSpec, log: PathBuf) -> Self {
-        Self { spec, log, state: State::Due(Clock::system().instant()), deaths: 0 }
+        Self {
+            spec,
+            log,
+            state: State::Due(Clock::system().instant()),
+            restarts: Restarts::default(),
+        }
     }
 
     pub fn running(&self) -> Option<ProcessId> {
@@ -99,19 +100,18 @@ impl Daemon {
             Err(error) => {
                 let DaemonSpec { name, program, .. } = &self.spec;
                 tracing::warn!(daemon = name, program = %program.display(), %error, "cannot start");
-                self.wait_after_death(now);
+                self.wait_after(Duration::ZERO, now);
             }
         }
     }
 
     /// Records the daemon's end.
     pub fn died(&mut self, now: Instant) {
-        if let State::Running { since, .. } = self.state
-            && now.duration_since(since) >= WELL_AFTER
-        {
-            self.deaths = 0;
-        }
-        self.wait_after_death(now);
+        let ran = match self.state {
+            State::Running { since, .. } => now.duration_since(since),
+            State::Due(_) => Duration::ZERO,
+        };
+        self.wait_after(ran, now);
     }
 
     /// Empties a log that is too long. The daemon continues at the beginning, because it appends.
@@ -122,9 +122,8 @@ impl Daemon {
         }
     }
 
-    fn wait_after_death(&mut self, now: Instant) {
-        self.deaths = self.deaths.saturating_add(1);
-        self.state = State::Due(now + RESTART.after(self.deaths, &self.spec.name));
+    fn wait_after(&mut self, ran: Duration, now: Instant) {
+        self.state = State::Due(now + self.restarts.pause(ran, &self.spec.name));
     }
 
     fn start(&self) -> io::Result<ProcessId> {
@@ -152,6 +151,7 @@ pub fn answers(socket: &Path) -> bool {
 mod tests {
     use std::io::Write;
 
+    use super::super::restarts::RESTART;
     use super::*;
 
     fn daemon(dir: &Path, program: &str, args: &[&str], socket: Option<PathBuf>) -> Daemon {

@@ -13,8 +13,9 @@
 
 mod daemon;
 mod detach;
+mod event_loop;
 mod files;
-mod supervise;
+mod restarts;
 
 use std::error::Error;
 use std::path::Path;
@@ -50,7 +51,7 @@ fn run(files: &ReaperFiles) -> Result<(), Box<dyn Error>> {
     };
     let daemons = files.read_daemons()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(supervise::supervise(files, daemons))?;
+    runtime.block_on(event_loop::supervise(files, daemons))?;
     files.remove_state();
     drop(lock);
     Ok(())

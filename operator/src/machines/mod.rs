@@ -41,6 +41,7 @@ use std::{
 use agentvm_core::{
     machine::Life,
     names::{DomainName, GoldenKey, InstanceId},
+    pool::parallel_resets,
 };
 use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop};
 use agentvm_types::{NodeName, OwnerUid, PoolUid, RunUid};
@@ -135,7 +136,7 @@ impl Machines {
             hv,
             network,
             creation: Semaphore::new(config.parallel.max(1)),
-            resets: Semaphore::new(cores.max(2)),
+            resets: Semaphore::new(parallel_resets(cores)),
             config,
             board: Mutex::default(),
             pools: Mutex::default(),

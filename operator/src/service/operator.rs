@@ -7,7 +7,10 @@ use std::{
     time::Duration,
 };
 
-use agentvm_core::{names::InstanceId, pool::Budget};
+use agentvm_core::{
+    names::InstanceId,
+    pool::{Budget, parallel_creations},
+};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_types::NodeName;
 use kube::Client;
@@ -94,7 +97,9 @@ fn operator_config(
             memory_mib: settings.node.memory_mib.into(),
         },
         share_bytes: SHARE_BYTES,
-        parallel: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        parallel: parallel_creations(
+            std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
+        ),
         runs: settings.execution.workspace_path.join("runs"),
         image,
         images_folder: images.images_folder.clone(),

@@ -57,6 +57,17 @@ pub fn lacks_room(entry: &PoolNode) -> bool {
     entry.reason == PoolReason::NoCapacity.as_str()
 }
 
+/// The number of machines that are made at the same time: each boots or copies on a processor.
+pub fn parallel_creations(cpus: usize) -> usize {
+    cpus.max(1)
+}
+
+/// The number of resets at the same time. There are two at least: a reset waits for QEMU for a part
+/// of its time.
+pub fn parallel_resets(cpus: usize) -> usize {
+    cpus.max(2)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -14,7 +14,7 @@ mod trouble;
 mod validate;
 mod write_pacing;
 
-pub use budget::{Budget, InUse, Room, lacks_room, room};
+pub use budget::{Budget, InUse, Room, lacks_room, parallel_creations, parallel_resets, room};
 pub use golden::{GoldenState, usable};
 pub use node_entry::{Counts, NodeFacts, node_entry};
 pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, plan};

@@ -37,8 +37,17 @@ pub struct Host {
     pub modules: Vec<String>,
     /// The first line of `nft --version`.
     pub nftables: Option<String>,
-    /// Swap on disks without encryption.
-    pub plain_swap: Vec<PathBuf>,
+    pub swaps: Vec<Swap>,
+}
+
+/// A place to which the kernel writes memory when it runs short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Swap {
+    pub path: PathBuf,
+    /// In compressed memory (zram).
+    pub in_memory: bool,
+    /// On a device that encrypts.
+    pub encrypted: bool,
 }
 
 /// The calling user.

@@ -7,7 +7,7 @@ use super::*;
 use crate::doctor::finding::{Level, can_run};
 use crate::doctor::observed::{
     Confined, Confinement, Device, Devices, Disk, Dropper, Filter, Host, HostClock, KvmBoot,
-    Libvirt, LogDaemon, Network, Parts, Qemu, QemuConf, Security, User, Virt,
+    Libvirt, LogDaemon, Network, Parts, Qemu, QemuConf, Security, Swap, User, Virt,
 };
 use crate::guest_image::{Description, GuestImage, Part};
 
@@ -23,7 +23,7 @@ fn good() -> Observed {
             kernel: "6.1.0".into(),
             modules: ["kvm", "vhost_vsock", "loop"].map(String::from).to_vec(),
             nftables: Some("nftables v1.0.6".into()),
-            plain_swap: vec![],
+            swaps: vec![],
         },
         user: User { name: "root".into(), root: true, groups: vec!["root".into()] },
         devices: Devices {
@@ -105,6 +105,10 @@ fn broken(id: &str, how: impl FnOnce(&mut Observed)) -> Finding {
     let mut seen = good();
     how(&mut seen);
     all(&seen).into_iter().find(|finding| finding.id == id).unwrap()
+}
+
+fn swap(path: &str, in_memory: bool, encrypted: bool) -> Swap {
+    Swap { path: path.into(), in_memory, encrypted }
 }
 
 fn assert_level(id: &str, level: Level, said: &str, how: impl FnOnce(&mut Observed)) {
@@ -326,7 +330,10 @@ fn confinement_and_time_are_told_with_the_lines_to_write() {
         seen.security.selinux = Some(false);
     });
     assert_level("swap", Level::Warning, "may be written to /dev/sda2", |seen| {
-        seen.host.plain_swap = vec!["/dev/sda2".into()];
+        seen.host.swaps = vec![swap("/dev/sda2", false, false), swap("/dev/sdb2", false, true)];
+    });
+    assert_level("swap", Level::Ok, "or only encrypted", |seen| {
+        seen.host.swaps = vec![swap("/dev/zram0", true, false), swap("/dev/dm-0", false, true)];
     });
     assert_level("clock", Level::Error, "behind", |seen| seen.clock.now = 1_800_000_000);
     assert_level("clock", Level::Warning, "timedatectl", |seen| {

@@ -31,7 +31,7 @@ pub(super) fn host() -> Host {
         nftables: command::output("nft", &["--version"])
             .ok()
             .and_then(|text| Some(text.lines().next()?.to_owned())),
-        plain_swap: swap::plain(),
+        swaps: swap::all(),
     }
 }
 

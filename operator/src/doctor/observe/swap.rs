@@ -1,22 +1,28 @@
-//! Looks for disks to which this host may write its memory when memory runs short.
+//! Looks for the places to which this host may write its memory when memory runs short.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::doctor::observed::Swap;
 
 const IN_MEMORY: &str = "/dev/zram";
 /// Prefix of device-mapper's ids for devices that encrypt.
 const ENCRYPTED: &str = "CRYPT-";
 
-/// Files and partitions that would let people read swapped memory later.
-pub(super) fn plain() -> Vec<PathBuf> {
-    let table = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    entries(&table).into_iter().filter(|device| !is_encrypted(device)).collect()
+/// All of them.
+pub(super) fn all() -> Vec<Swap> {
+    entries(&fs::read_to_string("/proc/swaps").unwrap_or_default())
 }
 
 /// The table has a header. Each further line begins with a path.
-fn entries(table: &str) -> Vec<PathBuf> {
+fn entries(table: &str) -> Vec<Swap> {
     let paths = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
-    paths.filter(|path| !path.starts_with(IN_MEMORY)).map(PathBuf::from).collect()
+    let swap = |path: &str| Swap {
+        path: path.into(),
+        in_memory: path.starts_with(IN_MEMORY),
+        encrypted: is_encrypted(path.as_ref()),
+    };
+    paths.map(swap).collect()
 }
 
 fn is_encrypted(device: &Path) -> bool {
@@ -32,11 +38,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_that_is_compressed_is_no_disk() {
+    fn memory_that_is_compressed_is_told_from_a_disk() {
         let table = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n\
                      /dev/zram0                              partition\t4194300\t0\t100\n\
                      /swapfile                               file\t\t2097148\t0\t-2\n";
-        assert_eq!(entries(table), [PathBuf::from("/swapfile")]);
+        let swap = |path: &str, in_memory| Swap { path: path.into(), in_memory, encrypted: false };
+        assert_eq!(entries(table), [swap("/dev/zram0", true), swap("/swapfile", false)]);
         assert!(entries("").is_empty());
         assert!(!is_encrypted(Path::new("/swapfile")) && !is_encrypted(Path::new("/dev/null")));
     }

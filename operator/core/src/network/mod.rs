@@ -7,8 +7,8 @@ mod denied;
 mod event_pacing;
 mod families;
 mod flow;
+mod flow_record;
 mod free_networks;
-mod ledger;
 mod mac;
 mod nic;
 mod policy;
@@ -21,10 +21,10 @@ pub use agentvm_types::Mac;
 pub use event_pacing::EventPacing;
 pub use families::ipv6;
 pub use flow::{Destination, Flow, FlowVerdict, Target, TargetKind};
+pub use flow_record::{Counted, FlowRecord};
 pub use free_networks::{
     ALL_TAKEN, FIRST_BRIDGE, MachineNetwork, SUBNET_PREFIX, Taken, free_networks,
 };
-pub use ledger::{Counted, Ledger};
 pub use mac::derive_mac;
 pub use nic::{Link, Nic, Wire};
 pub use policy::{Allow, DEFAULT_PORTS, LinkLimits, Policy, PortRange};

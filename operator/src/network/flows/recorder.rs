@@ -9,7 +9,7 @@ use std::{
 
 use agentvm_core::{
     names::DomainName,
-    network::{Counted, EventPacing, Flow, Ledger},
+    network::{Counted, EventPacing, Flow, FlowRecord},
 };
 use agentvm_crds::RunNetwork;
 use agentvm_hypervisor::Traffic;
@@ -59,16 +59,16 @@ pub struct FlowRecorder {
 
 #[derive(Debug, Default)]
 struct Records {
-    open: HashMap<DomainName, FlowRecord>,
+    open: HashMap<DomainName, OpenRecord>,
     /// Of runs that ended before their Event was written.
     left: Vec<News>,
 }
 
 #[derive(Debug)]
-struct FlowRecord {
+struct OpenRecord {
     owner: Owner,
     opened: Instant,
-    ledger: Ledger,
+    flows: FlowRecord,
     pacing: EventPacing,
     /// The traffic that the metrics have counted already.
     metered: Traffic,
@@ -82,11 +82,11 @@ impl FlowRecorder {
 
     /// The machine's flows are this run's from now on.
     pub fn begin(&self, machine: &DomainName, owner: Owner) {
-        let (ledger, metered) = (Ledger::default(), Traffic::default());
-        let record = FlowRecord {
+        let (flows, metered) = (FlowRecord::default(), Traffic::default());
+        let record = OpenRecord {
             owner,
             opened: self.clock.instant().into_std(),
-            ledger,
+            flows,
             pacing: EventPacing::default(),
             metered,
         };
@@ -110,7 +110,7 @@ impl FlowRecorder {
             all.left.push(News { run_uid: record.owner.run_uid.clone(), text });
         }
         drop(all);
-        let totals = record.ledger.totals(traffic.map(counted));
+        let totals = record.flows.totals(traffic.map(counted));
         record.meter(
             machine,
             Traffic {
@@ -120,12 +120,12 @@ impl FlowRecorder {
             },
             metrics,
         );
-        let unwritten = record.ledger.unwritten(traffic.map(counted));
+        let unwritten = record.flows.unwritten(traffic.map(counted));
         if unwritten > 0 {
             tracing::info!(run = record.owner.run, machine = %machine,
                 "network: {unwritten} more dropped");
         }
-        Some(record.ledger.status(traffic.map(counted)))
+        Some(record.flows.status(traffic.map(counted)))
     }
 
     /// Writes a flow down.
@@ -137,8 +137,8 @@ impl FlowRecorder {
         else {
             return Noted::Nobodys;
         };
-        let first = record.ledger.note(flow);
-        if record.ledger.has_news() {
+        let first = record.flows.note(flow);
+        if record.flows.has_news() {
             record.pacing.on_news(flow.at);
         }
         if first { Noted::First(record.owner.clone()) } else { Noted::Again }
@@ -150,7 +150,7 @@ impl FlowRecorder {
         let mut due = std::mem::take(&mut all.left);
         for record in all.open.values_mut().filter(|record| record.pacing.is_due(now)) {
             let text = record.news(&self.deny_list);
-            record.pacing.on_event(now, text.is_some(), record.ledger.has_news());
+            record.pacing.on_event(now, text.is_some(), record.flows.has_news());
             due.extend(text.map(|text| News { run_uid: record.owner.run_uid.clone(), text }));
         }
         due
@@ -174,11 +174,11 @@ impl FlowRecorder {
     }
 }
 
-impl FlowRecord {
+impl OpenRecord {
     fn news(&mut self, deny_list: &[IpNet]) -> Option<String> {
         let deny_list: Vec<IpNet> =
             deny_list.iter().copied().chain(self.owner.nearby.iter().copied()).collect();
-        self.ledger.news(&self.owner.pool, &deny_list)
+        self.flows.news(&self.owner.pool, &deny_list)
     }
 
     fn meter(&mut self, machine: &DomainName, traffic: Traffic, metrics: &Metrics) {

@@ -26,9 +26,9 @@ pub struct Counted {
     pub denied: u64,
 }
 
-/// The book of one run.
+/// The flow record of one run.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct FlowRecord {
     allowed: Page,
     denied: Page,
     /// Denied and not named in an Event yet, in the order in which they came.
@@ -61,7 +61,7 @@ impl Page {
     }
 }
 
-impl Ledger {
+impl FlowRecord {
     /// Writes something down. Whether it is worth a line in the log: the first of its kind is.
     pub fn note(&mut self, flow: &Flow) -> bool {
         let (verdict, target) = (flow.verdict, flow.target);
@@ -153,18 +153,18 @@ mod tests {
         Flow { machine: DomainName::from_recorded("m"), at: Instant::now(), verdict, target }
     }
 
-    fn denied(ledger: &mut Ledger, port: u16) -> bool {
-        ledger.note(&flow(FlowVerdict::Denied, target(Ipv4Addr::new(203, 0, 113, 9), port)))
+    fn denied(record: &mut FlowRecord, port: u16) -> bool {
+        record.note(&flow(FlowVerdict::Denied, target(Ipv4Addr::new(203, 0, 113, 9), port)))
     }
 
     #[test]
     fn a_destination_is_a_line_once_and_counted_every_time() {
-        let mut ledger = Ledger::default();
-        assert!(denied(&mut ledger, 8080) && !denied(&mut ledger, 8080) && denied(&mut ledger, 25));
+        let mut record = FlowRecord::default();
+        assert!(denied(&mut record, 8080) && !denied(&mut record, 8080) && denied(&mut record, 25));
         assert!(
-            ledger.note(&flow(FlowVerdict::Allowed, target(Ipv4Addr::new(203, 0, 113, 9), 443)))
+            record.note(&flow(FlowVerdict::Allowed, target(Ipv4Addr::new(203, 0, 113, 9), 443)))
         );
-        let status = ledger.status(None);
+        let status = record.status(None);
         assert_eq!((status.allowed, status.denied, status.top_denied.len()), (1, 3, 2));
         let top = &status.top_denied[0];
         assert_eq!(
@@ -175,52 +175,52 @@ mod tests {
 
     #[test]
     fn the_rules_counts_win_where_the_log_was_bounded() {
-        let mut ledger = Ledger::default();
-        denied(&mut ledger, 8080);
+        let mut record = FlowRecord::default();
+        denied(&mut record, 8080);
         let counted = Some(Counted { allowed: 7, denied: 500 });
-        assert_eq!((ledger.status(counted).allowed, ledger.status(counted).denied), (7, 500));
-        assert_eq!((ledger.unwritten(counted), ledger.unwritten(None)), (499, 0));
+        assert_eq!((record.status(counted).allowed, record.status(counted).denied), (7, 500));
+        assert_eq!((record.unwritten(counted), record.unwritten(None)), (499, 0));
     }
 
     #[test]
     fn an_event_names_each_destination_once() {
-        let mut ledger = Ledger::default();
-        assert_eq!(ledger.news("ns/p", &[]), None);
-        denied(&mut ledger, 8080);
-        denied(&mut ledger, 8080);
-        let news = ledger.news("ns/p", &[]).unwrap();
+        let mut record = FlowRecord::default();
+        assert_eq!(record.news("ns/p", &[]), None);
+        denied(&mut record, 8080);
+        denied(&mut record, 8080);
+        let news = record.news("ns/p", &[]).unwrap();
         assert!(news.contains("pool ns/p") && news.matches("8080").count() >= 1, "{news}");
-        denied(&mut ledger, 8080);
-        assert!(!ledger.has_news() && ledger.news("ns/p", &[]).is_none());
-        denied(&mut ledger, 25);
-        assert!(ledger.news("ns/p", &[]).unwrap().contains("port 25"));
+        denied(&mut record, 8080);
+        assert!(!record.has_news() && record.news("ns/p", &[]).is_none());
+        denied(&mut record, 25);
+        assert!(record.news("ns/p", &[]).unwrap().contains("port 25"));
     }
 
     #[test]
     fn chatter_is_nobodys_news() {
-        let mut ledger = Ledger::default();
+        let mut record = FlowRecord::default();
         let all = "ff02::2".parse().map(IpAddr::V6).unwrap();
         let chatter = Target { kind: TargetKind::Ipv6, to: Destination::Address(all), port: None };
-        assert!(!ledger.note(&flow(FlowVerdict::Frame, chatter)) && !ledger.has_news());
-        assert_eq!(ledger.status(None), RunNetwork::default());
+        assert!(!record.note(&flow(FlowVerdict::Frame, chatter)) && !record.has_news());
+        assert_eq!(record.status(None), RunNetwork::default());
     }
 
     proptest! {
         #[test]
         fn a_ledger_is_bounded_whatever_a_run_tries(tried in prop::collection::vec(any::<(u32, u16,
             bool)>(), 0..2_000)) {
-            let mut ledger = Ledger::default();
+            let mut record = FlowRecord::default();
             let (mut lines, mut events, mut longest) = (0, 0, 0);
             for (address, port, allowed) in &tried {
                 let verdict = if *allowed { FlowVerdict::Allowed } else { FlowVerdict::Denied };
-                lines += usize::from(ledger.note(&flow(verdict, target(Ipv4Addr::from(*address),
+                lines += usize::from(record.note(&flow(verdict, target(Ipv4Addr::from(*address),
                     *port))));
-                if let Some(news) = ledger.news("some-namespace/some-pool", &[]) {
+                if let Some(news) = record.news("some-namespace/some-pool", &[]) {
                     (events, longest) = (events + 1, longest.max(news.len()));
                 }
             }
             prop_assert!(lines <= 2 * MAX_TARGETS && events <= MAX_NAMED_EVER && longest < 1000);
-            let status = ledger.status(None);
+            let status = record.status(None);
             prop_assert!(status.top_denied.len() <= MAX_TOP);
             prop_assert!(status.top_denied.windows(2).all(|pair| pair[0].count >= pair[1].count));
             let seen = |wanted: bool| tried.iter().filter(|(_, _,

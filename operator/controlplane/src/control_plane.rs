@@ -10,18 +10,13 @@ use tokio::time::timeout;
 use crate::prepare::{PrepareError, Prepared, prepare};
 use crate::readiness;
 use crate::restarts::{ChildEvent, Happened, SupervisedProcess};
+use crate::time_limits::{API_SERVER_GRACE, CONTROLLER_MANAGER_GRACE, LEAST_ETCD_GRACE};
 use crate::{Component, Config};
 
 const REMEMBERED_EVENTS: usize = 64;
 /// Another program may take a port after our check and before the child's start.
 const PORT_ATTEMPTS: u32 = 4;
 const PORT_TAKEN: &str = "address already in use";
-/// The longest wait for the API server. It has no data outside of etcd, and its graceful end can
-/// take a minute.
-const API_SERVER_GRACE: Duration = Duration::from_secs(2);
-const CONTROLLER_MANAGER_GRACE: Duration = Duration::from_secs(1);
-/// A fast shutdown also gives etcd the time to close its files.
-const LEAST_ETCD_GRACE: Duration = Duration::from_secs(2);
 
 /// A running control plane. Dropping it kills its children. [`ControlPlane::shutdown`] ends them in
 /// order.

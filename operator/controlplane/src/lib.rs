@@ -32,6 +32,7 @@ mod private_files;
 mod readiness;
 mod restarts;
 mod spawner;
+mod time_limits;
 
 pub use binaries::{Binaries, BinariesError};
 pub use component::Component;

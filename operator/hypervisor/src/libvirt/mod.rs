@@ -37,12 +37,12 @@ mod store;
 mod xml;
 
 pub use baseline::Baseline;
-#[doc(hidden)]
-pub use connection::config::Sabotage;
 pub use connection::config::{LibvirtConfig, LibvirtFilter};
 pub use handle::Libvirt;
 pub use qemu::kvm_probe::boots as boots_with_kvm;
 pub use qemu::preload::find_preload;
+#[doc(hidden)]
+pub use reset::sabotage::Sabotage;
 
 #[cfg(test)]
 pub(crate) fn example_record() -> crate::MachineRecord {

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// The largest number of files that are taken from one run's output.
-const MAX_FILES: usize = 10_000;
+const MAX_OUTPUT_FILES: usize = 10_000;
 /// The largest number of entries that are looked at in one run's output.
-const MAX_ENTRIES: usize = 100_000;
+const MAX_OUTPUT_ENTRIES: usize = 100_000;
 
 /// Everything that the attempt needs, in one piece.
 pub fn attempt_spec(
@@ -74,8 +74,8 @@ pub fn attempt_spec(
         collect: CollectSpec {
             include: valid.include.clone(),
             max_bytes: valid.max_bytes,
-            max_files: MAX_FILES,
-            max_entries: MAX_ENTRIES,
+            max_files: MAX_OUTPUT_FILES,
+            max_entries: MAX_OUTPUT_ENTRIES,
         },
         folder: cx.runs_folder.join(uid.as_str()).join(attempt.number.to_string()),
         created: created(object),

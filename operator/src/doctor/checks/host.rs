@@ -1,7 +1,7 @@
-//! Checks of the calling user, of the security modules of this host, of swap, and of the clock.
+//! Checks of the calling user, of the security modules of this host, and of the clock.
 
 use crate::doctor::finding::{Check, Finding};
-use crate::doctor::observed::{Disk, Host, HostClock, Security, User};
+use crate::doctor::observed::{Disk, HostClock, Security, User};
 
 /// A file system may keep times that differ a little from the clock.
 const TOLERANCE_SECONDS: i64 = 300;
@@ -79,27 +79,6 @@ fn apparmor(dir: &str) -> String {
     const SHIPPED_FOR: &str = "/var/lib/agentvm";
     let lines = SHIPPED.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| format!("  {}", line.replace(SHIPPED_FOR, dir))).collect::<Vec<_>>().join("\n")
-}
-
-pub(super) fn swap(host: &Host) -> Finding {
-    const CHECK: Check = Check {
-        id: "swap",
-        title: "Swap",
-        why: "The memory of a machine, with the secrets of its runs, may be written to a disk and \
-              read from there after the run.",
-    };
-    // Others could read memory from these later.
-    let readable = host.swaps.iter().filter(|swap| !swap.in_memory && !swap.encrypted);
-    let all: Vec<String> = readable.map(|swap| swap.path.display().to_string()).collect();
-    if all.is_empty() {
-        return CHECK.ok("no memory is written to a disk, or only encrypted");
-    }
-    CHECK.warning(
-        format!("memory may be written to {}, without encryption", all.join(", ")),
-        "Turn it off: swapoff -a, and take its lines out of /etc/fstab. Or encrypt it with a key \
-         that the host forgets: the option `swap` in /etc/crypttab. Swap in compressed memory \
-         (zram) is fine.",
-    )
 }
 
 pub(super) fn clock(clock: HostClock) -> Finding {

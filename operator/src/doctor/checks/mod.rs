@@ -8,6 +8,7 @@ mod network;
 mod parts;
 mod resets;
 mod storage;
+mod swap;
 mod version;
 mod virt;
 
@@ -48,7 +49,7 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         network::others_ipv6(&seen.network),
         network::resolver(&seen.network),
         network::filter(&seen.network.filter),
-        host::swap(&seen.host),
+        swap::swap(&seen.host),
         host::clock(seen.clock),
         parts::control_plane(&seen.parts),
         parts::guest_image(&seen.parts),

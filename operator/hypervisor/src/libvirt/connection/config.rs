@@ -8,6 +8,7 @@ use agentvm_core::names::InstanceId;
 use crate::StepHook;
 use crate::libvirt::qemu::preload::find_preload;
 use crate::libvirt::qemu::users::uids;
+use crate::libvirt::reset::sabotage::Sabotage;
 
 /// Whether machines' interfaces have filters of libvirt's, beside our own rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,19 +16,6 @@ pub enum LibvirtFilter {
     #[default]
     Disabled,
     Enabled,
-}
-
-/// The sabotage of a reset, so that the proof has something to find.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sabotage {
-    #[default]
-    None,
-    /// The pages stay as the run left them.
-    SkipDrop,
-    /// Something is written to the disk after it was put back.
-    TouchDisk,
-    /// QEMU is asked for a snapshot that isn't there.
-    WrongSnapshot,
 }
 
 /// The libvirt to use, the place of the files, the deadlines.

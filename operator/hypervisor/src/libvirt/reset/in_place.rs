@@ -22,8 +22,8 @@ use virt::domain::Domain;
 
 use super::golden_caches::GoldenCaches;
 use super::proof::{self, disk::Reference};
+use super::sabotage::Sabotage;
 use crate::files::{io, write_secret};
-use crate::libvirt::connection::config::Sabotage;
 use crate::libvirt::connection::domain::{self, refused};
 use crate::libvirt::connection::lanes::{Wanted, still};
 use crate::libvirt::host::state::Host;

@@ -3,4 +3,5 @@
 pub mod golden_caches;
 pub mod in_place;
 pub mod proof;
+pub mod sabotage;
 pub mod tiers;

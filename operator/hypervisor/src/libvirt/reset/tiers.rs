@@ -11,7 +11,7 @@ use virt::connect::Connect;
 
 use super::golden_caches::GoldenCaches;
 use super::in_place;
-use crate::libvirt::connection::config::Sabotage;
+use super::sabotage::Sabotage;
 use crate::libvirt::connection::domain;
 use crate::libvirt::connection::lanes::ALWAYS;
 use crate::libvirt::host::state::Host;

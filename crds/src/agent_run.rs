@@ -4,11 +4,11 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent_run_cel::{cancelled_for_good, text_fits_into_a_spec};
 use crate::agent_run_files::{InputFileSpec, OutputSpec};
 use crate::agent_run_program::{Code, EnvVar};
-use crate::agent_run_rules::{cancelled_for_good, text_fits_into_a_spec};
+use crate::cel::{immutable, names_a_program, one_of_two};
 use crate::schema::explain_values;
-use crate::shared_rules::{immutable, names_a_program, one_of_two};
 use crate::{AgentRunStatus, LocalRef};
 
 /// The second half of the message that refuses a change of a run's field.

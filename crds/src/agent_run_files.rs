@@ -5,9 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ValueSource;
-use crate::agent_run_rules::{out_of_our_folder, permission_bits, secret_stays_off_the_disk};
+use crate::agent_run_cel::{out_of_our_folder, permission_bits, secret_stays_off_the_disk};
+use crate::cel::{exactly_one_of, no_control_characters, relative_path};
 use crate::schema::explain_values;
-use crate::shared_rules::{exactly_one_of, no_control_characters, relative_path};
 
 /// The content of a file from a Secret or a ConfigMap.
 pub type ContentSource = ValueSource;

@@ -4,9 +4,9 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::agent_run_rules::name_of_a_variable;
+use crate::agent_run_cel::name_of_a_variable;
+use crate::cel::{not_both, one_of_two};
 use crate::schema::explain_values;
-use crate::shared_rules::{not_both, one_of_two};
 
 /// A program as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

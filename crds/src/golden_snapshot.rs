@@ -5,10 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::GoldenSnapshotStatus;
-use crate::schema::explain_values;
-use crate::shared_rules::{
+use crate::cel::{
     immutable, names_a_program, no_control_characters, one_of_two, relative_path, sha256,
 };
+use crate::schema::explain_values;
 
 /// The second half of the message that refuses a change of a snapshot's recipe.
 const MAKE_ANOTHER: &str = "machines are copies of the capture: create a GoldenSnapshot of another \

@@ -8,12 +8,13 @@
 #![expect(clippy::duplicated_attributes, reason = "each printer column has a type of its own")]
 
 mod agent_run;
+mod agent_run_cel;
 mod agent_run_files;
 mod agent_run_program;
-mod agent_run_rules;
 mod agent_run_status;
 mod agent_vm_pool;
 mod agent_vm_pool_status;
+mod cel;
 mod common;
 mod condition;
 mod golden_snapshot;
@@ -23,7 +24,6 @@ mod network;
 mod reasons;
 mod reference;
 mod schema;
-mod shared_rules;
 
 pub use agent_run::{AgentRun, AgentRunSpec, DesiredState, RunAs};
 pub use agent_run_files::{ContentSource, InputFileSpec, OutputSpec, Place};

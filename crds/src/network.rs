@@ -5,8 +5,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::cel::{cidr, ipv4};
 use crate::schema::explain_values;
-use crate::shared_rules::{cidr, ipv4};
 
 /// The network of a pool's machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]

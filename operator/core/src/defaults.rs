@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::limits::LimitDefaults;
+use crate::limit_defaults::LimitDefaults;
 
 /// Defaults and limits of this operator. `Default` gives the documented values without any
 /// configuration.

@@ -11,7 +11,7 @@ pub mod defaults;
 pub mod globs;
 pub mod golden;
 pub mod invalid_spec;
-pub mod limits;
+pub mod limit_defaults;
 pub mod machine;
 pub mod names;
 pub mod network;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agentvm_core::defaults::{Defaults, NetworkDefaults};
-use agentvm_core::limits::{LimitDefaults, LimitPreset};
+use agentvm_core::limit_defaults::{LimitDefaults, LimitPreset};
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use agentvm_hypervisor::libvirt::{LibvirtConfig, LibvirtFilter};
 use ipnet::IpNet;

@@ -2,6 +2,7 @@
 //! machines). The code above this module does not differ.
 
 mod clock;
+mod environment;
 mod etc;
 mod folder;
 mod inspect;
@@ -16,18 +17,14 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentvm_guest_agent::protocol::{
-    Execute, GuestLease, Inspection, Nonce, Rehydrate, RunAs, Status,
-};
+use agentvm_guest_agent::protocol::{Execute, GuestLease, Inspection, Nonce, Rehydrate, Status};
 
 use crate::cgroup::CgroupError;
 use crate::launch::{Isolation, Spec};
 use crate::mounts::MountError;
 use crate::network::NetworkError;
 use crate::scope::{Folders, Scope};
-use crate::users::{AGENT_GID, AGENT_HOME, AGENT_NAME, AGENT_UID};
-
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::users::{AGENT_GID, AGENT_UID};
 
 /// Deferred work of the kernel, at the longest: emulated, with one CPU.
 const SETTLE: Duration = Duration::from_millis(1500);
@@ -212,24 +209,6 @@ impl Platform {
             Self::Machine(_) => PathBuf::from(crate::workspace::WORKSPACE),
             Self::Folder(folder) => folder.path().to_owned(),
         }
-    }
-
-    fn environment(&self, order: &Execute) -> Vec<(String, String)> {
-        let (user, home) = match (self, order.run_as) {
-            (Self::Machine(_), RunAs::Agent) => (AGENT_NAME.to_owned(), AGENT_HOME.to_owned()),
-            (Self::Machine(_), RunAs::Root) => ("root".to_owned(), "/root".to_owned()),
-            (Self::Folder(_), _) => Folder::user(),
-        };
-        let base = [
-            ("PATH", PATH.to_owned()),
-            ("HOME", home),
-            ("USER", user.clone()),
-            ("LOGNAME", user),
-            ("LANG", "C.UTF-8".to_owned()),
-            ("AGENTVM", "1".to_owned()),
-        ];
-        let asked = order.env.iter().map(|var| (var.name.clone(), var.value.expose().to_owned()));
-        base.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(asked).collect()
     }
 }
 

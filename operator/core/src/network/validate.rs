@@ -11,7 +11,7 @@ use super::rules::nowhere;
 use super::{Allow, LinkLimits, Policy, PortRange};
 use crate::defaults::{Defaults, NetworkDefaults};
 use crate::invalid_spec::InvalidSpec;
-use crate::limits::LimitPreset;
+use crate::limit_defaults::LimitPreset;
 
 /// The limits of the API. An object that was written in another way is held to them, too.
 const MOST_ENTRIES: usize = 64;

@@ -36,7 +36,7 @@ mod tests {
 
     use super::*;
     use crate::defaults::Defaults;
-    use crate::limits::{LimitDefaults, LimitPreset};
+    use crate::limit_defaults::{LimitDefaults, LimitPreset};
     use crate::pool::validate;
 
     fn said(

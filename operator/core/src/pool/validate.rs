@@ -5,7 +5,7 @@ use agentvm_types::MachineLimits;
 
 use crate::defaults::Defaults;
 use crate::invalid_spec::InvalidSpec;
-use crate::limits::LimitPreset;
+use crate::limit_defaults::LimitPreset;
 use crate::network::{self, Policy};
 
 /// A pool with every default filled in.

@@ -12,19 +12,13 @@ use agentvm_core::network::Link;
 use virt::connect::Connect;
 
 use super::connection::config::LibvirtConfig;
-use super::connection::lanes::{Lane, Wanted};
+use super::connection::lanes::{CLAIM_WORKERS, Lane, RESET_WORKERS, Wanted};
 use super::host::state::Host;
 use super::machine::links;
 use super::qemu::channel::Channels;
 use super::reset::golden_caches::GoldenCaches;
 use crate::workspace::share;
 use crate::{HostApi, HvError, MachineApi, PowerState};
-
-/// Threads that serve claims: resume, pause, state, list, health.
-const CLAIM_WORKERS: usize = 2;
-
-/// Threads that reset machines, and change their limits.
-const RESET_WORKERS: usize = 2;
 
 /// The host's libvirt.
 #[derive(Clone, Debug)]

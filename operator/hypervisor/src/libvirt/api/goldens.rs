@@ -8,7 +8,7 @@ use virt::connect::Connect;
 use crate::libvirt::golden::{capture, template};
 use crate::libvirt::handle::{Libvirt, blocking};
 use crate::libvirt::host::state::Host;
-use crate::libvirt::reset::tiers;
+use crate::libvirt::reset::self_test;
 use crate::libvirt::store::goldens;
 use crate::{Golden, GoldenApi, HvError, TemplateSpec, TierReport};
 
@@ -33,7 +33,7 @@ impl GoldenApi for Libvirt {
     async fn tiers(&self, golden: &GoldenKey) -> Result<TierReport, HvError> {
         let (key, within) = (golden.clone(), self.host.config.capture_timeout);
         let caches = Arc::clone(&self.caches);
-        let job = move |host: &Host, conn: &Connect| tiers::get(host, &caches, conn, &key);
+        let job = move |host: &Host, conn: &Connect| self_test::get(host, &caches, conn, &key);
         self.build("test the ways to reset", within, job).await
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use agentvm_core::names::InstanceId;
 
+use super::lanes::BUILD_WORKERS;
 use crate::StepHook;
 use crate::libvirt::qemu::preload::find_preload;
 use crate::libvirt::qemu::users::uids;
@@ -75,7 +76,7 @@ impl LibvirtConfig {
             stop_timeout: Duration::from_secs(10),
             capture_timeout: Duration::from_mins(3),
             call_timeout: Duration::from_secs(10),
-            workers: 4,
+            workers: BUILD_WORKERS,
             preload: find_preload(),
             first_uid: Some(Self::FIRST_UID),
             filter: LibvirtFilter::default(),

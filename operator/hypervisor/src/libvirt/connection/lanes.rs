@@ -17,6 +17,13 @@ use super::reconnect::{Link, keep_alive_loop};
 use crate::HvError;
 use crate::locks::lock;
 
+/// Threads that create, capture and destroy.
+pub const BUILD_WORKERS: usize = 4;
+/// Threads that serve claims: resume, pause, state, list, health.
+pub const CLAIM_WORKERS: usize = 2;
+/// Threads that reset machines, and change their limits.
+pub const RESET_WORKERS: usize = 2;
+
 /// Does the caller still wait for the job?
 pub type Wanted<'a> = &'a dyn Fn() -> bool;
 

@@ -4,4 +4,4 @@ pub mod golden_caches;
 pub mod in_place;
 pub mod proof;
 pub mod sabotage;
-pub mod tiers;
+pub mod self_test;

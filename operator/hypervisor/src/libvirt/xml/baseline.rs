@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use agentvm_core::names::DomainName;
 
-use super::common;
+use super::devices;
 use super::element::{Element, el};
 use crate::libvirt::qemu::users::QemuUser;
 use crate::libvirt::store::state_folder::MachineDir;
@@ -36,13 +36,13 @@ impl BaselineXml {
             .child(el("name").text(&self.name))
             .child(el("memory").attr("unit", "MiB").text(self.resources.memory_mib))
             .child(el("vcpu").text(self.resources.vcpus))
-            .child(common::os(&self.kernel, &self.initrd, &self.cmdline))
+            .child(devices::os(&self.kernel, &self.initrd, &self.cmdline))
             .child(el("features").child(el("acpi")))
-            .child(common::cpu(self.kvm))
+            .child(devices::cpu(self.kvm))
             .child(el("clock").attr("offset", "utc"))
-            .children(common::ends())
+            .children(devices::ends())
             .child(self.devices())
-            .child(common::label(self.user))
+            .child(devices::label(self.user))
             .render()
     }
 
@@ -51,12 +51,12 @@ impl BaselineXml {
     fn devices(&self) -> Element {
         el("devices")
             .child(el("emulator").text(self.emulator.display()))
-            .child(common::disk(&self.dir.overlay()))
+            .child(devices::disk(&self.dir.overlay()))
             .child(el("controller").attr("type", "usb").attr("model", "none"))
-            .child(common::console(&self.dir.console()))
-            .child(common::channel(&self.dir.channel()))
+            .child(devices::console(&self.dir.console()))
+            .child(devices::channel(&self.dir.channel()))
             .child(el("memballoon").attr("model", "none"))
-            .child(common::rng())
+            .child(devices::rng())
     }
 }
 

@@ -14,7 +14,7 @@ use agentvm_core::names::DomainName;
 use agentvm_types::Nonce;
 use serde_json::json;
 
-use super::common;
+use super::devices;
 use super::element::{Element, el, uuid};
 use super::interface::{Plug, interface};
 use super::limits;
@@ -89,13 +89,13 @@ impl DomainSpec {
             .child(memory)
             .child(el("vcpu").text(self.resources.vcpus))
             .child(limits::cpu(&self.resources, &self.limits))
-            .child(common::os(&self.kernel, &self.initrd, &self.cmdline))
+            .child(devices::os(&self.kernel, &self.initrd, &self.cmdline))
             .child(el("features").child(el("acpi")))
-            .child(common::cpu(self.kvm))
+            .child(devices::cpu(self.kvm))
             .child(el("clock").attr("offset", "utc"))
-            .children(common::ends())
+            .children(devices::ends())
             .child(self.devices())
-            .child(common::label(self.user))
+            .child(devices::label(self.user))
             .child(self.command_line())
             .render()
     }
@@ -107,14 +107,14 @@ impl DomainSpec {
     fn devices(&self) -> Element {
         el("devices")
             .child(el("emulator").text(self.emulator.display()))
-            .child(common::disk(&self.overlay).children(limits::disk(&self.limits)).child(slot(2)))
+            .child(devices::disk(&self.overlay).children(limits::disk(&self.limits)).child(slot(2)))
             .child(el("controller").attr("type", "usb").attr("model", "none"))
             .child(el("controller").attr("type", "virtio-serial").attr("index", 0).child(slot(3)))
             .child(self.filesystem())
-            .child(common::console(&self.console))
-            .child(common::channel(&self.channel))
+            .child(devices::console(&self.console))
+            .child(devices::channel(&self.channel))
             .child(el("memballoon").attr("model", "none"))
-            .child(common::rng().child(slot(5)))
+            .child(devices::rng().child(slot(5)))
             .children(self.vsock.then(vsock))
             .children(self.plug.as_ref().map(|plug| interface(plug).child(slot(7))))
     }

@@ -1,7 +1,7 @@
 //! The XML that libvirt is given and answers with. Pure: text and data only.
 
 pub mod baseline;
-mod common;
+mod devices;
 pub mod domain;
 pub mod element;
 pub mod interface;

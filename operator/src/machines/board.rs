@@ -217,8 +217,9 @@ impl Board {
     /// The claim did not become durable: the machine is idle again. A machine that was found after
     /// a restart stays: it may have executed.
     pub fn give_back(&mut self, run: &RunUid, now: Timestamp) {
-        let held = self.slots.values_mut().filter(|entry| machine::is_held_for(&entry.life, run));
-        for entry in held {
+        let claimed =
+            self.slots.values_mut().filter(|entry| machine::is_claimed_by(&entry.life, run));
+        for entry in claimed {
             entry.must(Event::GiveBack { now });
         }
     }

@@ -24,13 +24,17 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with_life(Life::Creating)
+    }
+
+    fn with_life(life: Life) -> Self {
         let key = SlotKey { pool_uid: PoolUid::new("pool"), slot: 0 };
         let (commands, received) = mpsc::unbounded_channel();
         let entry = Entry {
             name: DomainName::from_recorded("vm"),
             golden: GoldenKey::from_recorded("g"),
             size: Resources { vcpus: 1, memory_mib: 1, disk_gib: 1, cpu_shares: 1 },
-            life: Life::Creating,
+            life,
             usage: None,
             claim: None,
             commands,
@@ -182,4 +186,13 @@ fn machines_that_are_held_to_other_limits_are_named_until_they_are_told() {
     assert_eq!(world.stale_limits(&new), 1, "that was said to the machine before");
     world.board.set_limits(&world.key, &nonce(1), new);
     assert_eq!(world.stale_limits(&new), 0);
+}
+
+#[test]
+fn a_machine_that_was_found_after_a_restart_is_not_given_back() {
+    let incarnation = Incarnation { nonce: nonce(1), limits: None };
+    let mut world = World::with_life(Life::Found { run: run(), incarnation });
+    world.board.give_back(&run(), NOW);
+    assert_eq!(world.attempt(1), Some(AttemptState::Claimed), "it may have executed");
+    assert!(world.board.holds(&run()) && !world.board.is_idle(&world.key));
 }

@@ -78,4 +78,4 @@ mod views;
 pub use admit::{Admission, Denied, MachineCommand, admit};
 pub use life::{Event, Illegal, Incarnation, Life};
 pub use prepared::{Evidence, Prepared};
-pub use views::{Numbers, attempt, is_held_for, is_idle, numbers, owner, slot};
+pub use views::{Numbers, attempt, is_claimed_by, is_held_for, is_idle, numbers, owner, slot};

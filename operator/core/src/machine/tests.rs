@@ -273,6 +273,9 @@ proptest! {
             prop_assert_eq!(slot, SlotSeen::Claimed);
             prop_assert_eq!(owner(&life), Some(&run(r)));
         }
+        let back = life.clone().on(Event::GiveBack { now: jiff::Timestamp::UNIX_EPOCH });
+        let mine = owner(&life) == Some(&run(r));
+        prop_assert_eq!(back.is_ok() && mine, is_claimed_by(&life, &run(r)));
     }
 }
 

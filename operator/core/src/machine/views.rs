@@ -75,3 +75,9 @@ pub fn is_idle(life: &Life) -> bool {
 pub fn is_held_for(life: &Life, run: &RunUid) -> bool {
     matches!(life, Life::Claimed { .. } | Life::Found { .. }) && owner(life) == Some(run)
 }
+
+/// Has the run claimed the machine, in this process, without anything sent to it? Only such a claim
+/// can be given back.
+pub fn is_claimed_by(life: &Life, run: &RunUid) -> bool {
+    matches!(life, Life::Claimed { .. }) && owner(life) == Some(run)
+}

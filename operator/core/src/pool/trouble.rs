@@ -26,6 +26,11 @@ impl Troubles {
         self.0.get(pool)
     }
 
+    /// Forgets pools that are gone.
+    pub fn keep(&mut self, exists: impl Fn(&PoolUid) -> bool) {
+        self.0.retain(|pool, _| exists(pool));
+    }
+
     /// A machine of the pool got to its golden state. A reset in place does not show that machines
     /// can be made again.
     pub fn note_success(&mut self, pool: &PoolUid, tier: Tier) {
@@ -74,6 +79,17 @@ mod tests {
         assert_eq!(second.failures, 2);
         let waits = |trouble: &Trouble, since| trouble.hold_until.duration_since(since);
         assert!(waits(second, first.hold_until) > waits(&first, start));
+    }
+
+    #[test]
+    fn a_pool_that_is_gone_has_no_trouble() {
+        let (mut troubles, now) = (Troubles::default(), Timestamp::UNIX_EPOCH);
+        let pools = ["gone", "there"].map(PoolUid::new);
+        for pool in &pools {
+            troubles.note_failure(pool, FAILED, "the host is full".to_owned(), now);
+        }
+        troubles.keep(|pool| *pool == pools[1]);
+        assert!(troubles.of(&pools[0]).is_none() && troubles.of(&pools[1]).is_some());
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey};
-use agentvm_core::pool::ResetLimits;
 use agentvm_hypervisor::{
     Golden, MachineKind, MachineLimits, MachineRecord, MachineSpec, Stop, Tier,
 };
@@ -58,7 +57,6 @@ impl Machine {
             share_bytes: SHARE_BYTES,
             tier: Tier::Fresh,
             limits: MachineLimits::default(),
-            reset_limits: ResetLimits::default(),
         };
         let mut machine =
             Self { lab: lab.clone(), spec, guest: golden.guest.clone(), session: None };

@@ -1,4 +1,4 @@
-//! Pure decisions: names, validation, plans, lifecycle, status, retry, calendar.
+//! Pure decisions: names, validation, plans, a machine's life, status, backoff, calendar.
 //!
 //! Nothing here is async, opens a socket, reads a clock, or knows kube's client or libvirt. Time is
 //! an argument; `clippy.toml` lists the calls that would break this.

@@ -3,7 +3,7 @@
 //! This file does not know the users of the names. All names fit into a libvirt domain name, a file
 //! name and a label value.
 
-use agentvm_types::{PoolUid, text_type};
+use agentvm_types::{PoolUid, hex, text_type};
 use sha2::{Digest, Sha256};
 
 macro_rules! name {
@@ -77,16 +77,6 @@ pub fn short_hash(parts: &[&str], len: usize) -> String {
     let mut text = hex(&digest_parts(parts));
     text.truncate(len);
     text
-}
-
-/// Lower-case hex.
-pub fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])
-        .map(char::from)
-        .collect()
 }
 
 fn digest_parts(parts: &[&str]) -> Vec<u8> {

@@ -15,6 +15,7 @@ mod firewall;
 pub mod libvirt;
 mod locks;
 mod proof;
+mod sabotage;
 mod step_hook;
 mod steps;
 mod workspace;
@@ -33,4 +34,4 @@ pub use proof::{Check, Proof};
 #[cfg(feature = "fault-injection")]
 pub use step_hook::HookAction;
 pub use step_hook::StepHook;
-pub use steps::{CaptureStep, CloneStep, ResetStep, Step};
+pub use steps::{CaptureStep, CreateStep, ResetStep, Step};

@@ -6,15 +6,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Step {
     Capture(CaptureStep),
-    Clone(CloneStep),
+    Create(CreateStep),
     Reset(ResetStep),
 }
 
 impl Step {
     pub fn all() -> impl Iterator<Item = Self> {
         let captures = CaptureStep::ALL.into_iter().map(Self::Capture);
-        let clones = CloneStep::ALL.into_iter().map(Self::Clone);
-        captures.chain(clones).chain(ResetStep::ALL.into_iter().map(Self::Reset))
+        let creations = CreateStep::ALL.into_iter().map(Self::Create);
+        captures.chain(creations).chain(ResetStep::ALL.into_iter().map(Self::Reset))
     }
 }
 
@@ -54,7 +54,7 @@ impl CaptureStep {
 
 /// The steps of making a machine in a fresh process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum CloneStep {
+pub enum CreateStep {
     /// Overlay, share, token.
     LayOut,
     /// Define and start the process, paused.
@@ -65,7 +65,7 @@ pub enum CloneStep {
     Ready,
 }
 
-impl CloneStep {
+impl CreateStep {
     pub const ALL: [Self; 4] = [Self::LayOut, Self::Start, Self::Load, Self::Ready];
 }
 

@@ -10,7 +10,6 @@
 use std::path::PathBuf;
 
 use agentvm_core::names::{DomainName, GoldenKey, short_hash};
-use agentvm_core::pool::ResetLimits;
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{
     CollectSpec, GoldenApi, HookAction, HostApi, HvError, InputFile, MachineApi, MachineKind,
@@ -55,7 +54,6 @@ fn machine(fake: &FakeHypervisor, slot: u32, nonce: &str) -> MachineSpec {
         share_bytes: 1 << 20,
         tier: agentvm_hypervisor::Tier::Fresh,
         limits: MachineLimits::default(),
-        reset_limits: ResetLimits::default(),
     }
 }
 

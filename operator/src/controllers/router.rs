@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use agentvm_core::{pool::lacks_room, run::place};
+use agentvm_core::{pool::lacks_room, run::ahead_of};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot, PoolNode};
 use agentvm_types::{OwnerUid, PoolUid, RunUid};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
@@ -76,10 +76,10 @@ impl Router {
         let Some(found) = by_uid(&cx.caches.pools, uid.as_str()) else { return };
         let (namespace, name) = (found.namespace.clone().unwrap_or_default(), found.name.clone());
         let _ = self.pools.unbounded_send(found);
-        let (free, _) = cx.machines.numbers(uid);
+        let free = cx.machines.numbers(uid).idle;
         let line = waiting(cx, &namespace, &name);
         for run in &line {
-            if place(&run.entry, line.iter().map(|other| &other.entry)).ahead < free {
+            if ahead_of(&run.entry, line.iter().map(|other| &other.entry)) < free {
                 let _ = self.runs.unbounded_send(ObjectRef::new(&run.name).within(&namespace));
             }
         }

@@ -7,10 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agentvm_core::{
-    golden::{Recipe, SourceKind},
-    names::hex,
-};
+use agentvm_core::golden::{Recipe, SourceKind};
+use agentvm_types::hex;
 use sha2::{Digest, Sha256};
 
 /// Why there is nothing to boot from. The text reveals nothing outside the images folder.

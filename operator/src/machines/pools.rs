@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use agentvm_core::{
+    machine::Numbers,
     names::{DomainName, GoldenKey},
     network::Nic,
     pool::{SlotSeen, TierChoice, Trouble, Troubles, UsedMachine},
@@ -53,8 +54,9 @@ impl Pools {
 
     /// Forgets pools that are gone.
     pub fn keep(&mut self, exists: impl Fn(&PoolUid) -> bool) {
-        let Self { wanted, tiers, .. } = self;
+        let Self { wanted, tiers, troubles } = self;
         wanted.retain(|uid, _| exists(uid));
+        troubles.keep(&exists);
         let wants = |key: &GoldenKey| wanted.values().any(|p| p.golden.as_ref() == Some(key));
         tiers.keep(exists, wants);
     }
@@ -170,9 +172,8 @@ impl Machines {
     }
 
     /// The idle machines of a pool, and all of its machines.
-    pub fn numbers(&self, pool: &PoolUid) -> (u32, u32) {
-        let numbers = self.inner.board().numbers(pool);
-        (numbers.idle, numbers.total)
+    pub fn numbers(&self, pool: &PoolUid) -> Numbers {
+        self.inner.board().numbers(pool)
     }
 
     /// The cost of the idle machines of a pool, as far as the host was asked.

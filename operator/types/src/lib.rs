@@ -4,6 +4,7 @@
 //! uses none of them. A value with a rule is checked here once; two identities cannot be exchanged
 //! by accident.
 
+mod hex;
 mod identity;
 mod mac;
 mod nonce;
@@ -12,6 +13,7 @@ mod size;
 mod tier;
 mod token;
 
+pub use hex::hex;
 pub use identity::{NodeName, OwnerUid, PoolUid, RunUid};
 pub use mac::{Mac, MacError, deserialize_unicast};
 pub use nonce::{Nonce, NonceError};

@@ -4,6 +4,8 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::hex::hex;
+
 /// Names one incarnation of a machine, and so one attempt: 32 lower-case hex characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -17,13 +19,7 @@ pub struct NonceError;
 impl Nonce {
     /// The nonce of 16 random bytes.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(
-            bytes
-                .iter()
-                .flat_map(|b| [b >> 4, b & 15])
-                .filter_map(|n| char::from_digit(n.into(), 16))
-                .collect(),
-        )
+        Self(hex(&bytes))
     }
 
     /// The 32 characters.

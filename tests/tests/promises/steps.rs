@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
-use agentvm_hypervisor::{CaptureStep, CloneStep, Machine, MachineApi, Mark, ResetStep, Step};
+use agentvm_hypervisor::{CaptureStep, CreateStep, Machine, MachineApi, Mark, ResetStep, Step};
 use agentvm_testing::wait_until_async;
 use agentvm_tests::{Outside, World, reason};
 use agentvm_types::Nonce;
@@ -102,7 +102,7 @@ async fn of_a_capture() {
 
 #[tokio::test]
 async fn of_a_creation() {
-    on_the_way_to_a_machine(CloneStep::ALL.map(Step::Clone)).await;
+    on_the_way_to_a_machine(CreateStep::ALL.map(Step::Create)).await;
 }
 
 #[tokio::test]

@@ -85,7 +85,7 @@ impl Nic {
         }
     }
 
-    /// The prefix of IPv6.
+    /// The machine's IPv6 address, where it has one.
     pub fn ipv6(&self) -> Option<Ipv6Addr> {
         match self.wire {
             Wire::Nat { ipv6, .. } => ipv6,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use agentvm_crds::{AcceptedReason, AgentRunStatus};
 use jiff::Timestamp;
 
-use super::{FinishedAttempt, QueuePlace};
+use super::FinishedAttempt;
 use crate::calendar;
 
 /// A reference of the run to an object or a key that does not exist (yet).
@@ -51,7 +51,8 @@ pub struct RunFacts {
     pub attempts: u32,
     pub pool: PoolState,
     pub missing: Option<MissingRef>,
-    pub queue: QueuePlace,
+    /// The number of runs of the pool that wait before this one.
+    pub ahead: u32,
     pub attempt: AttemptState,
     /// The operator is told to stop, so it claims nothing any more.
     pub draining: bool,

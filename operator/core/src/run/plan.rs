@@ -143,7 +143,7 @@ fn waiting_for(run: &ValidRun, facts: &RunFacts) -> Option<Wait> {
         let message = "the operator is stopping; the run waits for the next one".to_owned();
         return wait(A::Valid, S::NodeUnavailable, message);
     }
-    if facts.queue.ahead < *free {
+    if facts.ahead < *free {
         return None;
     }
     match trouble {
@@ -151,7 +151,7 @@ fn waiting_for(run: &ValidRun, facts: &RunFacts) -> Option<Wait> {
             let message = format!("pool {:?} has no machines: {trouble}", run.pool);
             wait(A::Valid, S::PoolDegraded, message)
         }
-        _ => wait(A::Valid, S::WaitingForMachine, in_line(facts.queue, &facts.pool)),
+        _ => wait(A::Valid, S::WaitingForMachine, in_line(facts.ahead, &facts.pool)),
     }
 }
 
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::{
         defaults::Defaults,
-        run::{AttemptEnd, AttemptResult, MissingRef, QueuePlace, validate},
+        run::{AttemptEnd, AttemptResult, MissingRef, validate},
     };
 
     fn run(extra: &serde_json::Value) -> ValidRun {
@@ -177,7 +177,7 @@ mod tests {
             attempts: 1,
             pool: PoolState::Present { free: 0, total: 4, max: 4, trouble: None },
             missing: None,
-            queue: QueuePlace { ahead: 3, waiting: 4 },
+            ahead: 3,
             attempt,
             draining: false,
             evicting: false,

@@ -16,37 +16,19 @@ pub struct QueueEntry {
     pub created: Timestamp,
 }
 
-/// Where a run stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueuePlace {
-    /// Runs of the same pool before this one.
-    pub ahead: u32,
-    /// Runs of the same pool that wait, this one included.
-    pub waiting: u32,
-}
-
-/// The place of `this` among all runs that wait for its pool (it may be among `others` or not).
-pub fn place<'a>(
-    this: &QueueEntry,
-    others: impl IntoIterator<Item = &'a QueueEntry>,
-) -> QueuePlace {
-    let mut place = QueuePlace { ahead: 0, waiting: 1 };
-    for other in others.into_iter().filter(|o| o.uid != this.uid) {
-        place.waiting = place.waiting.saturating_add(1);
-        if before(other, this) {
-            place.ahead = place.ahead.saturating_add(1);
-        }
-    }
-    place
+/// The number of runs before `this`, of all runs that wait for its pool (it may be among `others`
+/// or not).
+pub fn ahead_of<'a>(this: &QueueEntry, others: impl IntoIterator<Item = &'a QueueEntry>) -> u32 {
+    let ahead = others.into_iter().filter(|other| other.uid != this.uid && before(other, this));
+    ahead.fold(0, |sum, _| sum.saturating_add(1))
 }
 
 /// The message of a run that waits in line.
-pub(super) fn in_line(place: QueuePlace, pool: &PoolState) -> String {
+pub(super) fn in_line(ahead: u32, pool: &PoolState) -> String {
     let (free, total, max) = match pool {
         PoolState::Missing => (0, 0, 0),
         PoolState::Present { free, total, max, .. } => (*free, *total, *max),
     };
-    let ahead = place.ahead;
     format!("{free} of {total} machines free (max {max}), {ahead} runs before this one")
 }
 
@@ -116,10 +98,10 @@ mod tests {
                 uid: RunUid::new(n.to_string()), priority: *priority,
                     created: Timestamp::from_second(*second).unwrap(),
             }).collect();
-            let mut places: Vec<u32> = all.iter().map(|e| place(e, &all).ahead).collect();
+            let mut places: Vec<u32> = all.iter().map(|e| ahead_of(e, &all)).collect();
             for (a, b) in all.iter().zip(&all[1..]) {
-                if a.priority > b.priority { prop_assert!(place(a, &all).ahead < place(b,
-                    &all).ahead); }
+                if a.priority > b.priority { prop_assert!(ahead_of(a, &all) < ahead_of(b,
+                    &all)); }
             }
             places.sort_unstable();
             prop_assert_eq!(places, (0..u32::try_from(all.len()).unwrap()).collect::<Vec<_>>());

@@ -63,8 +63,8 @@ pub trait LinkApi: Send + Sync + Debug + 'static {
     /// closed.
     async fn traffic(&self, name: &DomainName) -> Result<Traffic, HvError>;
 
-    /// Returns the stream of flows that the rules log. It has one reader: a second call returns
-    /// `None`.
+    /// Returns the stream of flows that the rules log, or `None` where no thread can read them.
+    /// The log has one reader: a second stream stays silent.
     fn flows(&self) -> Option<Receiver<Flow>>;
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use agentvm_core::{names::DomainName, pool::ResetLimits};
+use agentvm_core::names::DomainName;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -72,8 +72,6 @@ pub struct MachineSpec {
     /// `Boot` boots the machine. With any other tier its process loads the golden's memory.
     pub tier: Tier,
     pub limits: MachineLimits,
-    /// A reset of a machine that exceeds them fails with `NotResettable`.
-    pub reset_limits: ResetLimits,
 }
 
 /// A machine, as the host sees it.

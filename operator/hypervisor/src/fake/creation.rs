@@ -11,7 +11,7 @@ use agentvm_types::Nonce;
 use super::process::Agent;
 use super::store::{Kept, Store};
 use crate::files::{io, remove_tree, write_json};
-use crate::{CloneStep, HvError, MachineSpec, Proof, ResetStep, Step};
+use crate::{CreateStep, HvError, MachineSpec, Proof, ResetStep, Step};
 
 impl Store {
     pub fn create(&self, spec: &MachineSpec) -> Result<(), HvError> {
@@ -66,18 +66,18 @@ impl Store {
             }
             let dir = self.machine(name);
             // A template is not a copy: its steps belong to the capture.
-            let before = |step| golden.map_or(Ok(()), |_| self.step(name, Step::Clone(step)));
-            before(CloneStep::LayOut)?;
+            let before = |step| golden.map_or(Ok(()), |_| self.step(name, Step::Create(step)));
+            before(CreateStep::LayOut)?;
             self.end_agents(name, &dir);
             lay_out(&dir, golden)?;
             write_json(&dir.join("record.json"), kept)?;
-            before(CloneStep::Start)?;
+            before(CreateStep::Start)?;
             let agent = self.spawn(&dir, golden_nonce).inspect_err(|_| {
                 let _ = fs::remove_dir_all(&dir);
             })?;
-            before(CloneStep::Load)?;
+            before(CreateStep::Load)?;
             write_json(&dir.join("agent.pid"), &agent)?;
-            before(CloneStep::Ready)?;
+            before(CreateStep::Ready)?;
             write_json(&self.ready_file(name), &())
         })
     }

@@ -18,7 +18,7 @@ use crate::HvError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Begun {
     connection: Connection,
-    /// The port of TCP and UDP.
+    /// The source port of TCP and UDP.
     from_port: u16,
 }
 
@@ -33,14 +33,14 @@ pub fn flush(link: &Link) -> Result<(), HvError> {
 }
 
 /// Forgets the connections that are forbidden now.
-pub fn flush_refused(link: &Link, policy: &Policy, never: &[IpNet]) -> Result<(), HvError> {
+pub fn flush_refused(link: &Link, policy: &Policy, deny_list: &[IpNet]) -> Result<(), HvError> {
     for address in addresses(link) {
         let what = format!("look at the connections of {address}");
         let list = conntrack(&what, &["-L", "-f", family(address), "-s", &address.to_string()])?;
         let gone = list
             .lines()
             .filter_map(begun)
-            .filter(|begun| !lets_through(policy, never, &begun.connection));
+            .filter(|begun| !lets_through(policy, deny_list, &begun.connection));
         gone.into_iter().try_for_each(|gone| forget(address, gone))?;
     }
     Ok(())

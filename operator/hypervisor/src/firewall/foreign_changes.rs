@@ -95,7 +95,7 @@ fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
     }
 }
 
-/// Reads all messages; returns the other processes that changed our table.
+/// Reads all messages; returns the name of the first other process that changed our table.
 fn foreign(socket: &OwnedFd, buffer: &mut [u8], firewall: &Firewall) -> Option<String> {
     let mut who = None;
     loop {

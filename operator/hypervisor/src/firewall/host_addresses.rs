@@ -80,9 +80,9 @@ fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
         pending |= heard(socket);
         let Some(firewall) = firewall.upgrade() else { return };
         if pending {
-            let follpending = firewall.follow_host();
-            pending = follpending.is_err();
-            if let Err(why) = follpending {
+            let followed = firewall.follow_host();
+            pending = followed.is_err();
+            if let Err(why) = followed {
                 tracing::error!(
                     error = &why as &dyn std::error::Error,
                     "machines on a bridge of the host may reach an address that the host has had \

@@ -36,13 +36,13 @@ mod reset;
 mod store;
 mod xml;
 
+#[doc(hidden)]
+pub use crate::sabotage::Sabotage;
 pub use baseline::Baseline;
 pub use connection::config::{LibvirtConfig, LibvirtFilter};
 pub use handle::Libvirt;
 pub use qemu::kvm_probe::boots as boots_with_kvm;
 pub use qemu::preload::find_preload;
-#[doc(hidden)]
-pub use reset::sabotage::Sabotage;
 
 #[cfg(test)]
 pub(crate) fn example_record() -> crate::MachineRecord {

@@ -12,7 +12,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use agentvm_core::globs::Globs;
-use agentvm_core::names::hex;
+use agentvm_types::hex;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};
@@ -65,7 +65,7 @@ struct Walk<'a> {
     found: Collected,
     entries: usize,
     bytes: u64,
-    /// Bytes of all paths that were matched.
+    /// Bytes of all paths that were compared with the patterns.
     path_bytes: usize,
 }
 

@@ -35,7 +35,7 @@ impl Tree {
     }
 }
 
-/// The content of the copy.
+/// The permission bits of the copy.
 fn mode_of(tree: &Tree, name: &str) -> u32 {
     std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(tree.target().join(name)).unwrap())
         & 0o7777

@@ -13,7 +13,6 @@ use std::time::Instant;
 
 use self::guest::Guest;
 use agentvm_core::names::{DomainName, GoldenKey, InstanceId, short_hash};
-use agentvm_core::pool::ResetLimits;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
     Golden, GoldenApi, HostApi, MachineKind, MachineLimits, MachineRecord, MachineSpec, Resources,
@@ -107,7 +106,6 @@ impl TestHost {
             share_bytes: 32 << 20,
             tier: Tier::Fresh,
             limits: MachineLimits::default(),
-            reset_limits: ResetLimits::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use agentvm_core::names::{DomainName, GoldenKey};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
-    CloneStep, HookAction, HostApi, HvError, MachineApi, Mark, PowerState, ResetStep, Step,
+    CreateStep, HookAction, HostApi, HvError, MachineApi, Mark, PowerState, ResetStep, Step,
     StepHook, Stop,
 };
 
@@ -45,8 +45,8 @@ fn random(seed: u64) -> u64 {
 
 /// Each victim in turn, at any step, somewhere in it.
 fn fault(trial: u64) -> Fault {
-    let steps: Vec<Step> = CloneStep::ALL
-        .map(Step::Clone)
+    let steps: Vec<Step> = CreateStep::ALL
+        .map(Step::Create)
         .into_iter()
         .chain(ResetStep::ALL.map(Step::Reset))
         .collect();

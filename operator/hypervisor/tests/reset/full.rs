@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_hypervisor::{
-    CaptureStep, CloneStep, GoldenApi, HookAction, HostApi, HvError, MachineApi, Step, StepHook,
+    CaptureStep, CreateStep, GoldenApi, HookAction, HostApi, HvError, MachineApi, Step, StepHook,
     Stop,
 };
 
@@ -104,9 +104,9 @@ async fn a_full_file_system_is_said_and_leaves_nothing_half_made() {
     small.host.golden(hv, &key).await;
     let machine = small.host.machine(&key, 0, "nonce");
     fill(small.host.dir.path());
-    is_no_capacity(hv.create(&machine).await, Step::Clone(CloneStep::LayOut));
+    is_no_capacity(hv.create(&machine).await, Step::Create(CreateStep::LayOut));
     small.empty();
-    for step in CloneStep::ALL.map(Step::Clone) {
+    for step in CreateStep::ALL.map(Step::Create) {
         small.fills_at(step);
         match hv.create(&machine).await {
             // A machine writes next to nothing after its files are laid out.

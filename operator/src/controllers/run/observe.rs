@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use agentvm_core::{
     run::{
-        AttemptState, FinishedAttempt, PoolState, RunFacts, attempts, open_attempt, place,
+        AttemptState, FinishedAttempt, PoolState, RunFacts, ahead_of, attempts, open_attempt,
         waits_since,
     },
     status::find,
@@ -61,7 +61,7 @@ pub async fn observe(run: &Run<'_>, cx: &Context) -> Result<Observation, Error> 
         attempts: attempts(status),
         pool: pool.map_or(PoolState::Missing, |pool| pool_state(pool, run, cx)),
         missing,
-        queue: place(&this, others.iter().map(|waiting| &waiting.entry)),
+        ahead: ahead_of(&this, others.iter().map(|waiting| &waiting.entry)),
         attempt,
         draining: cx.draining(),
         evicting: cx.evicting(),
@@ -71,16 +71,16 @@ pub async fn observe(run: &Run<'_>, cx: &Context) -> Result<Observation, Error> 
 
 fn pool_state(pool: &AgentVMPool, run: &Run<'_>, cx: &Context) -> PoolState {
     let uid = pool.metadata.uid.clone().map(PoolUid::new);
-    let (idle, total) = uid.map_or((0, 0), |uid| cx.machines.numbers(&uid));
+    let numbers = uid.map(|uid| cx.machines.numbers(&uid)).unwrap_or_default();
     // A claim whose write had an unknown outcome still holds its machine, for this run only.
-    let free = idle + u32::from(cx.machines.holds(&run.uid));
+    let free = numbers.idle + u32::from(cx.machines.holds(&run.uid));
     let max = cx.valid_pool(pool).map_or(0, |valid| valid.max);
     let ready =
         pool.status.as_ref().and_then(|status| find(&status.conditions, condition_type::READY));
     let trouble = ready
         .filter(|c| c.status == ConditionStatus::False)
         .map(|c| format!("{}: {}", c.reason, c.message));
-    PoolState::Present { free, total, max, trouble }
+    PoolState::Present { free, total: numbers.total, max, trouble }
 }
 
 fn attempt(run: &Run<'_>, cx: &Context) -> AttemptState {

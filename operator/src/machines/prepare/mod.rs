@@ -7,10 +7,7 @@ mod steps;
 
 use std::time::Duration;
 
-use agentvm_core::{
-    machine::{Event, Incarnation, Prepared},
-    pool::ResetLimits,
-};
+use agentvm_core::machine::{Event, Incarnation, Prepared};
 use agentvm_hypervisor::{MachineSpec, Tier};
 use agentvm_types::report;
 use jiff::Timestamp;
@@ -109,7 +106,6 @@ impl Task {
             share_bytes: self.inner.config.share_bytes,
             tier,
             limits: self.limits(),
-            reset_limits: ResetLimits::default(),
         }
     }
 

@@ -20,8 +20,8 @@ use crate::network::{Mac, Policy};
 pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) -> Chain {
     let refuse = || Then::Goto(REFUSE.into());
     let to = |nets: Vec<IpNet>| to(nets, false).map(|(_, nets)| nets);
-    let never = wanted.deny_list.iter().chain(wanted.host_addresses).copied();
-    let never = nowhere().into_iter().chain(never).chain(wanted.nets()).collect();
+    let closed = wanted.deny_list.iter().chain(wanted.host_addresses).copied();
+    let closed = nowhere().into_iter().chain(closed).chain(wanted.nets()).collect();
     let arp = |whose| [When::Frame(Ether::Arp), When::PlainArp, When::StationArp, whose];
     let mut rules: Vec<Rule> = vec![
         rule(arp(When::LeasedArp), Then::Accept),
@@ -35,7 +35,7 @@ pub(super) fn chain(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) 
         rule([When::UdpTo(67)], refuse()),
         rule([When::ToGroup], refuse()),
     ];
-    rules.extend(to(never).map(|never| rule([never], refuse())));
+    rules.extend(to(closed).map(|closed| rule([closed], refuse())));
     let yes = [When::Station, When::Leased, When::PlainIp(Version::Four)];
     let named = named_private(policy, false, &|| Then::Accept);
     rules.extend(

@@ -8,8 +8,8 @@ use super::names::{
     ARRIVING, BRIDGED, CALLERS, FAMILY_BRIDGE, FAMILY_INET, LEAVING, LINKED, OwnerChains, PINNED,
     PLUGGED, POOLS, STATIONS, of,
 };
-use crate::names::hex;
 use crate::network::{Link, Table, Wire};
+use agentvm_types::hex;
 
 /// An element of a set, or a key of a map with its value.
 struct Element {

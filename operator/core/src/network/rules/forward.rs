@@ -40,7 +40,7 @@ pub(super) fn shared(wanted: &Wanted<'_>) -> Vec<Chain> {
 fn from_machine(wanted: &Wanted<'_>) -> Vec<Rule> {
     let refuse = || Then::Goto(REFUSE.into());
     let six = wanted.ipv6();
-    let never = nowhere().into_iter().chain(wanted.deny_list.iter().copied()).chain(wanted.nets());
+    let closed = nowhere().into_iter().chain(wanted.deny_list.iter().copied()).chain(wanted.nets());
     let mut rules = only_asked_for(six);
     // The router is no way back to another machine, whatever its address.
     rules.push(rule([When::Interface(Side::Out, wanted.subnet.bridge.clone())], refuse()));
@@ -48,7 +48,7 @@ fn from_machine(wanted: &Wanted<'_>) -> Vec<Rule> {
     // A published port of the host, or a service address: the original destination is not
     // reachable, so this one is not either.
     rules.push(rule([When::Redirected], refuse()));
-    rules.extend(to(never, six).map(|(_, never)| rule([never], refuse())));
+    rules.extend(to(closed, six).map(|(_, closed)| rule([closed], refuse())));
     rules.push(rule([When::Invalid], Then::Drop));
     rules.extend(versions(six).map(|version| rule([], Then::BySource(version))));
     rules.push(rule([], Then::Drop));
@@ -75,11 +75,8 @@ pub(super) fn versions(six: bool) -> impl Iterator<Item = Version> {
 }
 
 fn refusing(wanted: &Wanted<'_>, name: &str, prefix: &'static str) -> Chain {
-    let log = Then::Log { prefix, group: wanted.table.log_group(), by: LogKey::Station };
-    Chain::new(
-        name,
-        vec![rule([], Then::CountStation(DENIED)), rule([], log), rule([], Then::Drop)],
-    )
+    let log = Then::Log { prefix, group: wanted.table.log_group(), by: LogKey::Mac };
+    Chain::new(name, vec![rule([], Then::CountByMac(DENIED)), rule([], log), rule([], Then::Drop)])
 }
 
 /// The chains of one policy: its destinations, and the path of a permitted connection.
@@ -91,14 +88,13 @@ pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Poli
         rules.insert(0, rule([When::NotIpv4], Then::Goto(REFUSE.into())));
     }
     rules.push(rule([], Then::Goto(REFUSE.into())));
-    let log =
-        Then::Log { prefix: PREFIX_ALLOW, group: wanted.table.log_group(), by: LogKey::Station };
+    let log = Then::Log { prefix: PREFIX_ALLOW, group: wanted.table.log_group(), by: LogKey::Mac };
     let beginning = vec![
         rule([When::Known], Then::Accept),
         // This comes first: a refused packet is not even counted.
         rule([When::BeginsOver(begins(policy.limits.connections))], Then::Goto(LIMITED.into())),
         rule([When::ConnectionsOver(policy.limits.connections)], Then::Goto(LIMITED.into())),
-        rule([], Then::CountStation(ALLOWED)),
+        rule([], Then::CountByMac(ALLOWED)),
         rule([], log),
         rule([], Then::Accept),
     ];

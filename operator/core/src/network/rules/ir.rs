@@ -173,7 +173,7 @@ pub(super) enum Then {
     Hear,
     /// Counts for the tap, or the MAC that it came from, and goes on.
     CountTap(&'static str),
-    CountStation(&'static str),
+    CountByMac(&'static str),
     /// Tells user space, at most so often, and goes on.
     Log {
         prefix: &'static str,
@@ -186,7 +186,7 @@ pub(super) enum Then {
 /// The machine or user whose log lines are bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LogKey {
-    Station,
+    Mac,
     Tap,
     /// The user of the sending process.
     User,

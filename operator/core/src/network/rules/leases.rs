@@ -11,7 +11,7 @@ use super::elements::{number, quoted};
 use super::names::{FAMILY_BRIDGE, HEARD, LEASED};
 use crate::network::Table;
 
-/// The addresses of the taps.
+/// The address that a server gave to the machine behind a tap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
     pub tap: String,
@@ -43,7 +43,7 @@ pub fn list(table: &Table) -> String {
     format!("list set {FAMILY_BRIDGE} {} {LEASED}\n", table.name())
 }
 
-/// The refusal of nft.
+/// The leases in nft's answer to [`list`].
 pub fn listed(answer: &str) -> Vec<Lease> {
     let element = |text: &str| {
         let (tap, address) = text.trim().strip_prefix('"')?.split_once("\" . ")?;

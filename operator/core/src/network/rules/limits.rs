@@ -15,7 +15,7 @@ pub(super) const LOG_RATE: &str = "10/second burst 50 packets";
 pub(super) const LOG_BYTES: u32 = 96;
 
 /// Connections count for a machine, by either version of IP. The MAC has been pinned by then.
-pub(super) const STATION: &str = "ether saddr";
+pub(super) const BY_MAC: &str = "ether saddr";
 
 /// A burst of a quarter of a second.
 pub(super) fn packet_burst(rate: u32) -> u32 {
@@ -70,8 +70,8 @@ pub(super) fn bridge_sets(limits: &LinkLimits) -> Vec<Set> {
 
 pub(super) fn inet_sets(limits: &LinkLimits) -> Vec<Set> {
     vec![
-        Set::new(begins_set(begins(limits.connections)), SetKind::Rates, STATION),
-        Set::new(connections_set(limits.connections), SetKind::Connections, STATION),
+        Set::new(begins_set(begins(limits.connections)), SetKind::Rates, BY_MAC),
+        Set::new(connections_set(limits.connections), SetKind::Connections, BY_MAC),
     ]
 }
 

@@ -45,7 +45,7 @@ use super::{Link, Mac, Policy, Subnet};
 pub struct Wanted<'a> {
     pub table: &'a Table,
     pub subnet: &'a Subnet,
-    /// The name of the installation's bridge.
+    /// The MAC address of the installation's bridge.
     pub gateway_mac: Mac,
     /// Destinations that no policy opens: addresses of nodes, API server, pods and services.
     pub deny_list: &'a [IpNet],

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::ir::{Chain, Ether, LogKey, Rule, Set, SetKind, Side, Then, Transport, Version, When};
 use super::limits::{
-    LOG_BYTES, LOG_RATE, METER_SIZE, STATION, begins_set, byte_burst, bytes_set, connections_set,
+    BY_MAC, LOG_BYTES, LOG_RATE, METER_SIZE, begins_set, byte_burst, bytes_set, connections_set,
     interface, packet_burst, packets_set,
 };
 use super::names::{CALLERS, HEARD, LEASED, LINKED, PINNED, POOLS, STATIONS, of};
@@ -145,12 +145,12 @@ fn when(when: &When) -> String {
         When::BeginsOver(rate) => {
             let burst = 2 * rate;
             format!(
-                "update @{} {{ {STATION} limit rate over {rate}/second burst {burst} packets }}",
+                "update @{} {{ {BY_MAC} limit rate over {rate}/second burst {burst} packets }}",
                 begins_set(*rate)
             )
         }
         When::ConnectionsOver(limit) => {
-            format!("add @{} {{ {STATION} ct count over {limit} }}", connections_set(*limit))
+            format!("add @{} {{ {BY_MAC} ct count over {limit} }}", connections_set(*limit))
         }
     }
 }
@@ -164,10 +164,10 @@ fn then(then: &Then) -> String {
         Then::BySource(version) => format!("{} saddr vmap @{}", ip(*version), of(POOLS, *version)),
         Then::Hear => format!("update @{HEARD} {{ {GIVEN} }}"),
         Then::CountTap(set) => format!("iifname @{set}"),
-        Then::CountStation(set) => format!("{STATION} @{set}"),
+        Then::CountByMac(set) => format!("{BY_MAC} @{set}"),
         Then::Log { prefix, group, by } => {
             let key = match by {
-                LogKey::Station => STATION,
+                LogKey::Mac => BY_MAC,
                 LogKey::Tap => "iifname",
                 LogKey::User => USER,
             };

@@ -93,13 +93,11 @@ pub(super) fn in_inet(wanted: &Wanted<'_>) -> Rules {
         Set::new(POOLS[1], SetKind::Verdicts, "ip6 saddr"),
         Set::new(LINKED[0], SetKind::Members, "ip daddr"),
         Set::new(LINKED[1], SetKind::Members, "ip6 daddr"),
-        Set::new(ALLOWED, SetKind::Counted, limits::STATION),
-        Set::new(DENIED, SetKind::Counted, limits::STATION),
+        Set::new(ALLOWED, SetKind::Counted, limits::BY_MAC),
+        Set::new(DENIED, SetKind::Counted, limits::BY_MAC),
     ];
     let told = [PREFIX_ALLOW, PREFIX_DENY, PREFIX_LIMIT];
-    sets.extend(
-        told.map(|prefix| Set::new(text::log_set(prefix), SetKind::Rates, limits::STATION)),
-    );
+    sets.extend(told.map(|prefix| Set::new(text::log_set(prefix), SetKind::Rates, limits::BY_MAC)));
     sets.extend(wanted.qemu_users.as_ref().map(|_| host::told_qemu()));
     sets.extend(unique(
         wanted.policies.values().flat_map(|policy| limits::inet_sets(&policy.limits)),

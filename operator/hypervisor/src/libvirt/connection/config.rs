@@ -9,7 +9,7 @@ use super::lanes::BUILD_WORKERS;
 use crate::StepHook;
 use crate::libvirt::qemu::preload::find_preload;
 use crate::libvirt::qemu::users::uids;
-use crate::libvirt::reset::sabotage::Sabotage;
+use crate::sabotage::Sabotage;
 
 /// Whether machines' interfaces have filters of libvirt's, beside our own rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct LibvirtConfig {
     pub first_uid: Option<u32>,
     /// The filter of machines that start from now on.
     pub filter: LibvirtFilter,
-    /// Called before each step of capture, clone and reset. For tests.
+    /// Called before each step of capture, creation and reset. For tests.
     pub on_step: StepHook,
     /// The sabotage of resets, for tests of the proof.
     #[doc(hidden)]

@@ -22,7 +22,7 @@ use crate::libvirt::xml::metadata;
 use crate::workspace::share;
 use crate::{Accelerator, HvError, PowerState, Stop, TemplateSpec};
 
-/// Nothing is put into a template's share; it is there because clones have one.
+/// Nothing is put into a template's share; it is there because machines have one.
 const SHARE_BYTES: u64 = 16 << 20;
 /// The space that setup may use before free space is checked again.
 const SETUP_BYTES: u64 = 1 << 30;

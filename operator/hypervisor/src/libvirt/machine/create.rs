@@ -23,7 +23,7 @@ use crate::libvirt::xml::domain::{DomainSpec, Memory, Preload};
 use crate::libvirt::xml::interface::Plug;
 use crate::libvirt::xml::metadata;
 use crate::workspace::share;
-use crate::{CloneStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
+use crate::{CreateStep, HvError, MachineSpec, PowerState, Step, Stop, Tier};
 
 /// The memory of a machine before its guest does anything: QEMU itself and its translated code.
 const PROCESS_MIB: u64 = 128;
@@ -92,14 +92,14 @@ impl Creation<'_> {
     fn run(mut self) -> Result<(), HvError> {
         let name = &self.spec.record.name;
         let mut took = Vec::new();
-        for step in CloneStep::ALL {
-            self.host.config.on_step.permit(name, Step::Clone(step))?;
+        for step in CreateStep::ALL {
+            self.host.config.on_step.permit(name, Step::Create(step))?;
             let began = Instant::now();
             match step {
-                CloneStep::LayOut => self.lay_out()?,
-                CloneStep::Start => self.start()?,
-                CloneStep::Load => self.load()?,
-                CloneStep::Ready => self.ready()?,
+                CreateStep::LayOut => self.lay_out()?,
+                CreateStep::Start => self.start()?,
+                CreateStep::Load => self.load()?,
+                CreateStep::Ready => self.ready()?,
             }
             took.push((step, began.elapsed()));
         }

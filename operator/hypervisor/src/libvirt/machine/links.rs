@@ -85,17 +85,17 @@ pub fn gone(firewall: &Arc<Firewall>, name: &DomainName) {
     firewall.machines().forget(name);
 }
 
-/// `None` where the log has a reader already, or cannot be read.
+/// `None` where the thread that reads the log could not be started.
 pub fn flows(firewall: &Arc<Firewall>) -> Option<Receiver<Flow>> {
     let listening = firewall.listen_to_flows();
     listening
         .inspect_err(|why| {
-            tracing::warn!(error = %why, "the log of the machines' connections cannot be read");
+            tracing::warn!(error = %why, "no thread reads the log of the machines' connections");
         })
         .ok()
 }
 
-/// It waits until no machine is connected.
+/// Does nothing while a machine exists.
 pub fn release(host: &Host, conn: &Connect) -> Result<(), HvError> {
     if observe::all(&host.folder, &host.at_work, &host.config.instance, conn)?.is_empty() {
         host.network.remove(conn)?;

@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use agentvm_core::golden::DeviceLayout;
 use agentvm_core::names::{DomainName, InstanceId, short_hash};
 use agentvm_core::network::{Nic, Table, Wire, derive_mac};
-use agentvm_core::pool::ResetLimits;
 use agentvm_types::{Nonce, OwnerUid, PoolUid, Token};
 
 use crate::libvirt::host::at_work::AtWork;
@@ -59,7 +58,6 @@ pub fn spec(instance: &InstanceId, whole: &Whole) -> MachineSpec {
         share_bytes: SHARE_BYTES,
         tier: Tier::InPlace,
         limits: MachineLimits::default(),
-        reset_limits: ResetLimits::default(),
     }
 }
 

@@ -7,8 +7,8 @@ use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use agentvm_core::names::hex;
 use agentvm_files::{Durability, WholeFile};
+use agentvm_types::{hex, report};
 use sha2::{Digest, Sha256};
 
 use crate::HvError;
@@ -50,10 +50,7 @@ pub fn install(source: Option<&Path>, state_folder: &StateFolder) -> Result<Path
             "{text} holds a character that LD_PRELOAD can't; choose another state directory"
         ));
     }
-    copy(source, &folder).map_err(|e| {
-        let why = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
-        format!("{e}: {why}")
-    })
+    copy(source, &folder).map_err(|why| report(&why))
 }
 
 fn copy(source: &Path, folder: &Path) -> Result<PathBuf, HvError> {

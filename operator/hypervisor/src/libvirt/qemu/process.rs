@@ -5,8 +5,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use agentvm_core::names::{DomainName, hex};
+use agentvm_core::names::DomainName;
 use agentvm_files::ProcessStat;
+use agentvm_types::hex;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};

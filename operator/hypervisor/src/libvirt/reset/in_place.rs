@@ -22,7 +22,6 @@ use virt::domain::Domain;
 
 use super::golden_caches::GoldenCaches;
 use super::proof::{self, disk::Reference};
-use super::sabotage::Sabotage;
 use crate::files::{io, write_secret};
 use crate::libvirt::connection::domain::{self, refused};
 use crate::libvirt::connection::lanes::{Wanted, still};
@@ -35,6 +34,7 @@ use crate::libvirt::qemu::{disk, monitor};
 use crate::libvirt::store::goldens::{self, Whole};
 use crate::libvirt::store::marks;
 use crate::libvirt::store::state_folder::{GoldenDir, MachineDir};
+use crate::sabotage::Sabotage;
 use crate::workspace::share;
 use crate::{Check, HvError, MachineRecord, MachineSpec, PowerState, Proof, ResetStep, Step};
 
@@ -108,7 +108,7 @@ impl<'a> Reset<'a> {
             process::remembered(&dir).ok_or_else(|| refuse("its process was never noted"))?;
         let whole = goldens::open(&host.folder, &spec.record.golden)?;
         let disk = caches.disk(&whole.golden.key, &whole.dir)?;
-        if let Some(why) = keeps_too_much(&dir, &whole.dir, spec.reset_limits)
+        if let Some(why) = keeps_too_much(&dir, &whole.dir, ResetLimits::default())
             .or_else(|| limits_in_force::outdated(&dir, &spec.limits))
         {
             return Err(HvError::NotResettable { name: name.clone(), why });
@@ -165,7 +165,7 @@ impl<'a> Reset<'a> {
                 &self.spec.record.name,
                 &self.dir.share(),
                 self.host.users.mapping(&self.spec.record.name),
-                self.spec.reset_limits,
+                ResetLimits::default(),
             ),
             ResetStep::Prove => {
                 self.prove();

@@ -3,5 +3,4 @@
 pub mod golden_caches;
 pub mod in_place;
 pub mod proof;
-pub mod sabotage;
 pub mod self_test;

@@ -11,7 +11,6 @@ use virt::connect::Connect;
 
 use super::golden_caches::GoldenCaches;
 use super::in_place;
-use super::sabotage::Sabotage;
 use crate::libvirt::connection::domain;
 use crate::libvirt::connection::lanes::ALWAYS;
 use crate::libvirt::host::state::Host;
@@ -19,6 +18,7 @@ use crate::libvirt::machine::{create, power, self_test_record};
 use crate::libvirt::qemu::process;
 use crate::libvirt::qemu::smaps::{self, Place};
 use crate::libvirt::store::goldens::{self, Whole};
+use crate::sabotage::Sabotage;
 use crate::{HvError, MachineSpec, Proof, Stop, Tier, TierReport};
 
 /// So long may a guest take to write to a page.

@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use agentvm_core::names::hex;
+use agentvm_types::hex;
 use rustix::fs::SeekFrom as Whence;
 use rustix::io::Errno;
 use sha2::{Digest, Sha256};

@@ -171,7 +171,7 @@ impl GoldenDir {
         self.0.join("state")
     }
 
-    /// The overlay that carries the device state `golden`; clones copy it.
+    /// The overlay that carries the device state `golden`; machines copy it.
     pub fn snapshot(&self) -> PathBuf {
         self.0.join("snapshot.qcow2")
     }
@@ -193,7 +193,7 @@ impl GoldenDir {
         self.0.join("initrd.img")
     }
 
-    /// The request of the operator.
+    /// The description that [`crate::GoldenApi::goldens`] returns.
     pub fn golden(&self) -> PathBuf {
         self.0.join("golden.json")
     }

@@ -70,7 +70,7 @@ pub enum Memory {
     Own,
 }
 
-/// The library that a clone's process has for resets in place.
+/// The library that a machine's process has for resets in place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preload {
     pub library: PathBuf,

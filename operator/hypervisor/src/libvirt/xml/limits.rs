@@ -49,7 +49,7 @@ pub fn share(limits: &MachineLimits) -> Vec<String> {
     vec!["-set".to_owned(), format!("fsdev.fsdev-fs0.throttling.bps-total={bytes}")]
 }
 
-/// The length of a period, in microseconds.
+/// The processor time in each period, in microseconds.
 pub fn quota(limits: &MachineLimits) -> Option<i64> {
     let of_one = i64::try_from(PERIOD).unwrap_or(i64::MAX);
     limits.cpu_quota_percent.map(|percent| i64::from(percent.max(1)).saturating_mul(of_one) / 100)

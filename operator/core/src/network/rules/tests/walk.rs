@@ -105,7 +105,7 @@ impl Walk {
                 }
                 Then::Hear
                 | Then::CountTap(_)
-                | Then::CountStation(_)
+                | Then::CountByMac(_)
                 | Then::Log { .. }
                 | Then::Masquerade => {
                     continue;

@@ -1,7 +1,9 @@
 //! Decisions about runs: validation, the queue, the next step, and the status.
 
+mod env;
 mod expiry;
 mod facts;
+mod files;
 mod paths;
 mod plan;
 mod program;
@@ -11,8 +13,10 @@ mod status;
 mod validate;
 mod write_pacing;
 
+pub use env::{EnvItem, EnvValue, KeyOf};
 pub use expiry::{Expiry, expiry};
 pub use facts::{AttemptState, MissingRef, PoolState, RunFacts, attempts, waits_since};
+pub use files::{Content, FileItem};
 pub use paths::check_relative_path;
 pub use plan::{Plan, Step, StopCause, Wait, plan};
 pub use program::{CODE_FOLDER, Program, program};
@@ -21,7 +25,5 @@ pub use result::{AttemptEnd, AttemptResult, Claim, FinishedAttempt, Outcome};
 pub use status::{
     accepted_waiting, claimed, finished, finished_attempt, is_finished, open_attempt, unclaimed,
 };
-pub use validate::{
-    Content, EnvItem, EnvValue, FileItem, KeyOf, ValidRun, allowed_seconds, validate,
-};
+pub use validate::{ValidRun, allowed_seconds, validate};
 pub use write_pacing::wait_is_worth_a_write;

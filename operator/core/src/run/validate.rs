@@ -1,62 +1,17 @@
 //! From an object to a run that can be carried out: parsed once, so that nothing later can be wrong
 //! about it.
 
-use std::collections::BTreeSet;
-
-use agentvm_crds::{
-    AgentRunSpec, AgentRunStatus, DesiredState, EnvVar, InputFileSpec, KeyRef, MAX_SPEC_BYTES,
-    Place, RunAs, ValueSource,
-};
-use base64::{Engine, engine::general_purpose::STANDARD};
+use agentvm_crds::{AgentRunSpec, AgentRunStatus, DesiredState, MAX_SPEC_BYTES, RunAs};
 
 use super::{
+    env::{EnvItem, env},
+    files::{FileItem, files},
     open_attempt,
-    paths::check_relative_path,
-    program::{CODE_FOLDER, Program, program},
+    program::{Program, program},
 };
 use crate::defaults::Defaults;
 use crate::globs;
 use crate::invalid_spec::InvalidSpec;
-
-/// The longest name of an environment variable, in bytes.
-const MAX_ENV_NAME: usize = 256;
-
-/// A key of a Secret or ConfigMap.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeyOf {
-    Secret { name: String, key: String },
-    ConfigMap { name: String, key: String },
-}
-
-/// The value of an environment variable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EnvValue {
-    Literal(String),
-    From(KeyOf),
-}
-
-/// An environment variable.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EnvItem {
-    pub name: String,
-    pub value: EnvValue,
-}
-
-/// The content of a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    Bytes(Vec<u8>),
-    From(KeyOf),
-}
-
-/// A file that the run finds in the machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileItem {
-    pub path: String,
-    pub mode: u32,
-    pub place: Place,
-    pub content: Content,
-}
 
 /// A run that can be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,138 +110,6 @@ fn include(patterns: &[String]) -> Result<Vec<String>, InvalidSpec> {
     Ok(patterns.to_vec())
 }
 
-fn env(vars: &[EnvVar]) -> Result<Vec<EnvItem>, InvalidSpec> {
-    let mut seen = BTreeSet::new();
-    vars.iter()
-        .enumerate()
-        .map(|(index, var)| {
-            let at = format!("spec.env[{index}]");
-            check_env_name(&var.name)
-                .map_err(|problem| InvalidSpec::new(format!("{at}.name"), problem))?;
-            if !seen.insert(&var.name) {
-                return Err(InvalidSpec::new(
-                    format!("{at}.name"),
-                    format!("{} is there twice", var.name),
-                ));
-            }
-            let value = match (&var.value, &var.value_from) {
-                (Some(text), None) if text.contains('\0') => {
-                    return Err(InvalidSpec::new(format!("{at}.value"), "must not contain NUL"));
-                }
-                (value, None) => EnvValue::Literal(value.clone().unwrap_or_default()),
-                (None, Some(source)) => EnvValue::From(key_of(source, &format!("{at}.valueFrom"))?),
-                (Some(_), Some(_)) => {
-                    return Err(InvalidSpec::new(
-                        at,
-                        "at most one of value and valueFrom may be set",
-                    ));
-                }
-            };
-            Ok(EnvItem { name: var.name.clone(), value })
-        })
-        .collect()
-}
-
-fn check_env_name(name: &str) -> Result<(), String> {
-    let mut chars = name.chars();
-    let begins_well = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-    if begins_well
-        && name.len() <= MAX_ENV_NAME
-        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
-    {
-        return Ok(());
-    }
-    Err(format!(
-        "must be letters, digits and `_`, not beginning with a digit, at most {MAX_ENV_NAME} \
-            characters, is {name:?}"
-    ))
-}
-
-fn files(files: &[InputFileSpec]) -> Result<Vec<FileItem>, InvalidSpec> {
-    let mut seen = BTreeSet::new();
-    let items: Vec<FileItem> = files
-        .iter()
-        .enumerate()
-        .map(|(index, file)| self::file(index, file))
-        .collect::<Result<_, _>>()?;
-    for (index, item) in items.iter().enumerate() {
-        let place = item.place == Place::Secrets;
-        if !seen.insert((place, item.path.as_str())) {
-            return Err(InvalidSpec::new(
-                format!("spec.files[{index}].path"),
-                format!("{:?} is there twice", item.path),
-            ));
-        }
-    }
-    // A file can't be the folder of another one.
-    for (index, item) in items.iter().enumerate() {
-        let mut folder = item.path.as_str();
-        while let Some((parent, _)) = folder.rsplit_once('/') {
-            if seen.contains(&(item.place == Place::Secrets, parent)) {
-                let problem =
-                    format!("{parent:?} is a file already, so {:?} can't be below it", item.path);
-                return Err(InvalidSpec::new(format!("spec.files[{index}].path"), problem));
-            }
-            folder = parent;
-        }
-    }
-    Ok(items)
-}
-
-fn file(index: usize, file: &InputFileSpec) -> Result<FileItem, InvalidSpec> {
-    let at = |field: &str| format!("spec.files[{index}].{field}");
-    check_relative_path(&file.path).map_err(|problem| InvalidSpec::new(at("path"), problem))?;
-    if file.place == Place::Input && file.path.split('/').next() == Some(CODE_FOLDER) {
-        return Err(InvalidSpec::new(
-            at("path"),
-            format!("{CODE_FOLDER} is where agentvm puts `code`; take another folder"),
-        ));
-    }
-    let mode = u32::try_from(file.mode).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
-        InvalidSpec::new(
-            at("mode"),
-            format!("must be 0 to 0777 (511), is {} (0{:o})", file.mode, file.mode),
-        )
-    })?;
-    let content = match (&file.content, &file.content_base64, &file.content_from) {
-        (Some(text), None, None) => Content::Bytes(text.clone().into_bytes()),
-        (None, Some(text), None) => {
-            Content::Bytes(STANDARD.decode(text.split_whitespace().collect::<String>()).map_err(
-                |error| InvalidSpec::new(at("contentBase64"), format!("isn't base64: {error}")),
-            )?)
-        }
-        (None, None, Some(source)) => Content::From(key_of(source, &at("contentFrom"))?),
-        _ => {
-            let problem = "exactly one of content, contentBase64 and contentFrom must be set";
-            return Err(InvalidSpec::new(format!("spec.files[{index}]"), problem));
-        }
-    };
-    if matches!(content, Content::From(KeyOf::Secret { .. })) && file.place != Place::Secrets {
-        return Err(InvalidSpec::new(
-            at("place"),
-            "must be Secrets for a Secret: it may not touch the host's disk",
-        ));
-    }
-    Ok(FileItem { path: file.path.clone(), mode, place: file.place, content })
-}
-
-fn key_of(source: &ValueSource, at: &str) -> Result<KeyOf, InvalidSpec> {
-    let parts = |key: &KeyRef| (key.name.clone(), key.key.clone());
-    match (&source.secret_key_ref, &source.config_map_key_ref) {
-        (Some(key), None) => {
-            let (name, key) = parts(key);
-            Ok(KeyOf::Secret { name, key })
-        }
-        (None, Some(key)) => {
-            let (name, key) = parts(key);
-            Ok(KeyOf::ConfigMap { name, key })
-        }
-        _ => {
-            Err(InvalidSpec::new(at, "exactly one of secretKeyRef and configMapKeyRef must be set"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::names::DomainName;
@@ -295,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        run::{Claim, claimed},
+        run::{Claim, Content, EnvValue, KeyOf, claimed},
         status::Decided,
     };
 

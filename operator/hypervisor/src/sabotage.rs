@@ -13,3 +13,9 @@ pub enum Sabotage {
     /// QEMU is asked for a snapshot that isn't there.
     WrongSnapshot,
 }
+
+impl Sabotage {
+    /// The sabotages of a self-test, each with the check that has to find it.
+    pub const OF_SELF_TEST: [(Self, &'static str); 2] =
+        [(Self::SkipDrop, "memory"), (Self::TouchDisk, "disk")];
+}

@@ -59,8 +59,8 @@ fn fingerprint(folder: &Path) -> Vec<(String, u64, u32, i64, u64)> {
     files
 }
 
-/// For the QEMU of a machine: KiB of its private view of the golden memory that others share, and
-/// KiB of its own.
+/// For the QEMU of a machine: KiB of its private view of the golden memory that others share, KiB
+/// of its own, and the proportional set size of the whole process.
 fn golden_mapping(machine: &DomainName, memory: &Path) -> (u64, u64, u64) {
     let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{machine}.pid")).unwrap();
     let smaps = std::fs::read_to_string(format!("/proc/{}/smaps", pid.trim())).unwrap();

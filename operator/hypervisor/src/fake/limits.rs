@@ -13,7 +13,7 @@ use crate::{HvError, MachineLimits};
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Held {
     now: MachineLimits,
-    /// The disk's as the process was started: the share keeps that.
+    /// The disk rate at the start of the process: the share keeps it.
     share: Option<u64>,
 }
 

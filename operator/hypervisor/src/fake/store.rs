@@ -35,7 +35,7 @@ pub struct Store {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Kept {
     pub record: MachineRecord,
-    /// The inspection of a template's agent, for its golden.
+    /// The size of a template, for its golden; `None` for a machine.
     pub resources: Option<Resources>,
 }
 

@@ -59,7 +59,7 @@ fn hear() -> io::Result<OwnedFd> {
 fn watch(socket: &OwnedFd, firewall: &Weak<Firewall>) {
     let mut buffer = vec![0; 64 * 1024];
     let mut last: Option<Instant> = None;
-    // The changes that are not repaired yet.
+    // The program whose change is not repaired yet.
     let mut culprit: Option<String> = None;
     loop {
         let waited = wait(socket, TICK);

@@ -77,7 +77,7 @@ pub fn renew(
     }
 }
 
-/// The guest's attributes of the share's root, which stay when its content is removed.
+/// Removes the guest's attributes of the share's root, which stay when its content is removed.
 fn forget_attributes(root: &OwnedFd) -> rustix::io::Result<()> {
     let mut names = vec![0; 64 << 10];
     let length = rustix::fs::flistxattr(root, &mut names)?;

@@ -24,13 +24,13 @@ except OSError:
     pass
 ";
 
-/// The seconds for a host that must be reached, and answers at once; and for one that must not be,
-/// as others were just before.
+/// The seconds to wait for a host that must be reached, and for one that must not be. The second
+/// time is short, because a host that is reached answers at once.
 const LONG: u32 = 30;
 const SHORT: u32 = 2;
 
 pub struct Pair {
-    /// The addresses that the filter takes for the machine's own.
+    /// The MAC that the filter takes for the machine's own.
     pub mac: Mac,
     bridge: String,
     /// The bridge's ends, and the namespaces behind them.
@@ -94,7 +94,7 @@ impl Pair {
         reaches(&self.ends[0], from, to, LONG)
     }
 
-    /// It doesn't.
+    /// The one behind the filter does not reach the other.
     pub fn is_stopped(&self, from: &str, to: &str) -> bool {
         !reaches(&self.ends[0], from, to, SHORT)
     }
@@ -104,7 +104,7 @@ impl Pair {
         reaches(&self.ends[1], PEER, at, LONG)
     }
 
-    /// It doesn't.
+    /// The other does not reach it.
     pub fn is_spared(&self, at: &str) -> bool {
         !reaches(&self.ends[1], PEER, at, SHORT)
     }

@@ -24,7 +24,7 @@ pub async fn prepare(ground: &Ground<'_>, machine: &mut impl Machine) {
     ground.put(machine, "frames6.py", include_str!("frames6.py")).await;
 }
 
-/// These equal the ones of IPv4.
+/// The machine reaches the internet by IPv6, as it does by IPv4.
 pub async fn reaches_the_internet(ground: &Ground<'_>, machine: &mut impl Machine) {
     let mut what: Vec<String> =
         [80, 443, 9418].iter().map(|port| format!("tcp:{WEB_V6}:{port}")).collect();

@@ -179,7 +179,7 @@ impl<'a> Lan<'a> {
         );
     }
 
-    /// The addresses of these that the other computer reaches.
+    /// Tries to reach all of these from the other computer; returns each outcome.
     pub fn beside(&self, what: &[String]) -> BTreeMap<String, String> {
         reached(&["ip", "netns", "exec", &self.computer()], what)
     }
@@ -201,7 +201,7 @@ impl<'a> Lan<'a> {
     }
 }
 
-/// The addresses of these that a command reaches which runs others.
+/// Tries to reach all of these; returns each outcome. `who` is the command prefix.
 fn reached(who: &[&str], what: &[String]) -> BTreeMap<String, String> {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/network/connects.py");
     let command = [who, &["env", PATIENT, "python3", script]].concat();

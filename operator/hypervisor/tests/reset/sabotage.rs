@@ -175,7 +175,7 @@ fn change_a_byte_of_the_snapshot(overlay: &Path) {
     file.write_all_at(&[before ^ 1], at as u64).unwrap();
 }
 
-/// A device does this.
+/// Writes to the machine's memory, like a device.
 fn write_to_memory(name: &DomainName) {
     let pid = pid(name);
     let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();

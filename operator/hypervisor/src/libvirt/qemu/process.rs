@@ -51,27 +51,6 @@ impl Identity {
             program_file: (file.dev(), file.ino()),
         })
     }
-
-    /// The difference, for a reader of the proof.
-    pub fn difference(&self, now: &Self) -> Option<String> {
-        match () {
-            () if self == now => None,
-            () if self.pid != now.pid => {
-                Some(format!("it is process {} and was {}", now.pid, self.pid))
-            }
-            () if self.started != now.started => {
-                Some(format!("process {} is another one", now.pid))
-            }
-            () if self.command_line != now.command_line => {
-                Some("its command line is another".to_owned())
-            }
-            () => Some(format!(
-                "its program is {} and was {}",
-                now.program.display(),
-                self.program.display()
-            )),
-        }
-    }
 }
 
 fn unreadable(pid: u32) -> HvError {
@@ -139,26 +118,6 @@ pub fn remembered(dir: &MachineDir) -> Option<Identity> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_process_is_itself_and_no_other() {
-        let me = Identity::of(std::process::id()).unwrap();
-        assert_eq!(me.difference(&Identity::of(std::process::id()).unwrap()), None);
-        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let other = Identity::of(child.id()).unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert!(me.difference(&other).unwrap().contains("and was"));
-        let says = |change: fn(&mut Identity)| {
-            let mut now = me.clone();
-            change(&mut now);
-            me.difference(&now).unwrap()
-        };
-        assert!(says(|i| i.started += 1).contains("another one"));
-        assert!(says(|i| i.command_line.clear()).contains("command line"));
-        assert!(says(|i| i.program_file.1 += 1).contains("program"));
-        assert!(Identity::of(u32::MAX).is_err());
-    }
 
     #[test]
     fn another_machine_s_process_isn_t_this_one_s() {

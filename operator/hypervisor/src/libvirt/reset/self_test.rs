@@ -122,8 +122,9 @@ impl SelfTest<'_> {
         self.host.preload.clone()?;
         process::pid(&self.spec.record.name)?;
         self.run_until_dirty()?;
-        self.finds(Sabotage::SkipDrop, "memory")?;
-        self.finds(Sabotage::TouchDisk, "disk")?;
+        for (sabotage, part) in Sabotage::OF_SELF_TEST {
+            self.finds(sabotage, part)?;
+        }
         self.reset(Sabotage::None)?;
         Ok(())
     }

@@ -89,8 +89,8 @@ fn hash(name: &DomainName) -> u32 {
     u32::from_str_radix(&short_hash(&["user", name.as_str()], 8), 16).unwrap_or(0) % UIDS
 }
 
-/// The owner of a process with this number: a machine of another installation, or the remains of a
-/// forgotten one.
+/// The users of all processes on the host. A machine of another installation may be among them, or
+/// the remains of a forgotten one.
 fn running() -> HashSet<u32> {
     let processes = names_in(Path::new("/proc"))
         .into_iter()

@@ -140,7 +140,7 @@ async fn a_launcher_that_died_meanwhile_is_replaced() {
     let pid = launchers(&agent)[0].parse().ok().and_then(rustix::process::Pid::from_raw).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
     wait_until("it is dead", || launchers(&agent).is_empty());
-    // The bytes after the news are read, too.
+    // The ping comes first, so that the agent reads EXECUTE after the news.
     client.say(HostMessage::Ping(Ping { id: 1 })).await;
     client.hear().await;
     let got = run(&mut client, order(&nonce, &["echo", "here"])).await;

@@ -107,7 +107,7 @@ impl Agent {
         }
     }
 
-    /// The outbox of the session; every handler runs within one.
+    /// Puts a message into the outbox of the session. Every handler runs within a session.
     pub fn answer(&mut self, message: GuestMessage) {
         if let Some(session) = &mut self.session {
             session.outbox.push(message);
@@ -172,7 +172,7 @@ impl Agent {
         }
     }
 
-    /// The request that waited until the last answer was sent.
+    /// Ends a closing session when its last answer is sent. Then turns the machine off, if asked.
     async fn wind_up(&mut self) {
         if !self.power_off && self.session.as_ref().is_none_or(|session| !session.closing) {
             return;

@@ -20,8 +20,8 @@ use crate::launch::{Event, Launched, Order};
 use crate::scope::Scope;
 use crate::stream::Stream;
 
-/// The intervals at which the end of the last process is checked: at first, near the end, and after
-/// the end.
+/// The intervals between two checks whether the last process is gone: the first interval, and the
+/// longest one.
 const FIRST_TICK: Duration = Duration::from_millis(1);
 const LAST_TICK: Duration = Duration::from_millis(10);
 /// The time that the kernel may take to end killed processes.

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    AttemptReport, AttemptState, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestHello,
-    GuestLease, GuestMessage, HostAck, HostHello, HostMessage, Inspection, Nonce, Rehydrate,
-    Resume, Stop, StreamRange,
+    ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestLease, GuestMessage, HostAck,
+    HostMessage, Nonce, Rehydrate, Resume, Stop,
 };
 use agentvm_types::report;
 
@@ -52,69 +51,7 @@ impl Agent {
         }));
     }
 
-    fn hello(&mut self, hello: HostHello) {
-        let wrong = match (&self.identity, &hello.token) {
-            _ if hello.protocol != HostHello::PROTOCOL => Some((
-                ErrorCode::BadProtocol,
-                format!(
-                    "message version {} is not spoken here; {} is",
-                    hello.protocol,
-                    HostHello::PROTOCOL
-                ),
-            )),
-            (Some(identity), Some(token)) if identity.token.matches(token) => None,
-            (Some(_), _) => {
-                Some((ErrorCode::BadToken, "this machine's token is needed in HELLO".to_owned()))
-            }
-            (None, _) => None,
-        };
-        if let Some((code, message)) = wrong {
-            let challenge = Some(hello.challenge);
-            self.answer(GuestMessage::Error(ErrorReport { code, message, nonce: None, challenge }));
-            return self.close();
-        }
-        let inspection = hello.inspect.then(|| self.inspect());
-        let answer = GuestHello { inspection, ..self.greeting(hello.challenge) };
-        if let Some(session) = self.session() {
-            // On a serial port a new host may come without the old one having been seen to go.
-            session.outbox = crate::outbox::Outbox::default();
-            session.greeted = true;
-        }
-        self.answer(GuestMessage::Hello(answer));
-    }
-
-    fn greeting(&self, challenge: Nonce) -> GuestHello {
-        let machine = self.identity.as_ref().map(|identity| identity.nonce.clone());
-        GuestHello {
-            protocol: HostHello::PROTOCOL,
-            challenge,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot_id: self.kernel.boot_id.clone(),
-            kernel: self.kernel.release.clone(),
-            executed: machine.as_ref().is_some_and(|nonce| self.executed.contains(nonce)),
-            attempt: self.attempt.as_ref().map(Attempt::report).or_else(|| self.held()),
-            machine,
-            inspection: None,
-        }
-    }
-
-    /// The inspection of the machine.
-    fn inspect(&self) -> Inspection {
-        self.platform.inspect(self.golden.as_ref())
-    }
-
-    /// The attempt that could still be started.
-    fn held(&self) -> Option<AttemptReport> {
-        let nonce = self.identity.as_ref().map(|identity| identity.nonce.clone())?;
-        (!self.executed.contains(&nonce)).then(|| AttemptReport {
-            nonce,
-            state: AttemptState::Held,
-            stdout: StreamRange::default(),
-            stderr: StreamRange::default(),
-        })
-    }
-
-    fn close(&mut self) {
+    pub(super) fn close(&mut self) {
         if let Some(session) = self.session() {
             session.closing = true;
         }
@@ -144,7 +81,7 @@ impl Agent {
         self.answer(GuestMessage::Ack(GuestAck::Rehydrate { nonce }));
     }
 
-    /// Nothing is started while it is asked for: a run begins with an address or not at all.
+    /// No attempt starts during the request: a run begins with an address or not at all.
     async fn lease(&mut self, order: &GuestLease) {
         if self.attempt.is_some() {
             return self.refuse(
@@ -339,7 +276,7 @@ impl Agent {
     }
 }
 
-/// An order that no system call would accept.
+/// The reason why no system call would accept this order.
 fn invalid(order: &Execute) -> Option<&'static str> {
     let nul = |text: &str| text.contains('\0');
     if order.argv.first().is_none_or(String::is_empty) {

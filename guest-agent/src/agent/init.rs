@@ -125,7 +125,8 @@ fn limits() -> io::Result<()> {
     setrlimit(Resource::Nofile, files)?;
     let cores = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, cores)?;
-    // The cgroup of the attempt sets the limits that the kernel derives from the memory's size.
+    // The kernel derives this limit from the memory's size. The cgroup of the attempt has the limit
+    // that counts.
     setrlimit(Resource::Nproc, Rlimit { current: None, maximum: None })?;
     std::fs::write("/proc/self/oom_score_adj", "-1000")
 }

@@ -7,6 +7,7 @@ mod attempt;
 mod cgroup;
 mod disk;
 mod handlers;
+mod handshake;
 mod init;
 mod launch;
 mod log;

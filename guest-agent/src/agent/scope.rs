@@ -48,7 +48,7 @@ impl Scope {
         }
     }
 
-    /// Sends SIGKILL to all processes in the cgroup; the launcher gets an order, too.
+    /// Sends SIGKILL to all processes in the cgroup. Without a cgroup, only the launcher can kill.
     pub fn kill(&self) {
         if let Some(group) = &self.group {
             group.kill();

@@ -76,7 +76,7 @@ fn link(index: u32, flags: u32, mask: u32) -> [u8; 16] {
     packed(&[&[0; 4], &index.to_ne_bytes(), &flags.to_ne_bytes(), &mask.to_ne_bytes()])
 }
 
-/// The kernel uses the first address that it finds.
+/// Removes an address: the kernel picks the first one that it finds.
 pub fn any_address_away(index: u32) -> Change {
     let message = message(DELETE_ADDRESS, REQUEST, &on_interface(IPV4, index, 0, 0), &[]);
     Change { what: "removing an address", message }

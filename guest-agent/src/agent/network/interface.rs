@@ -38,9 +38,9 @@ impl Interface {
             .map(|(_, interface)| interface))
     }
 
-    /// This is for an interface that is down: one that is up with IPv6 has announced itself
-    /// already. When IPv6 is switched on, the interface believes no router and gives itself no
-    /// address.
+    /// Switches IPv6 off. This is for an interface that is down: one that is up with IPv6 has
+    /// announced itself already. When IPv6 is switched on, the interface believes no router and
+    /// gives itself no address.
     pub fn without_ipv6(&self) -> Result<(), NetworkError> {
         let settings =
             [("disable_ipv6", "1"), ("addr_gen_mode", "1"), ("accept_ra", "0"), ("autoconf", "0")];
@@ -51,7 +51,7 @@ impl Interface {
         })
     }
 
-    /// While it is down, too.
+    /// Switches IPv6 on. This is for an interface that is down, too.
     pub fn with_ipv6(&self) -> Result<(), NetworkError> {
         self.set_ipv6("disable_ipv6", "0")
             .map_err(|why| NetworkError::Change { what: "switching IPv6 on", why })

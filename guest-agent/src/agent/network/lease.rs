@@ -40,7 +40,7 @@ impl Network {
         }
     }
 
-    /// Up, without an address, which a client looks for from now on.
+    /// Brings the interface up without an address. A client looks for one from now on.
     fn arrive(&mut self, mac: [u8; 6]) -> Result<(), NetworkError> {
         if self.tenant.as_ref().is_some_and(|tenant| tenant.mac() == mac) {
             return Ok(());

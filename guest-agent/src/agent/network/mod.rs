@@ -173,7 +173,7 @@ fn switch_ipv6(
     Ok(())
 }
 
-/// Down, which takes routes and neighbours along, and without an address.
+/// Sets the interface down, which removes routes and neighbours, and removes its addresses.
 fn empty(kernel: &Netlink, index: u32) -> Result<(), NetworkError> {
     apply(kernel, &[change::down(index)])?;
     without_addresses(kernel, index)
@@ -184,7 +184,7 @@ fn without_addresses(kernel: &Netlink, index: u32) -> Result<(), NetworkError> {
     for _ in 0..MAX_ADDRESSES {
         match kernel.apply(&take) {
             Ok(()) => {}
-            // No space is left, or there never was any.
+            // No address is left, or the interface cannot have one.
             Err(why)
                 if matches!(
                     Errno::from_io_error(&why),

@@ -78,7 +78,7 @@ fn nanos(seconds: i64, nanos: i64) -> i128 {
     i128::from(seconds) * 1_000_000_000 + i128::from(nanos)
 }
 
-/// A time that the kernel accepts.
+/// The time in the form of the kernel, which refuses a time that it cannot have.
 fn timespec(nanos: i128) -> Timespec {
     let part = |value: i128| i64::try_from(value).unwrap_or(-1);
     Timespec {

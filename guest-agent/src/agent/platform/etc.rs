@@ -17,8 +17,8 @@ pub fn replace(path: &str, content: &str) -> io::Result<()> {
     fs::rename(&temporary, path)
 }
 
-/// Does so, but overwrites a plain file: making a new one costs an emulated machine 15 ms, because
-/// each of its steps is a first one. No attempt runs, so nothing reads the file meanwhile.
+/// Like [`replace`], but overwrites a plain file: making a new one costs an emulated machine 15 ms,
+/// because each of its steps is a first one. No attempt runs, so nothing reads the file meanwhile.
 pub fn put(path: &str, content: &str) -> io::Result<()> {
     match plain(path) {
         Some((mut file, length)) => {

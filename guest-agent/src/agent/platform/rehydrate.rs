@@ -59,20 +59,20 @@ fn names(
     write("/etc/machine-id", &format!("{machine_id}\n")).map_err(step("writing /etc/machine-id"))
 }
 
-/// The network is up, with an address and name servers.
+/// Brings the network up, with an address and name servers.
 pub fn join(network: &mut Network, order: &GuestNetwork) -> Result<(), PlatformError> {
     network.join(order).map_err(PlatformError::Network)?;
     resolvers(&order.resolvers, etc::put)
 }
 
-/// The foreign network is up, with its address and name servers.
+/// Brings the foreign network up, with a leased address and name servers.
 pub async fn lease(network: &mut Network, order: &GuestLease) -> Result<Ipv4Addr, PlatformError> {
     let (address, asked) = network.lease(order).await.map_err(PlatformError::Network)?;
     resolvers(&asked, etc::put)?;
     Ok(address)
 }
 
-/// Down, without anything that tells where the machine was.
+/// Takes the network down, and removes everything that tells where the machine was.
 pub fn leave(network: &mut Network) -> Result<(), PlatformError> {
     network.leave().map_err(PlatformError::Network)?;
     resolvers(&[], etc::put)

@@ -148,9 +148,9 @@ impl OutputChunk {
 pub struct Status {
     /// Since boot.
     pub uptime_millis: u64,
-    /// CPU time of the machine.
+    /// All memory of the machine.
     pub memory_total_bytes: u64,
-    /// Memory of the machine.
+    /// Memory of the machine that is available.
     pub memory_available_bytes: u64,
     /// Memory of the attempt.
     pub attempt_memory_bytes: u64,

@@ -207,7 +207,7 @@ pub enum HostAck {
     },
     /// The result; the agent may forget it.
     Result {
-        /// The attempt of the output.
+        /// The attempt of the result.
         nonce: Nonce,
     },
 }
@@ -215,7 +215,7 @@ pub enum HostAck {
 /// Where to replay from, after a new connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// The attempt of the result.
+    /// The attempt to replay.
     pub nonce: Nonce,
     /// The first byte of stdout wanted.
     pub stdout_offset: u64,

@@ -16,7 +16,7 @@ pub struct Inspection {
     pub mounts: Vec<String>,
 }
 
-/// The list in its original order.
+/// An inspection before its check.
 #[derive(Deserialize)]
 struct Unchecked {
     #[serde(default)]
@@ -37,7 +37,7 @@ struct Unchecked {
 pub struct InspectionError;
 
 impl Inspection {
-    /// Limits of the two lists.
+    /// The largest number of processes, and of mounts.
     pub const MAX_ENTRIES: usize = 256;
     /// Bytes of one process or mount.
     pub const MAX_ENTRY: usize = 256;

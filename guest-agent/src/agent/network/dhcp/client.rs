@@ -153,7 +153,7 @@ impl Client {
                 State::Taking(mine, _) | State::Holding { terms: mine, .. },
                 Said::Granted(Ok(terms)),
             ) if terms.address == mine.address => {
-                // It began no later than this was asked for.
+                // The lease counts from the question: it ends here no later than at the server.
                 self.state = State::Holding { terms: terms.clone(), since: asked, more: None };
                 return Some(Effect::Hold(terms));
             }

@@ -126,7 +126,7 @@ fn without_a_server_it_says_so_and_has_nothing() {
             );
             assert_eq!(run("ip -o -4 address show dev eth0").trim(), "");
             network.leave().unwrap();
-            // The error names the process that has the port.
+            // The error says that the port is in use.
             let _taken = std::net::UdpSocket::bind("0.0.0.0:68").unwrap();
             let why = network.lease(&lease(8, 100, &[])).await.unwrap_err().to_string();
             assert!(why.contains("nothing could be sent: Address already in use"), "{why}");

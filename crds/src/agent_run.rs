@@ -4,10 +4,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::agent_run_cel::{cancelled_for_good, text_fits_into_a_spec};
+use crate::agent_run_cel::{cancelled_for_good, code_or_command, text_fits_into_a_spec};
 use crate::agent_run_files::{InputFileSpec, OutputSpec};
 use crate::agent_run_program::{Code, EnvVar};
-use crate::cel::{immutable, names_a_program, one_of_two};
+use crate::cel::{immutable, names_a_program};
 use crate::schema::explain_values;
 use crate::{AgentRunStatus, LocalRef};
 
@@ -85,7 +85,7 @@ const MAKE_ANOTHER: &str = "only desiredState and ttlSecondsAfterFinished of a r
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = one_of_two("code", "command"))]
+#[x_kube(validation = code_or_command())]
 #[x_kube(validation = text_fits_into_a_spec())]
 #[x_kube(validation = immutable("poolRef", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("code", MAKE_ANOTHER))]

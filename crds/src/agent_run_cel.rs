@@ -1,6 +1,14 @@
-//! The rules (CEL) that only an `AgentRun` needs.
+//! The rules (CEL) of an `AgentRun`, as far as they concern more than one field or have words of
+//! their own.
 
 use kube::core::{Reason, Rule};
+
+use crate::cel::one_of_two;
+
+/// The program of a run is a text or a command.
+pub fn code_or_command() -> Rule {
+    one_of_two("code", "command")
+}
 
 /// The long fields of a spec fit into it together. The rule counts characters, and a text has at
 /// least that many bytes: a spec that the rule refuses is too large in any case. The operator

@@ -15,7 +15,7 @@ use agentvm_testing::networks::lan::{Lan, NAME, SERVER};
 /// The address at which the test network's server answers DNS.
 const RESOLVER: &str = "203.0.113.53";
 
-/// The bridge belongs to this installation.
+/// A foreign network with a name that no other installation has.
 fn lan(host: &Host, which: &str) -> Result<Lan, Error> {
     let folder = host.dir.path().to_string_lossy().into_owned();
     let own = folder.rsplit('-').next().ok_or("a folder without a name of its own")?;

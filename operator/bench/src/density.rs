@@ -43,7 +43,7 @@ pub async fn run(lab: &Arc<Lab>, memory_mib: u32, count: usize) -> Result<Report
     Ok(report)
 }
 
-/// The memory of a machine is far below the precision of a float.
+/// A float holds the bytes of a machine without a loss of precision.
 #[allow(clippy::cast_precision_loss)]
 pub fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)

@@ -127,7 +127,7 @@ impl Lab {
         }
     }
 
-    /// The network to which they are attached.
+    /// The attachment of measured machines.
     pub fn attachment(&self) -> Attachment {
         match self.attached {
             BenchNetwork::Nat => Attachment::Nat,

@@ -103,7 +103,7 @@ impl Scale {
         // The Event of a run comes after its end.
         self.full.settled(machines).await?;
         let after = self.counters().await?;
-        // The value is far below the precision of a float.
+        // A float holds the value without a loss of precision.
         #[allow(clippy::cast_precision_loss)]
         let writes = (after.writes - before.writes) / n as f64;
         self.report.add(&format!("{label}/api_writes"), Unit::Count, writes);

@@ -30,7 +30,7 @@ impl Samples {
     }
 
     pub fn mean(&self) -> f64 {
-        // The number of measurements is far below the precision of a float.
+        // A float holds the number of measurements without a loss of precision.
         #[allow(clippy::cast_precision_loss)]
         let n = self.0.len().max(1) as f64;
         self.0.iter().sum::<f64>() / n

@@ -89,7 +89,8 @@ async fn try_until(
     }
 }
 
-/// A refusal is an answer: another try gets the same one. So does a machine that does not exist.
+/// A refusal is an answer: another try gets the same one. A machine that does not exist will not
+/// answer either.
 fn is_final(why: &SessionError) -> bool {
     matches!(
         why,

@@ -30,7 +30,7 @@ pub struct PoolNetwork {
 }
 
 impl Attachment {
-    /// Whether a machine that has this device is one of these.
+    /// Whether a machine with this device has this attachment.
     pub fn fits(&self, nic: Option<&Nic>) -> bool {
         match (self, nic.map(|nic| &nic.wire)) {
             (Self::Isolated, None)

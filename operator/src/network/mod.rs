@@ -93,7 +93,7 @@ impl Network {
     }
 
     /// Returns how many more machines find an address, and the message for those that find none.
-    /// `None` before the first machine had one.
+    /// `None` until the host was asked for the subnet.
     pub fn room(&self) -> Option<(u32, String)> {
         let subnet = self.inner.subnet.get()?;
         let room = subnet.machines().count().saturating_sub(self.inner.addresses.taken());

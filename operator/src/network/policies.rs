@@ -27,8 +27,8 @@ pub struct Policies {
     wanted: Mutex<ByOwner>,
     /// The policies in force are from before the host was taken over, so they are applied again.
     stale: AtomicBool,
-    /// The host must be given the policies even if there are none. A host without a machine that
-    /// has a network is not asked for any.
+    /// The host must be given the policies even if there are none. It is `false` on a host that
+    /// never had a policy or a machine with a network.
     needed: AtomicBool,
     turn: AsyncMutex<()>,
 }
@@ -49,7 +49,7 @@ impl Policies {
         self.wanted().insert(owner_uid.clone(), policy);
     }
 
-    /// Whether there was one.
+    /// Removes the policy of an owner. `false`: there was none.
     pub fn remove(&self, owner_uid: &OwnerUid) -> bool {
         self.wanted().remove(owner_uid).is_some()
     }

@@ -34,7 +34,7 @@ async fn idle(world: &World, wanted: usize) {
     wait_until_async("machines are parked", so).await;
 }
 
-/// Runs a script, waits until it is over, and gives its machine the time to come back.
+/// Runs a script, and waits until it is over. It must complete.
 async fn run(world: &World, name: &str, script: &str) -> AgentRun {
     world.script(name, script, json!({})).await;
     let run = world.finished(name).await;

@@ -9,7 +9,7 @@ const IN_MEMORY: &str = "/dev/zram";
 /// Prefix of device-mapper's ids for devices that encrypt.
 const ENCRYPTED: &str = "CRYPT-";
 
-/// All of them.
+/// All swap devices and swap files of this host.
 pub(super) fn all() -> Vec<Swap> {
     entries(&fs::read_to_string("/proc/swaps").unwrap_or_default())
 }

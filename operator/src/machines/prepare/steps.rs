@@ -30,7 +30,7 @@ const FIRST_ANSWER: Duration = Duration::from_secs(30);
 const FIRST_ANSWER_BOOT: Duration = Duration::from_mins(4);
 /// The time that an agent may take over WARM.
 const WARM: Duration = Duration::from_secs(30);
-/// The time that a DHCP server has. Only machines that are to be made wait for it.
+/// The time that a DHCP server has. Only machines in preparation wait for it, and no run does.
 const LEASE: Duration = Duration::from_secs(20);
 
 /// A machine that is parked.

@@ -37,14 +37,14 @@ pub struct News {
     pub text: String,
 }
 
-/// The place of a flow in the records.
+/// The answer to a new flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Noted {
     /// The first flow like it: worth a log line.
     First(Owner),
     /// The record has a flow like it.
     Again,
-    /// No run has the machine.
+    /// No run had the machine at the time of the flow.
     Nobodys,
 }
 
@@ -60,7 +60,7 @@ pub struct FlowRecorder {
 #[derive(Debug, Default)]
 struct Records {
     open: HashMap<DomainName, OpenRecord>,
-    /// Of runs that ended before their Event was written.
+    /// The news of runs that ended before their Event was written.
     left: Vec<News>,
 }
 
@@ -131,7 +131,7 @@ impl FlowRecorder {
     /// Writes a flow down.
     pub fn note(&self, flow: &Flow) -> Noted {
         let mut all = self.lock();
-        // One that was heard of before the run had the machine is an earlier one's.
+        // A flow from before the run had the machine belongs to an earlier run.
         let Some(record) =
             all.open.get_mut(&flow.machine).filter(|record| record.opened <= flow.at)
         else {

@@ -84,7 +84,7 @@ impl Lan {
         }
     }
 
-    /// The number of packets to or from a machine.
+    /// The number of lines in the server's log that have `what` and the machine's MAC.
     pub fn count(&self, what: &str, mac: &str) -> usize {
         self.said().lines().filter(|line| line.contains(what) && line.contains(mac)).count()
     }

@@ -198,7 +198,7 @@ fn ethertype(ether: Ether) -> &'static str {
     }
 }
 
-/// The word of nft.
+/// The word of nft for a version of IP.
 fn ip(version: Version) -> &'static str {
     match version {
         Version::Four => "ip",
@@ -206,7 +206,7 @@ fn ip(version: Version) -> &'static str {
     }
 }
 
-/// The networks of one version.
+/// The version of networks that all have one version.
 fn version(nets: &[IpNet]) -> Version {
     if matches!(nets, [IpNet::V6(_), ..]) { Version::Six } else { Version::Four }
 }

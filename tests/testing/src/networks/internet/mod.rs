@@ -164,7 +164,7 @@ impl Internet {
         ip(&format!("route replace {subnet} dev {bridge} table {}", self.table));
     }
 
-    /// Does so for machines with IPv6; call it after [`Self::attach`].
+    /// Adds the way back to machines with IPv6; call it after [`Self::attach`].
     pub fn attach_ipv6(&self, bridge: &str, network: &str) {
         ip(&format!("-6 route replace {network} dev {bridge} table {}", self.table));
     }
@@ -203,7 +203,7 @@ impl Drop for Internet {
     }
 }
 
-/// Nothing of it may be there; nothing that is missing is worth a word.
+/// Removes all parts of an internet. A part that is missing is no error.
 fn remove(name: &str, table: u32) {
     let _ = Command::new("ip").args(["link", "delete", &format!("{name}h")]).output();
     let _ = Command::new("ip").args(["netns", "delete", name]).output();
@@ -215,7 +215,7 @@ fn remove(name: &str, table: u32) {
     }
 }
 
-/// The namespaces of processes that were killed.
+/// Removes the internets of processes that were killed.
 fn remove_stale() {
     for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -18,7 +18,7 @@ pub const INSTALL: [&str; 3] = [
     "npm install --global --silent --no-audit --no-fund --no-update-notifier --registry http://registry.test/ tiny-tool",
     "tiny-agent && tiny-tool",
 ];
-/// The text that the repository's program prints.
+/// The text that the last of these commands prints.
 pub const INSTALLED: &str = "installed by pip\ninstalled by npm";
 /// The path of the repository, and the content of its one file.
 pub const REPOSITORY: &str = "ssh://root@git.test/root/repository";

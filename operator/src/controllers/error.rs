@@ -1,6 +1,5 @@
 //! The errors of a reconcile, and the way to try again.
 
-use agentvm_core::names::DomainName;
 use agentvm_hypervisor::HvError;
 
 use crate::agent::SessionError;
@@ -31,9 +30,6 @@ pub enum Error {
     /// No random bytes for a machine.
     #[error("a machine could not be named")]
     Machine(#[source] SessionError),
-    /// A machine isn't where the status says it is.
-    #[error("machine {0} is gone")]
-    MachineGone(DomainName),
     /// An object of an API server always has these.
     #[error("the object has no {0}")]
     Incomplete(&'static str),
@@ -47,7 +43,7 @@ impl Error {
             Self::Gone => "gone",
             Self::Api { .. } => "api",
             Self::Host { .. } => "host",
-            Self::Machine(_) | Self::MachineGone(_) => "machine",
+            Self::Machine(_) => "machine",
             Self::Incomplete(_) => "incomplete",
         }
     }

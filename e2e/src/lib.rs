@@ -11,6 +11,7 @@ mod run;
 mod scenario;
 mod standalone;
 
+pub use agentvm_testing::Error;
 pub use data_dir::DataDir;
 pub use holding::holding;
 pub use host::{Host, PATIENCE};
@@ -18,9 +19,6 @@ pub use leftovers::{leftovers, processes};
 pub use run::Run;
 pub use scenario::{Scenario, on_one_host};
 pub use standalone::Standalone;
-
-/// The reason why a test cannot go on.
-pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// Fails a scenario unless a condition holds.
 #[macro_export]

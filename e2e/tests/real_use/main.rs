@@ -10,7 +10,6 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use agentvm_crds::{AgentVMPool, GoldenSnapshot};
 use agentvm_e2e::{Host, holding};
@@ -18,6 +17,7 @@ use agentvm_testing::networks::internet::offers::{
     GitServer, IN_REPOSITORY, INSTALL, INSTALLED, REPOSITORY,
 };
 use agentvm_testing::networks::internet::{DNS, Internet};
+use agentvm_testing::wait_for;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use serde_json::json;
@@ -91,21 +91,15 @@ async fn set_up(host: &Host, internet: &Internet) {
 /// The bridge of the installation's first machine, and its subnet.
 fn plugged(data_dir: &Path) -> (String, String) {
     let below = format!("{}/", data_dir.display());
-    let deadline = Instant::now() + Duration::from_mins(1);
-    loop {
+    let bridge = wait_for("a machine is plugged into a bridge", || {
         let domains = std::fs::read_dir("/run/libvirt/qemu").into_iter().flatten().flatten();
         let texts = domains.filter_map(|file| std::fs::read_to_string(file.path()).ok());
-        let bridge = texts.filter(|text| text.contains(&below)).find_map(|text| {
+        texts.filter(|text| text.contains(&below)).find_map(|text| {
             let (_, rest) = text.split_once("bridge='")?;
             Some(rest.split('\'').next()?.to_owned())
-        });
-        if let Some(bridge) = bridge {
-            let routes =
-                Command::new("ip").args(["-4", "route", "show", "dev", &bridge]).output().unwrap();
-            let subnet = String::from_utf8(routes.stdout).unwrap();
-            return (bridge, subnet.split(' ').next().unwrap().to_owned());
-        }
-        assert!(Instant::now() < deadline, "no machine was plugged into a bridge");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+        })
+    });
+    let routes = Command::new("ip").args(["-4", "route", "show", "dev", &bridge]).output().unwrap();
+    let subnet = String::from_utf8(routes.stdout).unwrap();
+    (bridge, subnet.split(' ').next().unwrap().to_owned())
 }

@@ -14,7 +14,7 @@ use agentvm_operator::standalone::libvirtd::{Libvirtd, Released};
 use agentvm_operator::standalone::process::ProcessId;
 use agentvm_operator::standalone::reaper::{DaemonSpec, ReaperFiles, ReaperState};
 use agentvm_operator::standalone::run_folder;
-use agentvm_testing::wait_for;
+use agentvm_testing::{wait_for, wait_until};
 use rustix::process::Signal;
 
 const AGENTVM: &str = env!("CARGO_BIN_EXE_agentvm");
@@ -57,7 +57,7 @@ impl Drop for Reaper {
     fn drop(&mut self) {
         if let Some(state) = self.files.living() {
             state.reaper.signal(Signal::TERM);
-            wait_for("the reaper ends", || (!state.reaper.is_alive()).then_some(()));
+            wait_until("the reaper ends", || !state.reaper.is_alive());
         }
     }
 }
@@ -113,13 +113,11 @@ fn what_loses_its_parent_is_adopted_reaped_and_spared() {
     let reaper = Reaper::start(dir.path(), &[script("parent", &orphans)]);
     let [one, two] = [one, two].map(|path| number_in(&path));
     let id = reaper.state().reaper;
-    wait_for("they are adopted", || {
-        (stat(one, 1) == id.pid && stat(two, 1) == id.pid).then_some(())
-    });
+    wait_until("they are adopted", || stat(one, 1) == id.pid && stat(two, 1) == id.pid);
 
     ProcessId::of(one).unwrap().signal(Signal::KILL);
     let began = Instant::now();
-    wait_for("it is waited for", || (!Path::new(&format!("/proc/{one}")).exists()).then_some(()));
+    wait_until("it is waited for", || !Path::new(&format!("/proc/{one}")).exists());
     println!("an adopted process was gone {:?} after its end", began.elapsed());
 
     let two = ProcessId::of(two).unwrap();
@@ -232,7 +230,7 @@ async fn the_life_of_a_libvirtd() {
         first.signal(Signal::KILL);
         wait_for("it is restarted", || cleanup.daemon(name).filter(|id| *id != first));
     }
-    wait_for("it serves again", || serves().then_some(()));
+    wait_until("it serves again", serves);
 
     // The next process on this folder takes the libvirtd for its own. A process on another folder
     // does not.
@@ -280,7 +278,7 @@ async fn what_a_dead_host_left(state_dir: &Path) {
     // The main thread of a killed daemon is a zombie before its other threads have closed its
     // sockets.
     for socket in ["/run/libvirt/libvirt-sock", "/run/libvirt/virtlogd-sock"] {
-        wait_for("no server answers", || UnixStream::connect(socket).is_err().then_some(()));
+        wait_until("no server answers", || UnixStream::connect(socket).is_err());
     }
     assert!(
         UnixListener::bind("/run/libvirt/libvirt-sock").is_err(),

@@ -8,6 +8,7 @@
 )]
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use agentvm_core::names::{DomainName, GoldenKey, short_hash};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor, Fault, Op};
@@ -16,7 +17,7 @@ use agentvm_hypervisor::{
     MachineLimits, MachineRecord, MachineSpec, Mark, PowerState, Proof, Resources, ShareApi, Step,
     StepHook, Stop, TemplateSpec, Tier,
 };
-use agentvm_testing::{PATIENCE, holds_within_async};
+use agentvm_testing::holds_within_async;
 use agentvm_types::{OwnerUid, PoolUid, Token};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -108,7 +109,7 @@ fn ticks(fake: &FakeHypervisor, name: &DomainName) -> String {
 /// Waits until the machine is seen to do something.
 async fn moves(fake: &FakeHypervisor, name: &DomainName) -> bool {
     let before = ticks(fake, name);
-    holds_within_async(PATIENCE, async || ticks(fake, name) != before).await
+    holds_within_async(Duration::from_secs(30), async || ticks(fake, name) != before).await
 }
 
 fn child_lives(fake: &FakeHypervisor, name: &DomainName) -> bool {

@@ -7,10 +7,11 @@ mod pending;
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::{Link, LinkLimits, Nic, Policy, rules};
+use agentvm_testing::wait_until;
 use agentvm_types::{OwnerUid, PoolUid};
 
 use super::netlink::device;
@@ -18,8 +19,6 @@ use super::*;
 use crate::{MachineKind, MachineRecord, Traffic};
 
 const OWNER: &str = "pool-uid";
-/// The patience that a busy host needs.
-const PATIENCE: Duration = Duration::from_mins(1);
 
 /// `false` when the test ran inside, and passed; `true` there.
 fn inside(test: &str) -> bool {
@@ -216,11 +215,7 @@ fn links_that_another_process_left_open_stay_open_and_others_do_not() {
     device::set_down(&lab.link(&lab.machines[1]).nic.tap).unwrap();
     let next = Arc::new(Firewall::new(&InstanceId::for_state_dir("/firewall-test")));
     let before = Arc::downgrade(&std::mem::replace(&mut lab.firewall, next));
-    let deadline = Instant::now() + PATIENCE;
-    while before.strong_count() > 0 {
-        assert!(Instant::now() < deadline, "the watch of the one before holds it");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until("the watch of the one before lets it go", || before.strong_count() == 0);
     lab.firewall.guard(&lab.subnet).unwrap();
     assert!(lab.is_in(&lab.machines[0]), "what is there already guards");
     assert!(lab.firewall.is_new());
@@ -256,21 +251,17 @@ fn rules_that_somebody_removes_are_put_back_and_others_are_left_alone() {
         said("nft", "add table inet somebody");
         let began = Instant::now();
         said("nft", &deed);
-        loop {
-            let there = |family| {
-                Command::new("nft")
-                    .args(["-s", "list", "table", family, &table])
-                    .output()
-                    .unwrap()
-                    .stdout
-            };
-            let as_before = (whole.0.clone().into_bytes(), whole.1.clone().into_bytes());
-            if (there("bridge"), there("inet")) == as_before && lab.is_up(machine) {
-                break;
-            }
-            assert!(began.elapsed() < PATIENCE, "{deed} was never mended");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let there = |family| {
+            Command::new("nft")
+                .args(["-s", "list", "table", family, &table])
+                .output()
+                .unwrap()
+                .stdout
+        };
+        let as_before = (whole.0.clone().into_bytes(), whole.1.clone().into_bytes());
+        wait_until(&format!("{deed} is mended"), || {
+            (there("bridge"), there("inet")) == as_before && lab.is_up(machine)
+        });
         println!(
             "measured: put back after \"{}\": {} ms",
             deed.replace(&table, "TABLE"),
@@ -299,18 +290,11 @@ fn nobody_talks_between_the_removal_of_the_rules_and_their_return() {
     for machine in [one, reset, ended] {
         lab.open(machine);
     }
-    let until = |what: &str, is_so: &dyn Fn() -> bool| {
-        let deadline = Instant::now() + PATIENCE;
-        while !is_so() {
-            assert!(Instant::now() < deadline, "{what}");
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    };
     // Nothing can be repaired while this is held: the test sees the state until the rules are back.
     let busy = lock(&lab.firewall.state);
     said("nft", &format!("delete table bridge {}", lab.firewall.table().name()));
     let began = Instant::now();
-    until("everybody is cut off", &|| {
+    wait_until("everybody is cut off", || {
         ![one, reset, ended].into_iter().any(|machine| lab.is_up(machine))
     });
     println!("measured: cut off after the rules were removed: {:?}", began.elapsed());
@@ -318,7 +302,7 @@ fn nobody_talks_between_the_removal_of_the_rules_and_their_return() {
     lab.firewall.set_tap_down(&lab.link(reset).nic.tap).unwrap();
     said("ip", &format!("link delete {}", lab.link(ended).nic.tap));
     drop(busy);
-    until("who was connected is again", &|| lab.is_up(one));
+    wait_until("who was connected is again", || lab.is_up(one));
     assert!(lab.is_in(one), "with rules");
     assert!(!lab.is_up(reset), "set down meanwhile, by a reset");
     assert!(!lab.is_up(closed), "never was connected");

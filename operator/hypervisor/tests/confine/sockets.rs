@@ -5,8 +5,9 @@ use std::fs::File;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use agentvm_testing::holds_within;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::strangers::{Tried, outcome, try_as};
@@ -94,13 +95,13 @@ pub fn lead_nowhere(qemu: u32) {
     let root = try_as(std::process::id(), &attempts);
     assert_eq!(outcome(&root, true), Vec::<&Tried>::new(), "the control: root is let through");
     for listener in &listeners {
-        let deadline = Instant::now() + Duration::from_secs(5);
         let mut came = [false; 2];
-        while came != [true; 2] {
-            assert!(Instant::now() < deadline, "the control: {} hears root, {came:?}", listener.at);
+        let both = holds_within(Duration::from_secs(5), || {
             let [tcp, udp] = listener.came();
             came = [came[0] || tcp, came[1] || udp];
-        }
+            came == [true; 2]
+        });
+        assert!(both, "the control: {} hears root, {came:?}", listener.at);
     }
     let taken_over = try_as(qemu, &attempts);
     assert_eq!(outcome(&taken_over, false), Vec::<&Tried>::new(), "as a machine's QEMU");

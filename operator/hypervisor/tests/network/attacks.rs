@@ -1,12 +1,14 @@
 //! The escape table: the attempts of a machine of any kind. The test names the attacker for each
 //! attack.
 
+use std::time::Duration;
+
 use crate::frames;
 use crate::ground::{Ground, HostServers, Machine, PATIENT, host_addresses, host_ports};
+use agentvm_testing::holds_within_async;
 use agentvm_testing::networks::internet::{
     DNS, ICMP, NODE, NOT_NODE, OTHER_DNS, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP, WEB,
 };
-use agentvm_testing::{PATIENCE, holds_within_async};
 
 /// The frames that are tried, by the beginning of their marks. The threat model lists them; each
 /// kind occurs at least once.
@@ -199,7 +201,8 @@ pub async fn a_policy_is_tightened<F: Future>(
     let holding = format!("python3 /tmp/holding.py {WEB}:443 {WEB}:8080");
     let tightened = async {
         let talks = |port| ground.internet.seen.count(TCP, WEB, port) >= 5;
-        let both = holds_within_async(PATIENCE, async || talks(443) && talks(8080)).await;
+        let both =
+            holds_within_async(Duration::from_secs(30), async || talks(443) && talks(8080)).await;
         if both {
             tighten().await;
         }

@@ -3,13 +3,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use agentvm_testing::networks::internet::offers::{GitServer, IN_REPOSITORY, REPOSITORY};
 use agentvm_testing::networks::internet::{
     DNS, ICMP, Internet, NODE, NODE_V6, NOT_NODE, NOWHERE_V6, PORTS, PRIVATE, PRIVATE_V6, TCP, UDP,
     WEB, WEB_V6,
 };
+use agentvm_testing::{PATIENCE, holds_within};
 
 /// Asks from the host, by the wire: the address that says it was reached.
 fn who(internet: &Internet, at: SocketAddr) -> String {
@@ -213,9 +213,6 @@ fn nothing_stays_also_after_a_panic() {
     })
     .join()
     .unwrap();
-    let deadline = Instant::now() + Duration::from_mins(1);
-    while !(traces(&name).is_empty() && traces(&table).is_empty()) {
-        assert!(Instant::now() < deadline, "{}\n{}", traces(&name), traces(&table));
-        std::thread::yield_now();
-    }
+    let gone = holds_within(PATIENCE, || traces(&name).is_empty() && traces(&table).is_empty());
+    assert!(gone, "{}\n{}", traces(&name), traces(&table));
 }

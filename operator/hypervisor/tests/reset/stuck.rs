@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use agentvm_core::names::GoldenKey;
 use agentvm_hypervisor::{HvError, MachineApi, Mark, ShareApi, Stop};
+use agentvm_testing::holds_within_async;
 
 use crate::libvirt_host::TestHost;
 use crate::memory::pid;
@@ -35,11 +36,8 @@ async fn a_reset_that_hangs_does_not_keep_its_machine_alive() {
     let (resetting, next) = (hv.clone(), host.machine(&key, 0, "nonce-2"));
     let reset = tokio::spawn(async move { resetting.reset(&next).await });
     let marked = host.dir.path().join("machines").join(name.as_str()).join("resetting");
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !marked.exists() && Instant::now() < deadline {
-        tokio::task::yield_now().await;
-    }
-    assert!(marked.exists() && !reset.is_finished());
+    let began = holds_within_async(Duration::from_secs(10), async || marked.exists()).await;
+    assert!(began && !reset.is_finished());
     let began = Instant::now();
     let (ended, others) = tokio::join!(hv.destroy(name, Stop::Force), neighbour.list());
     ended.unwrap();

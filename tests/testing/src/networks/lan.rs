@@ -3,13 +3,17 @@
 
 use std::net::Ipv4Addr;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
-use crate::{PATIENCE, holds_within};
+use crate::holds_within;
 
 /// The machine that everything of it runs on.
 pub const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
 /// Known here and nowhere else.
 pub const NAME: &str = "somebody.test";
+
+/// The time in which the server's log shows what the server did.
+const TOLD_WITHIN: Duration = Duration::from_secs(30);
 
 pub struct Lan {
     pub bridge: String,
@@ -90,8 +94,8 @@ impl Lan {
     }
 
     pub fn until(&self, what: &str, holds: impl Fn(&str) -> bool) {
-        let held = holds_within(PATIENCE, || holds(&self.said()));
-        assert!(held, "{what}: not within {PATIENCE:?}\n{}", self.said());
+        let held = holds_within(TOLD_WITHIN, || holds(&self.said()));
+        assert!(held, "{what}: not within {TOLD_WITHIN:?}\n{}", self.said());
     }
 
     fn said(&self) -> String {

@@ -3,9 +3,10 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Internet, SSH, said};
+use crate::holds_within;
 
 /// Makes both packages, from nothing but the standard library.
 const PACKAGES: &str = include_str!("packages.py");
@@ -86,11 +87,8 @@ impl GitServer {
             .spawn()
             .unwrap();
         let this = Self { server, folder };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !internet.run("ss", &["-Hlnt"]).contains(&format!("{SSH}:22")) {
-            assert!(Instant::now() < deadline, "dropbear never listened");
-            std::thread::yield_now();
-        }
+        let listens = || internet.run("ss", &["-Hlnt"]).contains(&format!("{SSH}:22"));
+        assert!(holds_within(Duration::from_secs(10), listens), "dropbear never listened");
         this
     }
 

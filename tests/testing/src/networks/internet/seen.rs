@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::{PATIENCE, holds_within};
+use crate::holds_within;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RawProtocol, RecvFlags, SocketFlags, SocketType, recv, socket_with,
@@ -51,7 +51,7 @@ impl Seen {
     /// thread of its own.
     pub fn until(&self, protocol: u8, to: impl Into<IpAddr>, port: u16) -> bool {
         let to = to.into();
-        holds_within(PATIENCE, || self.count(protocol, to, port) > 0)
+        holds_within(Duration::from_secs(30), || self.count(protocol, to, port) > 0)
     }
 
     fn add(&self, kind: Kind) {

@@ -15,6 +15,7 @@ pub mod logging;
 pub mod machines;
 pub mod metrics;
 pub mod network;
+pub mod node;
 pub mod service;
 pub mod standalone;
 pub mod version;

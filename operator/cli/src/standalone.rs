@@ -10,10 +10,10 @@ use std::process::ExitCode;
 
 use agentvm_controlplane::Binaries;
 use agentvm_operator::config::{self, Settings};
+use agentvm_operator::node::lock::FolderLock;
 use agentvm_operator::service::{
     EndSignals, HostOptions, Parts, block_on, make_traversable, start, stop,
 };
-use agentvm_operator::standalone::lock::DataDirLock;
 
 use super::{Failure, GlobalArgs, StandaloneArgs, print};
 
@@ -24,7 +24,7 @@ pub fn run(args: &StandaloneArgs, global: &GlobalArgs) -> Result<ExitCode, Failu
     let binaries = Binaries::find(args.control_plane_dir.as_deref()).map_err(Failure::failed)?;
     make_traversable(&args.data_dir)?;
     let folder = args.data_dir.canonicalize().map_err(Failure::failed)?;
-    let lock = DataDirLock::acquire(&folder).map_err(Failure::failed)?;
+    let lock = FolderLock::acquire(&folder).map_err(Failure::failed)?;
     if let Some(pid) = lock.left_by() {
         tracing::info!(pid, "the last process on this folder did not end in order; taking over");
     }

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use agentvm_operator::node::{id, lock::FolderLock};
 use serde_json::Value;
 
 /// Runs `agentvm` without this machine's configuration, only with the configuration of the test.
@@ -190,4 +191,43 @@ fn wrong_usage_ends_with_2_and_help_with_0() {
     let help = agentvm(home.path(), &[], &["--help"]);
     assert_eq!(help.status.code(), Some(0));
     assert!(text(&help.stdout).contains("Exit codes: 0 done, 1 failed, 2 wrong usage"));
+}
+
+/// No API server answers there; the operator must not come so far.
+const KUBECONFIG: &str = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "c",
+    "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:9"}}],
+    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+    "users": [{"name": "u", "user": {}}]}"#;
+
+fn operator_on(folder: &Path) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    let kubeconfig = home.path().join("kubeconfig");
+    std::fs::write(&kubeconfig, KUBECONFIG).unwrap();
+    let (kubeconfig, folder) = (kubeconfig.to_str().unwrap(), folder.to_str().unwrap());
+    agentvm(home.path(), &[], &["operator", "--kubeconfig", kubeconfig, "--state-dir", folder])
+}
+
+#[test]
+fn a_second_operator_on_one_folder_does_not_start_and_says_who_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let _lock = FolderLock::acquire(folder.path()).unwrap();
+    let node = id::load_or_draw(folder.path()).unwrap();
+    let second = operator_on(folder.path());
+    assert_eq!(second.status.code(), Some(1), "{second:?}");
+    let (said, pid) = (text(&second.stderr), std::process::id().to_string());
+    for word in ["is in use by process", &pid, node.as_str(), "--state-dir"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+#[test]
+fn an_operator_does_not_start_in_a_folder_that_others_can_change() {
+    use std::os::unix::fs::PermissionsExt;
+    let above = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(above.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let output = operator_on(&above.path().join("state"));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let mend = format!("chmod go-w {}", above.path().display());
+    assert!(text(&output.stderr).contains(&mend), "{output:?}");
+    assert!(!above.path().join("state").exists());
 }

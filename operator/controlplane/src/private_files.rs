@@ -1,15 +1,16 @@
 //! Private folders, and files that are written completely or not at all.
 
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use agentvm_files::{Durability, WholeFile};
+use agentvm_files::{Durability, WholeFile, make_trusted};
 
-/// Makes a folder that only this user can enter. Changes the mode of an existing folder.
+/// Makes a folder that only this user can enter. Changes the mode of an existing folder. No
+/// other user may write to it, or to the folders above it.
 pub fn private_dir(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    make_trusted(path, 0o700).map_err(io::Error::other)?;
     fs::set_permissions(path, Permissions::from_mode(0o700))
 }
 

@@ -11,6 +11,7 @@ use agentvm_core::{
     names::InstanceId,
     pool::{Budget, parallel_creations},
 };
+use agentvm_files::{Untrusted, make_trusted};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_types::NodeName;
 use kube::Client;
@@ -23,6 +24,7 @@ use crate::{
     goldens,
     guest_image::{self, Images},
     metrics::{self, Metrics},
+    node::{self, lock::FolderLock},
 };
 
 /// Size limit of a machine's share. The file is sparse, so it takes only the space of written data.
@@ -35,6 +37,8 @@ const HOST_PATIENCE: Duration = Duration::from_mins(1);
 pub struct Served {
     pub operator: Operator,
     pub libvirt: Libvirt,
+    /// Held until this is dropped: no other operator uses the state folder.
+    pub lock: FolderLock,
     /// Serves `/metrics` until this is dropped.
     pub metrics: Option<metrics::Server>,
 }
@@ -46,9 +50,11 @@ pub async fn serve(
     images: &Images,
     state_dir: &Path,
 ) -> Result<Served, Failure> {
+    let lock = FolderLock::acquire(state_dir).map_err(Failure::failed)?;
     let image = guest_image::find(images.image_dir.as_deref()).map_err(Failure::failed)?.dir;
-    make_traversable(state_dir)?;
     let canonical = state_dir.canonicalize().map_err(Failure::failed)?;
+    let id = node::id::load_or_draw(&canonical).map_err(Failure::failed)?;
+    tracing::info!(node = %settings.node.name, %id, "this node");
     let instance = InstanceId::for_state_dir(&canonical.to_string_lossy());
     let (metrics, server) = metrics::listen(settings.metrics).await?;
     let config = operator_config(settings, images, instance.clone(), image.clone(), metrics);
@@ -64,7 +70,7 @@ pub async fn serve(
     .map_err(Failure::failed)?;
     let operator =
         Operator::start(client, Arc::new(libvirt.clone()), config).map_err(Failure::failed)?;
-    Ok(Served { operator, libvirt, metrics: server })
+    Ok(Served { operator, libvirt, lock, metrics: server })
 }
 
 impl Served {
@@ -108,9 +114,13 @@ fn operator_config(
     }
 }
 
-/// Makes a folder that QEMU's user can enter but not list.
+/// Makes a folder that QEMU's user can enter but not list, and that no other user can change.
 pub fn make_traversable(folder: &Path) -> Result<(), Failure> {
-    use std::os::unix::fs::DirBuilderExt;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(folder);
-    made.map_err(|why| Failure::Usage(format!("can't make the folder {}: {why}", folder.display())))
+    let unusable = |why: Untrusted| match why {
+        Untrusted::Io { why, .. } => {
+            Failure::Usage(format!("can't make the folder {}: {why}", folder.display()))
+        }
+        why => Failure::Usage(why.to_string()),
+    };
+    make_trusted(folder, 0o711).map_err(unusable)
 }

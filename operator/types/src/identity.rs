@@ -71,8 +71,12 @@ identity!(
     OwnerUid
 );
 identity!(
-    /// The name of the node that this operator works for.
+    /// The name of the node that this operator works for. It is a label: see [`NodeId`].
     NodeName
+);
+identity!(
+    /// The id of a node. It is drawn once and kept in the state folder of its operator.
+    NodeId
 );
 
 impl From<PoolUid> for OwnerUid {

@@ -14,7 +14,7 @@ mod tier;
 mod token;
 
 pub use hex::hex;
-pub use identity::{NodeName, OwnerUid, PoolUid, RunUid};
+pub use identity::{NodeId, NodeName, OwnerUid, PoolUid, RunUid};
 pub use mac::{Mac, MacError, deserialize_unicast};
 pub use nonce::{Nonce, NonceError};
 pub use report::{causes, report};

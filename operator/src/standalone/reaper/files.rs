@@ -1,11 +1,10 @@
 //! The files by which the reaper and its starter exchange data, in one folder.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use agentvm_files::{Durability, WholeFile};
+use agentvm_files::{Durability, WholeFile, check_trusted, make_trusted};
 use serde::{Deserialize, Serialize};
 
 use super::DaemonSpec;
@@ -46,11 +45,13 @@ impl ReaperFiles {
 
     /// The starter writes this before it starts the reaper.
     pub fn write_daemons(&self, daemons: &[DaemonSpec]) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
+        make_trusted(&self.folder, 0o700).map_err(io::Error::other)?;
         self.write("daemons.json", &serde_json::to_vec_pretty(daemons)?)
     }
 
     pub fn read_daemons(&self) -> io::Result<Vec<DaemonSpec>> {
+        // It names programs that we start as root.
+        check_trusted(&self.folder).map_err(io::Error::other)?;
         Ok(serde_json::from_slice(&fs::read(self.folder.join("daemons.json"))?)?)
     }
 
@@ -58,8 +59,10 @@ impl ReaperFiles {
         self.write("reaper.json", &serde_json::to_vec_pretty(state)?)
     }
 
-    /// The state of a reaper that lives. The state of a dead one is ignored.
+    /// The state of a reaper that lives. The state of a dead one is ignored, and so is one that
+    /// another user may have written: we send signals to the process that it names.
     pub fn living(&self) -> Option<ReaperState> {
+        check_trusted(&self.folder).ok()?;
         let state: ReaperState =
             serde_json::from_slice(&fs::read(self.folder.join("reaper.json")).ok()?).ok()?;
         state.reaper.is_alive().then_some(state)

@@ -1,9 +1,9 @@
 //! The parts of this host that jobs use. A job that needs few of them takes only those.
 
-use std::fs;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use agentvm_files::make_trusted;
 
 use super::at_work::AtWork;
 use super::facts::FactsProbe;
@@ -68,8 +68,8 @@ impl Host {
 /// Makes the state directory. Its path must leave room for the names of sockets.
 fn make_state_folder(root: &Path) -> Result<StateFolder, HvError> {
     for folder in [root.to_owned(), root.join("machines"), root.join("golden")] {
-        let made = fs::DirBuilder::new().recursive(true).mode(0o711).create(&folder);
-        made.map_err(io("make", &folder))?;
+        make_trusted(&folder, 0o711)
+            .map_err(HvError::failed(format!("use the folder {}", folder.display())))?;
     }
     let root = root.canonicalize().map_err(io("find", root))?;
     let folder = StateFolder::new(root.clone());
@@ -86,9 +86,13 @@ fn make_state_folder(root: &Path) -> Result<StateFolder, HvError> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
+
     use agentvm_core::names::InstanceId;
-    use std::os::unix::fs::PermissionsExt;
+    use agentvm_types::report;
+
+    use super::*;
 
     fn refusal(dir: std::path::PathBuf) -> String {
         Host::prepare(LibvirtConfig::new(dir, InstanceId::for_state_dir("/x")))
@@ -108,5 +112,30 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         let closed = refusal(dir.path().join("x"));
         assert!(closed.contains("chmod o+x"), "{closed}");
+    }
+    #[test]
+    #[cfg_attr(
+        not(feature = "host-tests"),
+        ignore = "needs root and programs of the host: make test-host"
+    )]
+    fn a_folder_that_another_user_prepared_is_refused_wherever_it_is_on_the_way() {
+        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        let (theirs, ours) = (dir.path().join("theirs"), dir.path().join("ours"));
+        fs::create_dir(&theirs).unwrap();
+        chown(&theirs, Some(4711), None).unwrap();
+        let refused = |path: &Path| report(&make_state_folder(path).unwrap_err());
+        let said = refused(&theirs);
+        assert!(said.contains("4711") && said.contains("chown 0 "), "{said}");
+        assert!(refused(&theirs.join("below")).contains("4711"));
+        fs::create_dir(&ours).unwrap();
+        let link = dir.path().join("link");
+        symlink(&ours, &link).unwrap();
+        make_state_folder(&link).unwrap();
+        lchown(&link, Some(4711), None).unwrap();
+        assert!(refused(&link).contains("4711"), "they could let it lead elsewhere");
+        fs::set_permissions(&ours, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(refused(&ours).contains("chmod go-w"));
+        assert!(refused(&ours.join("below")).contains("chmod go-w"));
     }
 }

@@ -1,31 +1,38 @@
-//! Ensures that only one process uses a data folder. The kernel holds the lock, and releases it at
-//! any death of its holder. The content of the file is for people, and shows whether the last
-//! holder ended in order.
+//! Ensures that only one process uses a folder: the data folder of `standalone`, and the state
+//! folder of every operator. The kernel holds the lock, and releases it at any death of its holder.
+//! The content of the file is for people, and shows whether the last holder ended in order.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
-use super::process::ProcessId;
+use agentvm_files::{Untrusted, make_trusted};
+use agentvm_types::NodeId;
 
-/// The exclusive use of a data folder, until this is dropped.
+use super::id;
+use crate::standalone::process::ProcessId;
+
+/// The exclusive use of a folder, until this is dropped.
 #[derive(Debug)]
-pub struct DataDirLock {
+pub struct FolderLock {
     file: File,
     left_by: Option<i32>,
 }
 
-/// The data folder can't be used.
+/// The folder can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     #[error(
-        "the data folder {} is in use by process {}; end that process, or name another folder with \
-         --data-dir",
-        data_dir.display(),
-        holder.map_or("(unknown)".into(), |pid| pid.to_string())
+        "the folder {} is in use by process {}{}; end that process, or name another folder with \
+         --data-dir (standalone) or --state-dir (operator)",
+        folder.display(),
+        holder.map_or("(unknown)".into(), |pid| pid.to_string()),
+        node.as_ref().map(|node| format!(" (node id {node})")).unwrap_or_default()
     )]
-    InUse { data_dir: PathBuf, holder: Option<i32> },
-    #[error("cannot write {}; name a data folder that this user may write", path.display())]
+    InUse { folder: PathBuf, holder: Option<i32>, node: Option<NodeId> },
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    #[error("cannot write {}; name a folder that this user may write", path.display())]
     File {
         path: PathBuf,
         #[source]
@@ -33,12 +40,12 @@ pub enum LockError {
     },
 }
 
-impl DataDirLock {
-    /// Locks the folder, and makes it if it is missing.
-    pub fn acquire(data_dir: &Path) -> Result<Self, LockError> {
-        let path = data_dir.join("lock");
+impl FolderLock {
+    /// Locks the folder, and makes it if it is missing. QEMU's user can enter it.
+    pub fn acquire(folder: &Path) -> Result<Self, LockError> {
+        let path = folder.join("lock");
         let failed = |why| LockError::File { path: path.clone(), why };
-        fs::create_dir_all(data_dir).map_err(failed)?;
+        make_trusted(folder, 0o711)?;
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -50,8 +57,9 @@ impl DataDirLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 return Err(LockError::InUse {
-                    data_dir: data_dir.to_owned(),
+                    folder: folder.to_owned(),
                     holder: holder(&mut file),
+                    node: id::read(folder).ok().flatten(),
                 });
             }
             Err(TryLockError::Error(why)) => return Err(failed(why)),
@@ -68,7 +76,7 @@ impl DataDirLock {
     }
 }
 
-impl Drop for DataDirLock {
+impl Drop for FolderLock {
     fn drop(&mut self) {
         // Only the message of the next holder depends on it.
         let _ = self.file.set_len(0);
@@ -94,19 +102,23 @@ fn sign(file: &mut File) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn a_folder_in_use_is_refused_with_the_users_pid_and_free_afterwards() {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("made/by/us");
-        let first = DataDirLock::acquire(&data_dir).unwrap();
-        let said = DataDirLock::acquire(&data_dir).unwrap_err().to_string();
-        for word in [data_dir.to_str().unwrap(), &std::process::id().to_string(), "--data-dir"] {
+        let first = FolderLock::acquire(&data_dir).unwrap();
+        let node = id::load_or_draw(&data_dir).unwrap();
+        let said = FolderLock::acquire(&data_dir).unwrap_err().to_string();
+        let pid = std::process::id().to_string();
+        for word in [data_dir.to_str().unwrap(), &pid, node.as_str(), "--data-dir", "--state-dir"] {
             assert!(said.contains(word), "{word}: {said}");
         }
         drop(first);
-        assert_eq!(DataDirLock::acquire(&data_dir).unwrap().left_by(), None);
+        assert_eq!(FolderLock::acquire(&data_dir).unwrap().left_by(), None);
     }
 
     #[test]
@@ -125,13 +137,13 @@ mod tests {
             .unwrap();
         child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        match DataDirLock::acquire(dir.path()) {
+        match FolderLock::acquire(dir.path()) {
             Err(LockError::InUse { holder, .. }) => assert_eq!(holder, Some(pid)),
             other => panic!("{other:?}"),
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(DataDirLock::acquire(dir.path()).unwrap().left_by(), Some(pid));
+        assert_eq!(FolderLock::acquire(dir.path()).unwrap().left_by(), Some(pid));
     }
 
     #[test]
@@ -139,7 +151,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         fs::write(&file, "").unwrap();
-        let error = DataDirLock::acquire(&file.join("below")).unwrap_err();
-        assert!(error.to_string().contains("file/below/lock"), "{error}");
+        let error = FolderLock::acquire(&file.join("below")).unwrap_err();
+        assert!(error.to_string().contains("/file is not a folder"), "{error}");
     }
 }

@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods)]
 
 pub mod agent;
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod controllers;

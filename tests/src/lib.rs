@@ -2,6 +2,7 @@
 //! test, and an operator with machines that are processes.
 
 mod agents;
+mod border;
 mod look;
 mod outside;
 mod wire;
@@ -9,6 +10,7 @@ mod world;
 
 pub use agents::agent_binary;
 pub use agentvm_testing::Error;
+pub use border::{Answer, Border, Mishap, Request};
 pub use look::{Conditioned, condition, reason};
 pub use outside::{DIE_AT, HANG_AT, Outside};
 pub use wire::{Sent, Wire, operator_client};

@@ -1,4 +1,5 @@
-//! The client of an operator under test. It sees one namespace, and it notes every request.
+//! The client of an operator under test. It sees one namespace, and it notes every request. Faults
+//! that a test plans happen at its [`Border`].
 //!
 //! Operators watch all namespaces. Tests that run side by side on one API server must not see each
 //! other's objects. Therefore a request about the whole cluster becomes a request about the test's
@@ -7,13 +8,15 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use agentvm_operator::api::{TimeLimits, client_across};
 use http::Method;
 use kube::Client;
-use kube::client::{Body, ClientBuilder};
+use kube::client::Body;
 use kube::config::{Config, KubeConfigOptions, Kubeconfig};
+use tower::layer::util::Stack;
 use tower::util::MapRequestLayer;
 
-use crate::Error;
+use crate::{Border, Error};
 
 const OUR_GROUP: &str = "/apis/agentvm.dev/v1alpha1/";
 
@@ -34,28 +37,36 @@ impl Sent {
 
 /// All requests of an operator.
 #[derive(Clone, Debug, Default)]
-pub struct Wire(Arc<Mutex<Vec<Sent>>>);
+pub struct Wire {
+    sent: Arc<Mutex<Vec<Sent>>>,
+    /// The faults that a test plans.
+    pub border: Border,
+}
 
 impl Wire {
     /// The requests so far that were meant to change something.
     pub fn writes(&self) -> Vec<Sent> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().filter(|sent| sent.writes()).cloned().collect()
     }
 
     /// All requests so far.
     pub fn all(&self) -> Vec<Sent> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn note(&self, method: &Method, path: &str) {
         let sent = Sent { method: method.clone(), path: path.to_owned() };
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
+        self.sent.lock().unwrap_or_else(PoisonError::into_inner).push(sent);
     }
 }
 
 /// A client for an operator that sees only `namespace`.
-pub async fn operator_client(kubeconfig: &Path, namespace: &str) -> Result<(Client, Wire), Error> {
+pub async fn operator_client(
+    kubeconfig: &Path,
+    namespace: &str,
+    limits: TimeLimits,
+) -> Result<(Client, Wire), Error> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
     let wire = Wire::default();
@@ -64,7 +75,8 @@ pub async fn operator_client(kubeconfig: &Path, namespace: &str) -> Result<(Clie
         notes.note(request.method(), request.uri().path());
         confine(request, &namespace)
     });
-    Ok((ClientBuilder::try_from(config)?.with_layer(&layer).build(), wire))
+    let layer = Stack::new(wire.border.clone(), layer);
+    Ok((client_across(config, limits, &layer)?, wire))
 }
 
 fn confine(mut request: http::Request<Body>, namespace: &str) -> http::Request<Body> {

@@ -14,6 +14,7 @@ use std::time::Duration;
 use agentvm_core::{defaults::Defaults, names::DomainName, pool::Budget};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor};
+use agentvm_operator::api::TimeLimits;
 use agentvm_operator::clock::Clock;
 use agentvm_operator::controllers::{Operator, OperatorConfig};
 use agentvm_operator::metrics::Metrics;
@@ -36,6 +37,8 @@ pub struct World {
     pub fake: FakeHypervisor,
     pub folder: PathBuf,
     pub config: OperatorConfig,
+    /// The time limits of the operator's calls to the API server.
+    pub limits: TimeLimits,
     /// The requests that the operator has sent.
     pub wire: Wire,
     operator: Option<Operator>,
@@ -69,13 +72,15 @@ impl World {
         let fake = FakeHypervisor::open(folder.join("host"), agent_binary());
         let config = must(operator_config(&fake, &folder));
         let guard = fake.guard();
-        Self { bench, fake, folder, config, wire: Wire::default(), operator: None, _guard: guard }
+        let (limits, wire) = (TimeLimits::default(), Wire::default());
+        Self { bench, fake, folder, config, limits, wire, operator: None, _guard: guard }
     }
 
     /// Starts the operator.
     pub async fn start(&mut self) {
         let kubeconfig = self.bench.kubeconfig();
-        let (client, wire) = must(operator_client(kubeconfig, &self.bench.namespace).await);
+        let (client, wire) =
+            must(operator_client(kubeconfig, &self.bench.namespace, self.limits).await);
         self.wire = wire;
         self.operator =
             Some(must(Operator::start(client, Arc::new(self.fake.clone()), self.config.clone())));

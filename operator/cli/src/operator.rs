@@ -6,10 +6,11 @@
 use std::process::ExitCode;
 
 use kube::{
-    Client, Config,
+    Config,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
+use agentvm_operator::api::{TimeLimits, client};
 use agentvm_operator::service::{EndSignals, POD_GRACE, api_server_networks, block_on, serve};
 
 use super::{Failure, GlobalArgs, OperatorArgs};
@@ -22,7 +23,7 @@ pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure
         let start = async {
             let config = client_config(args).await?;
             settings.network.deny_cidrs.extend(api_server_networks(&config).await?);
-            let client = Client::try_from(config).map_err(Failure::failed)?;
+            let client = client(config, TimeLimits::default()).map_err(Failure::failed)?;
             serve(client, &settings, &args.images.clone().into(), &args.state_dir).await
         };
         let served = tokio::select! {

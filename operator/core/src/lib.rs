@@ -18,3 +18,4 @@ pub mod network;
 pub mod pool;
 pub mod run;
 pub mod status;
+pub mod write_proof;

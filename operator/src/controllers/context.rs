@@ -176,5 +176,6 @@ impl Context {
     pub fn forget(&self, exists: impl Fn(&str) -> bool) {
         self.failures.keep(&exists);
         self.writes.keep(&exists);
+        self.machines.keep_runs(|uid| exists(uid.as_str()));
     }
 }

@@ -13,6 +13,12 @@ pub enum Error {
     /// The object is gone.
     #[error("the object is gone")]
     Gone,
+    /// A status may be written or not. The next look finds out.
+    #[error("the API server did not confirm a status, which may be written or not")]
+    InDoubt {
+        #[source]
+        source: Box<kube::Error>,
+    },
     /// The API server refused or didn't answer.
     #[error("the API server refused {what}")]
     Api {
@@ -20,6 +26,9 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// This node's record of a run's end. Without it the run may be executed twice.
+    #[error("the record of the run's end (finished.json in its folder) could not be read")]
+    Record(#[source] std::io::Error),
     /// The host edge.
     #[error("the host could not {what}")]
     Host {
@@ -41,7 +50,9 @@ impl Error {
         match self {
             Self::Conflict => "conflict",
             Self::Gone => "gone",
+            Self::InDoubt { .. } => "in_doubt",
             Self::Api { .. } => "api",
+            Self::Record(_) => "record",
             Self::Host { .. } => "host",
             Self::Machine(_) => "machine",
             Self::Incomplete(_) => "incomplete",

@@ -3,13 +3,13 @@
 //! A run takes a machine by a change of this map: no call leaves the process. Each change of a life
 //! is an event of the diagram in `agentvm_core::machine`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use agentvm_core::{
     machine::{self, Admission, Event, Illegal, Life, Prepared, admit},
     names::{DomainName, GoldenKey},
     pool::SlotSeen,
-    run::{AttemptState, Claim},
+    run::{AttemptState, Claim, FinishedAttempt},
 };
 use agentvm_hypervisor::{MachineRecord, Usage};
 use agentvm_types::{MachineLimits, NodeName, Nonce, PoolUid, Resources, RunUid};
@@ -20,7 +20,7 @@ use super::{
     claim_priority::{ClaimGate, ClaimGuard},
     commands::MachineCommand,
 };
-use crate::network::PoolNetwork;
+use crate::{api::NotWritten, network::PoolNetwork};
 
 /// A slot of a pool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,6 +40,9 @@ pub struct Entry {
     usage: Option<Usage>,
     /// The claim under way. The task takes it over; it is dropped at the latest with the claim.
     claim: Option<ClaimGuard>,
+    /// The nonce may stand in the run's status, though no write of it was confirmed. Such a nonce
+    /// is never lent to another run.
+    doubted: bool,
     commands: mpsc::UnboundedSender<MachineCommand>,
 }
 
@@ -51,7 +54,7 @@ impl Entry {
         commands: mpsc::UnboundedSender<MachineCommand>,
     ) -> Self {
         let (name, golden) = (record.name.clone(), record.golden.clone());
-        Self { name, golden, size, life, usage: None, claim: None, commands }
+        Self { name, golden, size, life, usage: None, claim: None, doubted: false, commands }
     }
 
     /// Follows an arrow of the diagram. Without an arrow the life stays.
@@ -59,6 +62,7 @@ impl Entry {
         self.life = self.life.clone().on(event)?;
         if machine::owner(&self.life).is_none() {
             self.claim = None;
+            self.doubted = false;
         }
         Ok(())
     }
@@ -83,11 +87,11 @@ impl Entry {
                 (&prepared.incarnation.nonce, Some(prepared.evidence.reset.clone()))
             }
             // Its proof was on the host, and is void since the machine was resumed.
-            Life::Found { incarnation, .. } => (&incarnation.nonce, None),
+            Life::Found { incarnation, .. }
+            | Life::Executing { incarnation, .. }
+            | Life::Ended { incarnation, .. } => (&incarnation.nonce, None),
             Life::Creating
             | Life::Idle(_)
-            | Life::Executing { .. }
-            | Life::Ended { .. }
             | Life::Resetting { .. }
             | Life::Quarantined { .. }
             | Life::Ending => return None,
@@ -101,6 +105,17 @@ impl Entry {
 #[derive(Debug, Default)]
 pub struct Board {
     slots: BTreeMap<SlotKey, Entry>,
+    /// Nonces of claims that ended without a word to their machines. Such a claim may still turn
+    /// up in a status, and its attempt was certainly never started.
+    never_sent: BTreeMap<RunUid, Vec<Nonce>>,
+}
+
+/// The machine's side of an attempt that the run's status may not know.
+#[derive(Debug)]
+pub struct Work {
+    pub claim: Claim,
+    /// `None` while it executes.
+    pub done: Option<Arc<FinishedAttempt>>,
 }
 
 impl Board {
@@ -197,7 +212,7 @@ impl Board {
         claims: &ClaimGate,
     ) -> Option<Claim> {
         if let Some(entry) = self.of_run(run) {
-            return entry.claimed(node);
+            return machine::is_held_for(&entry.life, run).then(|| entry.claimed(node)).flatten();
         }
         let idle = self.slots.iter_mut().filter(|(key, _)| key.pool_uid == *pool);
         let idle = idle.filter_map(|(_, entry)| match &entry.life {
@@ -214,18 +229,61 @@ impl Board {
         self.slots.values().any(|entry| machine::is_held_for(&entry.life, run))
     }
 
-    /// The claim did not become durable: the machine is idle again. A machine that was found after
-    /// a restart stays: it may have executed.
-    pub fn give_back(&mut self, run: &RunUid, now: Timestamp) {
-        let claimed =
-            self.slots.values_mut().filter(|entry| machine::is_claimed_by(&entry.life, run));
-        for entry in claimed {
+    /// The claim of this run may be durable or not. Its machine stays with it, and other machines
+    /// do not wait for it any more.
+    pub fn doubt(&mut self, run: &RunUid) {
+        if let Some(entry) = self.claimed_by(run) {
+            entry.doubted = true;
+            entry.claim = None;
+        }
+    }
+
+    /// The claim is certainly not durable: the machine is idle again. A machine whose nonce may
+    /// stand in a status goes. A machine that was found after a restart stays: it may have
+    /// executed.
+    pub fn give_back(&mut self, run: &RunUid, proof: NotWritten, now: Timestamp) {
+        let Some(entry) = self.claimed_by(run) else { return };
+        if entry.doubted || !proof.was_refused() {
+            self.discard(run);
+        } else {
             entry.must(Event::GiveBack { now });
         }
     }
 
+    /// Ends the claim of a run to which nothing was sent, and its machine with it: the nonce may
+    /// stand in a status.
+    pub fn discard(&mut self, run: &RunUid) {
+        let Some(entry) = self.claimed_by(run) else { return };
+        let Some(nonce) = entry.life.incarnation().map(|it| it.nonce.clone()) else { return };
+        if entry.must(Event::Remove) {
+            entry.send(MachineCommand::End);
+            self.never_sent.entry(run.clone()).or_default().push(nonce);
+        }
+    }
+
+    /// Forgets the unsent claims of runs that are gone.
+    pub fn keep_runs(&mut self, exists: impl Fn(&RunUid) -> bool) {
+        self.never_sent.retain(|run, _| exists(run));
+    }
+
     pub fn attempt(&self, run: &RunUid, nonce: &Nonce) -> Option<AttemptState> {
-        self.slots.values().find_map(|entry| machine::attempt(&entry.life, run, nonce))
+        let on_board =
+            self.slots.values().find_map(|entry| machine::attempt(&entry.life, run, nonce));
+        on_board.or_else(|| {
+            let unsent = self.never_sent.get(run).is_some_and(|nonces| nonces.contains(nonce));
+            unsent.then(|| AttemptState::Ended(Arc::new(FinishedAttempt::never_sent())))
+        })
+    }
+
+    /// The attempt that a machine executes or has executed for this run.
+    pub fn work_of(&self, run: &RunUid, node: &NodeName) -> Option<Work> {
+        let entry = self.of_run(run)?;
+        let done = match &entry.life {
+            Life::Executing { .. } => None,
+            Life::Ended { done, .. } => Some(done.clone()),
+            _ => return None,
+        };
+        Some(Work { claim: entry.claimed(node)?, done })
     }
 
     /// Sends a command to the machine that a run has. `command` gets the nonce of its incarnation.
@@ -283,6 +341,10 @@ impl Board {
 
     fn of_pool(&self, pool: &PoolUid) -> impl Iterator<Item = (&SlotKey, &Entry)> {
         self.slots.iter().filter(move |(key, _)| key.pool_uid == *pool)
+    }
+
+    fn claimed_by(&mut self, run: &RunUid) -> Option<&mut Entry> {
+        self.slots.values_mut().find(|entry| machine::is_claimed_by(&entry.life, run))
     }
 
     fn of_run(&self, run: &RunUid) -> Option<&Entry> {

@@ -37,6 +37,7 @@ impl World {
             life,
             usage: None,
             claim: None,
+            doubted: false,
             commands,
         };
         let mut board = Board::default();
@@ -122,7 +123,7 @@ fn a_claim_is_urgent_until_it_is_given_back_or_its_task_takes_over() {
     assert!(!world.board.is_idle(&other) && world.board.is_idle(&world.key));
     world.acquire().unwrap();
     assert!(world.claims.any() && !world.board.is_idle(&world.key));
-    world.board.give_back(&run(), NOW);
+    world.board.give_back(&run(), NotWritten::proven_for_a_test(true), NOW);
     assert!(!world.claims.any() && world.board.is_idle(&world.key));
     world.acquire().unwrap();
     let claim = world.board.take_claim(&world.key);
@@ -152,7 +153,7 @@ fn an_accepted_command_takes_effect_at_once_and_an_illegal_event_none() {
     assert_eq!(world.board.obey(&world.key, &stop(2)), Admission::Ignore, "of another attempt");
     assert_eq!(world.board.obey(&world.key, &stop(1)), Admission::Accept);
     assert_eq!(world.board.obey(&world.key, &stop(1)), Admission::Ignore, "it is stopped already");
-    world.board.give_back(&run(), NOW);
+    world.board.give_back(&run(), NotWritten::proven_for_a_test(true), NOW);
     assert_eq!(world.attempt(1), Some(AttemptState::Executing), "it can't be given back any more");
 }
 
@@ -192,7 +193,45 @@ fn machines_that_are_held_to_other_limits_are_named_until_they_are_told() {
 fn a_machine_that_was_found_after_a_restart_is_not_given_back() {
     let incarnation = Incarnation { nonce: nonce(1), limits: None };
     let mut world = World::with_life(Life::Found { run: run(), incarnation });
-    world.board.give_back(&run(), NOW);
+    world.board.give_back(&run(), NotWritten::proven_for_a_test(true), NOW);
     assert_eq!(world.attempt(1), Some(AttemptState::Claimed), "it may have executed");
     assert!(world.board.holds(&run()) && !world.board.is_idle(&world.key));
+}
+
+#[test]
+fn a_nonce_that_may_stand_in_a_status_is_lent_to_no_other_run() {
+    // Either a write of the claim was in doubt before, or the last one had no clear answer.
+    for (doubted, refused) in [(true, true), (false, false)] {
+        let mut world = World::with_idle(prepared());
+        let claim = world.acquire().unwrap();
+        if doubted {
+            world.board.doubt(&run());
+            assert!(!world.claims.any(), "other machines do not wait for it");
+            assert_eq!(world.acquire(), Some(claim), "the run keeps its machine");
+        }
+        world.board.give_back(&run(), NotWritten::proven_for_a_test(refused), NOW);
+        assert!(!world.board.holds(&run()) && !world.board.is_idle(&world.key));
+        assert!(matches!(world.received.try_recv(), Ok(MachineCommand::End)), "it is replaced");
+        // The claim turns up after all.
+        let Some(AttemptState::Ended(done)) = world.attempt(1) else { panic!("it is over") };
+        assert!(!done.result.started, "nothing was sent to the machine");
+        assert_eq!(world.attempt(2), None, "of another attempt nothing is known");
+        world.board.keep_runs(|_| false);
+        assert_eq!(world.attempt(1), None);
+    }
+}
+
+#[test]
+fn a_machine_that_works_for_a_run_is_not_acquired_again() {
+    let mut world = World::with_idle(prepared());
+    let node = NodeName::new("node");
+    world.acquire().unwrap();
+    assert!(world.board.work_of(&run(), &node).is_none(), "nothing was sent to it");
+    world.on(Event::Execute);
+    assert_eq!(world.acquire(), None);
+    assert!(world.board.work_of(&run(), &node).unwrap().done.is_none());
+    world.on(Event::End(Arc::new(FinishedAttempt::machine_gone("vm"))));
+    assert_eq!(world.acquire(), None);
+    let work = world.board.work_of(&run(), &node).unwrap();
+    assert_eq!((work.claim.nonce, work.done.is_some()), (nonce(1), true));
 }

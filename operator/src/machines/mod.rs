@@ -50,6 +50,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use attempt::{AttemptSpec, SecretFile};
+pub use board::Work;
 pub use events::Event;
 pub use pools::PoolOwner;
 
@@ -232,7 +233,16 @@ impl Machines {
         self.inner.tasks.close();
         let all = async {
             self.inner.tasks.wait().await;
-            let rest = self.inner.hv.list().await.unwrap_or_default();
+            let rest = match self.inner.hv.list().await {
+                Ok(rest) => rest,
+                Err(why) => {
+                    tracing::warn!(
+                        error = &why as &dyn std::error::Error,
+                        "whether machines are left is not known"
+                    );
+                    return false;
+                }
+            };
             let ends =
                 rest.iter().map(|machine| self.inner.hv.destroy(&machine.record.name, Stop::Force));
             futures::future::join_all(ends).await.iter().all(Result::is_ok)

@@ -3,7 +3,8 @@
 use agentvm_core::run::{AttemptState, Claim, StopCause};
 use agentvm_types::{Nonce, PoolUid, RunUid};
 
-use super::{AttemptSpec, Machines, commands::MachineCommand};
+use super::{AttemptSpec, Machines, board::Work, commands::MachineCommand};
+use crate::api::NotWritten;
 
 impl Machines {
     /// Takes an idle machine for a run. This is a change in memory: no call leaves the process.
@@ -17,9 +18,24 @@ impl Machines {
         self.inner.board().holds(run)
     }
 
-    /// The claim did not become durable.
-    pub fn give_back(&self, run: &RunUid) {
-        self.inner.board().give_back(run, self.inner.now());
+    /// The claim may be durable or not: a write of it was not confirmed.
+    pub fn doubt(&self, run: &RunUid) {
+        self.inner.board().doubt(run);
+    }
+
+    /// The claim is not durable.
+    pub fn give_back(&self, run: &RunUid, proof: NotWritten) {
+        self.inner.board().give_back(run, proof, self.inner.now());
+    }
+
+    /// The attempt that a machine executes or has executed for this run.
+    pub fn work_of(&self, run: &RunUid) -> Option<Work> {
+        self.inner.board().work_of(run, &self.inner.config.node)
+    }
+
+    /// Forgets what is noted about the claims of runs that are gone.
+    pub fn keep_runs(&self, exists: impl Fn(&RunUid) -> bool) {
+        self.inner.board().keep_runs(exists);
     }
 
     /// The state of an attempt. `None`: no machine of this node has it.
@@ -40,6 +56,9 @@ impl Machines {
     /// The run's end is durable: its machine is reset or removed. A run without a machine is no
     /// error.
     pub fn release(&self, run: &RunUid) {
-        self.inner.board().tell_run(run, |nonce| MachineCommand::Release { nonce });
+        let mut board = self.inner.board();
+        // A claim to which nothing was sent ends at once, so that no other run gets its nonce.
+        board.discard(run);
+        board.tell_run(run, |nonce| MachineCommand::Release { nonce });
     }
 }

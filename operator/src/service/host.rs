@@ -14,7 +14,7 @@ use kube::Client;
 use super::shutdown::{CONTROL_PLANE, HOST_GRACE, LIBVIRTD};
 use super::{Served, install, serve};
 use crate::{
-    config::Settings, failure::Failure, guest_image::Images, standalone::libvirtd::Libvirtd,
+    api, config::Settings, failure::Failure, guest_image::Images, standalone::libvirtd::Libvirtd,
 };
 
 /// The parts to start, and their places.
@@ -53,12 +53,16 @@ pub async fn start(
     let libvirtd = libvirtd.map(|found| parts.libvirtd.insert(found));
     let control_plane = control_plane.map_err(Failure::failed)?;
     libvirtd.map_err(Failure::failed)?;
-    let client = Client::try_from(control_plane.client_config()).map_err(Failure::failed)?;
-    install::kinds(&client).await?;
-    let served = serve(client.clone(), settings, &images, &folder.join("host")).await?;
+    // What is installed is applied, so kube's client may repeat it. The operator's own client
+    // repeats no write.
+    let installer = Client::try_from(control_plane.client_config()).map_err(Failure::failed)?;
+    install::kinds(&installer).await?;
+    let client = api::client(control_plane.client_config(), api::TimeLimits::default())
+        .map_err(Failure::failed)?;
+    let served = serve(client, settings, &images, &folder.join("host")).await?;
     parts.served.insert(served).host_ready().await;
     if default_pool {
-        install::default_pool(&client).await?;
+        install::default_pool(&installer).await?;
     }
     Ok(control_plane.kubeconfig_path().to_owned())
 }

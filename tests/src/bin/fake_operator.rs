@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{HookAction, Step, StepHook};
+use agentvm_operator::api::TimeLimits;
 use agentvm_operator::controllers::Operator;
 use agentvm_tests::{DIE_AT, Error, HANG_AT, operator_client, operator_config};
 use tokio::signal::unix::{SignalKind, signal};
@@ -36,7 +37,7 @@ async fn main() -> Result<(), Error> {
         fake.faults().nth(Op::Resume, nth.parse()?, Fault::Delay(Duration::from_hours(1)));
     }
     let config = operator_config(&fake, &folder)?;
-    let (client, _) = operator_client(&kubeconfig, &namespace).await?;
+    let (client, _) = operator_client(&kubeconfig, &namespace, TimeLimits::default()).await?;
     let operator = Operator::start(client, Arc::new(fake), config)?;
     signal(SignalKind::terminate())?.recv().await;
     operator.stop(GRACE, false).await;

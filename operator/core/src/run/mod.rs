@@ -1,5 +1,6 @@
 //! Decisions about runs: validation, the queue, the next step, and the status.
 
+mod adrift;
 mod env;
 mod expiry;
 mod facts;
@@ -13,6 +14,7 @@ mod status;
 mod validate;
 mod write_pacing;
 
+pub use adrift::{Adrift, adrift};
 pub use env::{EnvItem, EnvValue, KeyOf};
 pub use expiry::{Expiry, expiry};
 pub use facts::{AttemptState, MissingRef, PoolState, RunFacts, attempts, waits_since};

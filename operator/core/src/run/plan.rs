@@ -92,13 +92,16 @@ fn plan_ended(run: &ValidRun, facts: &RunFacts, done: &Arc<FinishedAttempt>) -> 
     if run.cancelled || !result.is_infrastructure_failure() {
         return Step::FinishAttempt(done);
     }
-    if !result.started {
-        return Step::Unclaim { counts: false, done };
-    }
-    if facts.attempts <= run.backoff_limit {
-        return Step::Unclaim { counts: true, done };
+    if is_tried_again(run, facts.attempts, &done) {
+        return Step::Unclaim { counts: result.started, done };
     }
     Step::FinishAttempt(done)
+}
+
+/// Whether another attempt follows the last of so many. One that was never started does not count.
+pub(super) fn is_tried_again(run: &ValidRun, attempts: u32, done: &FinishedAttempt) -> bool {
+    let result = &done.result;
+    result.is_infrastructure_failure() && (!result.started || attempts <= run.backoff_limit)
 }
 
 fn plan_waiting(run: &ValidRun, facts: &RunFacts, now: Timestamp) -> Plan {

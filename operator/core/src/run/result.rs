@@ -68,6 +68,12 @@ impl FinishedAttempt {
         let message = format!("machine {vm} is not on this node any more");
         AttemptResult { end: AttemptEnd::GuestLost, started: true, message }.without_outcome()
     }
+
+    /// A claim that was given up before anything was sent to its machine.
+    pub fn never_sent() -> Self {
+        let message = "the claim was given up before anything was sent to its machine".to_owned();
+        AttemptResult { end: AttemptEnd::GuestLost, started: false, message }.without_outcome()
+    }
 }
 
 impl AttemptResult {

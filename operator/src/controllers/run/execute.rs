@@ -6,7 +6,10 @@ use agentvm_core::run::{
 };
 
 use super::{Run, attempt_spec::attempt_spec, observe::Observation, publish};
-use crate::controllers::{Context, error::Error};
+use crate::{
+    api::WriteError,
+    controllers::{Context, error::Error, publish::PublishError},
+};
 
 /// Does the one thing.
 pub async fn execute(
@@ -36,6 +39,8 @@ pub async fn execute(
         Step::Finish { reason, message } => {
             let next = finished(&run.status(), *reason, message, run.decided(cx));
             publish::status(run.object, next, cx).await?;
+            // It may hold a machine whose claim was never confirmed.
+            cx.machines.release(&run.uid);
             publish::ended(run.object, reason.as_str(), message, cx).await;
             Ok(())
         }
@@ -70,15 +75,16 @@ async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Er
     };
     let next = claimed(&run.status(), &taken, run.decided(cx));
     let attempt = open_attempt(Some(&next)).cloned();
-    match publish::status(run.object, next, cx).await {
-        Ok(()) => {}
-        // Certainly not written, so the machine is free again. Any other error leaves open whether
-        // it was written; the next look finds out.
-        Err(why @ (Error::Conflict | Error::Gone)) => {
-            cx.machines.give_back(uid);
-            return Err(why);
+    if let Err(why) = publish::status(run.object, next, cx).await {
+        match &why {
+            PublishError::Write(WriteError::NotWritten(proof)) => {
+                cx.machines.give_back(uid, *proof);
+            }
+            // The run keeps the machine, and the next look finds out.
+            PublishError::Write(WriteError::InDoubt(_)) => cx.machines.doubt(uid),
+            PublishError::NoNamespace => {}
         }
-        Err(why) => return Err(why),
+        return Err(why.into());
     }
     if let Some(attempt) = attempt {
         cx.machines.execute(attempt_spec(run, &seen.resolved, &attempt, cx));
@@ -97,11 +103,5 @@ fn execute_claimed(run: &Run<'_>, seen: &Observation, cx: &Context) {
 }
 
 async fn finish(run: &Run<'_>, done: &FinishedAttempt, cx: &Context) -> Result<(), Error> {
-    let next = finished_attempt(&run.status(), done, run.decided(cx));
-    let message = publish::last_word(&next);
-    publish::status(run.object, next, cx).await?;
-    // Durable: the machine may go.
-    cx.machines.release(&run.uid);
-    publish::ended(run.object, done.result.reason().as_str(), &message, cx).await;
-    Ok(())
+    publish::end(run.object, finished_attempt(&run.status(), done, run.decided(cx)), cx).await
 }

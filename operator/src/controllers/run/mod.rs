@@ -1,18 +1,20 @@
 //! The controller of `AgentRun`.
 
+mod adrift;
 mod attempt_spec;
 mod end_metrics;
 mod execute;
 mod finished;
 mod observe;
 mod publish;
+mod record;
 mod references;
 mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
 use agentvm_core::{
-    run::{ValidRun, allowed_seconds, is_finished, plan, validate},
+    run::{ValidRun, allowed_seconds, is_finished, open_attempt, plan, validate},
     status::Decided,
 };
 use agentvm_crds::{AgentRun, AgentRunStatus};
@@ -53,6 +55,9 @@ pub async fn reconcile(object: Arc<Guarded<AgentRun>>, cx: Arc<Context>) -> Resu
     if is_finished(object.status.as_ref()) {
         return finished::tidy(object, &uid, &cx).await;
     }
+    if let Some(end) = finished::noted(&uid, &cx).await? {
+        return finished::restore(object, end, &cx).await;
+    }
     let pool_max = observe::pool_max(object, &cx);
     let allowed = allowed_seconds(&object.spec, object.status.as_ref(), pool_max);
     let valid = match validate(&object.spec, &cx.defaults(), allowed) {
@@ -60,6 +65,11 @@ pub async fn reconcile(object: Arc<Guarded<AgentRun>>, cx: Arc<Context>) -> Resu
         Err(why) => return publish::invalid(object, &why, &cx).await,
     };
     let run = Run { object, uid, valid };
+    if open_attempt(object.status.as_ref()).is_none()
+        && let Some(work) = cx.machines.work_of(&run.uid)
+    {
+        return adrift::settle(&run, &work, &cx).await;
+    }
     let seen = observe::observe(&run, &cx).await?;
     let plan = plan(&run.valid, &seen.facts, cx.clock.now());
     tracing::debug!(run = %object.name_any(), step = ?plan.step, "planned");

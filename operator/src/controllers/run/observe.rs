@@ -61,7 +61,12 @@ pub async fn observe(run: &Run<'_>, cx: &Context) -> Result<Observation, Error> 
         attempts: attempts(status),
         pool: pool.map_or(PoolState::Missing, |pool| pool_state(pool, run, cx)),
         missing,
-        ahead: ahead_of(&this, others.iter().map(|waiting| &waiting.entry)),
+        // A claim that was not confirmed is written before anything else: its machine is taken.
+        ahead: if cx.machines.holds(&run.uid) {
+            0
+        } else {
+            ahead_of(&this, others.iter().map(|waiting| &waiting.entry))
+        },
         attempt,
         draining: cx.draining(),
         evicting: cx.evicting(),

@@ -8,16 +8,26 @@ use agentvm_core::{
     status::find,
 };
 use agentvm_crds::{AgentRun, AgentRunStatus, SucceededReason, condition_type};
-use kube::{Resource, runtime::controller::Action};
+use agentvm_types::RunUid;
+use kube::{Resource, ResourceExt, runtime::controller::Action};
 
 use super::{
-    super::{Context, error::Error, publish::publish},
+    super::{
+        Context,
+        error::Error,
+        publish::{PublishError, publish},
+    },
     end_metrics::End,
+    record,
 };
 use crate::metrics::pool_id;
 
 /// Writes a status.
-pub async fn status(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Result<(), Error> {
+pub async fn status(
+    run: &AgentRun,
+    next: AgentRunStatus,
+    cx: &Context,
+) -> Result<(), PublishError> {
     let end = (!is_finished(run.status.as_ref())).then(|| End::of(&next)).flatten();
     publish(cx, run, next).await?;
     if let Some(end) = end {
@@ -28,11 +38,27 @@ pub async fn status(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Resul
     Ok(())
 }
 
-/// The message of the end.
-pub fn last_word(status: &AgentRunStatus) -> String {
-    find(&status.conditions, condition_type::SUCCEEDED)
-        .map(|c| c.message.clone())
-        .unwrap_or_default()
+/// Writes the end of a run that has executed: first into the node's record, then into the status.
+/// Then the machine goes, and an Event tells people.
+pub async fn end(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Result<(), Error> {
+    let uid = RunUid::new(run.metadata.uid.clone().ok_or(Error::Incomplete("uid"))?);
+    if let Err(why) = record::note(&cx.runs_folder, &uid, &next).await {
+        // The status is the truth, and it must not wait for this disk.
+        tracing::warn!(
+            run = %run.name_any(),
+            error = &why as &dyn std::error::Error,
+            "the end of a run could not be noted on this node; if its status is lost, it may be \
+             executed again"
+        );
+    }
+    let (reason, message) = find(&next.conditions, condition_type::SUCCEEDED)
+        .map(|c| (c.reason.clone(), c.message.clone()))
+        .unwrap_or_default();
+    status(run, next, cx).await?;
+    // Durable: the machine may go.
+    cx.machines.release(&uid);
+    ended(run, &reason, &message, cx).await;
+    Ok(())
 }
 
 /// Writes the Event of its end.

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::path::Path;
+use std::time::Duration;
 
 use agentvm_core::names::DomainName;
 
@@ -15,7 +16,9 @@ pub trait ShareApi: Send + Sync + Debug + 'static {
     async fn put_input(&self, name: &DomainName, files: Vec<InputFile>) -> Result<(), HvError>;
 
     /// Copies the files that a guest left in `output` into the directory `into`. The directory is
-    /// created; one that exists is replaced. Nothing in `output` is trusted.
+    /// created; one that exists is replaced. Nothing in `output` is trusted. An error is one of the
+    /// host: it says nothing about the files, and `into` is empty or absent after it. A caller that
+    /// drops the future ends the copy.
     async fn collect(
         &self,
         name: &DomainName,
@@ -51,6 +54,18 @@ pub struct CollectSpec {
     pub max_files: usize,
     /// Entries that are looked at, skipped ones included. This ends the walk over a million files.
     pub max_entries: usize,
+}
+
+impl CollectSpec {
+    /// The time that a copy may take. It follows the limits, so a larger output may take longer.
+    pub fn max_time(&self) -> Duration {
+        const LEAST: Duration = Duration::from_secs(60);
+        const BYTES_PER_SECOND: u64 = 8 << 20;
+        const ENTRIES_PER_SECOND: usize = 2000;
+        let copy = self.max_bytes / BYTES_PER_SECOND;
+        let walk = self.max_entries / ENTRIES_PER_SECOND;
+        LEAST + Duration::from_secs(copy.saturating_add(walk as u64).min(3600))
+    }
 }
 
 /// A file that was copied.

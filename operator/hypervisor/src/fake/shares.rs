@@ -6,6 +6,7 @@ use agentvm_core::names::DomainName;
 
 use super::store::Store;
 use super::{FakeHypervisor, Op};
+use crate::workspace::budget::{Cancel, CancelOnDrop};
 use crate::workspace::{collect, input, virtfs::Mapping};
 use crate::{CollectSpec, Collected, HvError, InputFile, ShareApi};
 
@@ -23,8 +24,10 @@ impl ShareApi for FakeHypervisor {
         into: &Path,
     ) -> Result<Collected, HvError> {
         let (name, spec, into) = (name.clone(), spec.clone(), into.to_owned());
+        let cancel = Cancel::default();
+        let _on_drop = CancelOnDrop(cancel.clone());
         self.call(Op::Collect, move |store| {
-            collect::collect(&store.existing_share(&name)?, &spec, &into)
+            collect::collect(&store.existing_share(&name)?, &spec, &into, cancel)
         })
         .await
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use agentvm_core::names::DomainName;
 use agentvm_core::network::Link;
+use tokio::sync::Semaphore;
 use virt::connect::Connect;
 
 use super::connection::config::LibvirtConfig;
@@ -17,6 +18,7 @@ use super::host::state::Host;
 use super::machine::links;
 use super::qemu::channel::Channels;
 use super::reset::golden_caches::GoldenCaches;
+use crate::workspace::budget::PARALLEL_COLLECTIONS;
 use crate::workspace::share;
 use crate::{HostApi, HvError, MachineApi, PowerState};
 
@@ -29,6 +31,8 @@ pub struct Libvirt {
     pub(super) resets: Arc<Lane>,
     pub(super) claims: Arc<Lane>,
     pub(super) channels: Arc<Channels>,
+    /// The places for copies of output.
+    pub(super) collections: Arc<Semaphore>,
 }
 
 impl Libvirt {
@@ -52,6 +56,7 @@ impl Libvirt {
             resets,
             claims,
             channels: Arc::default(),
+            collections: Arc::new(Semaphore::new(PARALLEL_COLLECTIONS)),
         };
         libvirt.wait_healthy(within).await?;
         Ok(libvirt)

@@ -4,20 +4,17 @@
 //! mounts. A file is read only if the host sees a regular file *and* the guest's attribute does not
 //! call it a link or a device.
 
-use std::collections::VecDeque;
-use std::ffi::CStr;
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use agentvm_core::globs::Globs;
-use agentvm_types::hex;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
-use rustix::io::Errno;
-use sha2::{Digest, Sha256};
+use rustix::fs::{AtFlags, FileType};
 
-use super::tree;
+use super::budget::{Budget, Cancel, MAX_DEPTH, Spent, Stopped};
+use super::copy;
+use super::target::Target;
+use super::tree::{self, Found, found};
 use super::virtfs::{self, GuestType};
 use crate::{CollectSpec, Collected, CollectedFile, HvError, SkippedEntry};
 
@@ -29,21 +26,49 @@ const MAX_PATH_BYTES: usize = 32 << 20;
 /// A guest that is still running may do this at any moment; it costs that file only.
 const CHANGED: &str = "it changed while it was looked at";
 
-/// Copies `<share>/output` into `into`.
-pub fn collect(share: &Path, spec: &CollectSpec, into: &Path) -> Result<Collected, HvError> {
-    let io = |what: &str, path: &Path, source| HvError::Io {
-        what: format!("{what} {}", path.display()),
-        source,
+/// Copies `<share>/output` into `into`. After an error `into` is empty or absent: half an output
+/// looks like a whole one, and may be the reason why a disk is full.
+pub fn collect(
+    share: &Path,
+    spec: &CollectSpec,
+    into: &Path,
+    cancel: Cancel,
+) -> Result<Collected, HvError> {
+    let mut budget = Budget::new(spec.max_entries, spec.max_bytes, spec.max_time(), cancel);
+    let collected = collect_within(share, spec, into, &mut budget);
+    if collected.is_err()
+        && let Err(why) = remove_folder(into)
+    {
+        tracing::warn!(folder = %into.display(), error = &why as &dyn std::error::Error,
+            "a part of an output could not be removed");
+    }
+    collected
+}
+
+fn collect_within(
+    share: &Path,
+    spec: &CollectSpec,
+    into: &Path,
+    budget: &mut Budget,
+) -> Result<Collected, HvError> {
+    let failed = |what: &str, path: &Path, why: Stopped| {
+        why.into_error(format!("{what} {}", path.display()))
     };
-    fresh_folder(into).map_err(|e| io("make the folder", into, e))?;
-    let target = tree::open_root(into).map_err(|e| io("open the folder", into, e.into()))?;
-    let root = tree::open_root(share).map_err(|e| io("open the share", share, e.into()))?;
+    fresh_folder(into).map_err(|e| failed("make the folder", into, e.into()))?;
+    let target = tree::open_root(into).map_err(|e| failed("open the folder", into, e.into()))?;
+    let root = tree::open_root(share).map_err(|e| failed("open the share", share, e.into()))?;
     let output = tree::open_folder(&root, "output")
-        .map_err(|e| io("open the output of", share, e.into()))?;
+        .map_err(|e| failed("open the output of", share, e.into()))?;
     let globs = Globs::new(&spec.include)
         .map_err(HvError::failed("compile the patterns of the output's paths"))?;
-    let mut walk = Walk::new(spec, globs, target);
-    walk.run(output).map_err(|e| io("copy the output of", share, e))?;
+    let target = Target::new(target);
+    let found = Collected::default();
+    let mut walk = Walk { spec, globs, target, found, budget, path: Vec::new(), path_bytes: 0 };
+    match walk.run(output) {
+        Ok(()) => {}
+        Err(End::TooLarge(why)) => walk.found.too_large = Some(why),
+        Err(End::Stopped(why)) => return Err(failed("copy the output of", share, why)),
+    }
     let mut found = walk.found;
     found.files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
@@ -51,144 +76,174 @@ pub fn collect(share: &Path, spec: &CollectSpec, into: &Path) -> Result<Collecte
 
 fn fresh_folder(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
+    remove_folder(path)?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
+
+/// Absent is fine.
+fn remove_folder(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// The end of a walk before its last entry.
+enum End {
+    /// The guest left more than it may. The files before are kept.
+    TooLarge(String),
+    /// Our own trouble, or the end of the time.
+    Stopped(Stopped),
+}
+
+impl<E: Into<Stopped>> From<E> for End {
+    fn from(why: E) -> Self {
+        Self::Stopped(why.into())
+    }
+}
+
+type Walked<T = ()> = Result<T, End>;
 
 struct Walk<'a> {
     spec: &'a CollectSpec,
     globs: Globs,
-    target: OwnedFd,
+    target: Target,
     found: Collected,
-    entries: usize,
-    bytes: u64,
+    budget: &'a mut Budget,
+    /// The folder that is looked at: its names from `output` on.
+    path: Vec<String>,
     /// Bytes of all paths that were compared with the patterns.
     path_bytes: usize,
 }
 
-/// A folder still to be looked into: its path from `output`, names only.
-type Pending = (Vec<String>, OwnedFd);
+/// A folder on the way down, with the names of the folders in it that were not entered yet. Only
+/// names wait: a descriptor for each of them would let one guest take all of the operator's.
+struct Level {
+    folder: OwnedFd,
+    below: std::vec::IntoIter<CString>,
+}
 
-impl<'a> Walk<'a> {
-    fn new(spec: &'a CollectSpec, globs: Globs, target: OwnedFd) -> Self {
-        let found = Collected::default();
-        Self { spec, globs, target, found, entries: 0, bytes: 0, path_bytes: 0 }
-    }
-
-    fn run(&mut self, output: OwnedFd) -> std::io::Result<()> {
-        let mut pending = VecDeque::from([(Vec::new(), output)]);
-        while let Some((path, folder)) = pending.pop_back() {
-            self.folder(&path, &folder, &mut pending)?;
-            if self.found.too_large.is_some() {
-                break;
+impl Walk<'_> {
+    fn run(&mut self, output: OwnedFd) -> Walked {
+        let mut levels = vec![self.look_into(output)?];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.below.next() else {
+                levels.pop();
+                self.path.pop();
+                continue;
+            };
+            match found(tree::open_folder(&level.folder, name.as_c_str()))? {
+                Found::Theirs => self.skip(&name, CHANGED),
+                Found::Here(folder) => {
+                    self.path.push(name.to_string_lossy().into_owned());
+                    levels.push(self.look_into(folder)?);
+                }
             }
         }
         Ok(())
     }
 
-    fn folder(
-        &mut self,
-        path: &[String],
-        folder: &OwnedFd,
-        pending: &mut VecDeque<Pending>,
-    ) -> std::io::Result<()> {
-        let left = self.spec.max_entries.saturating_sub(self.entries);
-        let (mut names, more) = tree::names(folder, left)?;
-        self.entries += names.len();
+    /// Takes the files of a folder, and returns the folders in it.
+    fn look_into(&mut self, folder: OwnedFd) -> Walked<Level> {
+        self.budget.work()?;
+        self.keep_folder()?;
+        let (mut names, more) = tree::names(&folder, self.budget.entries_left())?;
         names.sort();
-        for name in &names {
-            self.entry(path, folder, name, pending)?;
-            if self.found.too_large.is_some() {
-                return Ok(());
+        let mut below = Vec::new();
+        for name in names {
+            match self.budget.entry() {
+                Err(Spent::Entries) => return Err(self.too_many_entries()),
+                other => other?,
+            }
+            if self.entry(&folder, &name)? {
+                below.push(name);
             }
         }
         if more {
-            self.found.too_large = Some(format!("more than {} entries", self.spec.max_entries));
+            return Err(self.too_many_entries());
+        }
+        Ok(Level { folder, below: below.into_iter() })
+    }
+
+    fn too_many_entries(&self) -> End {
+        End::TooLarge(format!("more than {} entries", self.spec.max_entries))
+    }
+
+    /// A folder that the patterns take is kept, with or without files in it.
+    fn keep_folder(&mut self) -> Walked {
+        if !self.path.is_empty() && self.wanted(&self.path.join("/"))? {
+            self.target.enter(&self.path)?;
         }
         Ok(())
     }
 
-    fn entry(
-        &mut self,
-        path: &[String],
-        folder: &OwnedFd,
-        name: &CStr,
-        pending: &mut VecDeque<Pending>,
-    ) -> std::io::Result<()> {
-        let shown = || {
-            path.iter().cloned().chain([name.to_string_lossy().into_owned()]).collect::<Vec<_>>()
-        };
+    fn wanted(&mut self, full: &str) -> Walked<bool> {
+        self.path_bytes += full.len();
+        if self.path_bytes > MAX_PATH_BYTES {
+            return Err(End::TooLarge(format!(
+                "paths of more than {MAX_PATH_BYTES} bytes, of all files and folders together"
+            )));
+        }
+        Ok(self.globs.matches(full))
+    }
+
+    /// Takes the entry if it is a file. `true`: it is a folder to be entered.
+    fn entry(&mut self, folder: &OwnedFd, name: &CStr) -> Walked<bool> {
         let Some(text) = plain_name(name) else {
-            self.skip(shown().join("/"), "its name isn't printable UTF-8");
-            return Ok(());
+            self.skip(name, "its name isn't printable UTF-8");
+            return Ok(false);
         };
         // The kind comes before the file is opened: opening a device can already act.
-        let Ok(stat) = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) else {
-            self.skip(shown().join("/"), CHANGED);
-            return Ok(());
+        let stat = match found(rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW))? {
+            Found::Here(stat) => stat,
+            Found::Theirs => {
+                self.skip(name, CHANGED);
+                return Ok(false);
+            }
         };
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory if path.len() + 1 >= tree::MAX_DEPTH => {
-                self.skip(shown().join("/"), "it is nested too deep");
+            FileType::Directory if self.path.len() + 1 >= MAX_DEPTH => {
+                self.skip(name, "it is nested too deep");
             }
-            FileType::Directory => match tree::open_folder(folder, name) {
-                Ok(fd) => pending.push_back((shown(), fd)),
-                Err(e) => self.skip(shown().join("/"), &format!("it can't be opened: {e}")),
-            },
+            FileType::Directory => return Ok(true),
             FileType::RegularFile => {
-                let full = shown().join("/");
-                self.path_bytes += full.len();
-                if self.path_bytes > MAX_PATH_BYTES {
-                    self.found.too_large = Some(format!(
-                        "paths of more than {MAX_PATH_BYTES} bytes, of all files together"
-                    ));
-                } else if self.globs.matches(&full) {
-                    self.file(path, folder, name, text, full)?;
+                let full = self.shown(name);
+                if self.wanted(&full)? {
+                    self.file(folder, name, text, full)?;
                 }
             }
-            other => self.skip(shown().join("/"), &format!("it is {}", kind_text(other))),
+            other => self.skip(name, &format!("it is {}", kind_text(other))),
         }
-        Ok(())
+        Ok(false)
     }
 
-    fn file(
-        &mut self,
-        path: &[String],
-        folder: &OwnedFd,
-        name: &CStr,
-        text: &str,
-        full: String,
-    ) -> std::io::Result<()> {
-        let fd = match tree::open_file(folder, name) {
-            Ok(fd) => fd,
-            Err(e) => {
-                self.skip(full, &format!("it can't be opened: {e}"));
+    fn file(&mut self, folder: &OwnedFd, name: &CStr, text: &str, full: String) -> Walked {
+        let fd = match found(tree::open_file(folder, name))? {
+            Found::Here(fd) => fd,
+            Found::Theirs => {
+                self.skip(name, CHANGED);
                 return Ok(());
             }
         };
         let stat = rustix::fs::fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            self.skip(full, CHANGED);
+            self.skip(name, CHANGED);
             return Ok(());
         }
-        let executable = match virtfs::guest_type(&fd) {
+        let executable = match virtfs::guest_type(&fd)? {
             GuestType::Regular { executable } => executable,
             GuestType::Unsaid => stat.st_mode & 0o111 != 0,
             GuestType::Other => {
-                self.skip(full, "it is a link or a device of the guest");
+                self.skip(name, "it is a link or a device of the guest");
                 return Ok(());
             }
         };
         let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
-        if !self.fits(&full, size) {
-            return Ok(());
-        }
-        match self.copy(path, text, fd, size, executable)? {
+        self.fits(&full, size)?;
+        self.target.enter(&self.path)?;
+        let to = self.target.create(text, executable)?;
+        match copy::copy(fd, to, size, self.budget)? {
             Some(sha256) => {
-                self.bytes += size;
                 self.found.files.push(CollectedFile {
                     path: full,
                     size_bytes: size,
@@ -196,77 +251,44 @@ impl<'a> Walk<'a> {
                     executable,
                 });
             }
-            None => self.skip(full, CHANGED),
+            None => {
+                self.target.remove(text)?;
+                self.skip(name, CHANGED);
+            }
         }
         Ok(())
     }
 
-    /// The size that the file *claims*: a sparse terabyte costs the guest nothing, and must cost
-    /// the host nothing either.
-    fn fits(&mut self, full: &str, size: u64) -> bool {
+    /// The size that the file *claims*: its holes cost no disk, but their digest costs time.
+    fn fits(&mut self, full: &str, size: u64) -> Walked {
         if self.found.files.len() >= self.spec.max_files {
-            self.found.too_large = Some(format!("more than {} files", self.spec.max_files));
-        } else if size > self.spec.max_bytes - self.bytes {
-            let max = self.spec.max_bytes;
-            let before = self.bytes;
-            self.found.too_large = Some(format!(
+            return Err(End::TooLarge(format!("more than {} files", self.spec.max_files)));
+        }
+        let max = self.spec.max_bytes;
+        let before = max - self.budget.bytes_left();
+        self.budget.bytes(size).map_err(|_| {
+            End::TooLarge(format!(
                 "{full} has {size} bytes; with {before} before it that is more than {max}"
-            ));
-        }
-        self.found.too_large.is_none()
+            ))
+        })
     }
 
-    /// `None`, and no copy, when the file became shorter than it claimed.
-    fn copy(
-        &self,
-        path: &[String],
-        name: &str,
-        from: OwnedFd,
-        size: u64,
-        executable: bool,
-    ) -> std::io::Result<Option<String>> {
-        let mut at = self.target.try_clone()?;
-        for folder in path {
-            match rustix::fs::mkdirat(&at, folder.as_str(), Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(other) => return Err(other.into()),
-            }
-            at = tree::open_folder(&at, folder.as_str())?;
+    fn shown(&self, name: &CStr) -> String {
+        let name = name.to_string_lossy();
+        if self.path.is_empty() {
+            name.into_owned()
+        } else {
+            format!("{}/{name}", self.path.join("/"))
         }
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let mode = if executable { Mode::RWXU } else { Mode::RUSR | Mode::WUSR };
-        let to = rustix::fs::openat(at.as_fd(), name, flags, mode)?;
-        let hash = hash_copy(File::from(from), File::from(to), size)?;
-        if hash.is_none() {
-            rustix::fs::unlinkat(&at, name, AtFlags::empty())?;
-        }
-        Ok(hash)
     }
 
-    fn skip(&mut self, path: String, why: &str) {
+    fn skip(&mut self, name: &CStr, why: &str) {
         self.found.skipped_total += 1;
         if self.found.skipped.len() < MAX_SKIPPED {
-            self.found.skipped.push(SkippedEntry { path: bounded(path), why: why.to_owned() });
+            let path = bounded(self.shown(name));
+            self.found.skipped.push(SkippedEntry { path, why: why.to_owned() });
         }
     }
-}
-
-fn hash_copy(from: File, mut to: File, size: u64) -> std::io::Result<Option<String>> {
-    let mut from = from.take(size);
-    let mut hash = Sha256::new();
-    let mut buffer = vec![0_u8; 128 * 1024];
-    let mut copied = 0_u64;
-    loop {
-        let n = from.read(&mut buffer)?;
-        if n == 0 {
-            break;
-        }
-        hash.update(&buffer[..n]);
-        to.write_all(&buffer[..n])?;
-        copied += n as u64;
-    }
-    Ok((copied == size).then(|| hex(&hash.finalize())))
 }
 
 /// A name that can stand in a status, a log and a terminal.

@@ -1,6 +1,7 @@
 //! Hostile trees, made on the host.
 
 use super::*;
+use rustix::fs::{Mode, OFlags};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -10,7 +11,16 @@ struct Tree {
 
 impl Tree {
     fn new() -> Self {
-        let dir = tempfile::tempdir_in("/var/tmp").unwrap();
+        Self::below("/var/tmp")
+    }
+
+    /// For trees that are large: a file system in memory makes them fast.
+    fn in_memory() -> Self {
+        Self::below("/dev/shm")
+    }
+
+    fn below(folder: &str) -> Self {
+        let dir = tempfile::tempdir_in(folder).unwrap();
         std::fs::create_dir(dir.path().join("output")).unwrap();
         Self { dir }
     }
@@ -31,7 +41,7 @@ impl Tree {
     }
 
     fn collect(&self, spec: &CollectSpec) -> Collected {
-        collect(self.dir.path(), spec, &self.target()).unwrap()
+        collect(self.dir.path(), spec, &self.target(), Cancel::default()).unwrap()
     }
 }
 
@@ -185,7 +195,8 @@ fn deep_trees_end() {
     let found = tree.collect(&all());
     assert_eq!(found.files.len(), 0);
     assert_eq!(found.skipped_total, 1);
-    tree::empty(tree::open_root(&tree.path("")).unwrap()).unwrap();
+    let mut budget = Budget::of_entries(10_000, std::time::Duration::from_secs(60));
+    tree::empty(tree::open_root(&tree.path("")).unwrap(), &mut budget).unwrap();
 }
 
 #[test]
@@ -202,13 +213,164 @@ fn hundreds_of_skipped_entries_are_counted_and_some_are_named() {
 fn an_output_that_is_a_link_is_not_entered() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/etc", dir.path().join("output")).unwrap();
-    assert!(collect(dir.path(), &all(), &dir.path().join("into")).is_err());
+    let into = dir.path().join("into");
+    assert!(collect(dir.path(), &all(), &into, Cancel::default()).is_err());
+    assert!(!into.exists());
 }
 
 #[test]
-fn a_file_that_shrinks_while_it_is_read_is_no_file() {
+fn empty_folders_are_kept_where_the_patterns_take_them() {
     let tree = Tree::new();
-    let from = std::fs::File::open(tree.file("f", "short")).unwrap();
-    let to = std::fs::File::create(tree.dir.path().join("copy")).unwrap();
-    assert_eq!(hash_copy(from, to, 100).unwrap(), None);
+    std::fs::create_dir_all(tree.path("a/empty/inner")).unwrap();
+    tree.file("b/full", "1");
+    let found = tree.collect(&all());
+    assert_eq!(paths(&found), ["b/full"]);
+    assert!(tree.target().join("a/empty/inner").is_dir());
+    tree.collect(&CollectSpec { include: vec!["b/**".to_owned()], ..all() });
+    assert!(tree.target().join("b/full").exists() && !tree.target().join("a").exists());
+}
+
+/// Runs one test of this file again, in a process that may open no more than `limit` files.
+fn in_child(test: &str, limit: u64) {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    let name = format!("{}::{test}", module_path!().split_once("::").unwrap().1);
+    child.args(["--exact", &name, "--test-threads=1", "--nocapture"]);
+    let done = child.env("AGENTVM_TEST_NOFILE", limit.to_string()).output().unwrap();
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success() && said.contains("1 passed"), "{said}\n{done:?}");
+}
+
+/// In the child: the limit is in force. `None` in the parent, which has a child do the test.
+fn few_descriptors(test: &str, limit: u64) -> Option<()> {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if std::env::var_os("AGENTVM_TEST_NOFILE").is_none() {
+        in_child(test, limit);
+        return None;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(limit), maximum: Some(limit) }).unwrap();
+    Some(())
+}
+
+fn many_folders(tree: &Tree, number: usize) {
+    for n in 0..number {
+        std::fs::create_dir(tree.path(&format!("d{n}"))).unwrap();
+    }
+    tree.file("d7/deep/file", "1");
+}
+
+#[test]
+fn a_thousand_folders_take_no_more_than_64_descriptors() {
+    let Some(()) = few_descriptors("a_thousand_folders_take_no_more_than_64_descriptors", 64)
+    else {
+        return;
+    };
+    let tree = Tree::new();
+    many_folders(&tree, 1000);
+    let found = tree.collect(&CollectSpec { max_entries: 2000, ..all() });
+    assert_eq!((paths(&found), found.skipped_total), (vec!["d7/deep/file"], 0));
+}
+
+#[test]
+fn thirty_thousand_folders_take_no_more_than_64_descriptors() {
+    let Some(()) = few_descriptors("thirty_thousand_folders_take_no_more_than_64_descriptors", 64)
+    else {
+        return;
+    };
+    let tree = Tree::in_memory();
+    many_folders(&tree, 30_000);
+    let found = tree.collect(&CollectSpec { max_entries: 100_000, ..all() });
+    assert_eq!((paths(&found), found.skipped_total), (vec!["d7/deep/file"], 0));
+}
+
+#[test]
+fn a_lack_of_descriptors_fails_the_collection_and_skips_nothing() {
+    let Some(()) =
+        few_descriptors("a_lack_of_descriptors_fails_the_collection_and_skips_nothing", 24)
+    else {
+        return;
+    };
+    let tree = Tree::new();
+    tree.file(&format!("{}file", "d/".repeat(40)), "1");
+    let why = collect(tree.dir.path(), &all(), &tree.target(), Cancel::default()).unwrap_err();
+    let HvError::Io { source, .. } = &why else { panic!("{why:?}") };
+    assert_eq!(source.raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()), "{why:?}");
+}
+
+#[test]
+#[cfg_attr(
+    not(feature = "host-tests"),
+    ignore = "needs root and programs of the host: make test-host"
+)]
+fn a_full_disk_fails_the_collection_and_leaves_no_half_output() {
+    let tree = Tree::new();
+    tree.file("a", "small");
+    tree.file("b", &"x".repeat(1 << 20));
+    let disk = tree.dir.path().join("disk");
+    std::fs::create_dir(&disk).unwrap();
+    let size = std::ffi::CString::new("size=256k").unwrap();
+    let flags = rustix::mount::MountFlags::empty();
+    rustix::mount::mount("tmpfs", &disk, "tmpfs", flags, size.as_c_str()).unwrap();
+    let spec = CollectSpec { max_bytes: 8 << 20, ..all() };
+    let done = collect(tree.dir.path(), &spec, &disk.join("into"), Cancel::default());
+    let gone = !disk.join("into").exists();
+    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::DETACH).unwrap();
+    let Err(HvError::Io { source, .. }) = done else { panic!("{done:?}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+    assert!(gone);
+}
+
+/// The steps of a collection of this many entries, in folders of ten.
+fn steps(entries: usize) -> u64 {
+    let tree = Tree::in_memory();
+    for n in 0..entries / 10 {
+        std::fs::create_dir_all(tree.path(&format!("a/b/d{n}"))).unwrap();
+        for file in 0..9 {
+            std::fs::write(tree.path(&format!("a/b/d{n}/{file}")), "1").unwrap();
+        }
+    }
+    let spec = CollectSpec { max_files: 10_000, max_entries: 100_000, ..all() };
+    let hour = std::time::Duration::from_secs(3600);
+    let mut budget = Budget::new(spec.max_entries, spec.max_bytes, hour, Cancel::default());
+    collect_within(tree.dir.path(), &spec, &tree.target(), &mut budget).unwrap();
+    budget.worked()
+}
+
+#[test]
+fn ten_times_the_entries_cost_at_most_eleven_times_the_steps() {
+    let (few, many) = (steps(500), steps(5000));
+    assert!(many <= 11 * few, "{few} steps became {many}");
+}
+
+#[test]
+fn a_collection_that_is_cancelled_or_too_slow_is_an_error_of_the_host() {
+    let tree = Tree::new();
+    tree.file("a", "1");
+    let cancel = Cancel::default();
+    cancel.cancel();
+    let why = collect(tree.dir.path(), &all(), &tree.target(), cancel).unwrap_err();
+    assert!(why.to_string().contains("cancelled"), "{why}");
+    assert!(!tree.target().exists());
+    let mut late = Budget::new(10, 10, std::time::Duration::ZERO, Cancel::default());
+    let why = collect_within(tree.dir.path(), &all(), &tree.target(), &mut late).unwrap_err();
+    assert!(why.to_string().contains("longer than 0 s"), "{why}");
+}
+
+#[test]
+fn errors_of_this_host_are_never_the_guest_s() {
+    use rustix::io::Errno;
+    for ours in [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+        Errno::NOSPC,
+        Errno::IO,
+        Errno::DQUOT,
+        Errno::ROFS,
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::INTR,
+    ] {
+        assert_eq!(found::<()>(Err(ours)).unwrap_err(), ours);
+    }
+    assert!(matches!(found::<()>(Err(Errno::NOENT)), Ok(Found::Theirs)));
 }

@@ -5,36 +5,43 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
+use super::budget::{Budget, MAX_DEPTH, Stopped};
 use super::tree;
 use super::virtfs::{self, Mapping};
 use crate::{HvError, InputFile};
 
 const STAGING: &str = ".staging";
+/// The old input. A reset leaves none. An interrupted try of this attempt leaves its files. A guest
+/// that refills the folder while it is emptied comes to an end here.
+const OLD_ENTRIES: usize = 20_000;
+const EMPTYING: Duration = Duration::from_secs(20);
 
 /// Replaces the content of `<share>/input`.
 pub fn put(share: &Path, mapping: Mapping, files: &[InputFile]) -> Result<(), HvError> {
     for file in files {
         check_path(&file.path)?;
     }
-    let root = tree::open_root(share).map_err(|e| io("open the share", share, e))?;
-    stage(&root, mapping, files)
-        .map_err(|(path, e)| io("write the input file", Path::new(&path), e))?;
-    swap(&root).map_err(|e| io("replace the input of", share, e))
+    let root = tree::open_root(share).map_err(|e| failed("open the share", share, e))?;
+    let mut budget = Budget::of_entries(OLD_ENTRIES, EMPTYING);
+    stage(&root, mapping, files, &mut budget)
+        .map_err(|(path, e)| failed("write the input file", Path::new(&path), e))?;
+    swap(&root, files.len(), &mut budget).map_err(|e| failed("replace the input of", share, e))
 }
 
-fn io(what: &str, path: &Path, errno: Errno) -> HvError {
-    HvError::Io { what: format!("{what} {}", path.display()), source: errno.into() }
+fn failed(what: &str, path: &Path, why: impl Into<Stopped>) -> HvError {
+    why.into().into_error(format!("{what} {}", path.display()))
 }
 
 /// The caller has validated paths; this is the last door before a file system, so it looks again.
 fn check_path(path: &str) -> Result<(), HvError> {
     let fine = !path.is_empty()
         && !path.contains('\0')
-        && path.split('/').count() <= tree::MAX_DEPTH
+        && path.split('/').count() <= MAX_DEPTH
         && path.split('/').all(|name| !matches!(name, "" | "." | ".."));
     if fine {
         return Ok(());
@@ -45,25 +52,35 @@ fn check_path(path: &str) -> Result<(), HvError> {
     })
 }
 
-type Failed = (String, Errno);
+type Failed = (String, Stopped);
 
-fn stage(root: &OwnedFd, mapping: Mapping, files: &[InputFile]) -> Result<(), Failed> {
-    let named = |e| (STAGING.to_owned(), e);
-    match rustix::fs::mkdirat(root, STAGING, Mode::RWXU) {
-        Ok(()) | Err(Errno::EXIST) => {}
-        Err(other) => return Err(named(other)),
-    }
-    let staging = tree::open_folder(root, STAGING).map_err(named)?;
-    tree::empty(&staging).map_err(named)?;
+fn stage(
+    root: &OwnedFd,
+    mapping: Mapping,
+    files: &[InputFile],
+    budget: &mut Budget,
+) -> Result<(), Failed> {
+    let staging = fresh(root, budget).map_err(|e| (STAGING.to_owned(), e))?;
     for file in files {
-        write(&staging, mapping, file).map_err(|e| (file.path.clone(), e))?;
+        write(&staging, mapping, file).map_err(|e| (file.path.clone(), e.into()))?;
     }
     Ok(())
 }
 
+/// The empty folder for the new files.
+fn fresh(root: &OwnedFd, budget: &mut Budget) -> Result<OwnedFd, Stopped> {
+    match rustix::fs::mkdirat(root, STAGING, Mode::RWXU) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(other) => return Err(other.into()),
+    }
+    let staging = tree::open_folder(root, STAGING)?;
+    tree::empty(&staging, budget)?;
+    Ok(staging)
+}
+
 fn write(staging: &OwnedFd, mapping: Mapping, file: &InputFile) -> rustix::io::Result<()> {
     let (folders, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
-    let mut at = staging.try_clone().map_err(|_| Errno::MFILE)?;
+    let mut at = rustix::io::fcntl_dupfd_cloexec(staging, 0)?;
     for folder in folders.split('/').filter(|f| !f.is_empty()) {
         at = make_folder(&at, mapping, folder)?;
     }
@@ -106,20 +123,23 @@ pub(super) fn give(
     }
 }
 
-fn swap(root: &OwnedFd) -> rustix::io::Result<()> {
+fn swap(root: &OwnedFd, files: usize, budget: &mut Budget) -> tree::Emptied {
     let input = tree::open_folder(root, "input")?;
     let staging = tree::open_folder(root, STAGING)?;
-    tree::empty(&input)?;
+    tree::empty(&input, budget)?;
+    // A guest that adds files here gets no more moves than there are files.
+    let mut moves = Budget::of_entries(files.max(1), EMPTYING);
     loop {
         let (names, more) = tree::names(&staging, 1024)?;
         for name in &names {
+            moves.entry()?;
             rustix::fs::renameat(&staging, name, &input, name)?;
         }
         if !more {
             break;
         }
     }
-    rustix::fs::unlinkat(root, STAGING, AtFlags::REMOVEDIR)
+    Ok(rustix::fs::unlinkat(root, STAGING, AtFlags::REMOVEDIR)?)
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags};
 
+use super::budget::{Budget, Spent, Stopped};
 use super::input::give;
 use super::tree;
 use super::virtfs::Mapping;
@@ -24,6 +25,8 @@ use crate::files::{io, run};
 /// ext4 itself needs about this much.
 const MIN_BYTES: u64 = 2 << 20;
 const BUSY: Duration = Duration::from_secs(2);
+/// A share that takes longer is not worth a reset.
+const EMPTYING: Duration = Duration::from_secs(20);
 
 /// Makes the image and mounts it at `at`, with `input` and `output` in it. Mounted already is fine.
 pub fn mount(image: &Path, at: &Path, bytes: u64, mapping: Mapping) -> Result<(), HvError> {
@@ -64,17 +67,23 @@ pub fn renew(
     if !is_mounted(at) {
         return Err(refused("it is not mounted".to_owned()));
     }
-    let emptied = tree::open_root(at).and_then(|root| {
-        tree::empty_within(&root, &mut tree::Budget::new(limits.share_entries))?;
-        forget_attributes(&root)
-    });
-    match emptied {
+    match emptied(at, limits) {
         Ok(()) => lay_out(at, mapping).map_err(|e| io("lay out the share", at)(e.into())),
-        Err(Errno::OVERFLOW) => {
+        Err(Stopped::Spent(Spent::Entries)) => {
             Err(HvError::NotResettable { name: of.clone(), why: limits.too_many_entries() })
         }
-        Err(other) => Err(io("empty the share", at)(other.into())),
+        Err(Stopped::Spent(spent)) => {
+            let why = format!("its share could not be emptied: {spent}");
+            Err(HvError::NotResettable { name: of.clone(), why })
+        }
+        Err(Stopped::Failed(why)) => Err(io("empty the share", at)(why)),
     }
+}
+
+fn emptied(at: &Path, limits: ResetLimits) -> tree::Emptied {
+    let root = tree::open_root(at)?;
+    tree::empty(&root, &mut Budget::of_entries(limits.share_entries, EMPTYING))?;
+    Ok(forget_attributes(&root)?)
 }
 
 /// Removes the guest's attributes of the share's root, which stay when its content is removed.

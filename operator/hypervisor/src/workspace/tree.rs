@@ -7,8 +7,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
-/// The largest depth that is entered.
-pub const MAX_DEPTH: usize = 64;
+use super::budget::{Budget, Stopped};
 
 const FOLDER: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
@@ -35,6 +34,38 @@ pub fn open_file(at: impl AsFd, name: impl rustix::path::Arg) -> Result<OwnedFd>
     rustix::fs::openat2(at, name, flags, Mode::empty(), BENEATH)
 }
 
+/// A file or folder that a guest may have changed or removed meanwhile.
+#[derive(Debug)]
+pub enum Found<T> {
+    Here(T),
+    /// The guest's doing: the error says something about this entry alone.
+    Theirs,
+}
+
+/// Divides errors into the guest's and ours.
+///
+/// The list has the errors that a guest can cause for one entry. Every other error (no descriptors,
+/// no memory, no space, a disk that fails) is ours: it ends the work, and it is never noted as a
+/// property of the guest's files.
+pub fn found<T>(result: Result<T>) -> Result<Found<T>> {
+    match result {
+        Ok(value) => Ok(Found::Here(value)),
+        Err(
+            Errno::NOENT
+            | Errno::NOTDIR
+            | Errno::ISDIR
+            | Errno::LOOP
+            | Errno::XDEV
+            | Errno::NXIO
+            | Errno::NODEV
+            | Errno::AGAIN
+            | Errno::NAMETOOLONG
+            | Errno::OVERFLOW,
+        ) => Ok(Found::Theirs),
+        Err(ours) => Err(ours),
+    }
+}
+
 /// The names in a folder, at most `limit` of them; `true` when there are more.
 pub fn names(folder: impl AsFd, limit: usize) -> Result<(Vec<CString>, bool)> {
     let mut found = Vec::new();
@@ -55,32 +86,11 @@ fn is_dot(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }
 
-/// The remaining number of removals or moves.
-#[derive(Debug)]
-pub struct Budget(usize);
-
-impl Budget {
-    pub fn new(entries: usize) -> Self {
-        Self(entries)
-    }
-
-    /// `OVERFLOW` when it is spent.
-    fn spend(&mut self) -> Result<()> {
-        self.0 = self.0.checked_sub(1).ok_or(Errno::OVERFLOW)?;
-        Ok(())
-    }
-}
-
 /// Removes the content of a folder, to any depth, and never through a link.
 ///
 /// Folders below are emptied from a work list, not by recursion: a guest can nest them deeper than
-/// a stack.
-pub fn empty(folder: impl AsFd) -> Result<()> {
-    empty_within(folder, &mut Budget::new(usize::MAX))
-}
-
-/// Like [`empty`], but with a budget: beyond it the result is `OVERFLOW`.
-pub fn empty_within(folder: impl AsFd, budget: &mut Budget) -> Result<()> {
+/// a stack. The budget bounds the work: a guest that runs may refill the folder meanwhile.
+pub fn empty(folder: impl AsFd, budget: &mut Budget) -> Emptied {
     let folder = folder.as_fd();
     loop {
         let (found, more) = names(folder, 1024)?;
@@ -93,19 +103,22 @@ pub fn empty_within(folder: impl AsFd, budget: &mut Budget) -> Result<()> {
     }
 }
 
-fn remove(at: impl AsFd, name: &CStr, budget: &mut Budget) -> Result<()> {
-    budget.spend()?;
+/// The result of work within a budget.
+pub type Emptied = std::result::Result<(), Stopped>;
+
+fn remove(at: impl AsFd, name: &CStr, budget: &mut Budget) -> Emptied {
+    budget.entry()?;
     match rustix::fs::unlinkat(&at, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
         Err(Errno::ISDIR | Errno::PERM) => {}
-        Err(other) => return Err(other),
+        Err(other) => return Err(other.into()),
     }
     flatten(&at, name, budget)?;
-    rustix::fs::unlinkat(&at, name, AtFlags::REMOVEDIR)
+    Ok(rustix::fs::unlinkat(&at, name, AtFlags::REMOVEDIR)?)
 }
 
 /// Empties `at/name` by lifting every folder found below it up into it, so that depth never grows.
-fn flatten(at: impl AsFd, name: &CStr, budget: &mut Budget) -> Result<()> {
+fn flatten(at: impl AsFd, name: &CStr, budget: &mut Budget) -> Emptied {
     let top = rustix::fs::openat(&at, name, FOLDER, Mode::empty())?;
     let mut lifted = 0_u64;
     loop {
@@ -114,11 +127,11 @@ fn flatten(at: impl AsFd, name: &CStr, budget: &mut Budget) -> Result<()> {
             return Ok(());
         }
         for entry in found {
-            budget.spend()?;
+            budget.entry()?;
             match rustix::fs::unlinkat(&top, &entry, AtFlags::empty()) {
                 Ok(()) => continue,
                 Err(Errno::ISDIR | Errno::PERM) => {}
-                Err(other) => return Err(other),
+                Err(other) => return Err(other.into()),
             }
             let inner = rustix::fs::openat(&top, &entry, FOLDER, Mode::empty())?;
             lift(&inner, &top, &mut lifted, budget)?;
@@ -127,17 +140,17 @@ fn flatten(at: impl AsFd, name: &CStr, budget: &mut Budget) -> Result<()> {
     }
 }
 
-fn lift(from: &OwnedFd, to: &OwnedFd, lifted: &mut u64, budget: &mut Budget) -> Result<()> {
+fn lift(from: &OwnedFd, to: &OwnedFd, lifted: &mut u64, budget: &mut Budget) -> Emptied {
     loop {
         let (found, _) = names(from, 1024)?;
         if found.is_empty() {
             return Ok(());
         }
         for entry in found {
-            budget.spend()?;
+            budget.entry()?;
             let stat = rustix::fs::statat(from, &entry, AtFlags::SYMLINK_NOFOLLOW)?;
             if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-                move_up(from, &entry, to, lifted)?;
+                move_up(from, &entry, to, lifted, budget)?;
             } else {
                 rustix::fs::unlinkat(from, &entry, AtFlags::empty())?;
             }
@@ -146,8 +159,15 @@ fn lift(from: &OwnedFd, to: &OwnedFd, lifted: &mut u64, budget: &mut Budget) -> 
 }
 
 /// A guest may have taken the name that comes next, so the first free one is used.
-fn move_up(from: &OwnedFd, entry: &CStr, to: &OwnedFd, lifted: &mut u64) -> Result<()> {
+fn move_up(
+    from: &OwnedFd,
+    entry: &CStr,
+    to: &OwnedFd,
+    lifted: &mut u64,
+    budget: &mut Budget,
+) -> Emptied {
     loop {
+        budget.work()?;
         *lifted += 1;
         match rustix::fs::renameat_with(
             from,
@@ -157,14 +177,21 @@ fn move_up(from: &OwnedFd, entry: &CStr, to: &OwnedFd, lifted: &mut u64) -> Resu
             RenameFlags::NOREPLACE,
         ) {
             Err(Errno::EXIST) => {}
-            done => return done,
+            done => return Ok(done?),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::budget::Spent;
     use super::*;
+
+    fn budget(entries: usize) -> Budget {
+        Budget::of_entries(entries, Duration::from_secs(60))
+    }
 
     #[test]
     fn emptying_takes_deep_trees_and_leaves_what_links_point_to() {
@@ -179,7 +206,7 @@ mod tests {
             at = rustix::fs::openat(&at, "d", FOLDER, Mode::empty()).unwrap();
         }
         let root = open_root(dir.path()).unwrap();
-        empty(&root).unwrap();
+        empty(&root, &mut budget(100_000)).unwrap();
         assert_eq!(names(&root, 1).unwrap(), (vec![], false));
         assert!(outside.path().join("keep").exists());
     }
@@ -192,8 +219,9 @@ mod tests {
             std::fs::write(dir.path().join(format!("a/b/{n}")), "").unwrap();
         }
         let root = open_root(dir.path()).unwrap();
-        assert_eq!(empty_within(&root, &mut Budget::new(10)), Err(Errno::OVERFLOW));
-        assert_eq!(empty_within(&root, &mut Budget::new(100)), Ok(()));
+        let stopped = empty(&root, &mut budget(10)).unwrap_err();
+        assert!(matches!(stopped, Stopped::Spent(Spent::Entries)), "{stopped:?}");
+        empty(&root, &mut budget(100)).unwrap();
         assert_eq!(names(&root, 1).unwrap(), (vec![], false));
     }
 }

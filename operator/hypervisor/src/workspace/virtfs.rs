@@ -52,12 +52,15 @@ pub fn mark(fd: impl AsFd, mode: u32, folder: bool) -> rustix::io::Result<()> {
 }
 
 /// The type in a file's attribute, if it has one.
-pub fn guest_type(fd: impl AsFd) -> GuestType {
+///
+/// A value of another length (`ERANGE`) is the guest's nonsense. Any other error is ours.
+pub fn guest_type(fd: impl AsFd) -> rustix::io::Result<GuestType> {
     let mut value = [0_u8; 4];
     match rustix::fs::fgetxattr(fd, "user.virtfs.mode", &mut value) {
-        Ok(4) => interpret(u32::from_le_bytes(value)),
-        Err(Errno::NODATA | Errno::OPNOTSUPP) => GuestType::Unsaid,
-        Ok(_) | Err(_) => GuestType::Other,
+        Ok(4) => Ok(interpret(u32::from_le_bytes(value))),
+        Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(GuestType::Unsaid),
+        Ok(_) | Err(Errno::RANGE) => Ok(GuestType::Other),
+        Err(ours) => Err(ours),
     }
 }
 
@@ -87,8 +90,8 @@ mod tests {
     #[test]
     fn a_mark_is_read_back() {
         let file = tempfile::NamedTempFile::new_in("/var/tmp").unwrap();
-        assert_eq!(guest_type(file.as_file()), GuestType::Unsaid);
+        assert_eq!(guest_type(file.as_file()), Ok(GuestType::Unsaid));
         mark(file.as_file(), 0o755, false).unwrap();
-        assert_eq!(guest_type(file.as_file()), GuestType::Regular { executable: true });
+        assert_eq!(guest_type(file.as_file()), Ok(GuestType::Regular { executable: true }));
     }
 }

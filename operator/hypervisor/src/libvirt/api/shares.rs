@@ -7,6 +7,7 @@ use agentvm_core::names::DomainName;
 
 use crate::libvirt::handle::{Libvirt, blocking};
 use crate::libvirt::machine::power;
+use crate::workspace::budget::{Cancel, CancelOnDrop};
 use crate::workspace::collect;
 use crate::{CollectSpec, Collected, HvError, InputFile, ShareApi};
 
@@ -25,6 +26,15 @@ impl ShareApi for Libvirt {
         into: &Path,
     ) -> Result<Collected, HvError> {
         let (share, spec, into) = (self.share(name)?, spec.clone(), into.to_owned());
-        blocking("collect output", move || collect::collect(&share, &spec, &into)).await
+        let cancel = Cancel::default();
+        let _on_drop = CancelOnDrop(cancel.clone());
+        let collections = Arc::clone(&self.collections);
+        let place = collections.acquire_owned().await.map_err(HvError::failed("wait"))?;
+        blocking("collect output", move || {
+            // The place is free when the thread is, not when the caller has gone.
+            let _place = place;
+            collect::collect(&share, &spec, &into, cancel)
+        })
+        .await
     }
 }

@@ -242,6 +242,9 @@ reasons!(
         SnapshotMissing,
         /// The run left more than `output.maxBytes`.
         OutputTooLarge,
+        /// The program ended, but the node could not keep or fetch its output. `exitCode` has the
+        /// program's own end. The run is tried again `backoffLimit` times.
+        OutputLost,
         /// The spec cannot be carried out; the message has the path of the field.
         InvalidSpec,
     }

@@ -121,6 +121,20 @@ async fn a_hundred_megabytes_are_cut_and_counted() {
 }
 
 #[tokio::test]
+async fn the_beginning_and_the_last_lines_of_a_long_stream_come_with_a_gap_between() {
+    let agent = Agent::start();
+    let cap = |order: &mut Execute| (order.max_stdout_bytes, order.end_bytes) = (1000, 400);
+    let script = "echo first; head -c 5000000 /dev/zero; echo; echo the verdict";
+    let (result, got) = agent.run(cap, &["/bin/sh", "-c", script]).await;
+    let dropped = 6 + 5_000_000 + 13 - 1000;
+    assert_eq!(result.stdout, StreamTotals { bytes: 1000, dropped });
+    let gap = got.gap.unwrap();
+    assert_eq!((gap.offset, gap.missing), (600, dropped));
+    assert_eq!(got.stdout.len(), 1000);
+    assert!(got.stdout.starts_with(b"first\n") && got.stdout.ends_with(b"\nthe verdict\n"));
+}
+
+#[tokio::test]
 async fn what_is_left_behind_is_killed() {
     let agent = Agent::start();
     let script = "setsid sh -c 'trap \"\" TERM HUP; (sleep 1000 & echo $!; wait) & sleep 1000' & \

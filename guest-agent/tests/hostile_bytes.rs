@@ -43,6 +43,7 @@ fn seed() -> Vec<u8> {
         grace_millis: 1,
         max_stdout_bytes: 1,
         max_stderr_bytes: 1,
+        end_bytes: 0,
         max_processes: 0,
         time_unix_nanos: 1,
         entropy: Blob(vec![]),

@@ -138,6 +138,7 @@ proptest! {
             grace_millis: 2,
             max_stdout_bytes: 3,
             max_stderr_bytes: 4,
+            end_bytes: 0,
             max_processes: 7,
             time_unix_nanos: 5,
             entropy: Blob(vec![1, 2, 3]),

@@ -70,11 +70,12 @@ impl Attempt {
         let timeout =
             (execute.timeout_millis > 0).then(|| Duration::from_millis(execute.timeout_millis));
         let closed = |source: &mut _| std::mem::replace(source, tokio::sync::mpsc::channel(1).1);
+        let stream = |source: &mut _, limit| Stream::new(closed(source), limit, execute.end_bytes);
         Self {
             nonce: execute.nonce.clone(),
             scope,
-            stdout: Stream::new(closed(&mut launched.stdout), execute.max_stdout_bytes),
-            stderr: Stream::new(closed(&mut launched.stderr), execute.max_stderr_bytes),
+            stdout: stream(&mut launched.stdout, execute.max_stdout_bytes),
+            stderr: stream(&mut launched.stderr, execute.max_stderr_bytes),
             launched,
             phase: Phase::Running { deadline: timeout.and_then(|t| started.checked_add(t)) },
             started,

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use agentvm_guest_agent::protocol::{CHUNK, GuestMessage, OutputChunk, StreamId};
+use agentvm_guest_agent::protocol::{CHUNK, GuestMessage, OutputChunk, OutputGap, StreamId};
 
 use crate::attempt::Attempt;
 
@@ -78,6 +78,11 @@ impl Progress {
             if !data.is_empty() {
                 *cursor = offset + data.len() as u64;
                 return Some(GuestMessage::Output(OutputChunk { stream, offset, data }));
+            }
+            if let Some(gap) = replay.gap_at(offset) {
+                *cursor = gap.end();
+                let missing = gap.missing;
+                return Some(GuestMessage::Gap(OutputGap { stream, offset, missing }));
             }
         }
         let result = attempt.result().filter(|_| !self.result_sent)?;

@@ -90,6 +90,7 @@ fn order(argv: &[&str]) -> Execute {
         grace_millis: 0,
         max_stdout_bytes: 1024,
         max_stderr_bytes: 1024,
+        end_bytes: 0,
         max_processes: 0,
         time_unix_nanos: 0,
         entropy: Blob::default(),

@@ -53,6 +53,7 @@ fn kind(message: &GuestMessage) -> &'static str {
         GuestMessage::Hello(_) => "HELLO",
         GuestMessage::Ack(_) => "ACK",
         GuestMessage::Output(_) => "OUTPUT",
+        GuestMessage::Gap(_) => "GAP",
         GuestMessage::Status(_) => "STATUS",
         GuestMessage::Result(_) => "RESULT",
         GuestMessage::Error(_) => "ERROR",

@@ -6,8 +6,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Client, ClientError};
 use crate::protocol::{
-    Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, OutputChunk, Resume, Stop,
-    StreamId, WireResult,
+    Execute, GuestAck, GuestMessage, HostAck, HostMessage, Nonce, OutputChunk, OutputGap, Resume,
+    Stop, StreamId, WireResult,
 };
 
 /// An attempt that the agent was told to run, seen over one connection.
@@ -22,6 +22,9 @@ pub struct Execution<'a, S> {
 pub enum AttemptEvent {
     /// The program wrote this. The agent keeps it until the host acknowledges it.
     Output(OutputChunk),
+    /// The stream was longer than its limit, so this part of it is missing. It is acknowledged like
+    /// output, with the offset of its end.
+    Gap(OutputGap),
     /// The attempt ended. The agent repeats this on each RESUME until the host acknowledges it.
     Result(WireResult),
     /// A message that changes nothing: STATUS, PING or a late acknowledgement. The agent lives.
@@ -60,6 +63,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Execution<'_, S> {
     pub async fn next(&mut self) -> Result<AttemptEvent, ClientError> {
         match self.client.next().await? {
             GuestMessage::Output(output) => Ok(AttemptEvent::Output(output)),
+            GuestMessage::Gap(gap) => Ok(AttemptEvent::Gap(gap)),
             GuestMessage::Result(result) if result.nonce == self.nonce => {
                 Ok(AttemptEvent::Result(result))
             }
@@ -101,6 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Execution<'_, S> {
                     keep(&output);
                     self.acknowledge(output.stream, output.end()).await?;
                 }
+                AttemptEvent::Gap(gap) => self.acknowledge(gap.stream, gap.end()).await?,
                 AttemptEvent::Result(result) => {
                     self.acknowledge_result().await?;
                     return Ok(result);

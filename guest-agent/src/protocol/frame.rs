@@ -48,11 +48,13 @@ pub enum FrameType {
     Warm = 13,
     /// Has a machine hold an address that a DHCP server gave it.
     Lease = 14,
+    /// A part of stdout or stderr that is missing between its beginning and its end.
+    Gap = 15,
 }
 
 impl FrameType {
     /// Every type there is, for tests and tables.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Hello,
         Self::Rehydrate,
         Self::Execute,
@@ -67,6 +69,7 @@ impl FrameType {
         Self::Ping,
         Self::Warm,
         Self::Lease,
+        Self::Gap,
     ];
 
     fn from_byte(byte: u8) -> Option<Self> {

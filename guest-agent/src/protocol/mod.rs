@@ -48,10 +48,10 @@ pub use io::{FrameReader, FrameWriter, ReadError, WriteError};
 pub use message::{
     AttemptReport, AttemptState, EnvVar, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck,
     GuestHello, GuestIpv6, GuestLease, GuestMessage, GuestNetwork, HostAck, HostHello, HostMessage,
-    Inspection, InspectionError, MessageError, OutputChunk, Ping, Rehydrate, Resume, RunAs, Status,
-    Stop, StreamId, StreamRange, StreamTotals, WireResult,
+    Inspection, InspectionError, MessageError, OutputChunk, OutputGap, Ping, Rehydrate, Resume,
+    RunAs, Status, Stop, StreamId, StreamRange, StreamTotals, WireResult,
 };
-pub use replay::{Replay, ReplayError};
+pub use replay::{Gap, Replay, ReplayError};
 pub use values::{Blob, Secret};
 
 /// The name of the virtio-serial port that carries the channel where there is no vsock.

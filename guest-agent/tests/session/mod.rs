@@ -7,7 +7,7 @@ use std::time::Duration;
 use agentvm_guest_agent::client::{AttemptEvent, Client, ClientError, Execution};
 use agentvm_guest_agent::protocol::{
     Blob, Execute, GuestHello, GuestMessage, GuestNetwork, HostHello, HostMessage, Nonce,
-    OutputChunk, Rehydrate, Resume, StreamId, Token, WireResult,
+    OutputChunk, OutputGap, Rehydrate, Resume, StreamId, Token, WireResult,
 };
 use tokio::net::UnixStream;
 
@@ -24,6 +24,7 @@ pub struct Collected {
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     pub result: Option<WireResult>,
+    pub gap: Option<OutputGap>,
 }
 
 impl Session {
@@ -120,17 +121,28 @@ impl Collected {
                 execution.acknowledge(stream, offset).await.expect("ACK is sent");
             }
             AttemptEvent::Result(result) => self.result = Some(result),
+            AttemptEvent::Gap(gap) => {
+                assert_eq!(gap.offset, self.stream(gap.stream).len() as u64, "after the beginning");
+                assert_eq!(self.gap.replace(gap), None, "one gap at most");
+                execution.acknowledge(gap.stream, gap.end()).await.expect("ACK is sent");
+            }
             AttemptEvent::Alive => {}
         }
     }
 
     fn add(&mut self, output: &OutputChunk) {
-        let stream = match output.stream {
+        let gap = self.gap.filter(|gap| gap.stream == output.stream);
+        let stream = self.stream(output.stream);
+        let have = stream.len() as u64 + gap.map_or(0, |gap| gap.missing);
+        assert_eq!(output.offset, have, "no gap without a word, and no repetition");
+        stream.extend_from_slice(&output.data);
+    }
+
+    fn stream(&mut self, id: StreamId) -> &mut Vec<u8> {
+        match id {
             StreamId::Stdout => &mut self.stdout,
             StreamId::Stderr => &mut self.stderr,
-        };
-        assert_eq!(output.offset, stream.len() as u64, "no gap and no repetition");
-        stream.extend_from_slice(&output.data);
+        }
     }
 }
 

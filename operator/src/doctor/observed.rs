@@ -38,6 +38,8 @@ pub struct Host {
     /// The first line of `nft --version`.
     pub nftables: Option<String>,
     pub swaps: Vec<Swap>,
+    /// The hard limit of open files of a process; `None` if there is none.
+    pub open_files: Option<u64>,
 }
 
 /// A place to which the kernel writes memory when it runs short.

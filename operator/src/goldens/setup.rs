@@ -74,6 +74,7 @@ impl Setup<'_> {
             grace_millis: millis(GRACE),
             max_stdout_bytes: MAX_OUTPUT,
             max_stderr_bytes: MAX_OUTPUT,
+            end_bytes: MAX_OUTPUT / 2,
             ..program(nonce, step.command.clone(), self.clock.now())?
         };
         let mut kept = Vec::new();

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use agentvm_core::{
     machine::Event,
-    run::{AttemptEnd, AttemptResult, FinishedAttempt, StopCause},
+    run::{AttemptEnd, AttemptResult, Fetched, FinishedAttempt, Outcome, StopCause},
 };
 use tokio::{sync::watch, time::Instant};
 
 use super::{
     AttemptSpec,
-    attempt::{Attempt, GRACE, Progress, SLACK, Store, stopped},
-    commands::MachineCommand,
+    attempt::{Attempt, AttemptReport, GRACE, Progress, SLACK, Store, stopped},
+    commands::{Inbox, MachineCommand},
     finish::Finish,
     task::Task,
 };
@@ -106,13 +106,59 @@ impl Task {
                     }
                 },
                 report = &mut attempt => break report,
-                () = at(forced_at) => return Some((forced(*tell_stop.borrow()), false)),
+                () = at(forced_at) => break forced(*tell_stop.borrow()),
             }
         };
-        let intact = report.wire.is_some();
         let finish = Finish { hv, clock: &inner.config.clock, record: &self.record, spec, store };
-        Some((finish.finish(begun, report).await, intact))
+        finish_or_stop(&mut self.inbox, finish, begun, report, forced_at.is_some()).await
     }
+}
+
+/// Finishes the attempt. A stop gives the collection a last time limit, and a release ends it.
+async fn finish_or_stop(
+    inbox: &mut Inbox,
+    finish: Finish<'_>,
+    begun: Instant,
+    report: AttemptReport,
+    stopped_before: bool,
+) -> Option<(FinishedAttempt, bool)> {
+    let clock = finish.clock;
+    let intact = report.wire.is_some();
+    let (result, exit_code) =
+        (report.result.clone(), report.wire.as_ref().and_then(|wire| wire.exit_code));
+    let mut until = stopped_before.then(|| clock.instant() + SLACK);
+    let mut stopped_by = None;
+    let finished = finish.finish(begun, report);
+    tokio::pin!(finished);
+    loop {
+        tokio::select! {
+            biased;
+            command = inbox.next() => match command {
+                Some(MachineCommand::Stop { cause, .. }) => {
+                    stopped_by = Some(cause);
+                    until.get_or_insert(clock.instant() + GRACE);
+                }
+                Some(MachineCommand::Release { .. } | MachineCommand::End) | None => return None,
+                Some(execute @ MachineCommand::Execute { .. }) => inbox.unexpected(&execute),
+            },
+            done = &mut finished => return Some((done, intact)),
+            () = at(until) => return Some((uncollected(result, exit_code, stopped_by), false)),
+        }
+    }
+}
+
+/// The end of an attempt that was stopped while its output was copied.
+fn uncollected(
+    mut result: AttemptResult,
+    exit_code: Option<i32>,
+    stopped_by: Option<StopCause>,
+) -> FinishedAttempt {
+    if let Some(cause) = stopped_by {
+        result.end = stopped(cause);
+    }
+    let outcome = Outcome { exit_code, ..Outcome::default() };
+    let why = "the run was stopped while its output was copied".to_owned();
+    FinishedAttempt::concluded(result, outcome, Fetched::Lost(why))
 }
 
 /// Returns at this time; without a time, never.
@@ -124,10 +170,11 @@ async fn at(time: Option<Instant>) {
 }
 
 /// The end of an attempt whose agent did not stop it in time.
-fn forced(cause: Option<StopCause>) -> FinishedAttempt {
+fn forced(cause: Option<StopCause>) -> AttemptReport {
     let end = stopped(cause.unwrap_or(StopCause::Cancelled));
     let message = "its agent did not stop it, so the machine was ended".to_owned();
-    AttemptResult { end, started: true, message }.without_outcome()
+    let result = AttemptResult { end, started: true, message };
+    AttemptReport { result, wire: None, acquired: None, acknowledged: None }
 }
 
 /// The end of an attempt that was not started, because this node cannot keep its output.

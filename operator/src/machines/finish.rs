@@ -1,15 +1,18 @@
 //! From the end of an attempt to its outcome: the output is collected, the ends of the streams are
 //! read, the times are summed up.
 
-use std::sync::Arc;
+use std::time::Duration;
 
-use agentvm_core::run::{AttemptEnd, AttemptResult, FinishedAttempt, Outcome};
+use agentvm_core::{
+    backoff::Backoff,
+    run::{Fetched, FinishedAttempt, Outcome},
+};
 use agentvm_crds::{OutputFile, OutputStatus, Timings};
-use agentvm_guest_agent::protocol::StreamId;
-use agentvm_hypervisor::{Collected, Hypervisor, MachineRecord};
+use agentvm_guest_agent::protocol::{StreamId, WireResult};
+use agentvm_hypervisor::{Collected, HvError, Hypervisor, MachineRecord, PowerState};
 use agentvm_types::report;
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::attempt::{AttemptReport, AttemptSpec, Store};
 use crate::clock::Clock;
@@ -29,59 +32,88 @@ pub struct Finish<'a> {
     pub store: Store,
 }
 
+/// The time for which a host that fails is asked again, before an output counts as lost.
+const FETCH_AGAIN: Duration = Duration::from_secs(30);
+const AGAIN: Backoff = Backoff { first: Duration::from_millis(200), cap: Duration::from_secs(5) };
+
 impl Finish<'_> {
-    /// Pauses the machine, collects its output, and sums the attempt up.
+    /// Pauses the machine, collects its output, and sums the attempt up. A caller that drops the
+    /// future ends the collection.
     pub async fn finish(self, begun: Instant, report: AttemptReport) -> FinishedAttempt {
-        let AttemptReport { mut result, wire, acquired, acknowledged } = report;
+        let AttemptReport { result, wire, acquired, acknowledged } = report;
         let over = self.clock.instant();
         let mut outcome = Outcome::default();
-        // A paused machine cannot change its output while it is read. A machine that is gone left
-        // none.
-        if result.started && self.hv.pause(&self.record.name).await.is_ok() {
-            outcome.output = self.collect(&mut result).await;
-        }
-        if let Some(wire) = wire {
+        if let Some(wire) = &wire {
             outcome.exit_code = wire.exit_code;
             outcome.signal = wire.signal;
-            outcome.stdout_cut = wire.stdout.dropped > 0;
-            outcome.stderr_cut = wire.stderr.dropped > 0;
             outcome.duration_seconds =
-                Some(std::time::Duration::from_millis(wire.duration_millis).as_secs_f64());
+                Some(Duration::from_millis(wire.duration_millis).as_secs_f64());
         }
-        read_tails(&self.store, &mut outcome).await;
-        outcome.timings = Timings {
+        let streams = read_streams(&self.store, &mut outcome, wire.as_ref()).await;
+        let mut done = if result.started {
+            let fetched = match (self.fetch().await, streams) {
+                (fetched, Ok(())) => fetched,
+                (Fetched::Kept(output) | Fetched::TooLarge(output, _), Err(why)) => {
+                    outcome.output = Some(output);
+                    Fetched::Lost(why)
+                }
+                (Fetched::Lost(files), Err(why)) => Fetched::Lost(format!("{why}; {files}")),
+            };
+            FinishedAttempt::concluded(result, outcome, fetched)
+        } else {
+            result.without_outcome()
+        };
+        done.outcome.timings = Timings {
             queue_millis: between(self.spec.created, self.spec.claimed),
             acquire_millis: span(Some(begun), acquired),
             start_millis: span(acquired, acknowledged),
             execute_millis: span(acknowledged, Some(over)),
             collect_millis: span(Some(over), Some(self.clock.instant())),
         };
-        FinishedAttempt { result, outcome }
+        done
     }
 
-    /// The output. An output that is too large or cannot be read changes the result.
-    async fn collect(&self, result: &mut AttemptResult) -> Option<OutputStatus> {
+    /// The output, or the last reason why the host could not give it.
+    async fn fetch(&self) -> Fetched {
+        let until = self.clock.instant() + FETCH_AGAIN;
+        let mut failures = 0;
+        loop {
+            let why = match self.try_fetch().await {
+                Ok(fetched) => return fetched,
+                Err(why) => why,
+            };
+            failures += 1;
+            tracing::warn!(
+                run = %self.spec.run,
+                machine = %self.record.name,
+                error = &why as &dyn std::error::Error,
+                "the output could not be read"
+            );
+            if matches!(why, HvError::NoSuchMachine(_)) || self.clock.instant() >= until {
+                return Fetched::Lost(report(&why));
+            }
+            sleep(AGAIN.after(failures, self.record.name.as_str())).await;
+        }
+    }
+
+    async fn try_fetch(&self) -> Result<Fetched, HvError> {
+        self.stand_still().await?;
         let folder = self.store.output_folder();
-        match self.hv.collect(&self.record.name, &self.spec.collect, &folder).await {
-            Ok(collected) => {
-                if let Some(why) = &collected.too_large {
-                    too_large(result, why);
-                }
-                Some(output_status(&collected, &self.store))
-            }
-            Err(why) => {
-                tracing::warn!(
-                    run = %self.spec.run,
-                    error = &why as &dyn std::error::Error,
-                    "the output could not be read"
-                );
-                if matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
-                    result.end = AttemptEnd::GuestLost;
-                    result.message =
-                        format!("it ended, but its output could not be read: {}", report(&why));
-                }
-                None
-            }
+        let collected = self.hv.collect(&self.record.name, &self.spec.collect, &folder).await?;
+        let output = output_status(&collected, &self.store);
+        Ok(match collected.too_large {
+            Some(why) => Fetched::TooLarge(output, why),
+            None => Fetched::Kept(output),
+        })
+    }
+
+    /// A machine that stands still cannot change its output while it is read. A machine that is gone
+    /// cannot either, and its share is still on the host.
+    async fn stand_still(&self) -> Result<(), HvError> {
+        let Err(why) = self.hv.pause(&self.record.name).await else { return Ok(()) };
+        match self.hv.state(&self.record.name).await? {
+            PowerState::Paused | PowerState::Absent | PowerState::Dead { .. } => Ok(()),
+            PowerState::Running => Err(why),
         }
     }
 }
@@ -90,13 +122,6 @@ fn span(from: Option<Instant>, to: Option<Instant>) -> i64 {
     match (from, to) {
         (Some(from), Some(to)) => millis(to.saturating_duration_since(from)),
         _ => 0,
-    }
-}
-
-fn too_large(result: &mut AttemptResult, why: &str) {
-    if matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
-        result.end = AttemptEnd::OutputTooLarge;
-        why.clone_into(&mut result.message);
     }
 }
 
@@ -126,33 +151,62 @@ fn output_status(collected: &Collected, store: &Store) -> OutputStatus {
     }
 }
 
-async fn read_tails(store: &Store, outcome: &mut Outcome) {
-    let store = Arc::new(store.clone());
-    for stream in [StreamId::Stdout, StreamId::Stderr] {
+/// Reads the ends of the streams. An error says that a part of a stream is not on this node.
+async fn read_streams(
+    store: &Store,
+    outcome: &mut Outcome,
+    wire: Option<&WireResult>,
+) -> Result<(), String> {
+    let mut all = Ok(());
+    for id in [StreamId::Stdout, StreamId::Stderr] {
+        let totals = wire.map(|wire| match id {
+            StreamId::Stdout => wire.stdout,
+            StreamId::Stderr => wire.stderr,
+        });
         let store = store.clone();
-        let read = tokio::task::spawn_blocking(move || store.tail(stream, TAIL)).await;
-        let (bytes, cut) = match read.map_err(std::io::Error::other).flatten() {
-            Ok(tail) => tail,
-            Err(why) => {
-                tracing::warn!(
-                    error = &why as &dyn std::error::Error,
-                    "a stream's end could not be read"
-                );
-                (Vec::new(), true)
-            }
-        };
-        match stream {
+        let read = tokio::task::spawn_blocking(move || read_stream(&store, id)).await;
+        let read = read.map_err(std::io::Error::other).flatten();
+        let stream = read.unwrap_or_else(|why| {
+            all = Err(format!("a stream could not be read: {why}"));
+            Stream { end: Vec::new(), cut: true, kept: u64::MAX, missing: 0 }
+        });
+        if let Some(totals) = totals.filter(|totals| totals.bytes > stream.kept) {
+            all = Err(format!(
+                "{} of {} bytes of {id:?} are on this node",
+                stream.kept, totals.bytes
+            ));
+        }
+        let cut = stream.cut || totals.is_some_and(|totals| totals.dropped > 0);
+        match id {
             StreamId::Stdout => {
-                (outcome.stdout, outcome.stdout_cut) = (bytes, outcome.stdout_cut || cut);
+                (outcome.stdout, outcome.stdout_cut) = (stream.end, cut);
+                outcome.stdout_missing = stream.missing;
             }
             StreamId::Stderr => {
-                (outcome.stderr, outcome.stderr_cut) = (bytes, outcome.stderr_cut || cut);
+                (outcome.stderr, outcome.stderr_cut) = (stream.end, cut);
+                outcome.stderr_missing = stream.missing;
             }
         }
     }
+    all
 }
 
-fn millis(time: std::time::Duration) -> i64 {
+/// A stream, as this node has it.
+struct Stream {
+    end: Vec<u8>,
+    cut: bool,
+    kept: u64,
+    missing: u64,
+}
+
+fn read_stream(store: &Store, id: StreamId) -> std::io::Result<Stream> {
+    let (end, cut) = store.tail(id, TAIL)?;
+    let missing = store.missing(id)?;
+    let kept = store.len(id)?.saturating_sub(missing);
+    Ok(Stream { end, cut, kept, missing })
+}
+
+fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
 }
 

@@ -8,6 +8,7 @@
 mod api_server;
 mod host;
 mod install;
+mod open_files;
 mod operator;
 mod runtime;
 mod shutdown;

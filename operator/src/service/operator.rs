@@ -16,6 +16,7 @@ use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
 use agentvm_types::NodeName;
 use kube::Client;
 
+use super::open_files;
 use crate::{
     clock::Clock,
     config::Settings,
@@ -50,6 +51,7 @@ pub async fn serve(
     images: &Images,
     state_dir: &Path,
 ) -> Result<Served, Failure> {
+    open_files::raise();
     let lock = FolderLock::acquire(state_dir).map_err(Failure::failed)?;
     let image = guest_image::find(images.image_dir.as_deref()).map_err(Failure::failed)?.dir;
     let canonical = state_dir.canonicalize().map_err(Failure::failed)?;

@@ -21,6 +21,7 @@ mod malformed;
 mod metrics;
 mod network;
 mod network_flows;
+mod output;
 mod pool_resets;
 mod pools;
 mod queue;

@@ -230,7 +230,7 @@ async fn too_much_is_cut_and_said() {
     world
         .script(
             "loud",
-            "head -c 100000000 /dev/zero | tr '\\0' x; echo; echo end >&2",
+            "echo first; head -c 100000000 /dev/zero | tr '\\0' x; echo; echo the verdict; echo end >&2",
             limit(1 << 20),
         )
         .await;
@@ -253,10 +253,16 @@ async fn too_much_is_cut_and_said() {
         (Some(true), Some(false))
     );
     assert_eq!(status(&loud).stderr.as_deref(), Some("end\n"));
-    assert!(stdout(&loud).len() <= 16 * 1024 && stdout(&loud).ends_with("xxx"));
+    // 6 bytes before the x, 13 after them.
+    let mark = agentvm_core::status::missing_mark(100_000_019 - (1 << 20));
+    assert!(stdout(&loud).len() <= 16 * 1024 && stdout(&loud).starts_with(&mark));
+    assert!(stdout(&loud).ends_with("xxx\nthe verdict\n"), "the true end");
     let kept = std::path::Path::new(&status(&loud).output.as_ref().unwrap().location)
         .with_file_name("stdout");
-    assert_eq!(std::fs::metadata(kept).unwrap().len(), 1 << 20, "the rest was never kept");
+    let kept = std::fs::read_to_string(kept).unwrap();
+    assert_eq!(kept.len(), (1 << 20) + mark.len() + 2, "the rest was never kept");
+    assert!(kept.starts_with("first\nxxx") && kept.ends_with("xxx\nthe verdict\n"));
+    assert!(kept.contains(&format!("x\n{mark}\nx")));
     let binary = world.finished("binary").await;
     assert_eq!(stdout(&binary), "a\u{fffd}\u{fffd}b\u{fffd}");
     let output = status(&binary).output.as_ref().unwrap();

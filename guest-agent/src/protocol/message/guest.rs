@@ -142,6 +142,26 @@ impl OutputChunk {
     }
 }
 
+/// A part of a stream that is missing between its beginning and its end: the stream is longer than
+/// its limit. It comes after all output before it, and at most once per stream. The output after it
+/// goes on at [`OutputGap::end`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputGap {
+    /// The stream.
+    pub stream: StreamId,
+    /// The offset of the first byte that is missing.
+    pub offset: u64,
+    /// The number of bytes that are missing.
+    pub missing: u64,
+}
+
+impl OutputGap {
+    /// The offset of the first byte after the gap.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(self.missing)
+    }
+}
+
 /// The guest's own usage figures, every few seconds while an attempt runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -196,7 +216,7 @@ pub struct WireResult {
 pub struct StreamTotals {
     /// Sent as OUTPUT.
     pub bytes: u64,
-    /// Above the limit: counted and thrown away.
+    /// Above the limit: counted and thrown away. A GAP stands for them if the host asked for one.
     pub dropped: u64,
 }
 

@@ -88,6 +88,11 @@ pub struct Execute {
     pub max_stdout_bytes: u64,
     /// The kept bytes of stderr.
     pub max_stderr_bytes: u64,
+    /// The part of the kept bytes that the end of a stream gets, where the stream is longer than
+    /// its limit. The rest of the limit is its beginning, and a GAP stands between. An agent that
+    /// does not know this keeps the beginning only. A host that does not know it gets no GAP.
+    #[serde(default, skip_serializing_if = "is_none_of_it")]
+    pub end_bytes: u64,
     /// The largest number of processes and threads at a time; 0 means as many as the machine's
     /// memory carries.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -113,6 +118,7 @@ impl Execute {
             grace_millis: default_grace(),
             max_stdout_bytes: 1 << 20,
             max_stderr_bytes: 1 << 20,
+            end_bytes: 0,
             max_processes: 0,
             time_unix_nanos,
             entropy,
@@ -126,6 +132,11 @@ fn default_grace() -> u64 {
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "it is what serde calls")]
 fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "it is what serde calls")]
+fn is_none_of_it(number: &u64) -> bool {
     *number == 0
 }
 

@@ -11,8 +11,8 @@ mod lease;
 mod network;
 
 pub use guest::{
-    AttemptReport, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, OutputChunk, Status,
-    StreamId, StreamRange, StreamTotals, WireResult,
+    AttemptReport, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, OutputChunk,
+    OutputGap, Status, StreamId, StreamRange, StreamTotals, WireResult,
 };
 pub use host::{
     EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop,
@@ -48,6 +48,7 @@ pub enum GuestMessage {
     Hello(GuestHello),
     Ack(GuestAck),
     Output(OutputChunk),
+    Gap(OutputGap),
     Status(Status),
     Result(WireResult),
     Error(ErrorReport),
@@ -105,6 +106,7 @@ impl HostMessage {
             FrameType::Ping => json(frame).map(Self::Ping),
             FrameType::Warm => json(frame).map(|Nothing {}| Self::Warm),
             kind @ (FrameType::Output
+            | FrameType::Gap
             | FrameType::Status
             | FrameType::Result
             | FrameType::Error) => Err(MessageError::Direction(kind)),
@@ -119,6 +121,7 @@ impl GuestMessage {
             Self::Hello(body) => json_frame(FrameType::Hello, &body),
             Self::Ack(body) => json_frame(FrameType::Ack, &body),
             Self::Output(output) => Ok(binary::output_frame(&output)),
+            Self::Gap(body) => json_frame(FrameType::Gap, &body),
             Self::Status(body) => json_frame(FrameType::Status, &body),
             Self::Result(body) => json_frame(FrameType::Result, &body),
             Self::Error(body) => json_frame(FrameType::Error, &body),
@@ -132,6 +135,7 @@ impl GuestMessage {
             FrameType::Hello => json(frame).map(Self::Hello),
             FrameType::Ack => json(frame).map(Self::Ack),
             FrameType::Output => binary::output(frame).map(Self::Output),
+            FrameType::Gap => json(frame).map(Self::Gap),
             FrameType::Status => json(frame).map(Self::Status),
             FrameType::Result => json(frame).map(Self::Result),
             FrameType::Error => json(frame).map(Self::Error),

@@ -163,8 +163,9 @@ mod tests {
     use super::*;
     use crate::{
         defaults::Defaults,
-        run::{AttemptEnd, AttemptResult, MissingRef, validate},
+        run::{AttemptEnd, AttemptResult, Fetched, MissingRef, Outcome, validate},
     };
+    use agentvm_crds::OutputStatus;
 
     fn run(extra: &serde_json::Value) -> ValidRun {
         let mut base = serde_json::json!({"command": ["true"], "queueTimeoutSeconds": 100});
@@ -197,7 +198,8 @@ mod tests {
 
     fn ended(end: AttemptEnd, started: bool) -> AttemptState {
         let result = AttemptResult { end, started, message: String::new() };
-        AttemptState::Ended(Arc::new(result.without_outcome()))
+        let kept = Fetched::Kept(OutputStatus::default());
+        AttemptState::Ended(Arc::new(FinishedAttempt::concluded(result, Outcome::default(), kept)))
     }
 
     #[test]
@@ -248,6 +250,10 @@ mod tests {
         let plain = run(&serde_json::json!({}));
         let retried = run(&serde_json::json!({"backoffLimit": 1}));
         let lost = || facts(ended(AttemptEnd::GuestLost, true));
+        assert!(matches!(
+            step(&retried, &facts(ended(AttemptEnd::OutputLost, true))),
+            Step::Unclaim { counts: true, .. }
+        ));
         assert!(matches!(step(&plain, &lost()), Step::FinishAttempt(_)));
         assert!(matches!(step(&retried, &lost()), Step::Unclaim { counts: true, .. }));
         assert!(matches!(

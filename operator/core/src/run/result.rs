@@ -16,6 +16,8 @@ pub enum AttemptEnd {
     GuestLost,
     NodeLost,
     OutputTooLarge,
+    /// The program ended, and the host could not keep or fetch its output.
+    OutputLost,
 }
 
 /// The end of an attempt, as plans need it.
@@ -36,8 +38,11 @@ pub struct Outcome {
     /// The end of the stream. `stdout_cut` says that bytes before it are missing, here or at all.
     pub stdout: Vec<u8>,
     pub stdout_cut: bool,
+    /// Bytes between the beginning and the end of the stream that were not kept.
+    pub stdout_missing: u64,
     pub stderr: Vec<u8>,
     pub stderr_cut: bool,
+    pub stderr_missing: u64,
     pub duration_seconds: Option<f64>,
     pub output: Option<OutputStatus>,
     /// Its use of the network; none where its machine had no network.
@@ -45,8 +50,23 @@ pub struct Outcome {
     pub timings: Timings,
 }
 
-/// An attempt with all of its results.
+/// The fate of an attempt's output. Every attempt that was started has one of them.
 #[derive(Clone, Debug, PartialEq)]
+pub enum Fetched {
+    /// The streams and the files are on this node.
+    Kept(OutputStatus),
+    /// The files up to a limit are on this node; the text says which limit.
+    TooLarge(OutputStatus, String),
+    /// The output could not be kept or fetched; the text says why.
+    Lost(String),
+}
+
+/// An attempt with all of its results.
+///
+/// Other crates make it with [`FinishedAttempt::concluded`] or [`AttemptResult::without_outcome`]
+/// only. Neither makes a success of an attempt without output.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct FinishedAttempt {
     pub result: AttemptResult,
     pub outcome: Outcome,
@@ -63,6 +83,30 @@ pub struct Claim {
 }
 
 impl FinishedAttempt {
+    /// An attempt that was started, with its output or the reason why there is none. An end that the
+    /// program chose gives way to what became of its output. Other ends stay.
+    pub fn concluded(mut result: AttemptResult, mut outcome: Outcome, fetched: Fetched) -> Self {
+        let own_end = matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_));
+        match fetched {
+            Fetched::Kept(output) => outcome.output = Some(output),
+            Fetched::TooLarge(output, why) => {
+                outcome.output = Some(output);
+                if own_end {
+                    (result.end, result.message) = (AttemptEnd::OutputTooLarge, why);
+                }
+            }
+            Fetched::Lost(why) if own_end => {
+                (result.end, result.message) = (AttemptEnd::OutputLost, why);
+            }
+            Fetched::Lost(why) => {
+                let before = std::mem::take(&mut result.message);
+                let comma = if before.is_empty() { "" } else { "; " };
+                result.message = format!("{before}{comma}its output is lost: {why}");
+            }
+        }
+        Self { result, outcome }
+    }
+
     /// An attempt that this node has claimed, and whose machine is not there any more.
     pub fn machine_gone(vm: &str) -> Self {
         let message = format!("machine {vm} is not on this node any more");
@@ -77,14 +121,28 @@ impl FinishedAttempt {
 }
 
 impl AttemptResult {
-    /// An attempt that left nothing that could be collected.
+    /// An attempt of which nothing was collected. If its program ended, its output is lost.
     pub fn without_outcome(self) -> FinishedAttempt {
-        FinishedAttempt { result: self, outcome: Outcome::default() }
+        let outcome = Outcome::default();
+        if matches!(self.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_)) {
+            return FinishedAttempt::concluded(
+                self,
+                outcome,
+                Fetched::Lost("it was not collected".to_owned()),
+            );
+        }
+        FinishedAttempt { result: self, outcome }
     }
 
     /// Failures that are not the program's fault.
     pub fn is_infrastructure_failure(&self) -> bool {
-        matches!(self.end, AttemptEnd::GuestLost | AttemptEnd::NodeLost | AttemptEnd::Evicted)
+        matches!(
+            self.end,
+            AttemptEnd::GuestLost
+                | AttemptEnd::NodeLost
+                | AttemptEnd::Evicted
+                | AttemptEnd::OutputLost
+        )
     }
 
     /// The reason that the status gives.
@@ -98,6 +156,7 @@ impl AttemptResult {
             AttemptEnd::GuestLost => SucceededReason::GuestLost,
             AttemptEnd::NodeLost => SucceededReason::NodeLost,
             AttemptEnd::OutputTooLarge => SucceededReason::OutputTooLarge,
+            AttemptEnd::OutputLost => SucceededReason::OutputLost,
         }
     }
 
@@ -117,7 +176,54 @@ impl AttemptResult {
             AttemptEnd::OutputTooLarge => {
                 "left more than spec.output.maxBytes in /workspace/output".to_owned()
             }
+            AttemptEnd::OutputLost => "ended, but its output could not be kept".to_owned(),
         };
         if self.message.is_empty() { plain } else { format!("{plain}: {}", self.message) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDS: [AttemptEnd; 11] = [
+        AttemptEnd::Exited(0),
+        AttemptEnd::Exited(3),
+        AttemptEnd::Signaled(9),
+        AttemptEnd::DeadlineExceeded,
+        AttemptEnd::Cancelled,
+        AttemptEnd::Evicted,
+        AttemptEnd::GuestLost,
+        AttemptEnd::NodeLost,
+        AttemptEnd::OutputTooLarge,
+        AttemptEnd::OutputLost,
+        AttemptEnd::Exited(1),
+    ];
+
+    #[test]
+    fn an_attempt_without_output_is_never_a_success() {
+        for end in ENDS {
+            let result = || AttemptResult { end, started: true, message: String::new() };
+            let lost = Fetched::Lost("the disk is full".to_owned());
+            let outcome = Outcome { exit_code: Some(0), ..Outcome::default() };
+            let done = FinishedAttempt::concluded(result(), outcome, lost);
+            for done in [&done, &result().without_outcome()] {
+                let reason = done.result.reason();
+                assert_ne!(reason, SucceededReason::Completed, "{end:?}");
+                assert_ne!(reason, SucceededReason::NonZeroExit, "{end:?}");
+            }
+            assert!(done.result.text().contains("the disk is full"), "{end:?}");
+            assert_eq!(done.outcome.exit_code, Some(0), "the exit code stays");
+        }
+    }
+
+    #[test]
+    fn output_that_is_kept_changes_no_end() {
+        for end in ENDS {
+            let result = AttemptResult { end, started: true, message: String::new() };
+            let kept = Fetched::Kept(OutputStatus::default());
+            let done = FinishedAttempt::concluded(result.clone(), Outcome::default(), kept);
+            assert_eq!((done.result, done.outcome.output.is_some()), (result, true));
+        }
     }
 }

@@ -34,6 +34,25 @@ pub fn tail(bytes: &[u8], max: usize) -> (String, bool) {
     (text[from..].to_owned(), cut)
 }
 
+/// The words that stand for the missing part of a stream.
+pub fn missing_mark(missing: u64) -> String {
+    format!(
+        "[agentvm: {missing} bytes are missing here, because the stream is longer than its limit]"
+    )
+}
+
+/// The end of a stream of which `missing` bytes were not kept. Where the end is too short to reach
+/// them, their mark comes first.
+pub fn marked_tail(bytes: &[u8], missing: u64, max: usize) -> (String, bool) {
+    let mark = missing_mark(missing);
+    let (text, cut) = tail(bytes, max);
+    if missing == 0 || text.contains(&mark) {
+        return (text, cut || missing > 0);
+    }
+    let text = tail(bytes, max.saturating_sub(mark.len() + 1)).0;
+    (format!("{mark}\n{text}"), true)
+}
+
 /// A guest's words: without control characters, at most `max` bytes.
 pub fn plain(text: &str, max: usize) -> String {
     clip(&text.replace(|c: char| c.is_control(), "\u{fffd}"), max)
@@ -43,6 +62,17 @@ pub fn plain(text: &str, max: usize) -> String {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn an_end_says_that_bytes_before_it_are_missing() {
+        assert_eq!(marked_tail(b"all", 0, 400), ("all".to_owned(), false));
+        let mark = missing_mark(7);
+        assert_eq!(marked_tail(b"end", 7, 400), (format!("{mark}\nend"), true));
+        let whole = format!("begin\n{mark}\nend");
+        assert_eq!(marked_tail(whole.as_bytes(), 7, 400), (whole.clone(), true));
+        let (text, cut) = marked_tail(&[b'x'; 1000], 7, 400);
+        assert!(cut && text.len() == 400 && text.starts_with(&mark) && text.ends_with("xx"));
+    }
 
     proptest! {
         #[test]

@@ -3,5 +3,5 @@
 mod bounds;
 mod conditions;
 
-pub use bounds::{MAX_MESSAGE, clip, plain, tail};
+pub use bounds::{MAX_MESSAGE, clip, marked_tail, missing_mark, plain, tail};
 pub use conditions::{Decided, find, settle};

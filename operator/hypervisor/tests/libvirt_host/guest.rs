@@ -153,7 +153,7 @@ impl Guest {
                 execution.acknowledge_result().await.unwrap();
                 Some(result.exit_code)
             }
-            AttemptEvent::Alive => None,
+            AttemptEvent::Gap(_) | AttemptEvent::Alive => None,
         }
     }
 

@@ -52,10 +52,10 @@ fn kind(accepted: Option<&Condition>, scheduled: Option<&Condition>) -> AcquireK
 #[cfg(test)]
 mod tests {
     use agentvm_core::names::DomainName;
-    use agentvm_core::run::{AttemptEnd, AttemptResult, Claim, FinishedAttempt, Outcome};
+    use agentvm_core::run::{AttemptEnd, AttemptResult, Claim, Fetched, FinishedAttempt, Outcome};
     use agentvm_core::run::{Wait, accepted_waiting, claimed, finished, finished_attempt};
     use agentvm_core::status::Decided;
-    use agentvm_crds::{AcceptedReason, ScheduledReason, SucceededReason, Timings};
+    use agentvm_crds::{AcceptedReason, OutputStatus, ScheduledReason, SucceededReason, Timings};
     use agentvm_types::{NodeName, Nonce};
     use jiff::Timestamp;
 
@@ -74,7 +74,9 @@ mod tests {
         let outcome = Outcome { duration_seconds: Some(1.5), timings, ..Outcome::default() };
         let result =
             AttemptResult { end: AttemptEnd::Exited(0), started: true, message: String::new() };
-        End::of(&finished_attempt(&claimed, &FinishedAttempt { result, outcome }, at(9)))
+        let kept = Fetched::Kept(OutputStatus::default());
+        let done = FinishedAttempt::concluded(result, outcome, kept);
+        End::of(&finished_attempt(&claimed, &done, at(9)))
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(super) fn all(seen: &Observed) -> Vec<Finding> {
         storage::attributes(&seen.disk),
         storage::loop_devices(&seen.devices, &seen.user),
         storage::run_folder(&seen.disk),
+        storage::open_files(&seen.host),
         host::user(&seen.user),
         host::security(&seen.security, &seen.disk),
         confinement::users(&seen.confinement),

@@ -1,12 +1,14 @@
 //! Checks of the folders for goldens and machines, and of the loop devices for shares.
 
 use crate::doctor::finding::{Check, Finding};
-use crate::doctor::observed::{Device, Devices, Disk, User};
+use crate::doctor::observed::{Device, Devices, Disk, Host, User};
 
 /// Enough for one golden of the default image and a few machines.
 const LEAST_MIB: u64 = 4 * 1024;
 /// Enough for a handful of goldens and for full pools.
 const GOOD_MIB: u64 = 20 * 1024;
+/// Enough for a few hundred machines.
+const LEAST_FILES: u64 = 4096;
 
 pub(super) fn space(disk: &Disk) -> Finding {
     const CHECK: Check = Check {
@@ -103,6 +105,27 @@ pub(super) fn loop_devices(devices: &Devices, user: &User) -> Finding {
             "modprobe loop    (in a container: run this on the host, and pass in /dev/loop-control \
              and the loop devices)",
         ),
+    }
+}
+
+pub(super) fn open_files(host: &Host) -> Finding {
+    const CHECK: Check = Check {
+        id: "open-files",
+        title: "Open files",
+        why: "The operator raises its limit of open files to the hard limit. It needs about ten \
+              descriptors per machine, 64 for each of four collections of output at a time, and \
+              some for the API server.",
+    };
+    match host.open_files {
+        Some(limit) if limit < LEAST_FILES => CHECK.warning(
+            format!("a process may open at most {limit} files"),
+            format!(
+                "Raise the hard limit to {LEAST_FILES} or more: LimitNOFILE= in the unit of \
+                 systemd, ulimit -Hn in a shell, or the runtime of the container."
+            ),
+        ),
+        Some(limit) => CHECK.ok(format!("a process may open {limit} files")),
+        None => CHECK.ok("a process may open any number of files"),
     }
 }
 

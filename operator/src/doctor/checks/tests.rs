@@ -24,6 +24,7 @@ fn good() -> Observed {
             modules: ["kvm", "vhost_vsock", "loop"].map(String::from).to_vec(),
             nftables: Some("nftables v1.0.6".into()),
             swaps: vec![],
+            open_files: Some(524_288),
         },
         user: User { name: "root".into(), root: true, groups: vec!["root".into()] },
         devices: Devices {
@@ -171,6 +172,9 @@ fn missing_virtualisation_is_slower_not_fatal() {
 fn memory_and_disk_have_a_floor_and_a_recommendation() {
     assert_level("memory", Level::Error, "1024", |seen| seen.host.available_mib = 1023);
     assert_level("memory", Level::Warning, "light", |seen| seen.host.available_mib = 1024);
+    assert_level("open-files", Level::Warning, "LimitNOFILE", |seen| {
+        seen.host.open_files = Some(4095);
+    });
     assert_level("disk-space", Level::Error, "larger", |seen| seen.disk.free_mib = Ok(4095));
     assert_level("disk-space", Level::Warning, "larger", |seen| seen.disk.free_mib = Ok(4096));
     assert_level("disk-space", Level::Error, "another", |seen| {

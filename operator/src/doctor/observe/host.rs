@@ -32,6 +32,7 @@ pub(super) fn host() -> Host {
             .ok()
             .and_then(|text| Some(text.lines().next()?.to_owned())),
         swaps: swap::all(),
+        open_files: rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum,
     }
 }
 

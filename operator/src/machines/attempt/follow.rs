@@ -3,12 +3,14 @@
 use agentvm_core::run::{AttemptEnd, StopCause};
 use agentvm_guest_agent::{
     client::{AttemptEvent, ClientError, Execution},
-    protocol::{OutputChunk, Resume, StreamId, WireResult},
+    protocol::{OutputChunk, OutputGap, Resume, StreamId, WireResult},
 };
 use agentvm_hypervisor::Channel;
 use tokio::time::sleep_until;
 
-use super::{Attempt, GRACE, SLACK, report::Interrupted, store::Taken, time_limits::EVICTED};
+use super::{
+    Attempt, GRACE, SLACK, Store, report::Interrupted, store::Taken, time_limits::EVICTED,
+};
 use crate::agent::Session;
 
 impl Attempt<'_> {
@@ -59,6 +61,7 @@ impl Attempt<'_> {
             }
             match event? {
                 AttemptEvent::Output(output) => self.take(&mut execution, output).await?,
+                AttemptEvent::Gap(gap) => self.skip(&mut execution, gap).await?,
                 AttemptEvent::Result(result) => return Ok(result),
                 AttemptEvent::Alive => {}
             }
@@ -71,15 +74,35 @@ impl Attempt<'_> {
         execution: &mut Execution<'_, Channel>,
         output: OutputChunk,
     ) -> Result<(), Interrupted> {
-        let (store, limit) = (self.store.clone(), self.spec.max_stream_bytes);
-        let stream = output.stream;
-        let taken = tokio::task::spawn_blocking(move || {
-            store.take(output.stream, output.offset, &output.data, limit)
-        })
-        .await
-        .map_err(std::io::Error::other)
-        .flatten()
-        .map_err(|why| lost(format!("its output could not be kept: {why}")))?;
+        let (limit, stream) = (self.spec.max_stream_bytes, output.stream);
+        let keep = move |store: &Store| store.take(stream, output.offset, &output.data, limit);
+        self.kept(execution, stream, keep).await
+    }
+
+    /// Notes the missing part of a stream, then acknowledges it.
+    async fn skip(
+        &mut self,
+        execution: &mut Execution<'_, Channel>,
+        gap: OutputGap,
+    ) -> Result<(), Interrupted> {
+        self.kept(execution, gap.stream, move |store| store.skip(gap)).await
+    }
+
+    async fn kept(
+        &mut self,
+        execution: &mut Execution<'_, Channel>,
+        stream: StreamId,
+        keep: impl FnOnce(&Store) -> std::io::Result<Taken> + Send + 'static,
+    ) -> Result<(), Interrupted> {
+        let store = self.store.clone();
+        let taken = tokio::task::spawn_blocking(move || keep(&store))
+            .await
+            .map_err(std::io::Error::other)
+            .flatten()
+            .map_err(|why| {
+                let message = format!("its streams could not be written to the node: {why}");
+                Interrupted::Over(AttemptEnd::OutputLost, message)
+            })?;
         match taken {
             Taken::UpTo(offset) => Ok(execution.acknowledge(stream, offset).await?),
             Taken::Gap => Err(ClientError::Unexpected("OUTPUT beyond what was sent").into()),

@@ -9,6 +9,7 @@ use agentvm_types::report;
 use super::{
     Attempt, GRACE,
     report::{Interrupted, stopped, unleased},
+    store::end_bytes,
     time_limits::{LEASE, PATIENCE},
 };
 use crate::agent::{Session, lease, lease_message, millis, program};
@@ -77,6 +78,7 @@ impl Attempt<'_> {
             grace_millis: millis(GRACE),
             max_stdout_bytes: spec.max_stream_bytes,
             max_stderr_bytes: spec.max_stream_bytes,
+            end_bytes: end_bytes(spec.max_stream_bytes),
             max_processes: self.max_processes,
             ..program(self.record.nonce.clone(), spec.argv.clone(), self.clock.now())?
         })

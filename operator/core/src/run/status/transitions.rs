@@ -16,7 +16,7 @@ use crate::run::{
 };
 use crate::{
     calendar,
-    status::{Decided, find, settle, tail},
+    status::{Decided, find, marked_tail, settle},
 };
 
 /// Is it over?
@@ -147,8 +147,8 @@ pub fn finished_attempt(
     let FinishedAttempt { result, outcome } = done;
     let mut status = finished(old, result.reason(), &result.text(), decided);
     close_last(&mut status.attempts, result, outcome.exit_code, decided.now);
-    let (stdout, stdout_cut) = tail(&outcome.stdout, MAX_TAIL);
-    let (stderr, stderr_cut) = tail(&outcome.stderr, MAX_TAIL);
+    let (stdout, stdout_cut) = marked_tail(&outcome.stdout, outcome.stdout_missing, MAX_TAIL);
+    let (stderr, stderr_cut) = marked_tail(&outcome.stderr, outcome.stderr_missing, MAX_TAIL);
     status.exit_code = outcome.exit_code;
     status.signal = outcome.signal;
     status.stdout = Some(stdout);

@@ -87,9 +87,10 @@ pub struct OutputSpec {
         )
     )]
     pub include: Vec<String>,
-    /// Limit for all files together, bytes. It is also the limit of stdout, and of stderr. A run
-    /// that leaves more ends with `OutputTooLarge`. 1 to 1073741824 (1 GiB). Default: 10485760 (10
-    /// MiB).
+    /// Limit for all files together, bytes. A run that leaves more ends with `OutputTooLarge`. It
+    /// is also the limit of stdout, and of stderr: of a longer stream the beginning and the end are
+    /// kept, and a line between them says how much is missing. 1 to 1073741824 (1 GiB). Default:
+    /// 10485760 (10 MiB).
     #[serde(default = "default_max_bytes")]
     #[schemars(range(min = 1, max = 1_073_741_824))]
     pub max_bytes: i64,

@@ -39,14 +39,14 @@ pub struct AgentRunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 131_072))]
     pub stdout: Option<String>,
-    /// True if the beginning of standard output is not in `stdout`, or was never kept.
+    /// True if a part of standard output is not in `stdout`, or was never kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdout_truncated: Option<bool>,
     /// End of standard error, as text. Bytes that are not UTF-8 are replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 131_072))]
     pub stderr: Option<String>,
-    /// True if the beginning of standard error is not in `stderr`, or was never kept.
+    /// True if a part of standard error is not in `stderr`, or was never kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stderr_truncated: Option<bool>,
     /// Time that the program ran, seconds.
@@ -211,7 +211,7 @@ reasons!(
         WaitingForMachine,
         /// The pool cannot create machines; the message has the pool's own reason.
         PoolDegraded,
-        /// The operators that could carry out the run do not answer.
+        /// The node takes no run now: its operator stops or does not answer, or its disk is short.
         NodeUnavailable,
     }
 );

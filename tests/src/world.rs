@@ -11,7 +11,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agentvm_core::{defaults::Defaults, names::DomainName, pool::Budget};
+use agentvm_core::{
+    defaults::Defaults,
+    names::DomainName,
+    pool::{Budget, DiskLimits},
+};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor};
 use agentvm_operator::api::TimeLimits;
@@ -249,6 +253,7 @@ pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorC
         node: NodeName::new("node-a"),
         defaults: Defaults::default(),
         budget: Budget { machines: 32, memory_mib: 1 << 20 },
+        disk: DiskLimits { low_mib: 64, critical_mib: 8, ..DiskLimits::default() },
         share_bytes: 64 << 20,
         parallel: 4,
         runs: folder.join("runs"),

@@ -50,6 +50,12 @@ pub fn names_in(folder: &Path) -> Vec<String> {
     names
 }
 
+/// The bytes that a file system has left for everybody.
+pub fn free_bytes(path: &Path) -> std::io::Result<u64> {
+    let space = rustix::fs::statvfs(path)?;
+    Ok(space.f_bavail.saturating_mul(space.f_frsize))
+}
+
 /// The numbers of `linux/magic.h`.
 const TMPFS: u64 = 0x0102_1994;
 const RAMFS: u64 = 0x8584_58f6;

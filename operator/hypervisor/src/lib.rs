@@ -22,10 +22,10 @@ mod workspace;
 
 pub use agentvm_types::{MachineLimits, Resources, Tier, TierReport};
 pub use api::{
-    Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, Golden, GoldenApi,
-    HostApi, HostFacts, Hypervisor, InputFile, LinkApi, Machine, MachineApi, MachineKind,
-    MachineRecord, MachineSpec, Mark, PowerState, ShareApi, SkippedEntry, Stop, TemplateSpec,
-    Traffic, Usage,
+    Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, DiskUse, Golden,
+    GoldenApi, HostApi, HostFacts, Hypervisor, InputFile, LinkApi, Machine, MachineApi,
+    MachineKind, MachineRecord, MachineSpec, Mark, PowerState, ShareApi, SkippedEntry, Stop,
+    TemplateSpec, Traffic, Usage,
 };
 pub use error::HvError;
 pub use files::in_memory;

@@ -391,3 +391,31 @@ async fn what_cannot_work_says_so_and_leaves_nothing() {
     assert_eq!(std::fs::read_dir(host.dir.path().join("golden")).unwrap().count(), 0);
     hv.release().await;
 }
+
+/// The disk of the host is full: the guest gets the error itself, and its machine is not paused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_of_the_host_is_an_error_in_the_guest_and_no_pause() {
+    let host = TestHost::new();
+    // Overlays and shares are on a small file system of their own, goldens are not.
+    let machines = host.dir.path().join("machines");
+    std::fs::create_dir(&machines).unwrap();
+    let (size, flags) = (c"size=160m,mode=0711", rustix::mount::MountFlags::empty());
+    rustix::mount::mount("tmpfs", &machines, "tmpfs", flags, size).unwrap();
+    let hv = host.connect().await;
+    let key = GoldenKey::derive(&["full disk"]);
+    host.golden(&hv, &key).await;
+    let spec = host.machine(&key, 0, "nonce-1");
+    let mut guest = clone_of(&hv, &spec).await;
+    let fill = "dd if=/dev/zero of=/full bs=1M count=400 oflag=direct 2>&1; echo still alive";
+    let (code, said) = guest.sh(TOKEN, fill).await;
+    println!("the guest says: {said}");
+    assert_eq!(code, Some(0));
+    assert!(said.contains("rror") && said.ends_with("still alive"), "{said}");
+    assert_eq!(hv.state(&spec.record.name).await.unwrap(), PowerState::Running);
+    assert_eq!(rustix::fs::statvfs(&machines).unwrap().f_bavail, 0, "the disk is full");
+    drop(guest);
+    hv.destroy(&spec.record.name, Stop::Force).await.unwrap();
+    hv.remove_golden(&key).await.unwrap();
+    hv.release().await;
+    rustix::mount::unmount(&machines, rustix::mount::UnmountFlags::DETACH).unwrap();
+}

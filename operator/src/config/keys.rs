@@ -23,6 +23,8 @@ pub(super) struct Key<T> {
 // The range of a default is the range of its field in crds/.
 const WEEK: u32 = 7 * 24 * 3600;
 const YEAR: u32 = 365 * 24 * 3600;
+/// 1 PiB.
+const DISK_MAX_MIB: u32 = 1 << 30;
 
 pub(super) const LIBVIRT_URI: Key<String> =
     Key { path: "libvirt.uri", variable: Some("LIBVIRT_DEFAULT_URI"), parse: value::uri };
@@ -122,6 +124,15 @@ pub(super) const NODE_MACHINES: Key<Option<u32>> =
     Key { path: "node.max_machines", variable: None, parse: value::limit::<1, 10_000> };
 pub(super) const NODE_MEMORY: Key<u32> =
     Key { path: "node.memory_mib", variable: None, parse: value::whole::<128, MEMORY_MAX_MIB> };
+pub(super) const NODE_DISK_LOW: Key<u32> =
+    Key { path: "node.disk_low_mib", variable: None, parse: value::whole::<0, DISK_MAX_MIB> };
+pub(super) const NODE_DISK_CRITICAL: Key<u32> =
+    Key { path: "node.disk_critical_mib", variable: None, parse: value::whole::<0, DISK_MAX_MIB> };
+pub(super) const NODE_OUTPUT: Key<Option<u32>> = Key {
+    path: "node.output_mib_per_namespace",
+    variable: None,
+    parse: value::limit::<1, DISK_MAX_MIB>,
+};
 
 pub(super) const METRICS_LISTEN: Key<Option<SocketAddr>> =
     Key { path: "metrics.listen", variable: Some("AGENT_VM_METRICS_LISTEN"), parse: value::listen };

@@ -22,6 +22,10 @@ const WORKSPACE: &str = "/var/lib/agent-vm/workspace";
 const METRICS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
 
+const DISK_LOW_MIB: u32 = 2048;
+const DISK_CRITICAL_MIB: u32 = 512;
+const OUTPUT_MIB: u32 = 50 * 1024;
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -124,6 +128,11 @@ pub struct NodeSettings {
     pub name: String,
     pub max_machines: Option<u32>,
     pub memory_mib: u32,
+    /// Below this, no machine is made and no run is claimed.
+    pub disk_low_mib: u32,
+    /// Below this, the run ends whose machine takes most.
+    pub disk_critical_mib: u32,
+    pub output_mib_per_namespace: Option<u32>,
 }
 
 /// `metrics.*`
@@ -187,6 +196,9 @@ impl Settings {
                 name: from.take(&keys::NODE_NAME, host.node_name()),
                 max_machines: from.take(&keys::NODE_MACHINES, None),
                 memory_mib: from.take(&keys::NODE_MEMORY, host.machine_memory_mib()),
+                disk_low_mib: from.take(&keys::NODE_DISK_LOW, DISK_LOW_MIB),
+                disk_critical_mib: from.take(&keys::NODE_DISK_CRITICAL, DISK_CRITICAL_MIB),
+                output_mib_per_namespace: from.take(&keys::NODE_OUTPUT, Some(OUTPUT_MIB)),
             },
             metrics: MetricsSettings {
                 listen: from.take(&keys::METRICS_LISTEN, Some(METRICS)),
@@ -227,6 +239,8 @@ impl Settings {
         layers.require(pool.min_size <= pool.max_size, keys::POOL_MIN.path, keys::POOL_MAX.path);
         let timeouts = execution.default_timeout_seconds <= execution.max_timeout_seconds;
         layers.require(timeouts, keys::EXEC_TIMEOUT.path, keys::EXEC_MAX.path);
+        let marks = self.node.disk_critical_mib <= self.node.disk_low_mib;
+        layers.require(marks, keys::NODE_DISK_CRITICAL.path, keys::NODE_DISK_LOW.path);
     }
 }
 

@@ -7,7 +7,11 @@ use std::{
     time::Duration,
 };
 
-use agentvm_core::{defaults::Defaults, pool::Budget, status::Decided};
+use agentvm_core::{
+    defaults::Defaults,
+    pool::{Budget, DiskLimits, DiskState},
+    status::Decided,
+};
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_types::NodeName;
 use futures::channel::mpsc::UnboundedSender;
@@ -44,6 +48,8 @@ pub struct Context {
     /// Defaults without the facts of this host: see [`Context::defaults`].
     pub(super) configured: Defaults,
     pub budget: Budget,
+    pub disk_limits: DiskLimits,
+    pub disk: watch::Receiver<DiskState>,
     pub runs_folder: PathBuf,
     pub machines: Machines,
     pub goldens: Goldens,
@@ -73,6 +79,8 @@ pub struct Parts {
     pub client: Client,
     pub defaults: Defaults,
     pub budget: Budget,
+    pub disk_limits: DiskLimits,
+    pub disk: watch::Receiver<DiskState>,
     pub machines: Machines,
     pub goldens: Goldens,
     pub caches: Caches,
@@ -89,6 +97,8 @@ impl Context {
             client,
             defaults,
             budget,
+            disk_limits,
+            disk,
             machines,
             goldens,
             caches,
@@ -105,6 +115,8 @@ impl Context {
             node,
             configured: defaults,
             budget,
+            disk_limits,
+            disk,
             runs_folder,
             machines,
             goldens,

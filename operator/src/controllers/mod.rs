@@ -7,6 +7,7 @@
 mod cache;
 mod context;
 mod defaults;
+mod disk;
 mod error;
 mod events;
 mod failures;

@@ -3,7 +3,11 @@
 use std::{fmt::Debug, future::Future, hash::Hash, path::PathBuf, sync::Arc, time::Duration};
 
 use agentvm_core::{
-    defaults::Defaults, invalid_spec::InvalidSpec, names::InstanceId, network::policy, pool::Budget,
+    defaults::Defaults,
+    invalid_spec::InvalidSpec,
+    names::InstanceId,
+    network::policy,
+    pool::{Budget, DiskLimits, DiskState},
 };
 use agentvm_hypervisor::Hypervisor;
 use agentvm_types::NodeName;
@@ -26,6 +30,7 @@ use super::{
     Context, Error, Guarded, HostState,
     cache::Filled,
     context::{Caches, Parts},
+    disk::watch_disk,
     events::Recorder,
     golden,
     host::watch_host,
@@ -61,6 +66,7 @@ pub struct OperatorConfig {
     pub node: NodeName,
     pub defaults: Defaults,
     pub budget: Budget,
+    pub disk: DiskLimits,
     pub share_bytes: u64,
     pub parallel: usize,
     /// The folder of the runs' streams and output.
@@ -122,6 +128,7 @@ impl Operator {
         let goldens = Goldens::new(hv, network, goldens_config, golden_events);
         let (host_state, host) =
             watch::channel(HostState::Unknown("the host was not asked yet".to_owned()));
+        let (disk_state, disk) = watch::channel(DiskState::default());
         let (router, queues) = router();
         let wake_runs = router.run_sender();
         let filled = Filled::new();
@@ -133,6 +140,8 @@ impl Operator {
             client,
             defaults: config.defaults,
             budget: config.budget,
+            disk_limits: config.disk,
+            disk,
             machines,
             goldens,
             caches: Caches {
@@ -151,6 +160,7 @@ impl Operator {
         tasks.spawn(drive(run_controller, run::reconcile, cx.clone()));
         tasks.spawn(router.route(cx.clone(), machine_queue, golden_queue, host));
         tasks.spawn(when_cached(filled.clone(), watch_host(cx.clone(), host_state)));
+        tasks.spawn(when_cached(filled.clone(), watch_disk(cx.clone(), disk_state)));
         tasks.spawn(when_cached(filled, sweep(cx.clone())));
         // A host that has one reader of flows already goes without.
         if let Some(heard) = cx.machines.host().flows() {

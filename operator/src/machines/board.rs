@@ -328,6 +328,15 @@ impl Board {
         (pools, runs)
     }
 
+    /// The machines that execute, with their runs.
+    pub fn executing(&self) -> Vec<(DomainName, RunUid)> {
+        let executing = |entry: &Entry| match &entry.life {
+            Life::Executing { run, stop: None, .. } => Some((entry.name.clone(), run.clone())),
+            _ => None,
+        };
+        self.slots.values().filter_map(executing).collect()
+    }
+
     pub fn goldens_in_use(&self) -> Vec<GoldenKey> {
         self.slots.values().map(|entry| entry.golden.clone()).collect()
     }

@@ -107,8 +107,8 @@ impl Finish<'_> {
         })
     }
 
-    /// A machine that stands still cannot change its output while it is read. A machine that is gone
-    /// cannot either, and its share is still on the host.
+    /// A machine that stands still cannot change its output while it is read. A machine that is
+    /// gone cannot either, and its share is still on the host.
     async fn stand_still(&self) -> Result<(), HvError> {
         let Err(why) = self.hv.pause(&self.record.name).await else { return Ok(()) };
         match self.hv.state(&self.record.name).await? {

@@ -1,5 +1,6 @@
 //! Runs, as far as their machines are concerned: a claim, its attempt, its release.
 
+use agentvm_core::names::DomainName;
 use agentvm_core::run::{AttemptState, Claim, StopCause};
 use agentvm_types::{Nonce, PoolUid, RunUid};
 
@@ -49,8 +50,18 @@ impl Machines {
         self.inner.board().tell_run(&run, |nonce| MachineCommand::Execute { nonce, spec })
     }
 
+    /// The machines that execute, with their runs.
+    pub fn executing(&self) -> Vec<(DomainName, RunUid)> {
+        self.inner.board().executing()
+    }
+
     pub fn stop(&self, run: &RunUid, cause: StopCause) {
         self.inner.board().tell_run(run, |nonce| MachineCommand::Stop { nonce, cause });
+    }
+
+    /// Says that a pool is worth another look, although none of its machines changed.
+    pub fn look_again(&self, pool: &PoolUid) {
+        self.inner.events.pool(pool);
     }
 
     /// The run's end is durable: its machine is reset or removed. A run without a machine is no

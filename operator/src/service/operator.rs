@@ -9,7 +9,7 @@ use std::{
 
 use agentvm_core::{
     names::InstanceId,
-    pool::{Budget, parallel_creations},
+    pool::{Budget, DiskLimits, parallel_creations},
 };
 use agentvm_files::{Untrusted, make_trusted};
 use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
@@ -103,6 +103,11 @@ fn operator_config(
         budget: Budget {
             machines: settings.node.max_machines.unwrap_or(u32::MAX),
             memory_mib: settings.node.memory_mib.into(),
+        },
+        disk: DiskLimits {
+            low_mib: settings.node.disk_low_mib.into(),
+            critical_mib: settings.node.disk_critical_mib.into(),
+            namespace_mib: settings.node.output_mib_per_namespace.map(u64::from),
         },
         share_bytes: SHARE_BYTES,
         parallel: parallel_creations(

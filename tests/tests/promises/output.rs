@@ -234,7 +234,7 @@ async fn an_operator_that_is_killed_between_end_and_collection_loses_no_output()
 #[tokio::test]
 async fn a_cancelled_run_does_not_wait_for_a_collection_that_hangs() {
     let world = world().await;
-    world.fake.faults().next(Op::Collect, Fault::Delay(Duration::from_secs(600)));
+    world.fake.faults().next(Op::Collect, Fault::Delay(Duration::from_mins(10)));
     let before = world.fake.faults().calls(Op::Collect);
     world.script("hangs", LEAVES_A_FILE, json!({})).await;
     let asked = || async { world.fake.faults().calls(Op::Collect) > before };
@@ -249,7 +249,7 @@ async fn a_cancelled_run_does_not_wait_for_a_collection_that_hangs() {
 #[tokio::test]
 async fn a_deleted_run_ends_a_collection_that_hangs() {
     let world = world().await;
-    world.fake.faults().next(Op::Collect, Fault::Delay(Duration::from_secs(600)));
+    world.fake.faults().next(Op::Collect, Fault::Delay(Duration::from_mins(10)));
     let before = world.fake.faults().calls(Op::Collect);
     world.script("deleted", LEAVES_A_FILE, json!({})).await;
     let asked = || async { world.fake.faults().calls(Op::Collect) > before };

@@ -230,7 +230,8 @@ async fn too_much_is_cut_and_said() {
     world
         .script(
             "loud",
-            "echo first; head -c 100000000 /dev/zero | tr '\\0' x; echo; echo the verdict; echo end >&2",
+            "echo first; head -c 100000000 /dev/zero | tr '\\0' x; echo; echo the verdict; \
+                echo end >&2",
             limit(1 << 20),
         )
         .await;

@@ -1,6 +1,7 @@
 //! Decisions about pools: validation, the slots to fill or empty, resets, and the status.
 
 mod budget;
+mod disk;
 mod golden;
 mod limits;
 mod node_entry;
@@ -15,6 +16,7 @@ mod validate;
 mod write_pacing;
 
 pub use budget::{Budget, InUse, Room, lacks_room, parallel_creations, parallel_resets, room};
+pub use disk::{DiskLimits, DiskState, FreeSpace, Pressure, greediest, pressure};
 pub use golden::{GoldenState, usable};
 pub use node_entry::{Counts, NodeFacts, node_entry};
 pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, plan};

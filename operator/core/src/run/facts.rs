@@ -58,6 +58,8 @@ pub struct RunFacts {
     pub draining: bool,
     /// The operator's time to stop is nearly over, so it ends attempts that still execute.
     pub evicting: bool,
+    /// Why this node takes no new run of this namespace: its disk is short.
+    pub refused: Option<String>,
 }
 
 /// A run waits from its creation; after an attempt, from the end of that attempt.

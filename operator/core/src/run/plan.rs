@@ -22,6 +22,8 @@ const REFERENCE_LOOK: i64 = 3;
 pub enum StopCause {
     Cancelled,
     Evicted,
+    /// The node's disk is nearly full, and the run's machine takes most of it.
+    DiskFull,
 }
 
 /// A run that waits: for its references, or for a machine.
@@ -146,6 +148,9 @@ fn waiting_for(run: &ValidRun, facts: &RunFacts) -> Option<Wait> {
         let message = "the operator is stopping; the run waits for the next one".to_owned();
         return wait(A::Valid, S::NodeUnavailable, message);
     }
+    if let Some(why) = &facts.refused {
+        return wait(A::Valid, S::NodeUnavailable, why.clone());
+    }
     if facts.ahead < *free {
         return None;
     }
@@ -185,7 +190,22 @@ mod tests {
             attempt,
             draining: false,
             evicting: false,
+            refused: None,
         }
+    }
+
+    #[test]
+    fn a_node_without_disk_space_takes_no_run_and_says_why() {
+        let plain = run(&serde_json::json!({}));
+        let free = PoolState::Present { free: 4, total: 4, max: 4, trouble: None };
+        let open = RunFacts { pool: free, ..facts(AttemptState::None) };
+        assert_eq!(step(&plain, &open), Step::Claim);
+        let refused = RunFacts { refused: Some("9 MiB are free".to_owned()), ..open };
+        let Step::Wait(wait) = step(&plain, &refused) else { panic!("it waits") };
+        assert_eq!(wait.message, "9 MiB are free");
+        assert!(!wait.for_machine(), "it does not make the pool grow");
+        let claimed = RunFacts { attempt: AttemptState::Claimed, ..refused };
+        assert_eq!(step(&plain, &claimed), Step::Execute, "what was claimed goes on");
     }
 
     fn at(second: i64) -> Timestamp {

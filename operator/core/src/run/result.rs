@@ -13,6 +13,8 @@ pub enum AttemptEnd {
     DeadlineExceeded,
     Cancelled,
     Evicted,
+    /// The node's disk was nearly full, and this machine took most of it.
+    DiskFull,
     GuestLost,
     NodeLost,
     OutputTooLarge,
@@ -83,8 +85,8 @@ pub struct Claim {
 }
 
 impl FinishedAttempt {
-    /// An attempt that was started, with its output or the reason why there is none. An end that the
-    /// program chose gives way to what became of its output. Other ends stay.
+    /// An attempt that was started, with its output or the reason why there is none. An end that
+    /// the program chose gives way to the fate of its output. Other ends stay.
     pub fn concluded(mut result: AttemptResult, mut outcome: Outcome, fetched: Fetched) -> Self {
         let own_end = matches!(result.end, AttemptEnd::Exited(_) | AttemptEnd::Signaled(_));
         match fetched {
@@ -141,6 +143,7 @@ impl AttemptResult {
             AttemptEnd::GuestLost
                 | AttemptEnd::NodeLost
                 | AttemptEnd::Evicted
+                | AttemptEnd::DiskFull
                 | AttemptEnd::OutputLost
         )
     }
@@ -152,7 +155,7 @@ impl AttemptResult {
             AttemptEnd::Exited(_) | AttemptEnd::Signaled(_) => SucceededReason::NonZeroExit,
             AttemptEnd::DeadlineExceeded => SucceededReason::DeadlineExceeded,
             AttemptEnd::Cancelled => SucceededReason::Cancelled,
-            AttemptEnd::Evicted => SucceededReason::Evicted,
+            AttemptEnd::Evicted | AttemptEnd::DiskFull => SucceededReason::Evicted,
             AttemptEnd::GuestLost => SucceededReason::GuestLost,
             AttemptEnd::NodeLost => SucceededReason::NodeLost,
             AttemptEnd::OutputTooLarge => SucceededReason::OutputTooLarge,
@@ -170,6 +173,11 @@ impl AttemptResult {
             AttemptEnd::Cancelled => "cancelled while it ran".to_owned(),
             AttemptEnd::Evicted => {
                 "the operator was told to stop before the run was done".to_owned()
+            }
+            AttemptEnd::DiskFull => {
+                "ended by the operator: the disk of the node was nearly full, and the run's \
+                 machine took most of it"
+                    .to_owned()
             }
             AttemptEnd::GuestLost => "the machine was lost".to_owned(),
             AttemptEnd::NodeLost => "the node was lost".to_owned(),

@@ -1,7 +1,9 @@
 //! The host itself: its facts, its health, and the removal of debris.
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 
+use agentvm_core::names::DomainName;
 use serde::{Deserialize, Serialize};
 
 use crate::HvError;
@@ -19,6 +21,19 @@ pub trait HostApi: Send + Sync + Debug + 'static {
     /// Removes all that belongs to no machine and no golden: half captures, overlays, shares and
     /// sockets that a crash left. Returns the names of what it removed. Runs at start.
     async fn sweep(&self) -> Result<Vec<String>, HvError>;
+
+    /// Returns the free space of the file system of goldens and machines, and the space that each
+    /// machine takes there.
+    async fn disk(&self) -> Result<DiskUse, HvError>;
+}
+
+/// The disk of goldens and machines.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    pub place: PathBuf,
+    pub free_bytes: u64,
+    /// The bytes on the disk of each machine's own files.
+    pub machines: Vec<(DomainName, u64)>,
 }
 
 /// Versions and hardware of the host.

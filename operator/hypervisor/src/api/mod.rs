@@ -10,7 +10,7 @@ mod machines;
 mod shares;
 
 pub use goldens::{Golden, GoldenApi, TemplateSpec};
-pub use host::{Accelerator, HostApi, HostFacts};
+pub use host::{Accelerator, DiskUse, HostApi, HostFacts};
 pub use links::{LinkApi, Traffic};
 pub use machine_record::{MachineKind, MachineRecord};
 pub use machines::{

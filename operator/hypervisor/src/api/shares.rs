@@ -59,7 +59,7 @@ pub struct CollectSpec {
 impl CollectSpec {
     /// The time that a copy may take. It follows the limits, so a larger output may take longer.
     pub fn max_time(&self) -> Duration {
-        const LEAST: Duration = Duration::from_secs(60);
+        const LEAST: Duration = Duration::from_mins(1);
         const BYTES_PER_SECOND: u64 = 8 << 20;
         const ENTRIES_PER_SECOND: usize = 2000;
         let copy = self.max_bytes / BYTES_PER_SECOND;

@@ -39,6 +39,7 @@ pub enum Op {
     CloseLink,
     Traffic,
     Sweep,
+    Disk,
 }
 
 /// One thing that goes wrong, once.

@@ -3,7 +3,7 @@
 use super::store::{HALF, Store};
 use super::{FakeHypervisor, Op};
 use crate::files::{names_in, remove_tree};
-use crate::{Accelerator, HostApi, HostFacts, HvError, MachineKind};
+use crate::{Accelerator, DiskUse, HostApi, HostFacts, HvError, MachineKind};
 
 #[async_trait::async_trait]
 impl HostApi for FakeHypervisor {
@@ -17,6 +17,10 @@ impl HostApi for FakeHypervisor {
 
     async fn sweep(&self) -> Result<Vec<String>, HvError> {
         self.call(Op::Sweep, Store::sweep).await
+    }
+
+    async fn disk(&self) -> Result<DiskUse, HvError> {
+        self.call(Op::Disk, |store| Ok(store.knobs.disk(&store.dir))).await
     }
 }
 

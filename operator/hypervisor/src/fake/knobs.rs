@@ -1,10 +1,13 @@
 //! The settings of a test: the offered tier, failing parts of proofs, lying agents, and kills.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Mutex;
 
+use agentvm_core::names::DomainName;
+
 use crate::locks::lock;
-use crate::{Check, Proof, StepHook, Tier, TierReport};
+use crate::{Check, DiskUse, Proof, StepHook, Tier, TierReport};
 
 /// All of it at rest: resets in place are offered and nothing fails.
 #[derive(Debug, Default)]
@@ -16,6 +19,7 @@ struct Inner {
     hook: StepHook,
     failing: HashMap<String, u32>,
     lies: u32,
+    disk: Option<DiskUse>,
 }
 
 impl Knobs {
@@ -37,6 +41,17 @@ impl Knobs {
     /// The next `times` agents, for creations and resets, claim to be of another golden.
     pub fn lie(&self, times: u32) {
         lock(&self.0).lies = times;
+    }
+
+    /// The disk is like this from now on. At rest it has plenty of space.
+    pub fn set_disk(&self, free_bytes: u64, machines: Vec<(DomainName, u64)>) {
+        lock(&self.0).disk = Some(DiskUse { place: "/disk".into(), free_bytes, machines });
+    }
+
+    pub(super) fn disk(&self, place: &Path) -> DiskUse {
+        let plenty =
+            || DiskUse { place: place.to_owned(), free_bytes: 1 << 50, machines: Vec::new() };
+        lock(&self.0).disk.clone().unwrap_or_else(plenty)
     }
 
     pub(super) fn tiers(&self) -> TierReport {

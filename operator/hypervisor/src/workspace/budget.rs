@@ -158,7 +158,7 @@ impl Stopped {
 mod tests {
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
     fn each_part_of_a_budget_runs_out_on_its_own() {

@@ -35,14 +35,12 @@ pub fn collect(
     cancel: Cancel,
 ) -> Result<Collected, HvError> {
     let mut budget = Budget::new(spec.max_entries, spec.max_bytes, spec.max_time(), cancel);
-    let collected = collect_within(share, spec, into, &mut budget);
-    if collected.is_err()
-        && let Err(why) = remove_folder(into)
-    {
-        tracing::warn!(folder = %into.display(), error = &why as &dyn std::error::Error,
-            "a part of an output could not be removed");
-    }
-    collected
+    collect_within(share, spec, into, &mut budget).inspect_err(|_| {
+        if let Err(why) = remove_folder(into) {
+            tracing::warn!(folder = %into.display(), error = &why as &dyn std::error::Error,
+                "a part of an output could not be removed");
+        }
+    })
 }
 
 fn collect_within(
@@ -242,20 +240,12 @@ impl Walk<'_> {
         self.fits(&full, size)?;
         self.target.enter(&self.path)?;
         let to = self.target.create(text, executable)?;
-        match copy::copy(fd, to, size, self.budget)? {
-            Some(sha256) => {
-                self.found.files.push(CollectedFile {
-                    path: full,
-                    size_bytes: size,
-                    sha256,
-                    executable,
-                });
-            }
-            None => {
-                self.target.remove(text)?;
-                self.skip(name, CHANGED);
-            }
-        }
+        let Some(sha256) = copy::copy(fd, to, size, self.budget)? else {
+            self.target.remove(text)?;
+            self.skip(name, CHANGED);
+            return Ok(());
+        };
+        self.found.files.push(CollectedFile { path: full, size_bytes: size, sha256, executable });
         Ok(())
     }
 
@@ -293,7 +283,10 @@ impl Walk<'_> {
 
 /// A name that can stand in a status, a log and a terminal.
 fn plain_name(name: &CStr) -> Option<&str> {
-    name.to_str().ok().filter(|text| !text.chars().any(char::is_control))
+    match name.to_str() {
+        Ok(text) if !text.chars().any(char::is_control) => Some(text),
+        _ => None,
+    }
 }
 
 fn bounded(path: String) -> String {

@@ -195,7 +195,7 @@ fn deep_trees_end() {
     let found = tree.collect(&all());
     assert_eq!(found.files.len(), 0);
     assert_eq!(found.skipped_total, 1);
-    let mut budget = Budget::of_entries(10_000, std::time::Duration::from_secs(60));
+    let mut budget = Budget::of_entries(10_000, std::time::Duration::from_mins(1));
     tree::empty(tree::open_root(&tree.path("")).unwrap(), &mut budget).unwrap();
 }
 
@@ -329,7 +329,7 @@ fn steps(entries: usize) -> u64 {
         }
     }
     let spec = CollectSpec { max_files: 10_000, max_entries: 100_000, ..all() };
-    let hour = std::time::Duration::from_secs(3600);
+    let hour = std::time::Duration::from_hours(1);
     let mut budget = Budget::new(spec.max_entries, spec.max_bytes, hour, Cancel::default());
     collect_within(tree.dir.path(), &spec, &tree.target(), &mut budget).unwrap();
     budget.worked()

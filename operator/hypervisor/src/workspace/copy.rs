@@ -107,7 +107,7 @@ mod tests {
 
     fn run(from: &File, size: u64) -> (Option<String>, File, u64) {
         let to = tempfile::tempfile_in("/var/tmp").unwrap();
-        let mut budget = Budget::new(0, 0, Duration::from_secs(60), Cancel::default());
+        let mut budget = Budget::new(0, 0, Duration::from_mins(1), Cancel::default());
         let fds = (from.try_clone().unwrap().into(), to.try_clone().unwrap().into());
         let hash = copy(fds.0, fds.1, size, &mut budget).unwrap();
         (hash, to, budget.worked())

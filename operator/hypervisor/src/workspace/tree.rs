@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn budget(entries: usize) -> Budget {
-        Budget::of_entries(entries, Duration::from_secs(60))
+        Budget::of_entries(entries, Duration::from_mins(1))
     }
 
     #[test]

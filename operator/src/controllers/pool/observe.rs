@@ -61,5 +61,8 @@ fn room_for(want: &ValidPool, memory_mib: u32, cx: &Context) -> Room {
     let addresses =
         cx.machines.network().room().filter(|_| want.network_mode == NetworkMode::NatFiltered);
     let addresses = addresses.map(|(machines, limit)| Room { machines, limit });
+    if let Some(why) = cx.disk.borrow().pressure.why() {
+        return Room { machines: 0, limit: why.to_owned() };
+    }
     room(cx.budget, InUse { machines, memory_mib: memory }, memory_mib, addresses)
 }

@@ -70,6 +70,7 @@ pub async fn observe(run: &Run<'_>, cx: &Context) -> Result<Observation, Error> 
         attempt,
         draining: cx.draining(),
         evicting: cx.evicting(),
+        refused: cx.disk.borrow().refuses(&namespace, cx.disk_limits),
     };
     Ok(Observation { facts, pool_uid, resolved })
 }

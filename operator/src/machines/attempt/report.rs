@@ -72,6 +72,7 @@ pub fn stopped(cause: StopCause) -> AttemptEnd {
     match cause {
         StopCause::Cancelled => AttemptEnd::Cancelled,
         StopCause::Evicted => AttemptEnd::Evicted,
+        StopCause::DiskFull => AttemptEnd::DiskFull,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The files that an attempt leaves on this node: `FOLDER/{stdout,stderr,output/}`.
 //!
-//! The length of a stream's file says how many bytes were received. A restarted operator resumes from
-//! there. A stream that is longer than its limit has its beginning, a line that says how many bytes
-//! are missing, and its end. `stdout.gap` then has the place of that line.
+//! The length of a stream's file says how many bytes were received. A restarted operator resumes
+//! from there. A stream that is longer than its limit has its beginning, a line that says how many
+//! bytes are missing, and its end. `stdout.gap` then has the place of that line.
 
 use std::{
     fs::{File, OpenOptions, create_dir_all},

@@ -1,9 +1,12 @@
 //! The host: facts, health and sweep, as jobs on a lane.
 
+use std::sync::Arc;
+
 use crate::libvirt::connection::domain;
-use crate::libvirt::handle::Libvirt;
+use crate::libvirt::handle::{Libvirt, blocking};
 use crate::libvirt::machine::sweep;
-use crate::{HostApi, HostFacts, HvError};
+use crate::libvirt::store::disk;
+use crate::{DiskUse, HostApi, HostFacts, HvError};
 
 #[async_trait::async_trait]
 impl HostApi for Libvirt {
@@ -23,5 +26,10 @@ impl HostApi for Libvirt {
 
     async fn sweep(&self) -> Result<Vec<String>, HvError> {
         self.build("sweep", self.host.config.capture_timeout, sweep::sweep).await
+    }
+
+    async fn disk(&self) -> Result<DiskUse, HvError> {
+        let host = Arc::clone(&self.host);
+        blocking("look at the disk", move || disk::used(&host.folder)).await
     }
 }

@@ -33,7 +33,7 @@ pub fn point_at(path: &Path, backing: &Path, format: &str) -> Result<(), HvError
 
 /// Bytes that may still be written below `folder`.
 pub fn free_bytes(folder: &Path) -> u64 {
-    rustix::fs::statvfs(folder).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize))
+    crate::files::free_bytes(folder).unwrap_or(0)
 }
 
 /// The memory that the kernel can give without swapping, in MiB.

@@ -27,12 +27,20 @@ pub fn cpu(kvm: bool) -> Element {
     el("cpu").attr("mode", "custom").attr("match", "exact").attr("check", "none").child(model)
 }
 
-/// The overlay is thrown away with its machine, so nothing of it needs to reach the disk.
+/// The overlay is thrown away with its machine, so nothing of it needs to reach the disk. An error
+/// of the host's disk, a full one too, goes to the guest: QEMU would pause the machine by default.
 pub fn disk(overlay: &Path) -> Element {
     el("disk")
         .attr("type", "file")
         .attr("device", "disk")
-        .child(el("driver").attr("name", "qemu").attr("type", "qcow2").attr("cache", "unsafe"))
+        .child(
+            el("driver")
+                .attr("name", "qemu")
+                .attr("type", "qcow2")
+                .attr("cache", "unsafe")
+                .attr("error_policy", "report")
+                .attr("rerror_policy", "report"),
+        )
         .child(el("source").attr("file", overlay.display()))
         .child(el("target").attr("dev", "vda").attr("bus", "virtio"))
 }

@@ -24,8 +24,8 @@ pub use agentvm_types::{MachineLimits, Resources, Tier, TierReport};
 pub use api::{
     Accelerator, ByteStream, Channel, CollectSpec, Collected, CollectedFile, DiskUse, Golden,
     GoldenApi, HostApi, HostFacts, Hypervisor, InputFile, LinkApi, Machine, MachineApi,
-    MachineKind, MachineRecord, MachineSpec, Mark, PowerState, ShareApi, SkippedEntry, Stop,
-    TemplateSpec, Traffic, Usage,
+    MachineKind, MachineRecord, MachineSpec, Mark, PowerState, RefusedPolicies, ShareApi,
+    SkippedEntry, Stop, TemplateSpec, Traffic, Usage,
 };
 pub use error::HvError;
 pub use files::in_memory;

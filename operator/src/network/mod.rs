@@ -2,7 +2,7 @@
 //! owners, and the flows of their runs.
 //!
 //! ```text
-//! pool ─► set_policy ─► all policies at once ─► host
+//! pool ─► set_policy ─► the policy of this owner ─► host
 //!         (before a machine of the pool is connected, and whenever the spec changes)
 //! machine: nic (an address, for as long as it lives) ─► REHYDRATE ─► connect ─► … ─► disconnect
 //! run: flows ─► flows::FlowRecorder ─► log lines, Events, metrics, the run's status
@@ -131,7 +131,7 @@ impl Network {
         if record.nic.is_none() {
             return Ok(());
         }
-        self.inner.policies.settle().await?;
+        self.inner.policies.settle(&record.owner_uid).await?;
         self.inner.hv.open_link(&record.name).await
     }
 
@@ -143,8 +143,8 @@ impl Network {
     /// Holds the machines of an owner to this policy, also those that run. Returns when the policy
     /// is in force.
     pub async fn set_policy(&self, owner_uid: &OwnerUid, policy: Policy) -> Result<(), HvError> {
-        self.inner.policies.insert(owner_uid, policy);
-        self.inner.policies.settle().await
+        self.inner.policies.insert(owner_uid, policy)?;
+        self.inner.policies.settle(owner_uid).await
     }
 
     /// Removes the policy of an owner: its machines have no network.
@@ -152,7 +152,7 @@ impl Network {
         if !self.inner.policies.remove(owner_uid) {
             return Ok(());
         }
-        self.inner.policies.settle().await
+        self.inner.policies.settle(owner_uid).await
     }
 
     /// Sets the policies of all owners at once, when the host is taken over. Machines that existed
@@ -163,13 +163,13 @@ impl Network {
     ) -> Result<(), HvError> {
         let connected = self.inner.addresses.taken() > 0;
         self.inner.policies.replace(policies, connected);
-        self.inner.policies.settle().await
+        self.inner.policies.settle_gone().await
     }
 
     /// Removes the policies of owners that don't exist, after the last of their machines is gone.
     pub async fn retain_policies(&self, exists: impl Fn(&OwnerUid) -> bool) -> Result<(), HvError> {
         self.inner.policies.retain(exists);
-        self.inner.policies.settle().await
+        self.inner.policies.settle_gone().await
     }
 
     /// Returns the generation of the owner's policy that is in force on this host.

@@ -1,5 +1,6 @@
-//! The policies that the owners of machines want. The host is given all of them at once, by one
-//! caller at a time: a caller that waited finds that the one before applied its policy too.
+//! The policies that the owners of machines want. The host is given all of them once, when it is
+//! taken over, and each changed one alone from then on, by one caller at a time. An owner whose
+//! policy fails hears of it itself; the others go on.
 //!
 //! The host says which policies are in force; nothing here remembers it.
 
@@ -12,8 +13,8 @@ use std::{
     },
 };
 
-use agentvm_core::network::Policy;
-use agentvm_hypervisor::{HvError, Hypervisor};
+use agentvm_core::network::{Policy, check_node_elements};
+use agentvm_hypervisor::{HvError, Hypervisor, RefusedPolicies};
 use agentvm_types::OwnerUid;
 use ipnet::IpNet;
 use tokio::sync::Mutex as AsyncMutex;
@@ -45,8 +46,18 @@ impl Policies {
         }
     }
 
-    pub fn insert(&self, owner_uid: &OwnerUid, policy: Policy) {
-        self.wanted().insert(owner_uid.clone(), policy);
+    /// Wants this policy for an owner. The error says that the node's policies together would be
+    /// too large; then the earlier one stays.
+    pub fn insert(&self, owner_uid: &OwnerUid, policy: Policy) -> Result<(), HvError> {
+        let mut wanted = self.wanted();
+        let others = wanted.iter().filter(|(owner, _)| *owner != owner_uid);
+        let taken: usize = others.map(|(_, policy)| policy.elements()).sum();
+        check_node_elements(taken, &policy).map_err(|detail| HvError::NetworkUnavailable {
+            what: "put the pool's network into force".to_owned(),
+            detail,
+        })?;
+        wanted.insert(owner_uid.clone(), policy);
+        Ok(())
     }
 
     /// Removes the policy of an owner. `false`: there was none.
@@ -75,23 +86,56 @@ impl Policies {
         Some(self.in_force()?.get(owner_uid)?.generation)
     }
 
-    /// Returns when the policies that were wanted at the time of the call are in force.
-    pub async fn settle(&self) -> Result<(), HvError> {
+    /// Returns when the owner's policy is the one that was wanted at the time of the call.
+    pub async fn settle(&self, owner_uid: &OwnerUid) -> Result<(), HvError> {
         let _turn = self.turn.lock().await;
-        let Some(wanted) = self.to_apply() else { return Ok(()) };
-        self.needed.store(true, Ordering::Release);
-        self.hv.apply_policies(wanted, self.deny_list.clone()).await?;
-        self.stale.store(false, Ordering::Release);
-        Ok(())
+        if let Some(mut refused) = self.take_over().await? {
+            return refused.remove(owner_uid).map_or(Ok(()), Err);
+        }
+        self.settle_one(owner_uid).await
     }
 
-    /// `None`: the wanted policies are in force.
+    /// Returns when the owners without a policy have none. Everything is tried, also after a
+    /// failure.
+    pub async fn settle_gone(&self) -> Result<(), HvError> {
+        let _turn = self.turn.lock().await;
+        if self.take_over().await?.is_some() {
+            return Ok(());
+        }
+        let gone: Vec<OwnerUid> = {
+            let (in_force, wanted) = (self.in_force().unwrap_or_default(), self.wanted());
+            in_force.keys().filter(|owner| !wanted.contains_key(*owner)).cloned().collect()
+        };
+        let mut done = Ok(());
+        for owner in gone {
+            done = done.and(self.settle_one(&owner).await);
+        }
+        done
+    }
+
+    /// Gives the host all policies, if it has not been given any since it was taken over.
+    async fn take_over(&self) -> Result<Option<RefusedPolicies>, HvError> {
+        let Some(wanted) = self.to_apply() else { return Ok(None) };
+        self.needed.store(true, Ordering::Release);
+        let refused = self.hv.apply_policies(wanted, self.deny_list.clone()).await?;
+        self.stale.store(false, Ordering::Release);
+        Ok(Some(refused))
+    }
+
+    async fn settle_one(&self, owner_uid: &OwnerUid) -> Result<(), HvError> {
+        let Some(in_force) = self.in_force() else { return Ok(()) };
+        let wanted = self.wanted().get(owner_uid).cloned();
+        if in_force.get(owner_uid) == wanted.as_ref() {
+            return Ok(());
+        }
+        self.hv.apply_policy(owner_uid, wanted).await
+    }
+
+    /// `None`: the host was given all policies before, or has none and needs none.
     fn to_apply(&self) -> Option<ByOwner> {
         let (in_force, wanted) = (self.in_force(), self.wanted());
-        let settled = match in_force {
-            Some(in_force) => *in_force == *wanted,
-            None => wanted.is_empty() && !self.needed.load(Ordering::Acquire),
-        };
+        let settled =
+            in_force.is_some() || (wanted.is_empty() && !self.needed.load(Ordering::Acquire));
         (!settled).then(|| wanted.clone())
     }
 
@@ -108,6 +152,7 @@ impl Policies {
 #[cfg(test)]
 mod tests {
     use agentvm_core::defaults::Defaults;
+    use agentvm_core::network::{Allow, NODE_ELEMENTS, POOL_ELEMENTS, Protocol};
     use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
 
     use super::*;
@@ -124,25 +169,74 @@ mod tests {
         let policies = Policies::new(fake.clone(), vec![]);
         let pool = OwnerUid::new("pool");
         let calls = || fake.faults().calls(Op::ApplyPolicies);
-        policies.settle().await.unwrap();
+        policies.settle(&pool).await.unwrap();
         assert_eq!(calls(), 0, "a host without a network isn't asked for one");
-        policies.insert(&pool, policy(1));
-        let refused = HvError::Refused { what: "set the rules".into(), detail: "no".into() };
-        fake.faults().next(Op::ApplyPolicies, Fault::Fail(refused));
-        policies.settle().await.unwrap_err();
+        policies.insert(&pool, policy(1)).unwrap();
+        fake.faults().next(Op::ApplyPolicies, Fault::Fail(refused()));
+        policies.settle(&pool).await.unwrap_err();
         assert_eq!((calls(), policies.generation_in_force(&pool)), (1, None));
-        policies.settle().await.unwrap();
-        policies.settle().await.unwrap();
+        policies.settle(&pool).await.unwrap();
+        policies.settle(&pool).await.unwrap();
         assert_eq!((calls(), policies.generation_in_force(&pool)), (2, Some(1)));
-        policies.insert(&pool, policy(2));
+        policies.insert(&pool, policy(2)).unwrap();
         assert_eq!(policies.generation_in_force(&pool), Some(1), "the host says so");
         policies.replace([(pool.clone(), policy(1))].into(), true);
         assert_eq!(policies.generation_in_force(&pool), None, "they are from before");
-        policies.settle().await.unwrap();
+        policies.settle(&pool).await.unwrap();
         assert_eq!((calls(), policies.generation_in_force(&pool)), (3, Some(1)));
         policies.retain(|_| false);
-        policies.settle().await.unwrap();
-        policies.settle().await.unwrap();
+        policies.settle_gone().await.unwrap();
+        policies.settle_gone().await.unwrap();
         assert_eq!((calls(), policies.generation_in_force(&pool)), (4, None));
+    }
+
+    fn refused() -> HvError {
+        HvError::Refused { what: "set the rules".into(), detail: "no".into() }
+    }
+
+    #[tokio::test]
+    async fn one_owners_failure_is_not_tried_again_or_told_to_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = Arc::new(FakeHypervisor::open(folder.path(), "/nonexistent".into()));
+        let policies = Policies::new(fake.clone(), vec![]);
+        let [one, other] = ["one", "other"].map(OwnerUid::new);
+        for pool in [&one, &other] {
+            policies.insert(pool, policy(1)).unwrap();
+            policies.settle(pool).await.unwrap();
+        }
+        policies.insert(&one, policy(2)).unwrap();
+        fake.faults().next(Op::ApplyPolicies, Fault::Fail(refused()));
+        policies.settle(&one).await.unwrap_err();
+        let calls = || fake.faults().calls(Op::ApplyPolicies);
+        let before = calls();
+        policies.settle(&other).await.unwrap();
+        assert_eq!(calls(), before, "the host is not asked for the one that failed");
+        assert_eq!(policies.generation_in_force(&one), Some(1), "the earlier one holds");
+        policies.insert(&other, policy(2)).unwrap();
+        policies.settle(&other).await.unwrap();
+        assert_eq!(policies.generation_in_force(&other), Some(2));
+        policies.settle(&one).await.unwrap();
+        assert_eq!(policies.generation_in_force(&one), Some(2));
+    }
+
+    #[test]
+    fn a_node_takes_so_many_elements_and_the_message_names_the_field() {
+        let folder = tempfile::tempdir().unwrap();
+        let fake = Arc::new(FakeHypervisor::open(folder.path(), "/nonexistent".into()));
+        let policies = Policies::new(fake, vec![]);
+        let allow = Allow {
+            protocol: Protocol::Tcp,
+            ports: Vec::new(),
+            cidrs: vec!["203.0.113.0/24".parse().unwrap(); POOL_ELEMENTS],
+        };
+        let full = Policy { allow: vec![allow], ..policy(1) };
+        for pool in 0..NODE_ELEMENTS / POOL_ELEMENTS {
+            policies.insert(&OwnerUid::new(format!("pool-{pool}")), full.clone()).unwrap();
+        }
+        let late = OwnerUid::new("late");
+        let why = policies.insert(&late, full.clone()).unwrap_err().to_string();
+        assert!(why.contains("spec.network.allow"), "{why}");
+        policies.insert(&OwnerUid::new("pool-0"), policy(2)).unwrap();
+        policies.insert(&late, full).unwrap();
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ use crate::rounds::{bar, millis};
 
 /// The number of machines on a full host.
 pub const MANY: usize = 64;
+/// On the deny list in each other round.
+const CHANGED: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 250));
 /// Parts of each call of the operator, without its change: nft with empty input, and conntrack with
 /// an unused address.
 const ALONE: [(&str, &str, &[&str]); 2] = [
@@ -85,21 +88,25 @@ impl Taps {
             );
         }
         this.namespace.ip(commands).await?;
-        this.apply().await?;
+        this.apply(1).await?;
         for at in 1..count {
             this.open(at).await?;
         }
         Ok(this)
     }
 
-    /// Writes all rules in one transaction, like for a changed policy.
-    async fn apply(&self) -> Result<Duration, BenchError> {
+    /// Writes all rules in one transaction, like for a changed deny list. With an unchanged one,
+    /// nothing is written.
+    async fn apply(&self, round: usize) -> Result<Duration, BenchError> {
         let (firewall, ground) = (self.firewall.clone(), self.ground.clone());
         let records: Vec<_> = self.machines.iter().map(|(record, _)| record.clone()).collect();
+        let mut deny_list = ground.deny_list.clone();
+        deny_list.extend((round % 2 == 1).then_some(CHANGED).map(IpNet::from));
         let job = move || {
             let began = Instant::now();
             firewall
-                .enforce(&ground.subnet, ground.policies(), &ground.deny_list, &records)
+                .enforce(&ground.subnet, ground.policies(), &deny_list, &records)
+                .and_then(|refused| refused.into_values().next().map_or(Ok(()), Err))
                 .map_err(step("write all rules"))?;
             Ok(began.elapsed())
         };
@@ -165,7 +172,7 @@ pub async fn measure(ground: &Ground, n: usize, report: &mut Report) -> Result<(
             // disturb a measured link.
             figures.push((format!("close@{count}"), taps.close((round + 1) % count).await?));
         }
-        figures.push((format!("all_rules@{MANY}"), many.apply().await?));
+        figures.push((format!("all_rules@{MANY}"), many.apply(round).await?));
         for (name, program, arguments) in ALONE {
             figures.push((
                 name.to_owned(),

@@ -159,6 +159,7 @@ impl Place {
             let policed =
                 firewall.enforce(&subnet, policies, &deny_list, std::slice::from_ref(&record));
             policed
+                .and_then(|refused| refused.into_values().next().map_or(Ok(()), Err))
                 .and_then(|()| firewall.admit(&record.name, &link))
                 .map_err(step("set the rules of the machine"))
         };

@@ -27,7 +27,10 @@ pub use free_networks::{
 };
 pub use mac::derive_mac;
 pub use nic::{Link, Nic, Wire};
-pub use policy::{Allow, DEFAULT_PORTS, LinkLimits, Policy, PortRange};
+pub use policy::{
+    Allow, DEFAULT_PORTS, LinkLimits, NODE_ELEMENTS, POOL_ELEMENTS, Policy, PortRange,
+    check_node_elements,
+};
 pub use rules::Table;
 pub use subnet::{Subnet, free_address, gateway6, ula};
 pub use validate::{bridge, policy};

@@ -56,6 +56,31 @@ pub struct LinkLimits {
     pub connections: u32,
 }
 
+/// The networks and ports of one policy, together: each is an element in the kernel.
+pub const POOL_ELEMENTS: usize = 512;
+/// The networks and ports of all policies on a node: 64 of the largest ones.
+pub const NODE_ELEMENTS: usize = 64 * POOL_ELEMENTS;
+
+impl Policy {
+    /// The networks and ports that it names.
+    pub fn elements(&self) -> usize {
+        self.allow.iter().map(|allow| allow.ports.len() + allow.cidrs.len()).sum()
+    }
+}
+
+/// Whether a node has room for a policy beside the elements of the others. The error says why not.
+pub fn check_node_elements(others: usize, policy: &Policy) -> Result<(), String> {
+    let asked = policy.elements();
+    if asked == 0 || others + asked <= NODE_ELEMENTS {
+        return Ok(());
+    }
+    Err(format!(
+        "spec.network.allow: it has {asked} networks and ports, and the pools with machines on \
+            this node have {others} of at most {NODE_ELEMENTS}: name fewer and larger \
+            networks, or wait until another pool has no machine"
+    ))
+}
+
 impl std::fmt::Display for PortRange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.first == self.last {

@@ -19,7 +19,7 @@ pub use budget::{Budget, InUse, Room, lacks_room, parallel_creations, parallel_r
 pub use disk::{DiskLimits, DiskState, FreeSpace, Pressure, greediest, pressure};
 pub use golden::{GoldenState, usable};
 pub use node_entry::{Counts, NodeFacts, node_entry};
-pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, plan};
+pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, needs_policy, plan};
 pub use reset_limits::ResetLimits;
 pub use reuse::{AfterRun, UsedMachine, after_run};
 pub use status::{invalid_status, newly_degraded, next_status};

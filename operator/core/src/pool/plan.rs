@@ -96,6 +96,11 @@ pub fn plan(want: &ValidPool, seen: &PoolFacts, now: Timestamp) -> Plan {
     plan
 }
 
+/// Whether the pool has a machine on this node or is to get one, whatever its network says.
+pub fn needs_policy(want: &ValidPool, seen: &PoolFacts) -> bool {
+    !seen.slots.is_empty() || (seen.golden.is_ok() && want.min.max(seen.queued) > 0)
+}
+
 /// Idle machines that stay, and those that will be idle soon: no machine is made in their place.
 fn ready_or_coming(seen: &PoolFacts, retire: &[u32]) -> u32 {
     let stays = |(slot, state): &(&u32, &SlotSeen)| match state {

@@ -28,19 +28,29 @@ pub trait LinkApi: Send + Sync + Debug + 'static {
     /// Returns the MAC address of the bridge: the address that machines send to.
     fn gateway_mac(&self) -> Mac;
 
-    /// Replaces the policies of all owners (by UID) in one transaction. No policy opens a
-    /// destination on `deny_list`. Open links follow at once. A link whose owner has no policy any
-    /// more is closed. The first call of a process takes over the links that the process before it
-    /// left open.
+    /// Replaces the policies of all owners (by UID). No policy opens a destination on `deny_list`.
+    /// Open links follow at once. A link whose owner has no policy any more is closed. The first
+    /// call of a process takes over the links that the process before it left open. Each owner's
+    /// policy holds or fails alone: the answer is the owners whose policy failed, with the reason,
+    /// and for each of them the earlier policy holds.
     async fn apply_policies(
         &self,
         policies: BTreeMap<OwnerUid, Policy>,
         deny_list: Vec<IpNet>,
+    ) -> Result<RefusedPolicies, HvError>;
+
+    /// Replaces the policy of one owner, after the first [`Self::apply_policies`]; with `None`, its
+    /// links are closed. The policies of all other owners stay as they are. If the call fails, the
+    /// owner's earlier policy holds.
+    async fn apply_policy(
+        &self,
+        owner_uid: &OwnerUid,
+        policy: Option<Policy>,
     ) -> Result<(), HvError>;
 
-    /// Returns the policies in force, as [`Self::apply_policies`] was given them. It is `None`
-    /// before the first ones, and while it is not certain which ones hold: during a call of
-    /// [`Self::apply_policies`], and after one that failed. The call never blocks.
+    /// Returns the policies in force. It is `None` before the first ones, and while it is not
+    /// certain which ones hold. A policy of which a step failed is not in it. The call never
+    /// blocks.
     fn policies_in_force(&self) -> Option<Arc<BTreeMap<OwnerUid, Policy>>>;
 
     /// Connects a machine after its rules are in force. If its owner has no policy, the call is
@@ -67,6 +77,9 @@ pub trait LinkApi: Send + Sync + Debug + 'static {
     /// The log has one reader: a second stream stays silent.
     fn flows(&self) -> Option<Receiver<Flow>>;
 }
+
+/// The owners whose policy could not be put into force, and why.
+pub type RefusedPolicies = BTreeMap<OwnerUid, HvError>;
 
 /// The traffic of a link since it was opened last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ mod shares;
 
 pub use goldens::{Golden, GoldenApi, TemplateSpec};
 pub use host::{Accelerator, DiskUse, HostApi, HostFacts};
-pub use links::{LinkApi, Traffic};
+pub use links::{LinkApi, RefusedPolicies, Traffic};
 pub use machine_record::{MachineKind, MachineRecord};
 pub use machines::{
     ByteStream, Channel, Machine, MachineApi, MachineSpec, Mark, PowerState, Stop, Usage,

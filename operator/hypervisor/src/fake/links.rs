@@ -15,7 +15,7 @@ use super::network::AppliedPolicies;
 use super::store::Store;
 use super::{FakeHypervisor, Op};
 use crate::files::{io, write_json};
-use crate::{HvError, LinkApi, Traffic};
+use crate::{HvError, LinkApi, RefusedPolicies, Traffic};
 
 #[async_trait::async_trait]
 impl LinkApi for FakeHypervisor {
@@ -35,8 +35,18 @@ impl LinkApi for FakeHypervisor {
         &self,
         policies: BTreeMap<OwnerUid, Policy>,
         deny_list: Vec<IpNet>,
+    ) -> Result<RefusedPolicies, HvError> {
+        let kept = move |store: &Store| store.keep_policies(policies, deny_list);
+        self.call(Op::ApplyPolicies, kept).await.map(|()| RefusedPolicies::new())
+    }
+
+    async fn apply_policy(
+        &self,
+        owner_uid: &OwnerUid,
+        policy: Option<Policy>,
     ) -> Result<(), HvError> {
-        self.call(Op::ApplyPolicies, move |store| store.keep_policies(policies, deny_list)).await
+        let owner_uid = owner_uid.clone();
+        self.call(Op::ApplyPolicies, move |store| store.keep_policy(&owner_uid, policy)).await
     }
 
     fn policies_in_force(&self) -> Option<Arc<BTreeMap<OwnerUid, Policy>>> {
@@ -84,6 +94,16 @@ impl Store {
         }
         self.network.apply(AppliedPolicies { policies, deny_list });
         Ok(())
+    }
+
+    pub fn keep_policy(&self, owner_uid: &OwnerUid, policy: Option<Policy>) -> Result<(), HvError> {
+        let AppliedPolicies { mut policies, deny_list } =
+            self.network.applied().unwrap_or_default();
+        match policy {
+            Some(policy) => policies.insert(owner_uid.clone(), policy),
+            None => policies.remove(owner_uid),
+        };
+        self.keep_policies(policies, deny_list)
     }
 
     pub fn open_link(&self, name: &DomainName) -> Result<(), HvError> {

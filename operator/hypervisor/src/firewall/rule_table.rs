@@ -4,9 +4,10 @@ use std::ops::RangeInclusive;
 
 use agentvm_core::names::InstanceId;
 use agentvm_core::network::{Link, Mac, Table, derive_mac, rules};
+use agentvm_types::OwnerUid;
 
 use super::nft::Nft;
-use super::state::State;
+use super::state::{Policies, State};
 use crate::HvError;
 
 /// The way to one installation's table.
@@ -80,8 +81,35 @@ impl RuleTable {
         let links: Vec<Link> = state.open.values().cloned().collect();
         let Some(wanted) = self.wanted(state, &links) else { return Ok(false) };
         self.nft.run(what, &text(&wanted))?;
-        state.gone.clear();
+        state.written = state.policies.clone();
         Ok(true)
+    }
+
+    /// Writes the part of one owner, as `policies` have it, and leaves the parts of all others
+    /// alone. The links of an owner without a policy leave the rules.
+    pub fn write_owner(
+        &self,
+        what: &str,
+        owner_uid: &OwnerUid,
+        policies: &Policies,
+        state: &State,
+    ) -> Result<(), HvError> {
+        let Some(wanted) = self.wanted(state, &[]) else { return Ok(()) };
+        let wanted = rules::Wanted { policies, ..wanted };
+        let mut text = String::new();
+        if !policies.contains_key(owner_uid) {
+            let leases = state.open.iter().filter(|(_, link)| link.owner_uid == *owner_uid);
+            for (name, link) in leases {
+                text += &rules::remove_link(&self.table, link);
+                let lease = state.leases.get(name);
+                text += &lease.map(|one| rules::revoke(&self.table, one)).unwrap_or_default();
+            }
+        }
+        text += &rules::write_owner(&wanted, owner_uid);
+        if rules::asks_ipv6(policies) != rules::asks_ipv6(&state.policies) {
+            text += &rules::write_shared(&wanted);
+        }
+        self.nft.run(what, &text)
     }
 
     fn wanted<'a>(&'a self, state: &'a State, links: &'a [Link]) -> Option<rules::Wanted<'a>> {
@@ -92,7 +120,7 @@ impl RuleTable {
             deny_list: &state.deny_list,
             host_addresses: &state.host_addresses,
             policies: &state.policies,
-            gone: &state.gone,
+            before: &state.written,
             links,
             leases: state.leases.values().cloned().collect(),
             qemu_users: self.qemu_users.clone(),

@@ -17,12 +17,12 @@ pub type Policies = BTreeMap<OwnerUid, Policy>;
 pub struct State {
     pub subnet: Option<Subnet>,
     pub policies: Arc<Policies>,
+    /// The policies that the table was last written for: [`Self::policies`], unless that failed.
+    pub written: Arc<Policies>,
     pub deny_list: Vec<IpNet>,
     pub host_addresses: Vec<IpNet>,
     /// The leases of machines on a bridge of the host, whose links are open.
     pub leases: BTreeMap<DomainName, Lease>,
-    /// Owners that may still have chains.
-    pub gone: Vec<OwnerUid>,
     pub open: BTreeMap<DomainName, Link>,
     /// Links whose policy changed, and whose connections have not been checked since.
     pub pending: BTreeMap<DomainName, Link>,
@@ -45,11 +45,29 @@ impl State {
         self.leases.retain(|name, _| !cut.contains_key(name));
         self.pending.extend(self.changed(&policies, deny_list));
         self.pending.extend(cut.clone());
-        let before = std::mem::replace(&mut self.policies, policies);
-        let gone = before.keys().filter(|owner| !self.policies.contains_key(*owner)).cloned();
-        self.gone.extend(gone);
+        self.policies = policies;
         (self.deny_list, self.subnet) = (deny_list.to_vec(), Some(subnet.clone()));
         cut
+    }
+
+    /// Whether the table differs from the wanted one in policies only. Then each owner's part is
+    /// changed alone.
+    pub fn differs_in_policies_only(&self, subnet: &Subnet, deny_list: &[IpNet]) -> bool {
+        self.made
+            && self.subnet.as_ref() == Some(subnet)
+            && self.deny_list == deny_list
+            && Arc::ptr_eq(&self.policies, &self.written)
+    }
+
+    /// Takes over the policy of one owner, or that it has none any more. The table holds it.
+    pub fn adopt_one(&mut self, owner_uid: &OwnerUid, policies: Arc<Policies>) {
+        (self.policies, self.written) = (policies.clone(), policies);
+        let links = self.open.iter().filter(|(_, link)| link.owner_uid == *owner_uid);
+        self.pending.extend(links.map(|(name, link)| (name.clone(), link.clone())));
+        if !self.policies.contains_key(owner_uid) {
+            self.open.retain(|_, link| link.owner_uid != *owner_uid);
+            self.leases.retain(|name, _| self.open.contains_key(name));
+        }
     }
 
     /// The open links that another policy holds for from now on.

@@ -3,6 +3,7 @@
 mod bridged;
 mod drained;
 mod pending;
+mod shares;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -98,7 +99,8 @@ impl Lab {
     }
 
     fn enforce(&self) {
-        self.firewall.enforce(&self.subnet, policies(), &[], &self.machines).unwrap();
+        let refused = self.firewall.enforce(&self.subnet, policies(), &[], &self.machines).unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
     }
 
     fn open(&self, machine: &MachineRecord) {

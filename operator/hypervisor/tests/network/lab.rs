@@ -145,7 +145,7 @@ impl Lab {
             gateway_mac: Mac::new(GATEWAY_MAC),
             deny_list: &never,
             policies: &self.policies,
-            gone: &[],
+            before: &BTreeMap::new(),
             links: &self.links,
             host_addresses: &[],
             leases: vec![],

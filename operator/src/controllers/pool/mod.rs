@@ -7,7 +7,7 @@ mod publish;
 
 use std::{sync::Arc, time::Duration};
 
-use agentvm_core::pool::plan;
+use agentvm_core::pool::{needs_policy, plan};
 use agentvm_crds::AgentVMPool;
 use agentvm_types::PoolUid;
 use kube::runtime::controller::Action;
@@ -37,7 +37,8 @@ pub async fn reconcile(
         Err(why) => return publish::invalid(pool, &why, &cx).await,
     };
     // First of all: it holds for machines that run.
-    let network = network::declare_policy(pool, &want, &cx).await;
+    let needs_policy = needs_policy(&want, &observe::observe(pool, &want, &Ok(()), &cx)?);
+    let network = network::declare_policy(pool, &want, needs_policy, &cx).await;
     let seen = observe::observe(pool, &want, &network, &cx)?;
     let plan = plan(&want, &seen, cx.clock.now());
     let done = execute::execute(pool, &want, &seen, &plan, &cx).await?;

@@ -7,7 +7,7 @@ use agentvm_core::{
     pool::{Blocked, ValidPool, network_mode},
 };
 use agentvm_crds::{AgentVMPool, PoolReason};
-use agentvm_types::{OwnerUid, report};
+use agentvm_types::{OwnerUid, PoolUid, report};
 
 use crate::{
     controllers::{Context, HostState},
@@ -30,9 +30,12 @@ fn is_connected(pool: &AgentVMPool, cx: &Context) -> bool {
 }
 
 /// Puts the pool's policy into force. An error is why it has no network, and so gets no machines.
+/// A pool that has no machine on this node and is to get none has no policy here: rules cost the
+/// kernel memory.
 pub async fn declare_policy(
     pool: &AgentVMPool,
     want: &ValidPool,
+    needs_policy: bool,
     cx: &Context,
 ) -> Result<(), Blocked> {
     let Some(uid) = pool.metadata.uid.clone().map(OwnerUid::new) else { return Ok(()) };
@@ -47,8 +50,12 @@ pub async fn declare_policy(
     if attachment == Attachment::Isolated {
         return network.drop_policy(&uid).await.map_err(|why| unavailable(report(&why)));
     }
-    let policy = want.policy(pool.metadata.generation.unwrap_or_default());
-    network.set_policy(&uid, policy).await.map_err(|why| unavailable(report(&why)))?;
+    if needs_policy {
+        let policy = want.policy(pool.metadata.generation.unwrap_or_default());
+        network.set_policy(&uid, policy).await.map_err(|why| unavailable(report(&why)))?;
+    } else {
+        network.drop_policy(&uid).await.map_err(|why| unavailable(report(&why)))?;
+    }
     match attachment {
         Attachment::Bridge(bridge) if !bridge_exists(Path::new(INTERFACES), &bridge) => {
             Err(unavailable(format!(
@@ -64,8 +71,8 @@ pub async fn declare_policy(
     }
 }
 
-/// The policies of all pools, when the earlier machines are taken over: machines of a missing pool
-/// would be cut off. A pool with an invalid spec has none.
+/// The policies of all pools with machines here, when the earlier machines are taken over: machines
+/// of a missing pool would be cut off. A pool with an invalid spec has none.
 pub async fn declare_all_policies(cx: &Context) {
     let pools = cx.caches.pools.state();
     let connected = || {
@@ -79,10 +86,9 @@ pub async fn declare_all_policies(cx: &Context) {
     }
     let policies = connected().filter_map(|pool| {
         let want = cx.valid_pool(pool).ok()?;
-        Some((
-            OwnerUid::new(pool.metadata.uid.clone()?),
-            want.policy(pool.metadata.generation.unwrap_or_default()),
-        ))
+        let uid = PoolUid::new(pool.metadata.uid.clone()?);
+        (!cx.machines.seen(&uid).is_empty()).then_some(())?;
+        Some((OwnerUid::from(&uid), want.policy(pool.metadata.generation.unwrap_or_default())))
     });
     let policies: BTreeMap<_, _> = policies.collect();
     if let Err(why) = cx.machines.network().replace_policies(policies).await {

@@ -84,7 +84,8 @@ pub(super) fn of_policy(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Poli
     let chains = OwnerChains::of(owner_uid);
     let begin = || Then::Goto(chains.begin.clone());
     let mut rules = reachable(policy, &begin);
-    if wanted.ipv6() && !policy.ipv6 {
+    // Also where no pool asks for IPv6: another pool's wish changes nothing in this chain.
+    if !policy.ipv6 {
         rules.insert(0, rule([When::NotIpv4], Then::Goto(REFUSE.into())));
     }
     rules.push(rule([], Then::Goto(REFUSE.into())));

@@ -6,8 +6,13 @@ use super::names::OwnerChains;
 use crate::network::{LinkLimits, Policy};
 use agentvm_types::OwnerUid;
 
-/// Room for every machine of a host, several times over: a full set would not limit anything.
-pub(super) const METER_SIZE: u32 = 65_535;
+/// Room for every machine of a host: a full set would not limit anything. The kernel allocates a
+/// table for all of it when the set is made, so it is no larger than machines can be on one host:
+/// 245 have an address in the subnet, and the others are on bridges of the host.
+pub(super) const METER_SIZE: u32 = 4096;
+/// Servers in the networks of the host's bridges give the addresses, not machines. There is one
+/// such set.
+pub(super) const HEARD_SIZE: u32 = 65_535;
 
 /// The log lines of one machine and one verdict in a second, and the burst.
 pub(super) const LOG_RATE: &str = "10/second burst 50 packets";

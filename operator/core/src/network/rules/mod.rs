@@ -3,7 +3,8 @@
 //! There is one table, named after the installation, in the families `bridge` (permitted frames of
 //! a machine, and their rate) and `inet` (routed packets). Sets and maps contain the machines, so
 //! opening a link adds elements and leaves rules alone. Each text is one transaction of `nft -f -`:
-//! all of it holds, or the previous state.
+//! all of it holds, or the previous state. The chains of one owner are replaced alone
+//! ([`write_owner`]); the whole table is written only when a thing changes that all owners share.
 //!
 //! No rule looks at anything but this installation's taps, bridge and QEMUs, and every base chain
 //! accepts unknown packets: whatever happens to this table, it locks no person out of the host.
@@ -36,7 +37,7 @@ pub use elements::{add_link, remove_link};
 pub use leases::{Lease, grant, list as list_leases, listed as listed_leases, revoke, was_heard};
 pub use names::{PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME, PREFIX_LIMIT, PREFIX_QEMU, Table};
 pub use ranges::{names_private, nowhere, private};
-pub use write::{write, write_anew, write_none, write_qemu_only};
+pub use write::{write, write_anew, write_none, write_owner, write_qemu_only, write_shared};
 
 use super::{Link, Mac, Policy, Subnet};
 
@@ -53,8 +54,8 @@ pub struct Wanted<'a> {
     /// networks.
     pub host_addresses: &'a [IpNet],
     pub policies: &'a BTreeMap<OwnerUid, Policy>,
-    /// Owners that may still have chains and have no policy any more.
-    pub gone: &'a [OwnerUid],
+    /// The policies that the table was last written for, where it is not made anew.
+    pub before: &'a BTreeMap<OwnerUid, Policy>,
     /// The links that are open. One without a policy stays closed.
     pub links: &'a [Link],
     /// The machines on a bridge of the host whose links are open.
@@ -66,13 +67,19 @@ pub struct Wanted<'a> {
 impl Wanted<'_> {
     /// Does any pool ask for IPv6? Without one, the rules only drop IPv6.
     fn ipv6(&self) -> bool {
-        self.policies.values().any(|policy| policy.ipv6)
+        asks_ipv6(self.policies)
     }
 
     /// Where this installation's machines are.
     fn nets(&self) -> [IpNet; 2] {
         [self.subnet.net().into(), self.table.ula().into()]
     }
+}
+
+/// Whether any of them asks for IPv6. The chains that all owners share depend on this, and on
+/// nothing else that an owner chooses.
+pub fn asks_ipv6(policies: &BTreeMap<OwnerUid, Policy>) -> bool {
+    policies.values().any(|policy| policy.ipv6)
 }
 
 /// The names of the counters of a machine: set, and the element in it.

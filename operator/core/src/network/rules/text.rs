@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::ir::{Chain, Ether, LogKey, Rule, Set, SetKind, Side, Then, Transport, Version, When};
 use super::limits::{
-    BY_MAC, LOG_BYTES, LOG_RATE, METER_SIZE, begins_set, byte_burst, bytes_set, connections_set,
-    interface, packet_burst, packets_set,
+    BY_MAC, HEARD_SIZE, LOG_BYTES, LOG_RATE, METER_SIZE, begins_set, byte_burst, bytes_set,
+    connections_set, interface, packet_burst, packets_set,
 };
 use super::names::{CALLERS, HEARD, LEASED, LINKED, PINNED, POOLS, STATIONS, of};
 use crate::network::PortRange;
@@ -33,7 +33,8 @@ pub(super) fn set(set: &Set) -> String {
         // An element is forgotten a minute after its last packet: another machine may get the
         // interface's name.
         SetKind::Rates => {
-            ("set", format!("; size {METER_SIZE}; flags dynamic,timeout; timeout 1m"))
+            let size = if set.name == HEARD { HEARD_SIZE } else { METER_SIZE };
+            ("set", format!("; size {size}; flags dynamic,timeout; timeout 1m"))
         }
         SetKind::Connections => ("set", format!("; size {METER_SIZE}; flags dynamic")),
     };

@@ -1,37 +1,49 @@
 //! The whole table as one transaction.
 
 use agentvm_types::OwnerUid;
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use super::ir::{Rules, Set, SetKind};
+use super::ir::{Chain, Rules, Set, SetKind};
 use super::names::{
     ALLOWED, ARRIVING, BRIDGED, CALLERS, DENIED, FAMILY_BRIDGE, FAMILY_INET, HEARD, LEASED,
     LEAVING, LINKED, OwnerChains, PINNED, PLUGGED, POOLS, PREFIX_ALLOW, PREFIX_DENY, PREFIX_FRAME,
     PREFIX_LIMIT, REFUSED, STATIONS,
 };
 use super::{Wanted, bridged, elements, forward, frames, host, leases, limits, text};
-use crate::network::Table;
+use crate::network::{Policy, Table};
 
 /// The wanted table, whatever it is now. The counters and limits of its machines stay.
 pub fn write(wanted: &Wanted<'_>) -> String {
     let families = [in_bridge(wanted), in_inet(wanted)];
     let mut out: String = families.iter().map(|rules| emptied(wanted.table, rules)).collect();
-    out.extend(
-        wanted
-            .gone
-            .iter()
-            .filter(|owner| !wanted.policies.contains_key(*owner))
-            .map(|o| chains_gone(wanted, o)),
-    );
-    out.extend(
-        families
-            .iter()
-            .map(|rules| block(wanted.table, rules.family, rules.chains.iter().map(text::rules))),
-    );
+    out += &gone(wanted);
+    out.extend(families.iter().map(|rules| filled(wanted.table, rules)));
     let links = wanted.links.iter().filter(|link| wanted.policies.contains_key(&link.owner_uid));
     out.extend(links.map(|link| elements::add_link(wanted.table, link)));
     out.extend(wanted.leases.iter().map(|lease| leases::grant(wanted.table, lease)));
     out
+}
+
+/// The chains and sets of one owner, in place of its earlier ones. Nothing of another owner is in
+/// this text, so neither its size nor its failure has anything to do with other owners.
+pub fn write_owner(wanted: &Wanted<'_>, owner_uid: &OwnerUid) -> String {
+    let families = wanted.policies.get(owner_uid).map(|policy| of_owner(wanted, owner_uid, policy));
+    let families = families.iter().flatten();
+    let mut out: String = families.clone().map(|rules| unfilled(wanted.table, rules)).collect();
+    out += &gone(wanted);
+    out.extend(families.map(|rules| filled(wanted.table, rules)));
+    out
+}
+
+/// The chains that all owners share, in place of the earlier ones.
+pub fn write_shared(wanted: &Wanted<'_>) -> String {
+    let families = [
+        Rules { family: FAMILY_BRIDGE, sets: Vec::new(), chains: frames::shared(wanted) },
+        Rules { family: FAMILY_INET, sets: Vec::new(), chains: shared_in_inet(wanted) },
+    ];
+    let unfilled = families.iter().map(|rules| unfilled(wanted.table, rules));
+    unfilled.chain(families.iter().map(|rules| filled(wanted.table, rules))).collect()
 }
 
 /// The wanted table, and nothing of the earlier one: at the start, and after another process
@@ -80,8 +92,7 @@ pub(super) fn in_bridge(wanted: &Wanted<'_>) -> Rules {
     ));
     let mut chains = frames::shared(wanted);
     for (owner, policy) in wanted.policies {
-        chains.extend(limits::of_policy(owner, policy));
-        chains.push(bridged::chain(wanted, owner, policy));
+        chains.extend(owner_in_bridge(wanted, owner, policy));
     }
     Rules { family: FAMILY_BRIDGE, sets, chains }
 }
@@ -102,12 +113,39 @@ pub(super) fn in_inet(wanted: &Wanted<'_>) -> Rules {
     sets.extend(unique(
         wanted.policies.values().flat_map(|policy| limits::inet_sets(&policy.limits)),
     ));
-    let mut chains = forward::shared(wanted);
-    chains.extend(host::chains(wanted));
+    let mut chains = shared_in_inet(wanted);
     for (owner, policy) in wanted.policies {
         chains.extend(forward::of_policy(wanted, owner, policy));
     }
     Rules { family: FAMILY_INET, sets, chains }
+}
+
+fn shared_in_inet(wanted: &Wanted<'_>) -> Vec<Chain> {
+    forward::shared(wanted).into_iter().chain(host::chains(wanted)).collect()
+}
+
+fn owner_in_bridge(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) -> [Chain; 3] {
+    let [leave, arrive] = limits::of_policy(owner_uid, policy);
+    [leave, arrive, bridged::chain(wanted, owner_uid, policy)]
+}
+
+/// The sets and chains of one owner.
+fn of_owner(wanted: &Wanted<'_>, owner_uid: &OwnerUid, policy: &Policy) -> [Rules; 2] {
+    let [bridge, inet] = sets_of(policy);
+    let in_bridge = owner_in_bridge(wanted, owner_uid, policy).into();
+    let in_inet = forward::of_policy(wanted, owner_uid, policy).into();
+    [
+        Rules { family: FAMILY_BRIDGE, sets: bridge.1, chains: in_bridge },
+        Rules { family: FAMILY_INET, sets: inet.1, chains: in_inet },
+    ]
+}
+
+/// The sets that the rules of a policy refer to, by family.
+fn sets_of(policy: &Policy) -> [(&'static str, Vec<Set>); 2] {
+    [
+        (FAMILY_BRIDGE, limits::bridge_sets(&policy.limits)),
+        (FAMILY_INET, limits::inet_sets(&policy.limits)),
+    ]
 }
 
 fn unique(sets: impl Iterator<Item = Set>) -> Vec<Set> {
@@ -122,7 +160,6 @@ fn unique(sets: impl Iterator<Item = Set>) -> Vec<Set> {
 
 /// The wanted table, sets and chains. The chains are without rules, and no machine is connected.
 fn emptied(table: &Table, rules: &Rules) -> String {
-    let parts = rules.sets.iter().map(text::set).chain(rules.chains.iter().map(text::declare));
     let flush =
         |what: &str, name: &str| format!("flush {what} {} {}{name}\n", rules.family, table.name());
     let sets = rules.sets.iter().filter_map(|set| match set.kind {
@@ -130,20 +167,66 @@ fn emptied(table: &Table, rules: &Rules) -> String {
         SetKind::Verdicts => Some(flush("map", &format!(" {}", set.name))),
         SetKind::Counted | SetKind::Rates | SetKind::Connections => None,
     });
-    [block(table, rules.family, parts), flush("table", "")].into_iter().chain(sets).collect()
+    [declared(table, rules), flush("table", "")].into_iter().chain(sets).collect()
 }
 
-fn chains_gone(wanted: &Wanted<'_>, owner: &OwnerUid) -> String {
+/// These sets and chains, and no rule in these chains.
+fn unfilled(table: &Table, rules: &Rules) -> String {
+    let flush = |chain: &Chain| in_chain("flush", table, rules.family, &chain.name);
+    [declared(table, rules)].into_iter().chain(rules.chains.iter().map(flush)).collect()
+}
+
+fn declared(table: &Table, rules: &Rules) -> String {
+    let parts = rules.sets.iter().map(text::set).chain(rules.chains.iter().map(text::declare));
+    block(table, rules.family, parts)
+}
+
+fn filled(table: &Table, rules: &Rules) -> String {
+    block(table, rules.family, rules.chains.iter().map(text::rules))
+}
+
+/// Takes away the chains of owners that have no policy any more, and the sets that no policy uses
+/// any more: a set keeps memory of the kernel for as long as it exists.
+fn gone(wanted: &Wanted<'_>) -> String {
+    let owners = wanted.before.keys().filter(|owner| !wanted.policies.contains_key(*owner));
+    let chains: String = owners.map(|owner| chains_gone(wanted.table, owner)).collect();
+    let used: BTreeSet<String> =
+        wanted.policies.values().flat_map(sets_of).flat_map(|(_, sets)| names(sets)).collect();
+    let mut seen = BTreeSet::new();
+    let unused = wanted
+        .before
+        .values()
+        .flat_map(sets_of)
+        .flat_map(|(family, sets)| sets.into_iter().map(move |set| (family, set)));
+    let unused =
+        unused.filter(|(_, set)| !used.contains(&set.name) && seen.insert(set.name.clone()));
+    chains + &unused.map(|(family, set)| set_gone(wanted.table, family, &set)).collect::<String>()
+}
+
+fn names(sets: Vec<Set>) -> impl Iterator<Item = String> {
+    sets.into_iter().map(|set| set.name)
+}
+
+fn set_gone(table: &Table, family: &str, set: &Set) -> String {
+    // Like the table, a missing set is made first.
+    block(table, family, [text::set(set)].into_iter())
+        + &format!("delete set {family} {} {}\n", table.name(), set.name)
+}
+
+fn chains_gone(table: &Table, owner: &OwnerUid) -> String {
     let chains = OwnerChains::of(owner);
     let gone = |family: &str, names: &[&str]| -> String {
-        // Like the table, a missing set is made first.
-        let line = |verb: &str, name: &str| {
-            format!("{verb} chain {family} {} {name}\n", wanted.table.name())
-        };
-        let added: String = names.iter().map(|name| line("add", name)).collect();
-        names.iter().fold(added, |text, name| text + &line("delete", name))
+        // Like the table, a missing chain is made first.
+        ["add", "flush", "delete"]
+            .iter()
+            .flat_map(|verb| names.iter().map(|name| in_chain(verb, table, family, name)))
+            .collect()
     };
     gone(FAMILY_BRIDGE, &chains.in_bridge()) + &gone(FAMILY_INET, &chains.in_inet())
+}
+
+fn in_chain(verb: &str, table: &Table, family: &str, name: &str) -> String {
+    format!("{verb} chain {family} {} {name}\n", table.name())
 }
 
 fn block(table: &Table, family: &str, parts: impl Iterator<Item = String>) -> String {

@@ -161,7 +161,7 @@ fn installed() -> (u16, Nic) {
         host_addresses: &[],
         leases: vec![],
         policies: &policies,
-        gone: &[],
+        before: &BTreeMap::new(),
         links: std::slice::from_ref(&link),
         qemu_users: None,
     }));

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::libvirt::handle::{Libvirt, blocking};
 use crate::libvirt::machine::links;
-use crate::{HvError, LinkApi, Traffic};
+use crate::{HvError, LinkApi, RefusedPolicies, Traffic};
 
 #[async_trait::async_trait]
 impl LinkApi for Libvirt {
@@ -40,12 +40,21 @@ impl LinkApi for Libvirt {
         &self,
         policies: BTreeMap<OwnerUid, Policy>,
         deny_list: Vec<IpNet>,
-    ) -> Result<(), HvError> {
+    ) -> Result<RefusedPolicies, HvError> {
         let within = self.host.config.start_timeout;
         self.build("set the network's rules", within, move |host, conn| {
             links::put_in_force(host, conn, policies, &deny_list)
         })
         .await
+    }
+
+    async fn apply_policy(
+        &self,
+        owner_uid: &OwnerUid,
+        policy: Option<Policy>,
+    ) -> Result<(), HvError> {
+        let (host, owner_uid) = (Arc::clone(&self.host), owner_uid.clone());
+        blocking("set a pool's rules", move || host.firewall.enforce_one(&owner_uid, policy)).await
     }
 
     fn policies_in_force(&self) -> Option<Arc<BTreeMap<OwnerUid, Policy>>> {

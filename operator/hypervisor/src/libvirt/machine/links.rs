@@ -16,14 +16,14 @@ use crate::libvirt::connection::domain;
 use crate::libvirt::host::state::Host;
 use crate::libvirt::store::marks;
 use crate::libvirt::store::state_folder::StateFolder;
-use crate::{HvError, MachineRecord};
+use crate::{HvError, MachineRecord, RefusedPolicies};
 
 pub fn put_in_force(
     host: &Host,
     conn: &Connect,
     policies: BTreeMap<OwnerUid, Policy>,
     deny_list: &[IpNet],
-) -> Result<(), HvError> {
+) -> Result<RefusedPolicies, HvError> {
     let ours = host.network.ensure(conn)?;
     let machines: Vec<MachineRecord> = if host.firewall.is_new() {
         observe::all(&host.folder, &host.at_work, &host.config.instance, conn)?

@@ -10,7 +10,8 @@ use agentvm_types::OwnerUid;
 use super::sample::{Sample, allow, policy};
 use crate::network::Policy;
 use crate::network::rules::{
-    add_link, remove_link, write, write_anew, write_none, write_qemu_only,
+    add_link, remove_link, write, write_anew, write_none, write_owner, write_qemu_only,
+    write_shared,
 };
 
 /// Runs the texts one after the other, each as a transaction, in a fresh namespace; then a shell
@@ -57,6 +58,10 @@ fn nft_takes_what_is_written_in_any_order() {
         add_link(table, &dual.links[0]),
         add_link(table, &dual.links[0]),
     ]);
+    for owner in sample.policies.keys().chain(sample.before.keys()) {
+        steps.extend([write_owner(&dual.wanted(), owner), write_shared(&dual.wanted())]);
+        steps.extend([write_shared(&wanted), write_owner(&wanted, owner)]);
+    }
     steps.extend([text, write_none(table)]);
     assert_eq!(nft(&steps, "nft list ruleset"), "");
 }
@@ -111,12 +116,15 @@ fn nft_takes_every_policy() {
     sample.policies.insert(OwnerUid::new("uid-odd"), odd);
     sample.policies.insert(OwnerUid::new("uid-slow"), slow);
     let first = write(&sample.wanted());
+    sample.before = sample.policies.clone();
     sample.policies.remove("uid-odd");
-    sample.gone = vec![OwnerUid::new("uid-odd")];
-    let listed = nft(&[first, write(&sample.wanted())], "nft list chains");
-    let chains = crate::network::rules::names::OwnerChains::of(&OwnerUid::new("uid-odd"));
-    for chain in chains.in_bridge().into_iter().chain(chains.in_inet()) {
-        assert!(!listed.contains(chain), "{chain} is left");
+    let odd = OwnerUid::new("uid-odd");
+    let chains = crate::network::rules::names::OwnerChains::of(&odd);
+    for text in [write(&sample.wanted()), write_owner(&sample.wanted(), &odd)] {
+        let listed = nft(&[first.clone(), text], "nft list chains; nft list sets");
+        for chain in chains.in_bridge().into_iter().chain(chains.in_inet()) {
+            assert!(!listed.contains(chain), "{chain} is left");
+        }
     }
 }
 

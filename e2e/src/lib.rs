@@ -17,7 +17,7 @@ pub use holding::holding;
 pub use host::{Host, PATIENCE};
 pub use leftovers::{leftovers, processes};
 pub use run::Run;
-pub use scenario::{Scenario, on_one_host};
+pub use scenario::{Scenario, on_one_host, own_networks};
 pub use standalone::Standalone;
 
 /// Fails a scenario unless a condition holds.

@@ -9,7 +9,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
-use crate::{Error, Host};
+use crate::{DataDir, Error, Host};
 
 /// The largest number of machines in the shared pool.
 const MACHINES: i32 = 4;
@@ -86,6 +86,25 @@ fn trial(scenario: Scenario, runtime: Arc<Runtime>, shared: Shared) -> Trial {
     })
 }
 
+/// The administrator of the host lets pools use the bridges that the scenarios make
+/// ([`own_bridges`]).
 async fn start() -> Result<Host, Error> {
-    Host::start(&[]).await?.with_pool(WARM, MACHINES).await
+    let dir = DataDir::new()?;
+    let config = dir.path().join("config.yaml");
+    let bridges = own_bridges(&dir)?.join(",");
+    std::fs::write(&config, format!("network: {{allowed_bridges: \"{bridges}\"}}\n"))?;
+    let config = config.to_str().ok_or("a folder whose name is not text")?.to_owned();
+    let host = Host::start_on(dir, &["--config", &config]).await?;
+    host.with_pool(WARM, MACHINES).await
+}
+
+/// Names of foreign networks that no other installation has, and of their bridges.
+pub fn own_networks(dir: &DataDir) -> Result<[String; 2], Error> {
+    let folder = dir.path().to_string_lossy().into_owned();
+    let own = folder.rsplit('-').next().ok_or("a folder without a name of its own")?;
+    Ok(["a", "b"].map(|which| format!("{own}{which}")))
+}
+
+fn own_bridges(dir: &DataDir) -> Result<[String; 2], Error> {
+    own_networks(dir).map(|names| names.map(|name| format!("lan{name}")))
 }

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use agentvm_crds::{AgentVMPool, Condition, ConditionStatus, condition_type};
-use agentvm_e2e::{Error, Host, PATIENCE, ensure};
+use agentvm_e2e::{Error, Host, PATIENCE, ensure, own_networks};
 use kube::api::{DeleteParams, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
@@ -15,11 +15,9 @@ use agentvm_testing::networks::lan::{Lan, NAME, SERVER};
 /// The address at which the test network's server answers DNS.
 const RESOLVER: &str = "203.0.113.53";
 
-/// A foreign network with a name that no other installation has.
-fn lan(host: &Host, which: &str) -> Result<Lan, Error> {
-    let folder = host.dir.path().to_string_lossy().into_owned();
-    let own = folder.rsplit('-').next().ok_or("a folder without a name of its own")?;
-    Ok(Lan::new(&format!("{own}{which}"), RESOLVER.parse()?))
+/// The first or the second of this host's foreign networks.
+fn lan(host: &Host, which: usize) -> Result<Lan, Error> {
+    Ok(Lan::new(&own_networks(&host.dir)?[which], RESOLVER.parse()?))
 }
 
 /// Waits until the pool's condition `Ready` fits.
@@ -48,7 +46,7 @@ async fn pool(host: &Host, name: &str, lan: &Lan) -> Result<(), Error> {
 }
 
 pub async fn a_machine_on_a_bridge_has_what_its_server_gives_it(host: &Host) -> Result<(), Error> {
-    let lan = lan(host, "a")?;
+    let lan = lan(host, 0)?;
     pool(host, "bridged", &lan).await?;
     until(host, "bridged", |ready| ready.status == ConditionStatus::True).await?;
     let script = format!(
@@ -91,7 +89,7 @@ pub async fn a_machine_on_a_bridge_has_what_its_server_gives_it(host: &Host) -> 
 }
 
 pub async fn without_a_server_a_pool_says_so_and_lends_nothing(host: &Host) -> Result<(), Error> {
-    let mut lan = lan(host, "b")?;
+    let mut lan = lan(host, 1)?;
     lan.end();
     let began = Instant::now();
     pool(host, "unserved", &lan).await?;

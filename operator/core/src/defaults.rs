@@ -38,6 +38,10 @@ pub struct NetworkDefaults {
     pub resolvers: Vec<Ipv4Addr>,
     /// The known addresses of nodes, API server, pods and services. No policy opens them.
     pub deny_cidrs: Vec<IpNet>,
+    /// The private networks that pools may name.
+    pub allowed_private_cidrs: Vec<IpNet>,
+    /// The bridges of the host that pools may name.
+    pub allowed_bridges: Vec<String>,
     /// The subnet of this installation's machines. The host may have taken another one; the
     /// operator puts it here when it knows.
     pub machines: Ipv4Net,
@@ -51,6 +55,8 @@ impl Default for NetworkDefaults {
             // By default machines ask the servers of the host, and this crate does not know those.
             resolvers: Vec::new(),
             deny_cidrs: Vec::new(),
+            allowed_private_cidrs: Vec::new(),
+            allowed_bridges: Vec::new(),
             machines: Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 101, 0), 24),
             machines_ipv6: None,
         }

@@ -115,6 +115,10 @@ pub(super) const RESOLVERS: Key<Vec<Ipv4Addr>> =
     Key { path: "network.resolvers", variable: None, parse: value::resolvers };
 pub(super) const DENY_CIDRS: Key<Vec<IpNet>> =
     Key { path: "network.deny_cidrs", variable: None, parse: value::networks };
+pub(super) const ALLOWED_PRIVATE: Key<Vec<IpNet>> =
+    Key { path: "network.allowed_private_cidrs", variable: None, parse: value::networks };
+pub(super) const ALLOWED_BRIDGES: Key<Vec<String>> =
+    Key { path: "network.allowed_bridges", variable: None, parse: value::bridges };
 pub(super) const LIBVIRT_FILTER: Key<LibvirtFilter> =
     Key { path: "network.libvirt_filter", variable: None, parse: value::libvirt_filter };
 

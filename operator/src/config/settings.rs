@@ -118,6 +118,9 @@ pub struct NetworkSettings {
     pub resolvers: Vec<Ipv4Addr>,
     /// The deny list: no pool can open these networks.
     pub deny_cidrs: Vec<IpNet>,
+    /// The private networks and the bridges of the host that pools may name.
+    pub allowed_private_cidrs: Vec<IpNet>,
+    pub allowed_bridges: Vec<String>,
     /// A filter in addition to our own rules.
     pub libvirt_filter: LibvirtFilter,
 }
@@ -190,6 +193,8 @@ impl Settings {
             network: NetworkSettings {
                 resolvers: from.take(&keys::RESOLVERS, host.resolver.into_iter().collect()),
                 deny_cidrs: from.take(&keys::DENY_CIDRS, Vec::new()),
+                allowed_private_cidrs: from.take(&keys::ALLOWED_PRIVATE, Vec::new()),
+                allowed_bridges: from.take(&keys::ALLOWED_BRIDGES, Vec::new()),
                 libvirt_filter: from.take(&keys::LIBVIRT_FILTER, LibvirtFilter::Disabled),
             },
             node: NodeSettings {
@@ -228,6 +233,8 @@ impl Settings {
             network: NetworkDefaults {
                 resolvers: self.network.resolvers.clone(),
                 deny_cidrs: self.network.deny_cidrs.clone(),
+                allowed_private_cidrs: self.network.allowed_private_cidrs.clone(),
+                allowed_bridges: self.network.allowed_bridges.clone(),
                 ..NetworkDefaults::default()
             },
             limits: self.limits.by_profile(LimitDefaults::default()),

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use agentvm_core::network::is_interface;
 use agentvm_core::network::rules::nowhere;
 use agentvm_crds::{NetworkMode, Profile, ReusePolicy};
 use agentvm_hypervisor::libvirt::LibvirtFilter;
@@ -50,6 +51,12 @@ impl<T: Value> Value for ByProfile<T> {
 }
 
 impl Value for Vec<Ipv4Addr> {
+    fn json(&self) -> Json {
+        listed(self)
+    }
+}
+
+impl Value for Vec<String> {
     fn json(&self) -> Json {
         listed(self)
     }
@@ -216,6 +223,15 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     Ok(networks.into_iter().map(|network| network.trunc()).collect())
 }
 
+/// Names of bridges of the host.
+pub(super) fn bridges(text: &str) -> Result<Vec<String>, String> {
+    let names: Vec<String> = items(text, "the name of a bridge")?;
+    match names.iter().find(|name| !is_interface(name)) {
+        Some(wrong) => Err(format!("\"{wrong}\" is not the name of a bridge")),
+        None => Ok(names),
+    }
+}
+
 /// `none`, or items that are separated by commas or spaces.
 fn items<T: std::str::FromStr>(text: &str, what: &str) -> Result<Vec<T>, String> {
     let items = text.split([',', ' ']).filter(|item| !item.is_empty() && text != "none");
@@ -352,6 +368,8 @@ mod tests {
         assert!(
             networks("10.96.0.0").is_err() && networks("fd00::1/8").unwrap().json() == "fd00::/8"
         );
+        assert_eq!(bridges("br0, br1.7").unwrap().json(), Json::from("br0,br1.7"));
+        assert!(bridges("br0, a/b").is_err_and(|why| why.contains("\"a/b\"")));
         assert_eq!(rate::<10, 20>("unlimited"), Ok(None));
         assert!(rate::<10, 20>("9").is_err_and(|why| why.contains("from 10 to 20")));
         assert_eq!(rate_by_profile::<10, 20>("unlimited"), Ok(ByProfile::All(None)));

@@ -164,7 +164,9 @@ async fn a_subnet_without_addresses_is_said_with_its_name() {
 
 #[tokio::test]
 async fn a_bridge_that_is_not_there_is_said_with_what_to_do() {
-    let world = World::new().await;
+    let mut world = World::at_rest().await;
+    world.config.defaults.network.allowed_bridges = vec!["no-such-br".to_owned()];
+    world.start().await;
     let network = json!({"mode": "Bridge", "bridge": "no-such-br"});
     world.pool_with("default", json!({"warm": {"min": 1, "max": 1}, "network": network})).await;
     let pool = world.says::<AgentVMPool>("default", "Ready", "False/NetworkUnavailable").await;
@@ -190,9 +192,50 @@ async fn a_network_that_cannot_be_is_refused_and_the_one_before_stays_in_force()
 }
 
 #[tokio::test]
+async fn private_networks_and_bridges_are_the_administrators_list() {
+    let world = World::new().await;
+    let bridge = json!({"mode": "Bridge", "bridge": "br0"});
+    let private = json!({"allow": [{"protocol": "TCP", "cidrs": ["10.1.2.3/32"]}]});
+    for (name, network, path, key) in [
+        ("bridged", bridge, "spec.network.bridge", "network.allowed_bridges"),
+        ("inside", private, "spec.network.allow[0].cidrs[0]", "network.allowed_private_cidrs"),
+    ] {
+        world.pool_with(name, json!({"network": network})).await;
+        let pool = world.says::<AgentVMPool>(name, "Stalled", "True/InvalidSpec").await;
+        assert!(said(&pool).contains(path) && said(&pool).contains(key), "{}", said(&pool));
+    }
+}
+
+#[tokio::test]
+async fn a_pool_without_a_machine_has_no_rules_and_one_pools_failure_is_its_own() {
+    let world = World::new().await;
+    let empty = json!({"warm": {"min": 0, "max": 1}, "network": {"mode": "NatFiltered"}});
+    let idle = world.pool_with("idle", empty).await;
+    let first = connected(&world, "first", 1, allow(8080)).await;
+    assert!(policy(&world, &first).is_some() && policy(&world, &idle).is_none());
+    // The rules of this pool alone can't be changed.
+    let refused = || {
+        let detail = "no memory".to_owned();
+        Fault::Fail(HvError::NetworkUnavailable { what: "set the rules".into(), detail })
+    };
+    let calls = world.fake.faults().calls(Op::ApplyPolicies);
+    world.fake.faults().nth(Op::ApplyPolicies, calls + 1, refused());
+    world.patch::<AgentVMPool>("first", json!({"spec": {"network": allow(8081)}})).await;
+    world.says::<AgentVMPool>("first", "Degraded", "True/NetworkUnavailable").await;
+    let second = connected(&world, "second", 1, allow(8080)).await;
+    assert!(policy(&world, &second).is_some(), "another pool goes on");
+    // A run comes, so a machine is about to exist, and with it the rules.
+    world.script("run", "true", json!({"poolRef": {"name": "idle"}})).await;
+    assert_eq!(reason(&world.finished("run").await, "Succeeded"), "True/Completed");
+    assert!(policy(&world, &idle).is_some());
+}
+
+#[tokio::test]
 async fn what_no_policy_opens_is_where_machines_really_are() {
     let mut world = World::at_rest().await;
     world.fake.network().set_gateway([192, 168, 104, 1].into());
+    let private = "192.168.0.0/16".parse().unwrap();
+    world.config.defaults.network.allowed_private_cidrs = vec![private];
     world.start().await;
     let open = |cidr| json!({"allow": [{"protocol": "TCP", "cidrs": [cidr]}]});
     // Another network of this host has the usual addresses: a pool may name them.

@@ -153,7 +153,9 @@ async fn idle_machines_are_replaced_when_they_are_old_or_dead_or_of_another_gold
 
 #[tokio::test]
 async fn a_network_that_is_not_there_starts_no_machine() {
-    let world = World::new().await;
+    let mut world = World::at_rest().await;
+    world.config.defaults.network.allowed_bridges = vec!["no-such-br".to_owned()];
+    world.start().await;
     world
         .pool_with("default", json!({"network": {"mode": "Bridge", "bridge": "no-such-br"}}))
         .await;

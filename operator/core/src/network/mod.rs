@@ -33,4 +33,4 @@ pub use policy::{
 };
 pub use rules::Table;
 pub use subnet::{Subnet, free_address, gateway6, ula};
-pub use validate::{bridge, policy};
+pub use validate::{bridge, is_interface, policy};

@@ -7,8 +7,8 @@ use agentvm_crds::{AllowSpec, LimitsSpec, NetworkMode, NetworkSpec, Profile, Pro
 use ipnet::IpNet;
 
 use super::families::asks_ipv6;
-use super::rules::nowhere;
-use super::{Allow, LinkLimits, Policy, PortRange};
+use super::rules::{names_private, nowhere};
+use super::{Allow, LinkLimits, POOL_ELEMENTS, Policy, PortRange};
 use crate::defaults::{Defaults, NetworkDefaults};
 use crate::invalid_spec::InvalidSpec;
 use crate::limit_defaults::LimitPreset;
@@ -30,6 +30,21 @@ pub fn policy(
     let ipv6 = network.is_some_and(asks_ipv6);
     let entries = network.and_then(|network| network.allow.as_deref()).unwrap_or_default();
     bounded("spec.network.allow", entries.len())?;
+    let elements: usize = entries
+        .iter()
+        .map(|entry| {
+            entry.ports.as_ref().map_or(0, Vec::len) + entry.cidrs.as_ref().map_or(0, Vec::len)
+        })
+        .sum();
+    if elements > POOL_ELEMENTS {
+        return Err(InvalidSpec::new(
+            "spec.network.allow",
+            format!(
+                "has {elements} networks and ports in all; at most {POOL_ELEMENTS} are taken: name \
+                    fewer and larger networks"
+            ),
+        ));
+    }
     let allow =
         entries.iter().enumerate().map(|(at, entry)| allowed(at, entry, ipv6, &defaults.network));
     Ok(Policy {
@@ -48,8 +63,10 @@ pub fn policy(
 pub fn bridge(
     network: Option<&NetworkSpec>,
     mode: NetworkMode,
+    defaults: &NetworkDefaults,
 ) -> Result<Option<String>, InvalidSpec> {
     let wrong = |problem: &str| Err(InvalidSpec::new("spec.network.bridge", problem));
+    let is_allowed = |name: &str| defaults.allowed_bridges.iter().any(|one| one == name);
     match (mode, network.and_then(|network| network.bridge.as_deref())) {
         (NetworkMode::Bridge, None) => {
             wrong("is required with mode Bridge: name a bridge of the host")
@@ -67,6 +84,10 @@ pub fn bridge(
                     your own",
             )
         }
+        (NetworkMode::Bridge, Some(name)) if !is_allowed(name) => wrong(&format!(
+            "{name} may not be used by pools: the administrator of the hosts lists the bridges \
+                that may, in network.allowed_bridges of the operator's configuration"
+        )),
         (NetworkMode::Bridge, Some(name)) => Ok(Some(name.to_owned())),
         (_, Some(_)) => {
             wrong("is only allowed with mode Bridge: set mode to Bridge, or remove bridge")
@@ -75,7 +96,8 @@ pub fn bridge(
     }
 }
 
-fn is_interface(name: &str) -> bool {
+/// Whether Linux takes this name for an interface.
+pub fn is_interface(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     name.len() <= MOST_NAME
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -155,10 +177,21 @@ fn cidr(
             format!("{text} means {whole}: write that, or {one} for the one address"),
         ));
     }
-    match closed(net, defaults) {
+    match closed(net, defaults).or_else(|| unlisted(net, defaults)) {
         Some(why) => Err(InvalidSpec::new(path, format!("{text} can't be allowed: {why}"))),
         None => Ok(net),
     }
+}
+
+/// Why a pool may not name this private network: behind it are the neighbours of the hosts, so the
+/// administrator of the hosts decides.
+fn unlisted(net: IpNet, defaults: &NetworkDefaults) -> Option<String> {
+    let is_listed = || defaults.allowed_private_cidrs.iter().any(|range| range.contains(&net));
+    (names_private(&net) && !is_listed()).then(|| {
+        "it is private, and the administrator of the hosts lists the private networks that pools \
+            may use, in network.allowed_private_cidrs of the operator's configuration"
+            .to_owned()
+    })
 }
 
 /// Why nothing in this network can be opened by any policy.
@@ -190,7 +223,11 @@ fn resolvers(
             format!("\"{text}\" is not an IPv4 address; names and IPv6 are not accepted"),
         )
     })?;
-    match closed(IpAddr::from(address).into(), defaults) {
+    let net = IpNet::from(IpAddr::from(address));
+    // The servers of the configuration are the administrator's choice.
+    let chosen = defaults.resolvers.contains(&address);
+    let unlisted = || unlisted(net, defaults).filter(|_| !chosen);
+    match closed(net, defaults).or_else(unlisted) {
         Some(why) => {
             Err(InvalidSpec::new(path, format!("{text} can't be reached by machines: {why}")))
         }
@@ -247,6 +284,18 @@ mod tests {
         }
     }
 
+    /// An administrator who lists some private networks.
+    fn listed() -> Defaults {
+        let nets = ["10.1.2.0/24", "fd12::/16", "168.63.129.16/32", "10.0.0.2/32"];
+        Defaults {
+            network: NetworkDefaults {
+                allowed_private_cidrs: nets.map(|net| net.parse().unwrap()).to_vec(),
+                ..NetworkDefaults::default()
+            },
+            ..Defaults::default()
+        }
+    }
+
     fn refused(network: &NetworkSpec) -> (String, String) {
         let defaults = Defaults {
             network: NetworkDefaults {
@@ -272,7 +321,7 @@ mod tests {
     #[test]
     fn what_is_written_is_what_is_allowed() {
         let spec = spec(Protocol::Tcp, &[8080, 5000], &["10.1.2.3/32", "203.0.113.0/24"]);
-        let policy = policy(Some(&spec), None, 1, &Defaults::default(), Profile::Standard).unwrap();
+        let policy = policy(Some(&spec), None, 1, &listed(), Profile::Standard).unwrap();
         let [allow] = policy.allow.as_slice() else { panic!("{policy:?}") };
         assert_eq!(
             allow.ports.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -362,7 +411,7 @@ mod tests {
             &[80],
             &["fd12:3456::/48", "2001:db8::/32", "::/0", "10.1.2.3/32"],
         ));
-        let policy = policy(Some(&fine), None, 1, &Defaults::default(), Profile::Standard).unwrap();
+        let policy = policy(Some(&fine), None, 1, &listed(), Profile::Standard).unwrap();
         assert!(policy.ipv6 && policy.allow[0].cidrs.len() == 4);
         for net in [
             "fe80::/64",
@@ -386,12 +435,63 @@ mod tests {
     }
 
     #[test]
-    fn a_resolver_may_be_private() {
+    fn private_networks_and_bridges_are_the_administrators_choice() {
+        let of = |network: &NetworkSpec, defaults: &Defaults| {
+            policy(Some(network), None, 1, defaults, Profile::Standard)
+        };
+        let key = "network.allowed_private_cidrs";
+        for net in ["10.1.2.3/32", "10.1.3.0/24", "10.0.0.0/8", "192.168.7.0/24", "100.64.0.1/32"] {
+            let named = spec(Protocol::Tcp, &[443], &[net]);
+            let why = of(&named, &Defaults::default()).unwrap_err();
+            assert_eq!(why.path, "spec.network.allow[0].cidrs[0]", "{net}");
+            assert!(why.problem.contains(key), "{}", why.problem);
+            assert_eq!(of(&named, &listed()).is_ok(), net == "10.1.2.3/32", "{net}");
+        }
+        let six = dual(spec(Protocol::Tcp, &[443], &["fd13::/48"]));
+        assert!(of(&six, &listed()).unwrap_err().problem.contains(key));
+        // Public ones, also with "everything", open nothing private.
+        for net in ["203.0.113.0/24", "0.0.0.0/0"] {
+            of(&spec(Protocol::Tcp, &[443], &[net]), &Defaults::default()).unwrap();
+        }
+        let asks =
+            |text: &str| NetworkSpec { resolver: Some(text.to_owned()), ..NetworkSpec::default() };
+        let why = of(&asks("10.0.0.3"), &listed()).unwrap_err();
+        assert!(why.path == "spec.network.resolver" && why.problem.contains(key), "{why:?}");
+        let mut defaults = Defaults::default();
+        defaults.network.resolvers = vec![Ipv4Addr::new(10, 0, 0, 3)];
+        of(&asks("10.0.0.3"), &defaults).unwrap();
+        of(&NetworkSpec::default(), &defaults).unwrap();
+    }
+
+    #[test]
+    fn a_pool_names_so_many_networks_and_ports_together() {
+        let full = |entries: usize| NetworkSpec {
+            allow: Some(vec![
+                AllowSpec {
+                    protocol: Protocol::Tcp,
+                    ports: Some((1..=32).collect()),
+                    cidrs: Some(vec!["203.0.113.0/24".to_owned(); 32]),
+                };
+                entries
+            ]),
+            ..NetworkSpec::default()
+        };
+        let of = |entries| {
+            let network = full(entries);
+            policy(Some(&network), None, 1, &Defaults::default(), Profile::Standard)
+        };
+        assert_eq!(of(8).unwrap().elements(), POOL_ELEMENTS);
+        let why = of(9).unwrap_err();
+        assert_eq!(why.path, "spec.network.allow");
+        assert!(why.problem.contains("576") && why.problem.contains("512"), "{}", why.problem);
+    }
+
+    #[test]
+    fn a_resolver_may_be_private_if_it_is_listed() {
         for resolver in [Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(168, 63, 129, 16)] {
             let network =
                 NetworkSpec { resolver: Some(resolver.to_string()), ..NetworkSpec::default() };
-            let policy =
-                policy(Some(&network), None, 1, &Defaults::default(), Profile::Standard).unwrap();
+            let policy = policy(Some(&network), None, 1, &listed(), Profile::Standard).unwrap();
             assert_eq!(policy.resolvers, [resolver]);
         }
     }
@@ -400,6 +500,9 @@ mod tests {
     fn a_bridge_is_named_for_mode_bridge_and_is_not_ours() {
         let named =
             |name: &str| NetworkSpec { bridge: Some(name.to_owned()), ..NetworkSpec::default() };
+        let allowed_bridges = ["br0", "agentvm0"].map(str::to_owned).to_vec();
+        let defaults = NetworkDefaults { allowed_bridges, ..NetworkDefaults::default() };
+        let bridge = |network: Option<&NetworkSpec>, mode| bridge(network, mode, &defaults);
         let of = |name: &str| bridge(Some(&named(name)), NetworkMode::Bridge);
         assert_eq!(of("br0"), Ok(Some("br0".to_owned())));
         for bad in
@@ -407,6 +510,9 @@ mod tests {
         {
             assert_eq!(of(bad).unwrap_err().path, "spec.network.bridge", "{bad}");
         }
+        let why = of("br1").unwrap_err();
+        assert!(why.path == "spec.network.bridge", "{why:?}");
+        assert!(why.problem.contains("network.allowed_bridges"), "{}", why.problem);
         assert!(bridge(None, NetworkMode::Bridge).is_err());
         assert!(bridge(Some(&named("br0")), NetworkMode::NatFiltered).is_err());
         assert_eq!(bridge(None, NetworkMode::NatFiltered), Ok(None));

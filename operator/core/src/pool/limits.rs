@@ -51,7 +51,9 @@ mod tests {
             limits,
             ..AgentVMPoolSpec::of("g")
         };
-        serde_json::to_value(of(&validate(&spec, defaults, profile).unwrap())).unwrap()
+        let mut defaults = defaults.clone();
+        defaults.network.allowed_bridges = vec!["br0".to_owned()];
+        serde_json::to_value(of(&validate(&spec, &defaults, profile).unwrap())).unwrap()
     }
 
     #[test]

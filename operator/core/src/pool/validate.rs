@@ -90,7 +90,7 @@ pub fn validate(
             0,
         )?,
         network_mode,
-        bridge: network::bridge(network, network_mode)?,
+        bridge: network::bridge(network, network_mode, &defaults.network)?,
         ipv6: network::ipv6(network, network_mode)?,
         policy: network::policy(network, spec.limits.as_ref(), 0, defaults, profile)?,
         limits: host_limits(spec.limits.as_ref(), defaults.limits.of(profile))?,

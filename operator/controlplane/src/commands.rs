@@ -72,7 +72,9 @@ impl Commands<'_> {
             path("--peer-trusted-ca-file", authority),
             path("--peer-cert-file", identity),
             path("--peer-key-file", identity),
-            text("--enable-grpc-gateway=false"),
+            // The housekeeper uses it, with the API server's certificate; etcd wants one there too.
+            text("--enable-grpc-gateway=true"),
+            text(format!("--quota-backend-bytes={}", self.config.store_quota_bytes)),
             // A snapshot after this number of writes bounds etcd's memory. It suffices for the
             // objects of one host.
             text("--snapshot-count=5000"),

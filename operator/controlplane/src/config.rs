@@ -26,6 +26,10 @@ pub struct Config {
     pub durability: Durability,
     /// The time limit for a start.
     pub start_timeout: Duration,
+    /// The size that the file of the store may reach. Beyond it, the store refuses writes.
+    pub store_quota_bytes: u64,
+    /// The pause between two looks at the store's size.
+    pub store_pause: Duration,
 }
 
 /// Whether data must survive a power cut.
@@ -47,6 +51,8 @@ impl Config {
             controller_manager: true,
             durability: Durability::Synced,
             start_timeout: Duration::from_secs(90),
+            store_quota_bytes: 2 << 30,
+            store_pause: Duration::from_secs(10),
         }
     }
 }

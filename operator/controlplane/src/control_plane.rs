@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 
 use kube::config::{Config as ClientConfig, KubeconfigError};
 use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::prepare::{PrepareError, Prepared, prepare};
 use crate::readiness;
 use crate::restarts::{ChildEvent, Happened, SupervisedProcess};
+use crate::store::{Housekeeper, StoreUsage};
 use crate::time_limits::{API_SERVER_GRACE, CONTROLLER_MANAGER_GRACE, LEAST_ETCD_GRACE};
 use crate::{Component, Config};
 
@@ -26,6 +28,7 @@ pub struct ControlPlane {
     kubeconfig: String,
     client_config: ClientConfig,
     events: broadcast::Sender<ChildEvent>,
+    housekeeper: Housekeeper,
     controller_manager: Option<SupervisedProcess>,
     api_server: SupervisedProcess,
     etcd: SupervisedProcess,
@@ -98,10 +101,16 @@ impl ControlPlane {
         self.events.subscribe()
     }
 
+    /// The space that the store takes.
+    pub fn store_usage(&self) -> watch::Receiver<StoreUsage> {
+        self.housekeeper.usage()
+    }
+
     /// Ends everything, the store last, so that the store gets all writes. Takes at most
     /// `deadline`, but always gives the store two seconds.
     pub async fn shutdown(self, deadline: Duration) {
         let began = Instant::now();
+        drop(self.housekeeper);
         let left = |most: Duration| deadline.saturating_sub(began.elapsed()).min(most);
         if let Some(controller_manager) = self.controller_manager {
             controller_manager.stop(left(CONTROLLER_MANAGER_GRACE)).await;
@@ -113,6 +122,9 @@ impl ControlPlane {
     async fn start_prepared(config: &Config, prepared: Prepared) -> Result<Self, StartError> {
         let client_config =
             readiness::client_config(&prepared.kubeconfig).await.map_err(StartError::Kubeconfig)?;
+        let store = readiness::client_config(&prepared.store_access)
+            .await
+            .map_err(StartError::Kubeconfig)?;
         let client = kube::Client::try_from(client_config.clone()).map_err(StartError::Client)?;
         let (events, mut seen) = broadcast::channel(REMEMBERED_EVENTS);
         // Both start together, because the API server waits for its store.
@@ -146,6 +158,7 @@ impl ControlPlane {
             kubeconfig,
             client_config,
             events,
+            housekeeper: Housekeeper::start(&store, config.store_quota_bytes, config.store_pause),
             controller_manager,
             api_server,
             etcd,

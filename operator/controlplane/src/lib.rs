@@ -6,7 +6,7 @@
 //!  Binaries::find ─► Config ─► ControlPlane::start ─► ready ─► events, client ─► shutdown
 //!                               │ certificates, ports, kubeconfig   (prepare)
 //!                               │ etcd ∥ kube-apiserver             (children)
-//!                               └ /readyz, then kube-controller-manager
+//!                               └ /readyz, then kube-controller-manager and the housekeeper
 //! ```
 //!
 //! Everything listens on loopback only, every connection uses mutual TLS, and no child outlives
@@ -32,6 +32,7 @@ mod private_files;
 mod readiness;
 mod restarts;
 mod spawner;
+mod store;
 mod time_limits;
 
 pub use binaries::{Binaries, BinariesError};
@@ -40,3 +41,4 @@ pub use config::{Config, Durability};
 pub use control_plane::{ControlPlane, StartError};
 pub use prepare::PrepareError;
 pub use restarts::{ChildEvent, Happened};
+pub use store::StoreUsage;

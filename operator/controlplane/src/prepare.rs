@@ -45,6 +45,8 @@ pub enum PrepareError {
 pub struct Prepared {
     pub kubeconfig_path: PathBuf,
     pub kubeconfig: String,
+    /// The way to the store, in the form of a kubeconfig.
+    pub store_access: String,
     pub etcd: CommandLine,
     pub api_server: CommandLine,
     pub controller_manager: CommandLine,
@@ -75,6 +77,7 @@ pub fn prepare(config: &Config, attempt: u32) -> Result<Prepared, PrepareError> 
     Ok(Prepared {
         kubeconfig_path: layout.kubeconfig(),
         kubeconfig: admin,
+        store_access: kubeconfig::render(ports.etcd, &pki.etcd_ca, &pki.etcd_client),
         etcd: commands.of(Component::Etcd),
         api_server: commands.of(Component::ApiServer),
         controller_manager: commands.of(Component::ControllerManager),

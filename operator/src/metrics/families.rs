@@ -32,6 +32,7 @@ pub(super) struct Families {
     pub reconcile: HistogramVec,
     pub reconcile_errors: IntCounterVec,
     pub api_writes: IntCounterVec,
+    pub store: IntGaugeVec,
 }
 
 impl Families {
@@ -47,12 +48,7 @@ impl Families {
         let gauge = |name: &str, help: &str, labels: &[&str]| {
             registered(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
         };
-        let build = gauge(
-            "agentvm_build_info",
-            "Always 1; the labels have the version and the commit of the operator.",
-            &["version", "commit"],
-        )?;
-        build.with_label_values(&[crate::version::VERSION, crate::version::COMMIT]).set(1);
+        say_version(&registry)?;
         Ok(Self {
             boot: seconds(
                 "agent_vm_boot_duration_seconds",
@@ -133,6 +129,12 @@ impl Families {
                 "Writes sent to the API server.",
                 &["kind", "verb"],
             )?,
+            store: gauge(
+                "agentvm_store_bytes",
+                "The store of `standalone`: its file, the used part of it, and the quota of the \
+                 file.",
+                &["part"],
+            )?,
             registry,
         })
     }
@@ -144,6 +146,14 @@ impl Families {
             String::new()
         })
     }
+}
+
+fn say_version(registry: &Registry) -> Result<(), prometheus::Error> {
+    let help = "Always 1; the labels have the version and the commit of the operator.";
+    let options = Opts::new("agentvm_build_info", help);
+    let build = registered(registry, IntGaugeVec::new(options, &["version", "commit"])?)?;
+    build.with_label_values(&[crate::version::VERSION, crate::version::COMMIT]).set(1);
+    Ok(())
 }
 
 fn registered<C: Collector + Clone + 'static>(

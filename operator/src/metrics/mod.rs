@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use agentvm_controlplane::StoreUsage;
 use agentvm_core::{names::DomainName, pool::Counts};
 use agentvm_hypervisor::{Tier, Traffic, Usage};
 
@@ -144,6 +145,17 @@ impl Metrics {
     /// A write to the API server was sent.
     pub fn api_write(&self, kind: Kind, verb: Verb) {
         self.with(|all| all.api_writes.with_label_values(&[kind.as_str(), verb.as_str()]).inc());
+    }
+
+    /// The space that the control plane's store takes.
+    pub fn store(&self, usage: StoreUsage) {
+        let parts =
+            [("file", usage.file_bytes), ("used", usage.used_bytes), ("quota", usage.quota_bytes)];
+        self.with(|all| {
+            for (part, bytes) in parts {
+                all.store.with_label_values(&[part]).set(signed(bytes));
+            }
+        });
     }
 
     /// A reconcile ended, with any result.

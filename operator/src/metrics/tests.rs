@@ -16,6 +16,13 @@ fn full() -> Metrics {
         metrics.run_ended(pool, "Completed", Some(took));
     }
     metrics.api_write(Kind::AgentRun, Verb::Update);
+    let quota_bytes = 2 << 30;
+    metrics.store(StoreUsage {
+        file_bytes: 3 << 20,
+        used_bytes: 1 << 20,
+        quota_bytes,
+        full: false,
+    });
     metrics.reconciled("AgentRun", took);
     metrics.reconcile_failed("AgentRun", "api");
     metrics.machines("ns/a", &[machine("m-1"), machine("m-2")]);
@@ -46,6 +53,9 @@ fn every_name_and_label_is_as_documented() {
         "agentvm_reconcile_duration_seconds_count{kind=\"AgentRun\"} 1",
         "agentvm_reconcile_errors_total{error=\"api\",kind=\"AgentRun\"} 1",
         "agentvm_api_writes_total{kind=\"AgentRun\",verb=\"update\"} 1",
+        "agentvm_store_bytes{part=\"file\"} 3145728",
+        "agentvm_store_bytes{part=\"used\"} 1048576",
+        "agentvm_store_bytes{part=\"quota\"} 2147483648",
         "agentvm_build_info{",
     ] {
         assert!(text.lines().any(|found| found.starts_with(line)), "{line} is not in\n{text}");

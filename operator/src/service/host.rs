@@ -8,13 +8,15 @@
 
 use std::path::{Path, PathBuf};
 
-use agentvm_controlplane::{Binaries, Config as ControlPlaneConfig, ControlPlane};
+use agentvm_controlplane::{Binaries, Config as ControlPlaneConfig, ControlPlane, StoreUsage};
 use kube::Client;
+use tokio::sync::watch;
 
 use super::shutdown::{CONTROL_PLANE, HOST_GRACE, LIBVIRTD};
 use super::{Served, install, serve};
 use crate::{
-    api, config::Settings, failure::Failure, guest_image::Images, standalone::libvirtd::Libvirtd,
+    api, config::Settings, failure::Failure, guest_image::Images, metrics::Metrics,
+    standalone::libvirtd::Libvirtd,
 };
 
 /// The parts to start, and their places.
@@ -60,11 +62,22 @@ pub async fn start(
     let client = api::client(control_plane.client_config(), api::TimeLimits::default())
         .map_err(Failure::failed)?;
     let served = serve(client, settings, &images, &folder.join("host")).await?;
+    tokio::spawn(count_store(control_plane.store_usage(), served.counters.clone()));
     parts.served.insert(served).host_ready().await;
     if default_pool {
         install::default_pool(&installer).await?;
     }
     Ok(control_plane.kubeconfig_path().to_owned())
+}
+
+/// Follows the store's size, until the control plane ends.
+async fn count_store(mut usage: watch::Receiver<StoreUsage>, counters: Metrics) {
+    loop {
+        counters.store(*usage.borrow_and_update());
+        if usage.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Ends all parts in order.

@@ -40,6 +40,8 @@ pub struct Served {
     pub libvirt: Libvirt,
     /// Held until this is dropped: no other operator uses the state folder.
     pub lock: FolderLock,
+    /// The counters behind `/metrics`.
+    pub counters: Metrics,
     /// Serves `/metrics` until this is dropped.
     pub metrics: Option<metrics::Server>,
 }
@@ -59,6 +61,7 @@ pub async fn serve(
     tracing::info!(node = %settings.node.name, %id, "this node");
     let instance = InstanceId::for_state_dir(&canonical.to_string_lossy());
     let (metrics, server) = metrics::listen(settings.metrics).await?;
+    let counters = metrics.clone();
     let config = operator_config(settings, images, instance.clone(), image.clone(), metrics);
     let libvirt = Libvirt::connect(LibvirtConfig {
         uri: settings.libvirt.uri.clone(),
@@ -72,7 +75,7 @@ pub async fn serve(
     .map_err(Failure::failed)?;
     let operator =
         Operator::start(client, Arc::new(libvirt.clone()), config).map_err(Failure::failed)?;
-    Ok(Served { operator, libvirt, lock, metrics: server })
+    Ok(Served { operator, libvirt, lock, counters, metrics: server })
 }
 
 impl Served {

@@ -23,6 +23,7 @@ mod manifests;
 mod network;
 mod reasons;
 mod reference;
+mod roles;
 mod schema;
 
 pub use agent_run::{AgentRun, AgentRunSpec, DesiredState, RunAs};
@@ -41,8 +42,9 @@ pub use golden_snapshot::{
     Setup, SetupNetwork, SetupNetworkMode, SetupStep, Source,
 };
 pub use golden_snapshot_status::{GoldenNode, GoldenNodeState, GoldenReason, GoldenSnapshotStatus};
-pub use manifests::{all_crds, manifests};
+pub use manifests::{all_crds, manifests, role_manifests};
 pub use network::{
     AllowSpec, DeniedFlow, IpFamily, LimitsSpec, NetworkMode, NetworkSpec, Protocol, RunNetwork,
 };
 pub use reference::reference;
+pub use roles::all_roles;

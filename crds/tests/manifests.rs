@@ -27,12 +27,17 @@ fn assert_committed(path: &str, wanted: &str) {
 
 #[test]
 fn manifests_are_up_to_date() {
-    let manifests = agentvm_crds::manifests();
-    for (name, yaml) in &manifests {
-        assert_committed(&format!("manifests/crds/{name}"), yaml);
+    let folders = [
+        ("manifests/crds", agentvm_crds::manifests()),
+        ("manifests/rbac", agentvm_crds::role_manifests()),
+    ];
+    for (folder, manifests) in folders {
+        for (name, yaml) in &manifests {
+            assert_committed(&format!("{folder}/{name}"), yaml);
+        }
+        let committed = std::fs::read_dir(repository().join(folder)).unwrap().count();
+        assert_eq!(committed, manifests.len(), "{folder} holds a file that no type writes");
     }
-    let committed = std::fs::read_dir(repository().join("manifests/crds")).unwrap().count();
-    assert_eq!(committed, manifests.len(), "manifests/crds holds a file that no kind writes");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use std::time::Duration;
 use agentvm_controlplane::Binaries;
 use agentvm_testing::control_plane::{Shared, private, shared};
 use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, PostParams};
 use kube::runtime::wait::{await_condition, conditions::is_crd_established};
@@ -99,7 +100,7 @@ impl Bench {
     }
 }
 
-/// Installs our kinds as their manifests say, and waits until they are served.
+/// Installs our kinds and roles as their manifests say, and waits until the kinds are served.
 async fn install(client: &kube::Client) -> Result<(), Error> {
     let crds = Api::<CustomResourceDefinition>::all(client.clone());
     for crd in agentvm_crds::all_crds() {
@@ -109,6 +110,10 @@ async fn install(client: &kube::Client) -> Result<(), Error> {
         tokio::time::timeout(ESTABLISHED_WITHIN, established)
             .await
             .map_err(|_| format!("{name} isn't established"))??;
+    }
+    let roles = Api::<ClusterRole>::all(client.clone());
+    for role in agentvm_crds::all_roles() {
+        roles.create(&PostParams::default(), &role).await?;
     }
     Ok(())
 }

@@ -12,6 +12,16 @@ use crate::ports::Ports;
 /// The address that Kubernetes gives to the service `kubernetes`: the first address of the range
 /// for services.
 pub const API_SERVICE_ADDRESS: &str = "10.0.0.1";
+/// The controllers that a host without nodes, pods and services needs: what the API accepts must
+/// also work there. Each costs memory, so the others stay off.
+const CONTROLLERS: [&str; 4] = [
+    "garbage-collector-controller",
+    "namespace-controller",
+    // Counts runs against a ResourceQuota.
+    "resourcequota-controller",
+    // Puts the roles for agentvm's kinds into Kubernetes' own `view`, `edit` and `admin`.
+    "clusterrole-aggregation-controller",
+];
 const SERVICE_RANGE: &str = "10.0.0.0/24";
 
 /// The command of a component, and the file for its output.
@@ -117,7 +127,7 @@ impl Commands<'_> {
     fn controller_manager(&self) -> Vec<OsString> {
         vec![
             path("--kubeconfig", &self.layout.controller_manager_kubeconfig()),
-            text("--controllers=garbage-collector-controller,namespace-controller"),
+            text(format!("--controllers={}", CONTROLLERS.join(","))),
             // Each controller gets only the rights of its own role.
             text("--use-service-account-credentials=true"),
             text("--leader-elect=false"),

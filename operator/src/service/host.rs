@@ -59,6 +59,7 @@ pub async fn start(
     // repeats no write.
     let installer = Client::try_from(control_plane.client_config()).map_err(Failure::failed)?;
     install::kinds(&installer).await?;
+    install::roles(&installer).await?;
     let client = api::client(control_plane.client_config(), api::TimeLimits::default())
         .map_err(Failure::failed)?;
     let served = serve(client, settings, &images, &folder.join("host")).await?;

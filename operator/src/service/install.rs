@@ -1,11 +1,12 @@
-//! Installs objects into the API server of `standalone`: the kinds, and with `--default-pool` a
-//! golden and a pool.
+//! Installs objects into the API server of `standalone`: the kinds, the roles for them, and with
+//! `--default-pool` a golden and a pool.
 
 use std::time::Duration;
 
 use agentvm_crds::{
     AgentVMPool, AgentVMPoolSpec, Builtin, GoldenSnapshot, GoldenSnapshotSpec, Source,
 };
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -33,6 +34,17 @@ pub async fn kinds(client: &Client) -> Result<(), Failure> {
         let waited =
             tokio::time::timeout(ESTABLISHED, established).await.map_err(Failure::failed)?;
         waited.map_err(Failure::failed)?;
+    }
+    Ok(())
+}
+
+/// Applies the roles that Kubernetes adds to its own `view`, `edit` and `admin`.
+pub async fn roles(client: &Client) -> Result<(), Failure> {
+    let api: Api<ClusterRole> = Api::all(client.clone());
+    for role in agentvm_crds::all_roles() {
+        let params = PatchParams::apply(MANAGER).force();
+        let patch = Patch::Apply(&role);
+        api.patch(&role.name_any(), &params, &patch).await.map_err(Failure::failed)?;
     }
     Ok(())
 }

@@ -31,3 +31,4 @@ mod restarts;
 mod runs;
 mod samples;
 mod steps;
+mod tenants;

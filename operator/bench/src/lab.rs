@@ -5,6 +5,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use agentvm_controlplane::Binaries;
 use agentvm_core::golden::DeviceLayout;
@@ -92,6 +93,7 @@ impl Lab {
             images_folder: None,
             image_digest,
             setup_policy: setup_policy.clone(),
+            setup_limit: Duration::from_secs(defaults.setup_seconds.into()),
             linger: goldens::LINGER,
         };
         let machines_network =
@@ -160,7 +162,7 @@ impl Lab {
         let mut events = self.events.lock().await;
         self.goldens.capture(owner, Wanted { recipe, layout: self.layout(), key: key.clone() });
         loop {
-            match self.goldens.local(&key) {
+            match self.goldens.local(&key, "bench") {
                 Local::Ready => break,
                 Local::Failed { message, .. } => {
                     return Err(BenchError::Found(format!(

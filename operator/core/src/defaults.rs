@@ -27,6 +27,8 @@ pub struct Defaults {
     pub cpu_shares: u32,
     /// The largest machine that a golden may ask for, MiB.
     pub memory_hard_limit_mib: Option<u32>,
+    /// The time of all steps of a golden's setup together.
+    pub setup_seconds: u32,
     pub network: NetworkDefaults,
     pub limits: LimitDefaults,
 }
@@ -79,6 +81,7 @@ impl Default for Defaults {
             profile: Profile::Standard,
             cpu_shares: 1024,
             memory_hard_limit_mib: None,
+            setup_seconds: 3600,
             network: NetworkDefaults::default(),
             limits: LimitDefaults::default(),
         }

@@ -111,6 +111,9 @@ pub(super) const PROCESSES: Key<ByProfile<u32>> = Key {
     parse: value::whole_by_profile::<16, 1_048_576>,
 };
 
+pub(super) const GOLDEN_SETUP: Key<u32> =
+    Key { path: "golden.setup_timeout", variable: None, parse: value::whole::<60, WEEK> };
+
 pub(super) const RESOLVERS: Key<Vec<Ipv4Addr>> =
     Key { path: "network.resolvers", variable: None, parse: value::resolvers };
 pub(super) const DENY_CIDRS: Key<Vec<IpNet>> =

@@ -34,6 +34,7 @@ pub struct Settings {
     pub pool: PoolSettings,
     pub execution: ExecutionSettings,
     pub limits: ResourceLimits,
+    pub golden: GoldenSettings,
     pub network: NetworkSettings,
     pub node: NodeSettings,
     pub metrics: MetricsSettings,
@@ -109,6 +110,13 @@ impl<T> ByProfile<T> {
             Self::All(one) => one,
         }
     }
+}
+
+/// `golden.*`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GoldenSettings {
+    /// The time of all steps of a setup together.
+    pub setup_timeout_seconds: u32,
 }
 
 /// `network.*`
@@ -190,6 +198,7 @@ impl Settings {
                 connections: from.take(&keys::CONNECTIONS, ByProfile::Each),
                 processes: from.take(&keys::PROCESSES, ByProfile::Each),
             },
+            golden: GoldenSettings { setup_timeout_seconds: from.take(&keys::GOLDEN_SETUP, 3600) },
             network: NetworkSettings {
                 resolvers: from.take(&keys::RESOLVERS, host.resolver.into_iter().collect()),
                 deny_cidrs: from.take(&keys::DENY_CIDRS, Vec::new()),
@@ -230,6 +239,7 @@ impl Settings {
             profile: self.vm.default_profile,
             cpu_shares: self.limits.cpu_shares,
             memory_hard_limit_mib: self.limits.memory_hard_limit_mib,
+            setup_seconds: self.golden.setup_timeout_seconds,
             network: NetworkDefaults {
                 resolvers: self.network.resolvers.clone(),
                 deny_cidrs: self.network.deny_cidrs.clone(),

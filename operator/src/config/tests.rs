@@ -218,7 +218,7 @@ proptest! {
             let environment = BTreeMap::new();
             let given = Given { files: entries, environment, flags: &flags, host: host() };
             if let Ok(loaded) = resolve(&given) {
-                prop_assert_eq!(loaded.origins.len(), 32);
+                prop_assert_eq!(loaded.origins.len(), 35);
             }
         }
     }

@@ -232,6 +232,7 @@ fn goldens_config(
         image: config.image.clone(),
         images_folder: config.images_folder.clone(),
         image_digest,
+        setup_limit: Duration::from_secs(config.defaults.setup_seconds.into()),
         linger: config.linger,
         clock: config.clock.clone(),
     })

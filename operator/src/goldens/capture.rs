@@ -204,8 +204,10 @@ async fn set_up(
     say: impl FnMut(String),
 ) -> Result<(), CaptureError> {
     let (network, owner, clock) = (&inner.network, &record.owner_uid, &inner.config.clock);
+    let limit = inner.config.setup_limit;
     if record.nic.is_none() || recipe.setup_network == SetupNetworkMode::Isolated {
-        return Setup { session, record, network: None, clock }.run(&recipe.steps, say).await;
+        let mut setup = Setup { session, record, network: None, clock, limit };
+        return setup.run(&recipe.steps, say).await;
     }
     network
         .set_policy(owner, inner.config.setup_policy.clone())
@@ -216,8 +218,8 @@ async fn set_up(
         .await
         .map_err(CaptureError::Identity)?;
     network.connect(record).await.map_err(CaptureError::Network)?;
-    let done =
-        Setup { session, record, network: guest_network, clock }.run(&recipe.steps, say).await;
+    let mut setup = Setup { session, record, network: guest_network, clock, limit };
+    let done = setup.run(&recipe.steps, say).await;
     let closed = network.disconnect(record).await.map_err(CaptureError::Network);
     if let Err(why) = network.drop_policy(owner).await {
         tracing::warn!(

@@ -1,7 +1,8 @@
 //! The goldens of this node: the whole ones, those in capture, and the failed ones with the time of
 //! the next try.
 //!
-//! There is one capture at a time, because it takes all CPUs and the whole disk bandwidth.
+//! A few captures run at a time, in turns that are fair to namespaces ([`Turns`]). A setup that
+//! failed is its namespace's failure: another namespace with the same recipe gets a try of its own.
 
 mod capture;
 mod image;
@@ -17,7 +18,7 @@ use std::{
 
 use agentvm_core::{
     backoff::Backoff,
-    golden::{self, DeviceLayout, KeyFacts, Local, Recipe},
+    golden::{self, Asker, DeviceLayout, KeyFacts, Local, Recipe, Ticket, Turns},
     names::{GoldenKey, InstanceId},
     network::Policy,
 };
@@ -25,7 +26,7 @@ use agentvm_crds::GoldenReason;
 use agentvm_hypervisor::{Accelerator, Golden, HostFacts, HvError, Hypervisor};
 use agentvm_types::{OwnerUid, report};
 use tokio::{
-    sync::{Semaphore, mpsc},
+    sync::{Notify, mpsc},
     time::Instant,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -47,6 +48,8 @@ pub struct Config {
     pub image_digest: String,
     /// The policy for the network of setups.
     pub setup_policy: Policy,
+    /// The time of all steps of a setup together.
+    pub setup_limit: Duration,
     /// See [`LINGER`].
     pub linger: Duration,
     pub clock: Clock,
@@ -77,6 +80,8 @@ struct State {
     whole: HashMap<GoldenKey, Golden>,
     work: HashMap<GoldenKey, Local>,
     failures: HashMap<GoldenKey, u32>,
+    /// Setups that failed, and are not tried again, by the namespace that asked.
+    refused: HashMap<(GoldenKey, String), Local>,
     /// The moment since when no pool needs it.
     idle: HashMap<GoldenKey, Instant>,
 }
@@ -87,7 +92,9 @@ struct Inner {
     network: Network,
     config: Config,
     state: Mutex<State>,
-    turn: Semaphore,
+    turns: Mutex<Turns>,
+    /// A capture began or ended.
+    turned: Notify,
     /// UIDs of objects that are worth another look.
     events: mpsc::UnboundedSender<OwnerUid>,
     tasks: TaskTracker,
@@ -99,9 +106,47 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set(&self, key: &GoldenKey, owner: &Owner, local: Local) {
         self.state().work.insert(key.clone(), local);
         let _ = self.events.send(owner.uid.clone());
+    }
+}
+
+/// The place of one capture among the others. It is free again when this is dropped.
+struct Turn<'a> {
+    inner: &'a Inner,
+    ticket: Ticket,
+}
+
+impl<'a> Turn<'a> {
+    fn ask(inner: &'a Inner, owner: &Owner) -> Self {
+        let asker = Asker { namespace: owner.namespace.clone(), owner_uid: owner.uid.clone() };
+        Self { inner, ticket: inner.turns().ask(asker) }
+    }
+
+    async fn begin(&self) {
+        loop {
+            let turned = self.inner.turned.notified();
+            tokio::pin!(turned);
+            // A change from here on is not missed.
+            turned.as_mut().enable();
+            if self.inner.turns().begin(self.ticket) {
+                self.inner.turned.notify_waiters();
+                return;
+            }
+            turned.await;
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.inner.turns().end(self.ticket);
+        self.inner.turned.notify_waiters();
     }
 }
 
@@ -118,10 +163,19 @@ impl Goldens {
         config: Config,
         events: mpsc::UnboundedSender<OwnerUid>,
     ) -> Self {
-        let turn = Semaphore::new(1);
+        let (turns, turned) = (Mutex::default(), Notify::new());
         let (tasks, end) = (TaskTracker::new(), CancellationToken::new());
-        let inner =
-            Inner { hv, network, config, state: Mutex::default(), turn, events, tasks, end };
+        let inner = Inner {
+            hv,
+            network,
+            config,
+            state: Mutex::default(),
+            turns,
+            turned,
+            events,
+            tasks,
+            end,
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -154,12 +208,14 @@ impl Goldens {
         self.inner.state().whole.get(key).cloned()
     }
 
-    pub fn local(&self, key: &GoldenKey) -> Local {
+    /// The state of a golden as objects of this namespace have to see it.
+    pub fn local(&self, key: &GoldenKey, namespace: &str) -> Local {
         let state = self.inner.state();
         if state.whole.contains_key(key) {
             return Local::Ready;
         }
-        state.work.get(key).cloned().unwrap_or(Local::Absent)
+        let refused = || state.refused.get(&(key.clone(), namespace.to_owned())).cloned();
+        state.work.get(key).cloned().or_else(refused).unwrap_or(Local::Absent)
     }
 
     /// Forgets the failures of goldens that are not wanted any more. A later request for the same
@@ -170,6 +226,7 @@ impl Goldens {
             .work
             .retain(|key, local| wanted.contains(key) || !matches!(local, Local::Failed { .. }));
         state.failures.retain(|key, _| wanted.contains(key));
+        state.refused.retain(|(key, _), _| wanted.contains(key));
     }
 
     /// Whole goldens to remove. Those in `needed` stay. Those in `known` stay for a while: their
@@ -202,13 +259,15 @@ impl Goldens {
         Ok(())
     }
 
-    /// Starts a capture, or queues it behind the current one.
+    /// Starts a capture, or queues it behind the current ones.
     pub fn capture(&self, owner: Owner, wanted: Wanted) {
         let (inner, key) = (self.inner.clone(), wanted.key.clone());
         inner.set(&key, &owner, Local::Queued);
         self.inner.tasks.spawn(async move {
-            // Closed only when the operator stops.
-            let Ok(_turn) = inner.turn.acquire().await else { return };
+            let turn = Turn::ask(&inner, &owner);
+            if inner.end.run_until_cancelled(turn.begin()).await.is_none() {
+                return;
+            }
             let started = inner.config.clock.instant();
             let Some(done) =
                 inner.end.run_until_cancelled(capture::capture(&inner, &owner, &wanted)).await
@@ -223,6 +282,7 @@ impl Goldens {
                     let mut state = inner.state();
                     state.work.remove(&key);
                     state.failures.remove(&key);
+                    state.refused.retain(|(refused, _), _| *refused != key);
                     state.whole.insert(key.clone(), golden);
                 }
                 Err(why) => inner.note_failure(&key, &owner, &why),
@@ -234,7 +294,6 @@ impl Goldens {
     /// Ends all captures. The one under way is given up, and its template is removed by
     /// [`crate::machines::Machines::end_all`] or by the next start.
     pub async fn close(&self) {
-        self.inner.turn.close();
         self.inner.end.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
@@ -249,9 +308,16 @@ impl Inner {
         let failures = state.failures.entry(key.clone()).or_default();
         *failures = failures.saturating_add(1);
         let delay = Backoff::MACHINE.after(*failures, key.as_str());
-        // A setup that failed fails again: only another snapshot helps.
-        let final_ = why.reason() == GoldenReason::SetupFailed;
-        let retry_at = if final_ { None } else { self.config.clock.now().checked_add(delay).ok() };
-        state.work.insert(key.clone(), Local::Failed { reason: why.reason(), message, retry_at });
+        let reason = why.reason();
+        // A setup that failed fails again: only another snapshot helps. But it may have failed for
+        // a passing reason, so another namespace tries it once more.
+        if reason == GoldenReason::SetupFailed {
+            state.work.remove(key);
+            let refused = Local::Failed { reason, message, retry_at: None };
+            state.refused.insert((key.clone(), owner.namespace.clone()), refused);
+            return;
+        }
+        let retry_at = self.config.clock.now().checked_add(delay).ok();
+        state.work.insert(key.clone(), Local::Failed { reason, message, retry_at });
     }
 }

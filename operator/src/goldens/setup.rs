@@ -29,6 +29,8 @@ pub struct Setup<'a> {
     pub record: &'a MachineRecord,
     pub network: Option<GuestNetwork>,
     pub clock: &'a Clock,
+    /// The time of all steps together.
+    pub limit: Duration,
 }
 
 impl Setup<'_> {
@@ -38,13 +40,21 @@ impl Setup<'_> {
         steps: &[Step],
         mut doing: impl FnMut(String),
     ) -> Result<(), CaptureError> {
+        let over = self.clock.instant() + self.limit;
+        let too_long = format!(
+            "the steps together took longer than {} seconds (golden.setup_timeout of the \
+                operator's configuration), and were ended",
+            self.limit.as_secs()
+        );
         for (index, step) in steps.iter().enumerate() {
             doing(format!("runs step {} of {} of the setup", index + 1, steps.len()));
             let nonce = self.begin_incarnation().await?;
             let limit = Duration::from_secs(u64::from(step.timeout_seconds)) + GRACE + SLACK;
-            let ended = timeout(limit, self.run_step(nonce, step)).await;
+            let left = over.saturating_duration_since(self.clock.instant());
+            let ended = timeout(limit.min(left), self.run_step(nonce, step)).await;
             let (result, output) = ended.map_err(|_| {
-                failed(index, "did not end in time, and its agent did not say so")
+                let silent = "did not end in time, and its agent did not say so";
+                failed(index, if left < limit { &too_long } else { silent })
             })??;
             check_result(index, &result, &output)?;
         }

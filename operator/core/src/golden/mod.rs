@@ -6,6 +6,7 @@ mod layouts;
 mod plan;
 mod recipe;
 mod status;
+mod turns;
 
 pub use device_layout::DeviceLayout;
 pub use key::{KeyFacts, key};
@@ -13,3 +14,4 @@ pub use layouts::{least, needed};
 pub use plan::{Local, Plan, patience, plan};
 pub use recipe::{Recipe, SourceKind, Step, profile, recipe};
 pub use status::{News, news, next_status, node_entry};
+pub use turns::{Asker, Ticket, Turns};

@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
     Absent,
-    /// A capture for another snapshot is under way on this node.
+    /// Captures for other snapshots are under way on this node.
     Queued,
     /// The capture is under way; the text names its step.
     Capturing {
@@ -41,8 +41,8 @@ pub enum Plan {
 }
 
 /// The time that a snapshot waits for a pool that names it. Both are often made together, and the
-/// pool may need another layout than the default one. A capture takes long, and a node captures one
-/// golden at a time.
+/// pool may need another layout than the default one. A capture takes long, and a node captures a
+/// few goldens at a time.
 const ALONE: SignedDuration = SignedDuration::from_secs(2);
 
 /// The time until a snapshot that no pool names is captured all the same; `None` when that is now.

@@ -59,7 +59,7 @@ pub fn recipe(spec: &GoldenSnapshotSpec, defaults: &Defaults) -> Result<Recipe, 
         .setup
         .iter()
         .flat_map(|setup| setup.steps.iter().enumerate())
-        .map(|(index, step)| check_step(index, &step.command, step.timeout_seconds))
+        .map(|(index, step)| check_step(index, &step.command, step.timeout_seconds, defaults))
         .collect::<Result<_, _>>()?;
     let network = spec.setup.as_ref().and_then(|setup| setup.network.as_ref());
     Ok(Recipe {
@@ -159,13 +159,30 @@ fn custom_size(custom: &CustomResources, shares: u32) -> Result<Resources, Inval
     })
 }
 
-fn check_step(index: usize, command: &[String], timeout: Option<i32>) -> Result<Step, InvalidSpec> {
+fn check_step(
+    index: usize,
+    command: &[String],
+    timeout: Option<i32>,
+    defaults: &Defaults,
+) -> Result<Step, InvalidSpec> {
     let path = format!("spec.setup.steps[{index}]");
     if command.first().is_none_or(String::is_empty) {
         return Err(InvalidSpec::new(format!("{path}.command"), "must name a program"));
     }
     if command.iter().any(|arg| arg.contains('\0')) {
         return Err(InvalidSpec::new(format!("{path}.command"), "must not contain NUL"));
+    }
+    let most = defaults.setup_seconds;
+    if let Some(asked) = timeout.and_then(|seconds| u32::try_from(seconds).ok())
+        && asked > most
+    {
+        return Err(InvalidSpec::new(
+            format!("{path}.timeoutSeconds"),
+            format!(
+                "must not be above {most}, is {asked}: all steps together have {most} seconds on \
+                    these hosts (golden.setup_timeout of the operator's configuration)"
+            ),
+        ));
     }
     let timeout = timeout.unwrap_or(600);
     let timeout_seconds =
@@ -272,6 +289,8 @@ mod tests {
         );
         let zero = GoldenSnapshotSpec { setup: Some(step(&["a"], Some(0))), ..debian() };
         assert_eq!(path_of(&zero), "spec.setup.steps[0].timeoutSeconds");
+        let long = GoldenSnapshotSpec { setup: Some(step(&["true"], Some(3601))), ..zero };
+        assert_eq!(path_of(&long), "spec.setup.steps[0].timeoutSeconds");
         let tight = Defaults { memory_hard_limit_mib: Some(1024), ..Defaults::default() };
         assert_eq!(recipe(&debian(), &tight).unwrap_err().path, "spec.resources");
         assert!(recipe(&rootfs("images/a.img", &digest), &Defaults::default()).is_ok());

@@ -53,13 +53,14 @@ pub fn observe(snapshot: &GoldenSnapshot, cx: &Context) -> GoldenFacts {
         }
         HostState::Ready(facts) => {
             let asked = asked(snapshot, cx);
-            let parts = parts(&asked, &recipe, facts, cx);
+            let parts = parts(snapshot, &asked, &recipe, facts, cx);
             GoldenFacts::Here { recipe, parts, asked: !asked.is_empty() }
         }
     }
 }
 
 fn parts(
+    snapshot: &GoldenSnapshot,
     asked: &BTreeSet<DeviceLayout>,
     recipe: &Recipe,
     facts: &HostFacts,
@@ -68,7 +69,8 @@ fn parts(
     let wanted = needed(asked.iter().copied());
     let part = |layout| {
         let key = cx.goldens.key(recipe, layout, facts);
-        let (local, golden) = (cx.goldens.local(&key), cx.goldens.get(&key));
+        let namespace = snapshot.metadata.namespace.as_deref().unwrap_or_default();
+        let (local, golden) = (cx.goldens.local(&key, namespace), cx.goldens.get(&key));
         Part { layout, needed: wanted.contains(&layout), key, local, golden }
     };
     let all = DeviceLayout::ALL.map(part);

@@ -48,7 +48,7 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> GoldenState {
         Err(why) => return GoldenState::Invalid(why),
     };
     let key = cx.goldens.key(&recipe, DeviceLayout::of(want.network_mode), &facts);
-    let local = cx.goldens.local(&key);
+    let local = cx.goldens.local(&key, namespace);
     if local == Local::Absent {
         cx.wake_snapshot(namespace, &want.golden);
     }

@@ -14,7 +14,7 @@ use std::process::Command;
 use agentvm_crds::{AgentVMPool, GoldenSnapshot};
 use agentvm_e2e::{Host, holding};
 use agentvm_testing::networks::internet::offers::{
-    GitServer, IN_REPOSITORY, INSTALL, INSTALLED, REPOSITORY,
+    GitServer, IN_REPOSITORY, INSTALL, INSTALL_OTHERS, INSTALLED, REGISTRIES, REPOSITORY,
 };
 use agentvm_testing::networks::internet::{DNS, Internet};
 use agentvm_testing::wait_for;
@@ -25,6 +25,11 @@ use serde_json::json;
 const CLONE: &str = "cd /workspace/secrets && GIT_SSH_COMMAND='ssh -i /workspace/secrets/key -o \
     UserKnownHostsFile=/workspace/secrets/known' \
                      git clone --quiet \"$0\" /tmp/clone && cat /tmp/clone/file && echo && sync";
+
+/// A repository of root's, in the golden.
+const INIT: &str = "git init --quiet /srv/golden && cd /srv/golden && git -c user.name=a -c \
+    user.email=a@b commit --quiet --allow-empty --message 'of the setup'";
+const LOG: &str = "cd /srv/golden && git status --short && git log --format=%s";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn packages_for_the_golden_and_a_repository_for_the_run() {
@@ -40,6 +45,15 @@ async fn packages_for_the_golden_and_a_repository_for_the_run() {
 
     let said = host.run(json!({"command": ["sh", "-c", INSTALL[2]]})).await.unwrap();
     assert_eq!(said.stdout().trim(), INSTALLED, "{said}");
+
+    let env: Vec<_> =
+        REGISTRIES.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+    for user in ["Agent", "Root"] {
+        let command = ["bash", "-c", &format!("{INSTALL_OTHERS} && {LOG}")];
+        let spec = json!({"runAs": user, "command": command, "env": env});
+        let run = host.run(spec).await.unwrap();
+        assert_eq!(run.stdout().trim(), format!("{INSTALLED}\nof the setup"), "{user}: {run}");
+    }
 
     let secret = json!({"metadata": {"name": "deploy"}, "stringData": {"key": server.key(),
         "known": server.host()}});
@@ -67,11 +81,15 @@ async fn packages_for_the_golden_and_a_repository_for_the_run() {
 
 /// A golden that installs packages, and a pool of it.
 async fn set_up(host: &Host, internet: &Internet) {
+    let steps: Vec<_> = INSTALL
+        .into_iter()
+        .chain([INIT])
+        .map(|step| json!({"command": ["sh", "-c", step], "timeoutSeconds": 120}))
+        .collect();
     let golden = json!({
         "source": {"builtin": "Debian"},
         "resources": {"profile": "Custom", "custom": {"vcpus": 1, "memoryMiB": 512, "diskGiB": 4}},
-        "setup": {"steps": INSTALL.map(|step| json!({"command": ["sh", "-c", step],
-            "timeoutSeconds": 120}))},
+        "setup": {"steps": steps},
     });
     let golden = GoldenSnapshot::new("default", serde_json::from_value(golden).unwrap());
     host.api().create(&PostParams::default(), &golden).await.unwrap();

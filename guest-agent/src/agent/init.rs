@@ -14,7 +14,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::cgroup::CgroupError;
 use crate::mounts::{self, MountError};
-use crate::{cgroup, disk, log, sys, users, workspace};
+use crate::{cgroup, disk, git, log, sys, users, workspace};
 
 const DISK: &str = "/dev/vda";
 const NEW_ROOT: &str = "/root";
@@ -56,6 +56,8 @@ pub fn boot() -> Result<(), BootError> {
     limits().map_err(|why| BootError::Step { step: "setting resource limits", why })?;
     users::ensure(Path::new("/"))
         .map_err(|why| BootError::Step { step: "adding the user agent", why })?;
+    git::trust_every_owner(Path::new("/"))
+        .map_err(|why| BootError::Step { step: "setting git up", why })?;
     workspace::prepare()
         .map_err(|why| BootError::Step { step: "making the workspace folders", why })
 }

@@ -6,6 +6,7 @@ mod agent;
 mod attempt;
 mod cgroup;
 mod disk;
+mod git;
 mod handlers;
 mod handshake;
 mod init;

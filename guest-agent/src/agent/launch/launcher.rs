@@ -13,8 +13,9 @@ use std::process::ExitCode;
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
+use super::sandbox::{self, WholeProc};
 use super::start_command::{self, Refusal, unable};
-use super::{Event, Isolation, Order, Spec, sandbox, tree};
+use super::{Event, Isolation, Order, Spec, tree};
 
 #[derive(Debug, thiserror::Error)]
 enum LauncherError {
@@ -43,18 +44,21 @@ fn supervise() -> Result<(), LauncherError> {
         .map_err(LauncherError::Control)?;
     let mut orders = BufReader::new(control.try_clone().map_err(LauncherError::Control)?);
     let Some(isolation) = next::<Option<Isolation>>(&mut orders)? else { return Ok(()) };
-    let isolated = isolation.is_some();
     // The process that started the agent may have left some open.
     crate::sys::close_on_exec().map_err(LauncherError::Control)?;
-    if let Err(refusal) = surround(isolation.as_ref()) {
-        refuse(&control, refusal)?;
-        // The agent may be writing the command right now.
-        return next::<Spec>(&mut orders).map(drop);
-    }
+    let walls = match surround(isolation.as_ref()) {
+        Ok(walls) => walls,
+        Err(refusal) => {
+            refuse(&control, refusal)?;
+            // The agent may be writing the command right now.
+            return next::<Spec>(&mut orders).map(drop);
+        }
+    };
+    let isolated = walls.is_some();
     report(&control, &Event::Ready)?;
     // Without one the agent has no more use for this launcher.
     let Some(spec) = next::<Spec>(&mut orders)? else { return Ok(()) };
-    let main = match start_command::start(&spec, isolated) {
+    let main = match start_command::start(&spec, walls.as_ref()) {
         Ok(main) => main,
         Err(refusal) => return refuse(&control, refusal),
     };
@@ -143,11 +147,13 @@ fn verdict(status: WaitStatus) -> (Option<i32>, Option<i32>) {
 }
 
 /// Everything that needs nothing of the command's.
-fn surround(isolation: Option<&Isolation>) -> Result<(), Refusal> {
+fn surround(isolation: Option<&Isolation>) -> Result<Option<WholeProc>, Refusal> {
     match isolation {
         Some(isolation) => sandbox::enter(isolation)
+            .map(Some)
             .map_err(|why| unable("the sandbox could not be set up", &agentvm_types::report(&why))),
         None => rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .map(|()| None)
             .map_err(|why| unable("subreaper", &why)),
     }
 }

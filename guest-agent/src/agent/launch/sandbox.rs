@@ -6,15 +6,23 @@
 //! - a mount namespace: a /dev without disks, ports and memory, /sys and /proc/sys read-only, and
 //!   nothing of the agent;
 //! - a bounding set of capabilities: root inside controls files and users, but not the kernel and
-//!   the network.
+//!   the network;
+//! - for the unprivileged user: no program gives it more rights, so it never becomes root.
+//!
+//! The kernel lets a user mount a `/proc` in namespaces of its own only where it sees a whole one
+//! already, and the `/proc` of a command has covers. So there is a second, whole one, which no path
+//! leads to ([`WholeProc`]). A sandbox inside a command (bubblewrap) works with it. A run as root
+//! does not get it: the files under the covers obey uid 0, in any namespace.
 //!
 //! A run as root cannot mount, change the network, load modules, reboot, trace the agent, set the
 //! clock, make device nodes, or read the kernel log.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode};
+use agentvm_guest_agent::protocol::RunAs;
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, UnshareFlags};
@@ -63,8 +71,41 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 const KERNEL_SWITCHES: [&str; 6] =
     ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs", "/proc/kcore"];
 
+/// The machine's own `/dev` has this folder. The command's `/dev` covers it, so a mount there is in
+/// the command's namespace, and no path leads to it.
+const OUT_OF_SIGHT: &str = "/dev/shm";
+
+/// A `/proc` without covers, out of sight.
+#[derive(Debug)]
+pub struct WholeProc(OwnedFd);
+
+impl WholeProc {
+    /// Mounts it; the command's `/dev` must come later.
+    fn mount(flags: MountFlags) -> Result<Self, MountError> {
+        mount("proc", OUT_OF_SIGHT, "proc", flags, "")?;
+        let handle = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(OUT_OF_SIGHT, handle, Mode::empty())
+            .map(Self)
+            .map_err(|why| MountError::new(OUT_OF_SIGHT, why.into()))
+    }
+
+    fn remove(&self) -> io::Result<()> {
+        let path = format!("/proc/self/fd/{}", self.0.as_raw_fd());
+        Ok(rustix::mount::unmount(path, UnmountFlags::DETACH)?)
+    }
+}
+
+/// The last wall, once it is known who the command runs as.
+pub fn close(whole_proc: &WholeProc, run_as: RunAs) -> io::Result<()> {
+    match run_as {
+        // A program with the set-user-ID bit could make the user root, who must not see that /proc.
+        RunAs::Agent => Ok(rustix::thread::set_no_new_privs(true)?),
+        RunAs::Root => whole_proc.remove(),
+    }
+}
+
 /// Puts the launcher into the surroundings of its command.
-pub fn enter(isolation: &Isolation) -> Result<(), SandboxError> {
+pub fn enter(isolation: &Isolation) -> Result<WholeProc, SandboxError> {
     std::fs::write(isolation.cgroup.join("cgroup.procs"), "0").map_err(SandboxError::Cgroup)?;
     crate::sys::unshare_namespaces(
         UnshareFlags::NEWNS | UnshareFlags::NEWCGROUP | UnshareFlags::NEWIPC,
@@ -72,13 +113,14 @@ pub fn enter(isolation: &Isolation) -> Result<(), SandboxError> {
     .map_err(SandboxError::Namespaces)?;
     rustix::mount::mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .map_err(|why| SandboxError::Namespaces(why.into()))?;
-    view().map_err(SandboxError::Mounts)?;
+    let whole_proc = view().map_err(SandboxError::Mounts)?;
     devices().map_err(|why| SandboxError::Setup { step: "filling /dev", why })?;
     drop_capabilities()
         .map_err(|why| SandboxError::Setup { step: "dropping capabilities", why })?;
     // No process inside may read or trace the launcher, because it has more rights than they.
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .map_err(|why| SandboxError::Setup { step: "closing the launcher", why: why.into() })
+        .map_err(|why| SandboxError::Setup { step: "closing the launcher", why: why.into() })?;
+    Ok(whole_proc)
 }
 
 /// Before the command is forked: when memory runs out, the kernel may pick the command, not the
@@ -93,7 +135,7 @@ pub fn immortal() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "-1000");
 }
 
-fn view() -> Result<(), MountError> {
+fn view() -> Result<WholeProc, MountError> {
     let locked = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     let _ = rustix::mount::unmount(AGENT_DIR, UnmountFlags::DETACH);
     mount("proc", "/proc", "proc", locked, "")?;
@@ -104,6 +146,7 @@ fn view() -> Result<(), MountError> {
     let _ = rustix::mount::unmount("/sys/fs/cgroup", UnmountFlags::DETACH);
     mount("cgroup2", "/sys/fs/cgroup", "cgroup2", locked | MountFlags::RDONLY, "nsdelegate")?;
     remount_read_only("/sys", locked)?;
+    let whole_proc = WholeProc::mount(locked)?;
     mount(
         "dev",
         "/dev",
@@ -117,7 +160,8 @@ fn view() -> Result<(), MountError> {
     }
     let terminal = MountFlags::NOSUID | MountFlags::NOEXEC;
     mount("devpts", "/dev/pts", "devpts", terminal, "newinstance,ptmxmode=0666,mode=0620,gid=5")?;
-    mount("shm", "/dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=1777")
+    mount("shm", "/dev/shm", "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, "mode=1777")?;
+    Ok(whole_proc)
 }
 
 /// A folder or file that can be read but not written, by any user.

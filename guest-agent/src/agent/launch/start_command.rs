@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 use agentvm_guest_agent::protocol::RunAs;
 use rustix::process::Pid;
 
-use super::{Spec, sandbox};
+use super::Spec;
+use super::sandbox::{self, WholeProc};
 use crate::users;
 
 /// A shell's exit codes for a command that does not exist, and for one that cannot be run.
@@ -23,8 +24,10 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// Starts the command, or says with which code and words a shell would have refused.
-pub fn start(spec: &Spec, isolated: bool) -> Result<Pid, Refusal> {
+/// Starts the command, or says with which code and words a shell would have refused. `walls` are
+/// there in a machine.
+pub fn start(spec: &Spec, walls: Option<&WholeProc>) -> Result<Pid, Refusal> {
+    let isolated = walls.is_some();
     let (program, arguments) =
         spec.argv.split_first().ok_or_else(|| unable("nothing to run", &"argv is empty"))?;
     if !spec.cwd.is_dir() {
@@ -32,6 +35,13 @@ pub fn start(spec: &Spec, isolated: bool) -> Result<Pid, Refusal> {
             &spec.cwd.display().to_string(),
             &"the working directory does not exist",
         ));
+    }
+    let owner = isolated.then(|| owner(spec.run_as));
+    if let Some(walls) = walls {
+        sandbox::close(walls, spec.run_as).map_err(|why| unable("the last wall", &why))?;
+    }
+    if let Some(owner) = owner {
+        give_streams(owner).map_err(|why| unable("the output streams", &why))?;
     }
     let stdin = stdin_of(spec).map_err(|why| unable("stdin", &why))?;
     let mut command = Command::new(program);
@@ -41,8 +51,8 @@ pub fn start(spec: &Spec, isolated: bool) -> Result<Pid, Refusal> {
         .envs(spec.env.iter().map(|(k, v)| (k, v)))
         .current_dir(&spec.cwd)
         .stdin(stdin);
-    if isolated && spec.run_as == RunAs::Agent {
-        command.uid(users::AGENT_UID).gid(users::AGENT_GID);
+    if let Some((uid, gid)) = owner.filter(|_| spec.run_as == RunAs::Agent) {
+        command.uid(uid).gid(gid);
     }
     crate::sys::in_own_session(&mut command);
     if isolated {
@@ -67,6 +77,25 @@ fn refusal(program: &str, why: &std::io::Error) -> Refusal {
         std::io::ErrorKind::PermissionDenied => unable(program, &"permission denied"),
         _ => unable(program, why),
     }
+}
+
+fn owner(run_as: RunAs) -> (u32, u32) {
+    match run_as {
+        RunAs::Agent => (users::AGENT_UID, users::AGENT_GID),
+        RunAs::Root => (0, 0),
+    }
+}
+
+/// Gives the command its output streams, which are this process's own until then. The owner may
+/// open them again by a path (`/dev/stderr`). So may every other user that the command starts a
+/// program as: only processes that may look into each other's descriptors find such a path.
+fn give_streams((uid, gid): (u32, u32)) -> std::io::Result<()> {
+    let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+    for stream in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
+        rustix::fs::fchown(stream, Some(uid), Some(gid))?;
+        rustix::fs::fchmod(stream, rustix::fs::Mode::from_raw_mode(0o666))?;
+    }
+    Ok(())
 }
 
 /// An anonymous file: unlike a pipe, it needs no writer.

@@ -6,6 +6,8 @@ use super::{Folder, Platform};
 use crate::users::{AGENT_HOME, AGENT_NAME};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The folders of the home that package managers install programs into: pip and npm, cargo, go.
+const BINARIES: [&str; 3] = [".local/bin", ".cargo/bin", "go/bin"];
 
 impl Platform {
     pub(super) fn environment(&self, order: &Execute) -> Vec<(String, String)> {
@@ -15,14 +17,33 @@ impl Platform {
             (Self::Folder(_), _) => Folder::user(),
         };
         let base = [
-            ("PATH", PATH.to_owned()),
-            ("HOME", home),
+            ("PATH", path(&home)),
+            ("HOME", home.clone()),
             ("USER", user.clone()),
             ("LOGNAME", user),
             ("LANG", "C.UTF-8".to_owned()),
             ("AGENTVM", "1".to_owned()),
         ];
         let asked = order.env.iter().map(|var| (var.name.clone(), var.value.expose().to_owned()));
-        base.into_iter().map(|(name, value)| (name.to_owned(), value)).chain(asked).collect()
+        base.into_iter()
+            .chain(installers(order.run_as, &home))
+            .map(|(name, value)| (name.to_owned(), value))
+            .chain(asked)
+            .collect()
     }
+}
+
+fn path(home: &str) -> String {
+    format!("{}:{PATH}", BINARIES.map(|folder| format!("{home}/{folder}")).join(":"))
+}
+
+/// Package managers install what a run asks for: the machine is thrown away, so they protect no
+/// system. Of the users only root may write to `/usr/local`.
+fn installers(run_as: RunAs, home: &str) -> Vec<(&'static str, String)> {
+    let mut variables = vec![("PIP_BREAK_SYSTEM_PACKAGES", "1".to_owned())];
+    match run_as {
+        RunAs::Agent => variables.push(("NPM_CONFIG_PREFIX", format!("{home}/.local"))),
+        RunAs::Root => variables.push(("PIP_ROOT_USER_ACTION", "ignore".to_owned())),
+    }
+    variables
 }

@@ -1,5 +1,5 @@
-//! The offers of the test internet to real tools: a package for pip, one for npm, and a repository
-//! over SSH.
+//! The offers of the test internet to real tools: packages for pip and npm, and a repository over
+//! SSH.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -8,17 +8,28 @@ use std::time::Duration;
 use super::{Internet, SSH, said};
 use crate::holds_within;
 
-/// Makes both packages, from nothing but the standard library.
+/// Makes a package of each kind, from nothing but the standard library.
 const PACKAGES: &str = include_str!("packages.py");
 
-/// Commands that install both, and use them; for a setup or a run.
+/// The words that the names of the packages begin with: each has an `-agent` for pip and a `-tool`
+/// for npm.
+const NAMES: [&str; 2] = ["tiny", "other"];
+/// Variables that lead pip and npm to the packages.
+pub const REGISTRIES: [(&str, &str); 3] = [
+    ("PIP_INDEX_URL", "http://registry.test/simple"),
+    ("PIP_TRUSTED_HOST", "registry.test"),
+    ("NPM_CONFIG_REGISTRY", "http://registry.test/"),
+];
+/// Commands that install two of the packages, and use them; for a setup or a run.
 pub const INSTALL: [&str; 3] = [
-    "pip install --quiet --break-system-packages --disable-pip-version-check \
-        --root-user-action=ignore \
+    "pip install --quiet --disable-pip-version-check \
      --index-url http://registry.test/simple --trusted-host registry.test tiny-agent",
     "npm install --global --silent --no-audit --no-fund --no-update-notifier --registry http://registry.test/ tiny-tool",
     "tiny-agent && tiny-tool",
 ];
+/// The other two, as plainly as a person does it with [`REGISTRIES`].
+pub const INSTALL_OTHERS: &str = "pip install other-agent >&2 && npm install --global other-tool \
+    >&2 && other-agent && other-tool";
 /// The text that the last of these commands prints.
 pub const INSTALLED: &str = "installed by pip\ninstalled by npm";
 /// The path of the repository, and the content of its one file.
@@ -28,22 +39,22 @@ pub const IN_REPOSITORY: &str = "cloned over SSH";
 impl Internet {
     /// Serves the packages at `registry.test`.
     pub fn offer_packages(&self) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path();
-        said(Command::new("python3").args(["-c", PACKAGES]).arg(path));
-        let file = |name: &str| std::fs::read(path.join(name)).unwrap();
-        let wheel = "tiny_agent-1.0-py3-none-any.whl";
-        let index = format!(
-            "<!DOCTYPE html><html><body><a href=\"/wheels/{wheel}\">{wheel}</a></body></html>"
-        );
-        self.pages.put("/simple/tiny-agent/", "text/html", index);
-        self.pages.put(&format!("/wheels/{wheel}"), "application/octet-stream", file("wheel"));
-        self.pages.put("/tiny-tool", "application/json", file("index"));
-        self.pages.put(
-            "/tiny-tool/-/tiny-tool-1.0.0.tgz",
-            "application/octet-stream",
-            file("tarball"),
-        );
+        for name in NAMES {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path();
+            said(Command::new("python3").args(["-c", PACKAGES]).arg(path).arg(name));
+            let file = |name: &str| std::fs::read(path.join(name)).unwrap();
+            let put = |path: &str, kind: &str, body: Vec<u8>| self.pages.put(path, kind, body);
+            let wheel = format!("{name}_agent-1.0-py3-none-any.whl");
+            let index = format!(
+                "<!DOCTYPE html><html><body><a href=\"/wheels/{wheel}\">{wheel}</a></body></html>"
+            );
+            let binary = "application/octet-stream";
+            put(&format!("/simple/{name}-agent/"), "text/html", index.into_bytes());
+            put(&format!("/wheels/{wheel}"), binary, file("wheel"));
+            put(&format!("/{name}-tool"), "application/json", file("index"));
+            put(&format!("/{name}-tool/-/{name}-tool-1.0.0.tgz"), binary, file("tarball"));
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::agent_run_cel::{cancelled_for_good, code_or_command, text_fits_into_a_spec};
+use crate::agent_run_cel::{
+    cancelled_for_good, code_or_command, no_second_main, text_fits_into_a_spec,
+};
 use crate::agent_run_files::{InputFileSpec, OutputSpec};
 use crate::agent_run_program::{Code, EnvVar};
 use crate::cel::{immutable, names_a_program};
@@ -87,6 +89,7 @@ const MAKE_ANOTHER: &str = "only desiredState and ttlSecondsAfterFinished of a r
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = code_or_command())]
 #[x_kube(validation = text_fits_into_a_spec())]
+#[x_kube(validation = no_second_main())]
 #[x_kube(validation = immutable("poolRef", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("code", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("command", MAKE_ANOTHER))]
@@ -105,8 +108,9 @@ pub struct AgentRunSpec {
     /// run waits for it, up to `queueTimeoutSeconds`. Default: the pool named `default`. Immutable.
     #[serde(default = "default_pool")]
     pub pool_ref: LocalRef,
-    /// Program as text, e.g. `{language: Python, source: "print(1)"}`. Exactly one of `code` and
-    /// `command`. Immutable.
+    /// Program as text, e.g. `{language: Python, source: "print(1)"}`. It is the file `main.py`,
+    /// `main.sh` or `main.js` in the working directory, beside the files of `files`. Exactly one of
+    /// `code` and `command`. Immutable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<Code>,
     /// Program and arguments, e.g. `["python3", "-m", "unittest"]`. The program is searched on
@@ -131,6 +135,7 @@ pub struct AgentRunSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub env: Vec<EnvVar>,
     /// Files that the run finds in the machine, below `/workspace/input` or `/workspace/secrets`.
+    /// The working directory `/workspace/work` begins with a copy of those in `/workspace/input`.
     /// At most 256; each path at most once in one place. Default: none. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]

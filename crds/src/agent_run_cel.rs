@@ -59,14 +59,19 @@ pub fn secret_stays_off_the_disk() -> Rule {
     .field_path(".place")
 }
 
-/// The folder `.agentvm` of the input belongs to agentvm.
-pub fn out_of_our_folder() -> Rule {
+/// The text of `code` is a file beside those of `files`.
+pub fn no_second_main() -> Rule {
     Rule::new(
-        "(has(self.place) && self.place != 'Input') \
-         || !(self.path == '.agentvm' || self.path.startsWith('.agentvm/'))",
+        "!has(self.code) || !has(self.files) || !self.files.exists(f, \
+         (!has(f.place) || f.place == 'Input') \
+         && (f.path + '/').startsWith(self.code.language == 'Python' ? 'main.py/' \
+         : (self.code.language == 'Bash' ? 'main.sh/' : 'main.js/')))",
     )
-    .message("agentvm puts the text of code into .agentvm: take another folder")
-    .field_path(".path")
+    .message(
+        "code is the file main.py (Python), main.sh (Bash) or main.js (JavaScript) beside these \
+         files: give the other one another name",
+    )
+    .field_path(".files")
 }
 
 /// The mode of a file. The message explains octal numbers, because people write modes in octal.

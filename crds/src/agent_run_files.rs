@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::ValueSource;
-use crate::agent_run_cel::{out_of_our_folder, permission_bits, secret_stays_off_the_disk};
+use crate::agent_run_cel::{permission_bits, secret_stays_off_the_disk};
 use crate::cel::{exactly_one_of, no_control_characters, relative_path};
 use crate::schema::explain_values;
 
@@ -15,7 +15,8 @@ pub type ContentSource = ValueSource;
 /// The folder that a file goes into.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Place {
-    /// `/workspace/input`, read-only for the run.
+    /// `/workspace/input`, read-only for the run. The working directory begins with a copy, which
+    /// the run may change.
     #[default]
     Input,
     /// `/workspace/secrets`, a tmpfs in the memory of the machine. The file is on no disk of the
@@ -27,11 +28,12 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = exactly_one_of(&["content", "contentBase64", "contentFrom"]))]
-#[x_kube(validation = secret_stays_off_the_disk(), validation = out_of_our_folder())]
+#[x_kube(validation = secret_stays_off_the_disk())]
 pub struct InputFileSpec {
     /// Path below the file's place, e.g. `src/main.py`: relative, without `.`, `..` and empty
     /// segments, without control characters; 1 to 1024 characters. Missing folders are created.
-    /// `.agentvm` is reserved. Required.
+    /// Beside `code`, the name of its own file is taken: `main.py`, `main.sh` or `main.js`.
+    /// Required.
     #[schemars(length(min = 1, max = 1024))]
     #[x_kube(validation = relative_path(), validation = no_control_characters())]
     pub path: String,

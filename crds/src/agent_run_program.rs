@@ -27,7 +27,7 @@ pub enum Language {
     Python,
     /// bash.
     Bash,
-    /// node.
+    /// node, as a CommonJS or an ES module: node sees which by the text.
     JavaScript,
 }
 

@@ -108,7 +108,7 @@ pub struct Source {
 /// An image that agentvm builds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Builtin {
-    /// Debian 12 with python3, git, curl, nodejs.
+    /// Debian 13 with python3, git, curl, node.
     Debian,
 }
 

@@ -38,6 +38,7 @@ fn seed() -> Vec<u8> {
         env: vec![],
         cwd: None,
         run_as: RunAs::Agent,
+        project: false,
         stdin: Some(Blob(b"AGVM".to_vec())),
         timeout_millis: 1,
         grace_millis: 1,

@@ -133,6 +133,7 @@ proptest! {
             env: vec![EnvVar { name: "NAME".into(), value: Secret::new(value) }],
             cwd: None,
             run_as: RunAs::Root,
+            project: true,
             stdin: stdin.map(Blob),
             timeout_millis: 1,
             grace_millis: 2,

@@ -8,6 +8,7 @@ mod hostile_output;
 mod network;
 mod root;
 mod secrets;
+mod tools;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,6 +33,12 @@ fn main() -> ExitCode {
         abuse::a_daemon_that_holds_stdout_does_not_hold_the_run,
         abuse::an_agent_that_kills_all_it_can_reach_harms_itself_alone,
         abuse::a_signal_is_reported_by_its_number,
+        tools::code_and_its_files_are_one_project,
+        tools::git_works_everywhere_for_both_users,
+        tools::a_process_owns_its_streams,
+        tools::a_sandbox_of_ones_own_has_a_fresh_proc,
+        tools::a_command_has_its_files_beside_it,
+        tools::the_guide_states_the_versions,
         root::root_that_kills_all_it_can_reach_harms_itself_alone,
         root::root_reaches_nothing_of_the_agents,
         hostile_output::nothing_but_plain_files_is_taken,

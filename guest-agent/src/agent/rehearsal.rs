@@ -85,6 +85,7 @@ fn order(argv: &[&str]) -> Execute {
         env: Vec::new(),
         cwd: None,
         run_as: RunAs::Agent,
+        project: false,
         stdin: None,
         timeout_millis: u64::try_from(PATIENCE.as_millis()).unwrap_or(0),
         grace_millis: 0,

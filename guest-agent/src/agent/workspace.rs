@@ -1,10 +1,11 @@
 //! The folders of a run, and the files that are sent for it. Paths come from outside and are
-//! checked.
+//! checked. The files of the input are copied into the working directory: there they form one small
+//! project with the program, which may change them.
 
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Component, Path};
 
 use agentvm_guest_agent::protocol::FileChunk;
@@ -15,6 +16,8 @@ use crate::users::{AGENT_GID, AGENT_UID};
 
 /// Where it all is in a machine.
 pub const WORKSPACE: &str = "/workspace";
+/// The mode of a folder in the working directory.
+const FOLDER: Mode = Mode::from_raw_mode(0o755);
 const SECRETS_OPTIONS: &str = "mode=0700,uid=1000,gid=1000,size=16m,nr_inodes=4096";
 
 /// Why a file wasn't written.
@@ -65,7 +68,8 @@ pub fn write_chunk(
         return Err(FileError::Size { size: chunk.size });
     }
     let root = File::open(secrets).map_err(failed)?.into();
-    let mut file = open_below(root, &names, chunk.offset == 0, owner).map_err(failed)?;
+    let below = Below { root, folders: Mode::from_raw_mode(0o700), owner };
+    let mut file = below.open(&names, chunk.offset == 0).map_err(failed)?;
     let have = file.metadata().map_err(failed)?.len();
     if have != chunk.offset {
         return Err(FileError::Order { offset: chunk.offset, have });
@@ -76,6 +80,50 @@ pub fn write_chunk(
     let mode = Mode::from_raw_mode(chunk.mode & 0o700);
     rustix::fs::fchmod(&file, mode).map_err(|why| failed(why.into()))?;
     Ok(end)
+}
+
+/// Copies all files below `project` into the working directory, with their modes and for this
+/// owner. A file that is there already is replaced.
+pub fn lay_out(project: &Path, work: &Path, owner: Option<(u32, u32)>) -> Result<(), FileError> {
+    let mut names = Vec::new();
+    lay_out_folder(project, work, &mut names, owner)
+}
+
+fn lay_out_folder(
+    from: &Path,
+    work: &Path,
+    names: &mut Vec<String>,
+    owner: Option<(u32, u32)>,
+) -> Result<(), FileError> {
+    let failed = |path: &[String], why| FileError::Io { path: path.join("/"), why };
+    for entry in std::fs::read_dir(from).map_err(|why| failed(names, why))? {
+        let entry = entry.map_err(|why| failed(names, why))?;
+        // The host writes only such names.
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        names.push(name);
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            lay_out_folder(&entry.path(), work, names, owner)?;
+        } else {
+            lay_out_file(&entry.path(), work, names, owner).map_err(|why| failed(names, why))?;
+        }
+        names.pop();
+    }
+    Ok(())
+}
+
+fn lay_out_file(
+    from: &Path,
+    work: &Path,
+    names: &[String],
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let below = Below { root: File::open(work)?.into(), folders: FOLDER, owner };
+    let mut file = below.open(&names, true)?;
+    io::copy(&mut source, &mut file)?;
+    let mode = Mode::from_raw_mode(source.metadata()?.permissions().mode() & 0o777);
+    Ok(rustix::fs::fchmod(&file, mode)?)
 }
 
 /// Removes everything in a folder, and leaves the folder.
@@ -101,36 +149,51 @@ fn plain_names(path: &str) -> Option<Vec<&str>> {
     names.filter(|names| !names.is_empty() && !path.ends_with('/') && !path.contains('\0'))
 }
 
-/// Opens or makes the file step by step from a folder's handle, so that no link in between leads
-/// out of it.
-fn open_below(
+/// A folder, and how files and folders are made below it.
+struct Below {
     root: OwnedFd,
-    names: &[&str],
-    fresh: bool,
+    /// The mode of new folders.
+    folders: Mode,
     owner: Option<(u32, u32)>,
-) -> io::Result<File> {
-    let Some((name, folders)) = names.split_last() else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    let mut dir = root;
-    for folder in folders {
-        match rustix::fs::mkdirat(&dir, *folder, Mode::from_raw_mode(0o700)) {
-            Ok(()) => own(&dir, folder, owner)?,
-            Err(rustix::io::Errno::EXIST) => {}
-            Err(why) => return Err(why.into()),
+}
+
+impl Below {
+    /// Opens or makes the file step by step from the folder's handle, so that no link in between
+    /// leads out of it. A `fresh` file replaces the one that is there.
+    fn open(self, names: &[&str], fresh: bool) -> io::Result<File> {
+        let Some((name, folders)) = names.split_last() else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let Self { root: mut dir, folders: folder_mode, owner } = self;
+        for folder in folders {
+            match rustix::fs::mkdirat(&dir, *folder, folder_mode) {
+                Ok(()) => own(&dir, folder, owner)?,
+                Err(rustix::io::Errno::EXIST) => {}
+                Err(why) => return Err(why.into()),
+            }
+            dir = openat2(
+                &dir,
+                *folder,
+                OFlags::DIRECTORY | OFlags::CLOEXEC,
+                Mode::empty(),
+                resolve,
+            )?;
         }
-        dir = openat2(&dir, *folder, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty(), resolve)?;
+        let append = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
+        let (flags, mode) = if fresh {
+            match rustix::fs::unlinkat(&dir, *name, AtFlags::empty()) {
+                Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+                Err(why) => return Err(why.into()),
+            }
+            (append | OFlags::CREATE | OFlags::EXCL, Mode::from_raw_mode(0o600))
+        } else {
+            (append, Mode::empty())
+        };
+        let file = openat2(&dir, *name, flags, mode, resolve)?;
+        own(&dir, name, owner)?;
+        Ok(file.into())
     }
-    let append = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC;
-    let (flags, mode) = if fresh {
-        (append | OFlags::CREATE | OFlags::TRUNC, Mode::from_raw_mode(0o600))
-    } else {
-        (append, Mode::empty())
-    };
-    let file = openat2(&dir, *name, flags, mode, resolve)?;
-    own(&dir, name, owner)?;
-    Ok(file.into())
 }
 
 fn own(dir: &OwnedFd, name: &str, owner: Option<(u32, u32)>) -> io::Result<()> {
@@ -149,7 +212,6 @@ mod tests {
 
     #[test]
     fn pieces_make_a_file_with_its_mode() {
-        use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(write_chunk(dir.path(), &chunk("a/b/c", 0, b"1234"), None).unwrap(), 4);
         assert_eq!(write_chunk(dir.path(), &chunk("a/b/c", 4, b"5678"), None).unwrap(), 8);
@@ -162,6 +224,33 @@ mod tests {
         );
         clear(dir.path());
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_project_is_laid_out_over_what_is_there() {
+        let (from, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::fs::create_dir_all(from.path().join("lib/deep")).unwrap();
+        std::fs::write(from.path().join("lib/deep/a.py"), "new").unwrap();
+        std::fs::write(from.path().join("tool"), "#!/bin/sh").unwrap();
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(from.path().join("tool"), executable).unwrap();
+        std::fs::write(work.path().join("kept"), "kept").unwrap();
+        let elsewhere = work.path().join("elsewhere");
+        std::fs::write(&elsewhere, "untouched").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, work.path().join("tool")).unwrap();
+
+        lay_out(from.path(), work.path(), None).unwrap();
+        let text = |name: &str| std::fs::read_to_string(work.path().join(name)).unwrap();
+        assert_eq!(text("lib/deep/a.py"), "new");
+        assert_eq!((text("kept"), text("elsewhere")), ("kept".into(), "untouched".into()));
+        assert_eq!(text("tool"), "#!/bin/sh");
+        let mode = std::fs::metadata(work.path().join("tool")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755);
+
+        std::fs::remove_dir_all(work.path().join("lib")).unwrap();
+        std::os::unix::fs::symlink("/tmp", work.path().join("lib")).unwrap();
+        let refused = lay_out(from.path(), work.path(), None).unwrap_err();
+        assert!(refused.to_string().contains("lib/deep/a.py"), "{refused}");
     }
 
     #[test]

@@ -73,6 +73,11 @@ fn file(file: Value) -> Value {
     run(json!({"files": [with(json!({"path": "a", "content": ""}), file)]}))
 }
 
+fn beside_code(language: &str, path: &str) -> Value {
+    let code = json!({"language": language, "source": "1"});
+    with(file(json!({"path": path})), json!({"command": null, "code": code}))
+}
+
 fn env(variables: &Value) -> Value {
     run(json!({ "env": variables }))
 }
@@ -190,9 +195,9 @@ async fn a_run_with_a_path_that_leads_elsewhere() {
             (file(json!({"path": path})), "spec.files[0].path", "must not contain NUL")
         }),
     );
-    let taken = [".agentvm", ".agentvm/main.py"];
-    mistakes.extend(taken.iter().map(|path| {
-        (file(json!({"path": path})), "spec.files[0].path", "take another folder") as Mistake
+    let taken = [("Python", "main.py"), ("Bash", "main.sh/x"), ("JavaScript", "main.js")];
+    mistakes.extend(taken.into_iter().map(|(language, path)| {
+        (beside_code(language, path), "spec.files", "give the other one another name") as Mistake
     }));
     mistakes.push((file(json!({"path": ""})), "spec.files[0].path", "at least 1 char"));
     mistakes.push((
@@ -537,8 +542,14 @@ async fn what_is_unusual_and_right_is_accepted() {
             run(json!({"files": text})),
             file(json!({"content": null, "contentBase64": ""})),
             file(json!({"content": null, "contentBase64": "aGVs\nbG8=\n"})),
-            file(json!({"path": ".agentvm/x", "place": "Secrets"})),
-            file(json!({"path": ".agentvm2/x"})),
+            file(json!({"path": "main.py"})),
+            beside_code("Bash", "main.py"),
+            beside_code("Python", "src/main.py"),
+            beside_code("Python", "main.py2"),
+            with(
+                beside_code("Python", "x"),
+                json!({"files": [{"path": "main.py", "content": "", "place": "Secrets"}]}),
+            ),
             file(json!({"content": null, "contentFrom": {"configMapKeyRef": {"name": "a",
                 "key": "b"}}})),
             env(&json!([{"name": "_a1"}, {"name": "PATH", "value": "/bin"}])),

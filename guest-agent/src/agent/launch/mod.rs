@@ -40,6 +40,8 @@ pub struct Spec {
     pub stdin: Option<Blob>,
     /// Without isolation it is the user who started the agent.
     pub run_as: RunAs,
+    /// The folder whose files are copied into `cwd` first.
+    pub project: Option<PathBuf>,
 }
 
 /// The isolation of a command from the agent in a machine. It is absent where the agent has no

@@ -11,7 +11,7 @@ use rustix::process::Pid;
 
 use super::Spec;
 use super::sandbox::{self, WholeProc};
-use crate::users;
+use crate::{users, workspace};
 
 /// A shell's exit codes for a command that does not exist, and for one that cannot be run.
 const NOT_FOUND: i32 = 127;
@@ -37,6 +37,10 @@ pub fn start(spec: &Spec, walls: Option<&WholeProc>) -> Result<Pid, Refusal> {
         ));
     }
     let owner = isolated.then(|| owner(spec.run_as));
+    if let Some(project) = &spec.project {
+        workspace::lay_out(project, &spec.cwd, owner)
+            .map_err(|why| unable("the working directory", &agentvm_types::report(&why)))?;
+    }
     if let Some(walls) = walls {
         sandbox::close(walls, spec.run_as).map_err(|why| unable("the last wall", &why))?;
     }

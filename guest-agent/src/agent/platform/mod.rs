@@ -134,6 +134,7 @@ impl Platform {
             cwd: order.cwd.as_ref().map_or_else(|| work.clone(), |cwd| work.join(cwd)),
             stdin: order.stdin.clone(),
             run_as: order.run_as,
+            project: order.project.then(|| self.workspace().join("input")),
         }
     }
 

@@ -76,6 +76,9 @@ pub struct Execute {
     pub cwd: Option<String>,
     /// The user of the attempt.
     pub run_as: RunAs,
+    /// Whether the files of the input are copied into the working directory first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub project: bool,
     /// All of stdin; without it stdin is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<Blob>,
@@ -113,6 +116,7 @@ impl Execute {
             env: Vec::new(),
             cwd: None,
             run_as: RunAs::Agent,
+            project: false,
             stdin: None,
             timeout_millis: 60_000,
             grace_millis: default_grace(),

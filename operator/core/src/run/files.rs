@@ -8,7 +8,6 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use super::{
     env::{KeyOf, key_of},
     paths::check_relative_path,
-    program::CODE_FOLDER,
 };
 use crate::invalid_spec::InvalidSpec;
 
@@ -28,7 +27,11 @@ pub struct FileItem {
     pub content: Content,
 }
 
-pub(super) fn files(files: &[InputFileSpec]) -> Result<Vec<FileItem>, InvalidSpec> {
+/// `script`: the name of the file that has the text of `code`.
+pub(super) fn files(
+    files: &[InputFileSpec],
+    script: Option<&str>,
+) -> Result<Vec<FileItem>, InvalidSpec> {
     let mut seen = BTreeSet::new();
     let items: Vec<FileItem> = files
         .iter()
@@ -37,6 +40,13 @@ pub(super) fn files(files: &[InputFileSpec]) -> Result<Vec<FileItem>, InvalidSpe
         .collect::<Result<_, _>>()?;
     for (index, item) in items.iter().enumerate() {
         let place = item.place == Place::Secrets;
+        let first = item.path.split('/').next();
+        if let Some(script) = script.filter(|name| !place && first == Some(*name)) {
+            return Err(InvalidSpec::new(
+                format!("spec.files[{index}].path"),
+                format!("{script} is the file of `code`; give this one another name"),
+            ));
+        }
         if !seen.insert((place, item.path.as_str())) {
             return Err(InvalidSpec::new(
                 format!("spec.files[{index}].path"),
@@ -62,12 +72,6 @@ pub(super) fn files(files: &[InputFileSpec]) -> Result<Vec<FileItem>, InvalidSpe
 fn file(index: usize, file: &InputFileSpec) -> Result<FileItem, InvalidSpec> {
     let at = |field: &str| format!("spec.files[{index}].{field}");
     check_relative_path(&file.path).map_err(|problem| InvalidSpec::new(at("path"), problem))?;
-    if file.place == Place::Input && file.path.split('/').next() == Some(CODE_FOLDER) {
-        return Err(InvalidSpec::new(
-            at("path"),
-            format!("{CODE_FOLDER} is where agentvm puts `code`; take another folder"),
-        ));
-    }
     let mode = u32::try_from(file.mode).ok().filter(|mode| *mode <= 0o777).ok_or_else(|| {
         InvalidSpec::new(
             at("mode"),

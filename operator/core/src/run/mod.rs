@@ -23,7 +23,7 @@ pub use files::{Content, FileItem};
 pub use kept_output::kept_bytes;
 pub use paths::check_relative_path;
 pub use plan::{Plan, Step, StopCause, Wait, plan};
-pub use program::{CODE_FOLDER, Program, program};
+pub use program::{Program, program};
 pub use queue::{QueueEntry, ahead_of, is_in_line};
 pub use result::{AttemptEnd, AttemptResult, Claim, Fetched, FinishedAttempt, Outcome};
 pub use status::{

@@ -4,15 +4,13 @@ use agentvm_crds::{AgentRunSpec, Language};
 
 use crate::invalid_spec::InvalidSpec;
 
-/// Where a program's text is put below `/workspace/input`. Ours: `files` can't name it.
-pub const CODE_FOLDER: &str = ".agentvm";
-
 /// The executed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     pub argv: Vec<String>,
-    /// Path below `/workspace/input` and content of the text, where there is one.
-    pub script: Option<(String, String)>,
+    /// Name and content of the text, where there is one. It is a file beside those of `files`, so
+    /// that they form one project. `files` can't have this name.
+    pub script: Option<(&'static str, String)>,
 }
 
 /// Exactly one of `code` and `command`.
@@ -27,10 +25,9 @@ pub fn program(spec: &AgentRunSpec) -> Result<Program, InvalidSpec> {
                 Language::Bash => ("bash", "main.sh"),
                 Language::JavaScript => ("node", "main.js"),
             };
-            let path = format!("{CODE_FOLDER}/{file}");
             Ok(Program {
-                argv: vec![interpreter.to_owned(), format!("/workspace/input/{path}")],
-                script: Some((path, code.source.clone())),
+                argv: vec![interpreter.to_owned(), format!("/workspace/work/{file}")],
+                script: Some((file, code.source.clone())),
             })
         }
         (None, Some(command)) => {

@@ -45,12 +45,13 @@ pub fn validate(
         ));
     }
     let program = program(spec)?;
+    let files = files(&spec.files, program.script.as_ref().map(|(name, _)| *name))?;
     Ok(ValidRun {
         pool: spec.pool_ref.name.clone(),
         program,
         run_as: spec.run_as,
         env: env(&spec.env)?,
-        files: files(&spec.files)?,
+        files,
         stdin: spec.stdin.clone(),
         timeout_seconds: timeout(spec.timeout_seconds, defaults, pool_max)?,
         queue_timeout_seconds: at_least("spec.queueTimeoutSeconds", spec.queue_timeout_seconds, 1)?,
@@ -173,7 +174,16 @@ mod tests {
                 json!({"files": [{"path": "a", "content": ""}, {"path": "a/b/c", "content": ""}]}),
                 "spec.files[1].path",
             ),
-            (json!({"files": [{"path": ".agentvm/x", "content": ""}]}), "spec.files[0].path"),
+            (
+                json!({"command": null, "code": {"language": "Bash", "source": "true"},
+                    "files": [{"path": "main.sh", "content": ""}]}),
+                "spec.files[0].path",
+            ),
+            (
+                json!({"command": null, "code": {"language": "JavaScript", "source": "1"},
+                    "files": [{"path": "main.js/x", "content": ""}]}),
+                "spec.files[0].path",
+            ),
             (json!({"files": [{"path": "a"}]}), "spec.files[0]"),
             (json!({"files": [{"path": "a", "content": "", "mode": 512}]}), "spec.files[0].mode"),
             (
@@ -220,7 +230,7 @@ mod tests {
             Some(60),
         )
         .unwrap();
-        assert_eq!(run.program.argv, ["python3", "/workspace/input/.agentvm/main.py"]);
+        assert_eq!(run.program.argv, ["python3", "/workspace/work/main.py"]);
         assert_eq!(run.env[0].value, EnvValue::Literal(String::new()));
         assert_eq!(
             run.env[1].value,

@@ -37,9 +37,9 @@ pub fn attempt_spec(
     });
     let mut input: Vec<InputFile> = Vec::new();
     let mut secrets: Vec<SecretFile> = Vec::new();
-    if let Some((path, source)) = &valid.program.script {
+    if let Some((name, source)) = &valid.program.script {
         input.push(InputFile {
-            path: path.clone(),
+            path: (*name).to_owned(),
             mode: 0o644,
             content: source.clone().into_bytes(),
         });

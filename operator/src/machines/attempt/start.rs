@@ -73,6 +73,7 @@ impl Attempt<'_> {
         Ok(Execute {
             env: spec.env.clone(),
             run_as: spec.run_as,
+            project: !spec.input.is_empty(),
             stdin: spec.stdin.clone().map(Blob),
             timeout_millis: millis(spec.timeout),
             grace_millis: millis(GRACE),

@@ -14,8 +14,8 @@ use crate::schema::explain_values;
 use crate::{AgentRunStatus, LocalRef};
 
 /// The second half of the message that refuses a change of a run's field.
-const MAKE_ANOTHER: &str = "only desiredState and ttlSecondsAfterFinished of a run can be \
-    changed: create another AgentRun";
+const MAKE_ANOTHER: &str = "only desiredState, suspend and ttlSecondsAfterFinished of a run can \
+    be changed: create another AgentRun";
 
 /// One execution of a program in a machine of a pool. The spec is at most 512 KiB, encoded as JSON.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +101,8 @@ const MAKE_ANOTHER: &str = "only desiredState and ttlSecondsAfterFinished of a r
 #[x_kube(validation = immutable("queueTimeoutSeconds", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("backoffLimit", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("priority", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("queue", MAKE_ANOTHER))]
+#[x_kube(validation = immutable("managedBy", MAKE_ANOTHER))]
 #[x_kube(validation = immutable("output", MAKE_ANOTHER))]
 #[x_kube(validation = cancelled_for_good())]
 pub struct AgentRunSpec {
@@ -164,11 +166,29 @@ pub struct AgentRunSpec {
     #[serde(default)]
     #[schemars(range(min = 0, max = 10))]
     pub backoff_limit: i32,
-    /// Runs of a higher priority get a machine first; of two runs with equal priority, the older
-    /// one. -1000 to 1000. Default: 0. Immutable.
+    /// Runs of a higher priority get a machine first. Runs of equal priority get machines by the
+    /// fair share of their `queue.key`, then by age. -1000 to 1000. Default: 0. Immutable.
     #[serde(default)]
     #[schemars(range(min = -1000, max = 1000))]
     pub priority: i32,
+    /// Share of the pool that the run uses while it waits for a machine. Default: the share of all
+    /// runs without a key. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<QueueSpec>,
+    /// If true, the run does not start, and the time for waiting does not pass. A program that
+    /// runs is stopped; this attempt does not count for `backoffLimit`, and the run begins with
+    /// another attempt when `suspend` is false again. Default: false. Can be changed at any time.
+    #[serde(default)]
+    pub suspend: bool,
+    /// Controller that carries out the run, as in `batch/v1` Job. The operator ignores a run with
+    /// another value than `agentvm.dev/operator`. A domain, a slash and a path; at most 63
+    /// characters. Default: this operator. Immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 3, max = 63),
+        regex(pattern = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9/_.~%!$&'()*+,;=:-]+$")
+    )]
+    pub managed_by: Option<String>,
     /// Time from the run's end to the deletion of the object and its output, seconds. 0 (at once)
     /// to 31536000 (a year). Default: 86400 (a day). Can be changed at any time.
     #[serde(default = "default_ttl")]
@@ -183,6 +203,22 @@ pub struct AgentRunSpec {
     /// Files to take from `/workspace/output` after the run. Default: all, up to 10 MiB. Immutable.
     #[serde(default)]
     pub output: OutputSpec,
+}
+
+/// The share that a run uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueSpec {
+    /// Name of the share, e.g. the user or the team: runs with equal keys share it. Machine-seconds
+    /// are charged to the key, and runs of the key that used less get a machine first. Letters,
+    /// digits, `-`, `_` and `.`; 1 to 63 characters, the first and the last one a letter or a
+    /// digit. Default: the share of all runs without a key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    pub key: Option<String>,
 }
 
 fn default_pool() -> LocalRef {

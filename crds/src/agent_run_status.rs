@@ -15,12 +15,19 @@ pub struct AgentRunStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// `Accepted`: the spec and all objects that it refers to exist and are valid. `Scheduled`: a
-    /// machine is claimed. `Succeeded`: the result of the run; `Unknown` until its end. Wait with
-    /// `kubectl wait --for=condition=Succeeded arun/NAME`. Reasons: see the API reference.
+    /// machine is claimed. `Succeeded`: the result of the run; `Unknown` until its end. `Finished`:
+    /// the run is over, whatever its result is; wait with
+    /// `kubectl wait --for=condition=Finished arun/NAME`. `Suspended`: `spec.suspend` is true.
+    /// Reasons: see the API reference.
     #[serde(default)]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
+    /// Time when the run was over, whatever its result is: RFC 3339, New York time with its offset.
+    /// Absent until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub completion_time: Option<String>,
     /// Node that executes the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
@@ -213,6 +220,8 @@ reasons!(
         PoolDegraded,
         /// The node takes no run now: its operator stops or does not answer, or its disk is short.
         NodeUnavailable,
+        /// `spec.suspend` is true. The time for waiting does not pass.
+        Suspended,
     }
 );
 
@@ -238,6 +247,8 @@ reasons!(
         NodeLost,
         /// The operator was told to stop, and the run did not end in time.
         Evicted,
+        /// Only of an attempt: a user set `spec.suspend` while it executed. The run is not over.
+        Suspended,
         /// The golden snapshot of the run's pool is gone.
         SnapshotMissing,
         /// The run left more than `output.maxBytes`.

@@ -38,6 +38,10 @@ pub struct AgentVMPoolStatus {
     #[schemars(length(max = 5000))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub nodes: Vec<PoolNode>,
+    /// Use of the pool by the keys of its runs. It decides which waiting run is next. Absent before
+    /// the first run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<PoolQueue>,
     /// `Ready`: runs get machines. `Progressing`: machines are being created or replaced.
     /// `Degraded`: the pool works less well than it should; the message says why. `Reconciling` and
     /// `Stalled`: kstatus. Reasons: see the API reference.
@@ -45,6 +49,32 @@ pub struct AgentVMPoolStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_owned()]))]
     pub conditions: Vec<Condition>,
+}
+
+/// The use of a pool by the keys of its runs (`spec.queue.key`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PoolQueue {
+    /// Time up to which the use was halved, once for each hour: RFC 3339, New York time with its
+    /// offset.
+    #[schemars(length(max = 64))]
+    pub decay_time: String,
+    /// The keys that used most, by name. Keys that are not listed used little.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["key".to_owned()]))]
+    pub usage: Vec<KeyUsage>,
+}
+
+/// The use of a pool by one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KeyUsage {
+    /// `spec.queue.key` of the runs; empty for runs without a key.
+    #[schemars(length(max = 63))]
+    pub key: String,
+    /// Seconds that runs of the key had machines, decayed to `decayTime`. It halves in an hour.
+    pub machine_seconds: i64,
 }
 
 /// The machines of one node.
@@ -92,6 +122,11 @@ pub struct PoolNode {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub reset_trouble: Option<String>,
+    /// Time up to which `status.queue` has the use of this node's machines: RFC 3339, New York time
+    /// with its offset. Absent before the first run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub charged_time: Option<String>,
     /// Generation of the spec whose network policy is in force here, for running machines too.
     /// Absent before the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]

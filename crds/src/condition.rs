@@ -23,6 +23,10 @@ pub mod condition_type {
     pub const SCHEDULED: &str = "Scheduled";
     /// `AgentRun`: the result of the run; `Unknown` until its end.
     pub const SUCCEEDED: &str = "Succeeded";
+    /// `AgentRun`: the run is over, whatever its result is. Absent until then.
+    pub const FINISHED: &str = "Finished";
+    /// `AgentRun`: the run is suspended. Absent while the run was never suspended.
+    pub const SUSPENDED: &str = "Suspended";
 }
 
 /// The value of a condition.

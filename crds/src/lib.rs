@@ -26,7 +26,7 @@ mod reference;
 mod roles;
 mod schema;
 
-pub use agent_run::{AgentRun, AgentRunSpec, DesiredState, RunAs};
+pub use agent_run::{AgentRun, AgentRunSpec, DesiredState, QueueSpec, RunAs};
 pub use agent_run_files::{ContentSource, InputFileSpec, OutputSpec, Place};
 pub use agent_run_program::{Code, EnvVar, KeyRef, Language, ValueSource};
 pub use agent_run_status::{
@@ -34,7 +34,9 @@ pub use agent_run_status::{
     ScheduledReason, SucceededReason, Timings,
 };
 pub use agent_vm_pool::{AgentVMPool, AgentVMPoolSpec, ReusePolicy, Warm};
-pub use agent_vm_pool_status::{AgentVMPoolStatus, PoolLimits, PoolNode, PoolReason};
+pub use agent_vm_pool_status::{
+    AgentVMPoolStatus, KeyUsage, PoolLimits, PoolNode, PoolQueue, PoolReason,
+};
 pub use common::{LocalRef, MAX_SPEC_BYTES, MAX_STATUS_BYTES};
 pub use condition::{Condition, ConditionStatus, condition_type};
 pub use golden_snapshot::{

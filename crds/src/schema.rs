@@ -1,10 +1,10 @@
 //! Completes the derived schemas for the API server and for readers of `kubectl explain`.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
-    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use schemars::Schema;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Adds the meaning of each value of an enum to the description of the field, because `kubectl
 /// explain` shows only the field's description.
@@ -47,6 +47,7 @@ pub fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
         if let Some(root) =
             version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())
         {
+            in_progress_from_the_start(root);
             walk(root, &mut |schema| {
                 // An optional field that is null counts as absent everywhere in Kubernetes;
                 // `nullable` would make it present.
@@ -57,6 +58,15 @@ pub fn finish(mut crd: CustomResourceDefinition) -> CustomResourceDefinition {
         }
     }
     crd
+}
+
+/// A new object has generation 1 and this status, until an operator has seen it. So kstatus counts
+/// it as in progress; without a status it would count as healthy. The API server drops a status
+/// that a user sends, and fills this one in whenever it reads the object.
+fn in_progress_from_the_start(root: &mut JSONSchemaProps) {
+    if let Some(status) = root.properties.as_mut().and_then(|all| all.get_mut("status")) {
+        status.default = Some(JSON(json!({"observedGeneration": 0})));
+    }
 }
 
 /// Calls `visit` for a schema and all below it.

@@ -8,6 +8,7 @@
 pub mod backoff;
 pub mod calendar;
 pub mod defaults;
+pub mod fair_share;
 pub mod globs;
 pub mod golden;
 pub mod invalid_spec;

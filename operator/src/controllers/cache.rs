@@ -21,8 +21,9 @@ use tokio::sync::watch;
 
 use super::Guarded;
 
-/// Objects of one kind that are reconciled at the same time.
-const CONCURRENCY: u16 = 16;
+/// Reconciles of one kind that kube starts at the same time. There are more than turns, because a
+/// reconcile without a turn ends at once.
+const CONCURRENCY: u16 = 32;
 
 /// The number of full caches.
 #[derive(Clone, Debug)]
@@ -39,8 +40,13 @@ impl Filled {
         let _ = self.0.subscribe().wait_for(|full| *full >= caches).await;
     }
 
-    /// A controller whose cache counts as full after its first list.
-    pub fn controller<K>(&self, client: &Client) -> Controller<Guarded<K>>
+    /// A controller whose cache counts as full after its first list. `heard` gets each event of the
+    /// watch, after the cache and before the controller.
+    pub fn controller<K>(
+        &self,
+        client: &Client,
+        mut heard: impl FnMut(&watcher::Event<Guarded<K>>) + Send + 'static,
+    ) -> Controller<Guarded<K>>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
@@ -49,6 +55,9 @@ impl Filled {
         let events = watcher(Api::all(client.clone()), watcher::Config::default().any_semantic());
         let objects = reflector(writer, events)
             .inspect(move |event| {
+                if let Ok(event) = event {
+                    heard(event);
+                }
                 if !told && matches!(event, Ok(watcher::Event::InitDone)) {
                     told = true;
                     full.send_modify(|full| *full += 1);

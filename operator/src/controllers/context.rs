@@ -3,7 +3,10 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +26,10 @@ use kube::{
 };
 use tokio::sync::watch;
 
-use super::{events::Recorder, failures::Failures, host::HostState, write_times::WriteTimes};
+use super::{
+    events::Recorder, failures::Failures, host::HostState, lines::Lines, pool::NodeRoom,
+    write_times::WriteTimes,
+};
 use crate::{clock::Clock, goldens::Goldens, machines::Machines, metrics::Metrics};
 
 /// An object that may be malformed: it doesn't stop the watch of the others.
@@ -47,13 +53,14 @@ pub struct Context {
     pub node: NodeName,
     /// Defaults without the facts of this host: see [`Context::defaults`].
     pub(super) configured: Defaults,
-    pub budget: Budget,
     pub disk_limits: DiskLimits,
     pub disk: watch::Receiver<DiskState>,
+    pub room: NodeRoom,
     pub runs_folder: PathBuf,
     pub machines: Machines,
     pub goldens: Goldens,
     pub caches: Caches,
+    pub lines: Arc<Lines>,
     pub recorder: Recorder,
     pub metrics: Metrics,
     pub clock: Clock,
@@ -84,6 +91,7 @@ pub struct Parts {
     pub machines: Machines,
     pub goldens: Goldens,
     pub caches: Caches,
+    pub lines: Arc<Lines>,
     pub recorder: Recorder,
     pub metrics: Metrics,
     pub clock: Clock,
@@ -102,6 +110,7 @@ impl Context {
             machines,
             goldens,
             caches,
+            lines,
             recorder,
             metrics,
             clock,
@@ -114,13 +123,14 @@ impl Context {
             client,
             node,
             configured: defaults,
-            budget,
             disk_limits,
             disk,
+            room: NodeRoom::new(budget),
             runs_folder,
             machines,
             goldens,
             caches,
+            lines,
             recorder,
             metrics,
             clock,

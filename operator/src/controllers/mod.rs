@@ -13,12 +13,14 @@ mod events;
 mod failures;
 mod golden;
 mod host;
+mod lines;
 mod pool;
 mod publish;
 mod router;
 mod run;
 mod start;
 mod sweep;
+mod turns;
 mod write_times;
 
 pub use context::{Context, Guarded};

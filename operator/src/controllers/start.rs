@@ -11,7 +11,7 @@ use agentvm_core::{
 };
 use agentvm_hypervisor::Hypervisor;
 use agentvm_types::NodeName;
-use futures::{StreamExt, channel::mpsc::UnboundedSender};
+use futures::{FutureExt, StreamExt, channel::mpsc::UnboundedSender, future};
 use kube::{
     Client, Resource,
     runtime::{
@@ -34,10 +34,12 @@ use super::{
     events::Recorder,
     golden,
     host::watch_host,
+    lines::Lines,
     pool,
     router::{Router, router},
     run,
     sweep::sweep,
+    turns::Turns,
 };
 use crate::{
     clock::Clock,
@@ -130,11 +132,21 @@ impl Operator {
             watch::channel(HostState::Unknown("the host was not asked yet".to_owned()));
         let (disk_state, disk) = watch::channel(DiskState::default());
         let (router, queues) = router();
+        let (lines, news) = Lines::new(config.node.clone(), config.clock.clone());
+        let lines = Arc::new(lines);
         let wake_runs = router.run_sender();
+        let of_goldens = Turns::new(router.snapshot_sender());
+        let (turns_of_pools, turns_of_runs) =
+            (Turns::new(router.pool_sender()), Turns::new(router.run_sender()));
         let filled = Filled::new();
-        let run_controller = filled.controller(&client).reconcile_on(queues.runs);
-        let pool_controller = filled.controller(&client).reconcile_on(queues.pools);
-        let golden_controller = filled.controller(&client).reconcile_on(queues.snapshots);
+        let (of_runs, of_pools) = (lines.clone(), lines.clone());
+        let run_controller = filled
+            .controller(&client, move |event| of_runs.on_run(event))
+            .reconcile_on(queues.runs);
+        let pool_controller = filled
+            .controller(&client, move |event| of_pools.on_pool(event))
+            .reconcile_on(queues.pools);
+        let golden_controller = filled.controller(&client, |_| {}).reconcile_on(queues.snapshots);
         let cx = Arc::new(Context::new(Parts {
             recorder: Recorder::new(client.clone(), &config.node, config.metrics.clone()),
             client,
@@ -149,16 +161,17 @@ impl Operator {
                 pools: pool_controller.store(),
                 snapshots: golden_controller.store(),
             },
+            lines,
             metrics: config.metrics,
             clock: config.clock,
             host: host.clone(),
             snapshots: router.snapshot_sender(),
         }));
         let mut tasks = JoinSet::new();
-        tasks.spawn(drive(golden_controller, golden::reconcile, cx.clone()));
-        tasks.spawn(drive(pool_controller, pool::reconcile, cx.clone()));
-        tasks.spawn(drive(run_controller, run::reconcile, cx.clone()));
-        tasks.spawn(router.route(cx.clone(), machine_queue, golden_queue, host));
+        tasks.spawn(drive(golden_controller, golden::reconcile, of_goldens, cx.clone()));
+        tasks.spawn(drive(pool_controller, pool::reconcile, turns_of_pools, cx.clone()));
+        tasks.spawn(drive(run_controller, run::reconcile, turns_of_runs, cx.clone()));
+        tasks.spawn(router.route(cx.clone(), machine_queue, golden_queue, news, host));
         tasks.spawn(when_cached(filled.clone(), watch_host(cx.clone(), host_state)));
         tasks.spawn(when_cached(filled.clone(), watch_disk(cx.clone(), disk_state)));
         tasks.spawn(when_cached(filled, sweep(cx.clone())));
@@ -242,13 +255,18 @@ fn goldens_config(
 async fn drive<K, F>(
     controller: Controller<Guarded<K>>,
     reconcile: fn(Arc<Guarded<K>>, Arc<Context>) -> F,
+    turns: Arc<Turns<K>>,
     cx: Arc<Context>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Eq + Hash,
     F: Future<Output = Result<Action, Error>> + Send + 'static,
 {
-    let counted = move |object: Arc<Guarded<K>>, cx: Arc<Context>| {
+    let entrance = turns.clone();
+    let in_turn = move |object: Arc<Guarded<K>>, cx: Arc<Context>| {
+        let Some(turn) = entrance.enter(&object) else {
+            return future::ready(Ok(Action::await_change())).left_future();
+        };
         if let Err(malformed) = &object.0 {
             let name = object.meta().name.clone().unwrap_or_default();
             tracing::warn!(kind = %K::kind(&()), name,
@@ -260,19 +278,24 @@ async fn drive<K, F>(
             let begin = cx.clock.instant();
             let done = work.await.inspect(|_| cx.failures.clear(&uid));
             cx.metrics.reconciled(&K::kind(&()), cx.clock.instant() - begin);
+            drop(turn);
             done
         }
+        .right_future()
     };
     controller
-        .run(counted, failed, cx)
+        .run(in_turn, failed, cx)
         .for_each(|done| {
+            if let Err(ControllerError::ObjectNotFound(object)) = &done {
+                turns.gone(object.namespace.as_deref().unwrap_or_default(), &object.name);
+            }
             // A failed reconcile is logged where its retry is decided; this is a watch that broke
             // and will be resumed.
             if let Err(why @ ControllerError::QueueError(_)) = &done {
                 tracing::warn!(kind = %K::kind(&()), error = why as &dyn std::error::Error,
                     "a watch was interrupted");
             }
-            std::future::ready(())
+            future::ready(())
         })
         .await;
 }

@@ -62,6 +62,7 @@ fn sweep_machines(cx: &Context) {
     }
     let known_pools = uids(&cx.caches.pools, PoolUid::new);
     cx.machines.keep_pools(|uid| known_pools.contains(uid));
+    cx.room.keep(|uid| known_pools.contains(uid));
     for uid in pools.iter().collect::<HashSet<_>>() {
         if !known_pools.contains(uid) {
             let slots: Vec<u32> = cx.machines.seen(uid).into_keys().collect();

@@ -74,6 +74,7 @@ async fn of_a_run() {
     let status = AgentRunStatus {
         observed_generation: Some(2),
         conditions: conditions(&["Accepted", "Scheduled", "Succeeded"]),
+        completion_time: Some(time()),
         node_name: Some("n".repeat(253)),
         vm_name: Some("v".repeat(253)),
         exit_code: Some(137),
@@ -136,8 +137,9 @@ async fn of_a_pool_on_a_hundred_nodes() {
         total: 4,
         accelerator: "TCG".to_owned(),
         tier: "Fresh".to_owned(),
-        tier_message: Some("t".repeat(192)),
-        reset_trouble: Some("r".repeat(192)),
+        tier_message: Some("t".repeat(160)),
+        reset_trouble: Some("r".repeat(160)),
+        charged_time: Some("2026-11-20T15:04:05.123-05:00".to_owned()),
         network_generation: Some(i64::MAX),
         limits: Some(PoolLimits {
             cpu_quota_percent: Some(6400),
@@ -149,12 +151,19 @@ async fn of_a_pool_on_a_hundred_nodes() {
         }),
         unshared_memory_bytes: Some(1 << 30),
         reason: "HypervisorUnavailable".to_owned(),
-        message: "m".repeat(368),
+        message: "m".repeat(320),
     };
     let status = json!({
         "observedGeneration": 1, "warm": 100, "claimed": 0, "creating": 100, "resetting": 100,
             "quarantined": 100, "total": 400,
         "nodes": (0..100).map(node).collect::<Vec<_>>(),
+        "queue": {
+            "decayTime": "2026-11-20T15:04:05.123-05:00",
+            "usage": (10..42)
+                .map(|n| format!("{n}{}", "k".repeat(61)))
+                .map(|key| json!({"key": key, "machineSeconds": i64::MAX}))
+                .collect::<Vec<_>>(),
+        },
         "conditions": conditions(&["Ready", "Progressing", "Degraded", "Reconciling", "Stalled"]),
     });
     write_status::<AgentVMPool>(

@@ -12,6 +12,7 @@ mod status;
 mod tier_failures;
 mod tiers;
 mod trouble;
+mod usage;
 mod validate;
 mod write_pacing;
 
@@ -19,12 +20,13 @@ pub use budget::{Budget, InUse, Room, lacks_room, parallel_creations, parallel_r
 pub use disk::{DiskLimits, DiskState, FreeSpace, Pressure, greediest, pressure};
 pub use golden::{GoldenState, usable};
 pub use node_entry::{Counts, NodeFacts, node_entry};
-pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, needs_policy, plan};
+pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, needs_policy, plan, wanted};
 pub use reset_limits::ResetLimits;
 pub use reuse::{AfterRun, UsedMachine, after_run};
 pub use status::{invalid_status, newly_degraded, next_status};
 pub use tiers::TierChoice;
 pub use trouble::{Trouble, Troubles};
+pub use usage::{Charge, Ledger, key_usage};
 pub(crate) use validate::bytes;
 pub use validate::{ValidPool, network_mode, validate};
 pub use write_pacing::{settle_memory, wait_before_write};

@@ -9,10 +9,10 @@ use crate::status::clip;
 
 /// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a
 /// status.
-const MAX_MESSAGE: usize = 368;
+const MAX_MESSAGE: usize = 320;
 /// The limit of the two texts about tiers. The failure is at the end of a text, after the name of a
 /// machine.
-const MAX_TIER_MESSAGE: usize = 192;
+const MAX_TIER_MESSAGE: usize = 160;
 
 /// The number of machines in each state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct NodeFacts<'a> {
     pub last_error: Option<(PoolReason, &'a str)>,
 }
 
-/// This node's entry.
+/// This node's entry, without its charges.
 pub fn node_entry(
     want: &ValidPool,
     seen: &PoolFacts,
@@ -91,6 +91,7 @@ pub fn node_entry(
             .filter(|why| !why.is_empty())
             .map(|why| clip(&why, MAX_TIER_MESSAGE)),
         reset_trouble: tier.degraded.map(|why| clip(&why, MAX_TIER_MESSAGE)),
+        charged_time: None,
         network_generation: facts.network_generation,
         limits: Some(limits::of(want)),
         unshared_memory_bytes: median_mib(facts.unshared),

@@ -101,6 +101,17 @@ pub fn needs_policy(want: &ValidPool, seen: &PoolFacts) -> bool {
     !seen.slots.is_empty() || (seen.golden.is_ok() && want.min.max(seen.queued) > 0)
 }
 
+/// The number of machines that the pool could use at this moment, on a node that has them all.
+pub fn wanted(want: &ValidPool, seen: &PoolFacts, now: Timestamp) -> u32 {
+    let has = count(seen.slots.len());
+    if seen.golden.is_err() || seen.hold_until.is_some_and(|at| at > now) {
+        // It can make none, so no room is kept for it.
+        return has.min(want.max);
+    }
+    let claimed = seen.slots.values().filter(|slot| **slot == SlotSeen::Claimed).count();
+    count(claimed).saturating_add(want.min.max(seen.queued)).min(want.max)
+}
+
 /// Idle machines that stay, and those that will be idle soon: no machine is made in their place.
 fn ready_or_coming(seen: &PoolFacts, retire: &[u32]) -> u32 {
     let stays = |(slot, state): &(&u32, &SlotSeen)| match state {
@@ -258,6 +269,17 @@ mod tests {
         let full = PoolFacts { room: 1.into(), ..seen([(0, SlotSeen::Claimed)]) };
         let tight = plan(&pool(3, 4), &full, at(0));
         assert_eq!((tight.create, tight.no_room_for), (vec![1], 2));
+    }
+
+    #[test]
+    fn a_pool_wants_what_its_runs_can_use_and_nothing_that_it_cannot_make() {
+        let claimed = || seen([(0, SlotSeen::Claimed), (1, idle(0))]);
+        let queued = |queued| PoolFacts { queued, ..claimed() };
+        assert_eq!(wanted(&pool(1, 4), &claimed(), at(0)), 2);
+        assert_eq!(wanted(&pool(1, 4), &queued(2), at(0)), 3);
+        assert_eq!(wanted(&pool(1, 4), &queued(90), at(0)), 4);
+        let held = PoolFacts { hold_until: Some(at(9)), ..queued(90) };
+        assert_eq!((wanted(&pool(1, 4), &held, at(8)), wanted(&pool(1, 4), &held, at(9))), (2, 4));
     }
 
     #[test]

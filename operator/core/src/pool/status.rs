@@ -29,6 +29,7 @@ pub fn next_status(
         total: sum(|n| n.total),
         conditions: settle(&old.conditions, conditions(&nodes, was_ready(old), decided)),
         nodes,
+        queue: old.queue.clone(),
     }
 }
 

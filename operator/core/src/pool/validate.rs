@@ -32,6 +32,12 @@ pub struct ValidPool {
 }
 
 impl ValidPool {
+    /// The pool while it may have only so many machines: it is a smaller one for the time.
+    #[must_use]
+    pub fn at_most(&self, machines: u32) -> Self {
+        Self { min: self.min.min(machines), max: self.max.min(machines), ..self.clone() }
+    }
+
     /// The reachable destinations of its machines, from this generation of the spec.
     pub fn policy(&self, generation: i64) -> Policy {
         Policy { generation, ..self.policy.clone() }

@@ -2,17 +2,36 @@
 
 use std::sync::Arc;
 
-use agentvm_crds::{AcceptedReason, AgentRunStatus};
+use agentvm_crds::{
+    AcceptedReason, AgentRunSpec, AgentRunStatus, ConditionStatus, SucceededReason, condition_type,
+};
 use jiff::Timestamp;
 
 use super::FinishedAttempt;
-use crate::calendar;
+use crate::{calendar, status::find};
+
+/// The value of `spec.managedBy` that names this operator.
+const MANAGED_BY: &str = "agentvm.dev/operator";
+
+/// Is this operator in charge of the run? A run of another controller is left alone, whatever its
+/// state is.
+pub fn is_ours(spec: &AgentRunSpec) -> bool {
+    spec.managed_by.as_deref().is_none_or(|manager| manager == MANAGED_BY)
+}
 
 /// A reference of the run to an object or a key that does not exist (yet).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingRef {
     pub reason: AcceptedReason,
     pub message: String,
+}
+
+/// The reference that was missing when it was looked for last, according to the status.
+pub fn known_missing(status: Option<&AgentRunStatus>) -> Option<MissingRef> {
+    let accepted = find(&status?.conditions, condition_type::ACCEPTED)?;
+    let reasons = [AcceptedReason::SecretMissing, AcceptedReason::ConfigMapMissing];
+    let reason = reasons.into_iter().find(|reason| reason.as_str() == accepted.reason)?;
+    Some(MissingRef { reason, message: accepted.message.clone() })
 }
 
 /// The run's pool, on this node.
@@ -62,17 +81,33 @@ pub struct RunFacts {
     pub refused: Option<String>,
 }
 
-/// A run waits from its creation; after an attempt, from the end of that attempt.
-pub fn waits_since(status: Option<&AgentRunStatus>, created: Timestamp) -> Timestamp {
+/// A run waits from its creation; after an attempt, from the end of that attempt. While it is
+/// suspended, its time does not pass: it waits from the end of the suspension.
+pub fn waits_since(
+    status: Option<&AgentRunStatus>,
+    created: Timestamp,
+    now: Timestamp,
+) -> Timestamp {
     let last = status.and_then(|status| status.attempts.last());
     let ended = last.and_then(|attempt| calendar::parse(attempt.end_time.as_deref()?));
-    ended.unwrap_or(created)
+    let since = ended.unwrap_or(created);
+    let suspended = status.and_then(|s| find(&s.conditions, condition_type::SUSPENDED));
+    match suspended {
+        Some(it) if it.status == ConditionStatus::True => now,
+        Some(it) => calendar::parse(&it.last_transition_time).map_or(since, |at| at.max(since)),
+        None => since,
+    }
 }
 
-/// Attempts so far. The status lists only some of them, but they are numbered.
+/// Attempts so far that count. The status lists only some of them, but they are numbered. An
+/// attempt that ended because the run was suspended does not count.
 pub fn attempts(status: Option<&AgentRunStatus>) -> u32 {
-    let last = status.and_then(|status| status.attempts.last());
-    last.and_then(|attempt| u32::try_from(attempt.number).ok()).unwrap_or(0)
+    let attempts = status.map_or(&[][..], |status| &status.attempts);
+    let last = attempts.last();
+    let number = last.and_then(|attempt| u32::try_from(attempt.number).ok()).unwrap_or(0);
+    let suspended = SucceededReason::Suspended.as_str();
+    let suspended = attempts.iter().filter(|it| it.reason.as_deref() == Some(suspended)).count();
+    number.saturating_sub(u32::try_from(suspended).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -80,6 +115,7 @@ mod tests {
     use agentvm_crds::Attempt;
 
     use super::*;
+    use crate::status::Decided;
 
     fn status(number: i32, ended: Option<i64>) -> AgentRunStatus {
         let at = |second| calendar::text(Timestamp::from_second(second).unwrap());
@@ -99,15 +135,30 @@ mod tests {
     #[test]
     fn a_run_waits_from_its_creation_or_from_the_end_of_its_last_attempt() {
         let created = Timestamp::from_second(1).unwrap();
-        assert_eq!(waits_since(None, created), created);
-        assert_eq!(waits_since(Some(&status(1, None)), created), created);
-        let ended = waits_since(Some(&status(1, Some(9))), created);
+        let now = Timestamp::from_second(20).unwrap();
+        assert_eq!(waits_since(None, created, now), created);
+        assert_eq!(waits_since(Some(&status(1, None)), created, now), created);
+        let ended = waits_since(Some(&status(1, Some(9))), created, now);
         assert_eq!(ended, Timestamp::from_second(9).unwrap());
+        let suspended =
+            |state| AgentRunStatus {
+                conditions: vec![
+                    Decided { generation: None, now: Timestamp::from_second(12).unwrap() }
+                        .condition(condition_type::SUSPENDED, state, "Suspended", ""),
+                ],
+                ..status(1, Some(9))
+            };
+        let since = |state| waits_since(Some(&suspended(state)), created, now).as_second();
+        assert_eq!(since(ConditionStatus::True), 20, "its time does not pass");
+        assert_eq!(since(ConditionStatus::False), 12, "it begins when the suspension ends");
     }
 
     #[test]
     fn attempts_are_counted_by_their_numbers() {
         assert_eq!(attempts(None), 0);
         assert_eq!(attempts(Some(&status(7, None))), 7, "earlier ones may have left the list");
+        let mut suspended = status(7, Some(9));
+        suspended.attempts[0].reason = Some(SucceededReason::Suspended.as_str().to_owned());
+        assert_eq!(attempts(Some(&suspended)), 6, "the infrastructure did not fail");
     }
 }

@@ -1,4 +1,4 @@
-//! Decisions about runs: validation, the queue, the next step, and the status.
+//! Decisions about runs: validation, the queues, the next step, and the status.
 
 mod adrift;
 mod env;
@@ -18,13 +18,18 @@ mod write_pacing;
 pub use adrift::{Adrift, adrift};
 pub use env::{EnvItem, EnvValue, KeyOf};
 pub use expiry::{Expiry, expiry};
-pub use facts::{AttemptState, MissingRef, PoolState, RunFacts, attempts, waits_since};
+pub use facts::{
+    AttemptState, MissingRef, PoolState, RunFacts, attempts, is_ours, known_missing, waits_since,
+};
 pub use files::{Content, FileItem};
 pub use kept_output::kept_bytes;
 pub use paths::check_relative_path;
 pub use plan::{Plan, Step, StopCause, Wait, plan};
 pub use program::{Program, program};
-pub use queue::{QueueEntry, ahead_of, is_in_line};
+pub use queue::{
+    Line, Place, PoolName, QueueEntry, ROUND_SECONDS, RunQueues, Standing, entry, is_in_line,
+    standing,
+};
 pub use result::{AttemptEnd, AttemptResult, Claim, Fetched, FinishedAttempt, Outcome};
 pub use status::{
     accepted_waiting, claimed, finished, finished_attempt, is_finished, open_attempt, unclaimed,

@@ -12,7 +12,10 @@ use std::sync::Arc;
 use agentvm_crds::{AcceptedReason, ScheduledReason, SucceededReason};
 use jiff::{Timestamp, ToSpan};
 
-use super::{AttemptState, FinishedAttempt, PoolState, RunFacts, ValidRun, queue::in_line};
+use super::{
+    AttemptEnd, AttemptResult, AttemptState, FinishedAttempt, PoolState, RunFacts, ValidRun,
+    queue::in_line,
+};
 
 /// Seconds between two looks for a missing Secret or ConfigMap.
 const REFERENCE_LOOK: i64 = 3;
@@ -21,6 +24,7 @@ const REFERENCE_LOOK: i64 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopCause {
     Cancelled,
+    Suspended,
     Evicted,
     /// The node's disk is nearly full, and the run's machine takes most of it.
     DiskFull,
@@ -38,7 +42,8 @@ impl Wait {
     /// Only a run that waits for nothing but a machine may make its pool grow: a pool wakes the
     /// first run in line, and another one must not wake the pool.
     pub fn for_machine(&self) -> bool {
-        self.accepted == AcceptedReason::Valid && self.scheduled != ScheduledReason::NodeUnavailable
+        let other = [ScheduledReason::NodeUnavailable, ScheduledReason::Suspended];
+        self.accepted == AcceptedReason::Valid && !other.contains(&self.scheduled)
     }
 }
 
@@ -82,6 +87,7 @@ pub fn plan(run: &ValidRun, facts: &RunFacts, now: Timestamp) -> Plan {
         AttemptState::Claimed if facts.draining => Step::Nothing,
         AttemptState::Claimed => Step::Execute,
         AttemptState::Executing if run.cancelled => Step::Stop(StopCause::Cancelled),
+        AttemptState::Executing if run.suspended => Step::Stop(StopCause::Suspended),
         AttemptState::Executing if facts.evicting => Step::Stop(StopCause::Evicted),
         AttemptState::Elsewhere | AttemptState::Executing => Step::Nothing,
         AttemptState::Ended(done) => plan_ended(run, facts, done),
@@ -91,6 +97,14 @@ pub fn plan(run: &ValidRun, facts: &RunFacts, now: Timestamp) -> Plan {
 
 fn plan_ended(run: &ValidRun, facts: &RunFacts, done: &Arc<FinishedAttempt>) -> Step {
     let (result, done) = (&done.result, done.clone());
+    if result.end == AttemptEnd::Suspended {
+        if run.cancelled {
+            // It was told to stop for the first cause; the second one decides.
+            let result = AttemptResult { end: AttemptEnd::Cancelled, ..result.clone() };
+            return Step::FinishAttempt(Arc::new(FinishedAttempt { result, ..(*done).clone() }));
+        }
+        return Step::Unclaim { counts: true, done };
+    }
     if run.cancelled || !result.is_infrastructure_failure() {
         return Step::FinishAttempt(done);
     }
@@ -111,6 +125,11 @@ fn plan_waiting(run: &ValidRun, facts: &RunFacts, now: Timestamp) -> Plan {
         |reason, message: String| Plan { step: Step::Finish { reason, message }, wake: None };
     if run.cancelled {
         return done(SucceededReason::Cancelled, "cancelled before it was started".to_owned());
+    }
+    if run.suspended {
+        let message = "spec.suspend is true; the run waits until it is false".to_owned();
+        let (accepted, scheduled) = (AcceptedReason::Valid, ScheduledReason::Suspended);
+        return Plan { step: Step::Wait(Wait { accepted, scheduled, message }), wake: None };
     }
     let deadline = facts
         .waits_since
@@ -263,6 +282,26 @@ mod tests {
         let cancelled = run(&serde_json::json!({"desiredState": "Cancelled"}));
         let step = step(&cancelled, &facts(AttemptState::None));
         assert!(matches!(step, Step::Finish { reason: SucceededReason::Cancelled, .. }));
+    }
+
+    #[test]
+    fn a_suspended_run_waits_without_a_deadline_and_is_tried_again_after_it_ran() {
+        let suspended = run(&serde_json::json!({"suspend": true}));
+        let late = plan(&suspended, &facts(AttemptState::None), at(100_000));
+        assert!(matches!(&late.step, Step::Wait(wait)
+            if wait.scheduled == ScheduledReason::Suspended && !wait.for_machine()));
+        assert_eq!(late.wake, None);
+        let executes = step(&suspended, &facts(AttemptState::Executing));
+        assert_eq!(executes, Step::Stop(StopCause::Suspended));
+        let stopped = facts(ended(AttemptEnd::Suspended, true));
+        assert!(matches!(step(&suspended, &stopped), Step::Unclaim { counts: true, .. }));
+        let resumed = run(&serde_json::json!({}));
+        assert!(matches!(step(&resumed, &stopped), Step::Unclaim { counts: true, .. }));
+        let by_itself = facts(ended(AttemptEnd::Exited(0), true));
+        assert!(matches!(step(&suspended, &by_itself), Step::FinishAttempt(_)));
+        let cancelled = run(&serde_json::json!({"suspend": true, "desiredState": "Cancelled"}));
+        let Step::FinishAttempt(done) = step(&cancelled, &stopped) else { panic!("ends") };
+        assert_eq!(done.result.end, AttemptEnd::Cancelled);
     }
 
     #[test]

@@ -12,6 +12,8 @@ pub enum AttemptEnd {
     Signaled(i32),
     DeadlineExceeded,
     Cancelled,
+    /// The run waits from now on, and is tried again when it is not suspended any more.
+    Suspended,
     Evicted,
     /// The node's disk was nearly full, and this machine took most of it.
     DiskFull,
@@ -155,6 +157,7 @@ impl AttemptResult {
             AttemptEnd::Exited(_) | AttemptEnd::Signaled(_) => SucceededReason::NonZeroExit,
             AttemptEnd::DeadlineExceeded => SucceededReason::DeadlineExceeded,
             AttemptEnd::Cancelled => SucceededReason::Cancelled,
+            AttemptEnd::Suspended => SucceededReason::Suspended,
             AttemptEnd::Evicted | AttemptEnd::DiskFull => SucceededReason::Evicted,
             AttemptEnd::GuestLost => SucceededReason::GuestLost,
             AttemptEnd::NodeLost => SucceededReason::NodeLost,
@@ -171,6 +174,7 @@ impl AttemptResult {
                 "ran longer than spec.timeoutSeconds and was killed".to_owned()
             }
             AttemptEnd::Cancelled => "cancelled while it ran".to_owned(),
+            AttemptEnd::Suspended => "suspended while it ran".to_owned(),
             AttemptEnd::Evicted => {
                 "the operator was told to stop before the run was done".to_owned()
             }

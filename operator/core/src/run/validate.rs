@@ -27,6 +27,7 @@ pub struct ValidRun {
     pub backoff_limit: u32,
     pub priority: i32,
     pub cancelled: bool,
+    pub suspended: bool,
     pub include: Vec<String>,
     pub max_bytes: u64,
 }
@@ -58,6 +59,7 @@ pub fn validate(
         backoff_limit: at_least("spec.backoffLimit", spec.backoff_limit, 0)?,
         priority: spec.priority,
         cancelled: spec.desired_state == DesiredState::Cancelled,
+        suspended: spec.suspend,
         include: include(&spec.output.include)?,
         max_bytes: u64::try_from(spec.output.max_bytes)
             .map_err(|_| InvalidSpec::new("spec.output.maxBytes", "must not be negative"))?,

@@ -15,15 +15,15 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// Whether a waiting run's next status is worth a write. `since` is the time since the last such
 /// write.
 ///
-/// A mistake in the object is written at once, another reason to wait after a pause, and new
-/// numbers after a longer one.
+/// A mistake in the object and a suspension are written at once, another reason to wait after a
+/// pause, and new numbers after a longer one.
 pub fn wait_is_worth_a_write(
     old: &AgentRunStatus,
     next: &AgentRunStatus,
     since: Option<Duration>,
 ) -> bool {
     let after = |pause: Duration| since.is_none_or(|since| since >= pause);
-    if accepted(old) != accepted(next) {
+    if accepted(old) != accepted(next) || suspended(old) != suspended(next) {
         return true;
     }
     if reasons(old) != reasons(next) {
@@ -36,6 +36,10 @@ fn accepted(status: &AgentRunStatus) -> Option<(ConditionStatus, &str, Option<&s
     let accepted = find(&status.conditions, condition_type::ACCEPTED)?;
     let wrong = accepted.status == ConditionStatus::False;
     Some((accepted.status, &accepted.reason, wrong.then_some(&accepted.message)))
+}
+
+fn suspended(status: &AgentRunStatus) -> Option<ConditionStatus> {
+    find(&status.conditions, condition_type::SUSPENDED).map(|it| it.status)
 }
 
 fn reasons(status: &AgentRunStatus) -> Vec<&str> {

@@ -38,22 +38,27 @@ pub async fn execute(
     cx.machines.retire(&owner.uid, &plan.retire);
     // A guest is told its network once, when it is rehydrated.
     cx.machines.retire(&owner.uid, &cx.machines.with_stale_network(&owner.uid, &owner.network));
-    if !cx.draining() {
-        begin(&owner, seen, plan, cx)?;
-    }
+    let begun = cx.draining() || begin(&owner, seen, plan, cx)?;
     // This comes last: runs wait for the machines that were begun above.
-    Ok(cx.machines.update_limits(&owner.uid, owner.limits).await)
+    Ok(cx.machines.update_limits(&owner.uid, owner.limits).await && begun)
 }
 
-fn begin(owner: &PoolOwner, seen: &PoolFacts, plan: &Plan, cx: &Context) -> Result<(), Error> {
+/// Begins the missing machines, as far as there is room for them still. `false`: there is not.
+fn begin(owner: &PoolOwner, seen: &PoolFacts, plan: &Plan, cx: &Context) -> Result<bool, Error> {
     let Some((key, golden)) =
         seen.golden.as_ref().ok().and_then(|key| Some((key, cx.goldens.get(key)?)))
     else {
-        return Ok(());
+        return Ok(true);
     };
-    for slot in &plan.create {
-        cx.machines.create(owner, *slot, &golden).map_err(Error::Machine)?;
+    let mut all = true;
+    if !plan.create.is_empty() {
+        // Another pool may have taken the room since the look.
+        let permit = cx.room.permit(golden.resources.memory_mib, &cx.machines);
+        all = plan.create.len() <= permit.machines as usize;
+        for slot in plan.create.iter().take(permit.machines as usize) {
+            cx.machines.create(owner, *slot, &golden).map_err(Error::Machine)?;
+        }
     }
     cx.machines.test_tiers(key);
-    Ok(())
+    Ok(all)
 }

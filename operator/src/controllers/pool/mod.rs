@@ -4,16 +4,18 @@ mod execute;
 mod network;
 mod observe;
 mod publish;
+mod room;
 
 use std::{sync::Arc, time::Duration};
 
-use agentvm_core::pool::{needs_policy, plan};
+use agentvm_core::pool::{PoolFacts, Room, needs_policy, plan};
 use agentvm_crds::AgentVMPool;
 use agentvm_types::PoolUid;
 use kube::runtime::controller::Action;
 
 use super::{Context, Guarded, error::Error};
 pub use network::declare_all_policies;
+pub use room::NodeRoom;
 
 /// A look from time to time, should an event have been missed.
 const SLOW: Duration = Duration::from_secs(30);
@@ -37,12 +39,23 @@ pub async fn reconcile(
         Err(why) => return publish::invalid(pool, &why, &cx).await,
     };
     // First of all: it holds for machines that run.
-    let needs_policy = needs_policy(&want, &observe::observe(pool, &want, &Ok(()), &cx)?);
+    let needs_policy = needs_policy(&want, &observe::observe(pool, &want, &Ok(()), &cx)?.facts);
     let network = network::declare_policy(pool, &want, needs_policy, &cx).await;
     let seen = observe::observe(pool, &want, &network, &cx)?;
-    let plan = plan(&want, &seen, cx.clock.now());
-    let done = execute::execute(pool, &want, &seen, &plan, &cx).await?;
-    let after = observe::observe(pool, &want, &network, &cx)?;
+    let now = cx.clock.now();
+    // Where others lack the machines that it has beyond its share, it is a smaller pool: idle
+    // machines go, and used ones are not reset.
+    let (allowed, seen) =
+        (seen.yield_to.map_or_else(|| want.clone(), |n| want.at_most(n)), seen.facts);
+    let mut plan_now = plan(&allowed, &seen, now);
+    if allowed.max < want.max {
+        // The machines that the pool does not get are what it says in its status.
+        let none = PoolFacts { room: Room { machines: 0, ..seen.room.clone() }, ..seen.clone() };
+        plan_now.no_room_for = plan(&want, &none, now).no_room_for;
+    }
+    let plan = plan_now;
+    let done = execute::execute(pool, &allowed, &seen, &plan, &cx).await?;
+    let after = observe::observe(pool, &want, &network, &cx)?.facts;
     let again = publish::publish_status(pool, &want, &after, &plan, &cx).await?;
     let slow = if network.is_err() || !done { AGAIN } else { SLOW };
     let wake = plan.wake.map_or(slow, |at| cx.wake_in(at)).min(slow);

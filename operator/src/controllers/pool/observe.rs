@@ -1,21 +1,32 @@
 //! The facts about a pool on this node.
 
 use agentvm_core::{
+    fair_share::Want,
     golden::{DeviceLayout, Local, recipe},
-    pool::{Blocked, GoldenState, InUse, PoolFacts, Room, ValidPool, room, usable},
+    pool::{Blocked, GoldenState, PoolFacts, Room, ValidPool, usable, wanted},
+    run::PoolName,
 };
 use agentvm_crds::{AgentVMPool, NetworkMode};
+use agentvm_types::PoolUid;
 use kube::ResourceExt;
 
-use crate::controllers::{Context, HostState, error::Error, pool::pool_uid, run::waiting};
+use super::{pool_uid, room::Part};
+use crate::controllers::{Context, HostState, error::Error};
 
-/// Looks; changes nothing.
+/// The facts for the plan, and the number of machines that the pool may have, where it has more
+/// than its namespace's share and others lack them.
+pub struct Observation {
+    pub facts: PoolFacts,
+    pub yield_to: Option<u32>,
+}
+
+/// Looks; changes nothing but the pool's wish for room.
 pub fn observe(
     pool: &AgentVMPool,
     want: &ValidPool,
     network: &Result<(), Blocked>,
     cx: &Context,
-) -> Result<PoolFacts, Error> {
+) -> Result<Observation, Error> {
     let uid = pool_uid(pool)?;
     let namespace = pool.namespace().ok_or(Error::Incomplete("namespace"))?;
     let golden = network.clone().and_then(|()| usable(&want.golden, golden(&namespace, want, cx)));
@@ -24,10 +35,25 @@ pub fn observe(
         .ok()
         .and_then(|key| cx.goldens.get(key))
         .map(|golden| golden.resources.memory_mib);
-    let room = size.map_or_else(Room::default, |memory_mib| room_for(want, memory_mib, cx));
-    let queued = waiting(cx, &namespace, &pool.name_any()).len().try_into().unwrap_or(u32::MAX);
+    let busy = cx.machines.owners().1.into_iter().collect();
+    let queued = cx.lines.queued(&PoolName::new(&namespace, &pool.name_any()), &busy);
     let hold_until = cx.machines.trouble(&uid).map(|trouble| trouble.hold_until);
-    Ok(PoolFacts { slots: cx.machines.seen(&uid), queued, room, golden, hold_until })
+    let slots = cx.machines.seen(&uid);
+    let mut facts = PoolFacts { slots, queued, room: Room::default(), golden, hold_until };
+    let wish = size.map(|memory_mib| Want {
+        pool: uid.clone(),
+        namespace,
+        machines: wanted(want, &facts, cx.clock.now()),
+        memory_mib,
+    });
+    let part = if let Some(wish) = wish {
+        part(want, wish, &facts, cx)
+    } else {
+        cx.room.forget(&uid);
+        Part::default()
+    };
+    facts.room = part.room;
+    Ok(Observation { facts, yield_to: part.yield_to })
 }
 
 /// The golden that the pool names, in the layout that its machines need.
@@ -55,14 +81,16 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> GoldenState {
     GoldenState::Known { key, local }
 }
 
-/// The room for machines of this size, in the node's budget and in the subnet where they need one.
-fn room_for(want: &ValidPool, memory_mib: u32, cx: &Context) -> Room {
-    let (machines, memory) = cx.machines.in_use();
+/// The pool's part of the node's budget, and the room in the subnet where its machines need an
+/// address.
+fn part(want: &ValidPool, wish: Want<PoolUid>, facts: &PoolFacts, cx: &Context) -> Part {
     let addresses =
         cx.machines.network().room().filter(|_| want.network_mode == NetworkMode::NatFiltered);
     let addresses = addresses.map(|(machines, limit)| Room { machines, limit });
+    let has = u32::try_from(facts.slots.len()).unwrap_or(u32::MAX);
+    let mut part = cx.room.part(wish, has, addresses, &cx.machines);
     if let Some(why) = cx.disk.borrow().pressure.why() {
-        return Room { machines: 0, limit: why.to_owned() };
+        part.room = Room { machines: 0, limit: why.to_owned() };
     }
-    room(cx.budget, InUse { machines, memory_mib: memory }, memory_mib, addresses)
+    part
 }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use agentvm_core::{
+    calendar,
     invalid_spec::InvalidSpec,
     names::DomainName,
     pool::{
         Counts, NodeFacts, Plan, PoolFacts, ValidPool, invalid_status, newly_degraded, next_status,
         node_entry, settle_memory, wait_before_write,
     },
+    run::PoolName,
 };
 use agentvm_crds::AgentVMPool;
 use agentvm_hypervisor::{Accelerator, Usage};
@@ -50,9 +52,18 @@ pub async fn publish_status(
     };
     let old = pool.status.clone().unwrap_or_default();
     let before = old.nodes.iter().find(|node| node.name == cx.node.as_str());
-    let entry =
+    let mut entry =
         settle_memory(before, node_entry(want, seen, plan, facts), cx.writes.since(uid.as_str()));
-    let next = next_status(&old, entry, cx.decided(pool));
+    let name = pool_name(pool);
+    let charge = cx.lines.charge(&name, &old);
+    entry.charged_time = match &charge {
+        Some(charge) => Some(calendar::text(charge.charged)),
+        None => before.and_then(|before| before.charged_time.clone()),
+    };
+    let mut next = next_status(&old, entry, cx.decided(pool));
+    if let Some(charge) = &charge {
+        next.queue = Some(charge.queue.clone());
+    }
     if old == next {
         return Ok(None);
     }
@@ -62,10 +73,21 @@ pub async fn publish_status(
     cx.writes.note(uid.as_str());
     let news = newly_degraded(&old, &next);
     publish(cx, pool, next).await?;
+    if let Some(charge) = &charge {
+        cx.lines.charged(&name, charge);
+    }
     if let Some((reason, message)) = news {
         cx.recorder.warning(&pool.object_ref(&()), &reason, "Fill", &message).await;
     }
     Ok(None)
+}
+
+fn pool_name(pool: &AgentVMPool) -> PoolName {
+    let meta = &pool.metadata;
+    PoolName::new(
+        meta.namespace.as_deref().unwrap_or_default(),
+        meta.name.as_deref().unwrap_or_default(),
+    )
 }
 
 fn tell_metrics(

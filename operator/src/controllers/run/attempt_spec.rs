@@ -7,7 +7,7 @@ use agentvm_crds::{Attempt, Place};
 use agentvm_hypervisor::{CollectSpec, InputFile};
 use kube::ResourceExt;
 
-use super::{Run, references::Resolved, waiting::created};
+use super::{Run, created, references::Resolved};
 use crate::{
     agent::wire_run_as,
     controllers::Context,

@@ -9,21 +9,19 @@ mod observe;
 mod publish;
 mod record;
 mod references;
-mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
 use agentvm_core::{
-    run::{ValidRun, allowed_seconds, is_finished, open_attempt, plan, validate},
+    run::{ValidRun, allowed_seconds, is_finished, is_ours, open_attempt, plan, validate},
     status::Decided,
 };
 use agentvm_crds::{AgentRun, AgentRunStatus};
 use agentvm_types::RunUid;
+use jiff::Timestamp;
 use kube::{ResourceExt, runtime::controller::Action};
 
 use super::{Context, Guarded, error::Error};
-
-pub use waiting::waiting;
 
 /// The longest time between two looks, should an event have been missed.
 const SLOW: Duration = Duration::from_secs(30);
@@ -48,9 +46,17 @@ impl Run<'_> {
     }
 }
 
+/// When the object was made.
+fn created(run: &AgentRun) -> Timestamp {
+    run.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
 /// Observes, plans, executes, publishes. A finished run is only released, and deleted in its time.
 pub async fn reconcile(object: Arc<Guarded<AgentRun>>, cx: Arc<Context>) -> Result<Action, Error> {
     let Ok(object) = &object.0 else { return Ok(Action::await_change()) };
+    if !is_ours(&object.spec) {
+        return Ok(Action::await_change());
+    }
     let uid = RunUid::new(object.uid().ok_or(Error::Incomplete("uid"))?);
     if is_finished(object.status.as_ref()) {
         return finished::tidy(object, &uid, &cx).await;

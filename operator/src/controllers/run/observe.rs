@@ -1,11 +1,11 @@
 //! The facts about a run: its pool, its references, its place in line, its attempt on this node.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use agentvm_core::{
     run::{
-        AttemptState, FinishedAttempt, PoolState, RunFacts, ahead_of, attempts, open_attempt,
-        waits_since,
+        AttemptState, FinishedAttempt, PoolName, PoolState, RunFacts, attempts, entry,
+        known_missing, open_attempt, waits_since,
     },
     status::find,
 };
@@ -14,9 +14,8 @@ use agentvm_types::{Nonce, PoolUid};
 use kube::ResourceExt;
 
 use super::{
-    Run,
+    Run, created,
     references::{Resolved, resolve},
-    waiting::{created, entry, waiting},
 };
 use crate::controllers::{Context, HostState, error::Error};
 
@@ -43,36 +42,49 @@ pub async fn observe(run: &Run<'_>, cx: &Context) -> Result<Observation, Error> 
     let pool = pool.as_ref().and_then(|pool| pool.0.as_ref().ok());
     let pool_uid = pool.and_then(|pool| pool.metadata.uid.clone()).map(PoolUid::new);
     let attempt = attempt(run, cx);
-    let (missing, resolved) = match (&attempt, &pool_uid) {
-        // References are read only where they decide something.
-        (AttemptState::None, Some(_)) | (AttemptState::Claimed, _) => {
-            match resolve(&cx.client, &namespace, valid).await? {
-                Ok(resolved) => (None, resolved),
-                Err(missing) => (Some(missing), Resolved::default()),
-            }
+    let pool = pool.map_or(PoolState::Missing, |pool| pool_state(pool, run, cx));
+    let (ahead, next) = match &pool {
+        PoolState::Present { free, .. } if attempt == AttemptState::None => {
+            let ahead = ahead(run, &namespace, *free, cx)?;
+            (ahead, ahead < *free && !valid.suspended && !valid.cancelled)
         }
-        _ => (None, Resolved::default()),
+        PoolState::Present { .. } | PoolState::Missing => (0, false),
     };
-    let this = entry(object).ok_or(Error::Incomplete("uid"))?;
-    let others = waiting(cx, &namespace, &valid.pool);
     let status = object.status.as_ref();
+    // References are read only where they decide something: for a run that is next.
+    let (missing, resolved) = if next || attempt == AttemptState::Claimed {
+        match resolve(&cx.client, &namespace, valid).await? {
+            Ok(resolved) => (None, resolved),
+            Err(missing) => (Some(missing), Resolved::default()),
+        }
+    } else {
+        (known_missing(status), Resolved::default())
+    };
     let facts = RunFacts {
-        waits_since: waits_since(status, created(object)),
+        waits_since: waits_since(status, created(object), cx.clock.now()),
         attempts: attempts(status),
-        pool: pool.map_or(PoolState::Missing, |pool| pool_state(pool, run, cx)),
+        pool,
         missing,
-        // A claim that was not confirmed is written before anything else: its machine is taken.
-        ahead: if cx.machines.holds(&run.uid) {
-            0
-        } else {
-            ahead_of(&this, others.iter().map(|waiting| &waiting.entry))
-        },
+        ahead,
         attempt,
         draining: cx.draining(),
         evicting: cx.evicting(),
         refused: cx.disk.borrow().refuses(&namespace, cx.disk_limits),
     };
     Ok(Observation { facts, pool_uid, resolved })
+}
+
+/// The number of runs before this one.
+fn ahead(run: &Run<'_>, namespace: &str, free: u32, cx: &Context) -> Result<u32, Error> {
+    // A claim that was not confirmed is written before anything else: its machine is taken.
+    if cx.machines.holds(&run.uid) {
+        return Ok(0);
+    }
+    let this = entry(run.object).ok_or(Error::Incomplete("uid"))?;
+    // Without a free machine the exact place does not matter.
+    let owners = if free == 0 { vec![] } else { cx.machines.owners().1 };
+    let busy: HashSet<_> = owners.into_iter().collect();
+    Ok(cx.lines.ahead(&PoolName::new(namespace, &run.valid.pool), &this, free, &busy))
 }
 
 fn pool_state(pool: &AgentVMPool, run: &Run<'_>, cx: &Context) -> PoolState {

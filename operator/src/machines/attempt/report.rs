@@ -71,6 +71,7 @@ pub fn attempt_end(result: &wire::WireResult, stop: Option<StopCause>) -> Attemp
 pub fn stopped(cause: StopCause) -> AttemptEnd {
     match cause {
         StopCause::Cancelled => AttemptEnd::Cancelled,
+        StopCause::Suspended => AttemptEnd::Suspended,
         StopCause::Evicted => AttemptEnd::Evicted,
         StopCause::DiskFull => AttemptEnd::DiskFull,
     }

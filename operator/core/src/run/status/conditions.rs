@@ -4,7 +4,10 @@ use agentvm_crds::{
     AcceptedReason, Condition, ConditionStatus, ScheduledReason, SucceededReason, condition_type,
 };
 
-use crate::{run::Wait, status::Decided};
+use crate::{
+    run::Wait,
+    status::{Decided, find},
+};
 
 /// Makes the conditions of one decision.
 pub struct Conditions(pub Decided);
@@ -37,12 +40,12 @@ impl Conditions {
         self.0.condition(condition_type::SUCCEEDED, status, reason.as_str(), message)
     }
 
-    /// The conditions of a run that waits for a machine or for its references.
-    pub fn waiting(&self, wait: &Wait) -> Vec<Condition> {
+    /// The conditions of a run that waits for a machine or for its references, or is suspended.
+    pub fn waiting(&self, old: &[Condition], wait: &Wait) -> Vec<Condition> {
         let Wait { accepted, scheduled, message } = wait;
         let (accepted, scheduled) = (*accepted, *scheduled);
         let valid = accepted == AcceptedReason::Valid;
-        vec![
+        let mut list = vec![
             if valid {
                 self.accepted(ConditionStatus::True, accepted, "the spec is valid")
             } else {
@@ -56,18 +59,36 @@ impl Conditions {
                 scheduled.as_str(),
                 message,
             ),
-        ]
+        ];
+        list.extend(self.suspended(old, scheduled == ScheduledReason::Suspended));
+        list
+    }
+
+    /// The condition of a run that is or was suspended. Its time of transition is the end of the
+    /// last suspension, so it stays.
+    pub fn suspended(&self, old: &[Condition], suspended: bool) -> Option<Condition> {
+        let (type_, reason) = (condition_type::SUSPENDED, ScheduledReason::Suspended.as_str());
+        if suspended {
+            let message = "spec.suspend is true";
+            return Some(self.0.condition(type_, ConditionStatus::True, reason, message));
+        }
+        find(old, type_)?;
+        Some(self.0.condition(type_, ConditionStatus::False, "Resumed", "spec.suspend is false"))
     }
 
     /// The conditions of a run that is over.
     ///
-    /// kstatus counts `Stalled` as failed; a finished run has nothing to reconcile.
+    /// `Finished` is true at every end, so that one wait ends for all of them. kstatus counts
+    /// `Stalled` as failed; a finished run has nothing to reconcile.
     pub fn over(&self, reason: SucceededReason, message: &str) -> Vec<Condition> {
+        let (type_, yes) = (condition_type::FINISHED, ConditionStatus::True);
+        let finished = self.0.condition(type_, yes, reason.as_str(), message);
         if reason == SucceededReason::Completed {
-            return vec![self.succeeded(ConditionStatus::True, reason, message)];
+            return vec![self.succeeded(yes, reason, message), finished];
         }
         vec![
             self.succeeded(ConditionStatus::False, reason, message),
+            finished,
             self.0.condition(
                 condition_type::STALLED,
                 ConditionStatus::True,

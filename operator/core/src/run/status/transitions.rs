@@ -36,7 +36,7 @@ pub fn open_attempt(status: Option<&AgentRunStatus>) -> Option<&Attempt> {
 
 /// The run waits for a machine or for its references.
 pub fn accepted_waiting(old: &AgentRunStatus, wait: &Wait, decided: Decided) -> AgentRunStatus {
-    let list = Conditions(decided).waiting(wait);
+    let list = Conditions(decided).waiting(&old.conditions, wait);
     AgentRunStatus {
         observed_generation: decided.generation,
         conditions: settle(&old.conditions, list),
@@ -49,7 +49,7 @@ pub fn claimed(old: &AgentRunStatus, claim: &Claim, decided: Decided) -> AgentRu
     let make = Conditions(decided);
     let number = old.attempts.last().map_or(1, |a| a.number.saturating_add(1));
     let message = format!("{} on {}, attempt {number}", claim.vm, claim.node);
-    let list = vec![
+    let mut list = vec![
         make.accepted(ConditionStatus::True, AcceptedReason::Valid, "the spec is valid"),
         make.scheduled(ConditionStatus::True, ScheduledReason::Claimed, &message),
         make.succeeded(
@@ -59,6 +59,7 @@ pub fn claimed(old: &AgentRunStatus, claim: &Claim, decided: Decided) -> AgentRu
         ),
         decided.condition(condition_type::RECONCILING, ConditionStatus::True, "Running", &message),
     ];
+    list.extend(make.suspended(&old.conditions, false));
     let mut attempts = old.attempts.clone();
     if attempts.len() >= MAX_ATTEMPTS {
         attempts.remove(1);
@@ -98,11 +99,12 @@ pub fn unclaimed(
         attempts.pop();
     }
     let message = format!("waits for another machine: {}", result.text());
-    let list = Conditions(decided).waiting(&Wait {
+    let wait = Wait {
         accepted: AcceptedReason::Valid,
         scheduled: ScheduledReason::WaitingForMachine,
         message,
-    });
+    };
+    let list = Conditions(decided).waiting(&old.conditions, &wait);
     AgentRunStatus {
         observed_generation: decided.generation,
         conditions: settle(&old.conditions, list),
@@ -130,10 +132,12 @@ pub fn finished(
     };
     let mut list = vec![accepted];
     list.extend(keep(condition_type::SCHEDULED));
+    list.extend(keep(condition_type::SUSPENDED));
     list.extend(make.over(reason, message));
     AgentRunStatus {
         observed_generation: decided.generation,
         conditions: settle(&old.conditions, list),
+        completion_time: Some(calendar::text(decided.now)),
         ..old.clone()
     }
 }
@@ -258,6 +262,66 @@ mod tests {
             "what proved that machine proves no other"
         );
         assert_eq!(super::claimed(&counted, &claim(), decided()).attempts[1].number, 2);
+    }
+
+    #[test]
+    fn every_end_is_finished_and_has_a_time() {
+        let claimed = claimed(&AgentRunStatus::default(), &claim(), decided());
+        let without_an_attempt = SucceededReason::ALL
+            .iter()
+            .filter(|reason| {
+                !matches!(reason, SucceededReason::Running | SucceededReason::Suspended)
+            })
+            .map(|reason| (*reason, finished(&claimed, *reason, "over", decided())));
+        let ends = [
+            AttemptEnd::Exited(0),
+            AttemptEnd::Exited(1),
+            AttemptEnd::Signaled(9),
+            AttemptEnd::DeadlineExceeded,
+            AttemptEnd::Cancelled,
+            AttemptEnd::Evicted,
+            AttemptEnd::GuestLost,
+            AttemptEnd::NodeLost,
+            AttemptEnd::OutputTooLarge,
+        ];
+        let with_one = ends.map(|end| {
+            let done = ended(end);
+            (done.result.reason(), finished_attempt(&claimed, &done, decided()))
+        });
+        let time = Some(calendar::text(decided().now));
+        for (reason, status) in without_an_attempt.chain(with_one) {
+            let expected = (ConditionStatus::True, reason.as_str().to_owned());
+            assert_eq!(check(&status, "Finished"), expected);
+            assert_eq!(status.completion_time, time);
+            assert!(find(&status.conditions, "Reconciling").is_none());
+        }
+        for status in [AgentRunStatus::default(), claimed] {
+            assert!(find(&status.conditions, "Finished").is_none());
+            assert_eq!(status.completion_time, None);
+        }
+    }
+
+    #[test]
+    fn a_suspension_is_said_and_its_end_stays() {
+        let at = |second| Decided { now: Timestamp::from_second(second).unwrap(), ..decided() };
+        let wait =
+            |scheduled| Wait { accepted: AcceptedReason::Valid, scheduled, message: String::new() };
+        let (suspended, for_machine) =
+            (wait(ScheduledReason::Suspended), wait(ScheduledReason::WaitingForMachine));
+        let first = accepted_waiting(&AgentRunStatus::default(), &for_machine, at(1));
+        assert!(find(&first.conditions, "Suspended").is_none());
+        let paused = accepted_waiting(&first, &suspended, at(2));
+        assert_eq!(check(&paused, "Suspended").0, ConditionStatus::True);
+        assert_eq!(check(&paused, "Scheduled").1, "Suspended");
+        let resumed = accepted_waiting(&paused, &for_machine, at(3));
+        let claimed = claimed(&resumed, &claim(), at(4));
+        let again = unclaimed(&claimed, &ended(AttemptEnd::GuestLost).result, false, at(5));
+        let done = finished(&again, SucceededReason::QueueTimeout, "", at(6));
+        for status in [resumed, claimed, again, done] {
+            let it = find(&status.conditions, "Suspended").unwrap();
+            assert_eq!(it.status, ConditionStatus::False);
+            assert_eq!(it.last_transition_time, calendar::text(at(3).now));
+        }
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use agentvm_core::names::GoldenKey;
-use agentvm_hypervisor::{HvError, MachineApi, Mark, ShareApi, Stop};
+use agentvm_hypervisor::libvirt::{Libvirt, LibvirtConfig};
+use agentvm_hypervisor::{HvError, MachineApi, Mark, PowerState, ShareApi, Stop};
 use agentvm_testing::holds_within_async;
 
 use crate::libvirt_host::TestHost;
@@ -45,6 +46,54 @@ async fn a_reset_that_hangs_does_not_keep_its_machine_alive() {
     println!("measured: a frozen machine ended in {:?}", began.elapsed());
     let ended = reset.await.unwrap().unwrap_err();
     assert!(ended.is_refusal() || matches!(ended, HvError::Io { .. }), "{ended:?}");
+    assert_eq!((host.domains(), host.mounts()), (vec![], vec![]));
+    hv.release().await;
+}
+
+/// As many calls as there are threads for claims.
+const CALLS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn qemus_that_do_not_answer_cost_their_own_machines_and_no_other_claim() {
+    let host = TestHost::new();
+    let short = Duration::from_secs(5);
+    let config = LibvirtConfig { monitor_timeout: short, ..host.config() };
+    let hv = Libvirt::connect(config).await.unwrap();
+    let key = GoldenKey::derive(&["silent"]);
+    host.golden(&hv, &key).await;
+    let specs = [0, 1, 2].map(|slot| host.machine(&key, slot, &format!("nonce-{slot}")));
+    for spec in &specs {
+        hv.create(spec).await.unwrap();
+    }
+    let [one, two, third] = specs.map(|spec| spec.record.name);
+    let mut ends = Vec::new();
+    for name in [&one, &two] {
+        hv.resume(name).await.unwrap();
+        freeze(pid(name));
+        // The run is at its end, and its machine is paused, again and again.
+        for _ in 0..CALLS {
+            let (hv, name) = (hv.clone(), name.clone());
+            ends.push(tokio::spawn(async move { hv.pause(&name).await }));
+        }
+    }
+    let refused = async || ends.iter().filter(|end| end.is_finished()).count() == ends.len() - 2;
+    assert!(
+        holds_within_async(short, refused).await,
+        "of each silent QEMU, one call waits, and all others are refused"
+    );
+    hv.resume(&third).await.expect("a claim of another machine goes on");
+    hv.pause(&third).await.unwrap();
+    assert_eq!(ends.iter().filter(|end| !end.is_finished()).count(), 2, "meanwhile they wait");
+    for end in ends {
+        end.await.unwrap().unwrap_err();
+    }
+    for name in [&one, &two] {
+        let state = hv.state(name).await.unwrap();
+        assert!(matches!(state, PowerState::Dead { .. }), "{state:?}: it was killed");
+    }
+    for name in [&one, &two, &third] {
+        hv.destroy(name, Stop::Force).await.unwrap();
+    }
     assert_eq!((host.domains(), host.mounts()), (vec![], vec![]));
     hv.release().await;
 }

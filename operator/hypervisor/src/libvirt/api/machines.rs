@@ -46,7 +46,7 @@ impl MachineApi for Libvirt {
         let (host, name, limits) = (Arc::clone(&self.host), name.clone(), *limits);
         let within = self.host.config.call_timeout;
         let job = move |conn: &Connect, wanted: Wanted<'_>| {
-            power::update_limits(&host.folder, &host.locks, conn, &name, &limits, wanted)
+            power::update_limits(&host, conn, &name, &limits, wanted)
         };
         self.resets.call("change a machine's limits", within, job).await
     }
@@ -54,33 +54,26 @@ impl MachineApi for Libvirt {
     async fn resume(&self, name: &DomainName) -> Result<(), HvError> {
         let (host, name, within) =
             (Arc::clone(&self.host), name.clone(), self.host.config.call_timeout);
-        let job = move |conn: &Connect, wanted: Wanted<'_>| {
-            power::resume(&host.folder, &host.at_work, conn, &name, wanted)
-        };
+        let job =
+            move |conn: &Connect, wanted: Wanted<'_>| power::resume(&host, conn, &name, wanted);
         self.claims.call("resume a machine", within, job).await
     }
 
     async fn pause(&self, name: &DomainName) -> Result<(), HvError> {
         let name = name.clone();
-        self.claim("pause a machine", move |host, conn| {
-            power::pause(&host.folder, &host.at_work, conn, &name)
-        })
-        .await
+        self.claim("pause a machine", move |host, conn| power::pause(host, conn, &name)).await
     }
 
     async fn park(&self, name: &DomainName, evidence: &str) -> Result<(), HvError> {
         let (name, evidence) = (name.clone(), evidence.to_owned());
-        self.claim("park a machine", move |host, conn| {
-            power::park(&host.folder, &host.at_work, conn, &name, &evidence)
-        })
-        .await
+        self.claim("park a machine", move |host, conn| power::park(host, conn, &name, &evidence))
+            .await
     }
 
     async fn quarantine(&self, name: &DomainName, until: i64, why: &str) -> Result<(), HvError> {
         let (name, why) = (name.clone(), why.to_owned());
-        let job = move |host: &Host, conn: &Connect| {
-            power::quarantine(&host.folder, &host.firewall, conn, &name, until, &why)
-        };
+        let job =
+            move |host: &Host, conn: &Connect| power::quarantine(host, conn, &name, until, &why);
         self.claim("quarantine a machine", job).await
     }
 

@@ -38,6 +38,8 @@ pub struct LibvirtConfig {
     pub capture_timeout: Duration,
     /// The deadline of all small calls.
     pub call_timeout: Duration,
+    /// The time that a machine's QEMU has for an answer. After it, QEMU is killed.
+    pub monitor_timeout: Duration,
     /// Threads that create, capture and destroy. Claims have their own.
     pub workers: usize,
     /// The library that QEMU is started with so that machines can be reset in place.
@@ -76,6 +78,7 @@ impl LibvirtConfig {
             stop_timeout: Duration::from_secs(10),
             capture_timeout: Duration::from_mins(3),
             call_timeout: Duration::from_secs(10),
+            monitor_timeout: Duration::from_secs(20),
             workers: BUILD_WORKERS,
             preload: find_preload(),
             first_uid: Some(Self::FIRST_UID),

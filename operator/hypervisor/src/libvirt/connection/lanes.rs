@@ -17,10 +17,12 @@ use super::reconnect::{Link, keep_alive_loop};
 use crate::HvError;
 use crate::locks::lock;
 
-/// Threads that create, capture and destroy.
-pub const BUILD_WORKERS: usize = 4;
-/// Threads that serve claims: resume, pause, state, list, health.
-pub const CLAIM_WORKERS: usize = 2;
+/// Threads that create, capture and destroy. Captures may take as many as run at a time, and leave
+/// the others.
+pub const BUILD_WORKERS: usize = 6;
+/// Threads that serve claims: resume, pause, state, list, health. Each is quick, but one machine's
+/// QEMU that does not answer takes one of them for a while ([`super::silence`]).
+pub const CLAIM_WORKERS: usize = 8;
 /// Threads that reset machines, and change their limits.
 pub const RESET_WORKERS: usize = 2;
 

@@ -4,3 +4,4 @@ pub mod config;
 pub mod domain;
 pub mod lanes;
 mod reconnect;
+pub mod silence;

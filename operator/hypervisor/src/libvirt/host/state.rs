@@ -13,6 +13,7 @@ use crate::HvError;
 use crate::files::io;
 use crate::firewall::Firewall;
 use crate::libvirt::connection::config::LibvirtConfig;
+use crate::libvirt::connection::silence::Monitors;
 use crate::libvirt::qemu::preload;
 use crate::libvirt::qemu::users::{MachineUsers, uids};
 use crate::libvirt::store::state_folder::StateFolder;
@@ -29,6 +30,7 @@ pub struct Host {
     pub network: NatNetwork,
     pub filters: Filters,
     pub at_work: AtWork,
+    pub monitors: Monitors,
     pub facts: FactsProbe,
     /// The preload library where QEMU can read it, or the reason why there is none.
     pub preload: Result<PathBuf, String>,
@@ -57,6 +59,10 @@ impl Host {
             network: NatNetwork::new(config.instance.clone(), gateway_mac),
             filters: Filters::new(config.instance.clone(), gateway_mac, config.filter),
             at_work: AtWork::default(),
+            monitors: Monitors::start(config.monitor_timeout).map_err(|source| HvError::Io {
+                what: "start the thread that watches QEMUs".to_owned(),
+                source,
+            })?,
             facts: FactsProbe::new(&config, &folder),
             preload: preload::install(config.preload.as_deref(), &folder),
             folder,

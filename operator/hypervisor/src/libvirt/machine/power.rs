@@ -1,30 +1,25 @@
 //! The operations on an existing machine: resume, pause, park, limit, destroy.
 
-use std::sync::Arc;
-
 use agentvm_core::names::DomainName;
 use virt::connect::Connect;
+use virt::domain::Domain;
 
 use super::{limits_in_force, links, observe};
 use crate::files::remove_tree;
-use crate::firewall::Firewall;
 use crate::libvirt::connection::domain::{self, refused};
 use crate::libvirt::connection::lanes::{Wanted, still};
-use crate::libvirt::host::at_work::AtWork;
 use crate::libvirt::host::state::Host;
 use crate::libvirt::qemu::process;
 use crate::libvirt::qemu::smaps::{self, Place};
 use crate::libvirt::qemu::users::MachineUsers;
 use crate::libvirt::store::marks;
 use crate::libvirt::store::state_folder::{MachineDir, StateFolder};
-use crate::locks::Locks;
 use crate::workspace::{input, share};
 use crate::{HvError, InputFile, MachineKind, MachineLimits, PowerState, Stop, Usage};
 
 /// The mark goes first: an operator that is killed in between finds a machine without a good mark.
 pub fn resume(
-    folder: &StateFolder,
-    at_work: &AtWork,
+    Host { folder, at_work, monitors, .. }: &Host,
     conn: &Connect,
     name: &DomainName,
     wanted: Wanted<'_>,
@@ -35,7 +30,8 @@ pub fn resume(
     usable(&dir, name, "resume")?;
     marks::clear_parked(&dir)?;
     // A claim waits for this: the machine's state is asked only when the call fails.
-    let Err(error) = domain.resume() else { return Ok(()) };
+    let resumed = monitors.alone(name, "resume", || Ok(domain.resume()))?;
+    let Err(error) = resumed else { return Ok(()) };
     match observe::state_of(folder, at_work, &domain, name)? {
         PowerState::Running => Ok(()),
         PowerState::Paused => Err(refused(format!("resume machine {name}"))(error)),
@@ -75,23 +71,16 @@ fn usable(dir: &MachineDir, name: &DomainName, what: &str) -> Result<(), HvError
 }
 
 /// The mark comes last: it is true by then, and stays true until the next resume.
-pub fn park(
-    folder: &StateFolder,
-    at_work: &AtWork,
-    conn: &Connect,
-    name: &DomainName,
-    evidence: &str,
-) -> Result<(), HvError> {
-    let dir = folder.machine(name);
-    pause(folder, at_work, conn, name)?;
+pub fn park(host: &Host, conn: &Connect, name: &DomainName, evidence: &str) -> Result<(), HvError> {
+    let dir = host.folder.machine(name);
+    pause(host, conn, name)?;
     usable(&dir, name, "park")?;
     marks::set_parked(&dir, evidence)
 }
 
 /// This also covers a machine whose reset was interrupted, or that has died: it is kept as it is.
 pub fn quarantine(
-    folder: &StateFolder,
-    firewall: &Arc<Firewall>,
+    Host { folder, firewall, monitors, .. }: &Host,
     conn: &Connect,
     name: &DomainName,
     until: i64,
@@ -101,7 +90,7 @@ pub fn quarantine(
     let domain = domain::get(conn, name)?;
     marks::clear_parked(&dir)?;
     if domain::power(&domain)? == PowerState::Running {
-        domain.suspend().map_err(refused(format!("pause machine {name}")))?;
+        monitors.alone(name, "pause", || suspend(&domain, name))?;
     }
     marks::set_quarantined(&dir, until, why)?;
     observe::record(folder, &domain)?.map_or(Ok(()), |record| links::cut(firewall, &record))
@@ -122,8 +111,7 @@ pub fn usage(folder: &StateFolder, name: &DomainName) -> Result<Usage, HvError> 
 /// Waits for the lock of the machine: a creation or a reset that is under way applies the limits of
 /// its own spec.
 pub fn update_limits(
-    folder: &StateFolder,
-    locks: &Locks,
+    Host { folder, locks, monitors, .. }: &Host,
     conn: &Connect,
     name: &DomainName,
     limits: &MachineLimits,
@@ -131,25 +119,30 @@ pub fn update_limits(
 ) -> Result<Option<String>, HvError> {
     locks.with(name.as_str(), || {
         still(wanted, "change a machine's limits")?;
-        limits_in_force::change(&domain::get(conn, name)?, &folder.machine(name), limits)
+        let domain = domain::get(conn, name)?;
+        let change = || limits_in_force::change(&domain, &folder.machine(name), limits);
+        monitors.beside(name, "limit", change)
     })
 }
 
 pub fn pause(
-    folder: &StateFolder,
-    at_work: &AtWork,
+    Host { folder, at_work, monitors, .. }: &Host,
     conn: &Connect,
     name: &DomainName,
 ) -> Result<(), HvError> {
     let domain = domain::get(conn, name)?;
     match observe::state_of(folder, at_work, &domain, name)? {
         PowerState::Paused => Ok(()),
-        PowerState::Running => domain.suspend().map_err(refused(format!("pause machine {name}"))),
+        PowerState::Running => monitors.alone(name, "pause", || suspend(&domain, name)),
         PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),
         PowerState::Dead { why } => {
             Err(HvError::Refused { what: format!("pause machine {name}"), detail: why })
         }
     }
+}
+
+fn suspend(domain: &Domain, name: &DomainName) -> Result<(), HvError> {
+    domain.suspend().map(drop).map_err(refused(format!("pause machine {name}")))
 }
 
 /// The holder of the lock may wait for a QEMU that does not answer any more. So by force, QEMU goes

@@ -197,7 +197,9 @@ impl<'a> Reset<'a> {
     /// the call comes first.
     fn stop(&self) -> Result<(), HvError> {
         let name = &self.spec.record.name;
-        let Err(error) = self.domain.suspend() else { return Ok(()) };
+        let suspend = || Ok(self.domain.suspend());
+        let stopped = self.host.monitors.beside(name, "pause", suspend)?;
+        let Err(error) = stopped else { return Ok(()) };
         match domain::power(&self.domain)? {
             PowerState::Paused => Ok(()),
             PowerState::Absent => Err(HvError::NoSuchMachine(name.clone())),

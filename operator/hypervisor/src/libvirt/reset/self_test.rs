@@ -159,7 +159,7 @@ impl SelfTest<'_> {
         let name = &self.spec.record.name;
         let pid = process::pid(name)?;
         let memory = self.whole.dir.memory();
-        power::resume(&host.folder, &host.at_work, conn, name, ALWAYS)?;
+        power::resume(host, conn, name, ALWAYS)?;
         let deadline = Instant::now() + DIRTY;
         loop {
             let table = smaps::read(pid)?;

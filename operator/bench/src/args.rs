@@ -75,6 +75,24 @@ pub enum Which {
         #[command(flatten)]
         common: Common,
     },
+    /// A queue of commands that do nothing: runs per second, and the cycle of a machine by phase,
+    /// beside a revert and a boot for each run. -n is the length of the queue, 200 by default.
+    Throughput {
+        /// Size of the machines, MiB.
+        #[arg(long, value_name = "MIB", default_value_t = 512)]
+        memory: u32,
+        /// Numbers of machines, one queue for each.
+        #[arg(
+            long,
+            value_name = "N",
+            value_delimiter = ',',
+            default_values_t = [1, 2, 4, 8],
+            value_parser = clap::value_parser!(u32).range(1..=256)
+        )]
+        machines: Vec<u32>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// The memory cost of idle machines of one golden, beside the memory that they offer. -n is the
     /// number of machines, 8 by default.
     Density {
@@ -121,6 +139,7 @@ impl Which {
         match self {
             Self::Reset { common, .. }
             | Self::Run { common, .. }
+            | Self::Throughput { common, .. }
             | Self::Acquire { common, .. }
             | Self::Scale { common, .. }
             | Self::Density { common, .. }
@@ -133,7 +152,7 @@ impl Which {
     pub fn rounds(&self) -> usize {
         let default = match self {
             Self::Density { .. } => 8,
-            Self::Acquire { .. } => 200,
+            Self::Acquire { .. } | Self::Throughput { .. } => 200,
             Self::Reset { .. }
             | Self::Run { .. }
             | Self::Scale { .. }

@@ -19,6 +19,9 @@ pub struct Counters {
     /// Reconciles of runs, and their total seconds.
     pub reconciles: f64,
     pub reconcile_seconds: f64,
+    /// Resets of machines, each with the preparation for the next run, and their total seconds.
+    pub resets: f64,
+    pub reset_seconds: f64,
 }
 
 impl Counters {
@@ -30,6 +33,7 @@ impl Counters {
             client.request_text(request).await.map_err(step("read the API server's metrics"))?;
         let own = get(operator).await.map_err(step("read the operator's metrics"))?;
         let run = [("kind", &["AgentRun"][..])];
+        let reset = [("kind", &["reset"][..])];
         Ok(Self {
             writes: sum(
                 &server,
@@ -38,6 +42,8 @@ impl Counters {
             ),
             reconciles: sum(&own, "agentvm_reconcile_duration_seconds_count", &run),
             reconcile_seconds: sum(&own, "agentvm_reconcile_duration_seconds_sum", &run),
+            resets: sum(&own, "agent_vm_boot_duration_seconds_count", &reset),
+            reset_seconds: sum(&own, "agent_vm_boot_duration_seconds_sum", &reset),
         })
     }
 }

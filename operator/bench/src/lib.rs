@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cli ─► lib: a host that goes with the bench (lab, folder)
-//!         └► reset · acquire · run · density · fill · scale · network
+//!         └► reset · acquire · run · throughput · density · fill · scale · network
 //!             └► rounds: contenders take turns ─► report: table or JSON (stats)
 //! ```
 //! Contenders of agentvm's own (`product`) use the product's calls. Baselines (`ordinary`) use
@@ -30,6 +30,7 @@ mod rounds;
 mod run;
 mod scale;
 mod stats;
+mod throughput;
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -118,6 +119,10 @@ async fn measure(which: &Which, settings: &Settings, lab: &Arc<Lab>) -> Result<R
         Which::Acquire { memory, .. } => {
             let full = lab.product(common, settings).await?;
             acquire::run(lab, full, *memory, which.rounds()).await
+        }
+        Which::Throughput { memory, machines, .. } => {
+            let full = lab.product(common, settings).await?;
+            throughput::run(lab, full, *memory, machines, which.rounds()).await
         }
         Which::Scale { memory, .. } => {
             let full = lab.product(common, settings).await?;

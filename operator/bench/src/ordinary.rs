@@ -60,7 +60,22 @@ impl Ordinary {
         memory_mib: u32,
         setup: Option<String>,
     ) -> Result<Self, BenchError> {
-        let baseline = lab.baseline(&format!("{}-{memory_mib}", way.name()), memory_mib);
+        Self::numbered(lab, way, memory_mib, setup, 0)
+    }
+
+    /// One of several domains of the same size.
+    pub fn numbered(
+        lab: &Arc<Lab>,
+        way: Way,
+        memory_mib: u32,
+        setup: Option<String>,
+        number: u32,
+    ) -> Result<Self, BenchError> {
+        let name = match number {
+            0 => format!("{}-{memory_mib}", way.name()),
+            _ => format!("{}-{memory_mib}-{number}", way.name()),
+        };
+        let baseline = lab.baseline(&name, memory_mib);
         let record = MachineRecord {
             token: random()?.into(),
             ..record(lab, &GoldenKey::derive(&["none"]), 0)

@@ -14,6 +14,7 @@ pub enum Unit {
     Micros,
     Mebibytes,
     MebibytesPerSecond,
+    PerSecond,
     Count,
 }
 
@@ -24,6 +25,7 @@ impl Unit {
             Self::Micros => "us",
             Self::Mebibytes => "mib",
             Self::MebibytesPerSecond => "mib_per_s",
+            Self::PerSecond => "per_s",
             Self::Count => "count",
         }
     }
@@ -34,6 +36,7 @@ impl Unit {
             Self::Micros => "µs",
             Self::Mebibytes => "MiB",
             Self::MebibytesPerSecond => "MiB/s",
+            Self::PerSecond => "/s",
             Self::Count => "",
         }
     }

@@ -102,9 +102,8 @@ struct Queue {
 /// Creates all runs at once, and waits until all have succeeded.
 async fn queue(full: &Full, prefix: &str, machines: u32, n: usize) -> Result<Queue, BenchError> {
     full.settled(machines).await?;
-    let metrics = full
-        .metrics
-        .ok_or_else(|| BenchError::Found("the operator has no metrics".to_owned()))?;
+    let metrics =
+        full.metrics.ok_or_else(|| BenchError::Found("the operator has no metrics".to_owned()))?;
     let names: Vec<String> = (0..n).map(|at| format!("{prefix}-{at}")).collect();
     let before = Counters::read(&full.client, metrics).await?;
     let began = Instant::now();

@@ -33,6 +33,8 @@ pub struct PoolOwner {
     pub golden: Option<GoldenKey>,
     pub network: PoolNetwork,
     pub limits: MachineLimits,
+    /// The number of runs that wait for a machine of the pool.
+    pub queued: u32,
 }
 
 /// All pools of this node.
@@ -59,6 +61,11 @@ impl Pools {
         troubles.keep(&exists);
         let wants = |key: &GoldenKey| wanted.values().any(|p| p.golden.as_ref() == Some(key));
         tiers.keep(exists, wants);
+    }
+
+    /// Whether runs wait for a machine of the pool.
+    pub fn has_queue(&self, pool: &PoolUid) -> bool {
+        self.get(pool).is_some_and(|pool| pool.queued > 0)
     }
 
     /// The pools whose machines are made of this golden.
@@ -221,6 +228,7 @@ mod tests {
             golden: Some(golden()),
             network: PoolNetwork { attachment: Attachment::Isolated, resolvers: vec![] },
             limits: MachineLimits::default(),
+            queued: 0,
         });
         pools
     }

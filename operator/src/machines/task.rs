@@ -21,13 +21,14 @@ use agentvm_core::{
 use agentvm_hypervisor::{MachineRecord, PowerState, Stop};
 use agentvm_types::MachineLimits;
 use jiff::Timestamp;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{
     AttemptSpec, Inner,
     board::SlotKey,
     commands::{Inbox, MachineCommand},
     execute::Left,
+    prepare::Lendable,
 };
 use crate::{
     agent::{SessionError, fresh_nonce},
@@ -39,6 +40,10 @@ use crate::{
 const SETTLE: Duration = Duration::from_secs(1);
 /// The time between two looks, until the pool says otherwise.
 const HEALTH_CHECK: Duration = Duration::from_mins(1);
+
+/// The time for which a machine runs for a run that waits. A claim is a write to the API server. A
+/// machine that is not taken meanwhile is parked.
+const AWAITED: Duration = Duration::from_secs(1);
 
 /// The beginning of a machine's life, or of its next use.
 #[derive(Debug)]
@@ -76,9 +81,9 @@ impl Task {
     pub async fn live(mut self, origin: Origin) {
         let mut next = Some(origin);
         while let Some(origin) = next.take() {
-            let Ok(session) = self.prepared(origin).await else { break };
-            let Some(spec) = self.wait().await else { break };
-            if let Left::Behind { intact } = self.execute(&spec, session).await {
+            let Ok(mut lendable) = self.prepared(origin).await else { break };
+            let Some(spec) = self.wait(&mut lendable).await else { break };
+            if let Left::Behind { intact } = self.execute(&spec, lendable.session).await {
                 next = self.next_use(intact);
             }
         }
@@ -86,7 +91,30 @@ impl Task {
     }
 
     /// Idle, claimed or found: until the task is told to execute, or to end the machine.
-    async fn wait(&mut self) -> Option<Box<AttemptSpec>> {
+    async fn wait(&mut self, lendable: &mut Lendable) -> Option<Box<AttemptSpec>> {
+        if lendable.running.is_some() {
+            match timeout(AWAITED, self.told()).await {
+                Ok(told) => return told,
+                // The run that waited has another machine, or is gone. A run that claims this one
+                // from here on gets it when it is parked.
+                Err(_) => self.settle(lendable).await.ok()?,
+            }
+        }
+        self.wait_parked().await
+    }
+
+    /// The command to execute; `None`: the machine ends.
+    async fn told(&mut self) -> Option<Box<AttemptSpec>> {
+        loop {
+            match self.inbox.next().await {
+                Some(MachineCommand::Execute { spec, .. }) => return Some(spec),
+                Some(MachineCommand::Release { .. } | MachineCommand::End) | None => return None,
+                Some(stop @ MachineCommand::Stop { .. }) => self.inbox.unexpected(&stop),
+            }
+        }
+    }
+
+    async fn wait_parked(&mut self) -> Option<Box<AttemptSpec>> {
         let name = self.record.name.clone();
         // This runs beside the commands, never before them: a claim does not wait for a look at the
         // machine.
@@ -95,13 +123,7 @@ impl Task {
         loop {
             tokio::select! {
                 biased;
-                command = self.inbox.next() => match command {
-                    Some(MachineCommand::Execute { spec, .. }) => return Some(spec),
-                    Some(MachineCommand::Release { .. } | MachineCommand::End) | None => {
-                        return None;
-                    }
-                    Some(stop @ MachineCommand::Stop { .. }) => self.inbox.unexpected(&stop),
-                },
+                told = self.told() => return told,
                 why = &mut lost => {
                     if self.inner.board().retire(&self.key) {
                         tracing::warn!(machine = %name, "an idle machine is lost: {why}");

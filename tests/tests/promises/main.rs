@@ -13,6 +13,7 @@ mod api_rules;
 mod api_status;
 mod api_updates;
 mod api_writes;
+mod awaited;
 mod disk;
 mod finished_runs;
 mod goldens;

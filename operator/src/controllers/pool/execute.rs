@@ -33,6 +33,7 @@ pub async fn execute(
         golden: seen.golden.as_ref().ok().cloned(),
         network: PoolNetwork::of(want),
         limits: want.limits,
+        queued: seen.queued,
     };
     cx.machines.set_pool(owner.clone());
     cx.machines.retire(&owner.uid, &plan.retire);

@@ -7,7 +7,7 @@ mod steps;
 
 use std::time::Duration;
 
-use agentvm_core::machine::{Event, Incarnation, Prepared};
+use agentvm_core::machine::{Event, Evidence, Incarnation, Prepared};
 use agentvm_hypervisor::{MachineSpec, Tier};
 use agentvm_types::report;
 use jiff::Timestamp;
@@ -26,6 +26,15 @@ use crate::{
 pub use error::PrepareError;
 use steps::{Preparation, Ready};
 
+/// A machine that a run may have.
+#[derive(Debug, Default)]
+pub struct Lendable {
+    /// The session of the preparation. `None`: the machine was found.
+    pub session: Option<Session>,
+    /// The machine runs, because a run waited for it. With the evidence to park it with.
+    pub running: Option<Evidence>,
+}
+
 /// The machine comes to nothing: its task removes it.
 #[derive(Debug)]
 pub struct Gone;
@@ -33,18 +42,18 @@ pub struct Gone;
 impl Task {
     /// Makes the machine idle, or takes it over as it was found. The session of the preparation
     /// stays open.
-    pub(super) async fn prepared(&mut self, origin: Origin) -> Result<Option<Session>, Gone> {
+    pub(super) async fn prepared(&mut self, origin: Origin) -> Result<Lendable, Gone> {
         let (tier, done) = match origin {
             Origin::Golden { attachment } => self.create(&attachment).await,
             Origin::Reset => (Tier::InPlace, self.reset().await),
             Origin::FoundParked(evidence) => {
                 self.reuses = evidence.reuses;
                 // The limits of its process are not known.
-                return self.idle(Ready { session: None, evidence, limits: None });
+                return self.idle(Ready { session: None, evidence, limits: None, running: false });
             }
             Origin::FoundClaimed => {
                 self.reuses = u32::MAX;
-                return Ok(None);
+                return Ok(Lendable::default());
             }
             Origin::FoundQuarantined { until } => {
                 self.keep_until(until).await;
@@ -113,12 +122,34 @@ impl Task {
         let Self { inner, guest, reuses, .. } = self;
         let Inner { hv, network, claims, stopping, .. } = &**inner;
         let (hv, clock, reuses) = (&**hv, &inner.config.clock, *reuses);
-        Preparation { hv, network, claims, turns, stopping, clock, spec, guest, reuses }
+        let awaited = inner.pools().has_queue(&self.key.pool_uid);
+        Preparation { hv, network, claims, turns, stopping, clock, spec, guest, reuses, awaited }
     }
 
-    /// The machine is parked: a run may claim it from here on.
-    fn idle(&self, ready: Ready) -> Result<Option<Session>, Gone> {
-        let Ready { session, evidence, limits } = ready;
+    /// Warms and parks a machine that ran for a waiting run and was not taken. A machine for which
+    /// that fails is lent no more, unless a run has it by now: its attempt finds out by itself.
+    pub(super) async fn settle(&mut self, lendable: &mut Lendable) -> Result<(), Gone> {
+        let Some(evidence) = lendable.running.take() else { return Ok(()) };
+        let Some(session) = &mut lendable.session else { return Ok(()) };
+        let spec = self.spec(Tier::InPlace);
+        let inner = self.inner.clone();
+        let turn = inner.resets.acquire().await.map_err(|_| Gone)?;
+        let settled = self.preparation(&spec, &inner.resets).settle(session, &evidence).await;
+        drop(turn);
+        let Err(why) = settled else { return Ok(()) };
+        // A session that failed is of no use to an attempt.
+        lendable.session = None;
+        if !self.inner.board().retire(&self.key) {
+            return Ok(());
+        }
+        self.failed(Tier::InPlace, &why).await;
+        Err(Gone)
+    }
+
+    /// A run may claim the machine from here on.
+    fn idle(&self, ready: Ready) -> Result<Lendable, Gone> {
+        let Ready { session, evidence, limits, running } = ready;
+        let running = running.then(|| evidence.clone());
         let nonce = self.record.nonce.clone();
         let prepared = Prepared {
             incarnation: Incarnation { nonce, limits },
@@ -128,7 +159,7 @@ impl Task {
         };
         let idle = self.on(Event::Prepared(prepared));
         self.tell_pool();
-        if idle { Ok(session) } else { Err(Gone) }
+        if idle { Ok(Lendable { session, running }) } else { Err(Gone) }
     }
 
     /// Notes the failure. A machine that is not in its golden state is kept for a look.

@@ -33,7 +33,8 @@ const WARM: Duration = Duration::from_secs(30);
 /// The time that a DHCP server has. Only machines in preparation wait for it, and no run does.
 const LEASE: Duration = Duration::from_secs(20);
 
-/// A machine that is parked.
+/// A machine that is proven and has its identity. It is parked, or it still runs for a run that
+/// waits.
 #[derive(Debug)]
 pub struct Ready {
     /// The session of the preparation. `None`: the machine was found parked.
@@ -41,6 +42,8 @@ pub struct Ready {
     pub evidence: Evidence,
     /// The limits that the host holds its process to; `None` when they are not known.
     pub limits: Option<MachineLimits>,
+    /// The machine is not warmed and not parked: it runs.
+    pub running: bool,
 }
 
 /// The means of one preparation.
@@ -57,21 +60,24 @@ pub struct Preparation<'a> {
     /// The inspection that the golden's agent gave at the capture.
     pub guest: &'a str,
     pub reuses: u32,
+    /// A run waits for the machine: it gets the machine without a rehearsal, and no step waits for
+    /// the claims of other runs.
+    pub awaited: bool,
 }
 
 impl Preparation<'_> {
     /// Makes the machine in a fresh process.
     pub async fn create(&self, turn: SemaphorePermit<'_>) -> Result<Ready, PrepareError> {
-        self.claims.pass().await;
+        self.pass().await;
         let begun = self.clock.instant();
         self.hv.create(self.spec).await.map_err(PrepareError::Create)?;
-        self.claims.pass().await;
+        self.pass().await;
         self.answer(begun, None, turn).await
     }
 
     /// Resets the machine in its process.
     pub async fn reset(&self, turn: SemaphorePermit<'_>) -> Result<Ready, PrepareError> {
-        self.claims.pass().await;
+        self.pass().await;
         let begun = self.clock.instant();
         let proof = match self.hv.reset(self.spec).await {
             // A proof that lacks a check proves nothing.
@@ -95,7 +101,15 @@ impl Preparation<'_> {
         self.answer(begun, Some(&proof.map_err(PrepareError::Reset)?), turn).await
     }
 
-    /// Lets the machine run, checks its agent's answer, gives it its identity, parks it.
+    /// Lets claims go first, unless a run waits for this machine.
+    async fn pass(&self) {
+        if !self.awaited {
+            self.claims.pass().await;
+        }
+    }
+
+    /// Lets the machine run, checks its agent's answer, gives it its identity. Parks it, unless a
+    /// run waits for it.
     async fn answer(
         &self,
         begun: Instant,
@@ -108,14 +122,13 @@ impl Preparation<'_> {
         let (mut session, hello) = self.awake(tier).await?;
         phases.end("wake");
         let reset = self.proven(tier, begun, proof, &hello)?;
-        self.claims.pass().await;
+        self.pass().await;
         phases.end("pass");
         let (resolvers, turn) = self.identified(&mut session, turn, &mut phases).await?;
-        session.warm(WARM).await.map_err(PrepareError::Warm)?;
-        phases.end("warm");
         let evidence = Evidence { reset, reuses: self.reuses, resolvers };
-        self.park(&evidence).await?;
-        phases.end("park");
+        if !self.awaited {
+            self.warm_and_park(&mut session, &evidence, &mut phases).await?;
+        }
         drop(turn);
         tracing::debug!(
             machine = %self.spec.record.name,
@@ -123,7 +136,33 @@ impl Preparation<'_> {
             phases = ?phases.done,
             "prepared"
         );
-        Ok(Ready { session: Some(session), evidence, limits: Some(self.spec.limits) })
+        let (limits, running) = (Some(self.spec.limits), self.awaited);
+        Ok(Ready { session: Some(session), evidence, limits, running })
+    }
+
+    /// Warms and parks a machine that ran for a run which did not take it.
+    pub async fn settle(
+        &self,
+        session: &mut Session,
+        evidence: &Evidence,
+    ) -> Result<(), PrepareError> {
+        self.claims.pass().await;
+        let last = self.clock.instant();
+        let mut phases = Phases { clock: self.clock, last, done: Vec::new() };
+        self.warm_and_park(session, evidence, &mut phases).await
+    }
+
+    async fn warm_and_park(
+        &self,
+        session: &mut Session,
+        evidence: &Evidence,
+        phases: &mut Phases<'_>,
+    ) -> Result<(), PrepareError> {
+        session.warm(WARM).await.map_err(PrepareError::Warm)?;
+        phases.end("warm");
+        self.park(evidence).await?;
+        phases.end("park");
+        Ok(())
     }
 
     async fn awake(&self, tier: Tier) -> Result<(Session, GuestHello), PrepareError> {

@@ -83,7 +83,7 @@ impl Walk {
         let marks = self.world.outside(&format!("marks-{name}"));
         let script = format!(
             "[ \"$SECRET\" = secret ] && [ \"$(cat /workspace/input/map)\" = plain ] && \
-                echo mark >> {} && ls /workspace/work && touch left && echo $SECRET",
+                echo mark >> {} && [ ! -e left ] && touch left && echo $SECRET",
             marks.display()
         );
         let key = json!({"name": "of-the-walk", "key": "key"});

@@ -48,7 +48,7 @@ pub struct Incarnation {
 /// An arrow of the diagram.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The machine has its identity, is proven and is parked.
+    /// The machine has its identity and is proven. It is parked, or a run waits for it.
     Prepared(Prepared),
     /// A run takes the machine.
     Claim { run: RunUid },

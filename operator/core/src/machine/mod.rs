@@ -27,8 +27,8 @@
 //! 1. A pool wants a machine. The board gets an entry in the state `Creating`, and a task that owns
 //!    the machine begins to make it.
 //! 2. The machine runs for the first time. Its agent shows that it is in the golden state, takes
-//!    its nonce and its token, and warms the machine. The host parks it with its evidence:
-//!    `Prepared`, the machine is `Idle`.
+//!    its nonce and its token. If no run waits, the agent warms the machine, and the host parks it
+//!    with its evidence. `Prepared`: the machine is `Idle`.
 //! 3. A run takes the machine that has waited longest: `Claim`. The claim is written into the run's
 //!    status. If it was certainly not written, the run gives the machine back: `GiveBack`.
 //! 4. The claim is durable. The task gets the command `Execute`, sends EXECUTE with the nonce, and

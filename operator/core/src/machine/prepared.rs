@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Incarnation;
 use crate::network::Nic;
 
-/// A machine that is proven, has an identity and is parked.
+/// A machine that is proven and has an identity. It is parked, or it runs because a run waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prepared {
     pub incarnation: Incarnation,

@@ -47,7 +47,7 @@ pub fn observe(
         memory_mib,
     });
     let part = if let Some(wish) = wish {
-        part(want, wish, &facts, cx)
+        part(want, wish, cx)
     } else {
         cx.room.forget(&uid);
         Part::default()
@@ -83,12 +83,11 @@ fn golden(namespace: &str, want: &ValidPool, cx: &Context) -> GoldenState {
 
 /// The pool's part of the node's budget, and the room in the subnet where its machines need an
 /// address.
-fn part(want: &ValidPool, wish: Want<PoolUid>, facts: &PoolFacts, cx: &Context) -> Part {
+fn part(want: &ValidPool, wish: Want<PoolUid>, cx: &Context) -> Part {
     let addresses =
         cx.machines.network().room().filter(|_| want.network_mode == NetworkMode::NatFiltered);
     let addresses = addresses.map(|(machines, limit)| Room { machines, limit });
-    let has = u32::try_from(facts.slots.len()).unwrap_or(u32::MAX);
-    let mut part = cx.room.part(wish, has, addresses, &cx.machines);
+    let mut part = cx.room.part(wish, addresses, &cx.machines);
     if let Some(why) = cx.disk.borrow().pressure.why() {
         part.room = Room { machines: 0, limit: why.to_owned() };
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use agentvm_core::{
-    fair_share::{Want, divide},
+    fair_share::{self, Holding, Want},
     pool::{Budget, InUse, Room, room},
 };
 use agentvm_types::PoolUid;
@@ -54,71 +54,38 @@ impl NodeRoom {
         Self { budget, wishes: Mutex::default() }
     }
 
-    /// Notes the wish of a pool that has `has` machines. `addresses` is the room in its subnet.
-    pub fn part(
-        &self,
-        want: Want<PoolUid>,
-        has: u32,
-        addresses: Option<Room>,
-        machines: &Machines,
-    ) -> Part {
+    /// Notes the wish of a pool. `addresses` is the room in its subnet.
+    pub fn part(&self, want: Want<PoolUid>, addresses: Option<Room>, machines: &Machines) -> Part {
         let mut wishes = self.wishes();
         let (pool, memory_mib) = (want.pool.clone(), want.memory_mib);
-        let namespace = want.namespace.clone();
         let told = wishes.0.get(&pool).map_or(0, |wish| wish.told);
         wishes.0.insert(pool.clone(), Wish { want, told });
-        let fits = room(self.budget, in_use(machines), memory_mib, addresses);
-        let mut wants: Vec<Want<PoolUid>> =
-            wishes.0.values().map(|wish| wish.want.clone()).collect();
-        wants.sort_by(|a, b| (&a.namespace, &a.pool).cmp(&(&b.namespace, &b.pool)));
-        let shares = divide(self.budget, &wants);
-        let all = || wants.iter().zip(shares.iter().copied());
-        let count = |it: &Want<PoolUid>| machines.numbers(&it.pool).total;
-        // The pools of a namespace take machines from its share as they come.
-        let mine = || all().filter(|(it, _)| it.namespace == namespace);
-        let share = mine().map(|(_, share)| share).sum::<u32>();
-        let others = mine().filter(|(it, _)| it.pool != pool).map(|(it, _)| count(it)).sum::<u32>();
-        let beyond = has.saturating_add(others).saturating_sub(share);
-        let by_share = share.saturating_sub(has.saturating_add(others));
-        let lacks = by_share.saturating_sub(fits.machines);
+        let holding = |wish: &Wish| Holding {
+            want: wish.want.clone(),
+            has: machines.numbers(&wish.want.pool).total,
+        };
+        let mut all: Vec<_> = wishes.0.values().map(holding).collect();
+        all.sort_by(|a, b| {
+            (&a.want.namespace, &a.want.pool).cmp(&(&b.want.namespace, &b.want.pool))
+        });
+        let in_use = in_use(machines);
+        let part = fair_share::part(self.budget, in_use, &all, &pool);
+        let fits = room(self.budget, in_use, memory_mib, addresses);
+        let lacks = part.more.saturating_sub(fits.machines);
         if lacks > told {
             // Other namespaces have what is this one's share.
-            for (other, share) in all().filter(|(other, _)| other.namespace != namespace) {
-                if count(other) > share {
-                    machines.wake_pool(&other.pool);
-                }
-            }
+            part.beyond.iter().for_each(|other| machines.wake_pool(other));
         }
         if let Some(wish) = wishes.0.get_mut(&pool) {
             wish.told = lacks;
         }
-        let yields = beyond > 0 && self.others_lack(all(), &namespace, machines);
-        let room = if by_share < fits.machines {
-            Room { machines: by_share, limit: "the namespace's share of the node".to_owned() }
+        let limit = "the namespace's share of the node";
+        let room = if part.more < fits.machines {
+            Room { machines: part.more, limit: limit.to_owned() }
         } else {
             fits
         };
-        Part { room, yield_to: yields.then(|| has.saturating_sub(beyond)) }
-    }
-
-    /// Whether other namespaces have less than their shares, and there is no room to fill them.
-    fn others_lack<'a>(
-        &self,
-        all: impl Iterator<Item = (&'a Want<PoolUid>, u32)>,
-        namespace: &str,
-        machines: &Machines,
-    ) -> bool {
-        let in_use = in_use(machines);
-        let mut free = self.budget.machines.saturating_sub(in_use.machines);
-        let mut memory = self.budget.memory_mib.saturating_sub(in_use.memory_mib);
-        all.filter(|(other, _)| other.namespace != namespace).any(|(other, share)| {
-            let lacks = share.saturating_sub(machines.numbers(&other.pool).total);
-            let bytes = u64::from(lacks) * u64::from(other.memory_mib);
-            let short = lacks > free || bytes > memory;
-            free = free.saturating_sub(lacks);
-            memory = memory.saturating_sub(bytes);
-            short
-        })
+        Part { room, yield_to: part.yield_to }
     }
 
     /// The right to make machines of this size. Each is in use as soon as it is begun.

@@ -70,7 +70,7 @@ async fn what_cannot_be_started_ends_as_in_a_shell() {
     assert_eq!((result.exit_code, result.error.is_some()), (Some(126), true));
     let (result, _) = agent.run(|order| order.cwd = Some("nowhere".into()), &["true"]).await;
     assert_eq!(result.exit_code, Some(126));
-    assert!(result.error.is_some_and(|why| why.contains("working directory")));
+    assert!(result.error.is_some_and(|why| why.as_str().contains("working directory")));
 }
 
 #[tokio::test]

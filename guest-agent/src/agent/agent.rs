@@ -1,7 +1,7 @@
 //! The agent: one task owns the session, the identity and the attempt. No other code changes any of
 //! them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{ErrorCode, GuestMessage, Nonce, Token};
@@ -52,9 +52,10 @@ pub struct Agent {
     pub attempt: Option<Attempt>,
     /// Where the next attempt will be, if that was prepared ahead.
     pub ready: Option<Ready>,
-    /// It is never forgotten: a nonce in here is not executed again. It is not hashed, because a
-    /// hasher's keys are randomness, which all copies of this machine would share.
-    pub executed: BTreeSet<Nonce>,
+    /// It is never forgotten: a nonce in here is not executed again. Beside it is a digest of what
+    /// was executed. It is no hash map, because a hasher's keys are randomness, which all copies of
+    /// this machine would share.
+    pub executed: BTreeMap<Nonce, u64>,
     /// The nonce of the golden state that this machine's memory is a copy of.
     pub golden: Option<Nonce>,
     /// Turn the machine off as soon as the last answer was sent.
@@ -71,7 +72,7 @@ impl Agent {
             identity: None,
             attempt: None,
             ready: None,
-            executed: BTreeSet::new(),
+            executed: BTreeMap::new(),
             golden,
             power_off: false,
             session: None,

@@ -266,7 +266,7 @@ impl Attempt {
             duration_millis: millis(self.ended.unwrap_or_else(Instant::now) - self.started),
             stdout: self.stdout.totals(),
             stderr: self.stderr.totals(),
-            error: verdict.error,
+            error: verdict.error.map(Into::into),
         }));
         self.scope.finish();
     }

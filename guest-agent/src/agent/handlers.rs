@@ -1,10 +1,11 @@
 //! The effect of each message of the host. A repeated request is answered again, and done once.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::Duration;
 
 use agentvm_guest_agent::protocol::{
-    ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestLease, GuestMessage, HostAck,
-    HostMessage, Nonce, Rehydrate, Resume, Stop,
+    Blob, ErrorCode, ErrorReport, Execute, FileChunk, GuestAck, GuestLease, GuestMessage, HostAck,
+    HostMessage, Nonce, Rehydrate, Resume, Secret, Stop,
 };
 use agentvm_types::report;
 
@@ -45,7 +46,7 @@ impl Agent {
     pub fn refuse(&mut self, code: ErrorCode, message: impl Into<String>, nonce: Option<Nonce>) {
         self.answer(GuestMessage::Error(ErrorReport {
             code,
-            message: message.into(),
+            message: message.into().into(),
             nonce,
             challenge: None,
         }));
@@ -66,7 +67,7 @@ impl Agent {
                 Some(nonce),
             );
         }
-        if self.executed.contains(&nonce) {
+        if self.executed.contains_key(&nonce) {
             return self.refuse(
                 ErrorCode::Invalid,
                 "this nonce was executed already; use a new one",
@@ -105,8 +106,18 @@ impl Agent {
 
     fn execute(&mut self, order: &Execute) {
         let nonce = order.nonce.clone();
-        if self.executed.contains(&nonce) {
-            return self.answer(GuestMessage::Ack(GuestAck::Execute { nonce }));
+        let content = content(order);
+        if let Some(executed) = self.executed.get(&nonce) {
+            if *executed == content {
+                return self.answer(GuestMessage::Ack(GuestAck::Execute { nonce }));
+            }
+            // Two hosts lend this machine, and each takes it for its own. The second one must not
+            // take the result of the first one's program for the result of its own.
+            return self.refuse(
+                ErrorCode::Invalid,
+                "this nonce was executed already, with another program; use a new one",
+                Some(nonce),
+            );
         }
         if self.identity.as_ref().is_none_or(|identity| identity.nonce != nonce) {
             return self.refuse(
@@ -120,7 +131,7 @@ impl Agent {
         }
         match self.start(order) {
             Ok(attempt) => {
-                self.executed.insert(nonce.clone());
+                self.executed.insert(nonce.clone(), content);
                 self.attempt = Some(attempt);
                 self.answer(GuestMessage::Ack(GuestAck::Execute { nonce }));
                 if let Some(session) = self.session() {
@@ -276,6 +287,15 @@ impl Agent {
     }
 }
 
+/// A digest of everything that an order says about its program. Time and randomness differ in a
+/// repeated order. The hasher has no keys, so the digest is equal in each copy of a machine.
+fn content(order: &Execute) -> u64 {
+    let order = Execute { time_unix_nanos: 0, entropy: Blob::default(), ..order.clone() };
+    let mut hasher = DefaultHasher::new();
+    HostMessage::Execute(order).into_frame().map(|frame| frame.payload).ok().hash(&mut hasher);
+    hasher.finish()
+}
+
 /// The reason why no system call would accept this order.
 fn invalid(order: &Execute) -> Option<&'static str> {
     let nul = |text: &str| text.contains('\0');
@@ -286,7 +306,8 @@ fn invalid(order: &Execute) -> Option<&'static str> {
         return Some("a NUL byte cannot be in argv or cwd");
     }
     let bad_name = |name: &str| name.is_empty() || name.contains('=') || nul(name);
-    if order.env.iter().any(|var| bad_name(&var.name) || nul(var.value.expose())) {
+    let bad_value = |value: &Secret| value.expose().contains(&0);
+    if order.env.iter().any(|var| bad_name(&var.name) || bad_value(&var.value)) {
         return Some(
             "names in env are not empty and hold no `=`; neither names nor values hold a NUL byte",
         );

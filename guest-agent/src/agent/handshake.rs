@@ -26,7 +26,7 @@ impl Agent {
             (None, _) => None,
         };
         if let Some((code, message)) = wrong {
-            let challenge = Some(hello.challenge);
+            let (message, challenge) = (message.into(), Some(hello.challenge));
             self.answer(GuestMessage::Error(ErrorReport { code, message, nonce: None, challenge }));
             return self.close();
         }
@@ -48,7 +48,7 @@ impl Agent {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             boot_id: self.kernel.boot_id.clone(),
             kernel: self.kernel.release.clone(),
-            executed: machine.as_ref().is_some_and(|nonce| self.executed.contains(nonce)),
+            executed: machine.as_ref().is_some_and(|nonce| self.executed.contains_key(nonce)),
             attempt: self.attempt.as_ref().map(Attempt::report).or_else(|| self.held()),
             machine,
             inspection: None,
@@ -63,7 +63,7 @@ impl Agent {
     /// The attempt that could still be started.
     pub(super) fn held(&self) -> Option<AttemptReport> {
         let nonce = self.identity.as_ref().map(|identity| identity.nonce.clone())?;
-        (!self.executed.contains(&nonce)).then(|| AttemptReport {
+        (!self.executed.contains_key(&nonce)).then(|| AttemptReport {
             nonce,
             state: AttemptState::Held,
             stdout: StreamRange::default(),

@@ -1,6 +1,6 @@
 //! The reasons why a session with an agent did not start, or ended.
 
-use crate::protocol::{ErrorReport, GuestMessage, MessageError, ReadError, WriteError};
+use crate::protocol::{ErrorCode, ErrorReport, GuestMessage, MessageError, ReadError, WriteError};
 
 /// The reason why a session did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +30,34 @@ pub enum ClientError {
     /// The stream broke while the client wrote.
     #[error("writing to the agent failed")]
     Write(#[source] WriteError),
-    /// A frame is no message, or a message no frame.
-    #[error("a message could not be encoded or understood")]
+    /// A frame of the agent is no message.
+    #[error("a message of the agent could not be understood")]
     Message(#[source] MessageError),
+    /// The host's own message cannot be sent at all: it is too long, or it has no encoding.
+    #[error("the message to the agent cannot be sent")]
+    Unsendable(#[source] MessageError),
 }
 
 impl ClientError {
     /// The error for a message that has no place where it came.
     pub(super) fn unexpected(message: &GuestMessage) -> Self {
         Self::Unexpected(kind(message))
+    }
+
+    /// Whether the same request gets the same answer again: the agent refused it, or it cannot be
+    /// sent. A bad frame says only that the channel carried other bytes than were sent.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::SessionRefused(_) | Self::Unsendable(_) => true,
+            Self::Refused(report) => report.code != ErrorCode::BadFrame,
+            Self::Unexpected(_)
+            | Self::Silent
+            | Self::NotReading
+            | Self::Closed
+            | Self::Read(_)
+            | Self::Write(_)
+            | Self::Message(_) => false,
+        }
     }
 
     /// Whether a message that the agent sent and that was understood is the reason. All other

@@ -57,7 +57,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     ///
     /// This is not safe to cancel: half a message may have been sent. Drop the client then.
     pub async fn send(&mut self, message: HostMessage) -> Result<(), ClientError> {
-        let frame = message.into_frame().map_err(ClientError::Message)?;
+        let frame = message.into_frame().map_err(ClientError::Unsendable)?;
         timeout(WRITE, self.writer.write(&frame))
             .await
             .map_err(|_| ClientError::NotReading)?

@@ -12,6 +12,10 @@ use crate::protocol::{
     Rehydrate, Stop,
 };
 
+/// The messages that may come before an answer. An agent sends STATUS every few seconds, and only
+/// while an attempt runs.
+const NEWS: usize = 64;
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// Gives the machine its identity.
     pub async fn rehydrate(
@@ -102,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     async fn answer<T>(&mut self, take: impl Fn(&GuestAck) -> Option<T>) -> Result<T, ClientError> {
-        loop {
+        for _ in 0..=NEWS {
             let answer = match self.next().await? {
                 GuestMessage::Error(report) => return Err(ClientError::Refused(report)),
                 GuestMessage::Status(_) | GuestMessage::Ping(_) => continue,
@@ -111,6 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let taken = if let GuestMessage::Ack(ack) = &answer { take(ack) } else { None };
             return taken.ok_or_else(|| ClientError::unexpected(&answer));
         }
+        Err(ClientError::Unexpected("news without end in place of an answer"))
     }
 }
 

@@ -31,7 +31,7 @@ impl Played {
     }
 
     async fn refuse(&mut self, challenge: Option<Nonce>) {
-        let (code, message) = (ErrorCode::Busy, "not now".to_owned());
+        let (code, message) = (ErrorCode::Busy, "not now".into());
         let report = ErrorReport { code, message, nonce: None, challenge };
         self.say(GuestMessage::Error(report)).await;
     }

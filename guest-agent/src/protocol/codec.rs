@@ -1,5 +1,11 @@
 //! Bytes to frames and back, without io. Every incoming byte is hostile: it is bounded before
 //! allocation and never causes a panic. A bad frame costs only itself.
+//!
+//! The work is linear in the bytes that came: at most [`Decoder::WORK_PER_BYTE`] bytes are
+//! checksummed for each byte that was fed. A header can claim a megabyte that holds the next
+//! header, so a decoder that gives up one byte after each bad frame would checksum the same
+//! megabyte again and again. The budget stops that: once it is used up, a bad frame is given up
+//! with all the bytes that it claims.
 
 use super::frame::{Frame, FrameError, HEADER_LEN, Header, MAGIC, MAX_PAYLOAD, VERSION, checksum};
 
@@ -37,6 +43,10 @@ pub struct Decoder {
     /// The used length of `buffer`. It is cut off from time to time, so that many small frames do
     /// not shift the buffer each time.
     start: usize,
+    /// The bytes that may be checksummed another time.
+    budget: usize,
+    /// All bytes that were checksummed.
+    checksummed: u64,
     /// Within a stretch of garbage that was reported already.
     lost: bool,
 }
@@ -47,13 +57,29 @@ impl Decoder {
         Self::default()
     }
 
+    /// The most bytes that are checksummed for each byte that was fed: once as itself, and the
+    /// rest where frames were bad.
+    pub const WORK_PER_BYTE: usize = 4;
+
+    /// The most bytes that a peer can save up for being checksummed again: a peer that was honest
+    /// for long gets no more than one that begins.
+    const SAVINGS: usize = (Self::WORK_PER_BYTE - 1) * (MAX_PAYLOAD + HEADER_LEN);
+
     /// Adds bytes as they came.
     pub fn feed(&mut self, bytes: &[u8]) {
-        if self.start > 0 {
+        // Not each time: each byte is moved at most as often as bytes before it were used up.
+        if self.start > self.buffer.len() / 2 {
             self.buffer.drain(..self.start);
             self.start = 0;
         }
         self.buffer.extend_from_slice(bytes);
+        let earned = bytes.len().saturating_mul(Self::WORK_PER_BYTE - 1);
+        self.budget = self.budget.saturating_add(earned).min(Self::SAVINGS);
+    }
+
+    /// The number of bytes that were checksummed so far. This is the work of the decoder.
+    pub fn checksummed(&self) -> u64 {
+        self.checksummed
     }
 
     /// Whether the beginning of a frame waits for its rest.
@@ -86,14 +112,31 @@ impl Decoder {
             Err(why) => return Some(Err(self.reject(why))),
         };
         let payload = pending.get(HEADER_LEN..HEADER_LEN + header.length)?;
+        let length = HEADER_LEN + header.length;
+        self.checksummed += length as u64;
         match header.check(head, payload) {
             Ok(frame) => {
-                self.start += HEADER_LEN + header.length;
+                self.start += length;
                 self.lost = false;
                 Some(Ok(frame))
             }
-            Err(why) => Some(Err(self.reject(why))),
+            Err(why) => Some(Err(self.reject_checked(length, why))),
         }
+    }
+
+    /// The bytes of this frame were checksummed. As long as the budget allows that they are
+    /// checksummed again, the payload is searched for the next good frame.
+    fn reject_checked(&mut self, length: usize, why: FrameError) -> FrameError {
+        let given_up = match self.budget.checked_sub(length) {
+            Some(rest) => {
+                self.budget = rest;
+                1
+            }
+            None => length,
+        };
+        self.start += given_up;
+        self.lost = true;
+        why
     }
 
     /// Moves to the first byte that may begin a frame; whether anything was skipped.

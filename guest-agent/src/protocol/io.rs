@@ -8,6 +8,10 @@ use tokio::time::{Instant, timeout_at};
 use super::codec::{Decoder, encode};
 use super::frame::{Frame, FrameError};
 
+/// The bytes that may be checksummed for one unit of a task's budget. A task has 128 units before
+/// another task gets the worker.
+const WORK_PER_UNIT: u64 = 8 * 1024;
+
 /// Reads frames.
 #[derive(Debug)]
 pub struct FrameReader<R> {
@@ -16,6 +20,8 @@ pub struct FrameReader<R> {
     chunk: Vec<u8>,
     patience: Option<Duration>,
     overdue: Option<Instant>,
+    /// The work of the decoder that was taken from the task's budget.
+    yielded_for: u64,
 }
 
 /// Why no frame came.
@@ -42,6 +48,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             chunk: vec![0; 16 * 1024],
             patience: None,
             overdue: None,
+            yielded_for: 0,
         }
     }
 
@@ -53,8 +60,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     /// The next frame; `None` at the end of the stream. Safe to cancel: no byte is lost.
+    ///
+    /// This yields from time to time, even if bytes without end are there: a caller that reads in a
+    /// loop holds no worker of the runtime.
     pub async fn read(&mut self) -> Result<Option<Frame>, ReadError> {
         loop {
+            self.yield_for_work().await;
             if let Some(next) = self.decoder.next_frame() {
                 self.overdue = None;
                 return next.map(Some).map_err(ReadError::Frame);
@@ -68,6 +79,20 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 return Ok(None);
             }
             self.decoder.feed(self.chunk.get(..read).unwrap_or_default());
+        }
+    }
+
+    /// Yields in proportion to the work: a frame that was checksummed in vain costs the worker as
+    /// much as one that was read.
+    async fn yield_for_work(&mut self) {
+        let done = self.decoder.checksummed();
+        loop {
+            tokio::task::consume_budget().await;
+            self.yielded_for = self.yielded_for.saturating_add(WORK_PER_UNIT);
+            if self.yielded_for >= done {
+                self.yielded_for = done;
+                return;
+            }
         }
     }
 

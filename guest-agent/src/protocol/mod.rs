@@ -41,7 +41,7 @@ mod message;
 mod replay;
 mod values;
 
-pub use agentvm_types::{Mac, MacError, Nonce, NonceError, Token};
+pub use agentvm_types::{GuestText, Mac, MacError, Nonce, NonceError, Token};
 pub use codec::{Decoder, encode};
 pub use frame::{Frame, FrameError, FrameType, HEADER_LEN, MAGIC, MAX_PAYLOAD, VERSION};
 pub use io::{FrameReader, FrameWriter, ReadError, WriteError};

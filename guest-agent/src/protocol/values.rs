@@ -1,4 +1,4 @@
-//! Values that need a form of their own: texts that no log may show, and bytes.
+//! Values that need a form of their own: bytes that no log may show, and bytes.
 
 use std::fmt;
 
@@ -6,19 +6,18 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A text that must not appear in a log: `Debug` doesn't show it.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
+/// Bytes that must not appear in a log: `Debug` doesn't show them. Mostly they are a text.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+    /// Wraps bytes.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Self {
+        Self(bytes.into())
     }
 
-    /// The text itself.
-    pub fn expose(&self) -> &str {
+    /// The bytes themselves.
+    pub fn expose(&self) -> &[u8] {
         &self.0
     }
 }

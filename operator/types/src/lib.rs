@@ -4,6 +4,7 @@
 //! uses none of them. A value with a rule is checked here once; two identities cannot be exchanged
 //! by accident.
 
+mod guest_text;
 mod hex;
 mod identity;
 mod mac;
@@ -13,6 +14,7 @@ mod size;
 mod tier;
 mod token;
 
+pub use guest_text::{GuestText, one_line};
 pub use hex::hex;
 pub use identity::{NodeId, NodeName, OwnerUid, PoolUid, RunUid};
 pub use mac::{Mac, MacError, deserialize_unicast};

@@ -35,7 +35,7 @@ pub const LAUNCHER_ARGUMENT: &str = "--launcher";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Spec {
     pub argv: Vec<String>,
-    pub env: Vec<(String, String)>,
+    pub env: Vec<(String, Blob)>,
     pub cwd: PathBuf,
     pub stdin: Option<Blob>,
     /// Without isolation it is the user who started the agent.

@@ -1,8 +1,10 @@
 //! The start of the command itself, and a shell's exit codes for a command that can't start.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Stdio};
 
@@ -52,7 +54,7 @@ pub fn start(spec: &Spec, walls: Option<&WholeProc>) -> Result<Pid, Refusal> {
     command
         .args(arguments)
         .env_clear()
-        .envs(spec.env.iter().map(|(k, v)| (k, v)))
+        .envs(spec.env.iter().map(|(name, value)| (name, OsStr::from_bytes(&value.0))))
         .current_dir(&spec.cwd)
         .stdin(stdin);
     if let Some((uid, gid)) = owner.filter(|_| spec.run_as == RunAs::Agent) {

@@ -1,6 +1,6 @@
 //! The environment variables of a command: a few of ours, and those of its run.
 
-use agentvm_guest_agent::protocol::{Execute, RunAs};
+use agentvm_guest_agent::protocol::{Blob, Execute, RunAs};
 
 use super::{Folder, Platform};
 use crate::users::{AGENT_HOME, AGENT_NAME};
@@ -10,7 +10,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const BINARIES: [&str; 3] = [".local/bin", ".cargo/bin", "go/bin"];
 
 impl Platform {
-    pub(super) fn environment(&self, order: &Execute) -> Vec<(String, String)> {
+    pub(super) fn environment(&self, order: &Execute) -> Vec<(String, Blob)> {
         let (user, home) = match (self, order.run_as) {
             (Self::Machine(_), RunAs::Agent) => (AGENT_NAME.to_owned(), AGENT_HOME.to_owned()),
             (Self::Machine(_), RunAs::Root) => ("root".to_owned(), "/root".to_owned()),
@@ -24,12 +24,10 @@ impl Platform {
             ("LANG", "C.UTF-8".to_owned()),
             ("AGENTVM", "1".to_owned()),
         ];
-        let asked = order.env.iter().map(|var| (var.name.clone(), var.value.expose().to_owned()));
-        base.into_iter()
-            .chain(installers(order.run_as, &home))
-            .map(|(name, value)| (name.to_owned(), value))
-            .chain(asked)
-            .collect()
+        let ours = base.into_iter().chain(installers(order.run_as, &home));
+        let ours = ours.map(|(name, value)| (name.to_owned(), value.into_bytes()));
+        let asked = order.env.iter().map(|var| (var.name.clone(), var.value.expose().to_vec()));
+        ours.chain(asked).map(|(name, value)| (name, Blob(value))).collect()
     }
 }
 

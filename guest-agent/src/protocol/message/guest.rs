@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use agentvm_types::Nonce;
+use agentvm_types::{GuestText, Nonce};
 use serde::{Deserialize, Serialize};
 
 use super::Inspection;
@@ -208,7 +208,7 @@ pub struct WireResult {
     pub stderr: StreamTotals,
     /// Why the command could not be started, in words.
     #[serde(default)]
-    pub error: Option<String>,
+    pub error: Option<GuestText>,
 }
 
 /// The total size of a stream.
@@ -226,7 +226,7 @@ pub struct ErrorReport {
     /// For programs.
     pub code: ErrorCode,
     /// For people.
-    pub message: String,
+    pub message: GuestText,
     /// The nonce of the refused message, if it had one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nonce: Option<Nonce>,

@@ -3,9 +3,10 @@
 use agentvm_types::{Nonce, Token};
 use serde::{Deserialize, Serialize};
 
+use super::env::EnvVar;
 use super::guest::StreamId;
 use super::network::GuestNetwork;
-use crate::protocol::values::{Blob, Secret};
+use crate::protocol::values::Blob;
 
 /// Opens a session. A newer one replaces an older one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,15 +143,6 @@ fn is_zero(number: &u32) -> bool {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "it is what serde calls")]
 fn is_none_of_it(number: &u64) -> bool {
     *number == 0
-}
-
-/// One variable of the environment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EnvVar {
-    /// Its name.
-    pub name: String,
-    /// Its value; often a secret.
-    pub value: Secret,
 }
 
 /// The user of an attempt.

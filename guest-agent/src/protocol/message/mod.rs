@@ -4,26 +4,27 @@
 //! and FILE carry a small binary header and raw bytes: see `binary.rs`.
 
 mod binary;
+mod env;
 mod guest;
 mod host;
 mod inspection;
 mod lease;
 mod network;
 
+pub use env::EnvVar;
 pub use guest::{
     AttemptReport, AttemptState, ErrorCode, ErrorReport, GuestAck, GuestHello, OutputChunk,
     OutputGap, Status, StreamId, StreamRange, StreamTotals, WireResult,
 };
-pub use host::{
-    EnvVar, Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop,
-};
+pub use host::{Execute, FileChunk, HostAck, HostHello, Ping, Rehydrate, Resume, RunAs, Stop};
 pub use inspection::{Inspection, InspectionError};
 pub use lease::GuestLease;
 pub use network::{GuestIpv6, GuestNetwork};
 
+use agentvm_types::GuestText;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::frame::{Frame, FrameType};
+use super::frame::{Frame, FrameType, MAX_PAYLOAD};
 
 /// From the host to the guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,13 +63,20 @@ pub enum MessageError {
     #[error("a {0:?} frame does not belong in this direction")]
     Direction(FrameType),
     /// The JSON isn't, or lacks a field.
-    #[error("the payload of a {kind:?} frame could not be read")]
+    #[error("the payload of a {kind:?} frame could not be read: {why}")]
     Json {
         /// The frame's type.
         kind: FrameType,
-        /// The error of the parser.
-        #[source]
-        why: serde_json::Error,
+        /// The words of the parser. They may quote the payload.
+        why: GuestText,
+    },
+    /// The message is longer than a frame may be.
+    #[error("a {kind:?} message of {length} bytes is too long; {MAX_PAYLOAD} is the limit")]
+    TooLong {
+        /// The frame's type.
+        kind: FrameType,
+        /// The length of the payload.
+        length: usize,
     },
     /// The binary header is cut short or out of range.
     #[error("the binary header of a {0:?} frame is malformed")]
@@ -156,11 +164,18 @@ impl GuestMessage {
 struct Nothing {}
 
 fn json_frame<T: Serialize>(kind: FrameType, body: &T) -> Result<Frame, MessageError> {
-    let payload = serde_json::to_vec(body).map_err(|why| MessageError::Json { kind, why })?;
+    let payload = serde_json::to_vec(body).map_err(|why| unreadable(kind, &why))?;
+    let length = payload.len();
+    if length > MAX_PAYLOAD {
+        return Err(MessageError::TooLong { kind, length });
+    }
     Ok(Frame { kind, flags: 0, stream: 0, payload })
 }
 
 fn json<T: DeserializeOwned>(frame: &Frame) -> Result<T, MessageError> {
-    serde_json::from_slice(&frame.payload)
-        .map_err(|why| MessageError::Json { kind: frame.kind, why })
+    serde_json::from_slice(&frame.payload).map_err(|why| unreadable(frame.kind, &why))
+}
+
+fn unreadable(kind: FrameType, why: &serde_json::Error) -> MessageError {
+    MessageError::Json { kind, why: why.to_string().into() }
 }

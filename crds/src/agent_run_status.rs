@@ -71,6 +71,10 @@ pub struct AgentRunStatus {
     /// Times of the phases of the last attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timings: Option<Timings>,
+    /// Number of machines in a row that were claimed for the run and did not start its program.
+    /// Such a claim is no attempt, but after 10 of them the run ends. Absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unstarted_claims: Option<i32>,
     /// All attempts, oldest first.
     #[serde(default)]
     #[schemars(length(max = 64))]
@@ -256,6 +260,9 @@ reasons!(
         /// The program ended, but the node could not keep or fetch its output. `exitCode` has the
         /// program's own end. The run is tried again `backoffLimit` times.
         OutputLost,
+        /// The agent of the machine refused to start the program; the message has the agent's
+        /// reason. The run is not tried again: all machines of the pool have the same agent.
+        Refused,
         /// The spec cannot be carried out; the message has the path of the field.
         InvalidSpec,
     }

@@ -22,6 +22,17 @@ pub enum SessionError {
     Random(#[source] std::io::Error),
 }
 
+impl SessionError {
+    /// Whether another try gets the same answer.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Client(why) => why.is_final(),
+            Self::Open(why) => matches!(why, HvError::NoSuchMachine(_)),
+            Self::NoAnswer { .. } | Self::Random(_) => false,
+        }
+    }
+}
+
 /// Why a machine did not wake.
 #[derive(Debug, thiserror::Error)]
 pub enum WakeError {

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use agentvm_core::names::DomainName;
 use agentvm_guest_agent::{
-    client::{Client, ClientError},
+    client::Client,
     protocol::{GuestHello, HostHello, Token},
 };
-use agentvm_hypervisor::{Channel, HvError, Hypervisor};
+use agentvm_hypervisor::{Channel, Hypervisor};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Session, SessionError, WakeError, fresh_nonce};
@@ -77,7 +77,8 @@ async fn try_until(
         };
         match timeout(HELLO, greeted).await {
             Ok(Ok(done)) => return Ok(done),
-            Ok(Err(why)) if is_final(&why) => return Err(why),
+            // A refusal is an answer, and a machine that does not exist gives none.
+            Ok(Err(why)) if why.is_final() => return Err(why),
             Ok(Err(why)) => last = Some(Box::new(why)),
             Err(_) => {}
         }
@@ -87,16 +88,6 @@ async fn try_until(
         }
         sleep(RETRY).await;
     }
-}
-
-/// A refusal is an answer: another try gets the same one. A machine that does not exist will not
-/// answer either.
-fn is_final(why: &SessionError) -> bool {
-    matches!(
-        why,
-        SessionError::Client(ClientError::SessionRefused(_))
-            | SessionError::Open(HvError::NoSuchMachine(_))
-    )
 }
 
 /// One handshake, with a fresh challenge: a recorded answer does not fit it.
@@ -113,6 +104,7 @@ async fn greet(
 
 #[cfg(test)]
 mod tests {
+    use agentvm_guest_agent::client::ClientError;
     use agentvm_guest_agent::protocol::{
         FrameReader, GuestMessage, HostMessage, Inspection, Nonce, encode,
     };

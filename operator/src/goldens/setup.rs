@@ -5,6 +5,7 @@ use std::time::Duration;
 use agentvm_core::{golden::Step, status::tail};
 use agentvm_guest_agent::protocol::{Execute, GuestNetwork, Nonce, RunAs, WireResult};
 use agentvm_hypervisor::MachineRecord;
+use agentvm_types::one_line;
 use tokio::time::timeout;
 
 use crate::{
@@ -109,9 +110,39 @@ fn check_result(index: usize, result: &WireResult, output: &[u8]) -> Result<(), 
     };
     let why = result.error.clone().unwrap_or_default();
     let (text, _) = tail(output, KEPT / 2);
-    Err(failed(index, &format!("{how}; {why} its output ends with: {}", text.trim_end())))
+    // Whoever writes a setup writes this text: it goes into the log and into a status.
+    let text = one_line(text.trim_end(), KEPT);
+    Err(failed(index, &format!("{how}; {why} its output ends with: {text}")))
 }
 
 fn failed(index: usize, how: &str) -> CaptureError {
     CaptureError::Setup { index, how: how.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use agentvm_guest_agent::protocol::StreamTotals;
+
+    use super::*;
+
+    #[test]
+    fn the_output_of_a_setup_forges_no_line_of_the_log() {
+        let totals = StreamTotals::default();
+        let result = WireResult {
+            nonce: Nonce::from_bytes([1; 16]),
+            exit_code: Some(1),
+            signal: None,
+            timed_out: false,
+            stopped: false,
+            oom_killed: None,
+            duration_millis: 1,
+            stdout: totals,
+            stderr: totals,
+            error: Some("x\n".repeat(1 << 20).into()),
+        };
+        let output = "\u{1b}[2J\n2026 ERROR forged\r\n".repeat(1 << 16);
+        let why = check_result(0, &result, output.as_bytes()).unwrap_err().to_string();
+        assert!(why.len() <= 2 * KEPT && !why.chars().any(char::is_control), "{why}");
+        assert!(why.contains(r"\n2026 ERROR forged"), "people still read it: {why}");
+    }
 }

@@ -7,11 +7,14 @@ use agentvm_core::{
     machine::Event,
     run::{AttemptEnd, AttemptResult, Fetched, FinishedAttempt, Outcome, StopCause},
 };
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 
 use super::{
     AttemptSpec,
-    attempt::{Attempt, AttemptReport, GRACE, Progress, SLACK, Store, stopped},
+    attempt::{Attempt, AttemptReport, GRACE, Progress, SLACK, Store, stopped, time_left},
     commands::{Inbox, MachineCommand},
     finish::Finish,
     task::Task,
@@ -72,45 +75,58 @@ impl Task {
             Ok(store) => store,
             Err(why) => return Some((no_folder(spec, &why), false)),
         };
-        let (tell_stop, stop) = watch::channel(None);
+        let deadline = begun + time_left(spec.claimed, spec.timeout, &inner.config.clock);
+        let (tell_stop, stop) = watch::channel(spec.stop);
         let claim = inner.board().take_claim(&self.key);
-        let attempt = Attempt {
-            hv,
-            clock: &inner.config.clock,
-            record: &self.record,
-            spec,
-            store: store.clone(),
-            stop,
-            max_processes: self.limits().processes,
-            claim,
-            bridged: inner.network.bridged_nic(&self.record),
-            progress: Progress::since(begun),
-        };
-        let attempt = attempt.run(session);
-        tokio::pin!(attempt);
-        let mut forced_at: Option<Instant> = None;
-        let report = loop {
-            tokio::select! {
-                biased;
-                command = self.inbox.next() => match command {
-                    // Only the first Stop is accepted.
-                    Some(MachineCommand::Stop { cause, .. }) => {
-                        forced_at = Some(inner.config.clock.instant() + GRACE + SLACK);
-                        let _ = tell_stop.send(Some(cause));
-                    }
-                    Some(MachineCommand::Release { .. } | MachineCommand::End) | None => {
-                        return None;
-                    }
-                    Some(execute @ MachineCommand::Execute { .. }) => {
-                        self.inbox.unexpected(&execute);
-                    }
-                },
-                report = &mut attempt => break report,
-                () = at(forced_at) => break forced(*tell_stop.borrow()),
+        let mut progress = Progress::since(begun, self.found);
+        let report = {
+            let attempt = Attempt {
+                hv,
+                clock: &inner.config.clock,
+                record: &self.record,
+                spec,
+                store: store.clone(),
+                stop,
+                max_processes: self.limits().processes,
+                claim,
+                bridged: inner.network.bridged_nic(&self.record),
+                progress: &mut progress,
+            };
+            let attempt = attempt.run(session);
+            tokio::pin!(attempt);
+            let stopped_by = |now: Instant| now + GRACE + SLACK;
+            let mut forced_at = spec.stop.map(|_| stopped_by(begun));
+            loop {
+                tokio::select! {
+                    biased;
+                    // First: a guest that floods its host is heard after this.
+                    () = sleep_until(deadline) => break Err(None),
+                    () = at(forced_at) => break Err(*tell_stop.borrow()),
+                    command = self.inbox.next() => match command {
+                        // Only the first Stop counts.
+                        Some(MachineCommand::Stop { cause, .. }) => {
+                            let now = inner.config.clock.instant();
+                            forced_at.get_or_insert(stopped_by(now));
+                            tell_stop.send_if_modified(|told| {
+                                told.is_none().then(|| *told = Some(cause)).is_some()
+                            });
+                        }
+                        Some(MachineCommand::Release { .. } | MachineCommand::End) | None => {
+                            return None;
+                        }
+                        Some(execute @ MachineCommand::Execute { .. }) => {
+                            self.inbox.unexpected(&execute);
+                        }
+                    },
+                    report = &mut attempt => break Ok(report),
+                }
             }
         };
+        // The output up to here is kept, whatever ended the attempt.
+        let stopping = tell_stop.borrow().is_some();
+        let report = report.unwrap_or_else(|cause| progress.cut_off(cause));
         let finish = Finish { hv, clock: &inner.config.clock, record: &self.record, spec, store };
-        finish_or_stop(&mut self.inbox, finish, begun, report, forced_at.is_some()).await
+        finish_or_stop(&mut self.inbox, finish, begun, report, stopping).await
     }
 }
 
@@ -164,17 +180,9 @@ fn uncollected(
 /// Returns at this time; without a time, never.
 async fn at(time: Option<Instant>) {
     match time {
-        Some(time) => tokio::time::sleep_until(time).await,
+        Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-/// The end of an attempt whose agent did not stop it in time.
-fn forced(cause: Option<StopCause>) -> AttemptReport {
-    let end = stopped(cause.unwrap_or(StopCause::Cancelled));
-    let message = "its agent did not stop it, so the machine was ended".to_owned();
-    let result = AttemptResult { end, started: true, message };
-    AttemptReport { result, wire: None, acquired: None, acknowledged: None }
 }
 
 /// The end of an attempt that was not started, because this node cannot keep its output.

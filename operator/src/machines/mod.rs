@@ -198,7 +198,7 @@ impl Machines {
         if self.inner.board().insert(key.clone(), entry) {
             let (inner, machine) = (self.inner.clone(), record.name.clone());
             let inbox = Inbox { inner: inner.clone(), key: key.clone(), machine, commands };
-            let task = Task { inner, key, record, guest, reuses: 0, inbox };
+            let task = Task { inner, key, record, guest, reuses: 0, found: false, inbox };
             self.inner.tasks.spawn(task.live(origin));
         }
     }

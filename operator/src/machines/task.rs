@@ -73,6 +73,9 @@ pub struct Task {
     /// The number of resets of this process. It is not known of a machine that was found with a
     /// run, so such a machine is not reset.
     pub reuses: u32,
+    /// The machine was found with an open attempt: an operator before this one may have sent
+    /// EXECUTE.
+    pub found: bool,
     pub inbox: Inbox,
 }
 
@@ -189,6 +192,7 @@ impl Task {
         let (nonce, token) = (fresh_nonce()?, fresh_nonce()?.into());
         self.record = MachineRecord { nonce, token, ..self.record.clone() };
         self.reuses = self.reuses.saturating_add(1);
+        self.found = false;
         Ok(self.on(Event::Reset))
     }
 

@@ -32,7 +32,9 @@ pub fn adrift(
     let mut attempts = live.into_iter().flat_map(|status| &status.attempts);
     let closed = attempts.any(|attempt| attempt.nonce == nonce);
     let count = super::attempts(live).saturating_add(1);
-    let taken_back = done.is_some_and(|done| !run.cancelled && is_tried_again(run, count, done));
+    let unstarted = super::unstarted(live);
+    let again = |done: &FinishedAttempt| is_tried_again(run, count, unstarted, done);
+    let taken_back = done.is_some_and(|done| !run.cancelled && again(done));
     if closed || taken_back { Adrift::Release } else { Adrift::Restore }
 }
 

@@ -68,6 +68,8 @@ pub struct RunFacts {
     pub waits_since: Timestamp,
     /// Attempts that the status has, the open one included.
     pub attempts: u32,
+    /// Claims in a row whose machine did not start the program, without the open one.
+    pub unstarted: u32,
     pub pool: PoolState,
     pub missing: Option<MissingRef>,
     /// The number of runs of the pool that wait before this one.
@@ -108,6 +110,12 @@ pub fn attempts(status: Option<&AgentRunStatus>) -> u32 {
     let suspended = SucceededReason::Suspended.as_str();
     let suspended = attempts.iter().filter(|it| it.reason.as_deref() == Some(suspended)).count();
     number.saturating_sub(u32::try_from(suspended).unwrap_or(u32::MAX))
+}
+
+/// Claims in a row that did not start anything.
+pub fn unstarted(status: Option<&AgentRunStatus>) -> u32 {
+    let claims = status.and_then(|status| status.unstarted_claims);
+    claims.and_then(|claims| u32::try_from(claims).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

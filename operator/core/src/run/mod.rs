@@ -19,7 +19,8 @@ pub use adrift::{Adrift, adrift};
 pub use env::{EnvItem, EnvValue, KeyOf};
 pub use expiry::{Expiry, expiry};
 pub use facts::{
-    AttemptState, MissingRef, PoolState, RunFacts, attempts, is_ours, known_missing, waits_since,
+    AttemptState, MissingRef, PoolState, RunFacts, attempts, is_ours, known_missing, unstarted,
+    waits_since,
 };
 pub use files::{Content, FileItem};
 pub use kept_output::kept_bytes;

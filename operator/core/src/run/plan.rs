@@ -3,7 +3,7 @@
 //! ```text
 //! waiting --Claim--> claimed -Execute-> executing -> ended --publish--> finished --Release--> done
 //!    |                  |                  |          |
-//!    |                  +-- never started: Unclaim ---+-- lost, retries left: Unclaim (counts)
+//!    |                  +-- not started: Unclaim -----+-- lost, retries left: Unclaim (counts)
 //!    +-- cancelled, queue timeout, invalid: publish --^
 //! ```
 
@@ -19,6 +19,10 @@ use super::{
 
 /// Seconds between two looks for a missing Secret or ConfigMap.
 const REFERENCE_LOOK: i64 = 3;
+
+/// The most machines in a row that may fail to start a run. Each costs its pool a reset or a fresh
+/// machine, and a run that finds a fault in all of them finds it in the next one too.
+const MAX_UNSTARTED: u32 = 10;
 
 /// Why an attempt is stopped from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,16 +112,27 @@ fn plan_ended(run: &ValidRun, facts: &RunFacts, done: &Arc<FinishedAttempt>) -> 
     if run.cancelled || !result.is_infrastructure_failure() {
         return Step::FinishAttempt(done);
     }
-    if is_tried_again(run, facts.attempts, &done) {
+    if is_tried_again(run, facts.attempts, facts.unstarted, &done) {
         return Step::Unclaim { counts: result.started, done };
     }
     Step::FinishAttempt(done)
 }
 
-/// Whether another attempt follows the last of so many. One that was never started does not count.
-pub(super) fn is_tried_again(run: &ValidRun, attempts: u32, done: &FinishedAttempt) -> bool {
+/// Whether another attempt follows the last of so many. One that was never started does not count,
+/// but `unstarted` claims in a row before this one do.
+pub(super) fn is_tried_again(
+    run: &ValidRun,
+    attempts: u32,
+    unstarted: u32,
+    done: &FinishedAttempt,
+) -> bool {
     let result = &done.result;
-    result.is_infrastructure_failure() && (!result.started || attempts <= run.backoff_limit)
+    let left = if result.started {
+        attempts <= run.backoff_limit
+    } else {
+        unstarted.saturating_add(1) < MAX_UNSTARTED
+    };
+    left && result.is_infrastructure_failure()
 }
 
 fn plan_waiting(run: &ValidRun, facts: &RunFacts, now: Timestamp) -> Plan {
@@ -135,6 +150,12 @@ fn plan_waiting(run: &ValidRun, facts: &RunFacts, now: Timestamp) -> Plan {
         .waits_since
         .checked_add(i64::from(run.queue_timeout_seconds).seconds())
         .unwrap_or(Timestamp::MAX);
+    // Content that no machine takes is a mistake in the run: waiting does not mend it.
+    if let Some(refused) =
+        facts.missing.as_ref().filter(|m| m.reason == AcceptedReason::InvalidSpec)
+    {
+        return done(SucceededReason::InvalidSpec, refused.message.clone());
+    }
     let wait = waiting_for(run, facts);
     if deadline <= now {
         let why = wait.map_or_else(|| "no operator claimed it".to_owned(), |wait| wait.message);
@@ -203,6 +224,7 @@ mod tests {
         RunFacts {
             waits_since: Timestamp::UNIX_EPOCH,
             attempts: 1,
+            unstarted: 0,
             pool: PoolState::Present { free: 0, total: 4, max: 4, trouble: None },
             missing: None,
             ahead: 3,
@@ -332,8 +354,32 @@ mod tests {
     #[test]
     fn what_was_never_started_is_given_back_and_does_not_count() {
         let plain = run(&serde_json::json!({}));
-        let step = step(&plain, &facts(ended(AttemptEnd::GuestLost, false)));
-        assert!(matches!(step, Step::Unclaim { counts: false, .. }));
+        let lost = |unstarted| RunFacts { unstarted, ..facts(ended(AttemptEnd::GuestLost, false)) };
+        for unstarted in 0..MAX_UNSTARTED - 1 {
+            let step = step(&plain, &lost(unstarted));
+            assert!(matches!(step, Step::Unclaim { counts: false, .. }));
+        }
+        let step = step(&plain, &lost(MAX_UNSTARTED - 1));
+        assert!(matches!(step, Step::FinishAttempt(_)), "it is not tried for ever");
+    }
+
+    #[test]
+    fn what_an_agent_refuses_is_not_tried_again() {
+        let retried = run(&serde_json::json!({"backoffLimit": 10}));
+        for started in [true, false] {
+            let step = step(&retried, &facts(ended(AttemptEnd::Refused, started)));
+            assert!(matches!(step, Step::FinishAttempt(_)), "started: {started}");
+        }
+    }
+
+    #[test]
+    fn content_that_no_machine_takes_ends_the_run_before_a_claim() {
+        let (reason, message) = (AcceptedReason::InvalidSpec, "spec.env[0].valueFrom".to_owned());
+        let missing = Some(MissingRef { reason, message: message.clone() });
+        let pool = PoolState::Present { free: 9, total: 9, max: 9, trouble: None };
+        let facts = RunFacts { pool, missing, ..facts(AttemptState::None) };
+        let reason = SucceededReason::InvalidSpec;
+        assert_eq!(step(&run(&serde_json::json!({})), &facts), Step::Finish { reason, message });
     }
 
     #[test]

@@ -22,6 +22,8 @@ pub enum AttemptEnd {
     OutputTooLarge,
     /// The program ended, and the host could not keep or fetch its output.
     OutputLost,
+    /// The agent refused to start it, or it cannot be sent to an agent.
+    Refused,
 }
 
 /// The end of an attempt, as plans need it.
@@ -163,6 +165,7 @@ impl AttemptResult {
             AttemptEnd::NodeLost => SucceededReason::NodeLost,
             AttemptEnd::OutputTooLarge => SucceededReason::OutputTooLarge,
             AttemptEnd::OutputLost => SucceededReason::OutputLost,
+            AttemptEnd::Refused => SucceededReason::Refused,
         }
     }
 
@@ -189,6 +192,7 @@ impl AttemptResult {
                 "left more than spec.output.maxBytes in /workspace/output".to_owned()
             }
             AttemptEnd::OutputLost => "ended, but its output could not be kept".to_owned(),
+            AttemptEnd::Refused => "the machine refused to start it".to_owned(),
         };
         if self.message.is_empty() { plain } else { format!("{plain}: {}", self.message) }
     }

@@ -30,10 +30,8 @@ pub fn attempt_spec(
     let claimed =
         agentvm_core::calendar::parse(&attempt.start_time).unwrap_or_else(|| cx.clock.now());
     let env = valid.env.iter().map(|item| match &item.value {
-        EnvValue::Literal(text) => AttemptSpec::env_var(&item.name, text),
-        EnvValue::From(key) => {
-            AttemptSpec::env_var(&item.name, &String::from_utf8_lossy(resolved.get(key)))
-        }
+        EnvValue::Literal(text) => AttemptSpec::env_var(&item.name, text.as_bytes()),
+        EnvValue::From(key) => AttemptSpec::env_var(&item.name, resolved.get(key)),
     });
     let mut input: Vec<InputFile> = Vec::new();
     let mut secrets: Vec<SecretFile> = Vec::new();
@@ -68,6 +66,7 @@ pub fn attempt_spec(
         stdin: valid.stdin.clone().map(String::into_bytes),
         timeout: Duration::from_secs(u64::from(valid.timeout_seconds)),
         missing: None,
+        stop: None,
         input,
         secrets,
         max_stream_bytes: valid.max_bytes,

@@ -1,7 +1,7 @@
 //! Carries a run's plan out: one step, and the status that goes with it.
 
 use agentvm_core::run::{
-    FinishedAttempt, Step, Wait, accepted_waiting, claimed, finished, finished_attempt,
+    FinishedAttempt, Step, StopCause, Wait, accepted_waiting, claimed, finished, finished_attempt,
     open_attempt, unclaimed, wait_is_worth_a_write,
 };
 
@@ -99,6 +99,8 @@ fn execute_claimed(run: &Run<'_>, seen: &Observation, cx: &Context) {
     // A reference that has gone meanwhile matters only if the program was not started yet: a
     // program that runs has its content already.
     spec.missing = seen.facts.missing.as_ref().map(|missing| missing.message.clone());
+    // A run that was cancelled meanwhile is stopped if its program runs, and is not started first.
+    spec.stop = run.valid.cancelled.then_some(StopCause::Cancelled);
     cx.machines.execute(spec);
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use agentvm_core::{
     run::{
         AttemptState, FinishedAttempt, PoolName, PoolState, RunFacts, attempts, entry,
-        known_missing, open_attempt, waits_since,
+        known_missing, open_attempt, unstarted, waits_since,
     },
     status::find,
 };
@@ -63,6 +63,7 @@ pub async fn observe(run: &Run<'_>, cx: &Context) -> Result<Observation, Error> 
     let facts = RunFacts {
         waits_since: waits_since(status, created(object), cx.clock.now()),
         attempts: attempts(status),
+        unstarted: unstarted(status),
         pool,
         missing,
         ahead,

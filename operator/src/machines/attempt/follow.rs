@@ -6,10 +6,12 @@ use agentvm_guest_agent::{
     protocol::{OutputChunk, OutputGap, Resume, StreamId, WireResult},
 };
 use agentvm_hypervisor::Channel;
-use tokio::time::sleep_until;
 
 use super::{
-    Attempt, GRACE, SLACK, Store, report::Interrupted, store::Taken, time_limits::EVICTED,
+    Attempt, GRACE, Store,
+    report::{Interrupted, lost},
+    store::Taken,
+    time_limits::EVICTED,
 };
 use crate::agent::Session;
 
@@ -36,7 +38,6 @@ impl Attempt<'_> {
         &mut self,
         session: &mut Session,
     ) -> Result<WireResult, Interrupted> {
-        let deadline = self.clock.instant() + self.spec.timeout + GRACE + SLACK;
         let mut execution = session.follow(self.record.nonce.clone());
         let mut told = false;
         let mut stop = self.stop.clone();
@@ -49,12 +50,8 @@ impl Attempt<'_> {
             }
             let event = tokio::select! {
                 biased;
-                event = execution.next() => event,
                 Ok(()) = stop.changed(), if !told => continue,
-                () = sleep_until(deadline) => {
-                    let message = "its agent did not end it, so the machine was ended".to_owned();
-                    return Err(Interrupted::Over(AttemptEnd::DeadlineExceeded, message));
-                }
+                event = execution.next() => event,
             };
             if event.as_ref().err().is_none_or(ClientError::is_answer) {
                 self.progress.last_contact = self.clock.instant();
@@ -63,9 +60,18 @@ impl Attempt<'_> {
                 AttemptEvent::Output(output) => self.take(&mut execution, output).await?,
                 AttemptEvent::Gap(gap) => self.skip(&mut execution, gap).await?,
                 AttemptEvent::Result(result) => return Ok(result),
-                AttemptEvent::Alive => {}
+                AttemptEvent::Alive => self.idle_message()?,
             }
         }
+    }
+
+    /// A message that brought nothing. An agent that sends them without end is not the agent that
+    /// we put into the machine.
+    fn idle_message(&mut self) -> Result<(), Interrupted> {
+        if self.progress.budget.idle_message(self.clock.instant()) {
+            return Ok(());
+        }
+        Err(lost("its agent sent messages that say nothing, without end".to_owned()))
     }
 
     /// Writes output down, then acknowledges it.
@@ -95,7 +101,7 @@ impl Attempt<'_> {
         keep: impl FnOnce(&Store) -> std::io::Result<Taken> + Send + 'static,
     ) -> Result<(), Interrupted> {
         let store = self.store.clone();
-        let taken = tokio::task::spawn_blocking(move || keep(&store))
+        let (before, taken) = tokio::task::spawn_blocking(move || Ok((store.len(stream)?, keep(&store)?)))
             .await
             .map_err(std::io::Error::other)
             .flatten()
@@ -104,15 +110,16 @@ impl Attempt<'_> {
                 Interrupted::Over(AttemptEnd::OutputLost, message)
             })?;
         match taken {
-            Taken::UpTo(offset) => Ok(execution.acknowledge(stream, offset).await?),
+            Taken::UpTo(offset) => {
+                if offset <= before {
+                    self.idle_message()?;
+                }
+                Ok(execution.acknowledge(stream, offset).await?)
+            }
             Taken::Gap => Err(ClientError::Unexpected("OUTPUT beyond what was sent").into()),
             Taken::TooMuch => {
                 Err(lost("its agent sent more output than it was allowed to".to_owned()))
             }
         }
     }
-}
-
-fn lost(message: String) -> Interrupted {
-    Interrupted::Over(AttemptEnd::GuestLost, message)
 }

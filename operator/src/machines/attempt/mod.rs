@@ -11,9 +11,14 @@
 //! ```
 //!
 //! The agent executes a nonce once, so a second EXECUTE is harmless. A machine that does not hold
-//! the nonce proves nothing and is lost. `started` is `false` only when EXECUTE was certainly never
-//! sent.
+//! the nonce proves nothing and is lost. `started` is `false` only when EXECUTE was certainly not
+//! accepted: it was never sent, or the agent refused it.
+//!
+//! A refusal is an answer, so it ends the attempt at once: see `report.rs`. Only a channel that
+//! broke is opened again, as often as `budget.rs` allows. The deadline over all sessions is not
+//! here: `execute.rs` holds it, where no message of a guest can move it.
 
+mod budget;
 mod follow;
 mod report;
 mod session;
@@ -24,6 +29,7 @@ mod time_limits;
 
 use agentvm_core::run::{AttemptEnd, AttemptResult, StopCause};
 use agentvm_hypervisor::{Hypervisor, MachineRecord, PowerState};
+use agentvm_types::report;
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -35,13 +41,14 @@ use crate::{
     clock::Clock,
     network::BridgedNic,
 };
+use budget::{Budget, is_worth_a_line, pause_after};
 use report::{Interrupted, attempt_end};
-use time_limits::{LOST_AFTER, RECONNECT};
+use time_limits::LOST_AFTER;
 
 pub use report::{AttemptReport, stopped};
 pub use spec::{AttemptSpec, SecretFile};
 pub use store::Store;
-pub use time_limits::{GRACE, SLACK};
+pub use time_limits::{GRACE, SLACK, time_left};
 
 /// An attempt under way.
 pub struct Attempt<'a> {
@@ -58,21 +65,30 @@ pub struct Attempt<'a> {
     /// The machine's device on a bridge of the host. Its lease may have expired while the machine
     /// was parked.
     pub bridged: Option<BridgedNic>,
-    pub progress: Progress,
+    pub progress: &'a mut Progress,
 }
 
 /// The progress of an attempt, over all of its sessions.
+#[derive(Debug)]
 pub struct Progress {
-    /// EXECUTE may have been received.
-    sent: bool,
-    acquired: Option<Instant>,
-    acknowledged: Option<Instant>,
+    /// EXECUTE may have been accepted.
+    pub sent: bool,
+    pub acquired: Option<Instant>,
+    pub acknowledged: Option<Instant>,
     last_contact: Instant,
+    budget: Budget,
 }
 
 impl Progress {
-    pub fn since(begun: Instant) -> Self {
-        Self { sent: false, acquired: None, acknowledged: None, last_contact: begun }
+    /// `found`: another operator may have sent EXECUTE before this one began.
+    pub fn since(begun: Instant, found: bool) -> Self {
+        Self {
+            sent: found,
+            acquired: None,
+            acknowledged: None,
+            last_contact: begun,
+            budget: Budget::since(begun),
+        }
     }
 }
 
@@ -85,35 +101,49 @@ impl Attempt<'_> {
                 Ok(result) => break (attempt_end(&result, *self.stop.borrow()), Some(result)),
                 Err(Interrupted::Over(end, message)) => break (self.ended(end, message), None),
                 Err(Interrupted::Broken(why)) => {
-                    tracing::warn!(
-                        run = %self.spec.run,
-                        machine = %self.record.name,
-                        error = &why as &dyn std::error::Error,
-                        "the session with the agent ended"
-                    );
-                    if let Some(lost) = self.given_up(&why).await {
+                    let broken = self.progress.budget.session_broke();
+                    self.log(broken, &why);
+                    if let Some(lost) = self.given_up(broken, &why).await {
                         break (lost, None);
                     }
-                    sleep(RECONNECT).await;
+                    sleep(pause_after(broken)).await;
                 }
             }
         };
-        let Progress { acquired, acknowledged, .. } = self.progress;
+        let Progress { acquired, acknowledged, .. } = *self.progress;
         AttemptReport { result, wire, acquired, acknowledged }
     }
 
+    /// Few lines for many broken sessions: a guest can break as many as it likes.
+    fn log(&self, broken: u64, why: &SessionError) {
+        if is_worth_a_line(broken) {
+            tracing::warn!(
+                run = %self.spec.run,
+                machine = %self.record.name,
+                error = why as &dyn std::error::Error,
+                broken,
+                "the session with the agent ended"
+            );
+        }
+    }
+
     /// The end of an attempt whose session broke; `None` when another session is worth a try.
-    async fn given_up(&mut self, why: &SessionError) -> Option<AttemptResult> {
+    async fn given_up(&mut self, broken: u64, why: &SessionError) -> Option<AttemptResult> {
+        let now = self.clock.instant();
+        if self.progress.budget.sessions_used_up(now) {
+            let message =
+                format!("its agent broke {broken} sessions; the last one: {}", report(why));
+            return Some(self.ended(AttemptEnd::GuestLost, message));
+        }
         let detail = match self.hv.state(&self.record.name).await {
             Ok(PowerState::Absent) => "its process is gone".to_owned(),
             Ok(PowerState::Dead { why }) => why,
             Ok(PowerState::Paused | PowerState::Running) | Err(_) => {
-                let silent =
-                    self.clock.instant().saturating_duration_since(self.progress.last_contact);
+                let silent = now.saturating_duration_since(self.progress.last_contact);
                 if silent < LOST_AFTER {
                     return None;
                 }
-                format!("no answer for {} s: {why}", LOST_AFTER.as_secs())
+                format!("no answer for {} s: {}", LOST_AFTER.as_secs(), report(why))
             }
         };
         Some(self.ended(AttemptEnd::GuestLost, detail))

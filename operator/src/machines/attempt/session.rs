@@ -1,12 +1,11 @@
 //! One session of an attempt: the agent's answer decides between EXECUTE, RESUME and the end.
 
-use agentvm_core::run::AttemptEnd;
 use agentvm_guest_agent::protocol::{AttemptState, GuestHello, WireResult};
 use tokio::time::Instant;
 
 use super::{
     Attempt,
-    report::Interrupted,
+    report::{Interrupted, lost},
     time_limits::{KEPT_PATIENCE, PATIENCE},
 };
 use crate::agent::{Session, SessionError, reach};
@@ -45,6 +44,8 @@ impl Attempt<'_> {
         self.progress.last_contact = self.clock.instant();
         match self.state(&hello)? {
             AttemptState::Held => {
+                // The agent executes a nonce once and says that it has not: nothing was started.
+                self.progress.sent = false;
                 self.may_start()?;
                 self.put_input().await?;
                 self.start(&mut session, PATIENCE).await?;
@@ -68,10 +69,7 @@ impl Attempt<'_> {
         }
         ours.map(|a| a.state).ok_or_else(|| {
             self.progress.sent = true;
-            Interrupted::Over(
-                AttemptEnd::GuestLost,
-                "its agent does not know this attempt".to_owned(),
-            )
+            lost("its agent does not know this attempt".to_owned())
         })
     }
 }

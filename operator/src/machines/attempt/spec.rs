@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use agentvm_core::run::StopCause;
 use agentvm_guest_agent::protocol::{EnvVar, RunAs, Secret};
 use agentvm_hypervisor::{CollectSpec, InputFile};
 use agentvm_types::RunUid;
@@ -30,6 +31,8 @@ pub struct AttemptSpec {
     pub timeout: Duration,
     /// A reference of the run is gone: the attempt can be followed, not started.
     pub missing: Option<String>,
+    /// The attempt is to be stopped, and is not started first.
+    pub stop: Option<StopCause>,
     pub input: Vec<InputFile>,
     pub secrets: Vec<SecretFile>,
     pub max_stream_bytes: u64,
@@ -54,7 +57,7 @@ impl std::fmt::Debug for AttemptSpec {
 
 impl AttemptSpec {
     /// An environment variable. Its value is not shown anywhere.
-    pub fn env_var(name: &str, value: &str) -> EnvVar {
+    pub fn env_var(name: &str, value: &[u8]) -> EnvVar {
         EnvVar { name: name.to_owned(), value: Secret::new(value) }
     }
 }

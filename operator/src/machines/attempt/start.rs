@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use agentvm_core::run::AttemptEnd;
 use agentvm_guest_agent::protocol::{Blob, Execute};
 use agentvm_types::report;
 
 use super::{
     Attempt, GRACE,
-    report::{Interrupted, stopped, unleased},
+    report::{Interrupted, lost, refused, stopped, unleased},
     store::end_bytes,
     time_limits::{LEASE, PATIENCE},
 };
@@ -23,7 +22,7 @@ impl Attempt<'_> {
             ));
         }
         match &self.spec.missing {
-            Some(missing) => Err(Interrupted::Over(AttemptEnd::GuestLost, missing.clone())),
+            Some(missing) => Err(lost(missing.clone())),
             None => Ok(()),
         }
     }
@@ -35,12 +34,7 @@ impl Attempt<'_> {
             return Ok(());
         }
         let put = self.hv.put_input(&self.record.name, self.spec.input.clone()).await;
-        put.map_err(|why| {
-            Interrupted::Over(
-                AttemptEnd::GuestLost,
-                format!("its input could not be written: {}", report(&why)),
-            )
-        })
+        put.map_err(|why| lost(format!("its input could not be written: {}", report(&why))))
     }
 
     pub(super) async fn start(
@@ -50,12 +44,17 @@ impl Attempt<'_> {
     ) -> Result<(), Interrupted> {
         self.lease(session).await?;
         for file in &self.spec.secrets {
-            session.send_file(&file.path, file.mode, &file.content, PATIENCE).await?;
+            let sent = session.send_file(&file.path, file.mode, &file.content, PATIENCE).await;
+            sent.map_err(|why| refused(&format!("secret file {:?}", file.path), why))?;
         }
         let message = self.message()?;
         // From here on the agent may have received it, whatever happens to this session.
-        self.progress.sent = true;
-        session.execute(message, patience).await?;
+        let sent_before = std::mem::replace(&mut self.progress.sent, true);
+        if let Err(why) = session.execute(message, patience).await {
+            // An answer says that the agent did not accept it; silence says nothing.
+            self.progress.sent = sent_before || !why.is_final();
+            return Err(refused("EXECUTE", why));
+        }
         self.progress.acknowledged.get_or_insert_with(|| self.clock.instant());
         self.progress.last_contact = self.clock.instant();
         self.claim = None;

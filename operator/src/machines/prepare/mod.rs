@@ -53,6 +53,7 @@ impl Task {
             }
             Origin::FoundClaimed => {
                 self.reuses = u32::MAX;
+                self.found = true;
                 return Ok(Lendable::default());
             }
             Origin::FoundQuarantined { until } => {

@@ -80,6 +80,7 @@ pub fn claimed(old: &AgentRunStatus, claim: &Claim, decided: Decided) -> AgentRu
         node_name: Some(claim.node.to_string()),
         vm_name: Some(claim.vm.to_string()),
         attempts,
+        unstarted_claims: old.unstarted_claims,
         reset: claim.reset.as_ref().map(bounded_reset),
         ..AgentRunStatus::default()
     }
@@ -93,10 +94,12 @@ pub fn unclaimed(
     decided: Decided,
 ) -> AgentRunStatus {
     let mut attempts = old.attempts.clone();
+    let mut unstarted_claims = None;
     if counts {
         close_last(&mut attempts, result, None, decided.now);
     } else {
         attempts.pop();
+        unstarted_claims = Some(old.unstarted_claims.unwrap_or(0).saturating_add(1));
     }
     let message = format!("waits for another machine: {}", result.text());
     let wait = Wait {
@@ -109,6 +112,7 @@ pub fn unclaimed(
         observed_generation: decided.generation,
         conditions: settle(&old.conditions, list),
         attempts,
+        unstarted_claims,
         ..AgentRunStatus::default()
     }
 }
@@ -153,6 +157,7 @@ pub fn finished_attempt(
     close_last(&mut status.attempts, result, outcome.exit_code, decided.now);
     let (stdout, stdout_cut) = marked_tail(&outcome.stdout, outcome.stdout_missing, MAX_TAIL);
     let (stderr, stderr_cut) = marked_tail(&outcome.stderr, outcome.stderr_missing, MAX_TAIL);
+    status.unstarted_claims = old.unstarted_claims.filter(|_| !result.started);
     status.exit_code = outcome.exit_code;
     status.signal = outcome.signal;
     status.stdout = Some(stdout);

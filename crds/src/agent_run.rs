@@ -131,14 +131,18 @@ pub struct AgentRunSpec {
     #[schemars(transform = explain_values)]
     pub run_as: RunAs,
     /// Environment variables of the program. They are added to PATH, HOME, USER and LANG, and may
-    /// replace these. At most 256; each name at most once. Default: none. Immutable.
+    /// replace these. At most 256; each name at most once; all names and values together at most
+    /// 524288 bytes, and with `command` and `stdin` at most 1044480 bytes on their way into the
+    /// machine (base64 takes four bytes for three). Default: none. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".to_owned()]))]
     pub env: Vec<EnvVar>,
     /// Files that the run finds in the machine, below `/workspace/input` or `/workspace/secrets`.
     /// The working directory `/workspace/work` begins with a copy of those in `/workspace/input`.
-    /// At most 256; each path at most once in one place. Default: none. Immutable.
+    /// At most 256; each path at most once in one place. Files with `place: Secrets` have at most
+    /// 16777216 bytes together (16 MiB, each file in blocks of 4096), and at most 4096 files and
+    /// folders. Default: none. Immutable.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["place".to_owned(), "path".to_owned()]))]

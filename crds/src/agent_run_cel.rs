@@ -38,12 +38,10 @@ pub fn cancelled_for_good() -> Rule {
     .reason(Reason::FieldValueForbidden)
 }
 
-/// A name that a shell accepts for a variable.
+/// A name that Kubernetes takes for a variable of a container.
 pub fn name_of_a_variable() -> Rule {
-    Rule::new("self.matches('^[A-Za-z_][A-Za-z0-9_]*$')").message(
-        "a name has letters, digits and '_' only and does not begin with a digit: write it as \
-         MY_VARIABLE",
-    )
+    Rule::new("self.matches('^[ -<>-~]+$')")
+        .message("a name has printable ASCII characters only, and no '=': write it as MY_VARIABLE")
 }
 
 /// Content of a Secret goes to `place: Secrets`, because input files lie on a disk of the host

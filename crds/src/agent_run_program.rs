@@ -36,8 +36,7 @@ pub enum Language {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = not_both("value", "valueFrom"))]
 pub struct EnvVar {
-    /// Name: letters, digits and `_`; the first character is not a digit. 1 to 256 characters.
-    /// Required.
+    /// Name: printable ASCII characters except `=`. 1 to 256 characters. Required.
     #[schemars(length(min = 1, max = 256))]
     #[x_kube(validation = name_of_a_variable())]
     pub name: String,
@@ -46,7 +45,9 @@ pub struct EnvVar {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 65_536), regex(pattern = r"^[^\x00]*$"))]
     pub value: Option<String>,
-    /// Source of the value. At most one of `value` and `valueFrom`.
+    /// Source of the value. Its bytes reach the program as they are; they need not be text, but NUL
+    /// ends the run with `InvalidSpec`. Name and value together: at most 131070 bytes. At most one
+    /// of `value` and `valueFrom`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_from: Option<ValueSource>,
 }

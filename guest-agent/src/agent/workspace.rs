@@ -9,6 +9,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Component, Path};
 
 use agentvm_guest_agent::protocol::FileChunk;
+use agentvm_types::{SECRETS_BYTES, SECRETS_INODES};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 
 use crate::mounts::mount;
@@ -18,7 +19,6 @@ use crate::users::{AGENT_GID, AGENT_UID};
 pub const WORKSPACE: &str = "/workspace";
 /// The mode of a folder in the working directory.
 const FOLDER: Mode = Mode::from_raw_mode(0o755);
-const SECRETS_OPTIONS: &str = "mode=0700,uid=1000,gid=1000,size=16m,nr_inodes=4096";
 
 /// Why a file wasn't written.
 #[derive(Debug, thiserror::Error)]
@@ -50,8 +50,9 @@ pub fn prepare() -> io::Result<()> {
     chown(root.join("work"), Some(AGENT_UID), Some(AGENT_GID))?;
     chown(root.join("output"), Some(AGENT_UID), Some(AGENT_GID))?;
     let flags = rustix::mount::MountFlags::NOSUID | rustix::mount::MountFlags::NODEV;
-    mount("secrets", "/workspace/secrets", "tmpfs", flags, SECRETS_OPTIONS)
-        .map_err(io::Error::other)
+    let options =
+        format!("mode=0700,uid=1000,gid=1000,size={SECRETS_BYTES},nr_inodes={SECRETS_INODES}");
+    mount("secrets", "/workspace/secrets", "tmpfs", flags, &options).map_err(io::Error::other)
 }
 
 /// Writes one piece; returns the size of the file afterwards.

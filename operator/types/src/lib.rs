@@ -4,6 +4,7 @@
 //! uses none of them. A value with a rule is checked here once; two identities cannot be exchanged
 //! by accident.
 
+mod guest_limits;
 mod guest_text;
 mod hex;
 mod identity;
@@ -14,6 +15,7 @@ mod size;
 mod tier;
 mod token;
 
+pub use guest_limits::{SECRETS_BLOCK, SECRETS_BYTES, SECRETS_INODES};
 pub use guest_text::{GuestText, one_line};
 pub use hex::hex;
 pub use identity::{NodeId, NodeName, OwnerUid, PoolUid, RunUid};

@@ -110,6 +110,7 @@ async fn of_a_run() {
             ],
         }),
         timings: Some(agentvm_crds::Timings::default()),
+        unstarted_claims: Some(i32::MAX),
         attempts: (1..=20).map(attempt).collect(),
     };
     write_status::<AgentRun>(

@@ -63,18 +63,14 @@ pub(super) fn env(vars: &[EnvVar]) -> Result<Vec<EnvItem>, InvalidSpec> {
         .collect()
 }
 
+/// What Kubernetes takes as a name.
 fn check_env_name(name: &str) -> Result<(), String> {
-    let mut chars = name.chars();
-    let begins_well = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
-    if begins_well
-        && name.len() <= MAX_ENV_NAME
-        && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
-    {
+    let printable = |c: char| matches!(c, ' '..='~') && c != '=';
+    if (1..=MAX_ENV_NAME).contains(&name.len()) && name.chars().all(printable) {
         return Ok(());
     }
     Err(format!(
-        "must be letters, digits and `_`, not beginning with a digit, at most {MAX_ENV_NAME} \
-            characters, is {name:?}"
+        "must be printable ASCII characters other than `=`, 1 to {MAX_ENV_NAME}, is {name:?}"
     ))
 }
 

@@ -19,7 +19,8 @@ pub fn is_ours(spec: &AgentRunSpec) -> bool {
     spec.managed_by.as_deref().is_none_or(|manager| manager == MANAGED_BY)
 }
 
-/// A reference of the run to an object or a key that does not exist (yet).
+/// A reference of the run to an object or a key that does not exist (yet); or, with the reason
+/// `InvalidSpec`, content that no machine takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingRef {
     pub reason: AcceptedReason,

@@ -1,6 +1,7 @@
 //! Decisions about runs: validation, the queues, the next step, and the status.
 
 mod adrift;
+mod content;
 mod env;
 mod expiry;
 mod facts;
@@ -16,6 +17,7 @@ mod validate;
 mod write_pacing;
 
 pub use adrift::{Adrift, adrift};
+pub use content::check_content;
 pub use env::{EnvItem, EnvValue, KeyOf};
 pub use expiry::{Expiry, expiry};
 pub use facts::{

@@ -161,7 +161,9 @@ mod tests {
             (json!({"output": {"maxBytes": -1}}), "spec.output.maxBytes"),
             (json!({"output": {"include": ["*", "a[b"]}}), "spec.output.include[1]"),
             (json!({"output": {"include": vec!["*"; 65]}}), "spec.output.include"),
-            (json!({"env": [{"name": "1A"}]}), "spec.env[0].name"),
+            (json!({"env": [{"name": ""}]}), "spec.env[0].name"),
+            (json!({"env": [{"name": "Ä"}]}), "spec.env[0].name"),
+            (json!({"env": [{"name": "A\tB"}]}), "spec.env[0].name"),
             (json!({"env": [{"name": "A=B"}]}), "spec.env[0].name"),
             (json!({"env": [{"name": "A"}, {"name": "A"}]}), "spec.env[1].name"),
             (json!({"env": [{"name": "A", "value": "\u{0}"}]}), "spec.env[0].value"),
@@ -216,6 +218,20 @@ mod tests {
         assert_eq!(allowed_seconds(&asks, Some(&claimed), Some(60)), Some(600));
         assert_eq!(allowed_seconds(&asks, Some(&claimed), Some(900)), Some(900));
         assert_eq!(allowed_seconds(&asks, Some(&claimed), None), None);
+    }
+
+    #[test]
+    fn a_variable_has_any_name_that_kubernetes_takes() {
+        for name in (' '..='~').filter(|c| *c != '=').map(String::from).chain([
+            "1A".to_owned(),
+            "my.app-name".to_owned(),
+            "A B".to_owned(),
+            "x".repeat(256),
+        ]) {
+            let spec = spec(serde_json::json!({"env": [{"name": name}]}));
+            let run = validate(&spec, &Defaults::default(), None).unwrap();
+            assert_eq!(run.env[0].name, name);
+        }
     }
 
     #[test]

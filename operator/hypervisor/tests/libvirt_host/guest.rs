@@ -120,7 +120,7 @@ impl Guest {
     pub async fn lease(&mut self, order: &GuestLease) -> Result<Ipv4Addr, String> {
         match self.client.lease(order.clone(), PATIENCE).await {
             Ok(address) => Ok(address.expect("there is a machine")),
-            Err(ClientError::Refused(report)) => Err(report.message),
+            Err(ClientError::Refused(report)) => Err(report.message.to_string()),
             Err(why) => panic!("{why:?}"),
         }
     }

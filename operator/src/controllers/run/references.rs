@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use agentvm_core::run::{Content, EnvValue, KeyOf, MissingRef, ValidRun};
+use agentvm_core::run::{Content, EnvValue, KeyOf, MissingRef, ValidRun, check_content};
 use agentvm_crds::AcceptedReason;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -49,7 +49,8 @@ fn references(run: &ValidRun) -> Vec<(String, &KeyOf)> {
     env.chain(files).collect()
 }
 
-/// Reads all of them. A missing object or key is something to wait for, not an error.
+/// Reads all of them, and judges the content of the run. A missing object or key is something to
+/// wait for, not an error. Content that no machine takes has the reason `InvalidSpec`.
 pub async fn resolve(
     client: &Client,
     namespace: &str,
@@ -74,7 +75,11 @@ pub async fn resolve(
         };
         resolved.0.insert((secret, name, entry), bytes.clone());
     }
-    Ok(Ok(resolved))
+    let judged = check_content(run, |key| resolved.get(key)).map_err(|why| MissingRef {
+        reason: AcceptedReason::InvalidSpec,
+        message: why.to_string(),
+    });
+    Ok(judged.map(|()| resolved))
 }
 
 fn missing(path: &str, secret: bool, name: &str, key: &str, object_exists: bool) -> MissingRef {

@@ -3,6 +3,7 @@
 
 mod agents;
 mod border;
+mod frames;
 mod look;
 mod outside;
 mod wire;
@@ -11,6 +12,7 @@ mod world;
 pub use agents::agent_binary;
 pub use agentvm_testing::Error;
 pub use border::{Answer, Border, Mishap, Request};
+pub use frames::{Frames, How, Place};
 pub use look::{Conditioned, condition, reason};
 pub use outside::{DIE_AT, HANG_AT, Outside};
 pub use wire::{Sent, Wire, operator_client};

@@ -16,6 +16,7 @@ mod api_writes;
 mod awaited;
 mod disk;
 mod finished_runs;
+mod frames;
 mod goldens;
 mod http_faults;
 mod limits;

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use agentvm_core::names::DomainName;
 
 use crate::locks::lock;
-use crate::{Check, DiskUse, Proof, StepHook, Tier, TierReport};
+use crate::{Channel, Check, DiskUse, Proof, StepHook, Tier, TierReport};
 
 /// All of it at rest: resets in place are offered and nothing fails.
 #[derive(Debug, Default)]
@@ -20,6 +20,20 @@ struct Inner {
     failing: HashMap<String, u32>,
     lies: u32,
     disk: Option<DiskUse>,
+    tap: Tap,
+}
+
+/// Stands between the host and the agents: it gets each channel that is opened, with the name of
+/// its machine, and gives the host another one.
+#[derive(Clone, Default)]
+struct Tap(Option<Arc<TapChannel>>);
+
+type TapChannel = dyn Fn(&DomainName, Channel) -> Channel + Send + Sync;
+
+impl std::fmt::Debug for Tap {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.is_some() { "Tap" } else { "no tap" })
+    }
 }
 
 impl Knobs {
@@ -52,6 +66,19 @@ impl Knobs {
         let plenty =
             || DiskUse { place: place.to_owned(), free_bytes: 1 << 50, machines: Vec::new() };
         lock(&self.0).disk.clone().unwrap_or_else(plenty)
+    }
+
+    /// Puts something between the host and the agents of the channels that are opened from now on.
+    pub fn set_tap(&self, tap: impl Fn(&DomainName, Channel) -> Channel + Send + Sync + 'static) {
+        lock(&self.0).tap = Tap(Some(Arc::new(tap)));
+    }
+
+    pub(super) fn tapped(&self, name: &DomainName, channel: Channel) -> Channel {
+        let Tap(tap) = lock(&self.0).tap.clone();
+        match tap {
+            Some(tap) => tap(name, channel),
+            None => channel,
+        }
     }
 
     pub(super) fn tiers(&self) -> TierReport {

@@ -76,6 +76,6 @@ impl MachineApi for FakeHypervisor {
             what: format!("connect to {}", socket.display()),
             source,
         })?;
-        Ok(Box::new(stream))
+        Ok(self.knobs().tapped(name, Box::new(stream)))
     }
 }

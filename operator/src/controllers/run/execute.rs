@@ -99,8 +99,10 @@ fn execute_claimed(run: &Run<'_>, seen: &Observation, cx: &Context) {
     // A reference that has gone meanwhile matters only if the program was not started yet: a
     // program that runs has its content already.
     spec.missing = seen.facts.missing.as_ref().map(|missing| missing.message.clone());
-    // A run that was cancelled meanwhile is stopped if its program runs, and is not started first.
-    spec.stop = run.valid.cancelled.then_some(StopCause::Cancelled);
+    // A run that was cancelled or suspended meanwhile is stopped if its program runs, and is not
+    // started first.
+    let suspended = run.valid.suspended.then_some(StopCause::Suspended);
+    spec.stop = if run.valid.cancelled { Some(StopCause::Cancelled) } else { suspended };
     cx.machines.execute(spec);
 }
 

@@ -101,14 +101,15 @@ impl Attempt<'_> {
         keep: impl FnOnce(&Store) -> std::io::Result<Taken> + Send + 'static,
     ) -> Result<(), Interrupted> {
         let store = self.store.clone();
-        let (before, taken) = tokio::task::spawn_blocking(move || Ok((store.len(stream)?, keep(&store)?)))
-            .await
-            .map_err(std::io::Error::other)
-            .flatten()
-            .map_err(|why| {
-                let message = format!("its streams could not be written to the node: {why}");
-                Interrupted::Over(AttemptEnd::OutputLost, message)
-            })?;
+        let (before, taken) =
+            tokio::task::spawn_blocking(move || Ok((store.len(stream)?, keep(&store)?)))
+                .await
+                .map_err(std::io::Error::other)
+                .flatten()
+                .map_err(|why| {
+                    let message = format!("its streams could not be written to the node: {why}");
+                    Interrupted::Over(AttemptEnd::OutputLost, message)
+                })?;
         match taken {
             Taken::UpTo(offset) => {
                 if offset <= before {

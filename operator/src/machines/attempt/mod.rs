@@ -149,7 +149,10 @@ impl Attempt<'_> {
         Some(self.ended(AttemptEnd::GuestLost, detail))
     }
 
+    /// An attempt that is stopped ends like this, also if its agent does not play along.
     fn ended(&self, end: AttemptEnd, message: String) -> AttemptResult {
+        let cause = self.stop.borrow().filter(|_| end == AttemptEnd::GuestLost);
+        let end = cause.map_or(end, stopped);
         AttemptResult { end, started: self.progress.sent, message }
     }
 }

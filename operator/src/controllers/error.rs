@@ -29,6 +29,9 @@ pub enum Error {
     /// This node's record of a run's end. Without it the run may be executed twice.
     #[error("the record of the run's end (finished.json in its folder) could not be read")]
     Record(#[source] std::io::Error),
+    /// A run that this node cannot keep anything of is not claimed here.
+    #[error("the folder of a run could not be made")]
+    Folder(#[source] std::io::Error),
     /// The host edge.
     #[error("the host could not {what}")]
     Host {
@@ -53,6 +56,7 @@ impl Error {
             Self::InDoubt { .. } => "in_doubt",
             Self::Api { .. } => "api",
             Self::Record(_) => "record",
+            Self::Folder(_) => "folder",
             Self::Host { .. } => "host",
             Self::Machine(_) => "machine",
             Self::Incomplete(_) => "incomplete",

@@ -5,7 +5,9 @@ use agentvm_core::run::{
     open_attempt, unclaimed, wait_is_worth_a_write,
 };
 
-use super::{Run, attempt_spec::attempt_spec, observe::Observation, publish};
+use agentvm_crds::{AcceptedReason, ScheduledReason};
+
+use super::{Run, attempt_spec::attempt_spec, observe::Observation, publish, record};
 use crate::{
     api::WriteError,
     controllers::{Context, error::Error, publish::PublishError},
@@ -67,9 +69,20 @@ async fn say_wait(
     Ok(())
 }
 
-/// Takes a machine and writes the claim down; only then is anything sent to the machine.
+/// Takes a machine and writes the claim down; only then is anything sent to the machine. A node
+/// whose disk fails takes none: each attempt there would cost a machine.
 async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Error> {
     let uid = &run.uid;
+    if let Err(why) = record::make_folder(&cx.runs_folder, uid).await {
+        let message = format!("this node cannot keep what the run leaves: {why}");
+        let wait = Wait {
+            accepted: AcceptedReason::Valid,
+            scheduled: ScheduledReason::NodeUnavailable,
+            message,
+        };
+        say_wait(run, seen, &wait, cx).await?;
+        return Err(Error::Folder(why));
+    }
     let Some(taken) = seen.pool_uid.as_ref().and_then(|pool| cx.machines.acquire(pool, uid)) else {
         return Ok(());
     };

@@ -13,6 +13,13 @@ use agentvm_types::RunUid;
 
 const NAME: &str = "finished.json";
 
+/// Makes the folder of a run. It is there before the claim, so that a disk that fails costs no
+/// machine.
+pub async fn make_folder(runs: &Path, run: &RunUid) -> io::Result<()> {
+    let folder = runs.join(run.as_str());
+    blocking(move || std::fs::create_dir_all(folder)).await
+}
+
 /// Notes the end of a run before the API server hears of it.
 pub async fn note(runs: &Path, run: &RunUid, status: &AgentRunStatus) -> io::Result<()> {
     let folder = runs.join(run.as_str());

@@ -1,7 +1,7 @@
 //! An operator in a process of its own, which tests can kill.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use agentvm_hypervisor::Step;
@@ -33,13 +33,54 @@ impl Outside {
         Self::begin(binary, world, Some((DIE_AT, serde_json::to_string(&step)?)))
     }
 
+    /// Starts it in a mount namespace of its own, in which the folder of the runs is a small file
+    /// system in memory: of 256 KiB and 64 files.
+    pub fn start_on_a_small_disk(binary: &Path, world: &World) -> Result<Self, Error> {
+        std::fs::create_dir_all(world.folder.join("runs"))?;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-euc"]);
+        let mount = "mount -t tmpfs -o size=256k,nr_inodes=64,mode=700 small \"$1\"/runs";
+        command.arg(format!("{mount}; shift; exec \"$@\""));
+        command.arg("sh").arg(&world.folder).arg(binary);
+        Self::begin_as(command, world)
+    }
+
+    /// A path as the process sees it.
+    pub fn sees(&self, path: &Path) -> PathBuf {
+        let own = format!("/proc/{}/root", self.0.id());
+        Path::new(&own).join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Sets the number of descriptors that the process may have open.
+    pub fn limit_descriptors(&self, limit: usize) -> Result<(), Error> {
+        let (pid, limit) = (self.0.id().to_string(), format!("--nofile={limit}:"));
+        run(Command::new("prlimit").args(["--pid", &pid, &limit]))
+    }
+
+    /// The number of descriptors that the process has open.
+    pub fn open_descriptors(&self) -> Result<usize, Error> {
+        Ok(std::fs::read_dir(format!("/proc/{}/fd", self.0.id()))?.count())
+    }
+
+    /// Makes the small disk read-only, as a kernel does with a disk that fails; or writable again.
+    pub fn remount_the_small_disk(&self, world: &World, how: &str) -> Result<(), Error> {
+        let namespace = format!("--mount=/proc/{}/ns/mnt", self.0.id());
+        let mut command = Command::new("nsenter");
+        command.args([&namespace, "mount", "-o", &format!("remount,{how}")]);
+        run(command.arg(world.folder.join("runs")))
+    }
+
     fn begin(binary: &Path, world: &World, fault: Option<(&str, String)>) -> Result<Self, Error> {
+        let mut command = Command::new(binary);
+        command.envs(fault);
+        Self::begin_as(command, world)
+    }
+
+    fn begin_as(mut command: Command, world: &World) -> Result<Self, Error> {
         let log =
             File::options().create(true).append(true).open(world.folder.join("operator.log"))?;
-        let mut command = Command::new(binary);
         command.arg(world.bench.kubeconfig()).arg(&world.bench.namespace);
         command.arg(&world.folder).arg(agent_binary()).stdin(Stdio::null()).stderr(log);
-        command.envs(fault);
         Ok(Self(command.spawn()?))
     }
 
@@ -58,6 +99,12 @@ impl Outside {
         self.0.wait()?;
         Ok(())
     }
+}
+
+/// Runs a program to its end, which has to be a success.
+fn run(command: &mut Command) -> Result<(), Error> {
+    let status = command.status()?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}").into()) }
 }
 
 impl Drop for Outside {

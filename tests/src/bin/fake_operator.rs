@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agentvm_core::pool::DiskLimits;
 use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{HookAction, Step, StepHook};
 use agentvm_operator::api::TimeLimits;
@@ -36,7 +37,9 @@ async fn main() -> Result<(), Error> {
     if let Ok(nth) = std::env::var(HANG_AT) {
         fake.faults().nth(Op::Resume, nth.parse()?, Fault::Delay(Duration::from_hours(1)));
     }
-    let config = operator_config(&fake, &folder)?;
+    let mut config = operator_config(&fake, &folder)?;
+    // Tests make disks of this process so small that no mark would let a run begin.
+    config.disk = DiskLimits { low_mib: 0, critical_mib: 0, ..config.disk };
     let (client, _) = operator_client(&kubeconfig, &namespace, TimeLimits::default()).await?;
     let operator = Operator::start(client, Arc::new(fake), config)?;
     signal(SignalKind::terminate())?.recv().await;

@@ -24,6 +24,7 @@ mod malformed;
 mod metrics;
 mod network;
 mod network_flows;
+mod node_faults;
 mod output;
 mod pool_resets;
 mod pools;

@@ -24,6 +24,7 @@ mod process;
 mod shares;
 mod store;
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -122,13 +123,24 @@ impl FakeHypervisor {
         }
         let unknown = matches!(fault, Some(Fault::DoneButUnknown));
         let store = Arc::clone(&self.store);
-        let done = tokio::task::spawn_blocking(move || job(&store)).await;
+        let work = move || enough_descriptors().and_then(|()| job(&store));
+        let done = tokio::task::spawn_blocking(work).await;
         let done = done.map_err(HvError::failed(format!("{op:?}")))?;
         if unknown {
             return Err(HvError::OutcomeUnknown { what: format!("{op:?}"), seconds: 0 });
         }
         done
     }
+}
+
+/// A call needs so many descriptors.
+const DESCRIPTORS: usize = 8;
+
+/// A call begins only if this process has the descriptors for all of it. A real host has its own:
+/// it never moves half of a machine because the operator has none.
+fn enough_descriptors() -> Result<(), HvError> {
+    let free = (0..DESCRIPTORS).map(|_| File::open("/dev/null")).collect::<Result<Vec<_>, _>>();
+    free.map(drop).map_err(|source| HvError::Io { what: "reach the host".to_owned(), source })
 }
 
 /// Ends all machines of a fake when it goes out of scope.

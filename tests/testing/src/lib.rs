@@ -4,6 +4,7 @@
 //!   wait.rs           waits on conditions, with one deadline for all tests
 //!   programs.rs       the programs and the guest image under test
 //!   scratch.rs        folders that go away with the test process, however it ends
+//!   examples.rs       the examples of samples and pages
 //!   control_plane.rs  a real API server for a test process (feature `control-plane`)
 //!   networks/         an internet and a LAN that are namespaces of this host (feature `networks`)
 //! ```
@@ -18,6 +19,7 @@
 
 #[cfg(feature = "control-plane")]
 pub mod control_plane;
+pub mod examples;
 #[cfg(feature = "networks")]
 pub mod networks;
 mod programs;

@@ -15,6 +15,7 @@ mod api_updates;
 mod api_writes;
 mod awaited;
 mod disk;
+mod examples;
 mod finished_runs;
 mod frames;
 mod goldens;

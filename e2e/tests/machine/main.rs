@@ -3,6 +3,7 @@
 mod abuse;
 mod basics;
 mod bridged;
+mod examples;
 mod freshness;
 mod hostile_output;
 mod network;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         abuse::a_daemon_that_holds_stdout_does_not_hold_the_run,
         abuse::an_agent_that_kills_all_it_can_reach_harms_itself_alone,
         abuse::a_signal_is_reported_by_its_number,
+        examples::each_example_ends_as_it_says,
         tools::code_and_its_files_are_one_project,
         tools::git_works_everywhere_for_both_users,
         tools::a_process_owns_its_streams,

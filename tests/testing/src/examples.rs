@@ -1,4 +1,4 @@
-//! The examples that users copy: the YAML of README and guide.
+//! The examples that users copy: the samples, and the YAML of README and guide.
 
 use std::path::Path;
 
@@ -12,6 +12,22 @@ const PAGES: [&str; 2] = ["README.md", "docs/user-guide.md"];
 pub struct Example {
     pub origin: String,
     pub text: String,
+}
+
+/// All files of `manifests/samples`.
+pub fn samples() -> Vec<Example> {
+    let folder = repository().join("manifests/samples");
+    let mut paths: Vec<_> = std::fs::read_dir(folder)
+        .unwrap_or_else(|why| panic!("no samples: {why}"))
+        .flatten()
+        .map(|entry| entry.path())
+        .collect();
+    paths.sort();
+    assert!(paths.len() > 10, "{} samples", paths.len());
+    paths
+        .iter()
+        .map(|path| Example { origin: path.display().to_string(), text: read(path) })
+        .collect()
 }
 
 /// All blocks of YAML in the pages.

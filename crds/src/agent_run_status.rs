@@ -170,9 +170,13 @@ pub struct Timings {
 pub struct Attempt {
     /// Number of the attempt; 1 for the first.
     pub number: i32,
-    /// Name of the node that executed it.
+    /// Name of the node that executed it. A label: `nodeId` identifies the node.
     #[schemars(length(max = 253))]
     pub node_name: String,
+    /// Id of the node that executed it, from the state folder of its operator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub node_id: Option<String>,
     /// Name of the machine that executed it.
     #[schemars(length(max = 253))]
     pub vm_name: String,
@@ -247,7 +251,7 @@ reasons!(
         Cancelled,
         /// The machine ended during the attempt, or its agent does not know the attempt.
         GuestLost,
-        /// The node that executed the run is gone.
+        /// The node that executed the run is gone: it did not renew its Lease in time.
         NodeLost,
         /// The operator was told to stop, and the run did not end in time.
         Evicted,

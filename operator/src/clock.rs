@@ -26,6 +26,7 @@ enum Source {
 struct Reading {
     now: Timestamp,
     instant: Instant,
+    uptime: Duration,
 }
 
 /// The clock of this host.
@@ -44,7 +45,11 @@ impl Clock {
     /// A clock that stands still at `now`. All of its clones advance together.
     #[expect(clippy::disallowed_methods, reason = "this is the clock")]
     pub fn manual(now: Timestamp) -> Self {
-        Self(Source::Manual(Arc::new(Mutex::new(Reading { now, instant: Instant::now() }))))
+        Self(Source::Manual(Arc::new(Mutex::new(Reading {
+            now,
+            instant: Instant::now(),
+            uptime: Duration::ZERO,
+        }))))
     }
 
     /// The time of day. It may jump when the host's clock is set.
@@ -65,6 +70,18 @@ impl Clock {
         }
     }
 
+    /// The time since the boot of the host. Unlike [`Self::instant`], it goes on while the host
+    /// sleeps: what others wait for does not sleep either.
+    pub fn uptime(&self) -> Duration {
+        match &self.0 {
+            Source::System => {
+                let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+                Duration::try_from(time).unwrap_or_default()
+            }
+            Source::Manual(reading) => read(reading).uptime,
+        }
+    }
+
     /// The time from now until `at`; zero when `at` has passed.
     pub fn until(&self, at: Timestamp) -> Duration {
         Duration::try_from(at.duration_since(self.now())).unwrap_or_default()
@@ -77,6 +94,7 @@ impl Clock {
             let mut reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
             reading.now = reading.now.saturating_add(by).unwrap_or(Timestamp::MAX);
             reading.instant += by;
+            reading.uptime += by;
         }
     }
 }

@@ -76,6 +76,8 @@ struct State {
     planned: Vec<(Request, Mishap)>,
     happened: usize,
     seen: Vec<Request>,
+    /// No request gets through.
+    cut: bool,
     /// Ends the watches that are open.
     watches: CancellationToken,
 }
@@ -99,6 +101,11 @@ impl Border {
     /// The meanings of all requests so far.
     pub fn seen(&self) -> Vec<Request> {
         self.state().seen.clone()
+    }
+
+    /// Cuts the operator off from the API server, or connects it again. Open watches go on.
+    pub fn cut(&self, cut: bool) {
+        self.state().cut = cut;
     }
 
     /// Ends all watches that are open; the operator begins them again.
@@ -147,6 +154,9 @@ impl Service<http::Request<Body>> for Crossing {
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if self.border.state().cut {
+            return Box::pin(std::future::ready(Err("the border is closed".into())));
+        }
         let meaning = meaning(&request);
         let (mishap, watches) = self.border.meet(meaning);
         let carried_out = match mishap {

@@ -14,7 +14,7 @@ pub use agentvm_testing::Error;
 pub use border::{Answer, Border, Mishap, Request};
 pub use frames::{Frames, How, Place};
 pub use look::{Conditioned, condition, reason};
-pub use outside::{DIE_AT, HANG_AT, Outside};
+pub use outside::{DIE_AT, HANG_AT, LEASE_SECONDS, NODE_NAME, Outside};
 pub use wire::{Sent, Wire, operator_client};
 pub use world::{World, operator_config};
 

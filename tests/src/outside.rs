@@ -13,6 +13,10 @@ pub const DIE_AT: &str = "AGENTVM_DIE_AT";
 /// The number, from 1, of the resume that `fake-operator` never carries out.
 pub const HANG_AT: &str = "AGENTVM_HANG_AT_RESUME";
 
+/// The name of the node, and the duration of its Lease.
+pub const NODE_NAME: &str = "AGENTVM_NODE_NAME";
+pub const LEASE_SECONDS: &str = "AGENTVM_LEASE_SECONDS";
+
 /// The process is killed when this value goes out of scope.
 #[derive(Debug)]
 pub struct Outside(Child);
@@ -70,9 +74,22 @@ impl Outside {
         run(command.arg(world.folder.join("runs")))
     }
 
-    fn begin(binary: &Path, world: &World, fault: Option<(&str, String)>) -> Result<Self, Error> {
+    /// Starts it as a node of this name with a Lease of this duration.
+    pub fn start_as(binary: &Path, world: &World, name: &str, lease: u64) -> Result<Self, Error> {
+        Self::begin(
+            binary,
+            world,
+            [(NODE_NAME, name.to_owned()), (LEASE_SECONDS, lease.to_string())],
+        )
+    }
+
+    fn begin<'a>(
+        binary: &Path,
+        world: &World,
+        variables: impl IntoIterator<Item = (&'a str, String)>,
+    ) -> Result<Self, Error> {
         let mut command = Command::new(binary);
-        command.envs(fault);
+        command.envs(variables);
         Self::begin_as(command, world)
     }
 

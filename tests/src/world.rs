@@ -14,6 +14,7 @@ use std::time::Duration;
 use agentvm_core::{
     defaults::Defaults,
     names::DomainName,
+    node::LeaseTimes,
     pool::{Budget, DiskLimits},
 };
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
@@ -22,6 +23,7 @@ use agentvm_operator::api::TimeLimits;
 use agentvm_operator::clock::Clock;
 use agentvm_operator::controllers::{Operator, OperatorConfig};
 use agentvm_operator::metrics::Metrics;
+use agentvm_operator::node::{Node, id};
 use agentvm_testing::{PATIENCE, scratch};
 use agentvm_types::NodeName;
 use k8s_openapi::NamespaceResourceScope;
@@ -67,6 +69,14 @@ impl World {
         Self::on(must(Bench::alone().await))
     }
 
+    /// Another host of the same cluster, at rest.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> Self {
+        let mut other = Self::on(self.bench.clone());
+        other.config.node.name = NodeName::new(name);
+        other
+    }
+
     fn on(bench: Bench) -> Self {
         // Logs are off unless RUST_LOG sets a filter. A second world finds the logger in place.
         let asked = std::env::var("RUST_LOG").unwrap_or_else(|_| "off".to_owned());
@@ -74,7 +84,7 @@ impl World {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let folder = scratch();
         let fake = FakeHypervisor::open(folder.join("host"), agent_binary());
-        let config = must(operator_config(&fake, &folder));
+        let config = must(operator_config(&fake, &folder, &bench.namespace));
         let guard = fake.guard();
         let (limits, wire) = (TimeLimits::default(), Wire::default());
         Self { bench, fake, folder, config, limits, wire, operator: None, _guard: guard }
@@ -86,8 +96,28 @@ impl World {
         let (client, wire) =
             must(operator_client(kubeconfig, &self.bench.namespace, self.limits).await);
         self.wire = wire;
-        self.operator =
-            Some(must(Operator::start(client, Arc::new(self.fake.clone()), self.config.clone())));
+        self.operator = Some(must(
+            Operator::start(client, Arc::new(self.fake.clone()), self.config.clone()).await,
+        ));
+    }
+
+    /// Starts the operator where it is refused, and says why.
+    pub async fn refused(&self) -> String {
+        let (kubeconfig, namespace) = (self.bench.kubeconfig(), &self.bench.namespace);
+        let client = operator_client(kubeconfig, namespace, self.limits).await;
+        let host = Arc::new(self.fake.clone());
+        match Operator::start(must(client).0, host, self.config.clone()).await {
+            Err(why) => agentvm_types::report(&why),
+            Ok(operator) => panic!("{operator:?} started"),
+        }
+    }
+
+    /// Returns when another operator has the Lease of this one.
+    pub async fn lease_lost(&self) -> String {
+        match &self.operator {
+            Some(operator) => operator.lease_lost().await,
+            None => panic!("there is no operator"),
+        }
     }
 
     /// Stops the operator in order.
@@ -243,20 +273,32 @@ impl World {
 }
 
 /// The configuration of an operator on a fake. Its runs and its image are in `folder`.
-pub fn operator_config(fake: &FakeHypervisor, folder: &Path) -> Result<OperatorConfig, Error> {
+pub fn operator_config(
+    fake: &FakeHypervisor,
+    folder: &Path,
+    namespace: &str,
+) -> Result<OperatorConfig, Error> {
+    let host = folder.join("host");
+    std::fs::create_dir_all(&host)?;
+    let (id, name) = (id::load_or_draw(&host)?, NodeName::new("node-a"));
+    // Each test has Leases of its own.
+    let lease_namespace = namespace.to_owned();
+    let node = Node { lease_namespace, ..Node::here(id, name, LeaseTimes::SHARED)? };
     let image = folder.join("image");
     std::fs::create_dir_all(&image)?;
     std::fs::write(image.join("image.json"), "{}")?;
     Ok(OperatorConfig {
         clock: Clock::system(),
         instance: fake.instance(),
-        node: NodeName::new("node-a"),
+        node,
         defaults: Defaults::default(),
         budget: Budget { machines: 32, memory_mib: 1 << 20 },
         disk: DiskLimits { low_mib: 64, critical_mib: 8, ..DiskLimits::default() },
         share_bytes: 64 << 20,
         parallel: 4,
+        state_dir: host,
         runs: folder.join("runs"),
+        sweep_after: Duration::ZERO,
         image,
         images_folder: Some(folder.join("images")),
         linger: Duration::ZERO,

@@ -10,6 +10,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
+use agentvm_core::node::LeaseTimes;
 use agentvm_operator::api::{TimeLimits, client};
 use agentvm_operator::service::{EndSignals, POD_GRACE, api_server_networks, block_on, serve};
 
@@ -24,18 +25,38 @@ pub fn run(args: &OperatorArgs, global: &GlobalArgs) -> Result<ExitCode, Failure
             let config = client_config(args).await?;
             settings.network.deny_cidrs.extend(api_server_networks(&config).await?);
             let client = client(config, TimeLimits::default()).map_err(Failure::failed)?;
-            serve(client, &settings, &args.images.clone().into(), &args.state_dir).await
+            let images = args.images.clone().into();
+            serve(client, &settings, &images, &args.state_dir, LeaseTimes::SHARED).await
         };
         let served = tokio::select! {
             served = start => served?,
             () = end.next() => return Ok(ExitCode::SUCCESS),
         };
         tracing::info!(node = %settings.node.name, "the operator is running");
-        end.next().await;
+        let lost = tokio::select! {
+            () = end.next() => None,
+            why = served.operator.lease_lost() => Some(why),
+        };
         served.operator.stop(POD_GRACE, false).await;
-        Ok(ExitCode::SUCCESS)
+        match lost {
+            None => Ok(ExitCode::SUCCESS),
+            Some(why) => Err(Failure::failed(LeaseLost(why))),
+        }
     })
 }
+
+/// Another operator has the Lease of this node.
+#[derive(Debug)]
+struct LeaseLost(String);
+
+impl std::fmt::Display for LeaseLost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let why = &self.0;
+        write!(f, "this node lost its Lease, so the operator ended its attempts and stopped: {why}")
+    }
+}
+
+impl std::error::Error for LeaseLost {}
 
 /// `--kubeconfig`, or else `KUBECONFIG`, or else the pod's service account, or else
 /// `~/.kube/config`.

@@ -16,6 +16,7 @@ pub mod limit_defaults;
 pub mod machine;
 pub mod names;
 pub mod network;
+pub mod node;
 pub mod pool;
 pub mod run;
 pub mod status;

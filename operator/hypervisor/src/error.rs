@@ -24,6 +24,9 @@ pub enum HvError {
     /// A machine of that name is there, and is another incarnation.
     #[error("machine {0} exists already")]
     AlreadyExists(DomainName),
+    /// A machine of that name is there, and belongs to another owner. It must not be touched.
+    #[error("machine {name} belongs to {owner}; its name is derived and happens to be the same")]
+    NotOurs { name: DomainName, owner: String },
     /// The golden isn't there, or isn't whole.
     #[error("golden {0} is not on this host")]
     NoSuchGolden(GoldenKey),

@@ -10,7 +10,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agentvm_core::names::{DomainName, GoldenKey, short_hash};
+use agentvm_core::names::{DomainName, GoldenKey, InstanceId, short_hash};
 use agentvm_hypervisor::fake::{DestroyAll, FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{
     CollectSpec, GoldenApi, HookAction, HostApi, HvError, InputFile, MachineApi, MachineKind,
@@ -330,4 +330,23 @@ async fn a_machine_with_a_run_s_input_is_not_parked_any_more() {
     fake.put_input(&spec.record.name, vec![]).await.unwrap();
     let seen = &fake.list().await.unwrap()[0];
     assert_eq!((&seen.mark, &seen.state), (&Mark::None, &PowerState::Paused));
+}
+
+#[tokio::test]
+async fn a_machine_of_another_owner_that_has_the_name_by_chance_is_not_touched() {
+    let lab = Lab::new().await;
+    let fake = &lab.fake;
+    let theirs = lab.machine("n1").await;
+    for change in [
+        |record: &mut MachineRecord| record.owner_uid = OwnerUid::new("another pool"),
+        |record: &mut MachineRecord| record.slot = 99,
+        |record: &mut MachineRecord| record.instance = InstanceId::from_recorded("elsewhere"),
+    ] {
+        let mut spec = machine(fake, 0, "n2");
+        change(&mut spec.record);
+        let why = fake.create(&spec).await.unwrap_err();
+        assert!(matches!(why, HvError::NotOurs { .. }), "{why:?}");
+        assert!(why.to_string().contains(theirs.record.owner_uid.as_str()), "{why}");
+    }
+    assert_eq!(fake.list().await.unwrap()[0].record, theirs.record);
 }

@@ -52,7 +52,9 @@ impl Filled {
     {
         let (reader, writer) = reflector::store();
         let (full, mut told) = (self.0.clone(), false);
-        let events = watcher(Api::all(client.clone()), watcher::Config::default().any_semantic());
+        // An API server that is behind must not answer: it would lack the latest runs, and bring
+        // back claims of the past.
+        let events = watcher(Api::all(client.clone()), watcher::Config::default());
         let objects = reflector(writer, events)
             .inspect(move |event| {
                 if let Ok(event) = event {

@@ -12,11 +12,12 @@ use std::{
 
 use agentvm_core::{
     defaults::Defaults,
+    node::{Nodes, Standing},
     pool::{Budget, DiskLimits, DiskState},
     status::Decided,
 };
 use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
-use agentvm_types::NodeName;
+use agentvm_types::{NodeId, NodeName};
 use futures::channel::mpsc::UnboundedSender;
 use jiff::Timestamp;
 use kube::{
@@ -30,7 +31,13 @@ use super::{
     events::Recorder, failures::Failures, host::HostState, lines::Lines, pool::NodeRoom,
     write_times::WriteTimes,
 };
-use crate::{clock::Clock, goldens::Goldens, machines::Machines, metrics::Metrics};
+use crate::{
+    clock::Clock,
+    goldens::Goldens,
+    machines::{self, Machines},
+    metrics::Metrics,
+    node::marker::Marker,
+};
 
 /// An object that may be malformed: it doesn't stop the watch of the others.
 pub type Guarded<K> = DeserializeGuard<K>;
@@ -51,12 +58,16 @@ const MOMENT: Duration = Duration::from_millis(50);
 pub struct Context {
     pub client: Client,
     pub node: NodeName,
+    pub node_id: NodeId,
     /// Defaults without the facts of this host: see [`Context::defaults`].
     pub(super) configured: Defaults,
     pub disk_limits: DiskLimits,
     pub disk: watch::Receiver<DiskState>,
     pub room: NodeRoom,
     pub runs_folder: PathBuf,
+    /// The mark of the folders that this operator may remove, and their least age.
+    pub marker: Marker,
+    pub sweep_after: Duration,
     pub machines: Machines,
     pub goldens: Goldens,
     pub caches: Caches,
@@ -65,6 +76,10 @@ pub struct Context {
     pub metrics: Metrics,
     pub clock: Clock,
     pub host: watch::Receiver<HostState>,
+    /// What this node may do, by the age of its Lease.
+    standing: watch::Receiver<Standing>,
+    /// The nodes that have a Lease, and those that are gone.
+    pub nodes: watch::Receiver<Arc<Nodes>>,
     snapshots: UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>>,
     draining: AtomicBool,
     evicting: AtomicBool,
@@ -88,6 +103,7 @@ pub struct Parts {
     pub budget: Budget,
     pub disk_limits: DiskLimits,
     pub disk: watch::Receiver<DiskState>,
+    pub sweep_after: Duration,
     pub machines: Machines,
     pub goldens: Goldens,
     pub caches: Caches,
@@ -96,6 +112,8 @@ pub struct Parts {
     pub metrics: Metrics,
     pub clock: Clock,
     pub host: watch::Receiver<HostState>,
+    pub standing: watch::Receiver<Standing>,
+    pub nodes: watch::Receiver<Arc<Nodes>>,
     pub snapshots: UnboundedSender<ObjectRef<Guarded<GoldenSnapshot>>>,
 }
 
@@ -107,6 +125,7 @@ impl Context {
             budget,
             disk_limits,
             disk,
+            sweep_after,
             machines,
             goldens,
             caches,
@@ -115,18 +134,24 @@ impl Context {
             metrics,
             clock,
             host,
+            standing,
+            nodes,
             snapshots,
         } = parts;
-        let (node, runs_folder) = (machines.config().node.clone(), machines.config().runs.clone());
+        let machines::Config { node, node_id, runs: runs_folder, marker, .. } =
+            machines.config().clone();
         let writes = WriteTimes::new(clock.clone());
         Self {
             client,
             node,
+            node_id,
             configured: defaults,
             disk_limits,
             disk,
             room: NodeRoom::new(budget),
             runs_folder,
+            marker,
+            sweep_after,
             machines,
             goldens,
             caches,
@@ -135,6 +160,8 @@ impl Context {
             metrics,
             clock,
             host,
+            standing,
+            nodes,
             snapshots,
             draining: AtomicBool::new(false),
             evicting: AtomicBool::new(false),
@@ -146,6 +173,16 @@ impl Context {
     /// The generation and the time of an object's status that is decided now.
     pub fn decided(&self, object: &impl Resource) -> Decided {
         Decided { generation: object.meta().generation, now: self.clock.now() }
+    }
+
+    /// Whether this node may claim: it holds its Lease, and is not told to stop.
+    pub fn may_claim(&self) -> bool {
+        *self.standing.borrow() == Standing::Held && !self.draining()
+    }
+
+    /// Follows the standing of this node.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     /// Told to stop: nothing new is claimed or made.

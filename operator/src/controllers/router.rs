@@ -56,8 +56,11 @@ impl Router {
         mut host: watch::Receiver<HostState>,
     ) {
         let (mut events, mut owners, mut news) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut nodes, mut standing) = (cx.nodes.clone(), cx.standing());
         loop {
             tokio::select! {
+                Ok(()) = nodes.changed() => self.everything(&cx),
+                Ok(()) = standing.changed() => self.everything(&cx),
                 _ = machines.recv_many(&mut events, BATCH) => self.machines(&cx, &mut events),
                 _ = goldens.recv_many(&mut owners, BATCH) => {
                     owners.clear();

@@ -9,8 +9,8 @@ use agentvm_core::{
     network::policy,
     pool::{Budget, DiskLimits, DiskState},
 };
-use agentvm_hypervisor::Hypervisor;
-use agentvm_types::NodeName;
+use agentvm_files::{Untrusted, make_trusted};
+use agentvm_hypervisor::{HvError, Hypervisor, Mark, Stop};
 use futures::{FutureExt, StreamExt, channel::mpsc::UnboundedSender, future};
 use kube::{
     Client, Resource,
@@ -50,6 +50,15 @@ use crate::{
         Network,
         flows::{self, FlowRecorder},
     },
+    node::{
+        Node,
+        acquire::{LeaseError, acquire},
+        cluster::{self, UnknownCluster},
+        fence::fence,
+        keeper::Keeper,
+        lease::Leases,
+        marker::{Marker, MarkerError},
+    },
 };
 
 /// Runs, pools and snapshots.
@@ -65,12 +74,14 @@ const MACHINES: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
     pub instance: InstanceId,
-    pub node: NodeName,
+    pub node: Node,
     pub defaults: Defaults,
     pub budget: Budget,
     pub disk: DiskLimits,
     pub share_bytes: u64,
     pub parallel: usize,
+    /// The folder of goldens and machines. The caller has its lock.
+    pub state_dir: PathBuf,
     /// The folder of the runs' streams and output.
     pub runs: PathBuf,
     pub image: PathBuf,
@@ -78,6 +89,8 @@ pub struct OperatorConfig {
     pub images_folder: Option<PathBuf>,
     /// The time for which goldens are kept whose layout no pool needs.
     pub linger: Duration,
+    /// The age before which no folder of a run is removed.
+    pub sweep_after: Duration,
     /// The metrics; off where they are not served.
     pub metrics: Metrics,
     pub clock: Clock,
@@ -90,8 +103,14 @@ pub enum StartError {
     Network(#[source] InvalidSpec),
     #[error("the default guest image can't be used")]
     Image(#[source] goldens::ImageError),
-    #[error("the folder {} can't be made", .0.display())]
-    Folder(PathBuf, #[source] std::io::Error),
+    #[error(transparent)]
+    Folder(#[from] Untrusted),
+    #[error(transparent)]
+    Cluster(#[from] UnknownCluster),
+    #[error(transparent)]
+    Marker(#[from] MarkerError),
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
 }
 
 /// An operator at work.
@@ -99,6 +118,7 @@ pub struct Operator {
     cx: Arc<Context>,
     tasks: JoinSet<()>,
     wake_runs: UnboundedSender<ObjectRef<Guarded<agentvm_crds::AgentRun>>>,
+    keeper: Arc<Keeper>,
 }
 
 impl Debug for Operator {
@@ -108,15 +128,23 @@ impl Debug for Operator {
 }
 
 impl Operator {
-    /// Starts all of it; returns at once. [`Operator::host`] says when the host is ready.
-    pub fn start(
+    /// Takes the Lease of this node, then starts all of it. [`Operator::host`] says when the host
+    /// is ready.
+    pub async fn start(
         client: Client,
         hv: Arc<dyn Hypervisor>,
         config: OperatorConfig,
     ) -> Result<Self, StartError> {
         let image_digest = goldens::image_digest(&config.image).map_err(StartError::Image)?;
-        std::fs::create_dir_all(&config.runs)
-            .map_err(|why| StartError::Folder(config.runs.clone(), why))?;
+        make_trusted(&config.runs, 0o755)?;
+        let marker = Marker { cluster: cluster::id(&client).await?, node: config.node.id.clone() };
+        marker.claim(&config.state_dir, "--state-dir, or --data-dir of standalone")?;
+        marker.claim(&config.runs, "execution.workspace_path")?;
+        let leases = Leases::new(client.clone(), config.node.clone());
+        let held =
+            acquire(&leases, &config.node, &config.clock, || end_attempts(hv.clone())).await?;
+        let clock = config.clock.clone();
+        let keeper = Arc::new(Keeper::new(leases, config.node.clone(), clock, held));
         let (machine_events, machine_queue) = mpsc::unbounded_channel();
         let (golden_events, golden_queue) = mpsc::unbounded_channel();
         let network = Network::new(
@@ -124,15 +152,19 @@ impl Operator {
             config.instance.clone(),
             config.defaults.network.deny_cidrs.clone(),
         );
-        let machines =
-            Machines::new(hv.clone(), network.clone(), machines_config(&config), machine_events);
+        let machines = Machines::new(
+            hv.clone(),
+            network.clone(),
+            machines_config(&config, &marker),
+            machine_events,
+        );
         let goldens_config = goldens_config(&config, image_digest)?;
         let goldens = Goldens::new(hv, network, goldens_config, golden_events);
         let (host_state, host) =
             watch::channel(HostState::Unknown("the host was not asked yet".to_owned()));
         let (disk_state, disk) = watch::channel(DiskState::default());
         let (router, queues) = router();
-        let (lines, news) = Lines::new(config.node.clone(), config.clock.clone());
+        let (lines, news) = Lines::new(config.node.name.clone(), config.clock.clone());
         let lines = Arc::new(lines);
         let wake_runs = router.run_sender();
         let of_goldens = Turns::new(router.snapshot_sender());
@@ -148,12 +180,13 @@ impl Operator {
             .reconcile_on(queues.pools);
         let golden_controller = filled.controller(&client, |_| {}).reconcile_on(queues.snapshots);
         let cx = Arc::new(Context::new(Parts {
-            recorder: Recorder::new(client.clone(), &config.node, config.metrics.clone()),
+            recorder: Recorder::new(client.clone(), &config.node.name, config.metrics.clone()),
             client,
             defaults: config.defaults,
             budget: config.budget,
             disk_limits: config.disk,
             disk,
+            sweep_after: config.sweep_after,
             machines,
             goldens,
             caches: Caches {
@@ -165,6 +198,8 @@ impl Operator {
             metrics: config.metrics,
             clock: config.clock,
             host: host.clone(),
+            standing: keeper.standing(),
+            nodes: keeper.nodes(),
             snapshots: router.snapshot_sender(),
         }));
         let mut tasks = JoinSet::new();
@@ -172,6 +207,9 @@ impl Operator {
         tasks.spawn(drive(pool_controller, pool::reconcile, turns_of_pools, cx.clone()));
         tasks.spawn(drive(run_controller, run::reconcile, turns_of_runs, cx.clone()));
         tasks.spawn(router.route(cx.clone(), machine_queue, golden_queue, news, host));
+        tasks.spawn(fence(cx.machines.clone(), keeper.standing()));
+        tasks.spawn(keeper.clone().look());
+        tasks.spawn(keeper.clone().renew());
         tasks.spawn(when_cached(filled.clone(), watch_host(cx.clone(), host_state)));
         tasks.spawn(when_cached(filled.clone(), watch_disk(cx.clone(), disk_state)));
         tasks.spawn(when_cached(filled, sweep(cx.clone())));
@@ -179,12 +217,23 @@ impl Operator {
         if let Some(heard) = cx.machines.host().flows() {
             tasks.spawn(flows::watch(cx.clone(), heard));
         }
-        Ok(Self { cx, tasks, wake_runs })
+        Ok(Self { cx, tasks, wake_runs, keeper })
     }
 
     /// The known state of the host, as it changes.
     pub fn host(&self) -> watch::Receiver<HostState> {
         self.cx.host.clone()
+    }
+
+    /// Returns when another operator has this node's Lease, with the words for it. All attempts of
+    /// this operator end then, and it must stop.
+    pub async fn lease_lost(&self) -> String {
+        let mut taken = self.keeper.taken();
+        match taken.wait_for(Option::is_some).await {
+            Ok(who) => who.clone().unwrap_or_default(),
+            // The keeper lives as long as this operator.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Stops claiming, and gives back claims that were never sent to a machine. Current runs may
@@ -221,13 +270,15 @@ impl Operator {
     }
 }
 
-fn machines_config(config: &OperatorConfig) -> machines::Config {
+fn machines_config(config: &OperatorConfig, marker: &Marker) -> machines::Config {
     machines::Config {
         instance: config.instance.clone(),
-        node: config.node.clone(),
+        node: config.node.name.clone(),
+        node_id: config.node.id.clone(),
         share_bytes: config.share_bytes,
         parallel: config.parallel,
         runs: config.runs.clone(),
+        marker: marker.clone(),
         metrics: config.metrics.clone(),
         clock: config.clock.clone(),
         flow_recorder: FlowRecorder::new(&config.defaults.network.deny_cidrs, config.clock.clone()),
@@ -249,6 +300,16 @@ fn goldens_config(
         linger: config.linger,
         clock: config.clock.clone(),
     })
+}
+
+/// Ends the machines of earlier attempts. Idle ones hold nothing of a run.
+async fn end_attempts(hv: Arc<dyn Hypervisor>) -> Result<(), HvError> {
+    for machine in hv.list().await? {
+        if matches!(machine.mark, Mark::None) {
+            hv.destroy(&machine.record.name, Stop::Force).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Runs a controller: failures are logged and tried again, slower each time.

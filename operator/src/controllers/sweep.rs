@@ -3,22 +3,25 @@
 //! Deleting a run stops it; deleting a pool ends its idle machines and lets claimed ones finish; a
 //! golden's files stay until its last machine is gone.
 
-use std::{collections::HashSet, path::Path, sync::Arc, time::Duration};
+use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use agentvm_core::{
     golden::{DeviceLayout, needed, recipe},
     names::GoldenKey,
 };
-use agentvm_crds::GoldenSnapshot;
+use agentvm_crds::{AgentRun, AgentVMPool, GoldenSnapshot};
 use agentvm_hypervisor::HostFacts;
 use agentvm_types::{OwnerUid, PoolUid, RunUid, report};
-use kube::{Resource, runtime::reflector::Store};
-use tokio::time::{MissedTickBehavior, interval};
+use jiff::Timestamp;
+use kube::{Api, Resource, api::ListParams, runtime::reflector::Store};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Context, Guarded, HostState, golden::asked};
 use crate::metrics::pool_label;
 
 const INTERVAL: Duration = Duration::from_secs(2);
+/// The time limit for an answer of the API server.
+const LIVE: Duration = Duration::from_secs(10);
 
 /// Sweeps for ever.
 pub async fn sweep(cx: Arc<Context>) {
@@ -31,16 +34,10 @@ pub async fn sweep(cx: Arc<Context>) {
             HostState::Ready(facts) => facts.clone(),
             HostState::Unknown(_) | HostState::Unavailable { .. } => continue,
         };
-        sweep_machines(&cx);
+        sweep_machines(&cx).await;
         sweep_policies(&cx).await;
         sweep_goldens(&cx, &facts).await;
-        let (runs, keep) = (cx.runs_folder.clone(), uids(&cx.caches.runs, RunUid::new));
-        if let Err(why) = tokio::task::spawn_blocking(move || sweep_folders(&runs, &keep)).await {
-            tracing::warn!(
-                error = &why as &dyn std::error::Error,
-                "the folders of runs could not be swept"
-            );
-        }
+        sweep_folders(&cx).await;
         let known: HashSet<String> =
             [texts(&cx.caches.runs), texts(&cx.caches.pools), texts(&cx.caches.snapshots)]
                 .into_iter()
@@ -53,31 +50,47 @@ pub async fn sweep(cx: Arc<Context>) {
     }
 }
 
-fn sweep_machines(cx: &Context) {
+/// Each part reads the things on this node first, then the cache, and then asks the API server
+/// itself: an object that was made in between is never taken for gone.
+async fn sweep_machines(cx: &Context) {
     let (pools, runs) = cx.machines.owners();
     let known_runs = uids(&cx.caches.runs, RunUid::new);
-    for uid in runs.iter().filter(|uid| !known_runs.contains(*uid)) {
-        tracing::info!(run = %uid, "the run was deleted: its machine goes");
-        cx.machines.release(uid);
+    let suspects: Vec<&RunUid> =
+        runs.iter().filter(|uid| !known_runs.contains(uid.as_str())).collect();
+    if !suspects.is_empty()
+        && let Some(live) = live::<AgentRun>(cx).await
+    {
+        for uid in suspects.into_iter().filter(|uid| !live.contains(uid.as_str())) {
+            tracing::info!(run = %uid, "the run was deleted: its machine goes");
+            cx.machines.release(uid);
+        }
     }
     let known_pools = uids(&cx.caches.pools, PoolUid::new);
-    cx.machines.keep_pools(|uid| known_pools.contains(uid));
     cx.room.keep(|uid| known_pools.contains(uid));
-    for uid in pools.iter().collect::<HashSet<_>>() {
-        if !known_pools.contains(uid) {
-            let slots: Vec<u32> = cx.machines.seen(uid).into_keys().collect();
-            cx.machines.retire(uid, &slots);
-        }
+    let suspects: HashSet<&PoolUid> =
+        pools.iter().filter(|uid| !known_pools.contains(uid.as_str())).collect();
+    if suspects.is_empty() {
+        cx.machines.keep_pools(|uid| known_pools.contains(uid));
+        return;
+    }
+    let Some(live) = live::<AgentVMPool>(cx).await else { return };
+    cx.machines.keep_pools(|uid| known_pools.contains(uid) || live.contains(uid.as_str()));
+    for uid in suspects.into_iter().filter(|uid| !live.contains(uid.as_str())) {
+        let slots: Vec<u32> = cx.machines.seen(uid).into_keys().collect();
+        cx.machines.retire(uid, &slots);
     }
 }
 
 /// A policy outlives its pool while a machine of the pool lives; a setup's policy goes with the
 /// setup.
 async fn sweep_policies(cx: &Context) {
+    // A policy that comes later than this look stays.
+    let before: HashSet<OwnerUid> = cx.machines.network().policy_owners().into_iter().collect();
     let mut owners = uids(&cx.caches.pools, OwnerUid::new);
     owners.extend(uids(&cx.caches.snapshots, OwnerUid::new));
     owners.extend(cx.machines.owners().0.into_iter().map(OwnerUid::from));
-    if let Err(why) = cx.machines.network().retain_policies(|uid| owners.contains(uid)).await {
+    let stays = |uid: &OwnerUid| owners.contains(uid) || !before.contains(uid);
+    if let Err(why) = cx.machines.network().retain_policies(stays).await {
         tracing::warn!(
             error = &why as &dyn std::error::Error,
             "the rules of machines could not be changed: {}",
@@ -98,7 +111,16 @@ async fn sweep_goldens(cx: &Context, facts: &HostFacts) {
     }
     cx.goldens.forget_failures(&needed);
     needed.extend(cx.machines.goldens_in_use());
-    for key in cx.goldens.leaving(&needed, &known) {
+    let leaving = cx.goldens.leaving(&needed, &known);
+    if leaving.is_empty() {
+        return;
+    }
+    // A snapshot that the cache lacks may need them.
+    let cached = texts(&cx.caches.snapshots);
+    if live::<GoldenSnapshot>(cx).await.is_none_or(|live| !live.is_subset(&cached)) {
+        return;
+    }
+    for key in leaving {
         match cx.goldens.remove(&key).await {
             Ok(()) => tracing::info!(%key, "removed a golden that nothing uses"),
             Err(why) => {
@@ -117,19 +139,60 @@ fn keys(snapshot: &GoldenSnapshot, cx: &Context, facts: &HostFacts) -> Vec<(Gold
     DeviceLayout::ALL.map(key).to_vec()
 }
 
-/// `FOLDER/UID` of runs that are gone.
-fn sweep_folders(folder: &Path, keep: &HashSet<RunUid>) {
-    let Ok(entries) = std::fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if name.to_str().is_some_and(|uid| !keep.contains(uid))
-            && let Err(why) = std::fs::remove_dir_all(entry.path())
+/// Removes `FOLDER/UID` of runs that are gone: with our mark, old enough, unknown to the cache, and
+/// unknown to the API server at this moment.
+async fn sweep_folders(cx: &Context) {
+    let runs = cx.runs_folder.clone();
+    let names = move || {
+        let entries = std::fs::read_dir(runs).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+    };
+    let names = tokio::task::spawn_blocking(names).await.unwrap_or_default();
+    let known = uids(&cx.caches.runs, RunUid::new);
+    for uid in names.into_iter().filter(|uid| !known.contains(uid.as_str())) {
+        let Some(folder) = cx.marker.run_folder(cx.runs_folder.join(&uid)) else { continue };
+        let made = Timestamp::try_from(folder.made).unwrap_or(Timestamp::MAX);
+        let old = cx.clock.now().duration_since(made);
+        if Duration::try_from(old).is_ok_and(|old| old >= cx.sweep_after)
+            && is_gone(cx, &folder.run, &uid).await
         {
-            let path = entry.path();
-            tracing::warn!(path = %path.display(), error = &why as &dyn std::error::Error,
-                "a run's folder could not be removed");
+            remove(folder.path).await;
         }
     }
+}
+
+/// Whether the API server itself says that there is no such run.
+async fn is_gone(cx: &Context, run: &str, uid: &str) -> bool {
+    let Some((namespace, name)) = run.split_once('/') else { return false };
+    let api: Api<AgentRun> = Api::namespaced(cx.client.clone(), namespace);
+    match timeout(LIVE, api.get_metadata_opt(name)).await {
+        Ok(Ok(None)) => true,
+        // Another run of this name.
+        Ok(Ok(Some(found))) => found.metadata.uid.is_some_and(|found| found != uid),
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
+async fn remove(path: PathBuf) {
+    let shown = path.display().to_string();
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(path)).await;
+    if let Err(why) = removed.map_err(std::io::Error::other).flatten() {
+        tracing::warn!(
+            path = shown,
+            error = &why as &dyn std::error::Error,
+            "a run's folder could not be removed"
+        );
+    }
+}
+
+/// The UIDs of all objects of a kind, as the API server has them now. `None`: it did not answer.
+async fn live<K>(cx: &Context) -> Option<HashSet<String>>
+where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::all(cx.client.clone());
+    let list = timeout(LIVE, api.list_metadata(&ListParams::default())).await.ok()?.ok()?;
+    Some(list.items.into_iter().filter_map(|object| object.metadata.uid).collect())
 }
 
 fn uids<K, U>(cache: &Store<Guarded<K>>, uid: impl Fn(String) -> U) -> HashSet<U>

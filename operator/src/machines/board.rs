@@ -12,7 +12,7 @@ use agentvm_core::{
     run::{AttemptState, Claim, FinishedAttempt},
 };
 use agentvm_hypervisor::{MachineRecord, Usage};
-use agentvm_types::{MachineLimits, NodeName, Nonce, PoolUid, Resources, RunUid};
+use agentvm_types::{MachineLimits, NodeId, NodeName, Nonce, PoolUid, Resources, RunUid};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
@@ -81,7 +81,7 @@ impl Entry {
         self.commands.send(command).is_ok()
     }
 
-    fn claimed(&self, node: &NodeName) -> Option<Claim> {
+    fn claimed(&self, (node, node_id): (&NodeName, &NodeId)) -> Option<Claim> {
         let (nonce, reset) = match &self.life {
             Life::Claimed { prepared, .. } => {
                 (&prepared.incarnation.nonce, Some(prepared.evidence.reset.clone()))
@@ -96,8 +96,9 @@ impl Entry {
             | Life::Quarantined { .. }
             | Life::Ending => return None,
         };
-        let (node, vm, nonce) = (node.clone(), self.name.clone(), nonce.clone());
-        Some(Claim { node, vm, nonce, reset })
+        let (node, node_id) = (node.clone(), node_id.clone());
+        let (vm, nonce) = (self.name.clone(), nonce.clone());
+        Some(Claim { node, node_id, vm, nonce, reset })
     }
 }
 
@@ -208,7 +209,7 @@ impl Board {
         &mut self,
         pool: &PoolUid,
         run: &RunUid,
-        node: &NodeName,
+        node: (&NodeName, &NodeId),
         claims: &ClaimGate,
     ) -> Option<Claim> {
         if let Some(entry) = self.of_run(run) {
@@ -266,6 +267,19 @@ impl Board {
         self.never_sent.retain(|run, _| exists(run));
     }
 
+    /// The incarnation that a run has.
+    pub fn held_by(&self, run: &RunUid) -> Option<Nonce> {
+        self.of_run(run)?.life.incarnation().map(|it| it.nonce.clone())
+    }
+
+    /// The machines that may execute a run at this moment.
+    pub fn may_execute(&self) -> Vec<DomainName> {
+        let busy = |life: &Life| {
+            matches!(life, Life::Claimed { .. } | Life::Found { .. } | Life::Executing { .. })
+        };
+        self.slots.values().filter(|e| busy(&e.life)).map(|e| e.name.clone()).collect()
+    }
+
     pub fn attempt(&self, run: &RunUid, nonce: &Nonce) -> Option<AttemptState> {
         let on_board =
             self.slots.values().find_map(|entry| machine::attempt(&entry.life, run, nonce));
@@ -276,7 +290,7 @@ impl Board {
     }
 
     /// The attempt that a machine executes or has executed for this run.
-    pub fn work_of(&self, run: &RunUid, node: &NodeName) -> Option<Work> {
+    pub fn work_of(&self, run: &RunUid, node: (&NodeName, &NodeId)) -> Option<Work> {
         let entry = self.of_run(run)?;
         let done = match &entry.life {
             Life::Executing { .. } => None,

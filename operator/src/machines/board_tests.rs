@@ -56,7 +56,8 @@ impl World {
     }
 
     fn acquire(&mut self) -> Option<Claim> {
-        self.board.acquire(&self.key.pool_uid, &run(), &NodeName::new("node"), &self.claims)
+        let node = (&NodeName::new("node"), &NodeId::new("id"));
+        self.board.acquire(&self.key.pool_uid, &run(), node, &self.claims)
     }
 
     fn retire(&mut self) {
@@ -224,14 +225,14 @@ fn a_nonce_that_may_stand_in_a_status_is_lent_to_no_other_run() {
 #[test]
 fn a_machine_that_works_for_a_run_is_not_acquired_again() {
     let mut world = World::with_idle(prepared());
-    let node = NodeName::new("node");
+    let node = (&NodeName::new("node"), &NodeId::new("id"));
     world.acquire().unwrap();
-    assert!(world.board.work_of(&run(), &node).is_none(), "nothing was sent to it");
+    assert!(world.board.work_of(&run(), node).is_none(), "nothing was sent to it");
     world.on(Event::Execute);
     assert_eq!(world.acquire(), None);
-    assert!(world.board.work_of(&run(), &node).unwrap().done.is_none());
+    assert!(world.board.work_of(&run(), node).unwrap().done.is_none());
     world.on(Event::End(Arc::new(FinishedAttempt::machine_gone("vm"))));
     assert_eq!(world.acquire(), None);
-    let work = world.board.work_of(&run(), &node).unwrap();
+    let work = world.board.work_of(&run(), node).unwrap();
     assert_eq!((work.claim.nonce, work.done.is_some()), (nonce(1), true));
 }

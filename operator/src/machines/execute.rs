@@ -71,7 +71,12 @@ impl Task {
     ) -> Option<(FinishedAttempt, bool)> {
         let inner = self.inner.clone();
         let hv = &*inner.hv;
-        let store = match Store::open(&spec.folder) {
+        // The mark is there before the content: only what is marked is ever removed.
+        let marked = match spec.folder.parent() {
+            Some(folder) => inner.config.marker.mark_run(folder, &spec.run),
+            None => Ok(()),
+        };
+        let store = match marked.and_then(|()| Store::open(&spec.folder)) {
             Ok(store) => store,
             Err(why) => return Some((no_folder(spec, &why), false)),
         };

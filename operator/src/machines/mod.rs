@@ -44,7 +44,7 @@ use agentvm_core::{
     pool::parallel_resets,
 };
 use agentvm_hypervisor::{Golden, Hypervisor, MachineKind, MachineRecord, Resources, Stop};
-use agentvm_types::{NodeName, OwnerUid, PoolUid, RunUid};
+use agentvm_types::{NodeId, NodeName, OwnerUid, PoolUid, RunUid};
 use jiff::Timestamp;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -59,6 +59,7 @@ use crate::{
     clock::Clock,
     metrics::Metrics,
     network::{Network, flows::FlowRecorder},
+    node::marker::Marker,
 };
 use board::{Board, Entry, SlotKey};
 use claim_priority::ClaimGate;
@@ -72,12 +73,15 @@ use task::{Origin, Task};
 pub struct Config {
     pub instance: InstanceId,
     pub node: NodeName,
+    pub node_id: NodeId,
     /// The size of a machine's share, in bytes.
     pub share_bytes: u64,
     /// The number of machines that are made at the same time.
     pub parallel: usize,
     /// The folder of the files that runs leave.
     pub runs: PathBuf,
+    /// Marks these folders as ours.
+    pub marker: Marker,
     pub metrics: Metrics,
     pub clock: Clock,
     pub flow_recorder: FlowRecorder,
@@ -198,7 +202,8 @@ impl Machines {
         if self.inner.board().insert(key.clone(), entry) {
             let (inner, machine) = (self.inner.clone(), record.name.clone());
             let inbox = Inbox { inner: inner.clone(), key: key.clone(), machine, commands };
-            let task = Task { inner, key, record, guest, reuses: 0, found: false, inbox };
+            let task =
+                Task { inner, key, record, guest, reuses: 0, found: false, not_ours: false, inbox };
             self.inner.tasks.spawn(task.live(origin));
         }
     }

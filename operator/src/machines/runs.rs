@@ -2,6 +2,7 @@
 
 use agentvm_core::names::DomainName;
 use agentvm_core::run::{AttemptState, Claim, StopCause};
+use agentvm_hypervisor::Stop;
 use agentvm_types::{Nonce, PoolUid, RunUid};
 
 use super::{AttemptSpec, Machines, board::Work, commands::MachineCommand};
@@ -11,7 +12,8 @@ impl Machines {
     /// Takes an idle machine for a run. This is a change in memory: no call leaves the process.
     pub fn acquire(&self, pool: &PoolUid, run: &RunUid) -> Option<Claim> {
         let Self { inner } = self;
-        inner.board().acquire(pool, run, &inner.config.node, &inner.claims)
+        let node = (&inner.config.node, &inner.config.node_id);
+        inner.board().acquire(pool, run, node, &inner.claims)
     }
 
     /// Whether a machine is set aside for this run and nothing was sent to it.
@@ -31,12 +33,40 @@ impl Machines {
 
     /// The attempt that a machine executes or has executed for this run.
     pub fn work_of(&self, run: &RunUid) -> Option<Work> {
-        self.inner.board().work_of(run, &self.inner.config.node)
+        self.inner.board().work_of(run, (&self.inner.config.node, &self.inner.config.node_id))
     }
 
     /// Forgets what is noted about the claims of runs that are gone.
     pub fn keep_runs(&self, exists: impl Fn(&RunUid) -> bool) {
         self.inner.board().keep_runs(exists);
+    }
+
+    /// The incarnation that the run has on this node.
+    pub fn held_by(&self, run: &RunUid) -> Option<Nonce> {
+        self.inner.board().held_by(run)
+    }
+
+    /// This node could not renew its Lease: every attempt stops, and keeps its output.
+    pub fn stop_all(&self) {
+        // The board is locked for each run anew.
+        let (_, runs) = self.inner.board().owners();
+        for run in &runs {
+            self.stop(run, StopCause::NodeLost);
+        }
+    }
+
+    /// Others may soon run the attempts of this node: the machines of those that have not stopped
+    /// are ended without a question to their guests. Returns how many were left before.
+    pub async fn kill_attempts(&self) -> usize {
+        let left = self.inner.board().may_execute();
+        let ends = left.iter().map(|name| self.inner.hv.destroy(name, Stop::Force));
+        for (name, done) in left.iter().zip(futures::future::join_all(ends).await) {
+            if let Err(why) = done {
+                tracing::error!(machine = %name, error = &why as &dyn std::error::Error,
+                    "a machine whose run may go elsewhere could not be ended");
+            }
+        }
+        left.len()
     }
 
     /// The state of an attempt. `None`: no machine of this node has it.

@@ -76,6 +76,8 @@ pub struct Task {
     /// The machine was found with an open attempt: an operator before this one may have sent
     /// EXECUTE.
     pub found: bool,
+    /// A machine of this name belongs to another owner, so there is nothing to remove.
+    pub not_ours: bool,
     pub inbox: Inbox,
 }
 
@@ -200,7 +202,9 @@ impl Task {
     async fn remove(self) {
         self.on(Event::Remove);
         let mut failures = 0;
-        while let Err(why) = self.inner.hv.destroy(&self.record.name, Stop::Force).await {
+        while !self.not_ours
+            && let Err(why) = self.inner.hv.destroy(&self.record.name, Stop::Force).await
+        {
             failures += 1;
             tracing::warn!(
                 machine = %self.record.name,

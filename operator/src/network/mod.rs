@@ -166,6 +166,11 @@ impl Network {
         self.inner.policies.settle_gone().await
     }
 
+    /// Returns the owners of policies.
+    pub fn policy_owners(&self) -> Vec<OwnerUid> {
+        self.inner.policies.owners()
+    }
+
     /// Removes the policies of owners that don't exist, after the last of their machines is gone.
     pub async fn retain_policies(&self, exists: impl Fn(&OwnerUid) -> bool) -> Result<(), HvError> {
         self.inner.policies.retain(exists);

@@ -73,6 +73,10 @@ impl Policies {
         self.needed.store(connected, Ordering::Release);
     }
 
+    pub fn owners(&self) -> Vec<OwnerUid> {
+        self.wanted().keys().cloned().collect()
+    }
+
     pub fn retain(&self, exists: impl Fn(&OwnerUid) -> bool) {
         self.wanted().retain(|uid, _| exists(uid));
     }

@@ -9,6 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use agentvm_controlplane::{Binaries, Config as ControlPlaneConfig, ControlPlane, StoreUsage};
+use agentvm_core::node::LeaseTimes;
 use kube::Client;
 use tokio::sync::watch;
 
@@ -62,7 +63,7 @@ pub async fn start(
     install::roles(&installer).await?;
     let client = api::client(control_plane.client_config(), api::TimeLimits::default())
         .map_err(Failure::failed)?;
-    let served = serve(client, settings, &images, &folder.join("host")).await?;
+    let served = serve(client, settings, &images, &folder.join("host"), LeaseTimes::ALONE).await?;
     tokio::spawn(count_store(control_plane.store_usage(), served.counters.clone()));
     parts.served.insert(served).host_ready().await;
     if default_pool {

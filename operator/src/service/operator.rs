@@ -9,6 +9,7 @@ use std::{
 
 use agentvm_core::{
     names::InstanceId,
+    node::LeaseTimes,
     pool::{Budget, DiskLimits, parallel_creations},
 };
 use agentvm_files::{Untrusted, make_trusted};
@@ -25,11 +26,13 @@ use crate::{
     goldens,
     guest_image::{self, Images},
     metrics::{self, Metrics},
-    node::{self, lock::FolderLock},
+    node::{self, Node, lock::FolderLock},
 };
 
 /// Size limit of a machine's share. The file is sparse, so it takes only the space of written data.
 const SHARE_BYTES: u64 = 2 << 30;
+/// No folder of a run is removed before this age, whatever the lists say.
+const SWEEP_AFTER: Duration = Duration::from_mins(1);
 /// The longest time that `standalone` waits for the host before it reports that it is ready anyway.
 const HOST_PATIENCE: Duration = Duration::from_mins(1);
 
@@ -52,17 +55,28 @@ pub async fn serve(
     settings: &Settings,
     images: &Images,
     state_dir: &Path,
+    times: LeaseTimes,
 ) -> Result<Served, Failure> {
     open_files::raise();
     let lock = FolderLock::acquire(state_dir).map_err(Failure::failed)?;
     let image = guest_image::find(images.image_dir.as_deref()).map_err(Failure::failed)?.dir;
     let canonical = state_dir.canonicalize().map_err(Failure::failed)?;
     let id = node::id::load_or_draw(&canonical).map_err(Failure::failed)?;
-    tracing::info!(node = %settings.node.name, %id, "this node");
+    let name = NodeName::new(settings.node.name.clone());
+    tracing::info!(node = %name, %id, "this node");
+    let node = Node::here(id, name, times).map_err(Failure::failed)?;
     let instance = InstanceId::for_state_dir(&canonical.to_string_lossy());
     let (metrics, server) = metrics::listen(settings.metrics).await?;
     let counters = metrics.clone();
-    let config = operator_config(settings, images, instance.clone(), image.clone(), metrics);
+    let config = operator_config(
+        settings,
+        images,
+        instance.clone(),
+        image.clone(),
+        metrics,
+        node,
+        canonical.clone(),
+    );
     let libvirt = Libvirt::connect(LibvirtConfig {
         uri: settings.libvirt.uri.clone(),
         connect_timeout: settings.libvirt.connection_timeout,
@@ -73,8 +87,8 @@ pub async fn serve(
     })
     .await
     .map_err(Failure::failed)?;
-    let operator =
-        Operator::start(client, Arc::new(libvirt.clone()), config).map_err(Failure::failed)?;
+    let operator = Operator::start(client, Arc::new(libvirt.clone()), config);
+    let operator = operator.await.map_err(Failure::failed)?;
     Ok(Served { operator, libvirt, lock, counters, metrics: server })
 }
 
@@ -97,11 +111,13 @@ fn operator_config(
     instance: InstanceId,
     image: PathBuf,
     metrics: Metrics,
+    node: Node,
+    state_dir: PathBuf,
 ) -> OperatorConfig {
     OperatorConfig {
         clock: Clock::system(),
         instance,
-        node: NodeName::new(settings.node.name.clone()),
+        node,
         defaults: settings.defaults(),
         budget: Budget {
             machines: settings.node.max_machines.unwrap_or(u32::MAX),
@@ -116,7 +132,9 @@ fn operator_config(
         parallel: parallel_creations(
             std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
         ),
+        state_dir,
         runs: settings.execution.workspace_path.join("runs"),
+        sweep_after: SWEEP_AFTER,
         image,
         images_folder: images.images_folder.clone(),
         linger: goldens::LINGER,

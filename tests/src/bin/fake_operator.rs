@@ -10,7 +10,10 @@ use agentvm_hypervisor::fake::{FakeHypervisor, Fault, Op};
 use agentvm_hypervisor::{HookAction, Step, StepHook};
 use agentvm_operator::api::TimeLimits;
 use agentvm_operator::controllers::Operator;
-use agentvm_tests::{DIE_AT, Error, HANG_AT, operator_client, operator_config};
+use agentvm_tests::{
+    DIE_AT, Error, HANG_AT, LEASE_SECONDS, NODE_NAME, operator_client, operator_config,
+};
+use agentvm_types::NodeName;
 use tokio::signal::unix::{SignalKind, signal};
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -37,11 +40,17 @@ async fn main() -> Result<(), Error> {
     if let Ok(nth) = std::env::var(HANG_AT) {
         fake.faults().nth(Op::Resume, nth.parse()?, Fault::Delay(Duration::from_hours(1)));
     }
-    let mut config = operator_config(&fake, &folder)?;
+    let mut config = operator_config(&fake, &folder, &namespace)?;
     // Tests make disks of this process so small that no mark would let a run begin.
     config.disk = DiskLimits { low_mib: 0, critical_mib: 0, ..config.disk };
+    if let Ok(name) = std::env::var(NODE_NAME) {
+        config.node.name = NodeName::new(name);
+    }
+    if let Ok(seconds) = std::env::var(LEASE_SECONDS) {
+        config.node.lease.duration = Duration::from_secs(seconds.parse()?);
+    }
     let (client, _) = operator_client(&kubeconfig, &namespace, TimeLimits::default()).await?;
-    let operator = Operator::start(client, Arc::new(fake), config)?;
+    let operator = Operator::start(client, Arc::new(fake), config).await?;
     signal(SignalKind::terminate())?.recv().await;
     operator.stop(GRACE, false).await;
     Ok(())

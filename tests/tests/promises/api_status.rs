@@ -59,6 +59,7 @@ async fn of_a_run() {
     let attempt = |number| Attempt {
         number,
         node_name: "n".repeat(253),
+        node_id: Some("i".repeat(36)),
         vm_name: "v".repeat(253),
         nonce: "0".repeat(32),
         start_time: time(),

@@ -23,7 +23,7 @@ pub use node_entry::{Counts, NodeFacts, node_entry};
 pub use plan::{Blocked, Plan, PoolFacts, SlotSeen, needs_policy, plan, wanted};
 pub use reset_limits::ResetLimits;
 pub use reuse::{AfterRun, UsedMachine, after_run};
-pub use status::{invalid_status, newly_degraded, next_status};
+pub use status::{invalid_status, newly_degraded, next_status, without_gone};
 pub use tiers::TierChoice;
 pub use trouble::{Trouble, Troubles};
 pub use usage::{Charge, Ledger, key_usage};

@@ -2,6 +2,7 @@
 
 use crate::{
     invalid_spec::InvalidSpec,
+    node::Nodes,
     status::{Decided, find, settle},
 };
 use agentvm_crds::{
@@ -31,6 +32,13 @@ pub fn next_status(
         nodes,
         queue: old.queue.clone(),
     }
+}
+
+/// The status without the entries of nodes that are gone.
+pub fn without_gone(old: &AgentVMPoolStatus, nodes: &Nodes) -> AgentVMPoolStatus {
+    let mut status = old.clone();
+    status.nodes.retain(|entry| !nodes.is_over_by_name(&entry.name));
+    status
 }
 
 /// The status of a pool with an invalid spec: no node does anything for it.

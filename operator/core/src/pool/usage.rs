@@ -203,6 +203,7 @@ mod tests {
         let attempt = Attempt {
             number: 1,
             node_name: "n".into(),
+            node_id: None,
             vm_name: "m".into(),
             nonce: "00".into(),
             start_time: calendar::text(at(from)),

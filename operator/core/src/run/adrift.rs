@@ -62,7 +62,8 @@ mod tests {
 
     fn claim(byte: u8) -> Claim {
         let (node, vm) = (NodeName::new("n"), DomainName::from_recorded("m"));
-        Claim { node, vm, nonce: Nonce::from_bytes([byte; 16]), reset: None }
+        let node_id = agentvm_types::NodeId::new("id");
+        Claim { node, node_id, vm, nonce: Nonce::from_bytes([byte; 16]), reset: None }
     }
 
     fn ended(end: AttemptEnd, started: bool) -> FinishedAttempt {

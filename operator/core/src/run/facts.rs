@@ -53,7 +53,7 @@ pub enum PoolState {
 pub enum AttemptState {
     /// The status has no open attempt.
     None,
-    /// Another node has claimed it.
+    /// Another node has claimed it, and its Lease is not over.
     Elsewhere,
     /// This node has claimed it, and nothing was sent to the machine: the claim is new, or the
     /// operator was restarted.
@@ -76,7 +76,7 @@ pub struct RunFacts {
     /// The number of runs of the pool that wait before this one.
     pub ahead: u32,
     pub attempt: AttemptState,
-    /// The operator is told to stop, so it claims nothing any more.
+    /// The operator is told to stop or is not sure of its Lease, so it claims nothing any more.
     pub draining: bool,
     /// The operator's time to stop is nearly over, so it ends attempts that still execute.
     pub evicting: bool,
@@ -131,6 +131,7 @@ mod tests {
         let attempt = Attempt {
             number,
             node_name: "n".into(),
+            node_id: None,
             vm_name: "m".into(),
             nonce: "00".into(),
             start_time: at(5),

@@ -35,7 +35,8 @@ pub use queue::{
 };
 pub use result::{AttemptEnd, AttemptResult, Claim, Fetched, FinishedAttempt, Outcome};
 pub use status::{
-    accepted_waiting, claimed, finished, finished_attempt, is_finished, open_attempt, unclaimed,
+    accepted_waiting, claimed, finished, finished_attempt, is_finished, is_superseded,
+    open_attempt, unclaimed,
 };
 pub use validate::{ValidRun, allowed_seconds, validate};
 pub use write_pacing::wait_is_worth_a_write;

@@ -32,6 +32,8 @@ pub enum StopCause {
     Evicted,
     /// The node's disk is nearly full, and the run's machine takes most of it.
     DiskFull,
+    /// This node could not renew its Lease: others will take it for gone.
+    NodeLost,
 }
 
 /// A run that waits: for its references, or for a machine.
@@ -185,7 +187,8 @@ fn waiting_for(run: &ValidRun, facts: &RunFacts) -> Option<Wait> {
         return wait(missing.reason, S::WaitingForMachine, missing.message.clone());
     }
     if facts.draining {
-        let message = "the operator is stopping; the run waits for the next one".to_owned();
+        let message =
+            "the operator is stopping, or could not renew its Lease; the run waits".to_owned();
         return wait(A::Valid, S::NodeUnavailable, message);
     }
     if let Some(why) = &facts.refused {

@@ -3,7 +3,7 @@
 
 use crate::names::DomainName;
 use agentvm_crds::{OutputStatus, RunNetwork, SucceededReason, Timings};
-use agentvm_types::{NodeName, Nonce};
+use agentvm_types::{NodeId, NodeName, Nonce};
 
 /// The end of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +82,7 @@ pub struct FinishedAttempt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     pub node: NodeName,
+    pub node_id: NodeId,
     pub vm: DomainName,
     pub nonce: Nonce,
     /// The proof of the machine.
@@ -123,6 +124,14 @@ impl FinishedAttempt {
     pub fn never_sent() -> Self {
         let message = "the claim was given up before anything was sent to its machine".to_owned();
         AttemptResult { end: AttemptEnd::GuestLost, started: false, message }.without_outcome()
+    }
+
+    /// An attempt of a node that did not renew its Lease. A run that was to be cancelled is
+    /// cancelled: its program is over.
+    pub fn node_lost(node: &str, cancelled: bool) -> Self {
+        let end = if cancelled { AttemptEnd::Cancelled } else { AttemptEnd::NodeLost };
+        let message = format!("node {node} did not renew its Lease");
+        AttemptResult { end, started: true, message }.without_outcome()
     }
 }
 

@@ -211,7 +211,8 @@ mod tests {
     fn a_claimed_run_keeps_the_timeout_that_it_asked_for() {
         let asks = spec(serde_json::json!({"timeoutSeconds": 600}));
         let (node, vm) = (NodeName::new("n"), DomainName::from_recorded("m"));
-        let claim = Claim { node, vm, nonce: Nonce::from_bytes([0; 16]), reset: None };
+        let node_id = agentvm_types::NodeId::new("id");
+        let claim = Claim { node, node_id, vm, nonce: Nonce::from_bytes([0; 16]), reset: None };
         let decided = Decided { generation: Some(1), now: Timestamp::UNIX_EPOCH };
         let claimed = claimed(&AgentRunStatus::default(), &claim, decided);
         assert_eq!(allowed_seconds(&asks, None, Some(60)), Some(60));

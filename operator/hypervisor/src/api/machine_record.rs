@@ -6,6 +6,8 @@ use agentvm_core::network::{Link, Nic};
 use agentvm_types::{Nonce, OwnerUid, Token};
 use serde::{Deserialize, Serialize};
 
+use crate::HvError;
+
 /// A machine of a pool, or the template of a golden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MachineKind {
@@ -39,6 +41,30 @@ pub struct MachineRecord {
 }
 
 impl MachineRecord {
+    /// Whether both are machines in one slot of one pool, or templates of one golden. Names are
+    /// derived from these, and two names may be equal by chance.
+    pub fn same_slot(&self, other: &Self) -> bool {
+        let same = match self.kind {
+            MachineKind::Pool => (&self.owner_uid, self.slot) == (&other.owner_uid, other.slot),
+            // Snapshots of one recipe share it.
+            MachineKind::Template => self.golden == other.golden,
+        };
+        same && self.kind == other.kind && self.instance == other.instance
+    }
+
+    /// The error for a machine of another owner: `there` has the name that this one is to get.
+    pub fn refuse(&self, there: Option<&Self>) -> Result<(), HvError> {
+        let owner = match there {
+            Some(there) if self.same_slot(there) => return Ok(()),
+            Some(there) => {
+                let Self { namespace, owner, owner_uid, slot, instance, .. } = there;
+                format!("{namespace}/{owner} ({owner_uid}), slot {slot}, installation {instance}")
+            }
+            None => "another program".to_owned(),
+        };
+        Err(HvError::NotOurs { name: self.name.clone(), owner })
+    }
+
     /// The devices that its golden must have.
     pub fn layout(&self) -> DeviceLayout {
         if self.nic.is_some() { DeviceLayout::Nic } else { DeviceLayout::Isolated }

@@ -57,6 +57,7 @@ impl Store {
         let name = &kept.record.name;
         self.locks.with(name.as_str(), || {
             if let Some(there) = self.kept(name) {
+                kept.record.refuse(Some(&there.record))?;
                 if there.record.nonce != kept.record.nonce {
                     return Err(HvError::AlreadyExists(name.clone()));
                 }

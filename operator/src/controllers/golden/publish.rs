@@ -78,7 +78,9 @@ fn status(
         entries
     };
     let decided = cx.decided(snapshot);
-    next_status(old, digest, entries, &local, decided)
+    let mut known = old.clone();
+    known.nodes.retain(|entry| !cx.nodes.borrow().is_over_by_name(&entry.name));
+    next_status(&known, digest, entries, &local, decided)
 }
 
 fn entry(node: &NodeName, recipe: &Recipe, part: &Part) -> GoldenNode {

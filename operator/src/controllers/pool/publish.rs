@@ -8,7 +8,7 @@ use agentvm_core::{
     names::DomainName,
     pool::{
         Counts, NodeFacts, Plan, PoolFacts, ValidPool, invalid_status, newly_degraded, next_status,
-        node_entry, settle_memory, wait_before_write,
+        node_entry, settle_memory, wait_before_write, without_gone,
     },
     run::PoolName,
 };
@@ -60,7 +60,8 @@ pub async fn publish_status(
         Some(charge) => Some(calendar::text(charge.charged)),
         None => before.and_then(|before| before.charged_time.clone()),
     };
-    let mut next = next_status(&old, entry, cx.decided(pool));
+    let known = without_gone(&old, &cx.nodes.borrow());
+    let mut next = next_status(&known, entry, cx.decided(pool));
     if let Some(charge) = &charge {
         next.queue = Some(charge.queue.clone());
     }

@@ -67,7 +67,8 @@ mod tests {
 
     fn ended(before: &AgentRunStatus) -> Option<End> {
         let (node, vm) = (NodeName::new("n"), DomainName::from_recorded("m"));
-        let claim = Claim { node, vm, nonce: Nonce::from_bytes([0; 16]), reset: None };
+        let node_id = agentvm_types::NodeId::new("id");
+        let claim = Claim { node, node_id, vm, nonce: Nonce::from_bytes([0; 16]), reset: None };
         let claimed = claimed(before, &claim, at(5));
         assert_eq!(End::of(&claimed), None, "it is under way");
         let timings = Timings { acquire_millis: 10, start_millis: 5, ..Timings::default() };

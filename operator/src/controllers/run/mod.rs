@@ -13,7 +13,10 @@ mod references;
 use std::{sync::Arc, time::Duration};
 
 use agentvm_core::{
-    run::{ValidRun, allowed_seconds, is_finished, is_ours, open_attempt, plan, validate},
+    run::{
+        ValidRun, allowed_seconds, is_finished, is_ours, is_superseded, open_attempt, plan,
+        validate,
+    },
     status::Decided,
 };
 use agentvm_crds::{AgentRun, AgentRunStatus};
@@ -25,6 +28,8 @@ use super::{Context, Guarded, error::Error};
 
 /// The longest time between two looks, should an event have been missed.
 const SLOW: Duration = Duration::from_secs(30);
+/// The time for a machine to leave a run.
+const SOON: Duration = Duration::from_millis(250);
 
 /// A run that can be carried out, with its object.
 #[derive(Debug)]
@@ -61,8 +66,20 @@ pub async fn reconcile(object: Arc<Guarded<AgentRun>>, cx: Arc<Context>) -> Resu
     if is_finished(object.status.as_ref()) {
         return finished::tidy(object, &uid, &cx).await;
     }
-    if let Some(end) = finished::noted(&uid, &cx).await? {
+    // A node that was taken for gone may have noted an end that came too late.
+    let elsewhere = open_attempt(object.status.as_ref())
+        .and_then(|attempt| attempt.node_id.as_deref())
+        .is_some_and(|id| id != cx.node_id.as_str());
+    if !elsewhere && let Some(end) = finished::noted(&uid, &cx).await? {
         return finished::restore(object, end, &cx).await;
+    }
+    if let Some(held) = cx.machines.held_by(&uid)
+        && is_superseded(object.status.as_ref(), &held, &cx.node_id)
+    {
+        tracing::warn!(run = %object.name_any(), "others took this node for gone and closed the \
+            attempt: its machine goes");
+        cx.machines.release(&uid);
+        return Ok(Action::requeue(SOON));
     }
     let pool_max = observe::pool_max(object, &cx);
     let allowed = allowed_seconds(&object.spec, object.status.as_ref(), pool_max);

@@ -9,7 +9,7 @@ use agentvm_core::{
     },
     status::find,
 };
-use agentvm_crds::{AgentRun, AgentVMPool, Attempt, ConditionStatus, condition_type};
+use agentvm_crds::{AgentRun, AgentVMPool, ConditionStatus, condition_type};
 use agentvm_types::{Nonce, PoolUid};
 use kube::ResourceExt;
 
@@ -68,7 +68,7 @@ pub async fn observe(run: &Run<'_>, cx: &Context) -> Result<Observation, Error> 
         missing,
         ahead,
         attempt,
-        draining: cx.draining(),
+        draining: !cx.may_claim(),
         evicting: cx.evicting(),
         refused: cx.disk.borrow().refuses(&namespace, cx.disk_limits),
     };
@@ -106,16 +106,25 @@ fn attempt(run: &Run<'_>, cx: &Context) -> AttemptState {
     let Some(open) = open_attempt(run.object.status.as_ref()) else { return AttemptState::None };
     // Before the first look at the host no machine counts as lost; those that are there will be
     // found.
-    if open.node_name != cx.node.as_str() || matches!(*cx.host.borrow(), HostState::Unknown(_)) {
+    if matches!(*cx.host.borrow(), HostState::Unknown(_)) {
         return AttemptState::Elsewhere;
     }
-    // An invalid nonce names no machine.
+    // A nonce is drawn: who has a machine with it has the attempt, whatever the node is called. An
+    // invalid nonce names no machine.
     let nonce: Option<Nonce> = open.nonce.parse().ok();
-    nonce
-        .and_then(|nonce| cx.machines.attempt(&run.uid, &nonce))
-        .unwrap_or_else(|| AttemptState::Ended(machine_gone(open)))
-}
-
-fn machine_gone(open: &Attempt) -> Arc<FinishedAttempt> {
-    Arc::new(FinishedAttempt::machine_gone(&open.vm_name))
+    if let Some(here) = nonce.and_then(|nonce| cx.machines.attempt(&run.uid, &nonce)) {
+        return here;
+    }
+    let nodes = cx.nodes.borrow();
+    let (ours, over) = match &open.node_id {
+        Some(id) => (id == cx.node_id.as_str(), nodes.is_over(id)),
+        // A claim of a version that wrote no id.
+        None => (open.node_name == cx.node.as_str(), nodes.is_over_by_name(&open.node_name)),
+    };
+    let ended = |done| AttemptState::Ended(Arc::new(done));
+    match (ours, over) {
+        (true, _) => ended(FinishedAttempt::machine_gone(&open.vm_name)),
+        (false, true) => ended(FinishedAttempt::node_lost(&open.node_name, run.valid.cancelled)),
+        (false, false) => AttemptState::Elsewhere,
+    }
 }

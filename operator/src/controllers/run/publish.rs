@@ -42,7 +42,14 @@ pub async fn status(
 /// Then the machine goes, and an Event tells people.
 pub async fn end(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Result<(), Error> {
     let uid = RunUid::new(run.metadata.uid.clone().ok_or(Error::Incomplete("uid"))?);
-    if let Err(why) = record::note(&cx.runs_folder, &uid, &next).await {
+    let name = format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any());
+    // Only what is marked is ever removed.
+    let marked = cx.marker.mark_run(&cx.runs_folder.join(uid.as_str()), &name);
+    let noted = match marked {
+        Ok(()) => record::note(&cx.runs_folder, &uid, &next).await,
+        Err(why) => Err(why),
+    };
+    if let Err(why) = noted {
         // The status is the truth, and it must not wait for this disk.
         tracing::warn!(
             run = %run.name_any(),

@@ -45,7 +45,7 @@ impl Attempt<'_> {
             let cause = *stop.borrow_and_update();
             if let Some(cause) = cause.filter(|_| !told) {
                 told = true;
-                let grace = if cause == StopCause::Evicted { EVICTED } else { GRACE };
+                let grace = if cause == StopCause::Cancelled { GRACE } else { EVICTED };
                 execution.stop(grace).await?;
             }
             let event = tokio::select! {

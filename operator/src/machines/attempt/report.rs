@@ -107,6 +107,7 @@ pub fn stopped(cause: StopCause) -> AttemptEnd {
         StopCause::Suspended => AttemptEnd::Suspended,
         StopCause::Evicted => AttemptEnd::Evicted,
         StopCause::DiskFull => AttemptEnd::DiskFull,
+        StopCause::NodeLost => AttemptEnd::NodeLost,
     }
 }
 

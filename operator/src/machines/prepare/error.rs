@@ -55,6 +55,11 @@ impl PrepareError {
         }
     }
 
+    /// Whether the machine of this name belongs to another owner.
+    pub fn not_ours(&self) -> bool {
+        matches!(self, Self::Create(HvError::NotOurs { .. }))
+    }
+
     /// The reason that the pool's status gives.
     pub fn reason(&self) -> PoolReason {
         match self {

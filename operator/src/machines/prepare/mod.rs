@@ -173,6 +173,7 @@ impl Task {
             tracing::info!(%machine, pool, "a machine is replaced: {why}");
             return;
         }
+        self.not_ours = why.not_ours();
         let (message, now) = (report(why), self.inner.now());
         let verb = if tier == Tier::InPlace { "reset" } else { "made" };
         tracing::warn!(

@@ -93,7 +93,8 @@ mod tests {
         assert!(!stands(running(), waiting(AcceptedReason::SecretMissing)));
         assert!(!stands(running(), waiting(AcceptedReason::ConfigMapMissing)));
         let (node, vm) = (NodeName::new("n"), DomainName::from_recorded("m"));
-        let claim = Claim { node, vm, nonce: Nonce::from_bytes([0; 16]), reset: None };
+        let node_id = agentvm_types::NodeId::new("id");
+        let claim = Claim { node, node_id, vm, nonce: Nonce::from_bytes([0; 16]), reset: None };
         let claimed = claimed(&AgentRunStatus::default(), &claim, decided);
         let with_key = run(json!({"queue": {"key": "team"}}), Some(claimed));
         assert_eq!(standing(&with_key), Some(Standing::Running { key: "team".into() }));

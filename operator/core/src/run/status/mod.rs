@@ -5,5 +5,6 @@ mod conditions;
 mod transitions;
 
 pub use transitions::{
-    accepted_waiting, claimed, finished, finished_attempt, is_finished, open_attempt, unclaimed,
+    accepted_waiting, claimed, finished, finished_attempt, is_finished, is_superseded,
+    open_attempt, unclaimed,
 };

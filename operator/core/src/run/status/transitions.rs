@@ -4,6 +4,7 @@ use agentvm_crds::{
     AcceptedReason, AgentRunStatus, Attempt, ConditionStatus, ScheduledReason, SucceededReason,
     condition_type,
 };
+use agentvm_types::{NodeId, Nonce};
 use jiff::Timestamp;
 
 use super::bounds::{
@@ -32,6 +33,17 @@ pub fn open_attempt(status: Option<&AgentRunStatus>) -> Option<&Attempt> {
         return None;
     }
     status.and_then(|s| s.attempts.last()).filter(|attempt| attempt.end_time.is_none())
+}
+
+/// Whether a machine of the node `id` that holds this incarnation holds it in vain: the attempt was
+/// closed, or another node has claimed the run since. Both happen only to a node that others took
+/// for gone.
+pub fn is_superseded(status: Option<&AgentRunStatus>, held: &Nonce, id: &NodeId) -> bool {
+    let Some(last) = status.and_then(|status| status.attempts.last()) else { return false };
+    if last.nonce == held.as_str() {
+        return last.end_time.is_some();
+    }
+    last.end_time.is_none() && last.node_id.as_deref().is_some_and(|node| node != id.as_str())
 }
 
 /// The run waits for a machine or for its references.
@@ -67,6 +79,7 @@ pub fn claimed(old: &AgentRunStatus, claim: &Claim, decided: Decided) -> AgentRu
     attempts.push(Attempt {
         number,
         node_name: claim.node.to_string(),
+        node_id: Some(claim.node_id.to_string()),
         vm_name: claim.vm.to_string(),
         nonce: claim.nonce.to_string(),
         start_time: calendar::text(decided.now),
@@ -194,7 +207,7 @@ mod tests {
     use agentvm_crds::{
         DeniedFlow, MAX_STATUS_BYTES, OutputFile, OutputStatus, ResetCheck, ResetStatus, RunNetwork,
     };
-    use agentvm_types::{NodeName, Nonce};
+    use agentvm_types::{NodeId, NodeName, Nonce};
     use proptest::prelude::*;
 
     use super::*;
@@ -206,7 +219,8 @@ mod tests {
 
     fn claim() -> Claim {
         let (node, vm) = (NodeName::new("n"), DomainName::from_recorded("avm-1"));
-        Claim { node, vm, nonce: Nonce::from_bytes([0; 16]), reset: None }
+        let node_id = NodeId::new("id");
+        Claim { node, node_id, vm, nonce: Nonce::from_bytes([0; 16]), reset: None }
     }
 
     fn proven(checks: usize, result: &str) -> Claim {
@@ -376,5 +390,20 @@ mod tests {
             prop_assert!(status.stdout_truncated == Some(true) || status.stdout.unwrap()
                 .len() >= len.min(1));
         }
+    }
+    #[test]
+    fn an_incarnation_is_held_in_vain_when_its_attempt_is_closed_or_another_node_has_the_run() {
+        let (me, held) = (NodeId::new("id"), Nonce::from_bytes([0; 16]));
+        let open = claimed(&AgentRunStatus::default(), &claim(), decided());
+        assert!(!is_superseded(None, &held, &me) && !is_superseded(Some(&open), &held, &me));
+        let lost = FinishedAttempt::node_lost("n", false);
+        let closed = unclaimed(&open, &lost.result, true, decided());
+        assert!(is_superseded(Some(&closed), &held, &me));
+        let next = Nonce::from_bytes([1; 16]);
+        assert!(!is_superseded(Some(&closed), &next, &me), "its claim may be on the way");
+        let other = Claim { node_id: NodeId::new("other"), nonce: next.clone(), ..claim() };
+        let elsewhere = claimed(&closed, &other, decided());
+        assert!(is_superseded(Some(&elsewhere), &held, &me));
+        assert!(!is_superseded(Some(&elsewhere), &next, &NodeId::new("other")));
     }
 }

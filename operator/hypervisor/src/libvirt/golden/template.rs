@@ -32,7 +32,9 @@ pub fn boot(host: &Host, conn: &Connect, spec: &TemplateSpec) -> Result<(), HvEr
     let name = &spec.record.name;
     host.locks.with(name.as_str(), || {
         if let Some(there) = domain::find(conn, name)? {
-            let same = domain::record(&there)?.is_some_and(|r| r.nonce == spec.record.nonce);
+            let record = domain::record(&there)?;
+            spec.record.refuse(record.as_ref())?;
+            let same = record.is_some_and(|record| record.nonce == spec.record.nonce);
             let state = observe::state(&host.folder, &host.at_work, conn, name)?;
             return if same && state == PowerState::Running {
                 Ok(())

@@ -66,8 +66,9 @@ fn is_there(host: &Host, conn: &Connect, spec: &MachineSpec) -> Result<bool, HvE
         power::remove_files(&host.folder, name)?;
         return Ok(false);
     };
-    let same = observe::record(&host.folder, &there)?.is_some_and(|r| r.nonce == spec.record.nonce);
-    if !same {
+    let record = observe::record(&host.folder, &there)?;
+    spec.record.refuse(record.as_ref())?;
+    if record.is_none_or(|record| record.nonce != spec.record.nonce) {
         return Err(HvError::AlreadyExists(name.clone()));
     }
     if matches!(

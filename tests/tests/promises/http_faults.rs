@@ -139,7 +139,9 @@ impl Walk {
         })
         .await;
         wait_until_async("no folder is left", async || {
-            std::fs::read_dir(self.world.folder.join("runs")).unwrap().next().is_none()
+            // The mark of the installation is a file.
+            let mut left = std::fs::read_dir(self.world.folder.join("runs")).unwrap();
+            left.all(|entry| !entry.unwrap().path().is_dir())
         })
         .await;
     }

@@ -76,12 +76,12 @@ impl Frames {
         *self.plan_mut() = Plan { armed: Some((place, how)), ..Plan::default() };
     }
 
-    /// How often it misbehaved.
+    /// The number of times that it misbehaved.
     pub fn hits(&self) -> u32 {
         self.plan_mut().hits
     }
 
-    /// What the fake puts between the host and its agents.
+    /// The layer that the fake puts between the host and its agents.
     pub fn tap(&self) -> impl Fn(&DomainName, Channel) -> Channel + Send + Sync + 'static {
         let frames = self.clone();
         move |name, agent| {

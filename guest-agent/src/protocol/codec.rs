@@ -124,7 +124,7 @@ impl Decoder {
         }
     }
 
-    /// The bytes of this frame were checksummed. As long as the budget allows that they are
+    /// The bytes of this frame were checksummed. While the budget allows that they are
     /// checksummed again, the payload is searched for the next good frame.
     fn reject_checked(&mut self, length: usize, why: FrameError) -> FrameError {
         let given_up = match self.budget.checked_sub(length) {

@@ -1,4 +1,4 @@
-//! What the rules of many pools cost: the kernel's memory for 100 pools with limits of their own,
+//! The cost of the rules of many pools: the kernel's memory for 100 pools with limits of their own,
 //! and the time to change one of 64 maximal pools.
 //!
 //! It uses the product's own firewall, without machines. Run it as root in a network namespace of
@@ -111,7 +111,7 @@ fn plain(pool: u32, own: bool) -> Policy {
     }
 }
 
-/// As many networks and ports as a pool may name. Private ones stand in both families.
+/// The number of networks and ports that a pool may name. Private ones stand in both families.
 fn maximal(pool: u32, generation: i64) -> Policy {
     let half = POOL_ELEMENTS / 2;
     let (entries, each) = (half / 32, 32_u32);

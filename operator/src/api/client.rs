@@ -72,7 +72,7 @@ pub fn client(config: Config, limits: TimeLimits) -> Result<Client, kube::Error>
     client_across(config, limits, &Identity::new())
 }
 
-/// The same client, with another layer between it and the wire.
+/// The client with another layer between it and the wire.
 pub fn client_across<L, B>(
     config: Config,
     limits: TimeLimits,

@@ -76,7 +76,7 @@ pub struct Context {
     pub metrics: Metrics,
     pub clock: Clock,
     pub host: watch::Receiver<HostState>,
-    /// What this node may do, by the age of its Lease.
+    /// The things that this node may do, by the age of its Lease.
     standing: watch::Receiver<Standing>,
     /// The nodes that have a Lease, and those that are gone.
     pub nodes: watch::Receiver<Arc<Nodes>>,

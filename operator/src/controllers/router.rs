@@ -122,7 +122,7 @@ impl Router {
         }
     }
 
-    /// As many runs as machines are idle look again.
+    /// One run for each idle machine looks again.
     fn first(&self, cx: &Context, pool: &PoolName, uid: &PoolUid, busy: &HashSet<RunUid>) {
         let idle = cx.machines.numbers(uid).idle;
         if idle == 0 {

@@ -110,7 +110,7 @@ fn check_result(index: usize, result: &WireResult, output: &[u8]) -> Result<(), 
     };
     let why = result.error.clone().unwrap_or_default();
     let (text, _) = tail(output, KEPT / 2);
-    // Whoever writes a setup writes this text: it goes into the log and into a status.
+    // The author of a setup writes this text: it goes into the log and into a status.
     let text = one_line(text.trim_end(), KEPT);
     Err(failed(index, &format!("{how}; {why} its output ends with: {text}")))
 }

@@ -28,7 +28,7 @@ pub struct Keeper {
     held: Mutex<Held>,
     standing: watch::Sender<Standing>,
     nodes: watch::Sender<Arc<Nodes>>,
-    /// Who has taken the Lease. Then nothing brings it back.
+    /// The operator that has taken the Lease. Then nothing brings it back.
     taken: watch::Sender<Option<String>>,
 }
 
@@ -66,7 +66,7 @@ impl Keeper {
             if self.taken.borrow().is_some() {
                 return;
             }
-            // What was sent late may arrive late: the age counts from the sending.
+            // A request that was sent late may arrive late: the age counts from the sending.
             let sent = self.clock.uptime();
             let lease = self.held().lease.clone();
             let renewed = tokio::time::timeout(

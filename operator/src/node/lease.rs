@@ -160,7 +160,7 @@ pub fn seen(lease: &Lease) -> Seen {
     }
 }
 
-/// Who holds a Lease, in words.
+/// The holder of a Lease, in words.
 pub fn describe(lease: &Lease, name: &NodeName) -> String {
     let spec = lease.spec.clone().unwrap_or_default();
     let time = |time: Option<MicroTime>| {

@@ -56,7 +56,7 @@ pub async fn start(
     let libvirtd = libvirtd.map(|found| parts.libvirtd.insert(found));
     let control_plane = control_plane.map_err(Failure::failed)?;
     libvirtd.map_err(Failure::failed)?;
-    // What is installed is applied, so kube's client may repeat it. The operator's own client
+    // The installation is an apply, so kube's client may repeat it. The operator's own client
     // repeats no write.
     let installer = Client::try_from(control_plane.client_config()).map_err(Failure::failed)?;
     install::kinds(&installer).await?;

@@ -1,5 +1,5 @@
-//! What Kubernetes offers to divide a cluster among people also works on a single host: quotas for
-//! runs, and the roles `view`, `edit` and `admin`.
+//! The means by which Kubernetes divides a cluster among people also work on a single host: quotas
+//! for runs, and the roles `view`, `edit` and `admin`.
 
 use agentvm_crds::{AgentRun, AgentVMPool};
 use agentvm_testing::wait_until_async;

@@ -1,4 +1,4 @@
-//! Who may have the Lease of a node's name.
+//! The decision who may have the Lease of a node's name.
 
 use std::time::Duration;
 

@@ -60,11 +60,12 @@ impl Peers {
             let changed = before.map_or(now, |before| before.changed);
             self.leases.insert(name, Sighting { lease, changed, there: true });
         }
-        // What has been gone for long is like what was never there.
+        // A node that has been gone for long is like a node that was never there.
         self.leases.retain(|_, s| s.there || now.saturating_sub(s.changed) < forgotten(s));
     }
 
-    /// The Leases that were not renewed in time. Whoever notes this in the Lease first makes it so.
+    /// The Leases that were not renewed in time. The operator that notes this in the
+    /// Lease first makes it so.
     pub fn to_end(&self, now: Duration) -> Vec<&Seen> {
         let late = |s: &&Sighting| {
             s.there && !s.lease.over && now.saturating_sub(s.changed) >= s.lease.times.over_after()

@@ -20,7 +20,7 @@ pub struct LeaseTimes {
     pub duration: Duration,
 }
 
-/// What a holder may do, by the age of its last renewal.
+/// The things that a holder may do, by the age of its last renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     Held,
@@ -54,7 +54,7 @@ impl LeaseTimes {
         self.duration / 30
     }
 
-    /// How long a renewal may take.
+    /// The time that a renewal may take.
     pub fn patience(self) -> Duration {
         self.duration / 12
     }

@@ -63,7 +63,7 @@ pub(super) fn env(vars: &[EnvVar]) -> Result<Vec<EnvItem>, InvalidSpec> {
         .collect()
 }
 
-/// What Kubernetes takes as a name.
+/// The names that Kubernetes takes.
 fn check_env_name(name: &str) -> Result<(), String> {
     let printable = |c: char| matches!(c, ' '..='~') && c != '=';
     if (1..=MAX_ENV_NAME).contains(&name.len()) && name.chars().all(printable) {

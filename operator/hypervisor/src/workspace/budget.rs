@@ -145,7 +145,7 @@ impl From<rustix::io::Errno> for Stopped {
 }
 
 impl Stopped {
-    /// As an error of the host edge. `what` continues "could not".
+    /// The error in the form of the host edge. `what` continues "could not".
     pub fn into_error(self, what: String) -> HvError {
         match self {
             Self::Spent(spent) => HvError::Refused { what, detail: spent.to_string() },

@@ -50,7 +50,7 @@ async fn a_reset_that_hangs_does_not_keep_its_machine_alive() {
     hv.release().await;
 }
 
-/// As many calls as there are threads for claims.
+/// The number of threads for claims.
 const CALLS: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]

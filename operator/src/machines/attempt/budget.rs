@@ -16,7 +16,7 @@ const IDLE_PER_SECOND: u64 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// What a guest has used up of one attempt.
+/// The part of its budget that a guest has used up in one attempt.
 #[derive(Debug)]
 pub struct Budget {
     begun: Instant,

@@ -26,7 +26,7 @@ pub enum Interrupted {
 }
 
 /// An answer is no broken channel: a refusal ends the attempt, and so does a message that cannot be
-/// sent. The same machine would answer the same again.
+/// sent. This machine would give this answer again.
 impl From<SessionError> for Interrupted {
     fn from(why: SessionError) -> Self {
         if why.is_final() { lost(report(&why)) } else { Self::Broken(why) }

@@ -49,7 +49,7 @@ fn entry(n: usize, key: u8, priority: i32, second: i64) -> QueueEntry {
     }
 }
 
-/// The same as a line, without an index: sorts everything for each question.
+/// Equal to a line, without an index: sorts everything for each question.
 #[derive(Default)]
 struct Plain {
     waiting: Vec<QueueEntry>,

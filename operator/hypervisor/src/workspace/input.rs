@@ -115,6 +115,7 @@ pub(super) fn give(
     folder: bool,
 ) -> rustix::io::Result<()> {
     match mapping {
+        #[cfg(any(test, feature = "fault-injection"))]
         Mapping::Plain => rustix::fs::fchmod(fd, Mode::from_raw_mode(mode & 0o777)),
         Mapping::Virtfs { uid, gid } => {
             virtfs::mark(&fd, mode & 0o777, folder)?;

@@ -21,6 +21,7 @@ pub enum Mapping {
     /// Seen through virtio-9p by a QEMU that runs as this user.
     Virtfs { uid: u32, gid: u32 },
     /// Seen as it is, by a process of this host.
+    #[cfg(any(test, feature = "fault-injection"))]
     Plain,
 }
 

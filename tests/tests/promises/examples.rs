@@ -71,9 +71,12 @@ async fn accepted(bench: &Bench, yaml: &str) -> Result<(), String> {
     if !output.status.success() || !stderr.is_empty() {
         return Err(stderr);
     }
-    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let objects = made["items"].as_array().cloned().unwrap_or_else(|| vec![made.clone()]);
-    objects.iter().try_for_each(taken)
+    // One object after another, where the example has several.
+    let made = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+    made.map(Result::unwrap).try_for_each(|made| {
+        let objects = made["items"].as_array().cloned().unwrap_or_else(|| vec![made.clone()]);
+        objects.iter().try_for_each(taken)
+    })
 }
 
 fn taken(object: &Value) -> Result<(), String> {

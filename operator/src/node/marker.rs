@@ -68,7 +68,10 @@ impl Marker {
         if read::<RunMarker>(folder).as_ref() == Some(&marker) {
             return Ok(());
         }
-        write(folder, &marker)
+        write(folder, &marker).inspect_err(|_| {
+            // Without a mark it would stay for ever. Only an empty folder goes.
+            let _ = std::fs::remove_dir(folder);
+        })
     }
 
     /// The folder of a run, if it has our mark.

@@ -163,9 +163,9 @@ async fn where_resets_are_not_offered_none_is_tried() {
 async fn what_fails_its_proof_is_kept_for_a_look_and_lent_to_nobody() {
     for check in Proof::CHECKS.into_iter().chain(["guest"]) {
         let world = World::new().await;
-        // The pool has room for one machine in quarantine, one at work, one in reserve, and one for
-        // a run whose claim the line has not seen yet: none has to yield.
-        warm(&world, json!({"warm": {"min": 1, "max": 4}, "quarantineSeconds": 600})).await;
+        // The pool has room for one machine in quarantine, one at work and one in reserve: none has
+        // to yield.
+        warm(&world, json!({"warm": {"min": 1, "max": 3}, "quarantineSeconds": 600})).await;
         gated(&world, "first", "true").await;
         // The replacement is there: only the reset meets the sabotage.
         idle_beside(&world, 1).await;
@@ -184,8 +184,12 @@ async fn what_fails_its_proof_is_kept_for_a_look_and_lent_to_nobody() {
         for n in 0..3 {
             let other = run(&world, &format!("after-{n}"), "true").await;
             assert_proven(&other);
-            assert!(machine(&other).1 != nonce, "{check}: it was lent");
+            assert!(
+                machine(&other).0 != suspect && machine(&other).1 != nonce,
+                "{check}: it was lent"
+            );
         }
+        assert_eq!(quarantined(&world).await.len(), 1, "{check}: it is still there");
     }
 }
 

@@ -108,8 +108,9 @@ pub fn wanted(want: &ValidPool, seen: &PoolFacts, now: Timestamp) -> u32 {
         // It can make none, so no room is kept for it.
         return has.min(want.max);
     }
-    let claimed = seen.slots.values().filter(|slot| **slot == SlotSeen::Claimed).count();
-    count(claimed).saturating_add(want.min.max(seen.queued)).min(want.max)
+    // The plan counts on these machines no more, and they take their room until they are gone.
+    let others = has - ready_or_coming(seen, &retired(want, seen, now));
+    others.saturating_add(want.min.max(seen.queued)).min(want.max)
 }
 
 /// Idle machines that stay, and those that will be idle soon: no machine is made in their place.
@@ -278,6 +279,12 @@ mod tests {
         assert_eq!(wanted(&pool(1, 4), &claimed(), at(0)), 2);
         assert_eq!(wanted(&pool(1, 4), &queued(2), at(0)), 3);
         assert_eq!(wanted(&pool(1, 4), &queued(90), at(0)), 4);
+        // Machines that are of no use for runs take their room all the same.
+        let kept = SlotSeen::Quarantined { until: at(9) };
+        let of_no_use = seen([(0, kept), (1, SlotSeen::Ending), (2, SlotSeen::Claimed)]);
+        assert_eq!(wanted(&pool(1, 9), &of_no_use, at(0)), 4);
+        let outdated = SlotSeen::Idle { since: at(0), golden: key("old") };
+        assert_eq!(wanted(&pool(1, 4), &seen([(0, outdated)]), at(0)), 2);
         let held = PoolFacts { hold_until: Some(at(9)), ..queued(90) };
         assert_eq!((wanted(&pool(1, 4), &held, at(8)), wanted(&pool(1, 4), &held, at(9))), (2, 4));
     }

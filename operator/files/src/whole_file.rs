@@ -51,6 +51,19 @@ impl<'a> WholeFile<'a> {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
+        let written = self.write_temporary(content);
+        if written.is_err() {
+            // A full disk must not keep half a file. The first error says more than this one.
+            let _ = fs::remove_file(&self.temporary);
+        }
+        written?;
+        match self.path.parent() {
+            Some(folder) if self.durability == Durability::Name => File::open(folder)?.sync_all(),
+            _ => Ok(()),
+        }
+    }
+
+    fn write_temporary(&self, content: &[u8]) -> io::Result<()> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(self.mode.unwrap_or(0o666));
         let mut file = options.open(&self.temporary)?;
@@ -61,11 +74,7 @@ impl<'a> WholeFile<'a> {
         if self.durability >= Durability::Content {
             file.sync_all()?;
         }
-        fs::rename(&self.temporary, self.path)?;
-        match self.path.parent() {
-            Some(folder) if self.durability == Durability::Name => File::open(folder)?.sync_all(),
-            _ => Ok(()),
-        }
+        fs::rename(&self.temporary, self.path)
     }
 }
 
@@ -101,6 +110,15 @@ mod tests {
         let file = WholeFile::at(&path, Durability::Process).temporary_name("busy");
         file.write(b"new").unwrap_err();
         assert_eq!(fs::read(&path).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_leaves_nothing_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::create_dir(&path).unwrap();
+        WholeFile::at(&path, Durability::Process).write(b"new").unwrap_err();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -17,6 +17,9 @@ const MEET: Duration = Duration::from_millis(1200);
 /// The time in which a run ends after that. An agent that is not reached is given up after a
 /// minute.
 const ENDED: Duration = Duration::from_secs(90);
+/// The size of a page, which is the smallest piece of the small disk.
+const PAGE: u64 = 4096;
+
 struct Node {
     world: World,
     operator: Outside,
@@ -120,6 +123,24 @@ async fn no_file_is_left_on_the_disk() {
         node.place(&format!("{left} files are left"), "No space left", mend).await;
     }
     node.end("files").await;
+}
+
+#[tokio::test]
+async fn no_space_is_left_on_the_disk() {
+    let mut node = Node::new().await;
+    for left in 0..=8 {
+        let filler = node.disk().join("filler");
+        // More than there is room for: the file takes all of it.
+        fs::write(&filler, vec![0; 256 * 1024]).unwrap_err();
+        let whole_pages = fs::metadata(&filler).unwrap().len() / PAGE * PAGE;
+        let file = fs::File::options().write(true).open(&filler).unwrap();
+        file.set_len(whole_pages - left * PAGE).unwrap();
+        // An open file would keep its space.
+        drop(file);
+        let mend = |_: &Node| fs::remove_file(&filler).unwrap();
+        node.place(&format!("{left} pages are left"), "No space left", mend).await;
+    }
+    node.end("pages").await;
 }
 
 #[tokio::test]

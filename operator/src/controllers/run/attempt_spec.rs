@@ -5,9 +5,8 @@ use std::time::Duration;
 use agentvm_core::run::{Content, EnvValue};
 use agentvm_crds::{Attempt, Place};
 use agentvm_hypervisor::{CollectSpec, InputFile};
-use kube::ResourceExt;
 
-use super::{Run, created, references::Resolved};
+use super::{Run, created, full_name, references::Resolved};
 use crate::{
     agent::wire_run_as,
     controllers::Context,
@@ -58,7 +57,7 @@ pub fn attempt_spec(
     }
     AttemptSpec {
         run_uid: uid.clone(),
-        run: format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()),
+        run: full_name(object),
         attempt: attempt.number,
         argv: valid.program.argv.clone(),
         env: env.collect(),

@@ -7,7 +7,7 @@ use agentvm_core::run::{
 
 use agentvm_crds::{AcceptedReason, ScheduledReason};
 
-use super::{Run, attempt_spec::attempt_spec, observe::Observation, publish, record};
+use super::{Run, attempt_spec::attempt_spec, full_name, observe::Observation, publish, record};
 use crate::{
     api::WriteError,
     controllers::{Context, error::Error, publish::PublishError},
@@ -73,7 +73,9 @@ async fn say_wait(
 /// whose disk fails takes none: each attempt there would cost a machine.
 async fn claim(run: &Run<'_>, seen: &Observation, cx: &Context) -> Result<(), Error> {
     let uid = &run.uid;
-    if let Err(why) = record::make_folder(&cx.runs_folder, uid).await {
+    let (runs, name) = (&cx.runs_folder, full_name(run.object));
+    let folder = record::Folder { runs, run: uid, name: &name, marker: &cx.marker };
+    if let Err(why) = folder.make().await {
         let message = format!("this node cannot keep what the run leaves: {why}");
         let wait = Wait {
             accepted: AcceptedReason::Valid,

@@ -51,6 +51,11 @@ impl Run<'_> {
     }
 }
 
+/// NAMESPACE/NAME of the run.
+fn full_name(run: &AgentRun) -> String {
+    format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any())
+}
+
 /// When the object was made.
 fn created(run: &AgentRun) -> Timestamp {
     run.metadata.creation_timestamp.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0)

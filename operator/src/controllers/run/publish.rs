@@ -18,7 +18,7 @@ use super::{
         publish::{PublishError, publish},
     },
     end_metrics::End,
-    record,
+    full_name, record,
 };
 use crate::metrics::pool_id;
 
@@ -42,14 +42,10 @@ pub async fn status(
 /// Then the machine goes, and an Event tells people.
 pub async fn end(run: &AgentRun, next: AgentRunStatus, cx: &Context) -> Result<(), Error> {
     let uid = RunUid::new(run.metadata.uid.clone().ok_or(Error::Incomplete("uid"))?);
-    let name = format!("{}/{}", run.namespace().unwrap_or_default(), run.name_any());
-    // Only what is marked is ever removed.
-    let marked = cx.marker.mark_run(&cx.runs_folder.join(uid.as_str()), &name);
-    let noted = match marked {
-        Ok(()) => record::note(&cx.runs_folder, &uid, &next).await,
-        Err(why) => Err(why),
-    };
-    if let Err(why) = noted {
+    let name = full_name(run);
+    let folder =
+        record::Folder { runs: &cx.runs_folder, run: &uid, name: &name, marker: &cx.marker };
+    if let Err(why) = record::note(folder, &next).await {
         // The status is the truth, and it must not wait for this disk.
         tracing::warn!(
             run = %run.name_any(),

@@ -11,21 +11,36 @@ use agentvm_crds::AgentRunStatus;
 use agentvm_files::{Durability, WholeFile};
 use agentvm_types::RunUid;
 
+use crate::node::marker::Marker;
+
 const NAME: &str = "finished.json";
 
-/// Makes the folder of a run. It is there before the claim, so that a disk that fails costs no
-/// machine.
-pub async fn make_folder(runs: &Path, run: &RunUid) -> io::Result<()> {
-    let folder = runs.join(run.as_str());
-    blocking(move || std::fs::create_dir_all(folder)).await
+/// The folder of a run on this node, and the mark that it has.
+#[derive(Clone, Copy, Debug)]
+pub struct Folder<'a> {
+    pub runs: &'a Path,
+    pub run: &'a RunUid,
+    /// NAMESPACE/NAME of the run.
+    pub name: &'a str,
+    pub marker: &'a Marker,
+}
+
+impl Folder<'_> {
+    /// Makes the folder with its mark. It is there before the claim, so that a disk that fails
+    /// costs no machine.
+    pub async fn make(self) -> io::Result<()> {
+        let (marker, name) = (self.marker.clone(), self.name.to_owned());
+        let folder = self.runs.join(self.run.as_str());
+        blocking(move || marker.mark_run(&folder, &name)).await
+    }
 }
 
 /// Notes the end of a run before the API server hears of it.
-pub async fn note(runs: &Path, run: &RunUid, status: &AgentRunStatus) -> io::Result<()> {
-    let folder = runs.join(run.as_str());
+pub async fn note(folder: Folder<'_>, status: &AgentRunStatus) -> io::Result<()> {
     let content = serde_json::to_vec(status)?;
+    folder.make().await?;
+    let folder = folder.runs.join(folder.run.as_str());
     blocking(move || {
-        std::fs::create_dir_all(&folder)?;
         let path = folder.join(NAME);
         WholeFile::at(&path, Durability::Process).exact_mode(0o600).write(&content)
     })
@@ -58,6 +73,7 @@ async fn blocking<T: Send + 'static>(
 mod tests {
     use agentvm_core::{run::finished, status::Decided};
     use agentvm_crds::SucceededReason;
+    use agentvm_types::NodeId;
     use jiff::Timestamp;
 
     use super::*;
@@ -70,7 +86,9 @@ mod tests {
         let decided = Decided { generation: Some(1), now: Timestamp::UNIX_EPOCH };
         let reason = SucceededReason::Completed;
         let end = finished(&AgentRunStatus::default(), reason, "done", decided);
-        note(runs, &run, &end).await.unwrap();
+        let marker = Marker { cluster: "c".into(), node: NodeId::new("n") };
+        let of_run = Folder { runs, run: &run, name: "default/run", marker: &marker };
+        note(of_run, &end).await.unwrap();
         assert_eq!(noted(runs, &run).await.unwrap(), Some(end));
         for damaged in [&b"{}"[..], b"", b"{\"conditions\""] {
             std::fs::write(runs.join("uid").join(NAME), damaged).unwrap();

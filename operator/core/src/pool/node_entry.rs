@@ -9,7 +9,7 @@ use crate::status::clip;
 
 /// The longest message of an entry, bytes: a hundred nodes that all have a lot to say fit into a
 /// status.
-const MAX_MESSAGE: usize = 288;
+const MAX_MESSAGE: usize = 320;
 /// The limit of the two texts about tiers. The failure is at the end of a text, after the name of a
 /// machine.
 const MAX_TIER_MESSAGE: usize = 192;
